@@ -1,0 +1,1 @@
+"""polyfuse: fuse, tile and recompute networks of convolution and pooling layers, exactly."""
