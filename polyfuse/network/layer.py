@@ -1,0 +1,177 @@
+"""Layers as sets and relations.
+
+A layer makes one tensor. It has one *point* for each element of that tensor and one or more *statements* that run,
+in order, for every point; the instances of a statement extend the point by the indices of a reduction:
+
+    conv1        points      { conv1[n, oc, oh, ow] }
+    conv1_init   instances   { conv1_init[n, oc, oh, ow] }                       acc = bias
+    conv1_update instances   { conv1_update[n, oc, oh, ow, ic, kh, kw] }         acc = acc + w * x
+    conv1_final  instances   { conv1_final[n, oc, oh, ow] }                      acc = maximum(acc, 0)
+
+Padding is the absence of a read, and an update whose read is absent does not exist.
+A point starts from scratch whenever it is executed, so executing it again gives the same value.
+"""
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import islpy as isl
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.tensor import Tensor, checked_name
+
+FUNCTIONS = frozenset("maximum minimum expf tanhf log1pf logf sqrtf fabsf erff min max".split())
+"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """What each instance of a statement reads of one tensor: `{ S[i] -> A[a] }`, at most one element an instance.
+
+    `extended` is the same relation without the borders of the image: it also says what instances outside the domain
+    would read, which is what shifted placement and affine tile origins are derived from.
+    """
+
+    tensor: Tensor
+    relation: isl.Map
+    extended: isl.Map
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """`acc = expression` for every instance of a domain.
+
+    The expression is text that is both C and Python: arithmetic on `acc`, on operands (one access each), on the
+    names of the domain's dimensions, and calls of FUNCTIONS. `macs` is how many multiply-accumulates it stands for.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    domain: isl.Set
+    operands: Mapping[str, Access]
+    expression: str
+    macs: int = 0
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
+        check_expression(self.name, self.expression, {"acc", "INFINITY", *self.operands, *self.dims})
+
+    @property
+    def accumulates(self) -> bool:
+        """The statement reads the element it writes."""
+        return "acc" in names_in(self.expression)
+
+    def __str__(self) -> str:
+        return f"{self.name}[{', '.join(self.dims)}]: acc = {self.expression}"
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy."""
+
+    name: str
+    kind: str
+    output: Tensor
+    statements: tuple[Statement, ...]
+    inputs: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    reference: Callable[..., np.ndarray] | None = None
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
+        if not self.statements or self.statements[0].accumulates:
+            raise InvalidInput(
+                f"layer {self.name!r}: its first statement reads acc before anything is written; running a point twice "
+                "would accumulate twice; start with a statement that sets acc"
+            )
+
+    @property
+    def rank(self) -> int:
+        """How many indices a point has."""
+        return len(self.output.shape)
+
+    @cached_property
+    def points(self) -> isl.Set:
+        """`{ L[p] }`: one point for each element of the output."""
+        return self.output.box.set_tuple_name(self.name)
+
+    @cached_property
+    def makes(self) -> isl.Map:
+        """`{ L[p] -> T[p] }`: the element each point makes."""
+        return identity(self.points.get_space(), self.output.box.get_space())
+
+    def reads(self, tensor: Tensor) -> isl.Map:
+        """`{ L[p] -> A[a] }`: all that a point reads of a tensor, over all its statements."""
+        return self._union(tensor, extended=False).intersect_domain(self.points)
+
+    def extended_reads(self, tensor: Tensor) -> isl.Map:
+        """The same for points and elements in and outside of the image."""
+        return self._union(tensor, extended=True)
+
+    def _union(self, tensor: Tensor, extended: bool) -> isl.Map:
+        relation = isl.Map.empty(self.points.get_space().map_from_domain_and_range(tensor.box.get_space()))
+        for statement in self.statements:
+            for access in statement.operands.values():
+                if access.tensor == tensor:
+                    read = access.extended if extended else access.relation
+                    relation = relation.union(self.instances_of_points(statement).apply_range(read))
+        return relation.coalesce()
+
+    def instances_of_points(self, statement: Statement) -> isl.Map:
+        """`{ L[p] -> S[p, r] }`: the instances of a statement that may belong to a point."""
+        space = self.points.get_space().map_from_domain_and_range(statement.domain.get_space())
+        relation = isl.Map.universe(space)
+        for d in range(self.rank):
+            relation = relation.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
+        return relation
+
+    @property
+    def macs(self) -> tuple[Statement, ...]:
+        """The statements that stand for multiply-accumulates."""
+        return tuple(statement for statement in self.statements if statement.macs)
+
+    def __str__(self) -> str:
+        reads = ", ".join(str(tensor) for tensor in (*self.inputs, *self.weights))
+        return f"{self.name} ({self.kind}): {reads} -> {self.output}"
+
+
+def identity(domain: isl.Space, range_: isl.Space) -> isl.Map:
+    """`{ D[i] -> R[i] }` for two tuples of the same length."""
+    relation = isl.Map.universe(domain.map_from_domain_and_range(range_))
+    for d in range(domain.dim(isl.dim_type.set)):
+        relation = relation.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
+    return relation
+
+
+def names_in(expression: str) -> set[str]:
+    """The names an expression mentions, those of functions left out."""
+    tree = ast.parse(expression, mode="eval")
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
+
+
+def check_expression(where: str, expression: str, known: set[str]) -> None:
+    """Refuse text that is not arithmetic on known names; what passes means the same in C and in Python."""
+    allowed = (
+        ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Constant, ast.Load,
+        ast.Add, ast.Sub, ast.Mult, ast.Div, ast.USub, ast.UAdd,
+    )  # fmt: skip
+    try:
+        tree = ast.parse(expression, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidInput(f"statement {where!r}: cannot read the expression {expression!r}: {error}") from None
+    for node in ast.walk(tree):
+        wrong = (
+            not isinstance(node, allowed)
+            or (isinstance(node, ast.Constant) and (isinstance(node.value, bool | str | bytes | complex)))
+            or (isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS))
+            or (isinstance(node, ast.Name) and node.id not in known | FUNCTIONS)
+        )
+        if wrong:
+            raise InvalidInput(
+                f"statement {where!r}: {ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__!r} in "
+                f"{expression!r} is neither arithmetic, one of {sorted(known)}, nor a call of {sorted(FUNCTIONS)}"
+            )

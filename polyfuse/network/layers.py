@@ -1,0 +1,396 @@
+"""The built-in layers: convolution, pooling, pointwise arithmetic and concat, as sets and relations.
+
+This file and the tests are the only places that write isl text. Points are `[n, c, h, w]`; sizes may be parameters.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import islpy as isl
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import operators
+from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.operators import ACTIVATIONS, Padding, Pair
+from polyfuse.network.tensor import Size, Tensor, box, parameters
+
+POINT = ("n", "c", "h", "w")
+
+
+class Activation:
+    """A pointwise function fused into the last statement of a layer: `"relu"`, `("clip", 0, 6)`, …"""
+
+    def __init__(self, spec: str | Sequence[object]) -> None:
+        name, *arguments = (spec,) if isinstance(spec, str) else tuple(spec)
+        if not isinstance(name, str) or name not in ACTIVATIONS:
+            raise InvalidInput(f"activation {name!r}: expected one of {', '.join(sorted(ACTIVATIONS))}")
+        self.template, self.function, wanted = ACTIVATIONS[name]
+        if len(arguments) != wanted or not all(isinstance(a, int | float) and np.isfinite(a) for a in arguments):
+            raise InvalidInput(f"activation {name!r}: expected {wanted} finite numbers, got {arguments}")
+        self.name = name
+        self.arguments = tuple(float(str(a)) for a in arguments)
+
+    def text(self, operand: str) -> str:
+        """The expression that applies it."""
+        return self.template.format(operand, *(f"({a!r})" for a in self.arguments))
+
+    def __call__(self, x: operators.Array) -> operators.Array:
+        return np.asarray(self.function(x, *self.arguments), dtype=np.float64)
+
+
+def clipped(tensor: Tensor, domain: isl.Set, extended: isl.Map) -> Access:
+    """The access whose relation is the extended one inside the image."""
+    return Access(tensor, extended.intersect_domain(domain).intersect_range(tensor.box), extended)
+
+
+def same(size: Size, kernel: int, stride: int, dilation: int, before: int, after: int, ceil: bool = False) -> Size:
+    """The number of window positions along one axis (ONNX's formula); a parameter only where the size is kept."""
+    reach = (kernel - 1) * dilation + 1
+    if isinstance(size, str):
+        if stride == 1 and before + after == reach - 1:
+            return size
+        raise InvalidInput(
+            f"size {size!r} is symbolic: expected a layer that keeps it (stride 1, padding {reach - 1} in all), got "
+            f"kernel {kernel}, stride {stride}, padding {before}+{after}"
+        )
+    room = size + before + after - reach
+    if room < 0:
+        raise InvalidInput(f"a window of {reach} does not fit in {size} elements padded by {before}+{after}")
+    positions = (room + stride - 1 if ceil else room) // stride + 1
+    if ceil and (positions - 1) * stride >= size + before:
+        positions -= 1
+    return positions
+
+
+def spatial(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, ceil: bool = False) -> list[Size]:
+    """Output rows and columns of a window layer."""
+    return [
+        same(x.shape[2 + d], kernel[d], stride[d], dilation[d], padding[d], padding[2 + d], ceil) for d in range(2)
+    ]
+
+
+def _check_window(name: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> None:
+    if len(x.shape) != 4:
+        raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w], got {x}")
+    if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
+        raise InvalidInput(
+            f"layer {name!r}: expected kernel, stride and dilation of at least 1 and padding of at least 0, got "
+            f"{kernel}, {stride}, {dilation}, {padding}"
+        )
+
+
+def _window_statement(
+    name: str,
+    out: Tensor,
+    bounds: Mapping[str, Size],
+    reads: Mapping[str, tuple[Tensor, str]],
+    windowed: str,
+    expression: str,
+    macs: int,
+) -> Statement:
+    """One reduction statement: instances whose `windowed` operand is inside the image."""
+    dims = (*POINT, *bounds)
+    sizes = (*out.shape, *bounds.values())
+    everything = box(name, dims, sizes)
+    inner = " and ".join(f"0 <= {d} < {s}" for d, s in {"n": out.shape[0], "c": out.shape[1], **bounds}.items())
+    operands = {}
+    for operand, (tensor, index) in reads.items():
+        head = parameters((*sizes, *tensor.shape))
+        extended = isl.Map(f"{head} {{ {name}[{', '.join(dims)}] -> {tensor.name}[{index}] : {inner} }}")
+        operands[operand] = clipped(tensor, everything, extended)
+    domain = operands[windowed].relation.domain()
+    return Statement(name, dims, domain, operands, expression, macs)
+
+
+def _point_statement(
+    name: str, out: Tensor, reads: Mapping[str, tuple[Tensor, str]], expression: str, where: str = "true"
+) -> Statement:
+    """One statement with an instance for each point where a condition on the point holds."""
+    domain = box(name, POINT, out.shape) & isl.Set(f"{{ {name}[{', '.join(POINT)}] : {where} }}")
+    operands = {}
+    for operand, (tensor, index) in reads.items():
+        inside = f"0 <= n < {out.shape[0]} and 0 <= c < {out.shape[1]} and ({where})"
+        head = parameters((*out.shape, *tensor.shape))
+        extended = isl.Map(f"{head} {{ {name}[{', '.join(POINT)}] -> {tensor.name}[{index}] : {inside} }}")
+        operands[operand] = clipped(tensor, domain, extended)
+    return Statement(name, POINT, domain, operands, expression)
+
+
+def convolution(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    activation: str | Sequence[object] | None = None,
+) -> Layer:
+    """Convolution `x[n, ic, h, w] * w[oc, ic/groups, kh, kw] + bias[oc]`; depthwise is `groups = ic` (ONNX Conv).
+
+    Errors: InvalidInput where shapes do not fit together.
+    """
+    out_channels, in_group, kh, kw = w.concrete_shape
+    kernel = (kh, kw)
+    _check_window(name, x, kernel, stride, dilation, padding)
+    if x.shape[1] != in_group * groups or out_channels % groups:
+        raise InvalidInput(
+            f"layer {name!r}: {groups} groups of weights {w} expect {in_group * groups} input channels and a multiple "
+            f"of {groups} output channels, got input {x}"
+        )
+    if bias is not None and bias.shape != (out_channels,):
+        raise InvalidInput(f"layer {name!r}: expected a bias of shape ({out_channels},), got {bias}")
+    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *spatial(x, kernel, stride, dilation, padding)))
+    per_group = out_channels // groups
+    channel = "ic" if groups == 1 else f"{in_group} * floor(c / {per_group}) + ic" if in_group > 1 else "c"
+    if groups > 1 and in_group == 1 and per_group > 1:
+        channel = f"floor(c / {per_group})"
+    rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
+    columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
+    update = _window_statement(
+        f"{name}_update",
+        out,
+        {"ic": in_group, "kh": kh, "kw": kw},
+        {"x": (x, f"n, {channel}, {rows}, {columns}"), "weight": (w, "c, ic, kh, kw")},
+        "x",
+        "acc + weight * x",
+        macs=1,
+    )
+    reads = {} if bias is None else {"bias": (bias, "c")}
+    statements = [_point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0"), update]
+    act = Activation(activation) if activation is not None else None
+    if act is not None:
+        statements.append(_point_statement(f"{name}_final", out, {}, act.text("acc")))
+
+    def reference(x: operators.Array, w: operators.Array, *b: operators.Array) -> operators.Array:
+        y = operators.convolution(x, w, b[0] if b else None, stride, dilation, padding, groups)
+        return act(y) if act is not None else y
+
+    return Layer(
+        name,
+        "conv",
+        out,
+        tuple(statements),
+        (x,),
+        (w,) if bias is None else (w, bias),
+        reference,
+        dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, activation=activation),
+    )
+
+
+def _pool(name: str, x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil: bool) -> Tensor:
+    _check_window(name, x, kernel, stride, dilation, padding)
+    if any(padding[d] >= (kernel[d % 2] - 1) * dilation[d % 2] + 1 for d in range(4)):
+        raise InvalidInput(f"layer {name!r}: expected padding smaller than the window {kernel}, got {padding}")
+    return Tensor(f"{name}_out", (x.shape[0], x.shape[1], *spatial(x, kernel, stride, dilation, padding, ceil)))
+
+
+def _pool_update(
+    name: str, x: Tensor, out: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, expression: str
+) -> Statement:
+    rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
+    columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
+    reads = {"x": (x, f"n, c, {rows}, {columns}")}
+    return _window_statement(f"{name}_update", out, {"kh": kernel[0], "kw": kernel[1]}, reads, "x", expression, macs=0)
+
+
+def _ceil_padding(x: Tensor, out: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Padding:
+    """Padding grown at the end so that the last window of ceil mode fits."""
+    top, left, bottom, right = padding
+    ends = []
+    for d, after in enumerate((bottom, right)):
+        reach = (kernel[d] - 1) * dilation[d] + 1
+        size, positions = x.shape[2 + d], out.shape[2 + d]
+        if isinstance(size, int) and isinstance(positions, int):
+            after = max(after, (positions - 1) * stride[d] + reach - size - padding[d])
+        ends.append(after)
+    return top, left, ends[0], ends[1]
+
+
+def max_pool(
+    name: str,
+    x: Tensor,
+    *,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    ceil: bool = False,
+) -> Layer:
+    """The largest element of each window (ONNX MaxPool); padding is never the largest."""
+    step = stride or kernel
+    out = _pool(name, x, kernel, step, padding, dilation, ceil)
+    grown = _ceil_padding(x, out, kernel, step, dilation, padding)
+    update = _pool_update(name, x, out, kernel, step, padding, dilation, "maximum(acc, x)")
+    return Layer(
+        name,
+        "max_pool",
+        out,
+        (_point_statement(f"{name}_init", out, {}, "-INFINITY"), update),
+        (x,),
+        (),
+        lambda x: operators.max_pool(x, kernel, step, dilation, grown),
+        dict(kernel=kernel, stride=step, padding=padding, dilation=dilation, ceil=ceil),
+    )
+
+
+def average_pool(
+    name: str,
+    x: Tensor,
+    *,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    ceil: bool = False,
+    count_include_pad: bool = False,
+) -> Layer:
+    """The mean of each window (ONNX AveragePool): over the image, or over the image and its padding."""
+    step = stride or kernel
+    out = _pool(name, x, kernel, step, padding, dilation, ceil)
+    grown = _ceil_padding(x, out, kernel, step, dilation, padding)
+    counted = padding if count_include_pad else (0, 0, 0, 0)
+    update = _pool_update(name, x, out, kernel, step, padding, dilation, "acc + x")
+    divisor = " * ".join(
+        _taps("hw"[d], x.shape[2 + d], kernel[d], step[d], dilation[d], padding[d], counted[d], counted[2 + d])
+        for d in range(2)
+    )
+    final = _point_statement(f"{name}_final", out, {}, f"acc / ({divisor})")
+    return Layer(
+        name,
+        "average_pool",
+        out,
+        (_point_statement(f"{name}_init", out, {}, "0.0"), update, final),
+        (x,),
+        (),
+        lambda x: operators.average_pool(x, kernel, step, dilation, grown, counted),
+        dict(kernel=kernel, stride=step, padding=padding, dilation=dilation, ceil=ceil, count_include_pad=count_include_pad),
+    )
+
+
+def _taps(dim: str, size: Size, kernel: int, stride: int, dilation: int, before: int, low: int, high: int) -> str:
+    """How many taps of a window along one axis count: an index expression of the point.
+
+    The k-th tap is at `stride*dim + dilation*k - before` and counts from `-low` to `size + high - 1`.
+    """
+    if isinstance(size, str):
+        return str(kernel) if dilation and low == before == high else f"(0 * {dim} + {kernel})"
+    first = f"{stride} * {dim} - {before}"
+    if dilation == 1:
+        return f"(min({first} + {kernel}, {size + high}) - max({first}, {-low}))"
+    return " + ".join(
+        f"max(0, min(1, min({size + high} - ({first} + {dilation * k}), {first} + {dilation * k} + {low + 1})))"
+        for k in range(kernel)
+    ).join("()")
+
+
+def global_average_pool(name: str, x: Tensor) -> Layer:
+    """The mean of each channel (ONNX GlobalAveragePool)."""
+    rows, columns = x.concrete_shape[2:]
+    layer = average_pool(name, x, kernel=(rows, columns), stride=(1, 1))
+    return Layer(**{**layer.__dict__, "kind": "global_average_pool"})
+
+
+def pointwise(
+    name: str,
+    operands: Mapping[str, Tensor],
+    expression: str,
+    reference: operators.Callable[..., operators.Array],
+    *,
+    kind: str = "pointwise",
+    constants: Sequence[str] = (),
+) -> Layer:
+    """`out[p] = expression` over operands of the same shape, or of size 1 along an axis they are broadcast over.
+
+    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`.
+    """
+    shapes = [tensor.shape for tensor in operands.values()]
+    if any(len(shape) != 4 for shape in shapes):
+        raise InvalidInput(f"layer {name!r}: expected operands [n, c, h, w], got {', '.join(map(str, operands.values()))}")
+    sizes: list[Size] = []
+    for axis in zip(*shapes, strict=True):
+        wide = {size for size in axis if size != 1}
+        if len(wide) > 1:
+            raise InvalidInput(
+                f"layer {name!r}: cannot broadcast {', '.join(map(str, operands.values()))}; sizes must agree or be 1"
+            )
+        sizes.append(wide.pop() if wide else 1)
+    out = Tensor(f"{name}_out", tuple(sizes))
+    reads = {}
+    for operand, tensor in operands.items():
+        index = ", ".join(
+            "0" if t == 1 and size != 1 else d for d, size, t in zip(POINT, sizes, tensor.shape, strict=True)
+        )
+        reads[operand] = (tensor, index)
+    inputs = tuple(dict.fromkeys(t for o, t in operands.items() if o not in constants))
+    weights = tuple(dict.fromkeys(operands[o] for o in constants))
+    order = [(*inputs, *weights).index(t) for t in operands.values()]
+    return Layer(
+        name,
+        kind,
+        out,
+        (_point_statement(f"{name}_final", out, reads, expression),),
+        inputs,
+        weights,
+        lambda *arrays: reference(*(arrays[k] for k in order)),
+    )
+
+
+def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
+    """An activation as a layer of its own."""
+    act = Activation(spec)
+    return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name)
+
+
+ARITHMETIC = {"add": ("+", np.add), "sub": ("-", np.subtract), "mul": ("*", np.multiply), "div": ("/", np.divide)}
+
+
+def arithmetic(
+    name: str,
+    kind: str,
+    a: Tensor,
+    b: Tensor,
+    *,
+    constants: Sequence[str] = (),
+    activation: str | Sequence[object] | None = None,
+) -> Layer:
+    """`a + b`, `a - b`, `a * b` or `a / b` with broadcasting, and an activation of the result."""
+    symbol, function = ARITHMETIC[kind]
+    act = Activation(activation) if activation is not None else None
+    text = f"(a {symbol} b)"
+    return pointwise(
+        name,
+        {"a": a, "b": b},
+        act.text(text) if act is not None else f"a {symbol} b",
+        (lambda x, y: act(function(x, y))) if act is not None else function,
+        kind=kind,
+        constants=constants,
+    )
+
+
+def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
+    """Concatenation along the channels: one statement for each part."""
+    first = tensors[0]
+    if any(len(t.shape) != 4 or (t.shape[0], *t.shape[2:]) != (first.shape[0], *first.shape[2:]) for t in tensors):
+        raise InvalidInput(f"layer {name!r}: expected tensors that differ only in channels, got {', '.join(map(str, tensors))}")
+    channels = [int(t.shape[1]) for t in tensors]
+    out = Tensor(f"{name}_out", (first.shape[0], sum(channels), *first.shape[2:]))
+    statements = []
+    for k, tensor in enumerate(tensors):
+        low = sum(channels[:k])
+        reads = {"x": (tensor, f"n, c - {low}, h, w")}
+        where = f"{low} <= c < {low + channels[k]}"
+        statements.append(_point_statement(f"{name}_part{k}", out, reads, "x", where))
+    inputs = tuple(dict.fromkeys(tensors))
+    order = [inputs.index(t) for t in tensors]
+    return Layer(
+        name,
+        "concat",
+        out,
+        tuple(statements),
+        inputs,
+        (),
+        lambda *arrays: np.concatenate([arrays[k] for k in order], axis=1),
+    )

@@ -1,0 +1,314 @@
+"""A network: layers in topological order, their tensors, the values of the weights; and the builder that makes one.
+
+>>> build = Builder("two_convs")
+>>> x = build.input("x", (1, 1, 20, 20))
+>>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
+>>> print(build.network(y))
+two_convs: x[1, 1, 20, 20] -> conv2_out[1, 1, 16, 16]
+  conv1 (conv): x[1, 1, 20, 20], conv1_weight[1, 1, 3, 3], conv1_bias[1] -> conv1_out[1, 1, 18, 18]
+  conv2 (conv): conv1_out[1, 1, 18, 18], conv2_weight[1, 1, 3, 3], conv2_bias[1] -> conv2_out[1, 1, 16, 16]
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import layers as make
+from polyfuse.network.layer import Layer
+from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.tensor import Size, Tensor, checked_name
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Layers in an order in which every tensor is made before it is read.
+
+    `weights` holds the value of every weight tensor; `inputs` are given at run time and `outputs` must survive it.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    layers: tuple[Layer, ...]
+    outputs: tuple[Tensor, ...]
+    weights: Mapping[str, Values]
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
+        known = {tensor.name for tensor in self.inputs}
+        names = set(known)
+        for layer in self.layers:
+            for tensor in layer.inputs:
+                if tensor.name not in known:
+                    raise InvalidInput(
+                        f"layer {layer.name!r}: reads {tensor} before any layer makes it; sort the layers so that "
+                        "makers come first"
+                    )
+            for weight in layer.weights:
+                value = self.weights.get(weight.name)
+                if value is None or value.shape != weight.shape:
+                    got = "nothing" if value is None else f"shape {value.shape}"
+                    raise InvalidInput(f"layer {layer.name!r}: expected values for the weight {weight}, got {got}")
+            made = {layer.name, layer.output.name, *(s.name for s in layer.statements)} - {layer.statements[0].name}
+            made |= {layer.statements[0].name}
+            if clash := made & (names | set(self.weights)):
+                raise InvalidInput(f"layer {layer.name!r}: the name {min(clash)!r} is taken; choose another")
+            names |= made
+            known.add(layer.output.name)
+        for tensor in self.outputs:
+            if tensor not in self.makers:
+                raise InvalidInput(f"network {self.name!r}: no layer makes the output {tensor}")
+        if not self.layers or not self.outputs:
+            raise InvalidInput(f"network {self.name!r}: expected at least one layer and one output")
+
+    @property
+    def makers(self) -> dict[Tensor, Layer]:
+        """The layer that makes each tensor."""
+        return {layer.output: layer for layer in self.layers}
+
+    def readers(self, tensor: Tensor) -> tuple[Layer, ...]:
+        """The layers that read a tensor."""
+        return tuple(layer for layer in self.layers if tensor in layer.inputs)
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise InvalidInput(
+            f"network {self.name!r} has no layer {name!r}; it has {', '.join(layer.name for layer in self.layers)}"
+        )
+
+    def select(self, names: Iterable[str], name: str | None = None) -> "Network":
+        """The network of some of the layers; what they read of others becomes input, what others read an output."""
+        wanted = {self.layer(each).name for each in names}
+        chosen = tuple(layer for layer in self.layers if layer.name in wanted)
+        made = {layer.output for layer in chosen}
+        read = dict.fromkeys(tensor for layer in chosen for tensor in layer.inputs)
+        read_outside = {tensor for layer in self.layers if layer not in chosen for tensor in layer.inputs}
+        weights = {tensor.name: self.weights[tensor.name] for layer in chosen for tensor in layer.weights}
+        return Network(
+            name or self.name,
+            tuple(tensor for tensor in read if tensor not in made),
+            chosen,
+            tuple(layer.output for layer in chosen if layer.output in read_outside or layer.output in self.outputs),
+            weights,
+        )
+
+    def between(self, first: str, last: str) -> "Network":
+        """The layers on the paths from one layer to another, both included."""
+        after = {self.layer(first).name}
+        for layer in self.layers:
+            if any(self.makers[t].name in after for t in layer.inputs if t in self.makers):
+                after.add(layer.name)
+        before = {self.layer(last).name}
+        for layer in reversed(self.layers):
+            if any(reader.name in before for reader in self.readers(layer.output)):
+                before.add(layer.name)
+        if last not in after:
+            raise InvalidInput(f"network {self.name!r}: no path leads from layer {first!r} to layer {last!r}")
+        return self.select(after & before)
+
+    def __str__(self) -> str:
+        ends = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
+        return "\n  ".join([f"{self.name}: {ends}", *map(str, self.layers)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(layer.name)}</td><td>{escape(layer.kind)}</td>"
+            f"<td>{escape(', '.join(map(str, layer.inputs)))}</td><td>{escape(str(layer.output))}</td></tr>"
+            for layer in self.layers
+        )
+        return f"<b>{escape(self.name)}</b><table><tr><th>layer<th>kind<th>reads<th>makes</tr>{rows}</table>"
+
+
+class Builder:
+    """Adds layer after layer and returns their output tensors; `network(*outputs)` ends it.
+
+    Weights that are not given are drawn from a generator seeded by `seed` and the layer's name, scaled so that
+    activations stay near 1.
+    """
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        self.name = checked_name(name)
+        self.seed = seed
+        self.inputs: list[Tensor] = []
+        self.layers: list[Layer] = []
+        self.weights: dict[str, Values] = {}
+
+    def input(self, name: str, shape: Sequence[Size]) -> Tensor:
+        """A tensor given at run time."""
+        tensor = Tensor(name, tuple(shape))
+        self.inputs.append(tensor)
+        return tensor
+
+    def add(self, layer: Layer, weights: Mapping[str, Values] | None = None) -> Tensor:
+        """Any layer, with the values of its weights."""
+        self.layers.append(layer)
+        self.weights |= weights or {}
+        return layer.output
+
+    def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
+        """A weight tensor: the value given, or seeded normal values of variance 1 / fan_in."""
+        if value is None:
+            generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+            value = generator.standard_normal(shape, dtype=np.float32) * np.float32(fan_in**-0.5)
+        array = np.ascontiguousarray(value, dtype=np.float32)
+        if array.shape != tuple(shape):
+            raise InvalidInput(f"weight {name!r}: expected shape {tuple(shape)}, got {array.shape}")
+        self.weights[name] = array
+        return Tensor(name, tuple(shape))
+
+    def conv(
+        self,
+        name: str,
+        x: Tensor,
+        channels: int,
+        *,
+        kernel: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair | Padding = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        activation: str | Sequence[object] | None = None,
+        weight: Values | None = None,
+        bias: Values | bool | None = True,
+    ) -> Tensor:
+        """Convolution to `channels` channels; `bias=False` leaves the bias out."""
+        kh, kw = _pair(kernel)
+        in_group = int(x.shape[1]) // groups if groups >= 1 else 0
+        if in_group < 1:
+            raise InvalidInput(f"layer {name!r}: expected 1 to {x.shape[1]} groups, got {groups}")
+        fan_in = in_group * kh * kw
+        w = self.weight(f"{name}_weight", (channels, in_group, kh, kw), fan_in, weight)
+        given = None if isinstance(bias, bool) else bias
+        b = None if bias is False or bias is None else self.weight(f"{name}_bias", (channels,), 16, given)
+        layer = make.convolution(
+            name,
+            x,
+            w,
+            b,
+            stride=_pair(stride),
+            padding=_padding(padding),
+            dilation=_pair(dilation),
+            groups=groups,
+            activation=activation,
+        )
+        return self.add(layer)
+
+    def depthwise(
+        self,
+        name: str,
+        x: Tensor,
+        *,
+        kernel: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair | Padding = 0,
+        dilation: int | Pair = 1,
+        activation: str | Sequence[object] | None = None,
+    ) -> Tensor:
+        """Convolution of every channel on its own."""
+        channels = int(x.shape[1])
+        return self.conv(
+            name,
+            x,
+            channels,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=channels,
+            activation=activation,
+        )
+
+    def max_pool(
+        self,
+        name: str,
+        x: Tensor,
+        *,
+        kernel: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair | Padding = 0,
+        dilation: int | Pair = 1,
+        ceil: bool = False,
+    ) -> Tensor:
+        """Max pooling; the stride is the kernel where none is given."""
+        step = None if stride is None else _pair(stride)
+        return self.add(
+            make.max_pool(
+                name,
+                x,
+                kernel=_pair(kernel),
+                stride=step,
+                padding=_padding(padding),
+                dilation=_pair(dilation),
+                ceil=ceil,
+            )
+        )
+
+    def average_pool(
+        self,
+        name: str,
+        x: Tensor,
+        *,
+        kernel: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair | Padding = 0,
+        dilation: int | Pair = 1,
+        ceil: bool = False,
+        count_include_pad: bool = False,
+    ) -> Tensor:
+        """Average pooling; the stride is the kernel where none is given."""
+        step = None if stride is None else _pair(stride)
+        return self.add(
+            make.average_pool(
+                name,
+                x,
+                kernel=_pair(kernel),
+                stride=step,
+                padding=_padding(padding),
+                dilation=_pair(dilation),
+                ceil=ceil,
+                count_include_pad=count_include_pad,
+            )
+        )
+
+    def global_average_pool(self, name: str, x: Tensor) -> Tensor:
+        """The mean of each channel."""
+        return self.add(make.global_average_pool(name, x))
+
+    def activation(self, name: str, x: Tensor, spec: str | Sequence[object]) -> Tensor:
+        """An activation as a layer of its own."""
+        return self.add(make.activation(name, x, spec))
+
+    def arithmetic(
+        self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: str | Sequence[object] | None = None
+    ) -> Tensor:
+        """`kind` is add, sub, mul or div; with broadcasting over axes of size 1."""
+        return self.add(make.arithmetic(name, kind, a, b, activation=activation))
+
+    def concat(self, name: str, *tensors: Tensor) -> Tensor:
+        """Concatenation along the channels."""
+        return self.add(make.concat(name, tensors))
+
+    def network(self, *outputs: Tensor) -> Network:
+        """The network that makes these tensors."""
+        return Network(self.name, tuple(self.inputs), tuple(self.layers), outputs, dict(self.weights))
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _padding(value: int | Pair | Padding) -> Padding:
+    if isinstance(value, int):
+        return value, value, value, value
+    return (*value, *value) if len(value) == 2 else value

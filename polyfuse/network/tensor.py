@@ -1,0 +1,109 @@
+"""Tensors and the names they may have."""
+
+import keyword
+import re
+from dataclasses import dataclass
+from math import prod
+
+import islpy as isl
+
+from polyfuse.errors import InvalidInput
+
+Size = int | str
+"""A number, or the name of a parameter."""
+
+IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+RESERVED = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long main "
+    "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
+    "exists and or not mod floor ceil floord min max counts threads arena inputs weights outputs".split()
+)
+
+
+def checked_name(name: str) -> str:
+    """The name itself, if isl, C and Python can all use it.
+
+    >>> checked_name("conv1")
+    'conv1'
+    """
+    if not IDENTIFIER.fullmatch(name) or name in RESERVED or keyword.iskeyword(name) or "__" in name:
+        raise InvalidInput(
+            f"name {name!r}: expected a letter followed by at most 62 letters, digits or single underscores, "
+            "and no reserved word; use safe_name() to make one"
+        )
+    return name
+
+
+def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
+    """A name made from any text, different from those taken.
+
+    >>> safe_name("data/conv 1", {"data_conv_1"})
+    'data_conv_1_2'
+    """
+    name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:48] or "t"
+    if not name[0].isalpha() or name in RESERVED or keyword.iskeyword(name):
+        name = f"t{name}" if name[0].isdigit() else f"{name}_t"
+    unique, k = name, 1
+    while unique in taken:
+        k += 1
+        unique = f"{name}_{k}"
+    return unique
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named array of float32 elements, row-major; `shape` counts elements and may name parameters."""
+
+    name: str
+    shape: tuple[Size, ...]
+    element_bytes: int = 4
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
+        for size in self.shape:
+            if isinstance(size, str):
+                checked_name(size)
+            elif size < 1:
+                raise InvalidInput(f"tensor {self.name!r}: expected sizes of at least 1, got {self.shape}")
+
+    @property
+    def is_concrete(self) -> bool:
+        """No size is a parameter."""
+        return all(isinstance(size, int) for size in self.shape)
+
+    @property
+    def concrete_shape(self) -> tuple[int, ...]:
+        """The shape as numbers; an error where a size is a parameter."""
+        sizes = tuple(size for size in self.shape if isinstance(size, int))
+        if len(sizes) != len(self.shape):
+            raise InvalidInput(f"tensor {self.name!r}: expected concrete sizes, got {self.shape}; fix the parameters")
+        return sizes
+
+    @property
+    def elements(self) -> int:
+        """The number of elements."""
+        return prod(self.concrete_shape)
+
+    @property
+    def box(self) -> isl.Set:
+        """All elements: `{ A[a0, a1, …] : 0 <= a_d < shape_d }`."""
+        return box(self.name, tuple(f"a{d}" for d in range(len(self.shape))), self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}[{', '.join(map(str, self.shape))}]"
+
+
+def box(name: str, dims: tuple[str, ...], sizes: tuple[Size, ...]) -> isl.Set:
+    """`[parameters] -> { name[dims] : 0 <= dim < size }`."""
+    bounds = " and ".join(f"0 <= {dim} < {size}" for dim, size in zip(dims, sizes, strict=True)) or "true"
+    return isl.Set(f"{parameters(sizes)} {{ {name}[{', '.join(dims)}] : {bounds} }}")
+
+
+def parameters(sizes: tuple[Size, ...]) -> str:
+    """The parameter tuple that the sizes need, as isl text; empty text where none is needed.
+
+    >>> parameters((1, "H", "W", "H"))
+    '[H, W] ->'
+    """
+    names = sorted({size for size in sizes if isinstance(size, str)})
+    return f"[{', '.join(names)}] ->" if names else ""
