@@ -102,6 +102,11 @@ class Layer:
     @cached_property
     def makes(self) -> isl.Map:
         """`{ L[p] -> T[p] }`: the element each point makes."""
+        return self.makes_anywhere.intersect_domain(self.points)
+
+    @cached_property
+    def makes_anywhere(self) -> isl.Map:
+        """The same for points and elements in and outside of the image."""
         return identity(self.points.get_space(), self.output.box.get_space())
 
     def reads(self, tensor: Tensor) -> isl.Map:

@@ -1,0 +1,109 @@
+"""Lowering: a non-singular schedule becomes singular copies by repeated lexicographic-minimum extraction.
+
+Source: Jongen et al., "Optimization Through Recomputation in the Polyhedral Model", IMPACT 2018.
+"""
+
+from dataclasses import dataclass
+
+import islpy as isl
+
+from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
+
+MOST_COPIES = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """The copies of a schedule: `copies[k]` maps every instance executed more than k times to its k-th time."""
+
+    schedule: isl.Map
+    copies: tuple[isl.Map, ...]
+
+    def renamed(self) -> isl.UnionMap:
+        """The singular schedule of the new instances, the copy index appended.
+
+            { S[i] -> T[t] }   to   { S[i, k] -> T[t] }
+        """
+        result = isl.UnionMap.empty(self.schedule.get_space())
+        for k, copy in enumerate(self.copies):
+            name = copy.get_tuple_name(isl.dim_type.in_)
+            rank = copy.dim(isl.dim_type.in_)
+            copy = copy.add_dims(isl.dim_type.in_, 1).fix_val(isl.dim_type.in_, rank, isl.Val(k))
+            result = result.union(isl.UnionMap.from_map(copy.set_tuple_name(isl.dim_type.in_, name)))
+        return result
+
+    def check(self) -> None:
+        """Prove with isl that the copies are singular, disjoint, and together are the schedule."""
+        union = isl.Map.empty(self.schedule.get_space())
+        for k, copy in enumerate(self.copies):
+            if not copy.is_single_valued() or not copy.is_disjoint(union):
+                raise IllegalSchedule(f"copy {k} of {name_of(self.schedule)} repeats an execution; this is a polyfuse bug")
+            union = union.union(copy)
+        if union != self.schedule:
+            raise IllegalSchedule(f"the copies of {name_of(self.schedule)} are not its schedule; this is a polyfuse bug")
+
+
+def lower(schedule: isl.Map) -> Lowered:
+    """Split `{ S[i] -> T[t] }` into singular copies: S_0 = lexmin(S), S_1 = lexmin(S - S_0), … until nothing is left.
+
+    Errors: Unbounded where an instance runs infinitely often, TooComplex above MOST_COPIES copies.
+
+    >>> S = isl.Map("{ Stmt[i] -> [t0, t1] : 0 <= t0, t1 <= 1 and i = t0 + t1 }")
+    >>> for copy in lower(S).copies:
+    ...     print(copy)
+    { Stmt[i] -> [t0 = -1 + i, t1 = 1] : 0 < i <= 2; Stmt[i = 0] -> [t0 = 0, t1 = 0] }
+    { Stmt[i = 1] -> [t0 = 1, t1 = 0] }
+    """
+    most = copies_bound(schedule)
+    rest, copies = schedule, []
+    while not rest.is_empty():
+        if len(copies) > most:
+            raise IllegalSchedule(f"{name_of(schedule)} has more copies than its bound {most}; this is a polyfuse bug")
+        copies.append(rest.lexmin().coalesce())
+        rest = rest.subtract(copies[-1]).coalesce()
+    return Lowered(schedule, tuple(copies))
+
+
+def copies_bound(schedule: isl.Map) -> int:
+    """An upper bound of how often one instance runs: the product of the extents of its times.
+
+    Errors: Unbounded where an extent is infinite, TooComplex where the bound is above MOST_COPIES.
+    """
+    bound = 1
+    for d in range(schedule.dim(isl.dim_type.out)):
+        span = extent(schedule, d)
+        if span is None:
+            raise Unbounded(
+                f"schedule of {name_of(schedule)}: an instance runs at infinitely many values of time dimension {d}; "
+                "bound the tiles (intersect the range with the tiles of the domain)"
+            )
+        bound *= span
+    if bound > MOST_COPIES:
+        raise TooComplex(
+            f"schedule of {name_of(schedule)}: up to {bound} copies of an instance, at most {MOST_COPIES} are split; "
+            "use larger tiles"
+        )
+    return bound
+
+
+def extent(schedule: isl.Map, d: int) -> int | None:
+    """How many values time dimension d may take between the first and the last for one instance; None if infinite."""
+    axis = only(schedule, d)
+    if axis.is_empty():
+        return 0
+    span = axis.reverse().apply_range(axis).deltas()
+    top = span.dim_max_val(0)
+    return None if top.is_infty() or top.is_nan() else int(str(top)) + 1
+
+
+def only(schedule: isl.Map, d: int) -> isl.Map:
+    """`{ S[i] -> [t_d] }`."""
+    coordinates = schedule.dim(isl.dim_type.out)
+    axis = schedule.project_out(isl.dim_type.out, d + 1, coordinates - d - 1).project_out(isl.dim_type.out, 0, d)
+    return axis.reset_tuple_id(isl.dim_type.out) if axis.has_tuple_name(isl.dim_type.out) else axis
+
+
+def name_of(schedule: isl.Map) -> str:
+    """The name of the scheduled statement, for messages."""
+    name = schedule.get_tuple_name(isl.dim_type.in_) if schedule.has_tuple_name(isl.dim_type.in_) else None
+    return str(name or "the statement")

@@ -1,0 +1,80 @@
+"""Retention: which executions of an overlapped schedule survive, and where the values wait.
+
+One mechanism serves every strategy. Let `S = { A[a] -> tile[t] }` say which tiles need an element, `D_local` and
+`D_global` the tile coordinates along which it is retained on and off chip:
+
+    arrivals    R = S  without those that are later along D_local             the element enters its on-chip buffer
+    executions  E = R  without those that are later along D_local and D_global         … because it is computed
+    loads       R - E                                                          … because it is loaded from off-chip
+
+No retained coordinate: `R = E = S`, everything is recomputed. All local: `R = E = lexmin(S)`. All global:
+`R = S`, `E = lexmin(S)`, and what lowering calls the further copies of an instance become loads.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import islpy as isl
+
+Place = Literal["recompute", "local", "global"]
+PLACES: tuple[str, ...] = get_args(Place)
+Placement = Literal["first", "shifted"]
+
+
+def first_along(relation: isl.Map, kept: frozenset[int]) -> isl.Map:
+    """The pairs that no other precedes along some of the range's coordinates, the others being equal.
+
+        { A[a] -> tile[t] }   to   { A[a] -> tile[t] : t is lexmin over its coordinates in `kept` }
+
+    >>> S = isl.Map("{ A[a] -> tile[t0, t1] : 0 <= t0, t1 <= 1 }")
+    >>> print(first_along(S, frozenset({1})))
+    { A[a] -> tile[t0, t1 = 0] : 0 <= t0 <= 1 }
+    """
+    if not kept:
+        return relation
+    space = relation.get_space()
+    rank, coordinates = relation.dim(isl.dim_type.in_), relation.dim(isl.dim_type.out)
+    others = [d for d in range(coordinates) if d not in kept]
+    for moved, d in enumerate(others):
+        relation = relation.move_dims(isl.dim_type.in_, rank + moved, isl.dim_type.out, d - moved, 1)
+    relation = relation.lexmin()
+    for d in others:
+        relation = relation.move_dims(isl.dim_type.out, d, isl.dim_type.in_, rank, 1)
+    relation = relation.set_tuple_name(isl.dim_type.in_, space.get_tuple_name(isl.dim_type.in_))
+    return relation.set_tuple_name(isl.dim_type.out, space.get_tuple_name(isl.dim_type.out)).coalesce()
+
+
+@dataclass(frozen=True, eq=False)
+class Retained:
+    """When an element enters its on-chip buffer, split into computed and loaded: maps `{ A[a] -> tile[t] }`."""
+
+    arrivals: isl.Map
+    executions: isl.Map
+    loads: isl.Map
+
+
+def retain(need: isl.Map, extended_need: isl.Map, places: tuple[Place, ...], placement: Placement) -> Retained:
+    """Decide the arrivals, executions and loads of one tensor.
+
+    `need` and `extended_need` are `{ A[a] -> tile[t] }`, the latter as if the image had no borders; `places` has one
+    entry per coordinate of a tile. Placement `first` is the definition: the first tile makes its whole halo.
+    `shifted` takes the first tile of the *extended* need, so that every tile makes only what is new and the halo at
+    the border is made in tiles before tile 0: one piece per statement, smallest rings, the same executions.
+    """
+    local = frozenset(d for d, place in enumerate(places) if place == "local")
+    kept = local | frozenset(d for d, place in enumerate(places) if place == "global")
+    if placement == "first":
+        arrivals = first_along(need, local)
+    else:
+        anywhere = extended_need if need.is_subset(extended_need) else extended_need.union(need).coalesce()
+        arrivals = (first_along(anywhere, local) & along(need, local)).coalesce()
+    executions = first_along(arrivals, kept)
+    return Retained(arrivals, executions, arrivals.subtract(executions).coalesce())
+
+
+def along(need: isl.Map, free: frozenset[int]) -> isl.Map:
+    """The relation with some coordinates of its range set free: which other coordinates an element is needed at."""
+    name = need.get_tuple_name(isl.dim_type.out)
+    for d in free:
+        need = need.project_out(isl.dim_type.out, d, 1).insert_dims(isl.dim_type.out, d, 1)
+    return need.set_tuple_name(isl.dim_type.out, name)

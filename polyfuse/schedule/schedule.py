@@ -1,0 +1,282 @@
+"""A schedule of one group: for every tensor, at which tiles its elements are computed, loaded and stored.
+
+    Network + Strategy ──schedule()──> Schedule
+
+A tile runs its stages in order: a layer's stage is preceded by the loads of what it reads and followed by the store
+of what it makes, where there are any. Time is `[tile coordinates, stage]`; weights that are loaded once are loaded
+before the first tile.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import islpy as isl
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.retention import PLACES, Place, Placement, retain
+from polyfuse.schedule.tiling import Tiling
+
+Role = Literal["input", "weight", "made"]
+Action = Literal["load", "make", "store"]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What is decided about one group.
+
+    tile       rows, or rows x columns, of the group's last output; () takes whole images
+    retention  for a tensor, a place for each entry of `tile`; `others` holds for tensors not named, weights excepted
+    placement  whether the first tile makes its whole halo (`first`) or each tile only what is new (`shifted`)
+    order      positions in `tile`, outermost loop first; None puts the dimensions that nothing is retained along first
+    weights    `once`: loaded before the first tile and kept; `tile`: loaded again by every tile that reads them
+    """
+
+    tile: tuple[int, ...] = ()
+    others: tuple[Place, ...] = ()
+    retention: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    placement: Placement = "first"
+    order: tuple[int, ...] | None = None
+    weights: Literal["once", "tile"] = "once"
+
+    def __post_init__(self) -> None:
+        others = self.others or ("recompute",) * len(self.tile)
+        object.__setattr__(self, "others", others)
+        for name, places in {"others": others, **self.retention}.items():
+            if len(places) != len(self.tile) or any(place not in PLACES for place in places):
+                raise InvalidInput(
+                    f"retention of {name!r}: expected one of {', '.join(PLACES)} for each of the {len(self.tile)} tile "
+                    f"dimensions, got {places}"
+                )
+        if self.placement not in ("first", "shifted"):
+            raise InvalidInput(f"placement {self.placement!r}: expected 'first' or 'shifted'")
+
+    def places(self, tensor: str) -> tuple[Place, ...]:
+        """The places of a tensor, in the order of `tile`."""
+        return tuple(self.retention.get(tensor, self.others))
+
+    def running_order(self) -> tuple[int, ...]:
+        """The given order, or the dimensions along which everything is recomputed outermost."""
+        if self.order is not None:
+            return self.order
+        every = [self.others, *self.retention.values()]
+        kept = [any(places[d] != "recompute" for places in every) for d in range(len(self.tile))]
+        return tuple(sorted(range(len(self.tile)), key=lambda d: kept[d]))
+
+    @staticmethod
+    def named(name: str, tile: tuple[int, ...], placement: Placement = "first") -> "Strategy":
+        """`recompute`, `local` or `global` for every tensor and dimension."""
+        if name not in PLACES:
+            raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(PLACES)}")
+        place: Place = name  # type: ignore[assignment]
+        return Strategy(tile, (place,) * len(tile), placement=placement)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a tile: load, make or store one tensor."""
+
+    action: Action
+    tensor: Tensor
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.tensor.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """What happens to one tensor in a group; all relations are `{ A[a] -> tile[t] }`.
+
+    need        tiles whose stages read the element, or whose outputs hold it
+    extended    the same as if the image had no borders
+    arrivals    when it enters its on-chip buffer: executions and loads together
+    executions  when it is computed (none for an input)
+    loads       when it is loaded from off-chip
+    stores      when it is written off-chip: at most once
+    """
+
+    tensor: Tensor
+    role: Role
+    places: tuple[Place, ...]
+    need: isl.Map
+    extended: isl.Map
+    arrivals: isl.Map
+    executions: isl.Map
+    loads: isl.Map
+    stores: isl.Map
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A group's layers with the tiles at which everything happens. Made by `schedule`; see the module.
+
+    `tile_to_time`, `{ tile[t] -> [time] }`, is the order of the tiles: the lexicographic one unless replaced.
+    """
+
+    network: Network
+    strategy: Strategy
+    tiling: Tiling
+    flows: Mapping[str, Flow]
+    stages: tuple[Stage, ...]
+    preloaded: tuple[Tensor, ...]
+    tile_to_time: isl.Map
+
+    def executions(self, layer: Layer) -> isl.Map:
+        """`{ L[p] -> tile[t] }`: the schedule of a layer's points, non-singular where they are recomputed."""
+        return layer.makes.apply_range(self.flows[layer.output.name].executions)
+
+    def reads(self, layer: Layer, tensor: Tensor) -> isl.Map:
+        """`{ A[a] -> tile[t] }`: at which tiles a layer's executions read an element."""
+        return layer.reads(tensor).reverse().apply_range(self.executions(layer)).coalesce()
+
+    def stage(self, action: Action, tensor: Tensor) -> int | None:
+        """The position of a stage; None where the tile has none."""
+        wanted = Stage(action, tensor)
+        return self.stages.index(wanted) if wanted in self.stages else None
+
+
+def schedule(network: Network, strategy: Strategy) -> Schedule:
+    """Tile the outputs of a group and pull everything else: layers backwards, each after its readers.
+
+    Errors: InvalidInput for a strategy that does not fit the network.
+    """
+    reference = network.outputs[-1]
+    check_strategy(network, strategy)
+    tiling = Tiling.of(strategy.tile, len(reference.shape), strategy.running_order())
+    flows: dict[str, Flow] = {}
+    for layer in reversed(network.layers):
+        flows[layer.output.name] = made_flow(network, strategy, tiling, layer, flows)
+    for tensor in network.inputs:
+        flows[tensor.name] = input_flow(network, strategy, tiling, tensor, flows)
+    weights = tuple(dict.fromkeys(weight for layer in network.layers for weight in layer.weights))
+    if strategy.weights == "tile":
+        for weight in weights:
+            flows[weight.name] = weight_flow(network, tiling, weight, flows)
+    preloaded = weights if strategy.weights == "once" else ()
+    in_order = isl.Map.identity(tiling.space.map_from_set()).reset_tuple_id(isl.dim_type.out)
+    return Schedule(network, strategy, tiling, flows, stages_of(network, flows), preloaded, in_order)
+
+
+def check_strategy(network: Network, strategy: Strategy) -> None:
+    """Refuse retention of unknown tensors and tiles larger than the image."""
+    known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
+    for name in strategy.retention:
+        if name not in known:
+            raise InvalidInput(f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}")
+    reference = network.outputs[-1]
+    for dim in Tiling.of(strategy.tile, len(reference.shape)).dims:
+        extent = reference.shape[dim.axis]
+        if isinstance(extent, int) and dim.size > extent:
+            raise InvalidInput(
+                f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of axis "
+                f"{dim.axis} is {extent}"
+            )
+
+
+def pulled(
+    network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]
+) -> tuple[isl.Map, isl.Map]:
+    """What the readers of a tensor need of it and, without borders, would need of it."""
+    empty = isl.Map.empty(tensor.box.get_space().map_from_domain_and_range(tiling.space))
+    need, extended = empty, empty
+    for reader in (layer for layer in network.layers if tensor in (*layer.inputs, *layer.weights)):
+        flow = flows[reader.output.name]
+        made = without_borders(reader, flow)
+        need = need.union(reader.reads(tensor).reverse().apply_range(reader.makes.apply_range(flow.executions)))
+        extended = extended.union(reader.extended_reads(tensor).reverse().apply_range(made))
+    return need.coalesce(), extended.coalesce()
+
+
+def without_borders(layer: Layer, flow: Flow) -> isl.Map:
+    """`{ L[p] -> tile[t] }`: the extended executions of a layer: the first extended need along what is retained."""
+    kept = tuple("local" if place != "recompute" else "recompute" for place in flow.places)
+    executions = retain(flow.extended, flow.extended, kept, "first").executions
+    return layer.makes_anywhere.apply_range(executions)
+
+
+def made_flow(
+    network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, flows: Mapping[str, Flow]
+) -> Flow:
+    """The flow of a layer's output: needed by its readers and, if it is an output, by the tile that holds it."""
+    tensor = layer.output
+    need, extended = pulled(network, tiling, tensor, flows)
+    if need.is_empty():
+        extended = tiling.tiles_of(tensor, network.outputs[-1])
+        need = extended.intersect_domain(tensor.box)
+    elif tensor in network.outputs:
+        holes = tiling.tiles_of(tensor, network.outputs[-1]).subtract_domain(extended.domain())
+        if not holes.intersect_domain(tensor.box).is_empty():
+            extended = extended.union(holes)
+        missing = tensor.box.subtract(need.domain())
+        need = need.union(first_along_all(extended.intersect_domain(missing))).coalesce()
+    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
+    kept = retain(need, extended, places, strategy.placement)
+    stored = isl.Set.empty(tensor.box.get_space())
+    if tensor in network.outputs:
+        stored = tensor.box
+    elif "global" in places:
+        stored = kept.loads.domain()
+    stores = first_along_all(kept.executions.intersect_domain(stored))
+    return Flow(tensor, "made", places, need, extended, kept.arrivals, kept.executions, kept.loads, stores)
+
+
+def input_flow(
+    network: Network, strategy: Strategy, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]
+) -> Flow:
+    """The flow of an input: nothing computes it, every arrival is a load; `global` and `recompute` both reload."""
+    need, extended = pulled(network, tiling, tensor, flows)
+    wanted = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
+    places: tuple[Place, ...] = tuple("local" if place == "local" else "recompute" for place in wanted)
+    arrivals = retain(need, extended, places, strategy.placement).arrivals
+    nothing = isl.Map.empty(need.get_space())
+    return Flow(tensor, "input", places, need, extended, arrivals, nothing, arrivals, nothing)
+
+
+def weight_flow(network: Network, tiling: Tiling, weight: Tensor, flows: Mapping[str, Flow]) -> Flow:
+    """The flow of a weight that every tile loads again."""
+    need, extended = pulled(network, tiling, weight, flows)
+    nothing = isl.Map.empty(need.get_space())
+    places: tuple[Place, ...] = ("recompute",) * len(tiling.dims)
+    return Flow(weight, "weight", places, need, extended, need, nothing, need, nothing)
+
+
+def first_along_all(relation: isl.Map) -> isl.Map:
+    """The lexmin: one tile for each element."""
+    return relation.lexmin().coalesce()
+
+
+def coordinate_places(strategy: Strategy, tiling: Tiling, name: str) -> tuple[Place, ...]:
+    """The places of a tensor for each coordinate of a tile; images of a batch share nothing."""
+    places: list[Place] = ["recompute"] * len(tiling.dims)
+    for k, place in enumerate(strategy.places(name)):
+        places[tiling.position(k)] = place
+    return tuple(places)
+
+
+def effective_places(places: tuple[Place, ...], need: isl.Map) -> tuple[Place, ...]:
+    """The places, with nothing retained along coordinates in which no two tiles share an element."""
+    shared = need.reverse().apply_range(need).deltas()
+    return tuple(
+        place if shared.is_empty() or shared.dim_max_val(d) != isl.Val(0) else "recompute"
+        for d, place in enumerate(places)
+    )
+
+
+def stages_of(network: Network, flows: Mapping[str, Flow]) -> tuple[Stage, ...]:
+    """Each layer's stage, the loads of what it reads before it, the store of what it makes after it."""
+    stages: list[Stage] = []
+    for layer in network.layers:
+        for tensor in (*layer.inputs, *layer.weights):
+            flow = flows.get(tensor.name)
+            if flow is not None and flow.role != "made" and Stage("load", tensor) not in stages:
+                stages.append(Stage("load", tensor))
+        flow = flows[layer.output.name]
+        if not flow.loads.is_empty():
+            stages.append(Stage("load", layer.output))
+        stages.append(Stage("make", layer.output))
+        if not flow.stores.is_empty():
+            stages.append(Stage("store", layer.output))
+    return tuple(stages)

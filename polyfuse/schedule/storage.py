@@ -1,0 +1,249 @@
+"""Storage: the on-chip buffer of every tensor of a group, sized from liveness.
+
+Elements wait in cells. Along the axes that tiles cut, a cell is counted from the tile's own origin where the tensor is
+recomputed, and modulo the window of elements that are alive at once where it is retained (a ring); along the other
+axes it is the element itself. Cells are injective on what is alive: `legality` proves it.
+
+    cell : { [tile[t] -> A[a]] -> buffer[u, c] }
+
+`u` are the coordinates of tiles whose copies of the buffer are alive at once; `Buffer.windows` are successive moduli.
+Source: Lefebvre and Feautrier, "Automatic storage management for parallel programs", Parallel Computing 24, 1998.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import islpy as isl
+
+from polyfuse.errors import Unbounded
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Flow, Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """One index of a cell: `(element or tile coordinate - origin) mod window`; no modulo where `folded` is False."""
+
+    origin: isl.Aff
+    window: int
+    folded: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """The on-chip cells of one tensor, row-major."""
+
+    tensor: Tensor
+    indices: tuple[Index, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The window of every index."""
+        return tuple(index.window for index in self.indices)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the buffer."""
+        return prod(self.shape) * self.tensor.element_bytes
+
+    @property
+    def cell(self) -> isl.MultiAff:
+        """`{ [tile[t] -> A[a]] -> buffer[c] }`."""
+        affs = []
+        for index in self.indices:
+            aff = index.origin
+            affs.append(aff.mod_val(isl.Val(index.window)) if index.folded else aff)
+        space = isl.Space.map_from_domain_and_range(
+            affs[0].get_domain_space(), isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(affs))
+        )
+        result = isl.MultiAff.zero(space.set_tuple_name(isl.dim_type.out, f"{self.tensor.name}_buffer"))
+        for k, aff in enumerate(affs):
+            result = result.set_aff(k, aff)
+        return result
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{i.window}{' (ring)' if i.folded else ''}" for i in self.indices)
+        return f"{self.tensor.name}_buffer[{sizes}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """The buffers of a group: one for every tensor with stages, one for every weight kept on chip."""
+
+    schedule: Schedule
+    buffers: Mapping[str, Buffer]
+
+    @property
+    def onchip_bytes(self) -> int:
+        """What all buffers together take."""
+        return sum(buffer.bytes for buffer in self.buffers.values())
+
+
+def storage(schedule: Schedule) -> Storage:
+    """Size the buffers of a schedule; concrete sizes only.
+
+    Errors: Unbounded where infinitely many elements are alive at once.
+    """
+    buffers = {name: buffer(schedule, flow) for name, flow in schedule.flows.items()}
+    for weight in schedule.preloaded:
+        buffers[weight.name] = whole(schedule, weight)
+    return Storage(schedule, buffers)
+
+
+def whole(schedule: Schedule, tensor: Tensor) -> Buffer:
+    """A buffer that holds all of a tensor."""
+    space = tile_and_element(schedule, tensor)
+    coordinates = len(schedule.tiling.dims)
+    shape = tensor.concrete_shape
+    return Buffer(tensor, tuple(Index(variable(space, coordinates + d), n, False) for d, n in enumerate(shape)))
+
+
+def buffer(schedule: Schedule, flow: Flow) -> Buffer:
+    """The buffer of one flow: tile coordinates first, then the axes of the tensor.
+
+    Only coordinates along which the tensor is not retained may need copies, and only axes that tiles cut are folded.
+    """
+    space = tile_and_element(schedule, flow.tensor)
+    dims = schedule.tiling.dims
+    retained = {d for d, place in enumerate(flow.places) if place == "local"}
+    conflicts = Conflicts.of(schedule, flow, retained)
+    indices = []
+    for d in range(len(dims)):
+        if d not in retained and retained:
+            window = conflicts.window(conflicts.tile_position(d))
+            if window > 1:
+                indices.append(Index(variable(space, d), window, True))
+    for axis, size in enumerate(flow.tensor.concrete_shape):
+        element = variable(space, len(dims) + axis)
+        if axis not in conflicts.axes:
+            indices.append(Index(element, size, False))
+            continue
+        origin = tile_origin(schedule, flow, axis, retained)
+        local = element if origin is None else element - origin
+        lowest, highest = conflicts.extremes(local, axis)
+        local, extent = local - lowest, 1 + highest - lowest
+        window = conflicts.window(conflicts.axis_position(axis)) if retained else extent
+        indices.append(Index(local, min(window, extent), window < extent))
+    return Buffer(flow.tensor, tuple(indices))
+
+
+def tile_and_element(schedule: Schedule, tensor: Tensor) -> isl.Space:
+    """`[tile[t] -> A[a]]`."""
+    return schedule.tiling.space.map_from_domain_and_range(tensor.box.get_space()).wrap()
+
+
+def variable(space: isl.Space, position: int) -> isl.Aff:
+    """One dimension of a set space, as an expression."""
+    return isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), isl.dim_type.set, position)
+
+
+@dataclass(frozen=True, eq=False)
+class Conflicts:
+    """Which elements are alive at once, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
+
+    `u` are all coordinates of the tile at which the element arrives that it is not retained along, and `a` the cut
+    axes; an element is alive from the tile of its arrival to the last tile that reads it.
+    """
+
+    arrivals: isl.Map
+    tiles: tuple[int, ...]
+    axes: tuple[int, ...]
+    pairs: isl.Map
+
+    @staticmethod
+    def of(schedule: Schedule, flow: Flow, retained: set[int]) -> "Conflicts":
+        """The conflicts of one flow."""
+        axes = tuple(sorted({dim.axis for dim in schedule.tiling.dims if dim.axis < len(flow.tensor.shape)}))
+        tiles = tuple(d for d in range(len(schedule.tiling.dims)) if d not in retained)
+        if flow.role == "weight":
+            axes = ()
+        arrive = keyed(cut(flow.arrivals, axes), tiles)
+        last = keyed(cut(flow.need.union(flow.arrivals), axes), tiles).lexmax()
+        if not retained:
+            return Conflicts(cut(flow.arrivals, axes), tiles, axes, arrive.apply_range(arrive.reverse()))
+        space = schedule.tiling.space
+        alive = arrive.apply_range(isl.Map.lex_le(space)) & last.apply_range(isl.Map.lex_ge(space))
+        return Conflicts(cut(flow.arrivals, axes), tiles, axes, alive.apply_range(arrive.reverse()).coalesce())
+
+    def tile_position(self, d: int) -> int:
+        """Where tile coordinate d stands in a pair."""
+        return self.tiles.index(d)
+
+    def axis_position(self, axis: int) -> int:
+        """Where an axis stands in a pair."""
+        return len(self.tiles) + self.axes.index(axis)
+
+    def window(self, position: int) -> int:
+        """1 + the largest distance along one index between conflicting elements that agree in the indices before it."""
+        same = self.pairs
+        for d in range(position):
+            same = same.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
+        if same.is_empty():
+            return 1
+        distance = same.deltas().project_out(isl.dim_type.set, position + 1, same.dim(isl.dim_type.in_) - position - 1)
+        return 1 + whole_number(distance.dim_max_val(position), f"conflicts of {self.arrivals}")
+
+    def extremes(self, local: isl.Aff, axis: int) -> tuple[int, int]:
+        """The smallest and the largest local index of an element that arrives."""
+        pairs = self.arrivals.reverse().wrap()
+        coordinates = self.arrivals.dim(isl.dim_type.out)
+        values = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(pairs.get_space()))
+        for d in range(coordinates):
+            values = values.set_coefficient_val(isl.dim_type.in_, d, local.get_coefficient_val(isl.dim_type.in_, d))
+        values = values.set_coefficient_val(isl.dim_type.in_, coordinates + self.axes.index(axis), isl.Val(1))
+        values = values.set_constant_val(local.get_constant_val())
+        where = f"elements of {self.arrivals}"
+        return whole_number(pairs.min_val(values), where), whole_number(pairs.max_val(values), where)
+
+
+def cut(relation: isl.Map, axes: tuple[int, ...]) -> isl.Map:
+    """`{ A[a] -> tile[t] }` with only some axes of the element kept."""
+    for d in reversed(range(relation.dim(isl.dim_type.in_))):
+        if d not in axes:
+            relation = relation.project_out(isl.dim_type.in_, d, 1)
+    return relation.coalesce()
+
+
+def keyed(relation: isl.Map, tiles: tuple[int, ...]) -> isl.Map:
+    """`{ [a] -> tile[t] }` to `{ [t_d.., a] -> tile[t] }`: the element together with some coordinates of its tile."""
+    relation = relation.insert_dims(isl.dim_type.in_, 0, len(tiles))
+    for k, d in enumerate(tiles):
+        relation = relation.equate(isl.dim_type.in_, k, isl.dim_type.out, d)
+    return relation.reset_tuple_id(isl.dim_type.in_) if relation.has_tuple_id(isl.dim_type.in_) else relation
+
+
+def tile_origin(schedule: Schedule, flow: Flow, axis: int, retained: set[int]) -> isl.Aff | None:
+    """The first element of an axis that a tile needs, as an affine expression of its coordinates: `{ [tile -> A] }`.
+
+    Up to a constant. Taken from the extended need, where borders do not bend it; None where it is not bounded or not affine. It may
+    depend only on coordinates along which nothing is retained, since a retained element outlives its tile.
+    """
+    relation = flow.extended
+    for d in sorted(retained, reverse=True):
+        relation = relation.project_out(isl.dim_type.out, d, 1)
+    elements = cut(relation, (axis,)).reverse()
+    if not is_bounded_per_tile(elements):
+        return None
+    pieces = elements.lexmin_pw_multi_aff().get_at(0).get_pieces()
+    if len(pieces) != 1 or pieces[0][1].dim(isl.dim_type.div):
+        return None
+    aff = pieces[0][1]
+    space = tile_and_element(schedule, flow.tensor)
+    origin = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(space))
+    free = [d for d in range(len(schedule.tiling.dims)) if d not in retained]
+    for k, d in enumerate(free):
+        origin = origin.set_coefficient_val(isl.dim_type.in_, d, aff.get_coefficient_val(isl.dim_type.in_, k))
+    return origin.set_constant_val(aff.get_constant_val())
+
+
+def is_bounded_per_tile(elements: isl.Map) -> bool:
+    """Whether `{ tile[t] -> [a] }` gives every tile finitely many elements."""
+    return bool(elements.reverse().apply_range(elements).deltas().dim_max_val(0).is_int())
+
+
+def whole_number(value: isl.Val, where: str) -> int:
+    """A finite isl value as a number."""
+    if not value.is_int():
+        raise Unbounded(f"{where}: infinitely many elements are alive at once")
+    return int(str(value))

@@ -1,0 +1,136 @@
+"""Tiles of a group's outputs, and what they pull.
+
+A tile is a point of `tile[t]`, its coordinates in the order in which tiles run. The outputs of a group are
+partitioned into tiles; what a tile needs of every earlier tensor follows by composing access relations backwards.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import islpy as isl
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Network
+from polyfuse.network.tensor import Tensor
+
+TILE = "tile"
+
+
+@dataclass(frozen=True)
+class TileDim:
+    """One coordinate of a tile: the tensor axis it cuts and how many elements of an output a tile takes of it."""
+
+    axis: int
+    size: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The coordinates of a tile in running order.
+
+    >>> print(Tiling.of((72, 60), rank=4))
+    72x60
+    >>> [dim.name for dim in Tiling.of((72, 60), rank=4, order=(1, 0)).dims]
+    ['tn', 'tx', 'ty']
+    """
+
+    dims: tuple[TileDim, ...]
+    sizes: tuple[int, ...]
+
+    @staticmethod
+    def of(sizes: tuple[int, ...], rank: int, order: tuple[int, ...] | None = None) -> "Tiling":
+        """Tiles of `rows`, `rows x columns` or, with no sizes, whole images; images of a batch come one by one.
+
+        `order` lists positions in `sizes`, the outermost loop first.
+        """
+        axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
+        if len(sizes) > (2 if rank == 4 else rank) or any(size < 1 for size in sizes):
+            raise InvalidInput(
+                f"tile {'x'.join(map(str, sizes))}: expected sizes of at least 1, for rows or for rows x columns"
+            )
+        order = tuple(range(len(sizes))) if order is None else order
+        if sorted(order) != list(range(len(sizes))):
+            raise InvalidInput(f"tile order {order}: expected each of {tuple(range(len(sizes)))} once")
+        batch = (TileDim(0, 1, "tn"),) if rank == 4 else ()
+        names = ("ty", "tx") if rank == 4 else tuple(f"t{d}" for d in range(len(sizes)))
+        return Tiling(batch + tuple(TileDim(axes[k], sizes[k], names[k]) for k in order), sizes)
+
+    @property
+    def space(self) -> isl.Space:
+        """The space `tile[t]`."""
+        space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(self.dims))
+        return space.set_tuple_name(isl.dim_type.set, TILE)
+
+    def position(self, k: int) -> int:
+        """Where the k-th size given by the user stands among the coordinates."""
+        axes = sorted(dim.axis for dim in self.dims)[len(self.dims) - len(self.sizes) :]
+        return next(d for d, dim in enumerate(self.dims) if dim.axis == axes[k])
+
+    def tiles_of(self, output: Tensor, reference: Tensor) -> isl.Map:
+        """`{ A[a] -> tile[t] : size_d t_d <= a_axis(d) < size_d (t_d + 1) }`, for elements in and out of the image.
+
+        Sizes count elements of `reference`; an output of another resolution is cut in proportion.
+        """
+        relation = isl.Map.universe(output.box.get_space().map_from_domain_and_range(self.space))
+        local = isl.LocalSpace.from_space(relation.get_space())
+        for d, dim in enumerate(self.dims):
+            size = scaled(dim.size, output, reference, dim.axis)
+            for sign, constant in ((1, 0), (-1, size - 1)):
+                bound = isl.Constraint.inequality_alloc(local)
+                bound = bound.set_coefficient_val(isl.dim_type.in_, dim.axis, isl.Val(sign))
+                bound = bound.set_coefficient_val(isl.dim_type.out, d, isl.Val(-sign * size))
+                relation = relation.add_constraint(bound.set_constant_val(isl.Val(constant)))
+        return relation
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.sizes)) or "whole"
+
+
+def scaled(size: int, output: Tensor, reference: Tensor, axis: int) -> int:
+    """A tile size of `reference` in elements of `output`, rounded up."""
+    here, there = output.shape[axis], reference.shape[axis]
+    if here == there:
+        return size
+    if isinstance(here, int) and isinstance(there, int):
+        return -(-size * here // there)
+    raise InvalidInput(f"outputs {output} and {reference}: expected the same symbolic size along axis {axis}")
+
+
+def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bool = True) -> dict[Tensor, isl.Set]:
+    """What a region of the outputs needs of every tensor: `{ A[a] }` each, with whatever parameters the regions have.
+
+    With a tile's origin and size as parameters this is a symbolic footprint. `exact=False` takes the box hull at every
+    step: larger by at most the holes that strides leave, and cheap where those have parameters.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pair")
+    >>> x = build.input("x", (1, 1, 20, 20))
+    >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
+    >>> tile = isl.Set("{ conv2_out[0, 0, h, w] : 0 <= h < 8 and 0 <= w < 8 }")
+    >>> [int(str(region.count_val())) for region in footprints(build.network(y), {y: tile}).values()]
+    [64, 100, 144]
+    """
+    needed = {tensor: region & tensor.box for tensor, region in regions.items()}
+    for layer in reversed(network.layers):
+        if layer.output not in needed:
+            continue
+        points = needed[layer.output].apply(layer.makes.reverse())
+        for tensor in layer.inputs:
+            read = points.apply(layer.reads(tensor)).coalesce()
+            region = needed[tensor].union(read).coalesce() if tensor in needed else read
+            needed[tensor] = region if exact else box_hull(region) & tensor.box
+    return needed
+
+
+def box_hull(region: isl.Set) -> isl.Set:
+    """The smallest product of intervals (with bounds in the parameters) that holds the region."""
+    hull = isl.Set.universe(region.get_space())
+    for d in range(region.dim(isl.dim_type.set)):
+        axis = isl.Aff.var_on_domain(isl.LocalSpace.from_space(region.get_space()), isl.dim_type.set, d)
+        value = isl.PwAff.from_aff(axis)
+        low = region.dim_min(d).add_dims(isl.dim_type.in_, region.dim(isl.dim_type.set))
+        high = region.dim_max(d).add_dims(isl.dim_type.in_, region.dim(isl.dim_type.set))
+        low, high = (bound.set_tuple_name(isl.dim_type.in_, region.get_tuple_name()) for bound in (low, high))
+        hull = hull & value.ge_set(low) & value.le_set(high)
+    return hull.coalesce()
