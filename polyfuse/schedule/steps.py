@@ -1,0 +1,169 @@
+"""Steps: everything a group executes, as sets of executions with their times and their accesses.
+
+A schedule says at which tiles an instance runs; paired with the tile, every execution is an instance of its own, and
+the schedule of executions is singular. Counting, code generation and the interpreter all start from this list.
+
+    conv1_update   executions  { conv1_update[t, p, r] }     one for each tile t at which point p is executed
+                   time        { conv1_update[t, p, r] -> [tile time, stage, order inside the stage] }
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import islpy as isl
+
+from polyfuse.network.layer import Layer, Statement
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Action, Flow, Schedule
+
+Memory = Literal["chip", "offchip"]
+REDUCTION_DIMS = 4
+"""The most reduction indices a statement may have."""
+
+
+@dataclass(frozen=True, eq=False)
+class Touch:
+    """One access of a step: which element of a tensor, on chip or off. `element` is `{ step[t, i] -> [tile -> A] }`."""
+
+    operand: str
+    tensor: Tensor
+    memory: Memory
+    writes: bool
+    element: isl.Map
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One statement of the generated code.
+
+    `dims` names the indices behind the tile coordinates; `statement` is None for a copy between on chip and off.
+    """
+
+    name: str
+    action: Action
+    layer: Layer | None
+    statement: Statement | None
+    dims: tuple[str, ...]
+    executions: isl.Set
+    time: isl.Map
+    touches: tuple[Touch, ...]
+
+
+def steps(schedule: Schedule) -> tuple[Step, ...]:
+    """Every step of the tiles of a group, in the order of its stages."""
+    found: list[Step] = []
+    makers = schedule.network.makers
+    for position, stage in enumerate(schedule.stages):
+        flow = schedule.flows[stage.tensor.name]
+        if stage.action == "make":
+            found.extend(layer_steps(schedule, makers[stage.tensor], position))
+        else:
+            moments = flow.loads if stage.action == "load" else flow.stores
+            found.append(copy_step(schedule, flow, stage.action, moments, position))
+    return tuple(found)
+
+
+def preload_steps(schedule: Schedule) -> tuple[Step, ...]:
+    """The loads of weights that stay on chip; they run before the first tile and belong to none."""
+    found = []
+    for weight in schedule.preloaded:
+        name = f"preload_{weight.name}"
+        executions = weight.box.set_tuple_name(name)
+        element = executions.identity().set_tuple_name(isl.dim_type.out, weight.name)
+        anywhere = nowhere_tile(schedule, element)
+        touches = (Touch("x", weight, "offchip", False, anywhere), Touch("acc", weight, "chip", True, anywhere))
+        dims = tuple(f"a{d}" for d in range(len(weight.shape)))
+        time = executions.identity().reset_tuple_id(isl.dim_type.out)
+        found.append(Step(name, "load", None, None, dims, executions, time, touches))
+    return tuple(found)
+
+
+def nowhere_tile(schedule: Schedule, element: isl.Map) -> isl.Map:
+    """`{ S[i] -> A[a] }` to `{ S[i] -> [tile[0] -> A[a]] }`: weights kept on chip have the same cells in every tile."""
+    tile = isl.Set.universe(schedule.tiling.space)
+    for d in range(len(schedule.tiling.dims)):
+        tile = tile.fix_val(isl.dim_type.set, d, isl.Val(0))
+    return isl.Map.from_domain_and_range(element.domain(), tile).range_product(element)
+
+
+def layer_steps(schedule: Schedule, layer: Layer, stage: int) -> Iterator[Step]:
+    """The statements of a layer, at every tile at which its points are executed."""
+    tiles_of_points = schedule.executions(layer)
+    for k, statement in enumerate(layer.statements):
+        points = layer.instances_of_points(statement).reverse().intersect_domain(statement.domain)
+        moments = points.apply_range(tiles_of_points)
+        executions = flat_executions(moments, statement.name)
+        reads = [(operand, access.tensor, access.relation) for operand, access in statement.operands.items()]
+        touches = [
+            Touch(operand, tensor, "chip", False, touched(executions, schedule, relation))
+            for operand, tensor, relation in reads
+        ]
+        out = touched(executions, schedule, points.apply_range(layer.makes))
+        if statement.accumulates:
+            touches.append(Touch("acc", layer.output, "chip", False, out))
+        touches.append(Touch("acc", layer.output, "chip", True, out))
+        time = step_time(schedule, executions, stage, layer.rank, k)
+        yield Step(statement.name, "make", layer, statement, statement.dims, executions, time, tuple(touches))
+
+
+def copy_step(schedule: Schedule, flow: Flow, action: Action, moments: isl.Map, stage: int) -> Step:
+    """The copy of one tensor between off-chip memory and its buffer."""
+    tensor, name = flow.tensor, f"{action}_{flow.tensor.name}"
+    executions = flat_executions(moments, name)
+    element = touched(executions, schedule, isl.Map.identity(tensor.box.get_space().map_from_set()))
+    source: Memory = "offchip" if action == "load" else "chip"
+    target: Memory = "chip" if action == "load" else "offchip"
+    touches = (Touch("x", tensor, source, False, element), Touch("acc", tensor, target, True, element))
+    dims = tuple(f"a{d}" for d in range(len(tensor.shape)))
+    time = step_time(schedule, executions, stage, len(tensor.shape), 0)
+    return Step(name, action, None, None, dims, executions, time, touches)
+
+
+def flat_executions(moments: isl.Map, name: str) -> isl.Set:
+    """`{ S[i] -> tile[t] }` to `{ name[t, i] }`."""
+    return moments.reverse().wrap().flatten().set_tuple_name(name).coalesce()
+
+
+def touched(executions: isl.Set, schedule: Schedule, element: isl.Map) -> isl.Map:
+    """`{ S[i] -> A[a] }` to `{ step[t, i] -> [tile[t] -> A[a]] }` on the executions."""
+    same_tile = isl.Map.identity(schedule.tiling.space.map_from_set())
+    pairs = same_tile.product(element).flatten_domain()
+    return pairs.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name()).intersect_domain(executions)
+
+
+def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k: int) -> isl.Map:
+    """`{ step[t, p, r] -> [tile time, stage, p (rows first), k, r, last p] }`, padded to REDUCTION_DIMS.
+
+    Rows run outside of channels and the last axis of the image innermost, so that the innermost loop has stride one.
+    """
+    coordinates = len(schedule.tiling.dims)
+    time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_)
+    inner = executions.dim(isl.dim_type.set) - coordinates
+    time = time.add_dims(isl.dim_type.in_, inner)
+    fixed = time.dim(isl.dim_type.out)
+    time = time.add_dims(isl.dim_type.out, 1 + rank + 1 + REDUCTION_DIMS)
+    time = time.fix_val(isl.dim_type.out, fixed, isl.Val(stage))
+    point_order = (0, 2, 1, 3) if rank == 4 else tuple(range(rank))
+    for position, d in enumerate(point_order[:-1]):
+        time = time.equate(isl.dim_type.out, fixed + 1 + position, isl.dim_type.in_, coordinates + d)
+    time = time.fix_val(isl.dim_type.out, fixed + rank, isl.Val(k))
+    for d in range(REDUCTION_DIMS):
+        position = fixed + rank + 1 + d
+        if rank + d < inner:
+            time = time.equate(isl.dim_type.out, position, isl.dim_type.in_, coordinates + rank + d)
+        else:
+            time = time.fix_val(isl.dim_type.out, position, isl.Val(0))
+    last = fixed + rank + 1 + REDUCTION_DIMS
+    time = time.equate(isl.dim_type.out, last, isl.dim_type.in_, coordinates + point_order[-1])
+    return time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name()).intersect_domain(executions)
+
+
+def time_names(schedule: Schedule) -> tuple[str, ...]:
+    """A name for each dimension of a time: what the generated loops are called."""
+    rank = len(schedule.network.outputs[-1].shape)
+    tile_times = schedule.tile_to_time.dim(isl.dim_type.out)
+    tiles = tuple(dim.name for dim in schedule.tiling.dims)
+    tiles = tiles if len(tiles) == tile_times else tuple(f"t{d}" for d in range(tile_times))
+    points = ("n", "h", "c", "w") if rank == 4 else tuple(f"i{d}" for d in range(rank))
+    return (*tiles, "stage", *points[:-1], "step", *(f"r{d}" for d in range(REDUCTION_DIMS)), points[-1])
