@@ -1,0 +1,150 @@
+"""What a comparison of strategies found: the JSON that tables and plots are made of.
+
+Enters: predictions, counts and timings. Leaves: a `Comparison`, as a value or as a JSON file.
+
+The JSON is one object: "format" ("polyfuse-comparison"), "version" (1), then the fields of `Comparison`, "rows" being a
+list of objects with the fields of `Row`. Tuples are lists. All keys are always there; what is not known is null. A
+number that is not finite is the string "nan", "inf" or "-inf". A change of meaning raises the version.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyfuse.bench.files import write_atomically
+from polyfuse.bench.typed_json import decode, encode, parse
+from polyfuse.errors import InvalidInput
+
+FORMAT = "polyfuse-comparison"
+VERSION = 1
+STRATEGIES = ("unfused", "recompute", "local", "global", "mixed")
+PLACEMENTS = ("first", "shifted")
+RETENTIONS = ("recompute", "local", "global")
+COUNTED = ("executions", "macs_executed", "onchip_bytes", "offchip_read_bytes", "offchip_write_bytes")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run the workload: what was predicted, what an instrumented run counted, how long it took.
+
+    strategy: one of STRATEGIES; placement: of first executions, one of PLACEMENTS, or None where nothing is retained.
+    retention: for each tensor between layers, along each tile dimension, one of RETENTIONS.
+    tile: output elements along each tile dimension; () is untiled.
+    instances, executions: of all statements; recomputed = executions - instances.
+    macs, macs_executed: multiply-accumulates of the network, and executed.
+    halo: for each tensor, the elements that neighbouring tiles share along each tile dimension.
+    onchip_bytes: of all buffers on chip at once; offchip_read_bytes, offchip_write_bytes: moved in one run.
+    loops, branches: `for` and `if` in the generated C.
+    counted: of the keys in COUNTED, those that the instrumented run counted; None if there was none.
+    seconds_median, seconds_min: of one run; ratio_to_unfused: of the medians, below 1 is faster; None if not timed.
+    max_rel_error: of the outputs against the reference; None if not compared.
+    threads: of the timed run.
+
+    Raises InvalidInput for other names, for counts that contradict each other and for negative ones.
+    """
+
+    strategy: str
+    placement: str | None
+    retention: dict[str, tuple[str, ...]]
+    tile: tuple[int, ...]
+    instances: int
+    executions: int
+    macs: int
+    macs_executed: int
+    recomputed: int
+    halo: dict[str, tuple[int, ...]]
+    onchip_bytes: int
+    offchip_read_bytes: int
+    offchip_write_bytes: int
+    loops: int
+    branches: int
+    counted: dict[str, int] | None
+    seconds_median: float | None
+    seconds_min: float | None
+    ratio_to_unfused: float | None
+    max_rel_error: float | None
+    threads: int
+
+    def __post_init__(self) -> None:
+        _check_name("strategy", self.strategy, STRATEGIES)
+        if self.placement is not None:
+            _check_name("placement", self.placement, PLACEMENTS)
+        for tensor, choices in self.retention.items():
+            for choice in choices:
+                _check_name(f"retention of '{tensor}'", choice, RETENTIONS)
+        for key in self.counted or {}:
+            _check_name("counted", key, COUNTED)
+        for name in (*COUNTED, "instances", "macs", "loops", "branches"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(
+                    f"row '{self.label}': expected {name} of at least 0, got {getattr(self, name)}; correct it"
+                )
+        if self.recomputed != self.executions - self.instances:
+            raise InvalidInput(
+                f"row '{self.label}': expected recomputed = {self.executions} executions - {self.instances} instances, "
+                f"got {self.recomputed}; correct one of them"
+            )
+
+    @property
+    def label(self) -> str:
+        """Tile, strategy and placement, as in "8x8 local (first)"."""
+        tile = "x".join(map(str, self.tile)) or "untiled"
+        return f"{tile} {self.strategy}" + (f" ({self.placement})" if self.placement else "")
+
+    @property
+    def mismatches(self) -> list[str]:
+        """The counted keys that differ from the prediction, in the order of COUNTED."""
+        counted = self.counted or {}
+        return [key for key in COUNTED if key in counted and counted[key] != getattr(self, key)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Strategies for one workload on one machine: `machine` is free-form JSON, such as `host_facts` gives."""
+
+    workload: str
+    machine: dict[str, object]
+    compiler: str
+    flags: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> str:
+        """The JSON text, in the order of the fields."""
+        document = {"format": FORMAT, "version": VERSION, **_object(encode(self))}
+        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def write_json(self, path: Path) -> None:
+        """Write the JSON text, all of it or nothing; raises InvalidInput when the path cannot be written."""
+        write_atomically(path, self.to_json().encode())
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "comparison") -> "Comparison":
+        """The comparison in a JSON text, which errors call `where`; raises InvalidInput when it holds none."""
+        document = _object(parse(text, where))
+        found = (document.pop("format", None), document.pop("version", None))
+        if found != (FORMAT, VERSION):
+            raise InvalidInput(
+                f"{where}: expected format '{FORMAT}' version {VERSION}, got '{found[0]}' version {found[1]}; "
+                "write it again with this polyfuse"
+            )
+        comparison: Comparison = decode(document, cls, where)
+        return comparison
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The comparison in a JSON file; raises InvalidInput when it cannot be read or holds none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"comparison '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    return Comparison.from_json(text, f"comparison '{path}'")
+
+
+def _object(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise InvalidInput(f"row: expected a {what} of {', '.join(known)}, got '{name}'; correct the name")

@@ -1,0 +1,93 @@
+"""JSON to frozen dataclasses by their annotations, and back.
+
+Enters: parsed JSON and a type built of dataclasses, tuples, dictionaries, str, int, float, object and `| None`.
+Leaves: a value of that type; or an InvalidInput that says where the JSON is wrong.
+
+A float that is not finite has no JSON number: it is written as the string "nan", "inf" or "-inf".
+"""
+
+import dataclasses
+import json
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+from polyfuse.errors import InvalidInput
+
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def parse(text: str, where: str) -> object:
+    """The JSON value in a text; `where` is what errors call the text."""
+    try:
+        value: object = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: expected JSON, got: {error}; is it cut short, or another file?") from error
+    return value
+
+
+def decode(value: object, kind: Any, where: str) -> Any:
+    """`value` as a `kind`; lists become tuples. Raises InvalidInput naming the place, such as "rows[2].tile"."""
+    if kind is object:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _decode_record(_expect(value, dict, "an object", where), kind, where)
+    if isinstance(kind, types.UnionType):
+        (other,) = (option for option in get_args(kind) if option is not types.NoneType)
+        return None if value is None else decode(value, other, where)
+    if get_origin(kind) is tuple:
+        items = _expect(value, list, "a list", where)
+        return tuple(decode(item, get_args(kind)[0], f"{where}[{index}]") for index, item in enumerate(items))
+    if get_origin(kind) is dict:
+        entries = _expect(value, dict, "an object", where)
+        return {name: decode(item, get_args(kind)[1], f"{where}.{name}") for name, item in entries.items()}
+    return _decode_scalar(value, kind, where)
+
+
+def encode(value: object) -> object:
+    """What `decode` reads: dataclasses as objects, tuples as lists, floats that are not finite as strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    for problem, found in (("an unknown", set(entries) - set(names)), ("no", set(names) - set(entries))):
+        if found:
+            raise InvalidInput(
+                f"{where}: expected the keys {', '.join(names)}, got {problem} '{min(found)}'; correct the keys"
+            )
+    fields = {name: decode(entries[name], hints[name], f"{where}.{name}") for name in names}
+    try:
+        return kind(**fields)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from error
+
+
+def _decode_scalar(value: object, kind: type, where: str) -> object:
+    if kind is float:
+        if isinstance(value, str) and value in _NON_FINITE:
+            return _NON_FINITE[value]
+        return float(_expect(value, (int, float), "a number", where))
+    return _expect(value, kind, {str: "a string", int: "a whole number"}[kind], where)
+
+
+def _expect(value: Any, kind: type | tuple[type, ...], description: str, where: str) -> Any:
+    if isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    shown = json.dumps(value)
+    short = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    raise InvalidInput(f"{where}: expected {description}, got {short}; correct that value")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f'{name} is no JSON number (write it as a string: "nan", "inf", "-inf")')

@@ -1,0 +1,283 @@
+"""C text to a shared library or a program, through the build cache.
+
+Enters: generated C, or a C file that a user edited. Leaves: `Built` (to `load` with ctypes) or `Program` (to run).
+"""
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from polyfuse.codegen.cache import (
+    VARIABLE,
+    Entry,
+    building,
+    cache_folder,
+    entry_of,
+    is_complete,
+    store_product,
+    store_source,
+    storing,
+    unusable,
+)
+from polyfuse.codegen.compiler import Compiler, Finished, find_compiler, first_error, run
+from polyfuse.errors import BuildError, InvalidInput
+
+__all__ = [
+    "DEFAULT_FLAGS",
+    "Built",
+    "Compiler",
+    "Program",
+    "compile_file",
+    "compile_many",
+    "compile_program",
+    "compile_shared",
+    "find_compiler",
+    "load",
+]
+
+DEFAULT_FLAGS = ("-std=c11", "-O3", "-march=native", "-ffp-contract=fast")
+"""C as it is generated, vectorised for this CPU, with fused multiply-add.
+
+-std=c11 turns contraction off in gcc, and -ffp-contract=fast brings it back: without it a convolution has no FMA.
+Nothing here lets the compiler reorder additions, so a result does not depend on how it vectorised. Max and ReLU already
+vectorise with -O3 when written as `a > b ? a : b`, and -fno-math-errno and -fno-trapping-math changed no loop, so
+neither these nor -ffast-math are here.
+"""
+
+COMPILE_SECONDS = 300.0
+
+_LIBRARY_FLAGS = (
+    *("-fPIC", "-shared", "-fno-semantic-interposition"),
+    *(("-Wl,-z,defs",) if sys.platform == "linux" else ()),
+)
+_OPENMP_FLAGS = ("-fopenmp",)
+_WARNING_FLAGS = ("-Wall", "-Wextra", "-Werror")
+_SANITIZE_FLAGS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+_LIBRARIES = ("-lm",)
+_STORAGE_ERRORS = (
+    *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)),
+    "File size limit exceeded",
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A shared library in the cache, the C it was made of, and the command that makes the one from the other."""
+
+    library: Path
+    source: Path
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """An executable in the cache, the C it was made of, and the command that makes the one from the other."""
+
+    executable: Path
+    source: Path
+    command: tuple[str, ...]
+
+
+def compile_shared(
+    source: str,
+    *,
+    compiler: Compiler | None = None,
+    flags: Sequence[str] = DEFAULT_FLAGS,
+    openmp: bool = False,
+    warnings_as_errors: bool = False,
+    cache: Path | None = None,
+    seconds: float = COMPILE_SECONDS,
+) -> Built:
+    """The library of this C: found in the cache, or built there.
+
+    Without `compiler` it is `find_compiler()`, without `cache` $POLYFUSE_CACHE or the user's cache folder. `flags` are
+    the optimising ones; those that make a library are added. The C has to be self-contained but for system headers.
+    A symbol that nothing defines is an error here, not when it is called.
+
+    Raises BuildError: no compiler, C it does not accept, more than `seconds`, a folder that cannot be written.
+    """
+    settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
+    return _library(_Job(source, "generated C", settings))
+
+
+def compile_file(
+    path: Path,
+    *,
+    compiler: Compiler | None = None,
+    flags: Sequence[str] = DEFAULT_FLAGS,
+    openmp: bool = False,
+    warnings_as_errors: bool = False,
+    cache: Path | None = None,
+    seconds: float = COMPILE_SECONDS,
+) -> Built:
+    """`compile_shared` of a C file that a user keeps, say a copy of `Built.source` edited by hand.
+
+    The file is read again at each call and is not changed. Errors name its lines. Raises InvalidInput when it cannot
+    be read, else as `compile_shared`.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(
+            f"C file '{path}': expected a file to read, got '{error.strerror}'; check the path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"C file '{path}': expected UTF-8 text, byte {error.start} is not; check that it is a source file"
+        ) from error
+    settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
+    return _library(_Job(source, f"C file '{path}'", settings))
+
+
+def compile_program(
+    source: str,
+    *,
+    compiler: Compiler | None = None,
+    flags: Sequence[str] = DEFAULT_FLAGS,
+    openmp: bool = False,
+    sanitize: bool = False,
+    warnings_as_errors: bool = False,
+    cache: Path | None = None,
+    seconds: float = COMPILE_SECONDS,
+) -> Program:
+    """The executable of this C, which holds a `main`; otherwise as `compile_shared`.
+
+    `sanitize` adds the address and undefined-behaviour sanitizers: the program exits with a code other than 0 at the
+    first fault. Only programs offer it, because a sanitized library cannot be loaded into a plain python.
+    """
+    extra = _extra_flags(openmp, warnings_as_errors) + (_SANITIZE_FLAGS if sanitize else ())
+    job = _Job(source, "generated C", _settings(compiler, flags, extra, cache, seconds))
+    entry = _build(job, (), ".out", None)
+    return Program(entry.product, entry.source, _command(job, (), entry.product, entry.source))
+
+
+def compile_many(
+    sources: Sequence[str],
+    jobs: int | None = None,
+    *,
+    compiler: Compiler | None = None,
+    flags: Sequence[str] = DEFAULT_FLAGS,
+    openmp: bool = False,
+    warnings_as_errors: bool = False,
+    cache: Path | None = None,
+    seconds: float = COMPILE_SECONDS,
+) -> tuple[Built, ...]:
+    """`compile_shared` of each source, in their order, `jobs` compilers at a time (default: one per usable core).
+
+    The first error in that order, or an interrupt, stops the others.
+    """
+    count = _usable_cores() if jobs is None else jobs
+    if count < 1:
+        raise InvalidInput(f"jobs: expected at least 1, got {count}; give how many compilers may run at once")
+    settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
+    stop = Event()
+    with ThreadPoolExecutor(count, thread_name_prefix="compile") as pool:
+        futures = [
+            pool.submit(_library, _Job(source, f"generated C {index + 1} of {len(sources)}", settings), stop)
+            for index, source in enumerate(sources)
+        ]
+        try:
+            return tuple(future.result() for future in futures)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def load(built: Built) -> ctypes.CDLL:
+    """The library as a ctypes handle; the caller sets `argtypes`. Raises BuildError when it cannot be loaded."""
+    try:
+        return ctypes.CDLL(str(built.library))
+    except OSError as error:
+        raise BuildError(
+            f"library '{built.library}': expected to load it, got '{error}'; delete the file and build it again, "
+            f"or, if its folder forbids execution, set {VARIABLE} to another"
+        ) from error
+
+
+def flags_of(flags: Sequence[str]) -> tuple[str, ...]:
+    """`flags` as a tuple; raises InvalidInput for one string, which would be taken apart into letters."""
+    if isinstance(flags, str):
+        raise InvalidInput(f"flags: expected a sequence of options, got the string '{flags}'; split it: ('-O2', '-g')")
+    return tuple(flags)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    compiler: Compiler
+    flags: tuple[str, ...]
+    folder: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One C text; `label` is what its errors call it."""
+
+    source: str
+    label: str
+    settings: _Settings
+
+
+def _settings(
+    compiler: Compiler | None, flags: Sequence[str], extra: tuple[str, ...], cache: Path | None, seconds: float
+) -> _Settings:
+    if isinstance(flags, str):
+        raise InvalidInput(f"flags: expected a sequence of options, got the string '{flags}'; split it: ('-O2', '-g')")
+    return _Settings(compiler or find_compiler(), (*flags, *extra), cache_folder(cache), seconds)
+
+
+def _extra_flags(openmp: bool, warnings_as_errors: bool) -> tuple[str, ...]:
+    return (*(_OPENMP_FLAGS if openmp else ()), *(_WARNING_FLAGS if warnings_as_errors else ()))
+
+
+def _library(job: _Job, stop: Event | None = None) -> Built:
+    entry = _build(job, _LIBRARY_FLAGS, ".so", stop)
+    return Built(entry.product, entry.source, _command(job, _LIBRARY_FLAGS, entry.product, entry.source))
+
+
+def _command(job: _Job, kind_flags: tuple[str, ...], product: Path, source: Path) -> tuple[str, ...]:
+    settings = job.settings
+    return (str(settings.compiler.path), *settings.flags, *kind_flags, "-o", str(product), str(source), *_LIBRARIES)
+
+
+def _build(job: _Job, kind_flags: tuple[str, ...], suffix: str, stop: Event | None) -> Entry:
+    """The entry of a job, complete."""
+    settings = job.settings
+    entry = entry_of(job.source, settings.compiler, (*settings.flags, *kind_flags), settings.folder, suffix)
+    with storing(settings.folder):
+        store_source(entry, job.source)
+        if is_complete(entry):
+            return entry
+        with building(settings.folder) as scratch:
+            product = scratch / entry.product.name
+            command = _command(job, kind_flags, product, entry.source)
+            finished = run(command, seconds=settings.seconds, environment={"TMPDIR": str(scratch)}, stop=stop)
+            if finished.code != 0:
+                raise _compile_error(job, entry, finished)
+            store_product(entry, product)
+    return entry
+
+
+def _compile_error(job: _Job, entry: Entry, finished: Finished) -> BuildError:
+    storage = next((reason for reason in _STORAGE_ERRORS if reason in finished.errors), None)
+    if storage is not None:
+        return unusable(job.settings.folder, storage)
+    line, text = first_error(finished.errors)
+    where = f"{job.label}, line {line}" if line is not None else job.label
+    return BuildError(
+        f"{where}: expected C that {job.settings.compiler.path.name} accepts, it says: {text}; "
+        f"correct a copy of '{entry.source}' and build that with compile_file"
+    )
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
