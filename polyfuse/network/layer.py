@@ -12,7 +12,6 @@ Padding is the absence of a read, and an update whose read is absent does not ex
 A point starts from scratch whenever it is executed, so executing it again gives the same value.
 """
 
-import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,10 +20,8 @@ import islpy as isl
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.expression import check_expression, names_in
 from polyfuse.network.tensor import Tensor, checked_name
-
-FUNCTIONS = frozenset("maximum minimum expf tanhf log1pf logf sqrtf fabsf erff min max".split())
-"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +41,8 @@ class Access:
 class Statement:
     """`acc = expression` for every instance of a domain.
 
-    The expression is text that is both C and Python: arithmetic on `acc`, on operands (one access each), on the
-    names of the domain's dimensions, and calls of FUNCTIONS. `macs` is how many multiply-accumulates it stands for.
+    The expression is text that is both C and Python (see expression.py): arithmetic on `acc`, on operands (one access
+    each) and on the names of the domain's dimensions. `macs` is how many multiply-accumulates it stands for.
     """
 
     name: str
@@ -57,7 +54,7 @@ class Statement:
 
     def __post_init__(self) -> None:
         checked_name(self.name)
-        check_expression(self.name, self.expression, {"acc", "INFINITY", *self.operands, *self.dims})
+        check_expression(self.name, self.expression, {"acc", "INFINITY", *self.operands, *self.dims}, self.dims)
 
     @property
     def accumulates(self) -> bool:
@@ -150,33 +147,3 @@ def identity(domain: isl.Space, range_: isl.Space) -> isl.Map:
     for d in range(domain.dim(isl.dim_type.set)):
         relation = relation.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
     return relation
-
-
-def names_in(expression: str) -> set[str]:
-    """The names an expression mentions, those of functions left out."""
-    tree = ast.parse(expression, mode="eval")
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
-
-
-def check_expression(where: str, expression: str, known: set[str]) -> None:
-    """Refuse text that is not arithmetic on known names; what passes means the same in C and in Python."""
-    allowed = (
-        ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Constant, ast.Load,
-        ast.Add, ast.Sub, ast.Mult, ast.Div, ast.USub, ast.UAdd,
-    )  # fmt: skip
-    try:
-        tree = ast.parse(expression, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InvalidInput(f"statement {where!r}: cannot read the expression {expression!r}: {error}") from None
-    for node in ast.walk(tree):
-        wrong = (
-            not isinstance(node, allowed)
-            or (isinstance(node, ast.Constant) and (isinstance(node.value, bool | str | bytes | complex)))
-            or (isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS))
-            or (isinstance(node, ast.Name) and node.id not in known | FUNCTIONS)
-        )
-        if wrong:
-            raise InvalidInput(
-                f"statement {where!r}: {ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__!r} in "
-                f"{expression!r} is neither arithmetic, one of {sorted(known)}, nor a call of {sorted(FUNCTIONS)}"
-            )

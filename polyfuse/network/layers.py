@@ -1,46 +1,18 @@
 """The built-in layers: convolution, pooling, pointwise arithmetic and concat, as sets and relations.
 
-This file and the tests are the only places that write isl text. Points are `[n, c, h, w]`; sizes may be parameters.
+Sizes of tensors enter, as numbers or parameters; a `Layer` leaves. Points are `[n, c, h, w]`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import islpy as isl
 import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
-from polyfuse.network.layer import Access, Layer, Statement
-from polyfuse.network.operators import ACTIVATIONS, Padding, Pair
-from polyfuse.network.tensor import Size, Tensor, box, parameters
-
-POINT = ("n", "c", "h", "w")
-
-
-class Activation:
-    """A pointwise function fused into the last statement of a layer: `"relu"`, `("clip", 0, 6)`, …"""
-
-    def __init__(self, spec: str | Sequence[object]) -> None:
-        name, *arguments = (spec,) if isinstance(spec, str) else tuple(spec)
-        if not isinstance(name, str) or name not in ACTIVATIONS:
-            raise InvalidInput(f"activation {name!r}: expected one of {', '.join(sorted(ACTIVATIONS))}")
-        self.template, self.function, wanted = ACTIVATIONS[name]
-        if len(arguments) != wanted or not all(isinstance(a, int | float) and np.isfinite(a) for a in arguments):
-            raise InvalidInput(f"activation {name!r}: expected {wanted} finite numbers, got {arguments}")
-        self.name = name
-        self.arguments = tuple(float(str(a)) for a in arguments)
-
-    def text(self, operand: str) -> str:
-        """The expression that applies it."""
-        return self.template.format(operand, *(f"({a!r})" for a in self.arguments))
-
-    def __call__(self, x: operators.Array) -> operators.Array:
-        return np.asarray(self.function(x, *self.arguments), dtype=np.float64)
-
-
-def clipped(tensor: Tensor, domain: isl.Set, extended: isl.Map) -> Access:
-    """The access whose relation is the extended one inside the image."""
-    return Access(tensor, extended.intersect_domain(domain).intersect_range(tensor.box), extended)
+from polyfuse.network.layer import Layer, Statement
+from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.statements import POINT, Activation, point_statement, window_statement
+from polyfuse.network.tensor import Size, Tensor
 
 
 def same(size: Size, kernel: int, stride: int, dilation: int, before: int, after: int, ceil: bool = False) -> Size:
@@ -64,9 +36,7 @@ def same(size: Size, kernel: int, stride: int, dilation: int, before: int, after
 
 def spatial(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, ceil: bool = False) -> list[Size]:
     """Output rows and columns of a window layer."""
-    return [
-        same(x.shape[2 + d], kernel[d], stride[d], dilation[d], padding[d], padding[2 + d], ceil) for d in range(2)
-    ]
+    return [same(x.shape[2 + d], kernel[d], stride[d], dilation[d], padding[d], padding[2 + d], ceil) for d in range(2)]
 
 
 def _check_window(name: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> None:
@@ -77,43 +47,6 @@ def _check_window(name: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pa
             f"layer {name!r}: expected kernel, stride and dilation of at least 1 and padding of at least 0, got "
             f"{kernel}, {stride}, {dilation}, {padding}"
         )
-
-
-def _window_statement(
-    name: str,
-    out: Tensor,
-    bounds: Mapping[str, Size],
-    reads: Mapping[str, tuple[Tensor, str]],
-    windowed: str,
-    expression: str,
-    macs: int,
-) -> Statement:
-    """One reduction statement: instances whose `windowed` operand is inside the image."""
-    dims = (*POINT, *bounds)
-    sizes = (*out.shape, *bounds.values())
-    everything = box(name, dims, sizes)
-    inner = " and ".join(f"0 <= {d} < {s}" for d, s in {"n": out.shape[0], "c": out.shape[1], **bounds}.items())
-    operands = {}
-    for operand, (tensor, index) in reads.items():
-        head = parameters((*sizes, *tensor.shape))
-        extended = isl.Map(f"{head} {{ {name}[{', '.join(dims)}] -> {tensor.name}[{index}] : {inner} }}")
-        operands[operand] = clipped(tensor, everything, extended)
-    domain = operands[windowed].relation.domain()
-    return Statement(name, dims, domain, operands, expression, macs)
-
-
-def _point_statement(
-    name: str, out: Tensor, reads: Mapping[str, tuple[Tensor, str]], expression: str, where: str = "true"
-) -> Statement:
-    """One statement with an instance for each point where a condition on the point holds."""
-    domain = box(name, POINT, out.shape) & isl.Set(f"{{ {name}[{', '.join(POINT)}] : {where} }}")
-    operands = {}
-    for operand, (tensor, index) in reads.items():
-        inside = f"0 <= n < {out.shape[0]} and 0 <= c < {out.shape[1]} and ({where})"
-        head = parameters((*out.shape, *tensor.shape))
-        extended = isl.Map(f"{head} {{ {name}[{', '.join(POINT)}] -> {tensor.name}[{index}] : {inside} }}")
-        operands[operand] = clipped(tensor, domain, extended)
-    return Statement(name, POINT, domain, operands, expression)
 
 
 def convolution(
@@ -149,7 +82,7 @@ def convolution(
         channel = f"floor(c / {per_group})"
     rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
     columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
-    update = _window_statement(
+    update = window_statement(
         f"{name}_update",
         out,
         {"ic": in_group, "kh": kh, "kw": kw},
@@ -159,10 +92,10 @@ def convolution(
         macs=1,
     )
     reads = {} if bias is None else {"bias": (bias, "c")}
-    statements = [_point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0"), update]
+    statements = [point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0"), update]
     act = Activation(activation) if activation is not None else None
     if act is not None:
-        statements.append(_point_statement(f"{name}_final", out, {}, act.text("acc")))
+        statements.append(point_statement(f"{name}_final", out, {}, act.text("acc")))
 
     def reference(x: operators.Array, w: operators.Array, *b: operators.Array) -> operators.Array:
         y = operators.convolution(x, w, b[0] if b else None, stride, dilation, padding, groups)
@@ -176,7 +109,14 @@ def convolution(
         (x,),
         (w,) if bias is None else (w, bias),
         reference,
-        dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, activation=activation),
+        {
+            "kernel": kernel,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "activation": activation,
+        },
     )
 
 
@@ -193,7 +133,7 @@ def _pool_update(
     rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
     columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
     reads = {"x": (x, f"n, c, {rows}, {columns}")}
-    return _window_statement(f"{name}_update", out, {"kh": kernel[0], "kw": kernel[1]}, reads, "x", expression, macs=0)
+    return window_statement(f"{name}_update", out, {"kh": kernel[0], "kw": kernel[1]}, reads, "x", expression, macs=0)
 
 
 def _ceil_padding(x: Tensor, out: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Padding:
@@ -228,11 +168,11 @@ def max_pool(
         name,
         "max_pool",
         out,
-        (_point_statement(f"{name}_init", out, {}, "-INFINITY"), update),
+        (point_statement(f"{name}_init", out, {}, "-INFINITY"), update),
         (x,),
         (),
         lambda x: operators.max_pool(x, kernel, step, dilation, grown),
-        dict(kernel=kernel, stride=step, padding=padding, dilation=dilation, ceil=ceil),
+        {"kernel": kernel, "stride": step, "padding": padding, "dilation": dilation, "ceil": ceil},
     )
 
 
@@ -257,16 +197,23 @@ def average_pool(
         _taps("hw"[d], x.shape[2 + d], kernel[d], step[d], dilation[d], padding[d], counted[d], counted[2 + d])
         for d in range(2)
     )
-    final = _point_statement(f"{name}_final", out, {}, f"acc / ({divisor})")
+    final = point_statement(f"{name}_final", out, {}, f"acc / ({divisor})")
     return Layer(
         name,
         "average_pool",
         out,
-        (_point_statement(f"{name}_init", out, {}, "0.0"), update, final),
+        (point_statement(f"{name}_init", out, {}, "0.0"), update, final),
         (x,),
         (),
         lambda x: operators.average_pool(x, kernel, step, dilation, grown, counted),
-        dict(kernel=kernel, stride=step, padding=padding, dilation=dilation, ceil=ceil, count_include_pad=count_include_pad),
+        {
+            "kernel": kernel,
+            "stride": step,
+            "padding": padding,
+            "dilation": dilation,
+            "ceil": ceil,
+            "count_include_pad": count_include_pad,
+        },
     )
 
 
@@ -276,7 +223,12 @@ def _taps(dim: str, size: Size, kernel: int, stride: int, dilation: int, before:
     The k-th tap is at `stride*dim + dilation*k - before` and counts from `-low` to `size + high - 1`.
     """
     if isinstance(size, str):
-        return str(kernel) if dilation and low == before == high else f"(0 * {dim} + {kernel})"
+        if before > low or (kernel - 1) * dilation > low + high:
+            raise InvalidInput(
+                f"size {size!r} is symbolic: how many taps of an average count would depend on it; expected padding "
+                "that is counted (count_include_pad) or a window of 1"
+            )
+        return str(kernel)
     first = f"{stride} * {dim} - {before}"
     if dilation == 1:
         return f"(min({first} + {kernel}, {size + high}) - max({first}, {-low}))"
@@ -297,7 +249,7 @@ def pointwise(
     name: str,
     operands: Mapping[str, Tensor],
     expression: str,
-    reference: operators.Callable[..., operators.Array],
+    reference: Callable[..., operators.Array],
     *,
     kind: str = "pointwise",
     constants: Sequence[str] = (),
@@ -308,7 +260,9 @@ def pointwise(
     """
     shapes = [tensor.shape for tensor in operands.values()]
     if any(len(shape) != 4 for shape in shapes):
-        raise InvalidInput(f"layer {name!r}: expected operands [n, c, h, w], got {', '.join(map(str, operands.values()))}")
+        raise InvalidInput(
+            f"layer {name!r}: expected operands [n, c, h, w], got {', '.join(map(str, operands.values()))}"
+        )
     sizes: list[Size] = []
     for axis in zip(*shapes, strict=True):
         wide = {size for size in axis if size != 1}
@@ -331,7 +285,7 @@ def pointwise(
         name,
         kind,
         out,
-        (_point_statement(f"{name}_final", out, reads, expression),),
+        (point_statement(f"{name}_final", out, reads, expression),),
         inputs,
         weights,
         lambda *arrays: reference(*(arrays[k] for k in order)),
@@ -357,6 +311,8 @@ def arithmetic(
     activation: str | Sequence[object] | None = None,
 ) -> Layer:
     """`a + b`, `a - b`, `a * b` or `a / b` with broadcasting, and an activation of the result."""
+    if kind not in ARITHMETIC:
+        raise InvalidInput(f"layer {name!r}: expected one of {', '.join(ARITHMETIC)}, got {kind!r}")
     symbol, function = ARITHMETIC[kind]
     act = Activation(activation) if activation is not None else None
     text = f"(a {symbol} b)"
@@ -372,9 +328,13 @@ def arithmetic(
 
 def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
     """Concatenation along the channels: one statement for each part."""
+    if not tensors:
+        raise InvalidInput(f"layer {name!r}: expected at least one tensor to concatenate, got none")
     first = tensors[0]
     if any(len(t.shape) != 4 or (t.shape[0], *t.shape[2:]) != (first.shape[0], *first.shape[2:]) for t in tensors):
-        raise InvalidInput(f"layer {name!r}: expected tensors that differ only in channels, got {', '.join(map(str, tensors))}")
+        raise InvalidInput(
+            f"layer {name!r}: expected tensors that differ only in channels, got {', '.join(map(str, tensors))}"
+        )
     channels = [int(t.shape[1]) for t in tensors]
     out = Tensor(f"{name}_out", (first.shape[0], sum(channels), *first.shape[2:]))
     statements = []
@@ -382,7 +342,7 @@ def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
         low = sum(channels[:k])
         reads = {"x": (tensor, f"n, c - {low}, h, w")}
         where = f"{low} <= c < {low + channels[k]}"
-        statements.append(_point_statement(f"{name}_part{k}", out, reads, "x", where))
+        statements.append(point_statement(f"{name}_part{k}", out, reads, "x", where))
     inputs = tuple(dict.fromkeys(tensors))
     order = [inputs.index(t) for t in tensors]
     return Layer(

@@ -12,6 +12,7 @@ two_convs: x[1, 1, 20, 20] -> conv2_out[1, 1, 16, 16]
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 
 import numpy as np
@@ -41,33 +42,40 @@ class Network:
 
     def __post_init__(self) -> None:
         checked_name(self.name)
-        known = {tensor.name for tensor in self.inputs}
-        names = set(known)
+        if not self.layers or not self.outputs:
+            raise InvalidInput(f"network {self.name!r}: expected at least one layer and one output")
+        known = {tensor.name: tensor for tensor in self.inputs}
+        taken = set(known) | set(self.weights)
+        if len(taken) != len(self.inputs) + len(self.weights):
+            raise InvalidInput(f"network {self.name!r}: two of its inputs and weights share a name; choose another")
         for layer in self.layers:
-            for tensor in layer.inputs:
-                if tensor.name not in known:
-                    raise InvalidInput(
-                        f"layer {layer.name!r}: reads {tensor} before any layer makes it; sort the layers so that "
-                        "makers come first"
-                    )
-            for weight in layer.weights:
-                value = self.weights.get(weight.name)
-                if value is None or value.shape != weight.shape:
-                    got = "nothing" if value is None else f"shape {value.shape}"
-                    raise InvalidInput(f"layer {layer.name!r}: expected values for the weight {weight}, got {got}")
-            made = {layer.name, layer.output.name, *(s.name for s in layer.statements)} - {layer.statements[0].name}
-            made |= {layer.statements[0].name}
-            if clash := made & (names | set(self.weights)):
+            self._check_layer(layer, known)
+            made = {layer.name, layer.output.name, *(statement.name for statement in layer.statements)}
+            if clash := made & taken:
                 raise InvalidInput(f"layer {layer.name!r}: the name {min(clash)!r} is taken; choose another")
-            names |= made
-            known.add(layer.output.name)
+            taken |= made
+            known[layer.output.name] = layer.output
         for tensor in self.outputs:
             if tensor not in self.makers:
                 raise InvalidInput(f"network {self.name!r}: no layer makes the output {tensor}")
-        if not self.layers or not self.outputs:
-            raise InvalidInput(f"network {self.name!r}: expected at least one layer and one output")
 
-    @property
+    def _check_layer(self, layer: Layer, known: Mapping[str, Tensor]) -> None:
+        """The layer reads tensors that exist by then and weights that have values."""
+        for tensor in layer.inputs:
+            if tensor.name not in known:
+                raise InvalidInput(
+                    f"layer {layer.name!r}: reads {tensor} before any layer makes it; sort the layers so that "
+                    "makers come first"
+                )
+            if known[tensor.name] != tensor:
+                raise InvalidInput(f"layer {layer.name!r}: reads {tensor}, which is {known[tensor.name]}")
+        for weight in layer.weights:
+            value = self.weights.get(weight.name)
+            if value is None or value.shape != weight.shape or value.dtype != np.float32:
+                got = "nothing" if value is None else f"{value.dtype} of shape {value.shape}"
+                raise InvalidInput(f"layer {layer.name!r}: expected float32 values for the weight {weight}, got {got}")
+
+    @cached_property
     def makers(self) -> dict[Tensor, Layer]:
         """The layer that makes each tensor."""
         return {layer.output: layer for layer in self.layers}
@@ -184,7 +192,7 @@ class Builder:
     ) -> Tensor:
         """Convolution to `channels` channels; `bias=False` leaves the bias out."""
         kh, kw = _pair(kernel)
-        in_group = int(x.shape[1]) // groups if groups >= 1 else 0
+        in_group = _channels(name, x) // groups if groups >= 1 else 0
         if in_group < 1:
             raise InvalidInput(f"layer {name!r}: expected 1 to {x.shape[1]} groups, got {groups}")
         fan_in = in_group * kh * kw
@@ -216,7 +224,7 @@ class Builder:
         activation: str | Sequence[object] | None = None,
     ) -> Tensor:
         """Convolution of every channel on its own."""
-        channels = int(x.shape[1])
+        channels = _channels(name, x)
         return self.conv(
             name,
             x,
@@ -302,6 +310,12 @@ class Builder:
     def network(self, *outputs: Tensor) -> Network:
         """The network that makes these tensors."""
         return Network(self.name, tuple(self.inputs), tuple(self.layers), outputs, dict(self.weights))
+
+
+def _channels(name: str, x: Tensor) -> int:
+    if len(x.shape) != 4 or not isinstance(x.shape[1], int):
+        raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w] with a number of channels, got {x}")
+    return x.shape[1]
 
 
 def _pair(value: int | Pair) -> Pair:

@@ -27,14 +27,30 @@ def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Paddi
 def convolution(
     x: Array, w: Array, bias: Array | None, stride: Pair, dilation: Pair, padding: Padding, groups: int
 ) -> Array:
-    """ONNX Conv over two spatial axes."""
-    view = windows(x, (w.shape[2], w.shape[3]), stride, dilation, padding, 0.0)
-    per_group = [
-        np.einsum("nchwij,ocij->nohw", v, u, optimize=True)
-        for v, u in zip(np.split(view, groups, axis=1), np.split(w, groups, axis=0), strict=True)
-    ]
-    out = np.concatenate(per_group, axis=1)
-    return out if bias is None else out + bias[None, :, None, None]
+    """ONNX Conv over two spatial axes, one tap at a time; padding is not read, whatever the weight."""
+    batch, channels, *image = x.shape
+    reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
+    sizes = [(image[a] + padding[a] + padding[2 + a] - reach[a]) // stride[a] + 1 for a in range(2)]
+    out = np.zeros((batch, groups, w.shape[0] // groups, *sizes))
+    grouped = x.reshape(batch, groups, channels // groups, *image)
+    for kh, kw in np.ndindex(*w.shape[2:]):
+        (rows, from_rows), (columns, from_columns) = (
+            _tap(image[a], sizes[a], stride[a], k * dilation[a] - padding[a]) for a, k in enumerate((kh, kw))
+        )
+        read = grouped[:, :, :, from_rows, from_columns]
+        tap = w[:, :, kh, kw].reshape(groups, -1, w.shape[1])
+        product = tap @ read.reshape(*read.shape[:3], -1)
+        out[:, :, :, rows, columns] += product.reshape(*product.shape[:3], *read.shape[3:])
+    whole = out.reshape(batch, -1, *sizes)
+    return whole if bias is None else whole + bias[None, :, None, None]
+
+
+def _tap(size: int, positions: int, stride: int, offset: int) -> tuple[slice, slice]:
+    """The positions p at which `stride*p + offset` is in the image, and the elements they read."""
+    first = max(0, -(offset // stride))
+    end = max(first, min(positions, (size - 1 - offset) // stride + 1))
+    low = stride * first + offset
+    return slice(first, end), slice(low, low + stride * (end - first), stride) if end > first else slice(0, 0)
 
 
 def max_pool(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Array:
@@ -52,6 +68,10 @@ def average_pool(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: 
     return np.asarray(total / divisor, dtype=np.float64)
 
 
+def _erf(x: Array) -> Array:
+    return np.asarray(np.vectorize(erf, otypes=[np.float64])(x), dtype=np.float64)
+
+
 def _sigmoid(x: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-x)), dtype=np.float64)
 
@@ -60,6 +80,8 @@ ACTIVATIONS: dict[str, tuple[str, Callable[..., Array], int]] = {
     "relu": ("maximum({0}, 0)", lambda x: np.maximum(x, 0.0), 0),
     "relu6": ("minimum(maximum({0}, 0), 6)", lambda x: np.clip(x, 0.0, 6.0), 0),
     "clip": ("minimum(maximum({0}, {1}), {2})", np.clip, 2),
+    "at_least": ("maximum({0}, {1})", np.maximum, 1),
+    "at_most": ("minimum({0}, {1})", np.minimum, 1),
     "leaky_relu": (
         "maximum({0}, 0) + {1} * minimum({0}, 0)",
         lambda x, slope: np.maximum(x, 0.0) + slope * np.minimum(x, 0.0),
@@ -89,13 +111,14 @@ ACTIVATIONS: dict[str, tuple[str, Callable[..., Array], int]] = {
         0,
     ),
     "gelu": ("0.5 * {0} * (1 + erff({0} * 0.7071067811865476))", lambda x: 0.5 * x * (1.0 + _erf(x * 0.5**0.5)), 0),
+    "gelu_tanh": (
+        "0.5 * {0} * (1 + tanhf(0.7978845608028654 * ({0} + 0.044715 * {0} * {0} * {0})))",
+        lambda x: 0.5 * x * (1.0 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
+        0,
+    ),
     "abs": ("fabsf({0})", np.abs, 0),
     "neg": ("-{0}", np.negative, 0),
     "exp": ("expf({0})", np.exp, 0),
     "sqrt": ("sqrtf({0})", np.sqrt, 0),
 }
 """Each activation: its expression over {0} and its arguments {1}…, its numpy form, how many arguments it takes."""
-
-
-def _erf(x: Array) -> Array:
-    return np.vectorize(erf, otypes=[np.float64])(x)

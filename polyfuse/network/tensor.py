@@ -13,11 +13,14 @@ Size = int | str
 """A number, or the name of a parameter."""
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-RESERVED = frozenset(
+WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long main "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "exists and or not mod floor ceil floord min max counts threads arena inputs weights outputs".split()
+    "exists and or not mod floor ceil floord min max counts threads arena inputs weights outputs "
+    "acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf fabsf erff"
 )
+RESERVED = frozenset(WORDS.split())
+"""Words of C, of isl's notation and of generated code."""
 
 
 def checked_name(name: str) -> str:
@@ -40,7 +43,7 @@ def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
     >>> safe_name("data/conv 1", {"data_conv_1"})
     'data_conv_1_2'
     """
-    name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:48] or "t"
+    name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:48].rstrip("_") or "t"
     if not name[0].isalpha() or name in RESERVED or keyword.iskeyword(name):
         name = f"t{name}" if name[0].isdigit() else f"{name}_t"
     unique, k = name, 1

@@ -1,0 +1,289 @@
+"""The language of statements: text that is both Python and C, checked, evaluated in float64 and printed as C11.
+
+    expression := number | INFINITY | acc | operand | dim | (expression) | -expression | +expression
+                | expression (+ - * /) expression | function(expression, ...)
+
+Subtrees of dims and whole numbers under + - * min max are *index* arithmetic and stay integers; `/` always gives a
+float, and so does everything that holds an operand. Floats follow IEEE: no division or overflow is an error.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from math import erf
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.tensor import checked_name
+
+Value = int | np.float64
+MAX_DEPTH = 150
+MAX_CHARACTERS = 20_000
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+LARGEST_INDEX = 2**31 - 1
+
+FLOAT_FUNCTIONS: dict[str, tuple[int, Callable[..., np.float64]]] = {
+    "maximum": (2, np.maximum),
+    "minimum": (2, np.minimum),
+    "expf": (1, np.exp),
+    "tanhf": (1, np.tanh),
+    "log1pf": (1, np.log1p),
+    "logf": (1, np.log),
+    "sqrtf": (1, np.sqrt),
+    "fabsf": (1, np.abs),
+    "erff": (1, lambda x: np.float64(erf(x))),
+}
+INDEX_FUNCTIONS: dict[str, Callable[[int, int], int]] = {"min": min, "max": max}
+FUNCTIONS = frozenset([*FLOAT_FUNCTIONS, *INDEX_FUNCTIONS])
+"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices."""
+
+OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Value, Value], Value]]] = {
+    ast.Add: ("+", lambda a, b: a + b),
+    ast.Sub: ("-", lambda a, b: a - b),
+    ast.Mult: ("*", lambda a, b: a * b),
+    ast.Div: ("/", lambda a, b: np.float64(a) / np.float64(b)),
+}
+
+
+def names_in(expression: str) -> set[str]:
+    """The names an expression mentions, those of functions left out.
+
+    >>> sorted(names_in("maximum(acc, x * h)"))
+    ['acc', 'h', 'x']
+    """
+    return {node.id for node in ast.walk(_parse("", expression)) if isinstance(node, ast.Name)} - FUNCTIONS
+
+
+def check_expression(where: str, expression: str, known: set[str], indices: Sequence[str] | None = None) -> None:
+    """Refuse text that is not arithmetic on known names; what passes means the same in C and in Python.
+
+    `indices` are the names of `known` that are integers: where given, min and max of anything else are refused.
+    """
+    tree = _parse(where, expression)
+    for node in ast.walk(tree):
+        if not _is_arithmetic(node, known):
+            got = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
+            raise InvalidInput(
+                f"statement {where!r}: {got!r} in {expression!r} is neither arithmetic, one of {sorted(known)}, nor a "
+                f"call of {sorted(FUNCTIONS)}"
+            )
+        if isinstance(node, ast.Call):
+            _check_call(where, node, None if indices is None else frozenset(indices))
+        if isinstance(node, ast.Constant):
+            _check_constant(where, node)
+
+
+def _parse(where: str, expression: str) -> ast.expr:
+    """The syntax tree of an expression, of bounded depth."""
+    try:
+        if len(expression) > MAX_CHARACTERS:
+            raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")
+        tree = ast.parse(expression.strip(), mode="eval").body
+        level: list[ast.AST] = [tree]
+        depth = 0
+        while level:
+            level = [child for node in level for child in ast.iter_child_nodes(node)]
+            depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        shown = expression if len(expression) <= 200 else expression[:200] + "..."
+        raise InvalidInput(f"statement {where!r}: cannot read the expression {shown!r}: {error}") from None
+    return tree
+
+
+def _is_arithmetic(node: ast.AST, known: set[str]) -> bool:
+    match node:
+        case ast.Constant():
+            return type(node.value) in (int, float)
+        case ast.Call():
+            return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords
+        case ast.Name():
+            return node.id in known | FUNCTIONS
+    allowed = (ast.BinOp, ast.UnaryOp, ast.Load, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.USub, ast.UAdd)
+    return isinstance(node, allowed)
+
+
+def _check_call(where: str, call: ast.Call, indices: frozenset[str] | None) -> None:
+    name = _called(call)
+    wanted = 2 if name in INDEX_FUNCTIONS else FLOAT_FUNCTIONS[name][0]
+    if len(call.args) != wanted:
+        raise InvalidInput(f"statement {where!r}: {ast.unparse(call)!r}: {name} takes {wanted}, got {len(call.args)}")
+    if name in INDEX_FUNCTIONS and indices is not None and not all(_is_index(a, indices) for a in call.args):
+        raise InvalidInput(
+            f"statement {where!r}: {ast.unparse(call)!r}: {name} is of whole numbers and dims; "
+            f"use {name}imum for floats"
+        )
+
+
+def _check_constant(where: str, node: ast.Constant) -> None:
+    value = node.value
+    if isinstance(value, int) and value > LARGEST_INDEX:
+        raise InvalidInput(f"statement {where!r}: {value} passes {LARGEST_INDEX}; write it as a float")
+    if isinstance(value, float) and value > LARGEST_FLOAT:
+        raise InvalidInput(f"statement {where!r}: {value!r} passes the largest float, {LARGEST_FLOAT!r}; use INFINITY")
+
+
+def _called(call: ast.Call) -> str:
+    assert isinstance(call.func, ast.Name)
+    return call.func.id
+
+
+def _is_index(node: ast.expr, indices: frozenset[str]) -> bool:
+    """The subtree is integer arithmetic."""
+    match node:
+        case ast.Constant():
+            return isinstance(node.value, int)
+        case ast.Name():
+            return node.id in indices
+        case ast.UnaryOp():
+            return _is_index(node.operand, indices)
+        case ast.BinOp():
+            return not isinstance(node.op, ast.Div) and all(_is_index(n, indices) for n in (node.left, node.right))
+        case ast.Call():
+            return _called(node) in INDEX_FUNCTIONS and all(_is_index(n, indices) for n in node.args)
+    return False
+
+
+def evaluate(expression: str, names: Mapping[str, float]) -> float:
+    """The value of an expression in float64; names given as `int` are indices.
+
+    >>> evaluate("maximum(acc, 0) / (min(h, 3) - 3)", {"acc": 2.5, "h": 7})
+    inf
+    """
+    return evaluator(expression)(names)
+
+
+def evaluator(expression: str) -> Callable[[Mapping[str, float]], float]:
+    """The expression as a function of the values of its names: checked and parsed once, evaluated often."""
+    tree = _parse("", expression)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
+    check_expression("", expression, names)
+
+    def function(values: Mapping[str, float]) -> float:
+        if missing := names - set(values) - {"INFINITY"}:
+            raise InvalidInput(f"expression {expression!r}: no value for {', '.join(sorted(missing))}")
+        given: dict[str, Value] = {"INFINITY": np.float64(np.inf)}
+        given |= {n: int(v) if isinstance(v, int | np.integer) else np.float64(v) for n, v in values.items()}
+        with np.errstate(all="ignore"):
+            return float(_value(tree, given))
+
+    return function
+
+
+def _value(node: ast.expr, names: Mapping[str, Value]) -> Value:
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Constant(value=float(number)):
+            return np.float64(number)
+        case ast.Name():
+            return names[node.id]
+        case ast.UnaryOp():
+            operand = _value(node.operand, names)
+            return -operand if isinstance(node.op, ast.USub) else operand
+        case ast.BinOp():
+            return OPERATORS[type(node.op)][1](_value(node.left, names), _value(node.right, names))
+        case ast.Call():
+            return _call(_called(node), [_value(argument, names) for argument in node.args])
+    raise AssertionError(ast.dump(node))
+
+
+def _call(name: str, arguments: list[Value]) -> Value:
+    if name in FLOAT_FUNCTIONS:
+        return np.float64(FLOAT_FUNCTIONS[name][1](*map(np.float64, arguments)))
+    a, b = arguments
+    if not (isinstance(a, int) and isinstance(b, int)):
+        raise InvalidInput(f"{name}({a}, {b}): {name} is of whole numbers and dims; use {name}imum for floats")
+    return INDEX_FUNCTIONS[name](a, b)
+
+
+def to_c(expression: str, operands: Mapping[str, str], indices: Mapping[str, str] | None = None) -> str:
+    """The expression as C11, with the C text given for its operands (floats) and indices (integers).
+
+    `acc` and INFINITY stay unless they are given; any other name is an index and stays. The caller provides
+    `maximum`, `minimum` (floats, keeping NaN), `min` and `max` (integers).
+
+    >>> to_c("maximum(acc + w * x, 0.1) / (2 * h + 1)", {"x": "X[i]", "w": "a + b"})
+    'maximum(acc + (a + b) * X[i], 0.1f) / (float)(2 * h + 1)'
+    """
+    tree = _parse("", expression)
+    names = names_in(expression)
+    check_expression("", expression, names)
+    floats = {"acc": "acc", "INFINITY": "INFINITY", **operands}
+    whole = {name: name for name in names - set(floats)} | dict(indices or {})
+    for name in names:
+        if name not in operands and name not in ("acc", "INFINITY"):
+            checked_name(name)
+    check_expression("", expression, names, sorted(whole))
+    return _Printer(floats, whole).as_float(tree)
+
+
+class _Printer:
+    """Prints C with the fewest parentheses that keep the order of evaluation."""
+
+    def __init__(self, floats: Mapping[str, str], whole: Mapping[str, str]) -> None:
+        self.names = {name: parenthesised(text) for name, text in {**floats, **whole}.items()}
+        self.indices = frozenset(whole)
+
+    def as_float(self, node: ast.expr) -> str:
+        """C of type float."""
+        match node:
+            case ast.Constant():
+                return f"{float(node.value)!r}f"  # type: ignore[arg-type]
+            case _ if _is_index(node, self.indices):
+                text = self.text(node)
+                return f"(float){text if _is_atom(node) else f'({text})'}"
+        return self.text(node)
+
+    def text(self, node: ast.expr) -> str:
+        """C of the type that the expression has: int for index arithmetic, float otherwise."""
+        integer = _is_index(node, self.indices)
+        show = self.text if integer else self.as_float
+        match node:
+            case ast.Constant():
+                return str(node.value)
+            case ast.Name():
+                return self.names[node.id]
+            case ast.UnaryOp():
+                sign = "-" if isinstance(node.op, ast.USub) else "+"
+                inner = show(node.operand)
+                return f"{sign}{inner if _is_atom(node.operand) else f'({inner})'}"
+            case ast.BinOp():
+                symbol = OPERATORS[type(node.op)][0]
+                return f"{self._side(node.left, node, show)} {symbol} {self._side(node.right, node, show, right=True)}"
+            case ast.Call():
+                return f"{_called(node)}({', '.join(map(show, node.args))})"
+        raise AssertionError(ast.dump(node))
+
+    def _side(self, node: ast.expr, parent: ast.BinOp, show: Callable[[ast.expr], str], right: bool = False) -> str:
+        text = show(node)
+        converted = _is_index(node, self.indices) and not _is_index(parent, self.indices)
+        if converted or _is_atom(node):
+            return text
+        binds = isinstance(node, ast.BinOp) and (_rank(node) + (0 if right else 1) > _rank(parent))
+        return text if binds else f"({text})"
+
+
+def _rank(node: ast.BinOp) -> int:
+    return 1 if isinstance(node.op, ast.Mult | ast.Div) else 0
+
+
+def _is_atom(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant | ast.Name | ast.Call)
+
+
+def parenthesised(text: str) -> str:
+    """C text that can stand anywhere an operand can: in parentheses unless it is a name, an element or a call.
+
+    >>> parenthesised("a + b"), parenthesised("x[i + 1]"), parenthesised("X(i, j)")
+    ('(a + b)', 'x[i + 1]', 'X(i, j)')
+    """
+    depth = 0
+    for position, character in enumerate(text):
+        if character in "([" and depth == 0 and position == 0:
+            return f"({text})"
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and not (character.isalnum() or character in "_)]"):
+            return f"({text})"
+    return text

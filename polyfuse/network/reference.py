@@ -1,0 +1,99 @@
+"""What a network computes, in float64 numpy: the oracle of generated code.
+
+A `Network` and the values of its inputs enter; the value of every tensor leaves.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network, Values
+from polyfuse.network.operators import Array
+
+
+def run(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    """The float64 value of every input and of every tensor that a layer makes, by name.
+
+    NaN and infinities go where IEEE arithmetic takes them; maximum and minimum keep NaN; padding is not read.
+
+    Errors: InvalidInput for a missing or unknown input, a wrong shape, or a layer without a reference.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("mean")
+    >>> net = build.network(build.global_average_pool("mean", build.input("x", (1, 1, 2, 2))))
+    >>> float(run(net, {"x": [[[[1, 2], [3, 4]]]]})["mean_out"].squeeze())
+    2.5
+    """
+    values = _checked_inputs(network, inputs)
+    weights = {name: np.asarray(value, dtype=np.float64) for name, value in network.weights.items()}
+    for layer in network.layers:
+        values[layer.output.name] = _value(layer, values | weights)
+    return values
+
+
+def _checked_inputs(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    names = [tensor.name for tensor in network.inputs]
+    if wrong := sorted(set(inputs) ^ set(names)):
+        raise InvalidInput(
+            f"network {network.name!r}: expected the inputs {', '.join(names) or '(none)'}, got "
+            f"{', '.join(inputs) or '(none)'}; see {wrong[0]!r}"
+        )
+    values = {}
+    for tensor in network.inputs:
+        try:
+            array = np.asarray(inputs[tensor.name], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"input {tensor}: expected an array of numbers, got {error}") from None
+        if array.shape != tensor.concrete_shape:
+            raise InvalidInput(f"input {tensor}: expected shape {tensor.concrete_shape}, got {array.shape}")
+        values[tensor.name] = array
+    return values
+
+
+def _value(layer: Layer, values: Mapping[str, Array]) -> Array:
+    if layer.reference is None:
+        raise InvalidInput(f"layer {layer.name!r}: has no reference to run; give it one when you make the layer")
+    with np.errstate(all="ignore"):
+        arrays = (values[tensor.name] for tensor in (*layer.inputs, *layer.weights))
+        value = np.asarray(layer.reference(*arrays), dtype=np.float64)
+    if value.shape != layer.output.concrete_shape:
+        raise InvalidInput(f"layer {layer.name!r}: its reference made shape {value.shape}, expected {layer.output}")
+    return value
+
+
+def random_inputs(network: Network, seed: int) -> dict[str, Values]:
+    """Seeded normal float32 values for every input."""
+    generator = np.random.default_rng(seed)
+    return {
+        tensor.name: generator.standard_normal(tensor.concrete_shape, dtype=np.float32) for tensor in network.inputs
+    }
+
+
+def max_relative_error(actual: ArrayLike, expected: ArrayLike) -> float:
+    """The largest difference, relative to the largest finite magnitude expected.
+
+    Infinite where shapes differ, or where a NaN or an infinity is on one side only: `<=` never passes by a NaN.
+
+    >>> max_relative_error([1.0, 2.5], [1.0, 2.0])
+    0.25
+    >>> max_relative_error([1.0, float("nan")], [1.0, 2.0])
+    inf
+    """
+    a, e = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    if a.shape != e.shape:
+        return np.inf
+    finite = np.isfinite(e)
+    if not np.array_equal(a[~finite], e[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+        return np.inf
+    return _relative(np.abs(a[finite] - e[finite]), np.abs(e[finite]))
+
+
+def _relative(difference: NDArray[np.float64], magnitude: NDArray[np.float64]) -> float:
+    largest = float(difference.max(initial=0.0))
+    scale = float(magnitude.max(initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    return largest / scale if scale > 0.0 else np.inf
