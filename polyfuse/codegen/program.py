@@ -233,7 +233,7 @@ class Emitter:
             for d, dim in enumerate(step.dims)
             if dim not in operands
         }
-        return to_c(step.statement.expression, {**indices, **operands})
+        return to_c(step.statement.expression, operands, indices)
 
     def counting(self, index: int, storage: Storage, step: Step) -> list[str]:
         """The counts of one execution."""
