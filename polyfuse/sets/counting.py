@@ -7,6 +7,7 @@ of convolution and pooling layers are products of small systems (tile, row, kern
 """
 
 from fractions import Fraction
+from math import prod
 from typing import Any, Literal
 
 import islpy as isl
@@ -14,19 +15,20 @@ import sympy
 
 from polyfuse.errors import InvalidInput, TooComplex, Unbounded
 from polyfuse.sets.components import PARAM, SET, Product, products, total
-from polyfuse.sets.expressions import dimension_names, symbol
+from polyfuse.sets.expressions import dimension_names
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.names import Names, SympyWriter
 from polyfuse.sets.pieces import disjoint_sum
-from polyfuse.sets.polynomial import Polynomial
+from polyfuse.sets.polynomial import Polynomial, constant
 from polyfuse.sets.quasi import (
     Piece,
     PiecewiseQuasiPolynomial,
-    constant_quasi_polynomial,
     from_pw_qpolynomial,
 )
-from polyfuse.sets.summation import Floor, Names, sum_over
+from polyfuse.sets.summation import sum_over
 
 Countable = isl.BasicSet | isl.Set | isl.BasicMap | isl.Map | isl.UnionSet | isl.UnionMap
+Factors = tuple[Polynomial, ...]
 Backend = Literal["auto", "own", "barvinok"]
 
 MAX_ENUMERATED_ROWS = 300
@@ -176,47 +178,36 @@ def _fibres(s: isl.Set | isl.Map) -> isl.Set:
 
 
 def _own_cardinality(s: isl.Set) -> PiecewiseQuasiPolynomial:
-    symbols = dimension_names(s.get_space(), PARAM)
-    result = PiecewiseQuasiPolynomial(symbols, ())
-    for product in products(s):
-        result = result + _product_cardinality(product, symbols)
-    return result
-
-
-def _product_cardinality(product: Product, symbols: tuple[str, ...]) -> PiecewiseQuasiPolynomial:
-    result = constant_quasi_polynomial(1, product.context.to_set())
-    for factor in product.factors:
-        result = result * _factor_cardinality(factor, symbols)
-    return result
-
-
-def _factor_cardinality(factor: isl.BasicSet, symbols: tuple[str, ...]) -> PiecewiseQuasiPolynomial:
+    """One product keeps its factors, which reads better; several are multiplied out and added."""
     names = Names()
-    terms = [(_over(domain, len(symbols)), value) for domain, value in sum_over(factor, names)]
-    pieces = (Piece(domain, _to_sympy(value, names)) for domain, value in disjoint_sum(terms))
-    return PiecewiseQuasiPolynomial(symbols, tuple(piece for piece in pieces if piece.value != 0))
+    parts = [_product_pieces(product, s.dim(PARAM), names) for product in products(s)]
+    if len(parts) == 1:
+        [values] = parts
+    else:
+        expanded = ((domain, prod(factors, start=constant(1))) for part in parts for domain, factors in part)
+        values = [(domain, (value,)) for domain, value in disjoint_sum(expanded)]
+    writer = SympyWriter(names)
+    pieces = [
+        Piece(domain, sympy.Mul(*(writer.write(factor) for factor in factors))) for domain, factors in values
+    ]
+    return PiecewiseQuasiPolynomial(
+        dimension_names(s.get_space(), PARAM), tuple(piece for piece in pieces if piece.value != 0)
+    )
+
+
+def _product_pieces(product: Product, parameters: int, names: Names) -> list[tuple[isl.Set, Factors]]:
+    """The number of points of a product on disjoint sets of parameters, one polynomial for each factor."""
+    pieces: list[tuple[isl.Set, Factors]] = [(product.context.to_set(), ())]
+    for factor in product.factors:
+        terms = [(_over(domain, parameters), value) for domain, value in sum_over(factor, names)]
+        mine = disjoint_sum(terms)
+        crossed = [
+            (domain.intersect(own).coalesce(), (*factors, value)) for domain, factors in pieces for own, value in mine
+        ]
+        pieces = [piece for piece in crossed if not piece[0].is_empty()]
+    return pieces
 
 
 def _over(domain: isl.BasicSet, parameters: int) -> isl.Set:
     """The domain over the first parameters only; the others are functions of them."""
     return domain.to_set().project_out(PARAM, parameters, domain.dim(PARAM) - parameters).compute_divs()
-
-
-def _to_sympy(value: Polynomial, names: Names) -> sympy.Expr:
-    """The polynomial with its made names written out as floors."""
-    terms = []
-    for monomial, coefficient in value.terms.items():
-        powers = [_meaning(name, names) ** exponent for name, exponent in monomial]
-        terms.append(sympy.Mul(sympy.Rational(coefficient.numerator, coefficient.denominator), *powers))
-    return sympy.Add(*terms)
-
-
-def _meaning(name: str, names: Names) -> sympy.Expr:
-    value = names.meaning.get(name)
-    if value is None:
-        return symbol(name)
-    if isinstance(value, Polynomial):
-        return _to_sympy(value, names)
-    assert isinstance(value, Floor)
-    numerator = sympy.Add(*(weight * _meaning(part, names) for part, weight in value.numerator), value.offset)
-    return sympy.floor(numerator / value.denominator)

@@ -5,6 +5,10 @@ from typing import Protocol, Self, TypeVar
 
 import islpy as isl
 
+from polyfuse.errors import TooComplex
+
+MAX_PIECES = 1_000
+
 
 class Addable(Hashable, Protocol):
     """A value with exact addition and equality: `Polynomial`, or a sympy expression."""
@@ -21,6 +25,8 @@ def disjoint_sum(parts: Iterable[tuple[isl.Set, Value]]) -> list[tuple[isl.Set, 
 
         (A, f), (B, g)   gives   (A - B, f), (A & B, f + g), (B - A, g)
 
+    Raises TooComplex past `MAX_PIECES` pieces.
+
     >>> one, two = isl.Set("[H] -> { : H > 0 }"), isl.Set("[H] -> { : H > 5 }")
     >>> [(str(domain), value) for domain, value in disjoint_sum([(one, 10), (two, 1)])]
     [('[H] -> {  : H >= 6 }', 11), ('[H] -> {  : 0 < H <= 5 }', 10)]
@@ -36,6 +42,11 @@ def disjoint_sum(parts: Iterable[tuple[isl.Set, Value]]) -> list[tuple[isl.Set, 
             refined += [(shared, old_value + value), (old_domain.subtract(domain), old_value)]
             domain = domain.subtract(old_domain)
         pieces = [piece for piece in (*refined, (domain, value)) if not piece[0].is_empty()]
+        if len(pieces) > MAX_PIECES:
+            raise TooComplex(
+                f"adding piecewise values: expected at most {MAX_PIECES:,} pieces, got {len(pieces):,}; "
+                "fix some parameters or restrict their range"
+            )
     return merged(pieces)
 
 

@@ -17,7 +17,7 @@ from polyfuse.sets.expressions import (
     dimension_names,
     qpolynomial_to_sympy,
 )
-from polyfuse.sets.pieces import disjoint_sum, merged
+from polyfuse.sets.pieces import disjoint_sum
 from polyfuse.sets.vectorise import Evaluator, evaluator
 
 
@@ -63,8 +63,7 @@ class PiecewiseQuasiPolynomial:
 
     def __add__(self, other: "PiecewiseQuasiPolynomial") -> "PiecewiseQuasiPolynomial":
         pieces = [(piece.domain, piece.value) for piece in (*self.pieces, *other.pieces)]
-        summed = [(domain, sympy.expand(value)) for domain, value in disjoint_sum(pieces)]
-        return _from_parts(_joined(self.symbols, other.symbols), merged(summed))
+        return _from_parts(_joined(self.symbols, other.symbols), disjoint_sum(pieces))
 
     def __mul__(self, other: "PiecewiseQuasiPolynomial") -> "PiecewiseQuasiPolynomial":
         both = [
@@ -85,15 +84,6 @@ class PiecewiseQuasiPolynomial:
     @cached_property
     def _evaluator(self) -> Evaluator:
         return evaluator(self.symbols, [(conditions(piece.domain), piece.value) for piece in self.pieces])
-
-
-def constant_quasi_polynomial(value: int, domain: isl.Set) -> PiecewiseQuasiPolynomial:
-    """One value on a set of parameters.
-
-    >>> print(constant_quasi_polynomial(3, isl.Set("[H] -> { : H >= 2 }")))
-    [H] -> { 3 : H >= 2 }
-    """
-    return _from_parts(dimension_names(domain.get_space(), PARAM), [(domain, sympy.Integer(value))])
 
 
 def from_pw_qpolynomial(pw_qpolynomial: isl.PwQPolynomial) -> PiecewiseQuasiPolynomial:

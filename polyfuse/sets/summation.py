@@ -11,74 +11,17 @@ otherwise the dimensions in it are split into residue classes. Where a dimension
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count as counter
 from math import gcd
 
 import islpy as isl
 
-from polyfuse.errors import TooComplex, Unbounded
+from polyfuse.errors import Unbounded
 from polyfuse.sets.components import PARAM, SET, constraints
 from polyfuse.sets.expressions import dimension_names
+from polyfuse.sets.names import Names
 from polyfuse.sets.polynomial import Polynomial, affine, constant, sum_between, variable
-
-
-@dataclass(frozen=True)
-class Floor:
-    """`floor(numerator / denominator)`, with an affine numerator."""
-
-    numerator: tuple[tuple[str, int], ...]
-    offset: int
-    denominator: int
-
-
-@dataclass
-class Names:
-    """What the names made while summing stand for: floors, or values of determined dimensions."""
-
-    meaning: dict[str, Floor | Polynomial] = field(default_factory=dict)
-    max_steps: int = 2_000
-    _floors: dict[Floor, str] = field(default_factory=dict)
-    _fresh: Iterator[int] = field(default_factory=counter)
-
-    def fresh(self) -> str:
-        """A name that no isl set read from text can have."""
-        number = next(self._fresh)
-        if number > self.max_steps:
-            raise TooComplex(
-                f"no closed form within {self.max_steps:,} steps; fix some parameters, use concrete tile sizes, "
-                "or count concrete sets with `count`"
-            )
-        return f"#{number}"
-
-    def define(self, value: Polynomial) -> str:
-        """A new name for a value."""
-        name = self.fresh()
-        self.meaning[name] = value
-        return name
-
-    def floor(self, coefficients: dict[str, int], offset: int, denominator: int) -> Polynomial:
-        """`floor((coefficients . names + offset) / denominator)`, its integer part taken out of the floor.
-
-        >>> Names().floor({"H": 9}, 10, 8).terms == (variable("H") + 1 + variable("#0")).terms
-        True
-        """
-        whole = affine(((name, value // denominator) for name, value in coefficients.items()), offset // denominator)
-        rest = {name: value % denominator for name, value in coefficients.items() if value % denominator}
-        if not rest:
-            return _without_zero_terms(whole)
-        shared = gcd(denominator, *rest.values())
-        numerator = tuple(sorted((name, value // shared) for name, value in rest.items()))
-        key = Floor(numerator, offset % denominator // shared, denominator // shared)
-        if key not in self._floors:
-            self._floors[key] = self.fresh()
-            self.meaning[self._floors[key]] = key
-        return _without_zero_terms(whole + variable(self._floors[key]))
-
-
-def _without_zero_terms(value: Polynomial) -> Polynomial:
-    return value + 0
 
 
 @dataclass(frozen=True)

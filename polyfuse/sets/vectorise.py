@@ -64,8 +64,10 @@ class _Program:
         if isinstance(expression, sympy.Symbol):
             return _Fraction(self.arguments[expression.name], 1)
         if isinstance(expression, sympy.floor):
-            inner = self._divided(self._fraction(expression.args[0]))
-            return _Fraction(self._assigned(f"{inner} + 1" if self.magnitudes else inner), 1)
+            inner = self._fraction(expression.args[0])
+            source = self._assigned(inner.numerator) if self.magnitudes else inner.numerator
+            rounded = f"{source} // {inner.denominator}"
+            return _Fraction(self._assigned(f"{rounded} + 1" if self.magnitudes else rounded), 1)
         if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp > 0:
             base = self._fraction(expression.base)
             return _Fraction(f"({base.numerator})**{expression.exp}", base.denominator**expression.exp)
