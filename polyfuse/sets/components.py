@@ -1,0 +1,113 @@
+"""Split a set into disjoint products of small independent sets.
+
+Enters: an isl set or map. Leaves: `Product`s of basic sets without existential variables, whose numbers of points
+multiply; the products themselves are disjoint, so their numbers of points add.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import islpy as isl
+
+from polyfuse.errors import TooComplex
+
+SET = isl.dim_type.set
+PARAM = isl.dim_type.param
+DIV = isl.dim_type.div
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """`context x factors[0] x factors[1] x …`: conditions on parameters, and sets over disjoint dimensions."""
+
+    context: isl.BasicSet
+    factors: tuple[isl.BasicSet, ...]
+
+
+def products(s: isl.Set) -> list[Product]:
+    """Disjoint products of independent sets that together have as many points as `s`.
+
+    >>> [len(product.factors) for product in products(isl.Set("{ A[i,j,k] : 0 <= i < 4 and 0 <= j <= k < 9 }"))]
+    [2]
+
+    Raises TooComplex when an existential variable of `s` cannot be written as a floor of the others.
+    """
+    return [_product(piece) for piece in _disjoint_pieces(s)]
+
+
+def _disjoint_pieces(s: isl.Set) -> list[isl.BasicSet]:
+    """Disjoint basic sets with as many points as `s`; existential variables became dimensions.
+
+        { A[i] : exists e = floor(f(i)) : … }   gives   { [i, e] : e = floor(f(i)) and … }
+
+    Each point has one value of each floor, so no point is counted twice.
+    """
+    disjoint = s.flatten().compute_divs().make_disjoint()
+    return [_without_divs(piece) for piece in basic_sets(disjoint) if not piece.is_empty()]
+
+
+def basic_sets(s: isl.Set) -> list[isl.BasicSet]:
+    """The basic sets of a set.
+
+    >>> len(basic_sets(isl.Set("{ A[i] : i = 1 or i = 5 }")))
+    2
+    """
+    found: list[isl.BasicSet] = []
+    s.foreach_basic_set(found.append)
+    return found
+
+
+def _without_divs(piece: isl.BasicSet) -> isl.BasicSet:
+    for position in range(piece.dim(DIV)):
+        try:
+            piece.get_div(position)
+        except isl.Error as error:
+            raise TooComplex(
+                f"counting {piece}: expected existential variables that are floors of the other dimensions, "
+                f"number {position} is not; simplify the set with compute_divs, or project it differently"
+            ) from error
+    return piece.lift().flatten() if piece.dim(DIV) else piece
+
+
+def _product(piece: isl.BasicSet) -> Product:
+    groups = _connected_dimensions(piece)
+    context = piece.drop_constraints_involving_dims(SET, 0, piece.dim(SET)).params()
+    return Product(context, tuple(_restricted_to(piece, group) for group in groups))
+
+
+def _restricted_to(piece: isl.BasicSet, kept: set[int]) -> isl.BasicSet:
+    """The set over the kept dimensions, with the constraints that mention only them (and parameters)."""
+    for position in reversed(range(piece.dim(SET))):
+        if position not in kept:
+            piece = piece.drop_constraints_involving_dims(SET, position, 1).project_out(SET, position, 1)
+    return piece
+
+
+def _connected_dimensions(piece: isl.BasicSet) -> list[set[int]]:
+    """Dimensions tied by a chain of constraints, one set for each such component."""
+    groups = [{position} for position in range(piece.dim(SET))]
+    for constraint in constraints(piece):
+        tied = [group for group in groups if any(constraint.involves_dims(SET, position, 1) for position in group)]
+        if len(tied) > 1:
+            groups = [group for group in groups if group not in tied] + [set().union(*tied)]
+    return sorted(groups, key=min)
+
+
+def constraints(piece: isl.BasicSet) -> list[isl.Constraint]:
+    """The equalities and inequalities of a basic set.
+
+    >>> len(constraints(isl.BasicSet("{ A[i] : 0 <= i < 4 }")))
+    2
+    """
+    return list(piece.get_constraints())
+
+
+def total(s: isl.Set, count_factor: Callable[[isl.BasicSet], int]) -> int:
+    """The number of points of a set without parameters, given that of each independent factor."""
+    result = 0
+    for product in products(s):
+        points = 1
+        for factor in product.factors:
+            points *= count_factor(factor)
+        result += points
+    return result

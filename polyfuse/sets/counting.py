@@ -1,0 +1,213 @@
+"""Exact numbers of integer points, of concrete and of symbolic sets.
+
+Enters: any isl set or map. Leaves: an `int` (`count`) or a `PiecewiseQuasiPolynomial` (`cardinality`).
+
+A set is made disjoint, each piece split into independent factors, and the factors counted on their own: footprints
+of convolution and pooling layers are products of small systems (tile, row, kernel tap) along each axis.
+"""
+
+from fractions import Fraction
+from math import prod
+from typing import Any, Literal
+
+import islpy as isl
+import sympy
+
+from polyfuse.errors import InvalidInput, TooComplex, Unbounded
+from polyfuse.sets.components import PARAM, SET, Product, products, total
+from polyfuse.sets.expressions import dimension_names
+from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.names import Names, SympyWriter
+from polyfuse.sets.pieces import disjoint_sum
+from polyfuse.sets.polynomial import Polynomial, constant
+from polyfuse.sets.quasi import (
+    Piece,
+    PiecewiseQuasiPolynomial,
+    from_pw_qpolynomial,
+)
+from polyfuse.sets.summation import sum_over
+
+Countable = isl.BasicSet | isl.Set | isl.BasicMap | isl.Map | isl.UnionSet | isl.UnionMap
+Factors = tuple[Polynomial, ...]
+Backend = Literal["auto", "own", "barvinok"]
+
+MAX_ENUMERATED_ROWS = 300
+IN = isl.dim_type.in_
+
+
+def count(s: Countable) -> int:
+    """The number of points of a set, or of pairs of a map, that does not depend on parameters.
+
+    >>> count(isl.Set("{ conv[oc, y, x] : 0 <= oc < 64 and 0 <= y, x < 1000 }"))
+    64000000
+    >>> count(isl.Map("{ tile[t] -> row[y] : 0 <= t < 2 and 8t <= y < 8t + 10 }"))
+    20
+
+    Raises Unbounded, InvalidInput where a parameter matters, TooComplex where counting takes too long.
+    """
+    return sum(_count_set(part) for part in _parts(s))
+
+
+def _parts(s: Countable) -> list[isl.Set]:
+    """The set as sets of one space each; a map becomes the set of its pairs."""
+    if isinstance(s, isl.BasicMap):
+        s = s.to_map()
+    if isinstance(s, isl.BasicSet):
+        s = s.to_set()
+    if isinstance(s, (isl.Map, isl.UnionMap)):
+        s = s.wrap()
+    if isinstance(s, isl.Set):
+        return [s]
+    if isinstance(s, isl.UnionSet):
+        found: list[isl.Set] = []
+        s.foreach_set(found.append)
+        return found
+    raise InvalidInput(f"count: expected an isl set or map, got {type(s).__name__}; convert it with `as_set`")
+
+
+def _count_set(s: isl.Set) -> int:
+    if not s.is_bounded():
+        raise Unbounded(f"count: expected a finite set, got {s}; bound every dimension from both sides")
+    return total(_without_parameters(s), _count_factor)
+
+
+def _without_parameters(s: isl.Set) -> isl.Set:
+    """The set without its parameters, which must not matter or have one value."""
+    if s.is_empty() or not s.dim(PARAM):
+        return s.project_out(PARAM, 0, s.dim(PARAM))
+    names = dimension_names(s.get_space(), PARAM)
+    used = [name for position, name in enumerate(names) if s.involves_dims(PARAM, position, 1)]
+    if used and not _has_one_value(s.params().drop_unused_params()):
+        raise InvalidInput(
+            f"count: expected a set without parameters, got one that depends on {', '.join(used)}: {s}; "
+            "use `cardinality` for a formula, or fix the parameters"
+        )
+    return s.project_out(PARAM, 0, s.dim(PARAM))
+
+
+def _has_one_value(parameters: isl.Set) -> bool:
+    values = isl.Set.from_params(parameters).move_dims(SET, 0, PARAM, 0, parameters.dim(PARAM))
+    return bool(values.is_singleton())
+
+
+def _count_factor(factor: isl.BasicSet) -> int:
+    """Count one connected set: by rows where there are few, by closed forms otherwise."""
+    if _rows_to_enumerate(factor) <= MAX_ENUMERATED_ROWS:
+        return int(factor.to_set().count_val().to_python())
+    try:
+        return _sum_of_constants(sum_over(factor, Names()))
+    except TooComplex:
+        with operation_limit(what=f"counting {factor}"):
+            return int(factor.to_set().count_val().to_python())
+
+
+def _rows_to_enumerate(factor: isl.BasicSet) -> int:
+    """How many runs of the last dimension isl visits to count a bounded set, at most."""
+    rows, box = 1, factor.to_set()
+    for position in range(factor.dim(SET) - 1):
+        rows *= box.dim_max_val(position).to_python() - box.dim_min_val(position).to_python() + 1
+    return rows
+
+
+def _sum_of_constants(terms: list[tuple[isl.BasicSet, Polynomial]]) -> int:
+    result = sum((value.terms[()] for _, value in terms if value.terms), Fraction(0))
+    assert result.denominator == 1 and all(not value.names for _, value in terms), terms
+    return int(result)
+
+
+def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQuasiPolynomial:
+    """The number of points of a set as a function of its parameters, in closed form and exact.
+
+    For a map `[p] -> { D[d] -> R[r] }`: the number of range points for each domain point, as a function of `p` and `d`.
+    Domain dimensions are symbols by their names (`i0`, `i1`, … where they have none).
+
+    >>> rows = cardinality(isl.Map("[H] -> { tile[t] -> row[y] : 8t - 1 <= y <= 8t + 8 and 0 <= y < H and 0 <= t }"))
+    >>> rows.at(H=20, t=0), rows.at(H=20, t=1), rows.at(H=20, t=2)
+    (9, 10, 5)
+    >>> print(cardinality(isl.Set("[H] -> { A[y, x] : 0 <= y, x < H and y mod 2 = 0 }")))
+    [H] -> { H*floor(H/2 + 1/2) : H > 0 }
+
+    `backend` chooses our closed forms (`own`), those of barvinok where the package islpy-barvinok is installed
+    (`barvinok`), or barvinok where ours find none (`auto`).
+
+    Raises Unbounded where some parameters give infinitely many points, TooComplex where no closed form is found.
+    """
+    if backend not in ("auto", "own", "barvinok"):
+        raise InvalidInput(f"cardinality: expected backend 'auto', 'own' or 'barvinok', got {backend!r}")
+    if not isinstance(s, (isl.Set, isl.Map)):
+        raise InvalidInput(f"cardinality: expected an isl.Set or isl.Map, got {type(s).__name__}; convert it first")
+    if backend == "barvinok":
+        return _barvinok_cardinality(s)
+    try:
+        return _own_cardinality(_fibres(s))
+    except TooComplex:
+        if backend == "own" or not has_barvinok():
+            raise
+        return _barvinok_cardinality(s)
+
+
+def has_barvinok() -> bool:
+    """Whether the installed islpy can count with barvinok (package islpy-barvinok).
+
+    >>> has_barvinok() == hasattr(isl.Set, "card")
+    True
+    """
+    return hasattr(isl.Set, "card")
+
+
+def _barvinok_cardinality(s: isl.Set | isl.Map) -> PiecewiseQuasiPolynomial:
+    if not has_barvinok():
+        raise InvalidInput(
+            "cardinality: backend 'barvinok' needs the package islpy-barvinok (GPL-2) in the place of islpy; "
+            "install it, or use backend 'own'"
+        )
+    countable: Any = s
+    return from_pw_qpolynomial(countable.card())
+
+
+def _fibres(s: isl.Set | isl.Map) -> isl.Set:
+    """`[p] -> { D[d] -> R[r] }` as `[p, d] -> { R[r] }`; a set stays as it is."""
+    if isinstance(s, isl.Set):
+        return s
+    names = dimension_names(s.domain().get_space(), SET)
+    first = s.dim(PARAM)
+    moved = s.flatten_domain().move_dims(PARAM, first, IN, 0, len(names))
+    for position, name in enumerate(names):
+        moved = moved.set_dim_name(PARAM, first + position, name)
+    return moved.range()
+
+
+def _own_cardinality(s: isl.Set) -> PiecewiseQuasiPolynomial:
+    """One product keeps its factors, which reads better; several are multiplied out and added."""
+    names = Names()
+    parts = [_product_pieces(product, s.dim(PARAM), names) for product in products(s)]
+    if len(parts) == 1:
+        [values] = parts
+    else:
+        expanded = ((domain, prod(factors, start=constant(1))) for part in parts for domain, factors in part)
+        values = [(domain, (value,)) for domain, value in disjoint_sum(expanded)]
+    writer = SympyWriter(names)
+    pieces = [
+        Piece(domain, sympy.Mul(*(writer.write(factor) for factor in factors))) for domain, factors in values
+    ]
+    return PiecewiseQuasiPolynomial(
+        dimension_names(s.get_space(), PARAM), tuple(piece for piece in pieces if piece.value != 0)
+    )
+
+
+def _product_pieces(product: Product, parameters: int, names: Names) -> list[tuple[isl.Set, Factors]]:
+    """The number of points of a product on disjoint sets of parameters, one polynomial for each factor."""
+    pieces: list[tuple[isl.Set, Factors]] = [(product.context.to_set(), ())]
+    for factor in product.factors:
+        terms = [(_over(domain, parameters), value) for domain, value in sum_over(factor, names)]
+        mine = disjoint_sum(terms)
+        crossed = [
+            (domain.intersect(own).coalesce(), (*factors, value)) for domain, factors in pieces for own, value in mine
+        ]
+        pieces = [piece for piece in crossed if not piece[0].is_empty()]
+    return pieces
+
+
+def _over(domain: isl.BasicSet, parameters: int) -> isl.Set:
+    """The domain over the first parameters only; the others are functions of them."""
+    return domain.to_set().project_out(PARAM, parameters, domain.dim(PARAM) - parameters).compute_divs()

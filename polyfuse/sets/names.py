@@ -1,0 +1,121 @@
+"""Names for what summing makes: floors of sizes, and dimensions that are functions of sizes.
+
+Enters: affine numerators. Leaves: names that polynomials can hold, and in the end their sympy expressions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count as counter
+from math import gcd
+
+import sympy
+
+from polyfuse.errors import TooComplex
+from polyfuse.sets.expressions import symbol
+from polyfuse.sets.polynomial import Polynomial, affine, variable
+
+
+@dataclass(frozen=True)
+class Floor:
+    """`floor(numerator / denominator)`, with an affine numerator."""
+
+    numerator: tuple[tuple[str, int], ...]
+    offset: int
+    denominator: int
+
+
+@dataclass
+class Names:
+    """What the names made while summing stand for: floors, or values of determined dimensions."""
+
+    meaning: dict[str, Floor | Polynomial] = field(default_factory=dict)
+    max_steps: int = 5_000
+    _floors: dict[Floor, str] = field(default_factory=dict)
+    _fresh: Iterator[int] = field(default_factory=counter)
+
+    def fresh(self) -> str:
+        """A name that no isl set read from text can have."""
+        number = next(self._fresh)
+        if number > self.max_steps:
+            raise TooComplex(
+                f"no closed form within {self.max_steps:,} steps; fix some parameters, use concrete tile sizes, "
+                "or count concrete sets with `count`"
+            )
+        return f"#{number}"
+
+    def define(self, value: Polynomial) -> str:
+        """A new name for a value."""
+        name = self.fresh()
+        self.meaning[name] = value
+        return name
+
+    def floor(self, coefficients: dict[str, int], offset: int, denominator: int) -> Polynomial:
+        """`floor((coefficients . names + offset) / denominator)`, its integer part taken out of the floor.
+
+        Equal floors get equal names: `floor(-n/d)` is written `-floor((n + d - 1)/d)`.
+
+        >>> Names().floor({"H": 9}, 10, 8).terms == (variable("H") + 1 + variable("#0")).terms
+        True
+        """
+        reduced = {name: _centred(value, denominator) for name, value in coefficients.items()}
+        whole = affine(
+            ((name, (value - reduced[name]) // denominator) for name, value in coefficients.items()),
+            offset // denominator,
+        )
+        rest = {name: value for name, value in sorted(reduced.items()) if value}
+        offset %= denominator
+        if rest and next(iter(rest.values())) < 0:
+            return whole - self.floor(
+                {name: -value for name, value in rest.items()}, denominator - 1 - offset, denominator
+            )
+        return whole + self._named_floor(rest, offset, denominator) if rest else whole
+
+    def _named_floor(self, rest: dict[str, int], offset: int, denominator: int) -> Polynomial:
+        shared = gcd(denominator, *rest.values())
+        numerator = tuple((name, value // shared) for name, value in rest.items())
+        key = Floor(numerator, offset // shared, denominator // shared)
+        if key not in self._floors:
+            self._floors[key] = self.fresh()
+            self.meaning[self._floors[key]] = key
+        return variable(self._floors[key])
+
+
+def _centred(value: int, modulus: int) -> int:
+    """The residue in `-modulus/2 < residue <= modulus/2`."""
+    residue = value % modulus
+    return residue - modulus if 2 * residue > modulus else residue
+
+
+class SympyWriter:
+    """Writes polynomials as sympy expressions, the made names as what they stand for.
+
+    >>> names = Names()
+    >>> SympyWriter(names).write(names.floor({"H": 9}, 10, 8) * 2)
+    2*H + 2*floor(H/8 + 1/4) + 2
+    """
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._written: dict[str, sympy.Expr] = {}
+
+    def write(self, value: Polynomial) -> sympy.Expr:
+        """The polynomial as a sympy expression over integer symbols."""
+        terms = []
+        for monomial, coefficient in value.terms.items():
+            powers = [self._meaning(name) ** exponent for name, exponent in monomial]
+            terms.append(sympy.Mul(sympy.Rational(coefficient.numerator, coefficient.denominator), *powers))
+        return sympy.Add(*terms)
+
+    def _meaning(self, name: str) -> sympy.Expr:
+        if name not in self._written:
+            self._written[name] = self._write_meaning(name)
+        return self._written[name]
+
+    def _write_meaning(self, name: str) -> sympy.Expr:
+        value = self._names.meaning.get(name)
+        if value is None:
+            return symbol(name)
+        if isinstance(value, Polynomial):
+            return self.write(value)
+        numerator = sympy.Add(*(weight * self._meaning(part) for part, weight in value.numerator), value.offset)
+        return sympy.floor(numerator / value.denominator)

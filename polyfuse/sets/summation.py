@@ -1,0 +1,266 @@
+"""Sum a polynomial over the integer points of a basic set with symbolic parameters, in closed form.
+
+Enters: `[p] -> { [x] : … }` without existential variables. Leaves: terms `(domain over p, polynomial in p and floors)`.
+Terms may overlap: where several domains hold, their values add.
+
+One dimension is summed at a time. Between the largest lower and the smallest upper bound the sum of a polynomial is
+a polynomial (Faulhaber); which bound is the largest splits the set. A bound that is not a multiple of the
+dimension's coefficient gives a floor, which stays a name of its own if it depends on parameters alone;
+otherwise the dimensions in it are split into residue classes. Where a dimension is a function of the parameters
+(an equality, an existential of a `mod` on sizes) it becomes a name too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+
+import islpy as isl
+
+from polyfuse.errors import Unbounded
+from polyfuse.sets.components import PARAM, SET, constraints
+from polyfuse.sets.expressions import dimension_names
+from polyfuse.sets.names import Names
+from polyfuse.sets.polynomial import Polynomial, affine, constant, sum_between, variable
+
+
+@dataclass(frozen=True)
+class Row:
+    """One constraint: `sum of coefficients*names + offset >= 0` (`= 0` for an equality)."""
+
+    coefficients: dict[str, int]
+    offset: int
+    is_equality: bool
+
+    def solved_for(self, name: str) -> tuple[dict[str, int], int, int]:
+        """`(rest, offset, size)`: the bound on `name` is `(rest + offset) / size`, with `size > 0`."""
+        own = self.coefficients[name]
+        sign = -1 if own > 0 else 1
+        rest = {other: sign * value for other, value in self.coefficients.items() if other != name}
+        return rest, sign * self.offset, abs(own)
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """The sum of `summand` over the dimensions of `points`; `dimensions` names them in order."""
+
+    points: isl.BasicSet
+    dimensions: tuple[str, ...]
+    summand: Polynomial
+
+
+Term = tuple[isl.BasicSet, Polynomial]
+
+
+def sum_over(points: isl.BasicSet, names: Names) -> list[Term]:
+    """Number of points of `[p] -> { [x] : … }` as terms over the parameters and the names made.
+
+    >>> [(domain, value)] = sum_over(isl.BasicSet("[H] -> { [i, j] : 0 <= i < H and 0 <= j < 3 }"), Names())
+    >>> value.terms == (variable("H") * 3).terms
+    True
+
+    Raises Unbounded, or TooComplex past `names.max_steps` steps.
+    """
+    dimensions = tuple(names.fresh() for _ in range(points.dim(SET)))
+    pending = [Sum(points, dimensions, constant(1))]
+    terms: list[Term] = []
+    while pending:
+        current = pending.pop()
+        simple = current.points.detect_equalities().remove_redundancies()
+        if simple.is_empty() or not current.summand.terms:
+            continue
+        if current.dimensions:
+            pending.extend(_step(Sum(simple, current.dimensions, current.summand), names))
+        else:
+            terms.append((simple.params(), current.summand))
+    return terms
+
+
+def _step(current: Sum, names: Names) -> list[Sum]:
+    """The same sum with one dimension less, or one that is nearer to that."""
+    names.fresh()
+    rows = _rows(current)
+    for row in rows:
+        mine = [name for name in current.dimensions if name in row.coefficients]
+        if row.is_equality and mine:
+            return [_use_equality(current, row, mine, names)]
+    for name in current.dimensions:
+        value = _determined(name, rows, current, names)
+        if value is not None:
+            return [_as_parameter(current, name, value, names)]
+    costs = {name: _cost(name, rows, current) for name in current.dimensions}
+    best = min(current.dimensions, key=lambda name: costs[name])
+    splits = _needed_splits(best, rows, current)
+    if splits:
+        split, modulus = min(splits.items(), key=lambda item: item[1])
+        return _residue_classes(current, split, modulus, names)
+    return _summed_between_bounds(current, best, rows, names)
+
+
+def _use_equality(current: Sum, row: Row, mine: list[str], names: Names) -> Sum:
+    """Remove, determine or shorten a dimension of an equality."""
+    pivot = min(mine, key=lambda name: abs(row.coefficients[name]))
+    own = row.coefficients[pivot]
+    rest, offset, size = Row(row.coefficients, row.offset, False).solved_for(pivot)
+    if size == 1:
+        return _substituted(current, pivot, affine(rest.items(), offset))
+    if len(mine) == 1:
+        value = affine(((name, Fraction(v, size)) for name, v in rest.items()), Fraction(offset, size))
+        return _as_parameter(current, pivot, value, names)
+    new = names.fresh()
+    quotients = {name: row.coefficients[name] // own for name in mine if name != pivot}
+    changed = Row({pivot: 1, new: -1, **{name: q for name, q in quotients.items() if q}}, 0, True)
+    widened = Sum(current.points.add_dims(SET, 1), (*current.dimensions, new), current.summand)
+    constrained = Sum(_with_row(widened, changed), widened.dimensions, widened.summand)
+    value = affine(((name, -v) for name, v in changed.coefficients.items() if name != pivot), 0)
+    return _substituted(constrained, pivot, value)
+
+
+def _substituted(current: Sum, name: str, value: Polynomial) -> Sum:
+    """The sum without dimension `name`, which an equality with coefficient 1 makes equal to `value`."""
+    position = current.dimensions.index(name)
+    points = current.points.eliminate(SET, position, 1).project_out(SET, position, 1)
+    return Sum(points, _without(current.dimensions, name), current.summand.substitute(name, value))
+
+
+def _as_parameter(current: Sum, name: str, value: Polynomial, names: Names) -> Sum:
+    """The sum without dimension `name`, a function of the parameters, which becomes a parameter itself."""
+    symbol = names.define(value)
+    position = current.dimensions.index(name)
+    points = current.points.move_dims(PARAM, current.points.dim(PARAM), SET, position, 1)
+    points = points.set_dim_name(PARAM, points.dim(PARAM) - 1, symbol)
+    summand = current.summand.substitute(name, variable(symbol))
+    return Sum(points, _without(current.dimensions, name), summand)
+
+
+def _determined(name: str, rows: list[Row], current: Sum, names: Names) -> Polynomial | None:
+    """The value of a dimension that its bounds fix to one floor of the parameters, as `f - d < d*e <= f` does."""
+    alone = [row for row in rows if name in row.coefficients and not _others(row, name, current)]
+    lowers = [row for row in alone if row.coefficients[name] > 1]
+    uppers = [row for row in alone if row.coefficients[name] < -1]
+    for lower in lowers:
+        for upper in uppers:
+            if _lower(lower, name, names).terms == (value := _upper(upper, name, names)).terms:
+                return value
+    return None
+
+
+def _cost(name: str, rows: list[Row], current: Sum) -> tuple[int, int, int]:
+    """What summing over a dimension now costs: residue classes, then pieces, then bounds that are floors."""
+    classes = 1
+    for modulus in _needed_splits(name, rows, current).values():
+        classes *= modulus
+    involved = [row for row in rows if name in row.coefficients]
+    lowers = sum(row.coefficients[name] > 0 for row in involved)
+    floors = sum(abs(row.coefficients[name]) > 1 for row in involved)
+    return classes, lowers * (len(involved) - lowers), floors
+
+
+def _needed_splits(name: str, rows: list[Row], current: Sum) -> dict[str, int]:
+    """Dimensions to split into residue classes, and their moduli, before the bounds on `name` are affine in them."""
+    moduli: dict[str, int] = {}
+    for row in rows:
+        own = abs(row.coefficients.get(name, 1))
+        for other in _others(row, name, current):
+            modulus = own // gcd(own, row.coefficients[other])
+            if modulus > 1:
+                shared = gcd(moduli.get(other, 1), modulus)
+                moduli[other] = moduli.get(other, 1) * modulus // shared
+    return moduli
+
+
+def _residue_classes(current: Sum, name: str, modulus: int, names: Names) -> list[Sum]:
+    """One sum for each residue: `x = modulus*q + residue`, over q."""
+    results = []
+    for residue in range(modulus):
+        new = names.fresh()
+        row = Row({name: 1, new: -modulus}, -residue, True)
+        widened = Sum(current.points.add_dims(SET, 1), (*current.dimensions, new), current.summand)
+        constrained = Sum(_with_row(widened, row), widened.dimensions, widened.summand)
+        results.append(_substituted(constrained, name, affine([(new, modulus)], residue)))
+    return results
+
+
+def _summed_between_bounds(current: Sum, name: str, rows: list[Row], names: Names) -> list[Sum]:
+    """One sum for each choice of the largest lower and the smallest upper bound."""
+    lowers = [row for row in rows if row.coefficients.get(name, 0) > 0]
+    uppers = [row for row in rows if row.coefficients.get(name, 0) < 0]
+    if not lowers or not uppers:
+        raise Unbounded(f"{current.points} has infinitely many points; bound every dimension from both sides")
+    position = current.dimensions.index(name)
+    rest = current.points.drop_constraints_involving_dims(SET, position, 1).project_out(SET, position, 1)
+    outer = Sum(rest, _without(current.dimensions, name), current.summand)
+    results = []
+    for lower, where_lower in _tightest(lowers, name):
+        for upper, where_upper in _tightest(uppers, name):
+            points = rest
+            for row in (*where_lower, *where_upper, _eliminated(lower, upper, name, 0)):
+                points = _with_row(Sum(points, outer.dimensions, outer.summand), row)
+            value = sum_between(current.summand, name, _lower(lower, name, names), _upper(upper, name, names))
+            results.append(Sum(points, outer.dimensions, value))
+    return results
+
+
+def _tightest(bounds: list[Row], name: str) -> Iterator[tuple[Row, list[Row]]]:
+    """Each bound with the conditions that make it the tightest; the conditions are disjoint and cover everything."""
+    for index, bound in enumerate(bounds):
+        flipped = Row({key: -value for key, value in bound.coefficients.items()}, -bound.offset, False)
+        earlier = [_eliminated(other, flipped, name, 1) for other in bounds[:index]]
+        later = [_eliminated(other, flipped, name, 0) for other in bounds[index + 1 :]]
+        yield bound, earlier + later
+
+
+def _eliminated(first: Row, second: Row, name: str, margin: int) -> Row:
+    """The combination of two rows, with coefficients of opposite sign for `name`, that is free of it, less `margin`."""
+    a, b = abs(second.coefficients[name]), abs(first.coefficients[name])
+    keys = (first.coefficients.keys() | second.coefficients.keys()) - {name}
+    combined = {key: a * first.coefficients.get(key, 0) + b * second.coefficients.get(key, 0) for key in keys}
+    return Row(combined, a * first.offset + b * second.offset - margin, False)
+
+
+def _lower(row: Row, name: str, names: Names) -> Polynomial:
+    """`ceil(bound)` of a row `size*name - rest - offset >= 0`."""
+    rest, offset, size = row.solved_for(name)
+    return -names.floor({key: -value for key, value in rest.items()}, -offset, size)
+
+
+def _upper(row: Row, name: str, names: Names) -> Polynomial:
+    """`floor(bound)` of a row `rest + offset - size*name >= 0`."""
+    rest, offset, size = row.solved_for(name)
+    return names.floor(rest, offset, size)
+
+
+def _others(row: Row, name: str, current: Sum) -> list[str]:
+    return [other for other in current.dimensions if other != name and other in row.coefficients]
+
+
+def _without(dimensions: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(other for other in dimensions if other != name)
+
+
+def _rows(current: Sum) -> list[Row]:
+    columns = _columns(current)
+    rows = []
+    for constraint in constraints(current.points):
+        values = {name: constraint.get_coefficient_val(kind, k).to_python() for name, (kind, k) in columns.items()}
+        nonzero = {name: value for name, value in values.items() if value}
+        rows.append(Row(nonzero, constraint.get_constant_val().to_python(), constraint.is_equality()))
+    return rows
+
+
+def _with_row(current: Sum, row: Row) -> isl.BasicSet:
+    """The points of a sum that satisfy one more row."""
+    space = isl.LocalSpace.from_space(current.points.get_space())
+    alloc = isl.Constraint.alloc_equality if row.is_equality else isl.Constraint.alloc_inequality
+    constraint = alloc(space).set_constant_val(isl.Val(row.offset))
+    columns = _columns(current)
+    for name, value in row.coefficients.items():
+        constraint = constraint.set_coefficient_val(*columns[name], value)
+    return current.points.add_constraint(constraint)
+
+
+def _columns(current: Sum) -> dict[str, tuple[isl.dim_type, int]]:
+    """Where isl keeps each name."""
+    points = current.points
+    columns = {name: (PARAM, k) for k, name in enumerate(dimension_names(points.get_space(), PARAM))}
+    return columns | {name: (SET, k) for k, name in enumerate(current.dimensions)}
