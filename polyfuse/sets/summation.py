@@ -59,7 +59,7 @@ def sum_over(points: isl.BasicSet, names: Names) -> list[Term]:
     >>> value.terms == (variable("H") * 3).terms
     True
 
-    Raises Unbounded, or TooComplex past `names.max_steps` steps.
+    Raises Unbounded, or TooComplex past `names.MAX_STEPS` steps.
     """
     dimensions = tuple(names.fresh() for _ in range(points.dim(SET)))
     pending = [Sum(points, dimensions, constant(1))]
@@ -91,6 +91,7 @@ def _step(current: Sum, names: Names) -> list[Sum]:
     costs = {name: _cost(name, rows, current) for name in current.dimensions}
     best = min(current.dimensions, key=lambda name: costs[name])
     splits = _needed_splits(best, rows, current)
+    names.allow_steps(costs[best][0])
     if splits:
         split, modulus = min(splits.items(), key=lambda item: item[1])
         return _residue_classes(current, split, modulus, names)
