@@ -187,9 +187,7 @@ def _own_cardinality(s: isl.Set) -> PiecewiseQuasiPolynomial:
         expanded = ((domain, prod(factors, start=constant(1))) for part in parts for domain, factors in part)
         values = [(domain, (value,)) for domain, value in disjoint_sum(expanded)]
     writer = SympyWriter(names)
-    pieces = [
-        Piece(domain, sympy.Mul(*(writer.write(factor) for factor in factors))) for domain, factors in values
-    ]
+    pieces = [Piece(domain, sympy.Mul(*(writer.write(factor) for factor in factors))) for domain, factors in values]
     return PiecewiseQuasiPolynomial(
         dimension_names(s.get_space(), PARAM), tuple(piece for piece in pieces if piece.value != 0)
     )

@@ -73,10 +73,18 @@ def test_empty_set_with_parameters_counts_zero() -> None:
     assert count(isl.Set("[N] -> { A[i] : i > N and i < N }")) == 0
 
 
-def test_products_count_in_milliseconds() -> None:
-    s = isl.Set(TILED_CONVOLUTION)
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (TILED_CONVOLUTION, 22_794_551_296),
+        ("{ A[i, j] : 0 <= i < 10000000 and 0 <= j <= i }", 50_000_005_000_000),
+        ("{ S[t, y] : 8t <= y < 8t + 10 and 0 <= y < 80000000 and 0 <= t < 10000000 }", 10**8 - 2),
+    ],
+)
+def test_products_and_long_systems_count_in_milliseconds(text: str, expected: int) -> None:
+    s = isl.Set(text)
     start = time.perf_counter()
-    assert count(s) == 22_794_551_296
+    assert count(s) == expected
     assert time.perf_counter() - start < 0.5
 
 
