@@ -133,6 +133,18 @@ def test_sums_of_a_map_over_its_domain_are_its_count() -> None:
     assert sum(formula.at(i=i, j=j) for i in range(5) for j in range(4)) == count(relation)
 
 
+def test_dilated_and_strided_planes_match_concrete_counts() -> None:
+    """Existential variables of one axis do not tie it to the other: the axes are counted on their own."""
+    relation = isl.Map(
+        "[T, H] -> { tile[o, p] -> x[u, v] : exists a, i, b, j : o <= a < o + T and 0 <= a < H and 0 <= i < 3 "
+        "and u = a + 2i - 2 and 0 <= u < H and p <= b < p + 2 and 0 <= b < 8 and 0 <= j < 2 and v = 3b + j and o >= 0 }"
+    )
+    formula = cardinality(relation, "own")
+    for tile, height, origin in product((1, 2, 5), (1, 6, 9), (0, 2, 5)):
+        image = at_parameters(relation.fix_val(IN, 0, origin).fix_val(IN, 1, 7).range(), (tile, height))
+        assert formula.at(T=tile, H=height, o=origin, p=7) == image.count_val().to_python() == count(image)
+
+
 def test_unnamed_and_repeated_dimensions_get_names() -> None:
     relation = isl.Map("[H] -> { A[y, 5] -> B[y] : 0 <= y < H }")
     formula = cardinality(relation, "own")

@@ -1,5 +1,6 @@
 """Piecewise quasi-polynomials evaluate the same, and exactly, as integers, arrays and sympy expressions."""
 
+import pickle
 import time
 
 import islpy as isl
@@ -82,6 +83,14 @@ def test_empty_arrays_and_scalars() -> None:
     assert squares(N=4) == 16
     assert formula("{ A[i] : 0 <= i < 4 }").to_numpy()() == 4
     assert formula("[N] -> { A[i] : 1 = 0 }").to_numpy()(N=[1, 2]).tolist() == [0, 0]
+
+
+def test_pickled_formula_evaluates_the_same() -> None:
+    counted = cardinality(isl.Map(ROWS), "own")
+    assert counted.at(T=4, H=20, o=7) == 4
+    copy = pickle.loads(pickle.dumps(counted))
+    assert copy.at(T=4, H=20, o=7) == 4
+    assert copy.to_numpy()(T=4, H=20, o=[7, 8]).tolist() == counted.to_numpy()(T=4, H=20, o=[7, 8]).tolist()
 
 
 def test_sums_and_products() -> None:
