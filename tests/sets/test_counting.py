@@ -26,6 +26,7 @@ SETS = [
     ("{ A[i, j] : 0 <= i, j < 4 or 2 <= i, j < 6 }", 28),
     ("{ A[i] : 0 <= i < 10 or 5 <= i < 12 or i = 20 }", 13),
     ("{ A[i] : exists e : i = 2e and 0 <= e < 5 or exists f : i = 3f and 0 <= f < 4 }", 7),
+    ("{ A[i, j] : exists e : 0 <= e < 4 and i <= 3e <= i + 4 and j <= 5e <= j + 6 }", 4 * 35 - 3 * 4),
     ("{ A[i] : exists e, f : i = 6e + 10f and 0 <= i <= 100 }", 51),
     ("{ A[i, j] : 0 <= i, j < 100000 and (i + j) mod 2 = 0 }", 5 * 10**9),
     ("{ A[i, j, k] : 0 <= i < j < k < 2000 }", 2000 * 1999 * 1998 // 6),
