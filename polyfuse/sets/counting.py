@@ -32,6 +32,7 @@ FactoredPiece = tuple[isl.Set, tuple[Polynomial, ...]]
 Backend = Literal["auto", "own", "barvinok"]
 
 MAX_ENUMERATED_ROWS = 300
+MAX_OPERATIONS = 10_000_000
 IN = isl.dim_type.in_
 
 
@@ -139,7 +140,8 @@ def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQua
     if backend == "barvinok":
         return _barvinok_cardinality(s)
     try:
-        return _own_cardinality(_fibres(s))
+        with operation_limit(MAX_OPERATIONS, what=f"cardinality of {s}"):
+            return _own_cardinality(_fibres(s))
     except TooComplex:
         if backend == "own" or not has_barvinok():
             raise

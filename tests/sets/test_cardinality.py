@@ -177,7 +177,7 @@ def test_too_many_residue_classes_are_refused() -> None:
 
 def test_too_many_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polyfuse.sets.pieces.MAX_PIECES", 2)
-    with pytest.raises(TooComplex, match="at most 2 pieces"):
+    with pytest.raises(TooComplex, match="at most 2 convex pieces"):
         cardinality(isl.Set("[H, o] -> { A[y] : 0 <= y < H and o <= y < o + 9 }"), "own")
 
 
