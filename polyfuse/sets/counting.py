@@ -129,7 +129,8 @@ def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQua
     [H] -> { H*floor(H/2 + 1/2) : H > 0 }
 
     `backend` chooses our closed forms (`own`), those of barvinok where the package islpy-barvinok is installed
-    (`barvinok`), or barvinok where ours find none (`auto`).
+    (`barvinok`), or barvinok where ours find none (`auto`). barvinok ignores operation limits for long: call it in a
+    process that can be killed.
 
     Raises Unbounded where some parameters give infinitely many points, TooComplex where no closed form is found.
     """

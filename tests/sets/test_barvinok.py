@@ -6,7 +6,7 @@ import islpy as isl
 import pytest
 from hypothesis import given, settings
 
-from polyfuse.errors import TooComplex
+from polyfuse.errors import TooComplex, Unbounded
 from polyfuse.sets import counting
 from polyfuse.sets.counting import cardinality, count, has_barvinok
 from tests.sets.random_sets import RandomSet, random_sets
@@ -48,6 +48,12 @@ def test_random_sets_are_card(random: RandomSet) -> None:
     for values in product(range(-3, 9), repeat=random.parameters):
         sizes = dict(zip(random.symbols, values, strict=True))
         assert own.at(**sizes) == theirs.at(**sizes)
+
+
+@pytest.mark.parametrize("backend", ["own", "barvinok"])
+def test_unbounded_sets_are_refused_by_both(backend: counting.Backend) -> None:
+    with pytest.raises(Unbounded):
+        cardinality(isl.Set("[N] -> { A[i] : i >= N }"), backend)
 
 
 def test_auto_falls_back_on_barvinok(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 import sympy
 from hypothesis import given, settings
 
-from polyfuse.errors import InvalidInput, TooComplex
+from polyfuse.errors import InvalidInput, TooComplex, Unbounded
 from polyfuse.sets.counting import cardinality
 from polyfuse.sets.expressions import pw_aff_to_sympy, symbol
 from polyfuse.sets.quasi import Piece, PiecewiseQuasiPolynomial, from_pw_qpolynomial
@@ -148,6 +148,12 @@ def test_isl_quasi_polynomials() -> None:
     assert converted.at(H=7, d=4) == 14 + 3 * 25 - 1
     assert converted.at(H=7, d=3) == 0
     assert converted.at(H=7, d=9) == 7
+
+
+def test_infinite_isl_quasi_polynomial_is_refused() -> None:
+    infinite = isl.PwQPolynomial("[H] -> { infty : H > 0 }")
+    with pytest.raises(Unbounded, match=r"finite values, got.*bound every dimension"):
+        from_pw_qpolynomial(infinite)
 
 
 def test_piecewise_affine_expressions() -> None:
