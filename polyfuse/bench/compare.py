@@ -1,6 +1,6 @@
 """The main job: run one workload under every strategy and tile; predict, count, time and check each.
 
-    Network + tiles + strategies ──compare()──> Comparison
+Network + tiles + strategies ──compare()──> Comparison
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -128,7 +128,9 @@ def compare(
     shared = {tile: halos(network, tile) for tile in {row.tile for row in rows}}
     options = options or Options()
     found = measured(network, cases, threads, repeats, options, tell) if run else [None] * len(cases)
-    unfused = next((f.timing.median for c, f in zip(cases, found, strict=True) if f and c.candidate.strategy is None), None)
+    unfused = next(
+        (f.timing.median for c, f in zip(cases, found, strict=True) if f and c.candidate.strategy is None), None
+    )
     compiler = options.compiler or (find_compiler() if run else None)
     return Comparison(
         workload or network.name,
@@ -174,9 +176,7 @@ def measured(
     timings: dict[str, Timing] = {}
     for n in set(used):
         runs = {str(k): ready[k].run for k, number in enumerate(used) if number == n}
-        timings |= measure(
-            runs, repeats=repeats, threads=n, progress=lambda done, of: tell("timing", done, of)
-        )
+        timings |= measure(runs, repeats=repeats, threads=n, progress=lambda done, of: tell("timing", done, of))
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 
 
@@ -220,12 +220,17 @@ def counted(case: Case, kernel: Kernel) -> dict[str, int]:
 
 
 def row_of(
-    case: Case, result: Result | None, shared: Mapping[tuple[int, ...], dict[str, tuple[int, ...]]], unfused: float | None
+    case: Case,
+    result: Result | None,
+    shared: Mapping[tuple[int, ...], dict[str, tuple[int, ...]]],
+    unfused: float | None,
 ) -> Row:
     """One row of the comparison."""
     strategy, predicted = case.candidate.strategy, case.predicted
     network_names = [layer.output.name for group in case.groups for layer in group.schedule.network.layers]
-    retained = strategy is not None and any(p != "recompute" for p in (*strategy.others, *sum(strategy.retention.values(), ())))
+    retained = strategy is not None and any(
+        p != "recompute" for p in (*strategy.others, *sum(strategy.retention.values(), ()))
+    )
     seconds = result.timing.median if result is not None else None
     return Row(
         strategy=case.candidate.label,

@@ -108,7 +108,7 @@ def count_wraps(
 ) -> tuple[Step, dict[Touch, int]]:
     """Give the executions of a step an index for each wrap, and their times a dimension for each, zero where unused.
 
-        { step[t, i] -> [outer.., inner] }   to   { step[t, i, wrap..] -> [outer.., wrap.., inner] }
+    { step[t, i] -> [outer.., inner] }   to   { step[t, i, wrap..] -> [outer.., wrap.., inner] }
     """
     if count == 0:
         return step, {}

@@ -119,7 +119,9 @@ def scratch_tensors(network: Network, groups: Sequence[Storage], staged: bool) -
     for storage in groups:
         for tensor in storage.schedule.network.inputs:
             if tensor not in made:
-                raise InvalidInput(f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it")
+                raise InvalidInput(
+                    f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it"
+                )
         for flow in storage.schedule.flows.values():
             if flow.role == "made" and not flow.stores.is_empty():
                 made.add(flow.tensor)
@@ -297,7 +299,9 @@ def header(network: Network, groups: Sequence[Group], emitter: Emitter) -> list[
         schedule = group.storage.schedule
         names = ", ".join(layer.name for layer in schedule.network.layers)
         lines.append(f"group{group.index}: {names}")
-        lines.append(f"  tile {schedule.tiling}, placement {schedule.strategy.placement}, parallel {group.parallel or 'none'}")
+        lines.append(
+            f"  tile {schedule.tiling}, placement {schedule.strategy.placement}, parallel {group.parallel or 'none'}"
+        )
         for name, flow in schedule.flows.items():
             where = group.storage.buffers[name]
             lines.append(f"  {name}: {', '.join(flow.places)}; {where}")
@@ -355,7 +359,10 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) 
     lines += ["};", "long long polyfuse_chip_bytes(void) { return sizeof(union chips); }"]
     lines += ["long long polyfuse_kept_bytes(void) { return sizeof(union kept); }"]
     onchip = [f"sizeof(struct chip{group.index}) + sizeof(struct kept{group.index})" for group in groups]
-    lines += [f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{', '.join(onchip)}}}[group]; }}", ""]
+    lines += [
+        f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{', '.join(onchip)}}}[group]; }}",
+        "",
+    ]
     lines += ["void polyfuse_run(float *const *inputs, float *const *weights, float *const *outputs,"]
     lines += ["                  float *const *scratch, void *chips, void *kept, int threads, long long *counts)", "{"]
     lines += ["  (void)inputs; (void)weights; (void)outputs; (void)scratch;"]
