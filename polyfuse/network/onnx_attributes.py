@@ -6,6 +6,7 @@ A `Node` and the tensor it reads enter; the options of a layer leave.
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import onnx
 from onnx import helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
@@ -45,15 +46,21 @@ def attribute(node: Node, name: str, default: object) -> object:
     """
     for each in node.proto.attribute:
         if each.name == name:
-            try:
-                value = helper.get_attribute_value(each)
-            except ValueError as error:
-                raise InvalidInput(f"{node.label}: cannot read the attribute {name} ({error})") from None
-            value = list(value) if isinstance(default, tuple | list) and not isinstance(value, bytes) else value
-            if type(value) is not (list if isinstance(default, tuple) else type(default)):
-                raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {value!r}")
+            value = _value(node, each)
+            if isinstance(default, tuple) and isinstance(value, Sequence) and not isinstance(value, bytes):
+                return tuple(value)
+            if type(value) is not type(default):
+                got = repr(value)[:80]
+                raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")
             return value
     return default
+
+
+def _value(node: Node, stored: onnx.AttributeProto) -> object:
+    try:
+        return helper.get_attribute_value(stored)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{node.label}: cannot read the attribute {stored.name} ({error})") from None
 
 
 def check_attributes(node: Node, known: Collection[str]) -> None:

@@ -101,16 +101,16 @@ class Constants:
     def _fold(self, node: onnx.NodeProto) -> Constant:
         if node.op_type not in FOLD or node.domain not in ("", "ai.onnx"):
             raise UnsupportedOperator(
-                f"constant {node.output[0]!r}: made by the operator {node.op_type}; only {', '.join(sorted(FOLD))} are "
-                "evaluated at import; fold the model's constants first, e.g. with onnxsim"
+                f"constant {node.output[0]!r}: made by the operator {node.op_type!r}; only {', '.join(sorted(FOLD))} "
+                "are evaluated at import; fold the model's constants first, e.g. with onnxsim"
             )
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         arguments = [self.values[name] for name in node.input if name]
         try:
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             value = np.asarray(FOLD[node.op_type](arguments, attributes))
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
             why = " ".join(str(error).split())
-            raise InvalidInput(f"constant {node.output[0]!r}: cannot evaluate its {node.op_type} ({why})") from None
+            raise InvalidInput(f"constant {node.output[0]!r}: cannot evaluate its {node.op_type!r} ({why})") from None
         return value
 
 
@@ -160,7 +160,8 @@ def _constant(_: Arguments, attributes: Attributes) -> object:
         if name in attributes:
             return np.asarray(attributes[name], dtype=np.int64)
     value = attributes["value"]
-    assert isinstance(value, onnx.TensorProto)
+    if not isinstance(value, onnx.TensorProto):
+        raise TypeError("its value is no tensor")
     return tensor_value(value, None)
 
 

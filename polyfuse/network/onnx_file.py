@@ -3,6 +3,7 @@
 Nothing outside of the model's folder is read and nothing is allocated before its size is checked.
 """
 
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
@@ -49,7 +50,21 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         ) from None
     if not model.ir_version or not model.graph.node:
         raise InvalidInput(f"model {str(file)!r}: holds no ONNX graph; export or download it again")
+    if not all(isinstance(text, str) for text in _texts(model.graph)):
+        raise InvalidInput(f"model {str(file)!r}: some of its names are not text; export or download it again")
     return _known_opset(file, model)
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[object]:
+    """All names in a graph, which protobuf leaves as bytes where they are not UTF-8."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (entry.value for tensor in graph.initializer for entry in tensor.external_data)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 
 
 def _known_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -43,8 +43,9 @@ class Node:
     @property
     def operator(self) -> str:
         """The operator, with its domain where that is not ONNX's own."""
-        domain = self.proto.domain
-        return self.proto.op_type if domain in ("", "ai.onnx") else f"{domain}.{self.proto.op_type}"
+        domain, operator = self.proto.domain, self.proto.op_type
+        name = operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
+        return name if name.isprintable() else repr(name)
 
     @property
     def label(self) -> str:
@@ -97,7 +98,11 @@ def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str 
     starts = [] if first is None else [_find(nodes, first)]
     chosen = _between(nodes, starts, ends or [node for node in nodes if results & set(node.outputs)])
     if not chosen:
-        raise InvalidInput(f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}")
+        raise InvalidInput(
+            f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}"
+            if first is not None
+            else "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
+        )
     inside = set(chosen)
     wanted = results | {name for node in nodes if node not in inside for name in node.inputs if starts or ends}
     outputs = [n for node in chosen for n in node.outputs if n in wanted or (node in ends and n == node.outputs[0])]

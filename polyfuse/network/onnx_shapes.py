@@ -55,8 +55,8 @@ def _shape(name: str, type_: onnx.TypeProto) -> tuple[int, ...]:
         if not dim.HasField("dim_value"):
             called = f" ({dim.dim_param!r})" if dim.dim_param else ""
             raise InvalidInput(
-                f"tensor {name!r}: axis {axis}{called} has no fixed size; fix it with python -m "
-                f"onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} --input_shape 1,3,224,224 (your sizes)"
+                f"tensor {name!r}: axis {axis}{called} has no fixed size; fix it with python -m onnxruntime.tools."
+                f"make_dynamic_shape_fixed --input_name {name!r} --input_shape 1,3,224,224 (your sizes)"
             )
     shape = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
     if min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
