@@ -35,6 +35,7 @@ def spatial(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padd
 
 
 def check_window(name: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> None:
+    """Refuse inputs that are not `[n, c, h, w]` and windows that are not positive."""
     if len(x.shape) != 4:
         raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w], got {x}")
     if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
