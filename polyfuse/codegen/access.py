@@ -95,7 +95,7 @@ def distinct_wraps(touches: Sequence[Touch]) -> list[list[Touch]]:
     """Accesses grouped by the cell they touch: reading and writing the same element wraps once."""
     groups: list[list[Touch]] = []
     for touch in touches:
-        same = next((g for g in groups if g[0].tensor == touch.tensor and g[0].element == touch.element), None)
+        same = next((g for g in groups if g[0].tensor == touch.tensor and g[0].element.is_equal(touch.element)), None)
         if same is None:
             groups.append([touch])
         else:

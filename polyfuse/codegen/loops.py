@@ -27,24 +27,28 @@ class LoopNest:
     @property
     def loops(self) -> int:
         """The number of `for` statements."""
-        return self._count(isl.ast_node_type.for_)
+        return self._count("for_")
 
     @property
     def branches(self) -> int:
         """The number of `if` statements."""
-        return self._count(isl.ast_node_type.if_)
+        return self._count("if_")
 
-    def _count(self, kind: isl.ast_node_type) -> int:
+    def _count(self, kind: str) -> int:
         found = 0
 
         def visit(node: isl.AstNode) -> bool:
             nonlocal found
-            degenerate = kind == isl.ast_node_type.for_ == node.get_type() and node.for_is_degenerate()
-            found += node.get_type() == kind and not degenerate
+            found += kind_of(node) == kind and not (kind == "for_" and node.for_is_degenerate())
             return True
 
         self.root.foreach_descendant_top_down(visit)
         return found
+
+
+def kind_of(node: isl.AstNode) -> str:
+    """`for_`, `if_`, `block` or `user`."""
+    return isl.ast_node_type(node.get_type()).name
 
 
 def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf) -> LoopNest:
@@ -111,15 +115,15 @@ def text(nest: LoopNest, indent: int, outline: Outline | None = None) -> list[st
 def _node(
     nest: LoopNest, node: isl.AstNode, indent: int, outline: Outline | None, around: tuple[str, ...]
 ) -> list[str]:
-    kind = node.get_type()
+    kind = kind_of(node)
     pad = "  " * indent
-    if kind == isl.ast_node_type.block:
+    if kind == "block":
         children = node.block_get_children()
         nodes = [children.get_at(k) for k in range(children.n_ast_node())]
         return [line for child in nodes for line in _node(nest, child, indent, outline, around)]
-    if kind == isl.ast_node_type.user:
+    if kind == "user":
         return [pad + line for line in nest.leaves[node.get_annotation().get_name()]]
-    if kind == isl.ast_node_type.if_:
+    if kind == "if_":
         lines = [f"{pad}if ({node.if_get_cond().to_C_str()}) {{"]
         lines += _node(nest, node.if_get_then_node(), indent + 1, outline, around)
         if node.if_has_else_node():

@@ -5,19 +5,17 @@ Sizes, kernels, strides, dilations and padding (top, left, bottom, right) enter;
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.operators import Padding, Pair
-from polyfuse.network.tensor import Size, Tensor
+from polyfuse.network.tensor import Size, Tensor, plus
 
 
 def positions(size: Size, kernel: int, stride: int, dilation: int, before: int, after: int, ceil: bool = False) -> Size:
-    """The number of window positions along one axis (ONNX's formula); a parameter only where the size is kept."""
+    """The number of window positions along one axis (ONNX's formula), in the parameters where the size is symbolic."""
     reach = (kernel - 1) * dilation + 1
     if isinstance(size, str):
-        if stride == 1 and before + after == reach - 1:
-            return size
-        raise InvalidInput(
-            f"size {size!r} is symbolic: expected a layer that keeps it (stride 1, padding {reach - 1} in all), got "
-            f"kernel {kernel}, stride {stride}, padding {before}+{after}"
-        )
+        if ceil and stride > 1:
+            raise InvalidInput(f"size {size!r} is symbolic: expected floor mode, got ceil mode; fix the size")
+        room_text = plus(size, before + after - reach)
+        return plus(room_text, 1) if stride == 1 else f"floor(({room_text})/{stride}) + 1"
     room = size + before + after - reach
     if room < 0:
         raise InvalidInput(f"a window of {reach} does not fit in {size} elements padded by {before}+{after}")

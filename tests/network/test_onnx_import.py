@@ -192,7 +192,7 @@ def test_nodes_in_any_order_and_constant_nodes(tmp_path: Path) -> None:
     ]
     made = model(nodes, {"x": SHAPE}, ["y"])
     net = imported(made, tmp_path, first="int", last="last node")
-    assert [layer.name for layer in net.layers] == ["int_t"]
+    assert [layer.name for layer in net.layers] == ["t_int"]
     order = [nodes[k] for k in (2, 6, 5, 3, 4, 1, 0)]
     assert agree(model(order, {"x": SHAPE}, ["y"]), net)
 
