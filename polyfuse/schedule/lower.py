@@ -22,7 +22,7 @@ class Lowered:
     def renamed(self) -> isl.UnionMap:
         """The singular schedule of the new instances, the copy index appended.
 
-            { S[i] -> T[t] }   to   { S[i, k] -> T[t] }
+        { S[i] -> T[t] }   to   { S[i, k] -> T[t] }
         """
         result = isl.UnionMap.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
@@ -37,10 +37,14 @@ class Lowered:
         union = isl.Map.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
             if not copy.is_single_valued() or not copy.is_disjoint(union):
-                raise IllegalSchedule(f"copy {k} of {name_of(self.schedule)} repeats an execution; this is a polyfuse bug")
+                raise IllegalSchedule(
+                    f"copy {k} of {name_of(self.schedule)} repeats an execution; this is a polyfuse bug"
+                )
             union = union.union(copy)
         if union != self.schedule:
-            raise IllegalSchedule(f"the copies of {name_of(self.schedule)} are not its schedule; this is a polyfuse bug")
+            raise IllegalSchedule(
+                f"the copies of {name_of(self.schedule)} are not its schedule; this is a polyfuse bug"
+            )
 
 
 def lower(schedule: isl.Map) -> Lowered:
@@ -55,7 +59,8 @@ def lower(schedule: isl.Map) -> Lowered:
     { Stmt[i = 1] -> [t0 = 1, t1 = 0] }
     """
     most = copies_bound(schedule)
-    rest, copies = schedule, []
+    rest = schedule
+    copies: list[isl.Map] = []
     while not rest.is_empty():
         if len(copies) > most:
             raise IllegalSchedule(f"{name_of(schedule)} has more copies than its bound {most}; this is a polyfuse bug")

@@ -165,20 +165,20 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
     known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
     for name in strategy.retention:
         if name not in known:
-            raise InvalidInput(f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}")
+            raise InvalidInput(
+                f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}"
+            )
     reference = network.outputs[-1]
     for dim in Tiling.of(strategy.tile, len(reference.shape)).dims:
         extent = reference.shape[dim.axis]
         if isinstance(extent, int) and dim.size > extent:
             raise InvalidInput(
-                f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of axis "
-                f"{dim.axis} is {extent}"
+                f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of "
+                f"axis {dim.axis} is {extent}"
             )
 
 
-def pulled(
-    network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]
-) -> tuple[isl.Map, isl.Map]:
+def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
     """What the readers of a tensor need of it and, without borders, would need of it."""
     empty = isl.Map.empty(tensor.box.get_space().map_from_domain_and_range(tiling.space))
     need, extended = empty, empty
@@ -192,14 +192,12 @@ def pulled(
 
 def without_borders(layer: Layer, flow: Flow) -> isl.Map:
     """`{ L[p] -> tile[t] }`: the extended executions of a layer: the first extended need along what is retained."""
-    kept = tuple("local" if place != "recompute" else "recompute" for place in flow.places)
+    kept: tuple[Place, ...] = tuple("recompute" if place == "recompute" else "local" for place in flow.places)
     executions = retain(flow.extended, flow.extended, kept, "first").executions
     return layer.makes_anywhere.apply_range(executions)
 
 
-def made_flow(
-    network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, flows: Mapping[str, Flow]
-) -> Flow:
+def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, flows: Mapping[str, Flow]) -> Flow:
     """The flow of a layer's output: needed by its readers and, if it is an output, by the tile that holds it."""
     tensor = layer.output
     need, extended = pulled(network, tiling, tensor, flows)
@@ -223,9 +221,7 @@ def made_flow(
     return Flow(tensor, "made", places, need, extended, kept.arrivals, kept.executions, kept.loads, stores)
 
 
-def input_flow(
-    network: Network, strategy: Strategy, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]
-) -> Flow:
+def input_flow(network: Network, strategy: Strategy, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> Flow:
     """The flow of an input: nothing computes it, every arrival is a load; `global` and `recompute` both reload."""
     need, extended = pulled(network, tiling, tensor, flows)
     wanted = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
@@ -239,7 +235,7 @@ def weight_flow(network: Network, tiling: Tiling, weight: Tensor, flows: Mapping
     """The flow of a weight that every tile loads again."""
     need, extended = pulled(network, tiling, weight, flows)
     nothing = isl.Map.empty(need.get_space())
-    places: tuple[Place, ...] = ("recompute",) * len(tiling.dims)
+    places: tuple[Place, ...] = tuple("recompute" for _ in tiling.dims)
     return Flow(weight, "weight", places, need, extended, need, nothing, need, nothing)
 
 

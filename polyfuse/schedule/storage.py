@@ -216,8 +216,9 @@ def keyed(relation: isl.Map, tiles: tuple[int, ...]) -> isl.Map:
 def tile_origin(schedule: Schedule, flow: Flow, axis: int, retained: set[int]) -> isl.Aff | None:
     """The first element of an axis that a tile needs, as an affine expression of its coordinates: `{ [tile -> A] }`.
 
-    Up to a constant. Taken from the extended need, where borders do not bend it; None where it is not bounded or not affine. It may
-    depend only on coordinates along which nothing is retained, since a retained element outlives its tile.
+    Up to a constant. Taken from the extended need, where borders do not bend it; None where it is not bounded or not
+    affine. It may depend only on coordinates along which nothing is retained, since a retained element outlives its
+    tile.
     """
     relation = flow.extended
     for d in sorted(retained, reverse=True):
