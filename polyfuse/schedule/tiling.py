@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 
@@ -124,13 +124,32 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
 
 
 def box_hull(region: isl.Set) -> isl.Set:
-    """The smallest product of intervals (with bounds in the parameters) that holds the region."""
+    """The smallest product of intervals (with bounds in the parameters) that holds the region.
+
+    >>> print(box_hull(isl.Set("{ A[i, j] : 0 <= i < 9 and i mod 4 = 0 and 0 <= j <= i }")))
+    { A[i, i1] : 0 <= i <= 8 and 0 <= i1 <= 8 }
+
+    Errors: Unbounded where the region has no such product.
+    """
+    if not region.is_bounded():
+        raise Unbounded(
+            f"box hull of {region.get_tuple_name()}: expected a bounded region; intersect it with the image"
+        )
+    rank = region.dim(isl.dim_type.set)
     hull = isl.Set.universe(region.get_space())
-    for d in range(region.dim(isl.dim_type.set)):
-        axis = isl.Aff.var_on_domain(isl.LocalSpace.from_space(region.get_space()), isl.dim_type.set, d)
-        value = isl.PwAff.from_aff(axis)
-        low = region.dim_min(d).add_dims(isl.dim_type.in_, region.dim(isl.dim_type.set))
-        high = region.dim_max(d).add_dims(isl.dim_type.in_, region.dim(isl.dim_type.set))
-        low, high = (bound.set_tuple_name(isl.dim_type.in_, region.get_tuple_name()) for bound in (low, high))
-        hull = hull & value.ge_set(low) & value.le_set(high)
+    for d in range(rank):
+        axis = region.project_out(isl.dim_type.set, d + 1, rank - d - 1).project_out(isl.dim_type.set, 0, d)
+        between = at_least(axis.lexmin()) & at_most(axis.lexmax())
+        interval = between.insert_dims(isl.dim_type.set, 0, d).add_dims(isl.dim_type.set, rank - d - 1)
+        hull = hull & interval.set_tuple_name(region.get_tuple_name())
     return hull.coalesce()
+
+
+def at_least(values: isl.Set) -> isl.Set:
+    """Every `[i]` that some value does not exceed."""
+    return values.apply(isl.Map.lex_le(values.get_space()))
+
+
+def at_most(values: isl.Set) -> isl.Set:
+    """Every `[i]` that does not exceed some value."""
+    return values.apply(isl.Map.lex_ge(values.get_space()))
