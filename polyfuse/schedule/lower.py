@@ -26,10 +26,11 @@ class Lowered:
         """
         result = isl.UnionMap.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
-            name = copy.get_tuple_name(isl.dim_type.in_)
             rank = copy.dim(isl.dim_type.in_)
-            copy = copy.add_dims(isl.dim_type.in_, 1).fix_val(isl.dim_type.in_, rank, isl.Val(k))
-            result = result.union(isl.UnionMap.from_map(copy.set_tuple_name(isl.dim_type.in_, name)))
+            numbered = copy.add_dims(isl.dim_type.in_, 1).fix_val(isl.dim_type.in_, rank, isl.Val(k))
+            if copy.has_tuple_name(isl.dim_type.in_):
+                numbered = numbered.set_tuple_name(isl.dim_type.in_, copy.get_tuple_name(isl.dim_type.in_))
+            result = result.union(isl.UnionMap.from_map(numbered))
         return result
 
     def check(self) -> None:
