@@ -17,6 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.lower import extent
 from polyfuse.schedule.retention import PLACES, Place, Placement, retain
 from polyfuse.schedule.tiling import Tiling
 
@@ -170,11 +171,11 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
             )
     reference = network.outputs[-1]
     for dim in Tiling.of(strategy.tile, len(reference.shape)).dims:
-        extent = reference.shape[dim.axis]
-        if isinstance(extent, int) and dim.size > extent:
+        largest = reference.shape[dim.axis]
+        if isinstance(largest, int) and dim.size > largest:
             raise InvalidInput(
                 f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of "
-                f"axis {dim.axis} is {extent}"
+                f"axis {dim.axis} is {largest}"
             )
 
 
@@ -184,10 +185,16 @@ def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str,
     need, extended = empty, empty
     for reader in (layer for layer in network.layers if tensor in (*layer.inputs, *layer.weights)):
         flow = flows[reader.output.name]
-        made = without_borders(reader, flow)
-        need = need.union(reader.reads(tensor).reverse().apply_range(reader.makes.apply_range(flow.executions)))
-        extended = extended.union(reader.extended_reads(tensor).reverse().apply_range(made))
+        read = reader.reads(tensor).reverse().apply_range(reader.makes.apply_range(flow.executions))
+        anywhere = reader.extended_reads(tensor).reverse().apply_range(without_borders(reader, flow))
+        need = need.union(read)
+        extended = extended.union(anywhere if has_first_tile(anywhere) else read)
     return need.coalesce(), extended.coalesce()
+
+
+def has_first_tile(extended: isl.Map) -> bool:
+    """Every element is needed by finitely many tiles, in and outside of the image; not so where it is broadcast."""
+    return all(extent(extended, d) is not None for d in range(extended.dim(isl.dim_type.out)))
 
 
 def without_borders(layer: Layer, flow: Flow) -> isl.Map:
