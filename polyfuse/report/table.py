@@ -1,0 +1,177 @@
+"""A comparison as a table for the terminal.
+
+Enters: a `Comparison`. Leaves: something rich can print, at 80 columns or more, with colour or without.
+
+Each row takes two lines, the prediction above and what an instrumented run counted below:
+
+    tile   strategy   executions   on chip KiB
+    8x8    local             324          3.52
+           shifted         = 324        = 3.52
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from polyfuse.bench.results import STRATEGIES, Comparison, Row
+from polyfuse.report.format import byte_unit, short_count, short_seconds, short_share, significant, tile_label
+
+WIDE_COLUMNS = 100
+_BAD = "bold red"
+_COUNT_TITLES = {"executions": "executions", "macs_executed": "MACs\nexecuted"}
+_BYTE_TITLES = {
+    "onchip_bytes": "on chip",
+    "offchip_read_bytes": "off-chip\nread",
+    "offchip_write_bytes": "off-chip\nwritten",
+}
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Printed by a rich console: narrower than WIDE_COLUMNS it leaves out the MACs and the loops."""
+
+    comparison: Comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from _heading(self.comparison)
+        if not self.comparison.rows:
+            yield Text("no rows")
+            return
+        yield _table(self.comparison.rows, options.max_width >= WIDE_COLUMNS, options.ascii_only)
+        yield Text()
+        yield from _notes(self.comparison.rows, _unequal(options.ascii_only))
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    cell: Callable[[Row], Text]
+
+
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the table; on standard output unless a console is given."""
+    (console or Console()).print(ComparisonTable(comparison))
+
+
+def _heading(comparison: Comparison) -> Iterator[Text]:
+    cpu = comparison.machine.get("cpu")
+    yield Text(comparison.workload + (f" on {cpu}" if cpu else ""), style="bold")
+    threads = sorted({row.threads for row in comparison.rows})
+    used = f"; {threads[0]} thread{'s' if threads[0] > 1 else ''}" if len(threads) == 1 else ""
+    yield Text(f"{comparison.compiler} {' '.join(comparison.flags)}{used}", style="dim")
+
+
+def _table(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> Table:
+    columns = _columns(rows, wide, ascii_only)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if wide else 0, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("tile", no_wrap=True)
+    table.add_column("strategy", min_width=max(map(len, STRATEGIES)))
+    for column in columns:
+        table.add_column(column.title, justify="right", overflow="fold")
+    same_threads = len({row.threads for row in rows}) == 1
+    for tile, group in groupby(rows, key=lambda row: row.tile):
+        label = tile_label(tile)
+        for row in group:
+            table.add_row(label, _strategy_cell(row, same_threads), *(column.cell(row) for column in columns))
+            label = ""
+        table.add_section()
+    return table
+
+
+def _columns(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> list[_Column]:
+    unequal = _unequal(ascii_only)
+    columns = [_count_column("executions", unequal), _Column("recom-\nputed", _recomputed_cell)]
+    if wide:
+        columns.append(_count_column("macs_executed", unequal))
+    columns += [_byte_column(key, rows, unequal) for key in _BYTE_TITLES]
+    if wide:
+        columns.append(_Column("for\nif", lambda row: Text(f"{row.loops}\n{row.branches}")))
+    if any(row.seconds_median is not None for row in rows):
+        columns.append(_Column("time\nratio", lambda row: _time_cell(row, ascii_only)))
+    if any(row.max_rel_error is not None for row in rows):
+        columns.append(_Column("max rel\nerror", _error_cell))
+    return columns
+
+
+def _count_column(key: str, unequal: str) -> _Column:
+    return _Column(_COUNT_TITLES[key], lambda row: _checked_cell(row, key, short_count, unequal))
+
+
+def _byte_column(key: str, rows: tuple[Row, ...], unequal: str) -> _Column:
+    size, unit = byte_unit(getattr(row, key) for row in rows)
+
+    def show(amount: int) -> str:
+        return significant(amount / size, decimals=2)
+
+    return _Column(f"{_BYTE_TITLES[key]}\n{unit}", lambda row: _checked_cell(row, key, show, unequal))
+
+
+def _checked_cell(row: Row, key: str, show: Callable[[int], str], unequal: str) -> Text:
+    """The prediction and, on the second line, the count: `= 324`, or `≠ 325` in red."""
+    cell = Text(show(getattr(row, key)))
+    if row.counted is not None and key in row.counted:
+        differs = key in row.mismatches
+        cell.append(f"\n{unequal if differs else '='} {show(row.counted[key])}", style=_BAD if differs else "dim")
+    return cell
+
+
+def _strategy_cell(row: Row, same_threads: bool) -> Text:
+    lines = [" ".join([row.strategy, *_retention_codes(row)]) if row.strategy == "mixed" else row.strategy]
+    if row.placement is not None:
+        lines.append(row.placement)
+    if not same_threads:
+        lines.append(f"{row.threads} thr.")
+    return Text("\n".join(lines))
+
+
+def _retention_codes(row: Row) -> list[str]:
+    """A letter per tile dimension, such as LR, for each tensor; once if all are alike."""
+    codes = ["".join(choice[0].upper() for choice in choices) for choices in row.retention.values()]
+    return codes[:1] if len(set(codes)) == 1 else codes
+
+
+def _recomputed_cell(row: Row) -> Text:
+    return Text(short_share(row.recomputed, row.instances))
+
+
+def _time_cell(row: Row, ascii_only: bool) -> Text:
+    if row.seconds_median is None:
+        return Text("")
+    shown = short_seconds(row.seconds_median)
+    ratio = "" if row.ratio_to_unfused is None else f"\n{row.ratio_to_unfused:.2f}x"
+    return Text((shown.replace("µ", "u") if ascii_only else shown) + ratio)
+
+
+def _error_cell(row: Row) -> Text:
+    if row.max_rel_error is None:
+        return Text("")
+    return Text(f"{row.max_rel_error:.1e}", style="" if math.isfinite(row.max_rel_error) else _BAD)
+
+
+def _unequal(ascii_only: bool) -> str:
+    return "!=" if ascii_only else "≠"
+
+
+def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
+    if any(row.counted for row in rows):
+        yield Text(f"second lines: counted by an instrumented run, = or {unequal} the prediction", style="dim")
+    if any(row.strategy == "mixed" for row in rows):
+        yield Text("mixed: for each tensor, along each tile dimension, R recompute, L local, G global", style="dim")
+    halos = dict.fromkeys(_halo_note(row) for row in rows if row.halo)
+    if len(halos) == 1:
+        yield Text(next(iter(halos)), style="dim")
+    for row in rows:
+        for key in row.mismatches:
+            counted = (row.counted or {})[key]
+            yield Text(f"{row.label}: {key} predicted {getattr(row, key):,}, counted {counted:,}", style=_BAD)
+
+
+def _halo_note(row: Row) -> str:
+    shared = (f"{tensor} {tile_label(widths)}" for tensor, widths in row.halo.items())
+    return f"halo, elements that neighbouring tiles share: {', '.join(shared)}"
