@@ -20,6 +20,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.lower import extent
 from polyfuse.schedule.retention import PLACES, Place, Placement, retain
 from polyfuse.schedule.tiling import Tiling
+from polyfuse.sets.spaces import relation_space
 
 Role = Literal["input", "weight", "made"]
 Action = Literal["load", "make", "store"]
@@ -181,7 +182,7 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
 
 def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
     """What the readers of a tensor need of it and, without borders, would need of it."""
-    empty = isl.Map.empty(tensor.box.get_space().map_from_domain_and_range(tiling.space))
+    empty = isl.Map.empty(relation_space(tensor.box.get_space(), tiling.space))
     need, extended = empty, empty
     for reader in (layer for layer in network.layers if tensor in (*layer.inputs, *layer.weights)):
         flow = flows[reader.output.name]

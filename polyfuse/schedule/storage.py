@@ -19,6 +19,7 @@ import islpy as isl
 from polyfuse.errors import Unbounded
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
+from polyfuse.sets.spaces import relation_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ def buffer(schedule: Schedule, flow: Flow) -> Buffer:
 
 def tile_and_element(schedule: Schedule, tensor: Tensor) -> isl.Space:
     """`[tile[t] -> A[a]]`."""
-    return schedule.tiling.space.map_from_domain_and_range(tensor.box.get_space()).wrap()
+    return relation_space(schedule.tiling.space, tensor.box.get_space()).wrap()
 
 
 def variable(space: isl.Space, position: int) -> isl.Aff:

@@ -12,6 +12,7 @@ import islpy as isl
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.sets.spaces import relation_space
 
 TILE = "tile"
 
@@ -72,7 +73,7 @@ class Tiling:
 
         Sizes count elements of `reference`; an output of another resolution is cut in proportion.
         """
-        relation = isl.Map.universe(output.box.get_space().map_from_domain_and_range(self.space))
+        relation = isl.Map.universe(relation_space(output.box.get_space(), self.space))
         local = isl.LocalSpace.from_space(relation.get_space())
         for d, dim in enumerate(self.dims):
             size = scaled(dim.size, output, reference, dim.axis)
