@@ -34,11 +34,33 @@ def check(storage: Storage) -> None:
     Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find.
     """
     schedule = storage.schedule
+    check_order(schedule)
     for flow in schedule.flows.values():
         check_stores(schedule, flow)
         check_values(schedule, flow, storage.buffers[flow.tensor.name], *chip_events(schedule, flow))
         if flow.role == "made":
             check_values(schedule, flow, None, *memory_events(schedule, flow))
+
+
+def check_order(schedule: Schedule) -> None:
+    """Every tile has one time, and no two tiles have the same."""
+    order = schedule.tile_to_time
+    tiles = isl.Set.empty(schedule.tiling.space)
+    for flow in schedule.flows.values():
+        tiles = tiles.union(flow.arrivals.range()).union(flow.stores.range())
+    order = order.intersect_domain(tiles)
+    if not tiles.is_subset(order.domain()):
+        raise IllegalSchedule(f"tile {witness(tiles.subtract(order.domain()))} has no time; give every tile one")
+    if not order.is_single_valued():
+        twice = order.subtract(order.lexmin()).domain()
+        raise IllegalSchedule(f"tile {witness(twice)} has several times; give it one")
+    if not order.is_injective():
+        pairs = order.apply_range(order.reverse())
+        clash = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+        raise IllegalSchedule(
+            f"tiles {numbers(clash.domain())} and {numbers(clash.range())} have the same time; their stages would run "
+            "in no defined order; add a dimension to the time"
+        )
 
 
 def check_stores(schedule: Schedule, flow: Flow) -> None:

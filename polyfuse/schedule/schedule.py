@@ -55,6 +55,8 @@ class Strategy:
                 )
         if self.placement not in ("first", "shifted"):
             raise InvalidInput(f"placement {self.placement!r}: expected 'first' or 'shifted'")
+        if self.weights not in ("once", "tile"):
+            raise InvalidInput(f"weights {self.weights!r}: expected 'once' or 'tile'")
 
     def places(self, tensor: str) -> tuple[Place, ...]:
         """The places of a tensor, in the order of `tile`."""

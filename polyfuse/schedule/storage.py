@@ -144,7 +144,7 @@ class Conflicts:
     """Which elements are alive at once, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
 
     `u` are all coordinates of the tile at which the element arrives that it is not retained along, and `a` the cut
-    axes; an element is alive from the tile of its arrival to the last tile that reads it.
+    axes; an element is alive from the tile of its arrival to the last tile, in time, that reads it.
     """
 
     arrivals: isl.Map
@@ -159,11 +159,12 @@ class Conflicts:
         tiles = tuple(d for d in range(len(schedule.tiling.dims)) if d not in retained)
         if flow.role == "weight":
             axes = ()
-        arrive = keyed(cut(flow.arrivals, axes), tiles)
-        last = keyed(cut(flow.need.union(flow.arrivals), axes), tiles).lexmax()
+        arrive = keyed(cut(flow.arrivals, axes), tiles).apply_range(schedule.tile_to_time)
+        need = flow.need.union(flow.arrivals)
+        last = keyed(cut(need, axes), tiles).apply_range(schedule.tile_to_time).lexmax()
         if not retained:
             return Conflicts(cut(flow.arrivals, axes), tiles, axes, arrive.apply_range(arrive.reverse()))
-        space = schedule.tiling.space
+        space = schedule.tile_to_time.range().get_space()
         alive = arrive.apply_range(isl.Map.lex_le(space)) & last.apply_range(isl.Map.lex_ge(space))
         return Conflicts(cut(flow.arrivals, axes), tiles, axes, alive.apply_range(arrive.reverse()).coalesce())
 

@@ -46,9 +46,9 @@ class Tiling:
         `order` lists positions in `sizes`, the outermost loop first.
         """
         axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
-        if len(sizes) > (2 if rank == 4 else rank) or any(size < 1 for size in sizes):
+        if len(sizes) > (2 if rank == 4 else rank) or any(not isinstance(size, int) or size < 1 for size in sizes):
             raise InvalidInput(
-                f"tile {'x'.join(map(str, sizes))}: expected sizes of at least 1, for rows or for rows x columns"
+                f"tile {'x'.join(map(str, sizes))}: expected whole sizes of at least 1, for rows or for rows x columns"
             )
         order = tuple(range(len(sizes))) if order is None else order
         if sorted(order) != list(range(len(sizes))):
