@@ -126,9 +126,10 @@ def check_values(
             raise IllegalSchedule(complaint(schedule, flow, axes, read, lost.sample_point(), None))
         wrong = found.subtract(same_element(found, len(schedule.tiling.dims)))
         if not wrong.is_empty():
-            pair = wrong.sample()
-            reader, writer = (isl.Set.from_basic_set(s).sample_point() for s in (pair.domain(), pair.range()))
-            raise IllegalSchedule(complaint(schedule, flow, axes, read, reader, writer))
+            raise IllegalSchedule(complaint(schedule, flow, axes, read, *ends(wrong)))
+        foreign = found.subtract(same_tile_along(found, private_coordinates(flow))) if buffer else None
+        if foreign is not None and not foreign.is_empty():
+            raise IllegalSchedule(foreign_value(schedule, flow, axes, read, *ends(foreign)))
 
 
 def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[int, ...]:
@@ -223,6 +224,37 @@ def same_element(pairs: isl.Map, coordinates: int) -> isl.Map:
     for d in range(coordinates, pairs.dim(isl.dim_type.in_)):
         pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
     return pairs
+
+
+def private_coordinates(flow: Flow) -> list[int]:
+    """The tile coordinates along which a value may not outlive its tile: such tiles may run in parallel."""
+    return [d for d, place in enumerate(flow.places) if place != "local"]
+
+
+def same_tile_along(pairs: isl.Map, coordinates: list[int]) -> isl.Map:
+    """The pairs `[t, a] -> [t', a']` with t_d = t'_d for some coordinates d."""
+    for d in coordinates:
+        pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
+    return pairs
+
+
+def ends(pairs: isl.Map) -> tuple[isl.Point, isl.Point]:
+    """The two points of one of the pairs."""
+    pair = pairs.sample()
+    first, second = isl.Set.from_basic_set(pair.domain()), isl.Set.from_basic_set(pair.range())
+    return first.sample_point(), second.sample_point()
+
+
+def foreign_value(
+    schedule: Schedule, flow: Flow, axes: tuple[int, ...], read: Event, reader: isl.Point, writer: isl.Point
+) -> str:
+    """A value that another tile left where tiles share nothing, in words."""
+    tile, element = split(reader, schedule, flow, axes)
+    return (
+        f"illegal: {read.name} at tile {tile} reads {flow.tensor.name}[{element}], which only tile "
+        f"{split(writer, schedule, flow, axes)[0]} has made, and {flow.tensor.name} is not retained between them; "
+        "retain it along that dimension or compute it in both tiles"
+    )
 
 
 def complaint(
