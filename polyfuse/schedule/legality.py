@@ -17,6 +17,7 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
+from polyfuse.sets.limits import operation_limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +32,17 @@ class Event:
 def check(storage: Storage) -> None:
     """Prove that every output is computed from the right values and stored once.
 
-    Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find.
+    Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find;
+    TooComplex above isl's operation limit.
     """
     schedule = storage.schedule
     check_order(schedule)
-    for flow in schedule.flows.values():
-        check_stores(schedule, flow)
-        check_values(schedule, flow, storage.buffers[flow.tensor.name], *chip_events(schedule, flow))
-        if flow.role == "made":
-            check_values(schedule, flow, None, *memory_events(schedule, flow))
+    for name, flow in schedule.flows.items():
+        with operation_limit(what=f"legality of {name!r}"):
+            check_stores(schedule, flow)
+            check_values(schedule, flow, storage.buffers[name], *chip_events(schedule, flow))
+            if flow.role == "made":
+                check_values(schedule, flow, None, *memory_events(schedule, flow))
 
 
 def check_order(schedule: Schedule) -> None:

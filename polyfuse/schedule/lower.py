@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
+from polyfuse.sets.limits import operation_limit
 
 MOST_COPIES = 4096
 
@@ -51,7 +52,8 @@ class Lowered:
 def lower(schedule: isl.Map) -> Lowered:
     """Split `{ S[i] -> T[t] }` into singular copies: S_0 = lexmin(S), S_1 = lexmin(S - S_0), … until nothing is left.
 
-    Errors: Unbounded where an instance runs infinitely often, TooComplex above MOST_COPIES copies.
+    Errors: Unbounded where an instance runs infinitely often, TooComplex above MOST_COPIES copies or isl's
+    operation limit.
 
     >>> S = isl.Map("{ Stmt[i] -> [t0, t1] : 0 <= t0, t1 <= 1 and i = t0 + t1 }")
     >>> for copy in lower(S).copies:
@@ -59,14 +61,14 @@ def lower(schedule: isl.Map) -> Lowered:
     { Stmt[i] -> [t0 = -1 + i, t1 = 1] : 0 < i <= 2; Stmt[i = 0] -> [t0 = 0, t1 = 0] }
     { Stmt[i = 1] -> [t0 = 1, t1 = 0] }
     """
-    most = copies_bound(schedule)
-    rest = schedule
-    copies: list[isl.Map] = []
-    while not rest.is_empty():
-        if len(copies) > most:
-            raise IllegalSchedule(f"{name_of(schedule)} has more copies than its bound {most}; this is a polyfuse bug")
-        copies.append(rest.lexmin().coalesce())
-        rest = rest.subtract(copies[-1]).coalesce()
+    with operation_limit(what=f"copies of {name_of(schedule)}"):
+        most = copies_bound(schedule)
+        rest = schedule
+        copies: list[isl.Map] = []
+        while not rest.is_empty():
+            assert len(copies) < most, f"{name_of(schedule)} has more copies than its bound {most}"
+            copies.append(rest.lexmin().coalesce())
+            rest = rest.subtract(copies[-1]).coalesce()
     return Lowered(schedule, tuple(copies))
 
 

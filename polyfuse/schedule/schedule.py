@@ -18,8 +18,9 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.lower import extent
-from polyfuse.schedule.retention import PLACES, Place, Placement, retain
+from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, retain
 from polyfuse.schedule.tiling import Tiling
+from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 
 Role = Literal["input", "weight", "made"]
@@ -145,23 +146,32 @@ class Schedule:
 def schedule(network: Network, strategy: Strategy) -> Schedule:
     """Tile the outputs of a group and pull everything else: layers backwards, each after its readers.
 
-    Errors: InvalidInput for a strategy that does not fit the network.
+    Errors: InvalidInput for a strategy that does not fit the network, TooComplex above isl's operation limit.
     """
     reference = network.outputs[-1]
     check_strategy(network, strategy)
     tiling = Tiling.of(strategy.tile, len(reference.shape), strategy.running_order())
     flows: dict[str, Flow] = {}
-    for layer in reversed(network.layers):
-        flows[layer.output.name] = made_flow(network, strategy, tiling, layer, flows)
-    for tensor in network.inputs:
-        flows[tensor.name] = input_flow(network, strategy, tiling, tensor, flows)
-    weights = tuple(dict.fromkeys(weight for layer in network.layers for weight in layer.weights))
-    if strategy.weights == "tile":
-        for weight in weights:
-            flows[weight.name] = weight_flow(network, tiling, weight, flows)
-    preloaded = weights if strategy.weights == "once" else ()
+    with operation_limit(what=f"schedule of {network.name!r} in tiles of {tiling}"):
+        for layer in reversed(network.layers):
+            flows[layer.output.name] = made_flow(network, strategy, tiling, layer, flows)
+        flows |= loaded_flows(network, strategy, tiling, flows)
+    preloaded = weights_of(network) if strategy.weights == "once" else ()
     in_order = isl.Map.identity(tiling.space.map_from_set()).reset_tuple_id(isl.dim_type.out)
     return Schedule(network, strategy, tiling, flows, stages_of(network, flows), preloaded, in_order)
+
+
+def weights_of(network: Network) -> tuple[Tensor, ...]:
+    """Every weight once, in the order of the layers."""
+    return tuple(dict.fromkeys(weight for layer in network.layers for weight in layer.weights))
+
+
+def loaded_flows(network: Network, strategy: Strategy, tiling: Tiling, flows: Mapping[str, Flow]) -> dict[str, Flow]:
+    """The flows of the inputs, and of the weights that tiles load."""
+    loaded = {tensor.name: input_flow(network, strategy, tiling, tensor, flows) for tensor in network.inputs}
+    if strategy.weights == "tile":
+        loaded |= {weight.name: weight_flow(network, tiling, weight, flows) for weight in weights_of(network)}
+    return loaded
 
 
 def check_strategy(network: Network, strategy: Strategy) -> None:
@@ -210,6 +220,13 @@ def without_borders(layer: Layer, flow: Flow) -> isl.Map:
 def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, flows: Mapping[str, Flow]) -> Flow:
     """The flow of a layer's output: needed by its readers and, if it is an output, by the tile that holds it."""
     tensor = layer.output
+    need, extended = needed(network, tiling, tensor, flows)
+    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
+    return flow_of_made(network, tensor, places, need, extended, retain(need, extended, places, strategy.placement))
+
+
+def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
+    """The need of a layer's output with and without borders; an element that nothing reads is needed by one tile."""
     need, extended = pulled(network, tiling, tensor, flows)
     if need.is_empty():
         extended = tiling.tiles_of(tensor, network.outputs[-1])
@@ -220,8 +237,13 @@ def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer
             extended = extended.union(holes)
         missing = tensor.box.subtract(need.domain())
         need = need.union(first_along_all(extended.intersect_domain(missing))).coalesce()
-    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
-    kept = retain(need, extended, places, strategy.placement)
+    return need, extended
+
+
+def flow_of_made(
+    network: Network, tensor: Tensor, places: tuple[Place, ...], need: isl.Map, extended: isl.Map, kept: Retained
+) -> Flow:
+    """The flow of a layer's output whose arrivals are known: outputs, and what other tiles load, are stored once."""
     stored = isl.Set.empty(tensor.box.get_space())
     if tensor in network.outputs:
         stored = tensor.box

@@ -17,6 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Action, Flow, Schedule
+from polyfuse.sets.limits import operation_limit
 
 Memory = Literal["chip", "offchip"]
 REDUCTION_DIMS = 4
@@ -52,16 +53,20 @@ class Step:
 
 
 def steps(schedule: Schedule) -> tuple[Step, ...]:
-    """Every step of the tiles of a group, in the order of its stages."""
+    """Every step of the tiles of a group, in the order of its stages.
+
+    Errors: InvalidInput for a statement with too many reduction indices, TooComplex above isl's operation limit.
+    """
     found: list[Step] = []
     makers = schedule.network.makers
     for position, stage in enumerate(schedule.stages):
         flow = schedule.flows[stage.tensor.name]
-        if stage.action == "make":
-            found.extend(layer_steps(schedule, makers[stage.tensor], position))
-        else:
-            moments = flow.loads if stage.action == "load" else flow.stores
-            found.append(copy_step(schedule, flow, stage.action, moments, position))
+        with operation_limit(what=f"steps of stage '{stage}'"):
+            if stage.action == "make":
+                found.extend(layer_steps(schedule, makers[stage.tensor], position))
+            else:
+                moments = flow.loads if stage.action == "load" else flow.stores
+                found.append(copy_step(schedule, flow, stage.action, moments, position))
     return tuple(found)
 
 

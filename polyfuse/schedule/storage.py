@@ -19,6 +19,7 @@ import islpy as isl
 from polyfuse.errors import Unbounded
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
+from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 
 
@@ -84,9 +85,12 @@ class Storage:
 def storage(schedule: Schedule) -> Storage:
     """Size the buffers of a schedule; concrete sizes only.
 
-    Errors: Unbounded where infinitely many elements are alive at once.
+    Errors: Unbounded where infinitely many elements are alive at once, TooComplex above isl's operation limit.
     """
-    buffers = {name: buffer(schedule, flow) for name, flow in schedule.flows.items()}
+    buffers = {}
+    for name, flow in schedule.flows.items():
+        with operation_limit(what=f"buffer of {name!r}"):
+            buffers[name] = buffer(schedule, flow)
     for weight in schedule.preloaded:
         buffers[weight.name] = whole(schedule, weight)
     return Storage(schedule, buffers)

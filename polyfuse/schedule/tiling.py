@@ -12,6 +12,7 @@ import islpy as isl
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 
 TILE = "tile"
@@ -104,6 +105,8 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     With a tile's origin and size as parameters this is a symbolic footprint. `exact=False` takes the box hull at every
     step: larger by at most the holes that strides leave, and cheap where those have parameters.
 
+    Errors: TooComplex above isl's operation limit.
+
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 20, 20))
@@ -116,11 +119,12 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     for layer in reversed(network.layers):
         if layer.output not in needed:
             continue
-        points = needed[layer.output].apply(layer.makes.reverse())
-        for tensor in layer.inputs:
-            read = points.apply(layer.reads(tensor)).coalesce()
-            region = needed[tensor].union(read).coalesce() if tensor in needed else read
-            needed[tensor] = region if exact else box_hull(region) & tensor.box
+        with operation_limit(what=f"footprint of layer {layer.name!r}"):
+            points = needed[layer.output].apply(layer.makes.reverse())
+            for tensor in layer.inputs:
+                read = points.apply(layer.reads(tensor)).coalesce()
+                region = needed[tensor].union(read).coalesce() if tensor in needed else read
+                needed[tensor] = region if exact else box_hull(region) & tensor.box
     return needed
 
 
