@@ -24,7 +24,7 @@ from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
-from polyfuse.schedule.steps import Step, Touch, preload_steps, steps, time_names
+from polyfuse.schedule.steps import Step, Touch, chip_name, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 
 PRELUDE = """\
@@ -242,8 +242,7 @@ class Emitter:
         lines = [f"counts[{self.number('executions', index, step.name)}] += 1;"]
         for touch in step.touches:
             kind = "write_bytes" if touch.writes else "read_bytes"
-            name = touch.tensor.name if touch.memory == "offchip" else chip_name(touch.tensor)
-            lines.append(f"counts[{self.number(kind, index, name)}] += {touch.tensor.element_bytes};")
+            lines.append(f"counts[{self.number(kind, index, touch.array)}] += {touch.tensor.element_bytes};")
         return lines
 
     def number(self, kind: str, index: int, name: str) -> int:
@@ -294,11 +293,6 @@ def element_of_pair(storage: Storage, tensor: Tensor) -> isl.Map:
     """`{ [tile[t] -> A[a]] -> A[a] }`."""
     pairs = storage.schedule.tiling.space.map_from_domain_and_range(tensor.box.get_space())
     return isl.Map.universe(pairs).range_map()
-
-
-def chip_name(tensor: Tensor) -> str:
-    """The C name of a tensor's on-chip buffer."""
-    return f"chip_{tensor.name}"
 
 
 def declared(name: str, shape: Sequence[object], qualifier: str = "") -> str:

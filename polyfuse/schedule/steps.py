@@ -34,6 +34,11 @@ class Touch:
     writes: bool
     element: isl.Map
 
+    @property
+    def array(self) -> str:
+        """The name of the array in C and in counts: the tensor's, or that of its on-chip buffer."""
+        return self.tensor.name if self.memory == "offchip" else chip_name(self.tensor)
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -50,6 +55,11 @@ class Step:
     executions: isl.Set
     time: isl.Map
     touches: tuple[Touch, ...]
+
+
+def chip_name(tensor: Tensor) -> str:
+    """The name of a tensor's on-chip buffer."""
+    return f"chip_{tensor.name}"
 
 
 def steps(schedule: Schedule) -> tuple[Step, ...]:

@@ -1,0 +1,252 @@
+"""The main job: run one workload under every strategy and tile; predict, count, time and check each.
+
+    Network + tiles + strategies ──compare()──> Comparison
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyfuse.bench.host import host_facts
+from polyfuse.bench.measure import Timing, measure
+from polyfuse.bench.results import Comparison, Row
+from polyfuse.codegen.compiler import find_compiler
+from polyfuse.codegen.kernel import Kernel, Options, build_many
+from polyfuse.codegen.program import Program, generate
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Network
+from polyfuse.network.reference import max_relative_error, random_inputs
+from polyfuse.network.reference import run as run_reference
+from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
+from polyfuse.schedule.groups import fused, layer_by_layer
+from polyfuse.schedule.retention import Place, Placement
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.storage import Storage
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how many steps of it are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row to be: the name of its strategy, and the strategy itself; None is layer by layer."""
+
+    label: str
+    strategy: Strategy | None
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """The tile sizes; () for layer by layer."""
+        return self.strategy.tile if self.strategy is not None else ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A candidate with its groups, its prediction and its two programs: the one that is timed, the one that counts."""
+
+    candidate: Candidate
+    groups: tuple[Storage, ...]
+    predicted: Counts
+    timed: Program
+    counting: Program
+
+
+DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
+
+
+def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
+    """A spread of tiles: a few rows, more rows, and rows x columns, no larger than the last output."""
+    *_, rows, columns = network.outputs[-1].concrete_shape
+    wanted = [(min(4, rows),), (min(16, rows),), (min(16, rows), min(max(8, columns // 4), columns))]
+    return tuple(dict.fromkeys(wanted))
+
+
+def candidates(
+    tiles: Iterable[tuple[int, ...]],
+    names: Sequence[str],
+    *,
+    mixed: Sequence[tuple[Place, ...]] = DEFAULT_MIXED,
+    retention: Mapping[str, tuple[Place, ...]] | None = None,
+) -> list[Candidate]:
+    """Layer by layer, then for each tile each strategy; `mixed` gives one row for each tuple that fits the tile.
+
+    `retention` names tensors whose places differ in the mixed rows.
+    """
+    rows = [Candidate("unfused", None)]
+    for tile in tiles:
+        for name in names:
+            if name == "local":
+                both: tuple[Placement, ...] = ("first", "shifted")
+                rows += [Candidate(name, Strategy.named(name, tile, placement)) for placement in both]
+            elif name == "mixed":
+                own = {tensor: places for tensor, places in (retention or {}).items() if len(places) == len(tile)}
+                fitting = [places for places in mixed if len(places) == len(tile)]
+                if own and not fitting:
+                    fitting = [("recompute",) * len(tile)]
+                rows += [Candidate(name, Strategy(tile, places, own, "shifted")) for places in fitting]
+            else:
+                rows.append(Candidate(name, Strategy.named(name, tile)))
+    return rows
+
+
+def prepare(network: Network, candidate: Candidate) -> Case:
+    """Schedule, prove, count and generate one candidate.
+
+    Errors: InvalidInput, IllegalSchedule, TooComplex, Unbounded.
+    """
+    groups = layer_by_layer(network) if candidate.strategy is None else fused(network, candidate.strategy)
+    predicted = total(counts(group) for group in groups)
+    timed = generate(network, groups)
+    return Case(candidate, groups, predicted, timed, generate(network, groups, instrumented=True))
+
+
+def compare(
+    network: Network,
+    rows: Sequence[Candidate],
+    *,
+    workload: str | None = None,
+    run: bool = True,
+    threads: int = 1,
+    repeats: int = 5,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Predict every candidate and, with `run`, compile, count, check and time it.
+
+    Candidates that cannot share threads are timed with one; their row says so.
+    Errors: as `prepare`; BuildError; InvalidInput for no rows.
+    """
+    if not rows:
+        raise InvalidInput("compare: expected at least one strategy and one tile")
+    tell = progress or (lambda _what, _done, _of: None)
+    cases = []
+    for k, row in enumerate(rows):
+        tell("scheduling", k, len(rows))
+        cases.append(prepare(network, row))
+    tell("scheduling", len(rows), len(rows))
+    shared = {tile: halos(network, tile) for tile in {row.tile for row in rows}}
+    options = options or Options()
+    found = measured(network, cases, threads, repeats, options, tell) if run else [None] * len(cases)
+    unfused = next((f.timing.median for c, f in zip(cases, found, strict=True) if f and c.candidate.strategy is None), None)
+    compiler = options.compiler or (find_compiler() if run else None)
+    return Comparison(
+        workload or network.name,
+        host_facts(),
+        compiler.version if compiler is not None else "not run",
+        tuple(options.flags),
+        tuple(row_of(case, result, shared, unfused) for case, result in zip(cases, found, strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What running one case gave."""
+
+    counted: dict[str, int]
+    error: float
+    timing: Timing
+    threads: int
+
+
+def measured(
+    network: Network, cases: Sequence[Case], threads: int, repeats: int, options: Options, tell: Progress
+) -> list[Result]:
+    """Compile all cases, count and check each, then time them in turns."""
+    tell("compiling", 0, 2)
+    used = [threads if case.timed.is_parallel else 1 for case in cases]
+    kernels: list[Kernel | None] = [None] * len(cases)
+    for n in set(used):
+        own = [k for k, number in enumerate(used) if number == n]
+        for k, kernel in zip(own, build_many([cases[k].timed for k in own], threads=n, options=options), strict=True):
+            kernels[k] = kernel
+    tell("compiling", 1, 2)
+    counting = build_many([case.counting for case in cases], options=options)
+    tell("compiling", 2, 2)
+    ready = [kernel for kernel in kernels if kernel is not None]
+    inputs = random_inputs(network, seed=1)
+    expected = {tensor.name: run_reference(network, inputs)[tensor.name] for tensor in network.outputs}
+    checked = []
+    for k, (case, timed) in enumerate(zip(cases, ready, strict=True)):
+        tell("checking", k, len(cases))
+        checked.append(check_case(case, timed, counting[k], inputs, expected))
+    tell("checking", len(cases), len(cases))
+    timings: dict[str, Timing] = {}
+    for n in set(used):
+        runs = {str(k): ready[k].run for k, number in enumerate(used) if number == n}
+        timings |= measure(
+            runs, repeats=repeats, threads=n, progress=lambda done, of: tell("timing", done, of)
+        )
+    return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
+
+
+def check_case(
+    case: Case,
+    timed: Kernel,
+    counting: Kernel,
+    inputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+) -> tuple[dict[str, int], float]:
+    """Run both programs of a case on memory full of NaN; the counts of one and the larger error of both."""
+    error = 0.0
+    for kernel in (timed, counting):
+        kernel.set_inputs(inputs)
+        kernel.poison()
+        kernel.run()
+        error = max(error, *(max_relative_error(kernel.outputs[name], expected[name]) for name in expected))
+    return counted(case, counting), error
+
+
+def counted(case: Case, kernel: Kernel) -> dict[str, int]:
+    """What the instrumented run counted, under the names of the prediction."""
+    executions = macs = read = write = 0
+    for group in case.counting.groups:
+        network = group.storage.schedule.network
+        mine = {(c.kind, c.name): n for c, n in kernel.counts.items() if c.group == group.index}
+        ran = {name: n for (kind, name), n in mine.items() if kind == "executions"}
+        executions += sum(executions_of_points(layer, ran) for layer in network.layers)
+        macs += sum(s.macs * ran[s.name] for layer in network.layers for s in layer.macs)
+        touches = [touch for step in (*group.steps, *group.preload) for touch in step.touches]
+        chip = {touch.array for touch in touches if touch.memory == "chip"}
+        read += sum(n for (kind, name), n in mine.items() if kind == "read_bytes" and name not in chip)
+        write += sum(n for (kind, name), n in mine.items() if kind == "write_bytes" and name not in chip)
+    return {
+        "executions": executions,
+        "macs_executed": macs,
+        "onchip_bytes": kernel.onchip_bytes,
+        "offchip_read_bytes": read,
+        "offchip_write_bytes": write,
+    }
+
+
+def row_of(
+    case: Case, result: Result | None, shared: Mapping[tuple[int, ...], dict[str, tuple[int, ...]]], unfused: float | None
+) -> Row:
+    """One row of the comparison."""
+    strategy, predicted = case.candidate.strategy, case.predicted
+    network_names = [layer.output.name for group in case.groups for layer in group.schedule.network.layers]
+    retained = strategy is not None and any(p != "recompute" for p in (*strategy.others, *sum(strategy.retention.values(), ())))
+    seconds = result.timing.median if result is not None else None
+    return Row(
+        strategy=case.candidate.label,
+        placement=strategy.placement if strategy is not None and retained else None,
+        retention={} if strategy is None else {n: strategy.places(n) for n in network_names},
+        tile=case.candidate.tile,
+        instances=predicted.instances,
+        executions=predicted.executions,
+        macs=predicted.macs,
+        macs_executed=predicted.macs_executed,
+        recomputed=predicted.recomputed,
+        halo=shared[case.candidate.tile],
+        onchip_bytes=predicted.onchip_bytes,
+        offchip_read_bytes=predicted.offchip_read_bytes,
+        offchip_write_bytes=predicted.offchip_write_bytes,
+        loops=case.timed.loops,
+        branches=case.timed.branches,
+        counted=result.counted if result is not None else None,
+        seconds_median=seconds,
+        seconds_min=result.timing.minimum if result is not None else None,
+        ratio_to_unfused=seconds / unfused if seconds is not None and unfused is not None else None,
+        max_rel_error=result.error if result is not None else None,
+        threads=result.threads if result is not None else 1,
+    )

@@ -1,0 +1,132 @@
+"""Exact counts of a group: executions, recomputation, bytes moved, buffers; predicted from sets, nothing is run."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import islpy as isl
+
+from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network
+from polyfuse.schedule.schedule import Flow, Strategy, schedule
+from polyfuse.schedule.steps import Step, preload_steps, steps
+from polyfuse.schedule.storage import Storage, cut
+from polyfuse.sets.counting import count
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What running a group, or several, does; `steps` holds the executions of every step by its name.
+
+    instances, executions    points of the layers, and how often points are executed; the difference is recomputed
+    macs, macs_executed      multiply-accumulates; a tap that meets padding is none
+    offchip_read_bytes       loads of inputs, of weights and of what retention stored
+    offchip_write_bytes      stores of outputs and of what retention stores
+    onchip_bytes             all buffers of a group; of several groups the largest
+    """
+
+    instances: int
+    executions: int
+    macs: int
+    macs_executed: int
+    offchip_read_bytes: int
+    offchip_write_bytes: int
+    onchip_bytes: int
+    steps: Mapping[str, int]
+
+    @property
+    def recomputed(self) -> int:
+        """Executions beyond the first of each instance."""
+        return self.executions - self.instances
+
+    @property
+    def offchip_bytes(self) -> int:
+        """Read and written."""
+        return self.offchip_read_bytes + self.offchip_write_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.executions:,} executions of {self.instances:,} instances ({self.recomputed:,} recomputed), "
+            f"{self.macs_executed:,} of {self.macs:,} MACs, {self.offchip_read_bytes:,} B read and "
+            f"{self.offchip_write_bytes:,} B written off-chip, {self.onchip_bytes:,} B on chip"
+        )
+
+
+def counts(storage: Storage) -> Counts:
+    """Count one group; concrete sizes only.
+
+    >>> from polyfuse.network.network import Builder
+    >>> from polyfuse.schedule.storage import storage
+    >>> build = Builder("pair")
+    >>> x = build.input("x", (1, 1, 20, 20))
+    >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
+    >>> print(counts(storage(schedule(build.network(y), Strategy.named("recompute", (8, 8))))))
+    656 executions of 580 instances (76 recomputed), 5,904 of 5,220 MACs, 2,384 B read and 1,024 B written \
+off-chip, 1,312 B on chip
+    """
+    network = storage.schedule.network
+    every = (*steps(storage.schedule), *preload_steps(storage.schedule))
+    executed = {step.name: count(step.executions) for step in every}
+    moved = {"load": 0, "store": 0}
+    for step in every:
+        if step.action != "make":
+            moved[step.action] += executed[step.name] * step.touches[0].tensor.element_bytes
+    return Counts(
+        instances=sum(layer.output.elements for layer in network.layers),
+        executions=sum(executions_of_points(layer, executed) for layer in network.layers),
+        macs=sum(s.macs * count(s.domain) for layer in network.layers for s in layer.macs),
+        macs_executed=sum(s.macs * executed[s.name] for layer in network.layers for s in layer.macs),
+        offchip_read_bytes=moved["load"],
+        offchip_write_bytes=moved["store"],
+        onchip_bytes=storage.onchip_bytes,
+        steps=executed,
+    )
+
+
+def executions_of_points(layer: Layer, executed: Mapping[str, int]) -> int:
+    """How often points of a layer are executed: each execution starts with one statement that sets acc."""
+    return sum(executed[statement.name] for statement in layer.statements if not statement.accumulates)
+
+
+def total(groups: Iterable[Counts]) -> Counts:
+    """The counts of groups that run one after the other."""
+    parts = list(groups)
+    return Counts(
+        instances=sum(part.instances for part in parts),
+        executions=sum(part.executions for part in parts),
+        macs=sum(part.macs for part in parts),
+        macs_executed=sum(part.macs_executed for part in parts),
+        offchip_read_bytes=sum(part.offchip_read_bytes for part in parts),
+        offchip_write_bytes=sum(part.offchip_write_bytes for part in parts),
+        onchip_bytes=max(part.onchip_bytes for part in parts),
+        steps={f"{k}.{name}": n for k, part in enumerate(parts) for name, n in part.steps.items()},
+    )
+
+
+def bytes_touched(step: Step, executed: int) -> list[tuple[str, str, int]]:
+    """What the accesses of a step amount to: (read_bytes or write_bytes, array, bytes)."""
+    return [
+        ("write_bytes" if t.writes else "read_bytes", t.array, executed * t.tensor.element_bytes) for t in step.touches
+    ]
+
+
+def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """For every tensor, how many rows (and columns) of its footprint neighbouring tiles share, away from borders."""
+    overlapped = schedule(network, Strategy.named("recompute", tile))
+    tiling = overlapped.tiling
+    positions = [tiling.position(k) for k in range(len(tile))]
+    return {
+        name: tuple(halo(flow, d, tiling.dims[d].axis) for d in positions) for name, flow in overlapped.flows.items()
+    }
+
+
+def halo(flow: Flow, d: int, axis: int) -> int:
+    """Elements along an axis that a tile shares with the next one along coordinate d."""
+    if axis >= len(flow.tensor.shape):
+        return 0
+    need = cut(flow.extended, (axis,))
+    others = need.dim(isl.dim_type.out)
+    need = need.project_out(isl.dim_type.out, d + 1, others - d - 1).project_out(isl.dim_type.out, 0, d)
+    onward = isl.Map("{ [t] -> [t - 1] }")
+    shared = (need & need.apply_range(onward)).reverse()
+    span = shared.reverse().apply_range(shared).deltas()
+    return 0 if span.is_empty() else int(str(span.dim_max_val(0))) + 1

@@ -1,0 +1,28 @@
+"""From a network to groups that are scheduled, stored and proved legal."""
+
+from polyfuse.network.network import Network
+from polyfuse.schedule.legality import check
+from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.storage import Storage, storage
+
+
+def fused(network: Network, strategy: Strategy) -> tuple[Storage, ...]:
+    """The whole network as one group.
+
+    Errors: InvalidInput for a strategy that does not fit; IllegalSchedule with a witness.
+    """
+    group = storage(schedule(network, strategy))
+    check(group)
+    return (group,)
+
+
+def layer_by_layer(network: Network) -> tuple[Storage, ...]:
+    """Every layer a group of its own, row by row: its input rows are loaded once and kept while they are needed.
+
+    This is what a fused group is compared with: no recomputation, every tensor written and read once.
+    """
+    groups: list[Storage] = []
+    for layer in network.layers:
+        alone = network.select([layer.name])
+        groups.extend(fused(alone, Strategy.named("local", (1,), "shifted")))
+    return tuple(groups)
