@@ -136,6 +136,7 @@ def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k:
     """`{ step[t, p, r] -> [tile time, stage, p (rows first), k, r, last p] }`, padded to REDUCTION_DIMS.
 
     Rows run outside of channels and the last axis of the image innermost, so that the innermost loop has stride one.
+    Times of different length are not ordered, so steps of fewer indices have zeros for those they lack.
     """
     coordinates = len(schedule.tiling.dims)
     time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_)
@@ -156,12 +157,19 @@ def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k:
             time = time.fix_val(isl.dim_type.out, position, isl.Val(0))
     last = fixed + rank + 1 + REDUCTION_DIMS
     time = time.equate(isl.dim_type.out, last, isl.dim_type.in_, coordinates + point_order[-1])
+    for _ in range(most_indices(schedule) - rank):
+        time = time.insert_dims(isl.dim_type.out, fixed + 1, 1).fix_val(isl.dim_type.out, fixed + 1, isl.Val(0))
     return time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name()).intersect_domain(executions)
+
+
+def most_indices(schedule: Schedule) -> int:
+    """The most indices that an element of a tensor with a stage has."""
+    return max(len(stage.tensor.shape) for stage in schedule.stages)
 
 
 def time_names(schedule: Schedule) -> tuple[str, ...]:
     """A name for each dimension of a time: what the generated loops are called."""
-    rank = len(schedule.network.outputs[-1].shape)
+    rank = most_indices(schedule)
     tile_times = schedule.tile_to_time.dim(isl.dim_type.out)
     tiles = tuple(dim.name for dim in schedule.tiling.dims)
     tiles = tiles if len(tiles) == tile_times else tuple(f"t{d}" for d in range(tile_times))

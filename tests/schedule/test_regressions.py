@@ -1,0 +1,15 @@
+"""Cases that once went wrong, found and shrunk by the fuzzer (python -m tests.fuzz)."""
+
+from tests.fuzz.case import Case, GroupOf, LayerOf
+from tests.fuzz.run import run_cases
+
+
+def check(case: Case) -> None:
+    """The case passes every check of the fuzzer."""
+    assert [f"{failure.kind}: {failure.message}" for failure in run_cases([case]).failures] == []
+
+
+def test_a_bias_loaded_by_tiles_is_loaded_before_it_is_read() -> None:
+    """Times of tensors of lower rank were shorter, and isl put their steps behind all others."""
+    conv = LayerOf("conv", (0,), {"kernel": 1, "channels": 1})
+    check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, weights="tile"),)))
