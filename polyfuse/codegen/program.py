@@ -258,7 +258,7 @@ class Emitter:
         lines = [*header(network, groups, self), PRELUDE]
         for group in groups:
             lines += [*structs(group, self), "", *self.function(network, group), ""]
-        return "\n".join([*lines, *entry(network, groups, scratch), ""])
+        return "\n".join([*lines, *entry(network, groups, scratch, self), ""])
 
     def function(self, network: Network, group: Group) -> list[str]:
         """The function of one group."""
@@ -347,6 +347,12 @@ def structs(group: Group, emitter: Emitter) -> list[str]:
     return lines
 
 
+def size_of_buffers(group: Group, emitter: Emitter) -> str:
+    """The bytes of a group's buffers as C: of those structs that hold any."""
+    kinds = zip(("chip", "kept"), buffers_of(group, emitter), strict=True)
+    return " + ".join(f"sizeof(struct {kind}{group.index})" for kind, tensors in kinds if tensors) or "0"
+
+
 def chip_pointers(group: Group, emitter: Emitter) -> list[str]:
     """Names for this thread's buffers."""
     held, _ = buffers_of(group, emitter)
@@ -375,7 +381,7 @@ def written_arrays(group: Group) -> set[Tensor]:
     return {layer.output for layer in group.storage.schedule.network.layers}
 
 
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) -> list[str]:
+def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], emitter: Emitter) -> list[str]:
     """`polyfuse_run`, and the sizes of what its caller provides."""
     where: dict[Tensor, str] = {}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
@@ -387,7 +393,7 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) 
     lines += [f"  struct kept{group.index} kept{group.index};" for group in groups]
     lines += ["};", "long long polyfuse_chip_bytes(void) { return sizeof(union chips); }"]
     lines += ["long long polyfuse_kept_bytes(void) { return sizeof(union kept); }"]
-    onchip = [f"sizeof(struct chip{group.index}) + sizeof(struct kept{group.index})" for group in groups]
+    onchip = [size_of_buffers(group, emitter) for group in groups]
     lines += [f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{', '.join(onchip)}}}[group]; }}", ""]
     lines += ["void polyfuse_run(float *const *inputs, float *const *weights, float *const *outputs,"]
     lines += ["                  float *const *scratch, void *chips, void *kept, int threads, long long *counts)", "{"]

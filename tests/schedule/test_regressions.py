@@ -13,3 +13,8 @@ def test_a_bias_loaded_by_tiles_is_loaded_before_it_is_read() -> None:
     """Times of tensors of lower rank were shorter, and isl put their steps behind all others."""
     conv = LayerOf("conv", (0,), {"kernel": 1, "channels": 1})
     check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, weights="tile"),)))
+
+
+def test_buffers_of_a_group_without_weights_have_no_byte_too_many() -> None:
+    """The member that keeps an empty struct from being empty was counted."""
+    check(Case(((1, 1, 1, 1),), (LayerOf("add", (0, 0)),), (GroupOf(1, (1,)),), form="staged"))
