@@ -175,15 +175,22 @@ class Emitter:
         schedule = storage.schedule
         kept = tuple(step for step in steps(schedule) if self.is_kept(schedule, step))
         preload = tuple(step for step in preload_steps(schedule) if self.staged)
-        nest = loop_nest(kept, time_names(schedule), lambda step, build: self.leaf(index, storage, step, build))
+        coordinate = parallel_coordinate(schedule)
+        nest = loop_nest(
+            kept,
+            time_names(schedule),
+            lambda step, build: self.leaf(index, storage, step, build),
+            whole=0 if coordinate is None else coordinate + 1,
+        )
         rank = max((len(step.dims) for step in preload), default=0)
         padded = tuple(pad_time(step, k, rank) for k, step in enumerate(preload))
         names = ("stage", *(f"a{d}" for d in range(rank)))
         preload_nest = (
             loop_nest(padded, names, lambda step, build: self.leaf(index, storage, step, build)) if preload else None
         )
-        coordinate = parallel_coordinate(schedule)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
+        if parallel is not None and not nest.encloses_all(parallel):
+            parallel = None
         return Group(index, storage, kept, preload, nest, preload_nest, parallel)
 
     def is_kept(self, schedule: Schedule, step: Step) -> bool:

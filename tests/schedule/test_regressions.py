@@ -18,3 +18,10 @@ def test_a_bias_loaded_by_tiles_is_loaded_before_it_is_read() -> None:
 def test_buffers_of_a_group_without_weights_have_no_byte_too_many() -> None:
     """The member that keeps an empty struct from being empty was counted."""
     check(Case(((1, 1, 1, 1),), (LayerOf("add", (0, 0)),), (GroupOf(1, (1,)),), form="staged"))
+
+
+def test_a_step_of_the_first_tile_only_stays_inside_the_parallel_loop() -> None:
+    """Only the first tile reads the input: isl put its load in front of the loop, out of the threads' buffers."""
+    conv = LayerOf("conv", (0,), {"kernel": 1, "padding": (0, 0, 1, 0), "channels": 1})
+    for form in ("instrumented", "in place"):
+        check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, (1,)),), form=form, threads=2))
