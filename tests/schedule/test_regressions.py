@@ -25,3 +25,11 @@ def test_a_step_of_the_first_tile_only_stays_inside_the_parallel_loop() -> None:
     conv = LayerOf("conv", (0,), {"kernel": 1, "padding": (0, 0, 1, 0), "channels": 1})
     for form in ("instrumented", "in place"):
         check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, (1,)),), form=form, threads=2))
+
+
+def test_a_broadcast_operand_may_be_retained() -> None:
+    """Infinitely many points out of the image read the one element, so that no tile needed it first."""
+    layers = (LayerOf("global_average_pool", (0,)), LayerOf("mul", (1, 0)))
+    for place in ("local", "global"):
+        for placement in ("first", "shifted"):
+            check(Case(((1, 1, 3, 2),), layers, (GroupOf(2, (1,), (place,), placement=placement),)))
