@@ -33,3 +33,9 @@ def test_a_broadcast_operand_may_be_retained() -> None:
     for place in ("local", "global"):
         for placement in ("first", "shifted"):
             check(Case(((1, 1, 3, 2),), layers, (GroupOf(2, (1,), (place,), placement=placement),)))
+
+
+def test_an_input_that_only_padding_hides_has_a_buffer() -> None:
+    """Every window misses the image, so that nothing is ever loaded."""
+    conv = LayerOf("conv", (0,), {"kernel": 1, "stride": (1, 2), "padding": (0, 1, 0, 0), "channels": 1})
+    check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, (1,)),)))
