@@ -34,6 +34,20 @@ class LoopNest:
         """The number of `if` statements."""
         return self._count("if_")
 
+    def encloses_all(self, iterator: str) -> bool:
+        """Whether one loop of that name holds every leaf."""
+        inside = 0
+
+        def visit(node: isl.AstNode) -> bool:
+            nonlocal inside
+            is_loop = kind_of(node) == "for_" and node.for_get_iterator().to_C_str() == iterator
+            if is_loop:
+                inside = max(inside, leaves_below(node))
+            return not is_loop
+
+        self.root.foreach_descendant_top_down(visit)
+        return inside == leaves_below(self.root)
+
     def _count(self, kind: str) -> int:
         found = 0
 
@@ -51,8 +65,23 @@ def kind_of(node: isl.AstNode) -> str:
     return isl.ast_node_type(node.get_type()).name
 
 
-def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf) -> LoopNest:
+def leaves_below(root: isl.AstNode) -> int:
+    """The number of leaves of a tree."""
+    found = 0
+
+    def visit(node: isl.AstNode) -> bool:
+        nonlocal found
+        found += kind_of(node) == "user"
+        return True
+
+    root.foreach_descendant_top_down(visit)
+    return found
+
+
+def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf, whole: int = 0) -> LoopNest:
     """Generate the loops over all executions of some steps, ordered by their times.
+
+    The outermost `whole` dimensions of time are not split into ranges.
 
     Errors: Unbounded where there are infinitely many executions; IllegalSchedule where two executions of a step share
     a time (isl would order them arbitrarily).
@@ -83,12 +112,23 @@ def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf) -> LoopNe
     for name in names:
         ids = ids.add(isl.Id(name))
     build = build.set_iterators(ids)
+    if whole:
+        build = build.set_options(atomic(len(names), whole))
     build, keep = build.set_at_each_domain(at_each_domain)
     root = build.node_from_schedule_map(schedule)
     del keep
     if failed:
         raise failed[0]
     return LoopNest(root, leaves)
+
+
+def atomic(dims: int, whole: int) -> isl.UnionMap:
+    """isl's option that a dimension of time is not split, for the outermost ones: `{ [time] -> atomic[d] : d < whole }`."""
+    time = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, dims)
+    option = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1).set_tuple_name(isl.dim_type.set, "atomic")
+    relation = isl.Map.universe(time.map_from_domain_and_range(option))
+    relation = relation.lower_bound_val(isl.dim_type.out, 0, isl.Val(0))
+    return isl.UnionMap.from_map(relation.upper_bound_val(isl.dim_type.out, 0, isl.Val(whole - 1)))
 
 
 @dataclass(frozen=True)

@@ -167,14 +167,17 @@ class Emitter:
         schedule, places = storage.schedule, Places(storage, self.staged)
         kept = [step for step in steps(schedule) if self.is_kept(schedule, step)]
         timed = with_wraps(places, kept, time_names(schedule))
-        nest = loop_nest(timed.steps, timed.names, self.leaf(index, places, timed))
+        coordinate = parallel_coordinate(schedule)
+        whole = 0 if coordinate is None else coordinate + 1
+        nest = loop_nest(timed.steps, timed.names, self.leaf(index, places, timed), whole)
         preload = preload_steps(schedule) if self.staged else ()
         rank = max((len(step.dims) for step in preload), default=0)
         padded = tuple(pad_time(step, k, rank) for k, step in enumerate(preload))
         loading = Timed(padded, ("stage", *(f"a{d}" for d in range(rank))), {step.name: {} for step in padded})
         preload_nest = loop_nest(padded, loading.names, self.leaf(index, places, loading)) if preload else None
-        coordinate = parallel_coordinate(schedule)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
+        if parallel is not None and not nest.encloses_all(parallel):
+            parallel = None
         return Group(index, storage, timed.steps, preload, nest, preload_nest, parallel)
 
     def is_kept(self, schedule: Schedule, step: Step) -> bool:
@@ -221,7 +224,7 @@ class Emitter:
         lines = [*header(network, groups, self), PRELUDE]
         for group in groups:
             lines += [*structs(group, self), "", *self.functions(group), ""]
-        return "\n".join([*lines, *entry(network, groups, scratch), ""])
+        return "\n".join([*lines, *entry(network, groups, scratch, self), ""])
 
     def functions(self, group: Group) -> list[str]:
         """The functions of one group: the tiles, and what calls them."""
@@ -327,6 +330,12 @@ def structs(group: Group, emitter: Emitter) -> list[str]:
     return lines
 
 
+def size_of_buffers(group: Group, emitter: Emitter) -> str:
+    """The bytes of a group's buffers as C: of those structs that hold any."""
+    kinds = zip(("chip", "kept"), buffers_of(group, emitter), strict=True)
+    return " + ".join(f"sizeof(struct {kind}{group.index})" for kind, tensors in kinds if tensors) or "0"
+
+
 def kept_pointers(group: Group) -> list[str]:
     """Names for the shared buffers."""
     tensors = [step.touches[1].tensor for step in group.preload]
@@ -346,7 +355,7 @@ def written_arrays(group: Group) -> set[Tensor]:
     return {layer.output for layer in group.storage.schedule.network.layers}
 
 
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) -> list[str]:
+def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], emitter: Emitter) -> list[str]:
     """`polyfuse_run`, and the sizes of what its caller provides."""
     where: dict[Tensor, str] = {}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
@@ -358,11 +367,8 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) 
     lines += [f"  struct kept{group.index} kept{group.index};" for group in groups]
     lines += ["};", "long long polyfuse_chip_bytes(void) { return sizeof(union chips); }"]
     lines += ["long long polyfuse_kept_bytes(void) { return sizeof(union kept); }"]
-    onchip = [f"sizeof(struct chip{group.index}) + sizeof(struct kept{group.index})" for group in groups]
-    lines += [
-        f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{', '.join(onchip)}}}[group]; }}",
-        "",
-    ]
+    onchip = [size_of_buffers(group, emitter) for group in groups]
+    lines += [f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{', '.join(onchip)}}}[group]; }}", ""]
     lines += ["void polyfuse_run(float *const *inputs, float *const *weights, float *const *outputs,"]
     lines += ["                  float *const *scratch, void *chips, void *kept, int threads, long long *counts)", "{"]
     lines += ["  (void)inputs; (void)weights; (void)outputs; (void)scratch;"]

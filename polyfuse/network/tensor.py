@@ -3,6 +3,7 @@
 import keyword
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import islpy as isl
@@ -94,7 +95,7 @@ class Tensor:
         """The number of elements."""
         return prod(self.concrete_shape)
 
-    @property
+    @cached_property
     def box(self) -> isl.Set:
         """All elements: `{ A[a0, a1, …] : 0 <= a_d < shape_d }`."""
         return box(self.name, tuple(f"a{d}" for d in range(len(self.shape))), self.shape)
