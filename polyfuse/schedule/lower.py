@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
+from polyfuse.text import html_table
 
 MOST_COPIES = 4096
 
@@ -31,6 +32,16 @@ class Lowered:
             copy = copy.add_dims(isl.dim_type.in_, 1).fix_val(isl.dim_type.in_, rank, isl.Val(k))
             result = result.union(isl.UnionMap.from_map(copy.set_tuple_name(isl.dim_type.in_, name)))
         return result
+
+    def __str__(self) -> str:
+        count = len(self.copies)
+        lines = [f"{name_of(self.schedule)}: {count} cop{'y' if count == 1 else 'ies'}"]
+        return "\n".join([*lines, *(f"  {k}: {copy}" for k, copy in enumerate(self.copies))])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(str(self).splitlines()[0], ("copy", "schedule"), enumerate(self.copies))
 
     def check(self) -> None:
         """Prove with isl that the copies are singular, disjoint, and together are the schedule."""
