@@ -298,6 +298,38 @@ def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
     return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name)
 
 
+def affine(
+    name: str, x: Tensor, scale: Tensor, shift: Tensor, *, activation: str | Sequence[object] | None = None
+) -> Layer:
+    """`x * scale + shift` with weights that are broadcast, and an activation of the result."""
+    act = Activation(activation) if activation is not None else None
+
+    def reference(x: operators.Array, scale: operators.Array, shift: operators.Array) -> operators.Array:
+        y = x * scale + shift
+        return act(y) if act is not None else y
+
+    return pointwise(
+        name,
+        {"x": x, "scale": scale, "shift": shift},
+        act.text("(x * scale + shift)") if act is not None else "x * scale + shift",
+        reference,
+        kind="affine",
+        constants=("scale", "shift"),
+    )
+
+
+def prelu(name: str, x: Tensor, slope: Tensor) -> Layer:
+    """`x` where it is positive and `slope * x` elsewhere; the slope is a weight that is broadcast (ONNX PRelu)."""
+    return pointwise(
+        name,
+        {"x": x, "slope": slope},
+        "maximum(x, 0) + slope * minimum(x, 0)",
+        lambda x, slope: np.maximum(x, 0.0) + slope * np.minimum(x, 0.0),
+        kind="prelu",
+        constants=("slope",),
+    )
+
+
 ARITHMETIC = {"add": ("+", np.add), "sub": ("-", np.subtract), "mul": ("*", np.multiply), "div": ("/", np.divide)}
 
 

@@ -63,7 +63,8 @@ def window_statement(
         extended = isl.Map(f"{head} {{ {name}[{', '.join(dims)}] -> {tensor.name}[{index}] : {inner} }}")
         operands[operand] = clipped(tensor, everything, extended)
     domain = operands[windowed].relation.domain()
-    return Statement(name, dims, domain, operands, expression, macs)
+    existing = {o: Access(a.tensor, a.relation.intersect_domain(domain), a.extended) for o, a in operands.items()}
+    return Statement(name, dims, domain, existing, expression, macs)
 
 
 def point_statement(
