@@ -23,7 +23,7 @@ from polyfuse.network.reference import run as run_reference
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import PLACES, Place, Placement
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
 
 Progress = Callable[[str, int, int], None]
@@ -89,14 +89,14 @@ class Choices:
 
     mixed      places of the mixed rows, one row for each tuple whose length fits the tile
     retention  tensors whose places differ in the mixed rows; one place holds along every tile dimension
-    placement  of the mixed rows
+    placement  of every row; None takes both for local rows, `shifted` for mixed and `first` for global ones
     order      positions in the tile, outermost loop first, of tiles in two dimensions; None lets each strategy choose
     weights    loaded `once`, or by every `tile` that reads them; the unfused row loads them once
     """
 
     mixed: tuple[tuple[Place, ...], ...] = DEFAULT_MIXED
     retention: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
-    placement: Placement = "shifted"
+    placement: Placement | None = None
     order: tuple[int, ...] | None = None
     weights: Literal["once", "tile"] = "once"
 
@@ -120,7 +120,8 @@ class Choices:
         }
         if len(own) < len(self.retention):
             return []
-        return [self.strategy(tile, places, self.placement, own) for places in self.mixed if len(places) == len(tile)]
+        placement = self.placement or "shifted"
+        return [self.strategy(tile, places, placement, own) for places in self.mixed if len(places) == len(tile)]
 
 
 def candidates(
@@ -148,8 +149,9 @@ def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strat
     if name not in PLACES:
         raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(NAMES)}")
     places = (cast(Place, name),) * len(tile)
-    both: tuple[Placement, ...] = ("first", "shifted") if name == "local" else ("first",)
-    return [choices.strategy(tile, places, placement) for placement in both]
+    usual: tuple[Placement, ...] = ("first", "shifted") if name == "local" else ("first",)
+    placements = (choices.placement,) if choices.placement is not None else usual
+    return [choices.strategy(tile, places, placement) for placement in placements]
 
 
 def prepare(network: Network, candidate: Candidate) -> Case:
@@ -198,12 +200,11 @@ def ready_to_build(options: Options) -> Options:
 
 
 def prepared(network: Network, rows: Sequence[Candidate], progress: Progress | None = None) -> tuple[Case, ...]:
-    """Prepare every candidate.
+    """Prepare every candidate, once all of them fit the network.
 
     Errors: as `prepare`; InvalidInput for no rows.
     """
-    if not rows:
-        raise InvalidInput("compare: expected at least one strategy and one tile")
+    check_rows(network, rows)
     tell = progress or silent
     cases = []
     for k, row in enumerate(rows):
@@ -211,6 +212,18 @@ def prepared(network: Network, rows: Sequence[Candidate], progress: Progress | N
         cases.append(prepare(network, row))
     tell("scheduling", len(rows), len(rows))
     return tuple(cases)
+
+
+def check_rows(network: Network, rows: Sequence[Candidate]) -> None:
+    """Refuse no rows, and what does not fit the network.
+
+    Errors: InvalidInput.
+    """
+    if not any(row.strategy for row in rows):
+        raise InvalidInput("compare: expected at least one strategy that fits a tile; mixed ones need places for it")
+    for row in rows:
+        if row.strategy is not None:
+            check_strategy(network, row.strategy)
 
 
 def silent(_what: str, _done: int, _of: int) -> None:

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from polyfuse.bench.compare import Candidate, Case
-from polyfuse.bench.files import write_atomically
-from polyfuse.errors import InvalidInput
+from polyfuse.bench.files import make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import safe_name
 from polyfuse.schedule.describe import schedule_text
@@ -34,19 +33,6 @@ def emit(network: Network, cases: Iterable[Case], folder: Path) -> list[Path]:
         write_atomically(own / "instrumented.c", case.counting.source.encode())
         write_atomically(own / "schedule.txt", "\n".join(groups).encode())
     return folders
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Errors: InvalidInput.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInput(
-            f"output '{folder}': expected a folder that can be made, got: {error.strerror}; name another path"
-        ) from error
 
 
 def row_names(network: Network, rows: Sequence[Candidate]) -> list[str]:

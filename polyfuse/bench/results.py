@@ -145,7 +145,8 @@ SUMMARY = ("row", "executions", "recomputed", "bytes on chip", "bytes off-chip",
 
 def summary(row: Row) -> tuple[object, ...]:
     """A row in the columns of SUMMARY."""
-    counted = "not run" if row.counted is None else "; ".join(f"{key} differs" for key in row.mismatches) or "as predicted"
+    differing = "; ".join(f"{key} differs" for key in row.mismatches) or "as predicted"
+    counted = "not run" if row.counted is None else differing
     seconds = "" if row.seconds_median is None else f"{row.seconds_median:.3g}"
     error = "" if row.max_rel_error is None else f"{row.max_rel_error:.1e}"
     offchip = row.offchip_read_bytes + row.offchip_write_bytes
