@@ -1,6 +1,6 @@
 """Kernels: a program, compiled, callable on numpy arrays.
 
-    Program ──build()──> Kernel;  Kernel(x=array) -> {output name: array}
+Program ──build()──> Kernel;  Kernel(x=array) -> {output name: array}
 """
 
 import ctypes
@@ -143,9 +143,7 @@ def build_many(programs: Sequence[Program], *, threads: int = 1, options: Option
 def rebuild(program: Program, source: Path, *, threads: int = 1, options: Options | None = None) -> Kernel:
     """A kernel from a `.c` file that was generated from this program and edited by hand."""
     chosen = options or Options()
-    built = compile_file(
-        source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache
-    )
+    built = compile_file(source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache)
     return Kernel(program, built, threads)
 
 

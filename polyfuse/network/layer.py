@@ -22,6 +22,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network.expression import check_expression, names_in
 from polyfuse.network.tensor import Tensor, checked_name
+from polyfuse.sets.spaces import relation_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ class Layer:
         return self._union(tensor, extended=True)
 
     def _union(self, tensor: Tensor, extended: bool) -> isl.Map:
-        relation = isl.Map.empty(self.points.get_space().map_from_domain_and_range(tensor.box.get_space()))
+        relation = isl.Map.empty(relation_space(self.points.get_space(), tensor.box.get_space()))
         for statement in self.statements:
             for access in statement.operands.values():
                 if access.tensor == tensor:
@@ -125,7 +126,7 @@ class Layer:
 
     def instances_of_points(self, statement: Statement) -> isl.Map:
         """`{ L[p] -> S[p, r] }`: the instances of a statement that may belong to a point."""
-        space = self.points.get_space().map_from_domain_and_range(statement.domain.get_space())
+        space = relation_space(self.points.get_space(), statement.domain.get_space())
         relation = isl.Map.universe(space)
         for d in range(self.rank):
             relation = relation.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
@@ -143,7 +144,7 @@ class Layer:
 
 def identity(domain: isl.Space, range_: isl.Space) -> isl.Map:
     """`{ D[i] -> R[i] }` for two tuples of the same length."""
-    relation = isl.Map.universe(domain.map_from_domain_and_range(range_))
+    relation = isl.Map.universe(relation_space(domain, range_))
     for d in range(domain.dim(isl.dim_type.set)):
         relation = relation.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
     return relation

@@ -26,7 +26,7 @@ def load_onnx(
 ) -> Network:
     """The network of a model, or of the nodes on the paths from its node `first` to its node `last`.
 
-    Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, ... in the order of the computation,
+    Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, … in the order of the computation,
     nodes that only make constants left out. Tensors that other nodes make become inputs, those that other nodes read
     outputs. Batch normalisation is folded into the convolution before it; an activation that is the only reader of a
     convolution, a normalisation or a sum is fused into it. `random_weights` is a seed that replaces all weights.

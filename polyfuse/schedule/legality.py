@@ -17,6 +17,7 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
+from polyfuse.sets.limits import operation_limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +32,38 @@ class Event:
 def check(storage: Storage) -> None:
     """Prove that every output is computed from the right values and stored once.
 
-    Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find.
+    Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find;
+    TooComplex above isl's operation limit.
     """
     schedule = storage.schedule
+    check_order(schedule)
+    for name, flow in schedule.flows.items():
+        with operation_limit(what=f"legality of {name!r}"):
+            check_stores(schedule, flow)
+            check_values(schedule, flow, storage.buffers[name], *chip_events(schedule, flow))
+            if flow.role == "made":
+                check_values(schedule, flow, None, *memory_events(schedule, flow))
+
+
+def check_order(schedule: Schedule) -> None:
+    """Every tile has one time, and no two tiles have the same."""
+    order = schedule.tile_to_time
+    tiles = isl.Set.empty(schedule.tiling.space)
     for flow in schedule.flows.values():
-        check_stores(schedule, flow)
-        check_values(schedule, flow, storage.buffers[flow.tensor.name], *chip_events(schedule, flow))
-        if flow.role == "made":
-            check_values(schedule, flow, None, *memory_events(schedule, flow))
+        tiles = tiles.union(flow.arrivals.range()).union(flow.stores.range())
+    order = order.intersect_domain(tiles)
+    if not tiles.is_subset(order.domain()):
+        raise IllegalSchedule(f"tile {witness(tiles.subtract(order.domain()))} has no time; give every tile one")
+    if not order.is_single_valued():
+        twice = order.subtract(order.lexmin()).domain()
+        raise IllegalSchedule(f"tile {witness(twice)} has several times; give it one")
+    if not order.is_injective():
+        pairs = order.apply_range(order.reverse())
+        clash = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+        raise IllegalSchedule(
+            f"tiles {numbers(clash.domain())} and {numbers(clash.range())} have the same time; their stages would run "
+            "in no defined order; add a dimension to the time"
+        )
 
 
 def check_stores(schedule: Schedule, flow: Flow) -> None:
@@ -47,7 +72,9 @@ def check_stores(schedule: Schedule, flow: Flow) -> None:
     if flow.tensor in schedule.network.outputs:
         missing = flow.tensor.box.subtract(flow.stores.domain())
         if not missing.is_empty():
-            raise IllegalSchedule(f"output {name}: element {witness(missing)} is never stored; some tile must compute it")
+            raise IllegalSchedule(
+                f"output {name}: element {witness(missing)} is never stored; some tile must compute it"
+            )
     twice = flow.stores.subtract(flow.stores.lexmin()).domain()
     if not twice.is_empty():
         raise IllegalSchedule(f"tensor {name}: element {witness(twice)} is stored off-chip by several tiles; keep one")
@@ -102,9 +129,10 @@ def check_values(
             raise IllegalSchedule(complaint(schedule, flow, axes, read, lost.sample_point(), None))
         wrong = found.subtract(same_element(found, len(schedule.tiling.dims)))
         if not wrong.is_empty():
-            pair = wrong.sample()
-            reader, writer = (isl.Set.from_basic_set(s).sample_point() for s in (pair.domain(), pair.range()))
-            raise IllegalSchedule(complaint(schedule, flow, axes, read, reader, writer))
+            raise IllegalSchedule(complaint(schedule, flow, axes, read, *ends(wrong)))
+        foreign = found.subtract(same_tile_along(found, private_coordinates(flow))) if buffer else None
+        if foreign is not None and not foreign.is_empty():
+            raise IllegalSchedule(foreign_value(schedule, flow, axes, read, *ends(foreign)))
 
 
 def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[int, ...]:
@@ -199,6 +227,37 @@ def same_element(pairs: isl.Map, coordinates: int) -> isl.Map:
     for d in range(coordinates, pairs.dim(isl.dim_type.in_)):
         pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
     return pairs
+
+
+def private_coordinates(flow: Flow) -> list[int]:
+    """The tile coordinates along which a value may not outlive its tile: such tiles may run in parallel."""
+    return [d for d, place in enumerate(flow.places) if place != "local"]
+
+
+def same_tile_along(pairs: isl.Map, coordinates: list[int]) -> isl.Map:
+    """The pairs `[t, a] -> [t', a']` with t_d = t'_d for some coordinates d."""
+    for d in coordinates:
+        pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
+    return pairs
+
+
+def ends(pairs: isl.Map) -> tuple[isl.Point, isl.Point]:
+    """The two points of one of the pairs."""
+    pair = pairs.sample()
+    first, second = isl.Set.from_basic_set(pair.domain()), isl.Set.from_basic_set(pair.range())
+    return first.sample_point(), second.sample_point()
+
+
+def foreign_value(
+    schedule: Schedule, flow: Flow, axes: tuple[int, ...], read: Event, reader: isl.Point, writer: isl.Point
+) -> str:
+    """A value that another tile left where tiles share nothing, in words."""
+    tile, element = split(reader, schedule, flow, axes)
+    return (
+        f"illegal: {read.name} at tile {tile} reads {flow.tensor.name}[{element}], which only tile "
+        f"{split(writer, schedule, flow, axes)[0]} has made, and {flow.tensor.name} is not retained between them; "
+        "retain it along that dimension or compute it in both tiles"
+    )
 
 
 def complaint(

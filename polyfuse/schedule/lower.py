@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
+from polyfuse.sets.limits import operation_limit
 from polyfuse.text import html_table
 
 MOST_COPIES = 4096
@@ -23,14 +24,15 @@ class Lowered:
     def renamed(self) -> isl.UnionMap:
         """The singular schedule of the new instances, the copy index appended.
 
-            { S[i] -> T[t] }   to   { S[i, k] -> T[t] }
+        { S[i] -> T[t] }   to   { S[i, k] -> T[t] }
         """
         result = isl.UnionMap.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
-            name = copy.get_tuple_name(isl.dim_type.in_)
             rank = copy.dim(isl.dim_type.in_)
-            copy = copy.add_dims(isl.dim_type.in_, 1).fix_val(isl.dim_type.in_, rank, isl.Val(k))
-            result = result.union(isl.UnionMap.from_map(copy.set_tuple_name(isl.dim_type.in_, name)))
+            numbered = copy.add_dims(isl.dim_type.in_, 1).fix_val(isl.dim_type.in_, rank, isl.Val(k))
+            if copy.has_tuple_name(isl.dim_type.in_):
+                numbered = numbered.set_tuple_name(isl.dim_type.in_, copy.get_tuple_name(isl.dim_type.in_))
+            result = result.union(isl.UnionMap.from_map(numbered))
         return result
 
     def __str__(self) -> str:
@@ -48,16 +50,21 @@ class Lowered:
         union = isl.Map.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
             if not copy.is_single_valued() or not copy.is_disjoint(union):
-                raise IllegalSchedule(f"copy {k} of {name_of(self.schedule)} repeats an execution; this is a polyfuse bug")
+                raise IllegalSchedule(
+                    f"copy {k} of {name_of(self.schedule)} repeats an execution; this is a polyfuse bug"
+                )
             union = union.union(copy)
         if union != self.schedule:
-            raise IllegalSchedule(f"the copies of {name_of(self.schedule)} are not its schedule; this is a polyfuse bug")
+            raise IllegalSchedule(
+                f"the copies of {name_of(self.schedule)} are not its schedule; this is a polyfuse bug"
+            )
 
 
 def lower(schedule: isl.Map) -> Lowered:
     """Split `{ S[i] -> T[t] }` into singular copies: S_0 = lexmin(S), S_1 = lexmin(S - S_0), … until nothing is left.
 
-    Errors: Unbounded where an instance runs infinitely often, TooComplex above MOST_COPIES copies.
+    Errors: Unbounded where an instance runs infinitely often, TooComplex above MOST_COPIES copies or isl's
+    operation limit.
 
     >>> S = isl.Map("{ Stmt[i] -> [t0, t1] : 0 <= t0, t1 <= 1 and i = t0 + t1 }")
     >>> for copy in lower(S).copies:
@@ -65,13 +72,14 @@ def lower(schedule: isl.Map) -> Lowered:
     { Stmt[i] -> [t0 = -1 + i, t1 = 1] : 0 < i <= 2; Stmt[i = 0] -> [t0 = 0, t1 = 0] }
     { Stmt[i = 1] -> [t0 = 1, t1 = 0] }
     """
-    most = copies_bound(schedule)
-    rest, copies = schedule, []
-    while not rest.is_empty():
-        if len(copies) > most:
-            raise IllegalSchedule(f"{name_of(schedule)} has more copies than its bound {most}; this is a polyfuse bug")
-        copies.append(rest.lexmin().coalesce())
-        rest = rest.subtract(copies[-1]).coalesce()
+    with operation_limit(what=f"copies of {name_of(schedule)}"):
+        most = copies_bound(schedule)
+        rest = schedule
+        copies: list[isl.Map] = []
+        while not rest.is_empty():
+            assert len(copies) < most, f"{name_of(schedule)} has more copies than its bound {most}"
+            copies.append(rest.lexmin().coalesce())
+            rest = rest.subtract(copies[-1]).coalesce()
     return Lowered(schedule, tuple(copies))
 
 

@@ -17,8 +17,11 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.retention import PLACES, Place, Placement, retain
+from polyfuse.schedule.lower import extent
+from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, retain
 from polyfuse.schedule.tiling import Tiling
+from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import relation_space
 from polyfuse.text import html_table
 
 Role = Literal["input", "weight", "made"]
@@ -55,6 +58,8 @@ class Strategy:
                 )
         if self.placement not in ("first", "shifted"):
             raise InvalidInput(f"placement {self.placement!r}: expected 'first' or 'shifted'")
+        if self.weights not in ("once", "tile"):
+            raise InvalidInput(f"weights {self.weights!r}: expected 'once' or 'tile'")
 
     def places(self, tensor: str) -> tuple[Place, ...]:
         """The places of a tensor, in the order of `tile`."""
@@ -171,23 +176,32 @@ class Schedule:
 def schedule(network: Network, strategy: Strategy) -> Schedule:
     """Tile the outputs of a group and pull everything else: layers backwards, each after its readers.
 
-    Errors: InvalidInput for a strategy that does not fit the network.
+    Errors: InvalidInput for a strategy that does not fit the network, TooComplex above isl's operation limit.
     """
     reference = network.outputs[-1]
     check_strategy(network, strategy)
     tiling = Tiling.of(strategy.tile, len(reference.shape), strategy.running_order())
     flows: dict[str, Flow] = {}
-    for layer in reversed(network.layers):
-        flows[layer.output.name] = made_flow(network, strategy, tiling, layer, flows)
-    for tensor in network.inputs:
-        flows[tensor.name] = input_flow(network, strategy, tiling, tensor, flows)
-    weights = tuple(dict.fromkeys(weight for layer in network.layers for weight in layer.weights))
-    if strategy.weights == "tile":
-        for weight in weights:
-            flows[weight.name] = weight_flow(network, tiling, weight, flows)
-    preloaded = weights if strategy.weights == "once" else ()
+    with operation_limit(what=f"schedule of {network.name!r} in tiles of {tiling}"):
+        for layer in reversed(network.layers):
+            flows[layer.output.name] = made_flow(network, strategy, tiling, layer, flows)
+        flows |= loaded_flows(network, strategy, tiling, flows)
+    preloaded = weights_of(network) if strategy.weights == "once" else ()
     in_order = isl.Map.identity(tiling.space.map_from_set()).reset_tuple_id(isl.dim_type.out)
     return Schedule(network, strategy, tiling, flows, stages_of(network, flows), preloaded, in_order)
+
+
+def weights_of(network: Network) -> tuple[Tensor, ...]:
+    """Every weight once, in the order of the layers."""
+    return tuple(dict.fromkeys(weight for layer in network.layers for weight in layer.weights))
+
+
+def loaded_flows(network: Network, strategy: Strategy, tiling: Tiling, flows: Mapping[str, Flow]) -> dict[str, Flow]:
+    """The flows of the inputs, and of the weights that tiles load."""
+    loaded = {tensor.name: input_flow(network, strategy, tiling, tensor, flows) for tensor in network.inputs}
+    if strategy.weights == "tile":
+        loaded |= {weight.name: weight_flow(network, tiling, weight, flows) for weight in weights_of(network)}
+    return loaded
 
 
 def check_strategy(network: Network, strategy: Strategy) -> None:
@@ -195,43 +209,54 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
     known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
     for name in strategy.retention:
         if name not in known:
-            raise InvalidInput(f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}")
+            raise InvalidInput(
+                f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}"
+            )
     reference = network.outputs[-1]
     for dim in Tiling.of(strategy.tile, len(reference.shape)).dims:
-        extent = reference.shape[dim.axis]
-        if isinstance(extent, int) and dim.size > extent:
+        largest = reference.shape[dim.axis]
+        if isinstance(largest, int) and dim.size > largest:
             raise InvalidInput(
-                f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of axis "
-                f"{dim.axis} is {extent}"
+                f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of "
+                f"axis {dim.axis} is {largest}"
             )
 
 
-def pulled(
-    network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]
-) -> tuple[isl.Map, isl.Map]:
+def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
     """What the readers of a tensor need of it and, without borders, would need of it."""
-    empty = isl.Map.empty(tensor.box.get_space().map_from_domain_and_range(tiling.space))
+    empty = isl.Map.empty(relation_space(tensor.box.get_space(), tiling.space))
     need, extended = empty, empty
     for reader in (layer for layer in network.layers if tensor in (*layer.inputs, *layer.weights)):
         flow = flows[reader.output.name]
-        made = without_borders(reader, flow)
-        need = need.union(reader.reads(tensor).reverse().apply_range(reader.makes.apply_range(flow.executions)))
-        extended = extended.union(reader.extended_reads(tensor).reverse().apply_range(made))
+        read = reader.reads(tensor).reverse().apply_range(reader.makes.apply_range(flow.executions))
+        anywhere = reader.extended_reads(tensor).reverse().apply_range(without_borders(reader, flow))
+        need = need.union(read)
+        extended = extended.union(anywhere if has_first_tile(anywhere) else read)
     return need.coalesce(), extended.coalesce()
+
+
+def has_first_tile(extended: isl.Map) -> bool:
+    """Every element is needed by finitely many tiles, in and outside of the image; not so where it is broadcast."""
+    return all(extent(extended, d) is not None for d in range(extended.dim(isl.dim_type.out)))
 
 
 def without_borders(layer: Layer, flow: Flow) -> isl.Map:
     """`{ L[p] -> tile[t] }`: the extended executions of a layer: the first extended need along what is retained."""
-    kept = tuple("local" if place != "recompute" else "recompute" for place in flow.places)
+    kept: tuple[Place, ...] = tuple("recompute" if place == "recompute" else "local" for place in flow.places)
     executions = retain(flow.extended, flow.extended, kept, "first").executions
     return layer.makes_anywhere.apply_range(executions)
 
 
-def made_flow(
-    network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, flows: Mapping[str, Flow]
-) -> Flow:
+def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, flows: Mapping[str, Flow]) -> Flow:
     """The flow of a layer's output: needed by its readers and, if it is an output, by the tile that holds it."""
     tensor = layer.output
+    need, extended = needed(network, tiling, tensor, flows)
+    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
+    return flow_of_made(network, tensor, places, need, extended, retain(need, extended, places, strategy.placement))
+
+
+def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
+    """The need of a layer's output with and without borders; an element that nothing reads is needed by one tile."""
     need, extended = pulled(network, tiling, tensor, flows)
     if need.is_empty():
         extended = tiling.tiles_of(tensor, network.outputs[-1])
@@ -242,8 +267,13 @@ def made_flow(
             extended = extended.union(holes)
         missing = tensor.box.subtract(need.domain())
         need = need.union(first_along_all(extended.intersect_domain(missing))).coalesce()
-    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
-    kept = retain(need, extended, places, strategy.placement)
+    return need, extended
+
+
+def flow_of_made(
+    network: Network, tensor: Tensor, places: tuple[Place, ...], need: isl.Map, extended: isl.Map, kept: Retained
+) -> Flow:
+    """The flow of a layer's output whose arrivals are known: outputs, and what other tiles load, are stored once."""
     stored = isl.Set.empty(tensor.box.get_space())
     if tensor in network.outputs:
         stored = tensor.box
@@ -253,9 +283,7 @@ def made_flow(
     return Flow(tensor, "made", places, need, extended, kept.arrivals, kept.executions, kept.loads, stores)
 
 
-def input_flow(
-    network: Network, strategy: Strategy, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]
-) -> Flow:
+def input_flow(network: Network, strategy: Strategy, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> Flow:
     """The flow of an input: nothing computes it, every arrival is a load; `global` and `recompute` both reload."""
     need, extended = pulled(network, tiling, tensor, flows)
     wanted = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
@@ -269,7 +297,7 @@ def weight_flow(network: Network, tiling: Tiling, weight: Tensor, flows: Mapping
     """The flow of a weight that every tile loads again."""
     need, extended = pulled(network, tiling, weight, flows)
     nothing = isl.Map.empty(need.get_space())
-    places: tuple[Place, ...] = ("recompute",) * len(tiling.dims)
+    places: tuple[Place, ...] = tuple("recompute" for _ in tiling.dims)
     return Flow(weight, "weight", places, need, extended, need, nothing, need, nothing)
 
 

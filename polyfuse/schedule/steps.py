@@ -13,9 +13,11 @@ from typing import Literal
 
 import islpy as isl
 
+from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Action, Flow, Schedule
+from polyfuse.sets.limits import operation_limit
 
 Memory = Literal["chip", "offchip"]
 REDUCTION_DIMS = 4
@@ -61,16 +63,20 @@ def chip_name(tensor: Tensor) -> str:
 
 
 def steps(schedule: Schedule) -> tuple[Step, ...]:
-    """Every step of the tiles of a group, in the order of its stages."""
+    """Every step of the tiles of a group, in the order of its stages.
+
+    Errors: InvalidInput for a statement with too many reduction indices, TooComplex above isl's operation limit.
+    """
     found: list[Step] = []
     makers = schedule.network.makers
     for position, stage in enumerate(schedule.stages):
         flow = schedule.flows[stage.tensor.name]
-        if stage.action == "make":
-            found.extend(layer_steps(schedule, makers[stage.tensor], position))
-        else:
-            moments = flow.loads if stage.action == "load" else flow.stores
-            found.append(copy_step(schedule, flow, stage.action, moments, position))
+        with operation_limit(what=f"steps of stage '{stage}'"):
+            if stage.action == "make":
+                found.extend(layer_steps(schedule, makers[stage.tensor], position))
+            else:
+                moments = flow.loads if stage.action == "load" else flow.stores
+                found.append(copy_step(schedule, flow, stage.action, moments, position))
     return tuple(found)
 
 
@@ -113,8 +119,19 @@ def layer_steps(schedule: Schedule, layer: Layer, stage: int) -> Iterator[Step]:
         if statement.accumulates:
             touches.append(Touch("acc", layer.output, "chip", False, out))
         touches.append(Touch("acc", layer.output, "chip", True, out))
+        check_reductions(layer, statement)
         time = step_time(schedule, executions, stage, layer.rank, k)
         yield Step(statement.name, "make", layer, statement, statement.dims, executions, time, tuple(touches))
+
+
+def check_reductions(layer: Layer, statement: Statement) -> None:
+    """Refuse a statement whose reduction indices do not fit into a time: its executions would have equal times."""
+    reductions = len(statement.dims) - layer.rank
+    if reductions > REDUCTION_DIMS:
+        raise InvalidInput(
+            f"layer {layer.name!r}: statement {statement.name} reduces over {reductions} indices, expected at most "
+            f"{REDUCTION_DIMS}; split the layer"
+        )
 
 
 def copy_step(schedule: Schedule, flow: Flow, action: Action, moments: isl.Map, stage: int) -> Step:
@@ -146,32 +163,41 @@ def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k:
     """`{ step[t, p, r] -> [tile time, stage, p (rows first), k, r, last p] }`, padded to REDUCTION_DIMS.
 
     Rows run outside of channels and the last axis of the image innermost, so that the innermost loop has stride one.
+    `p` is padded to the largest rank of the group, so that the times of all its steps can be compared.
     """
+    width = point_dims(schedule)
     coordinates = len(schedule.tiling.dims)
     time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_)
     inner = executions.dim(isl.dim_type.set) - coordinates
     time = time.add_dims(isl.dim_type.in_, inner)
     fixed = time.dim(isl.dim_type.out)
-    time = time.add_dims(isl.dim_type.out, 1 + rank + 1 + REDUCTION_DIMS)
+    time = time.add_dims(isl.dim_type.out, 1 + width + 1 + REDUCTION_DIMS)
     time = time.fix_val(isl.dim_type.out, fixed, isl.Val(stage))
     point_order = (0, 2, 1, 3) if rank == 4 else tuple(range(rank))
     for position, d in enumerate(point_order[:-1]):
         time = time.equate(isl.dim_type.out, fixed + 1 + position, isl.dim_type.in_, coordinates + d)
-    time = time.fix_val(isl.dim_type.out, fixed + rank, isl.Val(k))
+    for position in range(rank - 1, width - 1):
+        time = time.fix_val(isl.dim_type.out, fixed + 1 + position, isl.Val(0))
+    time = time.fix_val(isl.dim_type.out, fixed + width, isl.Val(k))
     for d in range(REDUCTION_DIMS):
-        position = fixed + rank + 1 + d
+        position = fixed + width + 1 + d
         if rank + d < inner:
             time = time.equate(isl.dim_type.out, position, isl.dim_type.in_, coordinates + rank + d)
         else:
             time = time.fix_val(isl.dim_type.out, position, isl.Val(0))
-    last = fixed + rank + 1 + REDUCTION_DIMS
+    last = fixed + width + 1 + REDUCTION_DIMS
     time = time.equate(isl.dim_type.out, last, isl.dim_type.in_, coordinates + point_order[-1])
     return time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name()).intersect_domain(executions)
 
 
+def point_dims(schedule: Schedule) -> int:
+    """How many indices of a point a time has: the largest rank of the group's tensors."""
+    return max(len(flow.tensor.shape) for flow in schedule.flows.values())
+
+
 def time_names(schedule: Schedule) -> tuple[str, ...]:
     """A name for each dimension of a time: what the generated loops are called."""
-    rank = len(schedule.network.outputs[-1].shape)
+    rank = point_dims(schedule)
     tile_times = schedule.tile_to_time.dim(isl.dim_type.out)
     tiles = tuple(dim.name for dim in schedule.tiling.dims)
     tiles = tiles if len(tiles) == tile_times else tuple(f"t{d}" for d in range(tile_times))

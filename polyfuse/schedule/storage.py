@@ -19,6 +19,8 @@ import islpy as isl
 from polyfuse.errors import Unbounded
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
+from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import relation_space
 from polyfuse.text import columns, html_table
 
 
@@ -97,9 +99,12 @@ class Storage:
 def storage(schedule: Schedule) -> Storage:
     """Size the buffers of a schedule; concrete sizes only.
 
-    Errors: Unbounded where infinitely many elements are alive at once.
+    Errors: Unbounded where infinitely many elements are alive at once, TooComplex above isl's operation limit.
     """
-    buffers = {name: buffer(schedule, flow) for name, flow in schedule.flows.items()}
+    buffers = {}
+    for name, flow in schedule.flows.items():
+        with operation_limit(what=f"buffer of {name!r}"):
+            buffers[name] = buffer(schedule, flow)
     for weight in schedule.preloaded:
         buffers[weight.name] = whole(schedule, weight)
     return Storage(schedule, buffers)
@@ -144,7 +149,7 @@ def buffer(schedule: Schedule, flow: Flow) -> Buffer:
 
 def tile_and_element(schedule: Schedule, tensor: Tensor) -> isl.Space:
     """`[tile[t] -> A[a]]`."""
-    return schedule.tiling.space.map_from_domain_and_range(tensor.box.get_space()).wrap()
+    return relation_space(schedule.tiling.space, tensor.box.get_space()).wrap()
 
 
 def variable(space: isl.Space, position: int) -> isl.Aff:
@@ -157,7 +162,7 @@ class Conflicts:
     """Which elements are alive at once, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
 
     `u` are all coordinates of the tile at which the element arrives that it is not retained along, and `a` the cut
-    axes; an element is alive from the tile of its arrival to the last tile that reads it.
+    axes; an element is alive from the tile of its arrival to the last tile, in time, that reads it.
     """
 
     arrivals: isl.Map
@@ -172,11 +177,12 @@ class Conflicts:
         tiles = tuple(d for d in range(len(schedule.tiling.dims)) if d not in retained)
         if flow.role == "weight":
             axes = ()
-        arrive = keyed(cut(flow.arrivals, axes), tiles)
-        last = keyed(cut(flow.need.union(flow.arrivals), axes), tiles).lexmax()
+        arrive = keyed(cut(flow.arrivals, axes), tiles).apply_range(schedule.tile_to_time)
+        need = flow.need.union(flow.arrivals)
+        last = keyed(cut(need, axes), tiles).apply_range(schedule.tile_to_time).lexmax()
         if not retained:
             return Conflicts(cut(flow.arrivals, axes), tiles, axes, arrive.apply_range(arrive.reverse()))
-        space = schedule.tiling.space
+        space = schedule.tile_to_time.range().get_space()
         alive = arrive.apply_range(isl.Map.lex_le(space)) & last.apply_range(isl.Map.lex_ge(space))
         return Conflicts(cut(flow.arrivals, axes), tiles, axes, alive.apply_range(arrive.reverse()).coalesce())
 
@@ -199,7 +205,9 @@ class Conflicts:
         return 1 + whole_number(distance.dim_max_val(position), f"conflicts of {self.arrivals}")
 
     def extremes(self, local: isl.Aff, axis: int) -> tuple[int, int]:
-        """The smallest and the largest local index of an element that arrives."""
+        """The smallest and the largest local index of an element that arrives; 0 where none does."""
+        if self.arrivals.is_empty():
+            return 0, 0
         pairs = self.arrivals.reverse().wrap()
         coordinates = self.arrivals.dim(isl.dim_type.out)
         values = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(pairs.get_space()))
@@ -230,8 +238,9 @@ def keyed(relation: isl.Map, tiles: tuple[int, ...]) -> isl.Map:
 def tile_origin(schedule: Schedule, flow: Flow, axis: int, retained: set[int]) -> isl.Aff | None:
     """The first element of an axis that a tile needs, as an affine expression of its coordinates: `{ [tile -> A] }`.
 
-    Up to a constant. Taken from the extended need, where borders do not bend it; None where it is not bounded or not affine. It may
-    depend only on coordinates along which nothing is retained, since a retained element outlives its tile.
+    Up to a constant. Taken from the extended need, where borders do not bend it; None where it is not bounded or not
+    affine. It may depend only on coordinates along which nothing is retained, since a retained element outlives its
+    tile.
     """
     relation = flow.extended
     for d in sorted(retained, reverse=True):

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import islpy as isl
 
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import relation_space
 
 TILE = "tile"
 
@@ -45,9 +47,9 @@ class Tiling:
         `order` lists positions in `sizes`, the outermost loop first.
         """
         axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
-        if len(sizes) > (2 if rank == 4 else rank) or any(size < 1 for size in sizes):
+        if len(sizes) > (2 if rank == 4 else rank) or any(not isinstance(size, int) or size < 1 for size in sizes):
             raise InvalidInput(
-                f"tile {'x'.join(map(str, sizes))}: expected sizes of at least 1, for rows or for rows x columns"
+                f"tile {'x'.join(map(str, sizes))}: expected whole sizes of at least 1, for rows or for rows x columns"
             )
         order = tuple(range(len(sizes))) if order is None else order
         if sorted(order) != list(range(len(sizes))):
@@ -72,7 +74,7 @@ class Tiling:
 
         Sizes count elements of `reference`; an output of another resolution is cut in proportion.
         """
-        relation = isl.Map.universe(output.box.get_space().map_from_domain_and_range(self.space))
+        relation = isl.Map.universe(relation_space(output.box.get_space(), self.space))
         local = isl.LocalSpace.from_space(relation.get_space())
         for d, dim in enumerate(self.dims):
             size = scaled(dim.size, output, reference, dim.axis)
@@ -103,6 +105,8 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     With a tile's origin and size as parameters this is a symbolic footprint. `exact=False` takes the box hull at every
     step: larger by at most the holes that strides leave, and cheap where those have parameters.
 
+    Errors: TooComplex above isl's operation limit.
+
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 20, 20))
@@ -115,22 +119,42 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     for layer in reversed(network.layers):
         if layer.output not in needed:
             continue
-        points = needed[layer.output].apply(layer.makes.reverse())
-        for tensor in layer.inputs:
-            read = points.apply(layer.reads(tensor)).coalesce()
-            region = needed[tensor].union(read).coalesce() if tensor in needed else read
-            needed[tensor] = region if exact else box_hull(region) & tensor.box
+        with operation_limit(what=f"footprint of layer {layer.name!r}"):
+            points = needed[layer.output].apply(layer.makes.reverse())
+            for tensor in layer.inputs:
+                read = points.apply(layer.reads(tensor)).coalesce()
+                region = needed[tensor].union(read).coalesce() if tensor in needed else read
+                needed[tensor] = region if exact else box_hull(region) & tensor.box
     return needed
 
 
 def box_hull(region: isl.Set) -> isl.Set:
-    """The smallest product of intervals (with bounds in the parameters) that holds the region."""
+    """The smallest product of intervals (with bounds in the parameters) that holds the region.
+
+    >>> print(box_hull(isl.Set("{ A[i, j] : 0 <= i < 9 and i mod 4 = 0 and 0 <= j <= i }")))
+    { A[i, i1] : 0 <= i <= 8 and 0 <= i1 <= 8 }
+
+    Errors: Unbounded where the region has no such product.
+    """
+    if not region.is_bounded():
+        raise Unbounded(
+            f"box hull of {region.get_tuple_name()}: expected a bounded region; intersect it with the image"
+        )
+    rank = region.dim(isl.dim_type.set)
     hull = isl.Set.universe(region.get_space())
-    for d in range(region.dim(isl.dim_type.set)):
-        axis = isl.Aff.var_on_domain(isl.LocalSpace.from_space(region.get_space()), isl.dim_type.set, d)
-        value = isl.PwAff.from_aff(axis)
-        low = region.dim_min(d).add_dims(isl.dim_type.in_, region.dim(isl.dim_type.set))
-        high = region.dim_max(d).add_dims(isl.dim_type.in_, region.dim(isl.dim_type.set))
-        low, high = (bound.set_tuple_name(isl.dim_type.in_, region.get_tuple_name()) for bound in (low, high))
-        hull = hull & value.ge_set(low) & value.le_set(high)
+    for d in range(rank):
+        axis = region.project_out(isl.dim_type.set, d + 1, rank - d - 1).project_out(isl.dim_type.set, 0, d)
+        between = at_least(axis.lexmin()) & at_most(axis.lexmax())
+        interval = between.insert_dims(isl.dim_type.set, 0, d).add_dims(isl.dim_type.set, rank - d - 1)
+        hull = hull & interval.set_tuple_name(region.get_tuple_name())
     return hull.coalesce()
+
+
+def at_least(values: isl.Set) -> isl.Set:
+    """Every `[i]` that some value does not exceed."""
+    return values.apply(isl.Map.lex_le(values.get_space()))
+
+
+def at_most(values: isl.Set) -> isl.Set:
+    """Every `[i]` that does not exceed some value."""
+    return values.apply(isl.Map.lex_ge(values.get_space()))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import islpy as isl
 import numpy as np
 import pytest
 
@@ -51,6 +52,8 @@ def test_extended_access_drops_the_borders_and_keeps_the_reduction() -> None:
     built_in = layers.convolution("conv", X, W, B, padding=(1, 1, 1, 1)).statements[1].operands["x"]
     inside = built_in.extended.domain()
     assert access.extended.intersect_domain(inside) == built_in.extended
+    taps = isl.Set("{ conv_update[n,c,h,v,ic,kh,kw] : 0 <= ic < 2 and 0 <= kh < 3 and 0 <= kw < 3 }")
+    assert access.extended.domain() == taps
     assert (access.extended.intersect_domain(access.relation.domain()).intersect_range(X.box)) == access.relation
 
 

@@ -28,6 +28,11 @@ def test_safe_names_are_valid_and_new(text: str, taken: set[str]) -> None:
     assert checked_name(again) == again and again != name
 
 
+def test_safe_names_stay_valid_where_they_are_cut() -> None:
+    cut = safe_name("a" * 47 + "/b")
+    assert cut == "a" * 47 and safe_name("a" * 47 + "/c", {cut}) == f"{cut}_2"
+
+
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a__b", "int", "lambda", "a" * 64, "acc", "_a", "é", "min"])
 def test_names_that_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="safe_name"):

@@ -141,6 +141,16 @@ def test_normalisation_scales_and_activation_fold_into_the_convolution(tmp_path:
     assert [layer.kind for layer in apart.layers] == ["conv", "clip"] and agree(made, apart)
 
 
+def test_normalisation_folds_into_a_bias(tmp_path: Path) -> None:
+    nodes = [
+        make("Conv", ["x", "w", "t"], ["a"], pads=[1, 1, 1, 1]),
+        make("BatchNormalization", ["a", "s", "t", "m", "v"], ["y"]),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y"], {"w": values((4, 4, 3, 3)), **NORMAL})
+    net = imported(made, tmp_path)
+    assert [layer.kind for layer in net.layers] == ["conv"] and agree(made, net)
+
+
 def test_normalisation_alone_is_one_pointwise_layer(tmp_path: Path) -> None:
     nodes = [
         make("BatchNormalization", ["x", "s", "t", "m", "v"], ["b"]),
@@ -182,7 +192,7 @@ def test_nodes_in_any_order_and_constant_nodes(tmp_path: Path) -> None:
     ]
     made = model(nodes, {"x": SHAPE}, ["y"])
     net = imported(made, tmp_path, first="int", last="last node")
-    assert [layer.name for layer in net.layers] == ["int_t"]
+    assert [layer.name for layer in net.layers] == ["t_int"]
     order = [nodes[k] for k in (2, 6, 5, 3, 4, 1, 0)]
     assert agree(model(order, {"x": SHAPE}, ["y"]), net)
 

@@ -1,0 +1,119 @@
+"""Schedules with executions or an order of tiles that the user made.
+
+    Schedule + { L[p] -> tile[t] } for some layers ──with_executions()──> Schedule ──storage()──> legality.check()
+
+Nothing is believed: legality judges the result like any other schedule.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import islpy as isl
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.schedule.retention import Retained, first_along
+from polyfuse.schedule.schedule import (
+    Flow,
+    Schedule,
+    coordinate_places,
+    effective_places,
+    flow_of_made,
+    loaded_flows,
+    made_flow,
+    needed,
+    pulled,
+    stages_of,
+)
+from polyfuse.sets.limits import operation_limit
+
+
+def with_executions(schedule: Schedule, executions: Mapping[str, isl.Map], *, pull: bool = True) -> Schedule:
+    """The schedule with other executions of some layers, by name: `{ L[p] -> tile[t] }`.
+
+    Where values wait is still the strategy's choice: a tensor retained nowhere must be made by every tile that reads
+    it, one retained locally waits in a ring, one retained globally is loaded by tiles that need and do not make it.
+    With `pull`, layers that are not named and inputs make and load what their readers now need; without, they make
+    and load what they did.
+
+    Errors: InvalidInput for an unknown layer or a relation between other tuples; TooComplex above isl's limit.
+
+    >>> from polyfuse.network.network import Builder
+    >>> from polyfuse.schedule.schedule import Strategy, schedule
+    >>> build = Builder("pair")
+    >>> x = build.input("x", (1, 1, 8, 4))
+    >>> y = build.conv("c2", build.conv("c1", x, 1, kernel=(3, 1)), 1, kernel=(3, 1))
+    >>> rows = schedule(build.network(y), Strategy((2,)))
+    >>> narrow = isl.Map("{ c1[n, c, h, w] -> tile[0, t] : 0 <= t <= 1 and 2t <= h < 2t + 3 and 0 <= w < 4 }")
+    >>> changed = with_executions(rows, {"c1": narrow.intersect_domain(rows.network.layer("c1").points)})
+    >>> [int(str(s.flows["c1_out"].executions.wrap().count_val())) for s in (rows, changed)]
+    [32, 24]
+    """
+    network, strategy, tiling = schedule.network, schedule.strategy, schedule.tiling
+    given = {name: checked(schedule, network.layer(name), relation) for name, relation in executions.items()}
+    flows: dict[str, Flow] = {}
+    with operation_limit(what=f"schedule of {network.name!r} with given executions"):
+        for layer in reversed(network.layers):
+            name = layer.output.name
+            if layer.name in given:
+                flows[name] = given_flow(schedule, layer, given[layer.name], flows)
+            elif pull:
+                flows[name] = made_flow(network, strategy, tiling, layer, flows)
+            else:
+                flows[name] = kept_flow(schedule, schedule.flows[name], flows)
+        if pull:
+            flows |= loaded_flows(network, strategy, tiling, flows)
+        else:
+            loaded = (flow for flow in schedule.flows.values() if flow.role != "made")
+            flows |= {flow.tensor.name: kept_flow(schedule, flow, flows) for flow in loaded}
+    return replace(schedule, flows=flows, stages=stages_of(network, flows))
+
+
+def given_flow(schedule: Schedule, layer: Layer, executions: isl.Map, flows: Mapping[str, Flow]) -> Flow:
+    """The flow of a layer's output whose executions are given: what tiles need and do not make, `global` loads."""
+    tensor = layer.output
+    need, extended = needed(schedule.network, schedule.tiling, tensor, flows)
+    made = layer.makes.reverse().apply_range(executions).coalesce()
+    extended = extended.union(made).coalesce()
+    places = effective_places(coordinate_places(schedule.strategy, schedule.tiling, tensor.name), extended)
+    loads = isl.Map.empty(need.get_space())
+    if "global" in places:
+        local = frozenset(d for d, place in enumerate(places) if place == "local")
+        loads = first_along(need.union(made), local).subtract(made).coalesce()
+    kept = Retained(made.union(loads).coalesce(), made, loads)
+    return flow_of_made(schedule.network, tensor, places, need, extended, kept)
+
+
+def kept_flow(schedule: Schedule, flow: Flow, flows: Mapping[str, Flow]) -> Flow:
+    """The flow as it was, alive for as long as its readers now need it."""
+    need = needed if flow.role == "made" else pulled
+    return replace(flow, need=need(schedule.network, schedule.tiling, flow.tensor, flows)[0])
+
+
+def checked(schedule: Schedule, layer: Layer, executions: isl.Map) -> isl.Map:
+    """The executions, if they relate points of the layer to tiles of the schedule."""
+    if not executions.get_space().has_equal_tuples(schedule.executions(layer).get_space()):
+        form = f"{layer.name}[{layer.rank} indices] -> tile[{len(schedule.tiling.dims)} coordinates]"
+        raise InvalidInput(f"executions of layer {layer.name!r}: expected {{ {form} }}, got {executions}")
+    outside = executions.domain().subtract(layer.points)
+    if not outside.is_empty():
+        raise InvalidInput(
+            f"executions of layer {layer.name!r}: {outside.sample_point()} is no point of it; intersect the domain "
+            "with layer.points"
+        )
+    return executions
+
+
+def with_tile_order(schedule: Schedule, tile_to_time: isl.Map) -> Schedule:
+    """The schedule with its tiles in another order: `{ tile[t] -> [time] }`, compared lexicographically.
+
+    Executions stay at their tiles, so a tile may now run before the one that makes what it reads.
+
+    Errors: InvalidInput for a relation that does not start at the tiles of the schedule.
+    """
+    if not tile_to_time.get_space().domain().has_equal_tuples(schedule.tiling.space):
+        form = f"tile[{len(schedule.tiling.dims)} coordinates] -> [time]"
+        raise InvalidInput(f"order of tiles: expected {{ {form} }}, got {tile_to_time}")
+    if tile_to_time.has_tuple_id(isl.dim_type.out):
+        tile_to_time = tile_to_time.reset_tuple_id(isl.dim_type.out)
+    return replace(schedule, tile_to_time=tile_to_time)
