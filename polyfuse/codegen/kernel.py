@@ -17,6 +17,7 @@ from polyfuse.codegen.group import Counter
 from polyfuse.codegen.program import Program, unsupported_threads
 from polyfuse.errors import InvalidInput
 from polyfuse.network.tensor import Tensor
+from polyfuse.text import html_table
 
 Values = NDArray[np.float32]
 ALIGNMENT = 64
@@ -99,6 +100,15 @@ class Kernel:
     def __repr__(self) -> str:
         network = self.program.network
         return f"Kernel({', '.join(map(str, network.inputs))} -> {', '.join(map(str, network.outputs))})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("inputs", ", ".join(map(str, self.program.network.inputs))),
+            ("outputs", ", ".join(map(str, self.program.network.outputs))),
+            ("threads", self.threads),
+            ("C file", self.built.source),
+        ]
+        return html_table(f"Kernel of {self.program.network.name}", ("what", "value"), rows)
 
 
 @dataclass(frozen=True)
