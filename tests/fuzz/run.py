@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import Built, compile_shared, load
-from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.cfile import PRELUDE
+from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.program import Program, generate
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -31,7 +31,7 @@ INTERPRETED = 300
 """The most executions of a case that is interpreted too."""
 FAST_FLAGS = ("-std=c11", "-O0", "-w")
 OPTIMISED_FLAGS = ("-std=c11", "-O2", "-w")
-EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+)\b|\b(union) (chips|kept)\b")
+EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+)\b|\b(union) (chip|kept)\b")
 
 
 @dataclass(frozen=True, eq=False)
