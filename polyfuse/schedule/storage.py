@@ -191,7 +191,9 @@ class Conflicts:
         return 1 + whole_number(distance.dim_max_val(position), f"conflicts of {self.arrivals}")
 
     def extremes(self, local: isl.Aff, axis: int) -> tuple[int, int]:
-        """The smallest and the largest local index of an element that arrives."""
+        """The smallest and the largest local index of an element that arrives; 0 where none does."""
+        if self.arrivals.is_empty():
+            return 0, 0
         pairs = self.arrivals.reverse().wrap()
         coordinates = self.arrivals.dim(isl.dim_type.out)
         values = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(pairs.get_space()))
