@@ -151,3 +151,34 @@ def test_an_order_of_other_tiles_is_refused() -> None:
 def test_the_name_of_a_time_is_dropped() -> None:
     found = schedule(pair(), Strategy((8,)))
     assert with_tile_order(found, isl.Map("{ tile[n, y] -> time[n, y] }")).tile_to_time == found.tile_to_time
+
+
+@pytest.mark.parametrize(("pull", "rows"), [(True, 16), (False, 12)])
+def test_layers_before_the_given_one_make_what_it_needs_or_what_they_made(pull: bool, rows: int) -> None:
+    network = same_chain(3, 8, 4)
+    found = schedule(network, Strategy((4,)))
+    every = isl.Map("{ c1[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 0 <= h < 8 and 0 <= w < 4 }")
+    changed = with_executions(found, {"c1": every}, pull=pull)
+    assert size_of(found.flows["c0_out"].executions) == 12 * 4
+    assert size_of(changed.flows["c0_out"].executions) == rows * 4
+    assert changed.flows["c0_out"].need == with_executions(found, {"c1": every}).flows["c0_out"].need
+    if pull:
+        check(storage(changed))
+    else:
+        with pytest.raises(IllegalSchedule, match=r"c1 at tile \(0, \d\) reads c0_out"):
+            check(storage(changed))
+
+
+def test_what_given_executions_share_is_retained_upstream() -> None:
+    build = Builder("pointwise")
+    x = build.input("x", (1, 1, 8, 4))
+    network = build.network(build.conv("b", build.conv("a", x, 1, kernel=1), 1, kernel=1))
+    found = schedule(network, Strategy((4,), retention={"a_out": ("local",)}))
+    assert found.flows["a_out"].places == ("recompute", "recompute")
+    wide = isl.Map(
+        "{ b[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 4t - 1 <= h < 4t + 4 and 0 <= h < 8 and 0 <= w < 4 }"
+    )
+    changed = with_executions(found, {"b": wide})
+    check(storage(changed))
+    assert changed.flows["a_out"].places == ("recompute", "local")
+    assert size_of(changed.flows["a_out"].executions) == 32

@@ -74,6 +74,22 @@ def test_worked_example_stored_globally_loads_the_shared_rows_and_columns() -> N
     assert flow.stores.domain() == flow.loads.domain()
 
 
+def test_nothing_is_retained_where_no_two_tiles_share_an_element() -> None:
+    build = Builder("entry")
+    x = build.input("x", (1, 1, 8, 8))
+    network = build.network(build.conv("b", build.conv("a", x, 1, kernel=1), 1, kernel=3, padding=1))
+    found = schedule(network, Strategy.named("local", (4,)))
+    places = {name: flow.places for name, flow in found.flows.items()}
+    alone = ("recompute", "recompute")
+    assert places == {"b_out": alone, "a_out": ("recompute", "local"), "x": alone}
+
+
+def test_an_input_is_global_anyway_and_loaded_again() -> None:
+    found = schedule(pair(), Strategy.named("global", (8,)))
+    assert found.flows["x"].places == ("recompute", "recompute")
+    assert found.flows["x"].loads == found.flows["x"].arrivals
+
+
 def test_stages_run_in_the_order_of_the_layers() -> None:
     found = schedule(pair(), Strategy.named("global", (8, 8)))
     assert [str(stage) for stage in found.stages] == [
