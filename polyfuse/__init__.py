@@ -1,1 +1,118 @@
-"""polyfuse: fuse, tile and recompute networks of convolution and pooling layers, exactly."""
+"""polyfuse: fuse, tile and recompute networks of convolution and pooling layers, exactly.
+
+>>> import numpy as np
+>>> import polyfuse as pf
+
+Two convolutions, cut into tiles of 8x8; between tiles, rows of the first one's output are kept and columns computed
+again:
+
+>>> build = pf.Builder("two_convs")
+>>> x = build.input("x", (1, 1, 20, 20))
+>>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
+>>> net = build.network(y)
+>>> group = pf.storage(pf.schedule(net, pf.Strategy((8, 8), others=("local", "recompute"), placement="shifted")))
+
+The schedule runs some points of conv1 twice; lowering names the copies. It is proved legal, storage included, and
+counted exactly:
+
+>>> [pf.count(copy) for copy in pf.lower(group.schedule.executions(net.layer("conv1"))).copies]
+[324, 36]
+>>> pf.check(group)
+>>> print(pf.counts(group))
+616 executions of 580 instances (36 recomputed), 5,544 of 5,220 MACs, 2,000 B read and 1,024 B written off-chip, \
+1,216 B on chip
+
+C is generated, compiled and called on arrays:
+
+>>> kernel = pf.build(pf.generate(net, [group]))
+>>> image = np.ones((1, 1, 20, 20), np.float32)
+>>> kernel(x=image)["conv2_out"].shape
+(1, 1, 16, 16)
+>>> pf.max_relative_error(kernel(x=image)["conv2_out"], pf.reference(net, {"x": image})["conv2_out"]) < 1e-6
+True
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from polyfuse.bench.compare import Choices, candidates, compare, default_tiles
+from polyfuse.bench.results import Comparison, Row, read_comparison
+from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
+from polyfuse.codegen.program import Program, generate
+from polyfuse.errors import (
+    BuildError,
+    IllegalSchedule,
+    InvalidInput,
+    PolyfuseError,
+    TooComplex,
+    Unbounded,
+    UnsupportedOperator,
+)
+from polyfuse.network.custom import statement_layer
+from polyfuse.network.layer import Layer
+from polyfuse.network.network import Builder, Network
+from polyfuse.network.onnx_import import load_onnx
+from polyfuse.network.reference import max_relative_error, random_inputs
+from polyfuse.network.reference import run as reference
+from polyfuse.network.tensor import Tensor
+from polyfuse.network.workload import load_workload
+from polyfuse.schedule.counts import Counts, counts, halos, total
+from polyfuse.schedule.groups import fused, layer_by_layer
+from polyfuse.schedule.legality import check
+from polyfuse.schedule.lower import Lowered, lower
+from polyfuse.schedule.schedule import Schedule, Strategy, schedule
+from polyfuse.schedule.storage import Storage, storage
+from polyfuse.sets.counting import count
+
+try:
+    __version__ = version("polyfuse")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "unknown"
+
+__all__ = [
+    "BuildError",
+    "Builder",
+    "Choices",
+    "Comparison",
+    "Counts",
+    "IllegalSchedule",
+    "InvalidInput",
+    "Kernel",
+    "Layer",
+    "Lowered",
+    "Network",
+    "Options",
+    "PolyfuseError",
+    "Program",
+    "Row",
+    "Schedule",
+    "Storage",
+    "Strategy",
+    "Tensor",
+    "TooComplex",
+    "Unbounded",
+    "UnsupportedOperator",
+    "__version__",
+    "build",
+    "candidates",
+    "check",
+    "compare",
+    "count",
+    "counts",
+    "default_tiles",
+    "fused",
+    "generate",
+    "halos",
+    "layer_by_layer",
+    "load_onnx",
+    "load_workload",
+    "lower",
+    "max_relative_error",
+    "random_inputs",
+    "read_comparison",
+    "rebuild",
+    "reference",
+    "schedule",
+    "statement_layer",
+    "storage",
+    "total",
+]

@@ -1,16 +1,18 @@
 """The main job: run one workload under every strategy and tile; predict, count, time and check each.
 
-    Network + tiles + strategies ──compare()──> Comparison
+Network + tiles + strategies ──compare()──> Comparison
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
 import numpy as np
 
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
+from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, build_many
 from polyfuse.codegen.program import Program, generate
@@ -20,8 +22,8 @@ from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import Place, Placement
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.retention import PLACES, Place, Placement
+from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
 
 Progress = Callable[[str, int, int], None]
@@ -40,6 +42,24 @@ class Candidate:
         """The tile sizes; () for layer by layer."""
         return self.strategy.tile if self.strategy is not None else ()
 
+    @property
+    def placement(self) -> Placement | None:
+        """Of first executions; None where nothing is retained."""
+        if self.strategy is None:
+            return None
+        every = (self.strategy.others, *self.strategy.retention.values())
+        return self.strategy.placement if any(set(places) - {"recompute"} for places in every) else None
+
+    def retention(self, network: Network) -> dict[str, tuple[Place, ...]]:
+        """The places of every tensor that some layer of a network reads."""
+        if self.strategy is None:
+            return {}
+        tensors = (*network.inputs, *(layer.output for layer in network.layers))
+        return {tensor.name: self.strategy.places(tensor.name) for tensor in tensors if network.readers(tensor)}
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.label, self.placement, "x".join(map(str, self.tile)))))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -52,6 +72,7 @@ class Case:
     counting: Program
 
 
+NAMES = ("recompute", "local", "global", "mixed")
 DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
 
 
@@ -62,32 +83,75 @@ def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def candidates(
-    tiles: Iterable[tuple[int, ...]],
-    names: Sequence[str],
-    *,
-    mixed: Sequence[tuple[Place, ...]] = DEFAULT_MIXED,
-    retention: Mapping[str, tuple[Place, ...]] | None = None,
-) -> list[Candidate]:
-    """Layer by layer, then for each tile each strategy; `mixed` gives one row for each tuple that fits the tile.
+@dataclass(frozen=True)
+class Choices:
+    """What is asked of the rows of a comparison beyond tiles and strategies.
 
-    `retention` names tensors whose places differ in the mixed rows.
+    mixed      places of the mixed rows, one row for each tuple whose length fits the tile
+    retention  tensors whose places differ in the mixed rows; one place holds along every tile dimension
+    placement  of every row; None takes both for local rows, `shifted` for mixed and `first` for global ones
+    order      positions in the tile, outermost loop first, of tiles in two dimensions; None lets each strategy choose
+    weights    loaded `once`, or by every `tile` that reads them; the unfused row loads them once
     """
+
+    mixed: tuple[tuple[Place, ...], ...] = DEFAULT_MIXED
+    retention: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    placement: Placement | None = None
+    order: tuple[int, ...] | None = None
+    weights: Literal["once", "tile"] = "once"
+
+    def strategy(
+        self,
+        tile: tuple[int, ...],
+        places: tuple[Place, ...],
+        placement: Placement,
+        retention: Mapping[str, tuple[Place, ...]] | None = None,
+    ) -> Strategy:
+        """A strategy for one tile with the order and the weights that were chosen."""
+        order = self.order if self.order is not None and len(self.order) == len(tile) else None
+        return Strategy(tile, places, retention or {}, placement, order, self.weights)
+
+    def mixed_strategies(self, tile: tuple[int, ...]) -> list[Strategy]:
+        """The mixed rows of one tile; none where no choice has a place for each of its dimensions."""
+        own = {
+            tensor: places * len(tile) if len(places) == 1 else places
+            for tensor, places in self.retention.items()
+            if len(places) in (1, len(tile))
+        }
+        if len(own) < len(self.retention):
+            return []
+        placement = self.placement or "shifted"
+        return [self.strategy(tile, places, placement, own) for places in self.mixed if len(places) == len(tile)]
+
+
+def candidates(
+    tiles: Iterable[tuple[int, ...]], names: Sequence[str] = NAMES, choices: Choices | None = None
+) -> list[Candidate]:
+    """Layer by layer, then for each tile each strategy by its name; `local` in both placements.
+
+    Errors: InvalidInput for an unknown name.
+
+    >>> [str(row) for row in candidates([(4,), (8, 8)], ["local", "mixed"])][:4]
+    ['unfused', 'local first 4', 'local shifted 4', 'local first 8x8']
+    """
+    chosen = choices or Choices()
     rows = [Candidate("unfused", None)]
     for tile in tiles:
         for name in names:
-            if name == "local":
-                both: tuple[Placement, ...] = ("first", "shifted")
-                rows += [Candidate(name, Strategy.named(name, tile, placement)) for placement in both]
-            elif name == "mixed":
-                own = {tensor: places for tensor, places in (retention or {}).items() if len(places) == len(tile)}
-                fitting = [places for places in mixed if len(places) == len(tile)]
-                if own and not fitting:
-                    fitting = [("recompute",) * len(tile)]
-                rows += [Candidate(name, Strategy(tile, places, own, "shifted")) for places in fitting]
-            else:
-                rows.append(Candidate(name, Strategy.named(name, tile)))
+            rows += [Candidate(name, strategy) for strategy in strategies(name, tile, chosen)]
     return rows
+
+
+def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strategy]:
+    """The strategies of one name and one tile."""
+    if name == "mixed":
+        return choices.mixed_strategies(tile)
+    if name not in PLACES:
+        raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(NAMES)}")
+    places = (cast(Place, name),) * len(tile)
+    usual: tuple[Placement, ...] = ("first", "shifted") if name == "local" else ("first",)
+    placements = (choices.placement,) if choices.placement is not None else usual
+    return [choices.strategy(tile, places, placement) for placement in placements]
 
 
 def prepare(network: Network, candidate: Candidate) -> Case:
@@ -117,25 +181,80 @@ def compare(
     Candidates that cannot share threads are timed with one; their row says so.
     Errors: as `prepare`; BuildError; InvalidInput for no rows.
     """
-    if not rows:
-        raise InvalidInput("compare: expected at least one strategy and one tile")
-    tell = progress or (lambda _what, _done, _of: None)
+    options = options or Options()
+    if run:
+        options = ready_to_build(options)
+    cases = prepared(network, rows, progress)
+    return compare_cases(
+        network, cases, workload=workload, run=run, threads=threads, repeats=repeats, options=options, progress=progress
+    )
+
+
+def ready_to_build(options: Options) -> Options:
+    """The options with the compiler found and the cache there, so that what is missing is said before the work.
+
+    Errors: BuildError.
+    """
+    cache_folder(options.cache)
+    return replace(options, compiler=options.compiler or find_compiler())
+
+
+def prepared(network: Network, rows: Sequence[Candidate], progress: Progress | None = None) -> tuple[Case, ...]:
+    """Prepare every candidate, once all of them fit the network.
+
+    Errors: as `prepare`; InvalidInput for no rows.
+    """
+    check_rows(network, rows)
+    tell = progress or silent
     cases = []
     for k, row in enumerate(rows):
         tell("scheduling", k, len(rows))
         cases.append(prepare(network, row))
     tell("scheduling", len(rows), len(rows))
-    shared = {tile: halos(network, tile) for tile in {row.tile for row in rows}}
+    return tuple(cases)
+
+
+def check_rows(network: Network, rows: Sequence[Candidate]) -> None:
+    """Refuse no rows, and what does not fit the network.
+
+    Errors: InvalidInput.
+    """
+    if not any(row.strategy for row in rows):
+        raise InvalidInput("compare: expected at least one strategy that fits a tile; mixed ones need places for it")
+    for row in rows:
+        if row.strategy is not None:
+            check_strategy(network, row.strategy)
+
+
+def silent(_what: str, _done: int, _of: int) -> None:
+    """No progress is shown."""
+
+
+def compare_cases(
+    network: Network,
+    cases: Sequence[Case],
+    *,
+    workload: str | None = None,
+    run: bool = True,
+    threads: int = 1,
+    repeats: int = 5,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """`compare` of candidates that are prepared."""
     options = options or Options()
-    found = measured(network, cases, threads, repeats, options, tell) if run else [None] * len(cases)
-    unfused = next((f.timing.median for c, f in zip(cases, found, strict=True) if f and c.candidate.strategy is None), None)
+    shared = {tile: halos(network, tile) for tile in {case.candidate.tile for case in cases}}
+    found = measured(network, cases, threads, repeats, options, progress or silent) if run else [None] * len(cases)
+    unfused = next(
+        (f.timing.median for c, f in zip(cases, found, strict=True) if f and c.candidate.strategy is None), None
+    )
     compiler = options.compiler or (find_compiler() if run else None)
     return Comparison(
         workload or network.name,
         host_facts(),
         compiler.version if compiler is not None else "not run",
         tuple(options.flags),
-        tuple(row_of(case, result, shared, unfused) for case, result in zip(cases, found, strict=True)),
+        tuple(row_of(network, case, result, shared, unfused) for case, result in zip(cases, found, strict=True)),
     )
 
 
@@ -174,9 +293,7 @@ def measured(
     timings: dict[str, Timing] = {}
     for n in set(used):
         runs = {str(k): ready[k].run for k, number in enumerate(used) if number == n}
-        timings |= measure(
-            runs, repeats=repeats, threads=n, progress=lambda done, of: tell("timing", done, of)
-        )
+        timings |= measure(runs, repeats=repeats, threads=n, progress=lambda done, of: tell("timing", done, of))
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 
 
@@ -220,24 +337,26 @@ def counted(case: Case, kernel: Kernel) -> dict[str, int]:
 
 
 def row_of(
-    case: Case, result: Result | None, shared: Mapping[tuple[int, ...], dict[str, tuple[int, ...]]], unfused: float | None
+    network: Network,
+    case: Case,
+    result: Result | None,
+    shared: Mapping[tuple[int, ...], dict[str, tuple[int, ...]]],
+    unfused: float | None,
 ) -> Row:
     """One row of the comparison."""
-    strategy, predicted = case.candidate.strategy, case.predicted
-    network_names = [layer.output.name for group in case.groups for layer in group.schedule.network.layers]
-    retained = strategy is not None and any(p != "recompute" for p in (*strategy.others, *sum(strategy.retention.values(), ())))
+    candidate, predicted = case.candidate, case.predicted
     seconds = result.timing.median if result is not None else None
     return Row(
-        strategy=case.candidate.label,
-        placement=strategy.placement if strategy is not None and retained else None,
-        retention={} if strategy is None else {n: strategy.places(n) for n in network_names},
-        tile=case.candidate.tile,
+        strategy=candidate.label,
+        placement=candidate.placement,
+        retention={name: tuple(places) for name, places in candidate.retention(network).items()},
+        tile=candidate.tile,
         instances=predicted.instances,
         executions=predicted.executions,
         macs=predicted.macs,
         macs_executed=predicted.macs_executed,
         recomputed=predicted.recomputed,
-        halo=shared[case.candidate.tile],
+        halo=shared[candidate.tile],
         onchip_bytes=predicted.onchip_bytes,
         offchip_read_bytes=predicted.offchip_read_bytes,
         offchip_write_bytes=predicted.offchip_write_bytes,

@@ -5,6 +5,8 @@ Enters: a path and the bytes. Leaves: the whole file, or the one that was there 
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from polyfuse.errors import InvalidInput
@@ -15,14 +17,44 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises InvalidInput when the folder is missing or cannot be written, and when the path is no ordinary file.
     """
+    target = _target(path)
+    with _beside(path, target) as part:
+        part.write_bytes(data)
+        os.replace(part, target)
+
+
+def check_writable(path: Path) -> None:
+    """Find out, before the work, what `write_atomically` would refuse after it; nothing is left behind.
+
+    Raises InvalidInput as `write_atomically` does.
+    """
+    with _beside(path, _target(path)) as part:
+        part.write_bytes(b"")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that files can be written into, and those above it. Raises InvalidInput when that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"output '{folder}': expected a folder that can be made, got: {error.strerror}; name another path"
+        ) from error
+    check_writable(folder / "file")
+
+
+def _target(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise InvalidInput(f"output '{path}': expected a file, got a folder or a device; name a file")
-    target = path.resolve()
+    return path.resolve()
+
+
+@contextmanager
+def _beside(path: Path, target: Path) -> Iterator[Path]:
+    """A path for a part of the target, in a folder of its own beside it."""
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".polyfuse-", ignore_cleanup_errors=True) as scratch:
-            part = Path(scratch) / target.name
-            part.write_bytes(data)
-            os.replace(part, target)
+            yield Path(scratch) / target.name
     except OSError as error:
         raise InvalidInput(
             f"output '{path}': expected a folder that can be written, got: {error.strerror}; "

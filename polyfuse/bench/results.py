@@ -14,6 +14,7 @@ from pathlib import Path
 from polyfuse.bench.files import write_atomically
 from polyfuse.bench.typed_json import decode, encode, parse
 from polyfuse.errors import InvalidInput
+from polyfuse.text import columns, html_table
 
 FORMAT = "polyfuse-comparison"
 VERSION = 1
@@ -108,6 +109,14 @@ class Comparison:
     flags: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    def __str__(self) -> str:
+        return "\n".join([f"{self.workload}: {self.compiler}", *columns([SUMMARY, *map(summary, self.rows)], indent=2)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self.workload}: {self.compiler}", SUMMARY, map(summary, self.rows))
+
     def to_json(self) -> str:
         """The JSON text, in the order of the fields."""
         document = {"format": FORMAT, "version": VERSION, **_object(encode(self))}
@@ -129,6 +138,19 @@ class Comparison:
             )
         comparison: Comparison = decode(document, cls, where)
         return comparison
+
+
+SUMMARY = ("row", "executions", "recomputed", "bytes on chip", "bytes off-chip", "seconds", "max error", "counted")
+
+
+def summary(row: Row) -> tuple[object, ...]:
+    """A row in the columns of SUMMARY."""
+    differing = "; ".join(f"{key} differs" for key in row.mismatches) or "as predicted"
+    counted = "not run" if row.counted is None else differing
+    seconds = "" if row.seconds_median is None else f"{row.seconds_median:.3g}"
+    error = "" if row.max_rel_error is None else f"{row.max_rel_error:.1e}"
+    offchip = row.offchip_read_bytes + row.offchip_write_bytes
+    return row.label, row.executions, row.recomputed, row.onchip_bytes, offchip, seconds, error, counted
 
 
 def read_comparison(path: Path) -> Comparison:

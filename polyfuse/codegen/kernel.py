@@ -1,6 +1,6 @@
 """Kernels: a program, compiled, callable on numpy arrays.
 
-    Program ──build()──> Kernel;  Kernel(x=array) -> {output name: array}
+Program ──build()──> Kernel;  Kernel(x=array) -> {output name: array}
 """
 
 import ctypes
@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, Built, compile_file, compile_many, load
 from polyfuse.codegen.compiler import Compiler
-from polyfuse.codegen.program import Counter, Program, unsupported_threads
+from polyfuse.codegen.group import Counter
+from polyfuse.codegen.program import Program, unsupported_threads
 from polyfuse.errors import InvalidInput
 from polyfuse.network.tensor import Tensor
+from polyfuse.text import html_table
 
 Values = NDArray[np.float32]
 ALIGNMENT = 64
@@ -99,6 +101,15 @@ class Kernel:
         network = self.program.network
         return f"Kernel({', '.join(map(str, network.inputs))} -> {', '.join(map(str, network.outputs))})"
 
+    def _repr_html_(self) -> str:
+        rows = [
+            ("inputs", ", ".join(map(str, self.program.network.inputs))),
+            ("outputs", ", ".join(map(str, self.program.network.outputs))),
+            ("threads", self.threads),
+            ("C file", self.built.source),
+        ]
+        return html_table(f"Kernel of {self.program.network.name}", ("what", "value"), rows)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -133,9 +144,7 @@ def build_many(programs: Sequence[Program], *, threads: int = 1, options: Option
 def rebuild(program: Program, source: Path, *, threads: int = 1, options: Options | None = None) -> Kernel:
     """A kernel from a `.c` file that was generated from this program and edited by hand."""
     chosen = options or Options()
-    built = compile_file(
-        source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache
-    )
+    built = compile_file(source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache)
     return Kernel(program, built, threads)
 
 

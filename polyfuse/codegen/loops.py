@@ -27,28 +27,61 @@ class LoopNest:
     @property
     def loops(self) -> int:
         """The number of `for` statements."""
-        return self._count(isl.ast_node_type.for_)
+        return self._count("for_")
 
     @property
     def branches(self) -> int:
         """The number of `if` statements."""
-        return self._count(isl.ast_node_type.if_)
+        return self._count("if_")
 
-    def _count(self, kind: isl.ast_node_type) -> int:
+    def encloses_all(self, iterator: str) -> bool:
+        """Whether one loop of that name holds every leaf."""
+        inside = 0
+
+        def visit(node: isl.AstNode) -> bool:
+            nonlocal inside
+            is_loop = kind_of(node) == "for_" and node.for_get_iterator().to_C_str() == iterator
+            if is_loop:
+                inside = max(inside, leaves_below(node))
+            return not is_loop
+
+        self.root.foreach_descendant_top_down(visit)
+        return inside == leaves_below(self.root)
+
+    def _count(self, kind: str) -> int:
         found = 0
 
         def visit(node: isl.AstNode) -> bool:
             nonlocal found
-            degenerate = kind == isl.ast_node_type.for_ == node.get_type() and node.for_is_degenerate()
-            found += node.get_type() == kind and not degenerate
+            found += kind_of(node) == kind and not (kind == "for_" and node.for_is_degenerate())
             return True
 
         self.root.foreach_descendant_top_down(visit)
         return found
 
 
-def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf) -> LoopNest:
+def kind_of(node: isl.AstNode) -> str:
+    """`for_`, `if_`, `block` or `user`."""
+    return isl.ast_node_type(node.get_type()).name
+
+
+def leaves_below(root: isl.AstNode) -> int:
+    """The number of leaves of a tree."""
+    found = 0
+
+    def visit(node: isl.AstNode) -> bool:
+        nonlocal found
+        found += kind_of(node) == "user"
+        return True
+
+    root.foreach_descendant_top_down(visit)
+    return found
+
+
+def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf, whole: int = 0) -> LoopNest:
     """Generate the loops over all executions of some steps, ordered by their times.
+
+    The outermost `whole` dimensions of time are not split into ranges.
 
     Errors: Unbounded where there are infinitely many executions; IllegalSchedule where two executions of a step share
     a time (isl would order them arbitrarily).
@@ -62,11 +95,16 @@ def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf) -> LoopNe
         schedule = schedule.union(isl.UnionMap.from_map(step.time))
     by_name = {step.name: step for step in steps}
     leaves: dict[str, list[str]] = {}
+    failed: list[Exception] = []
 
     def at_each_domain(node: isl.AstNode, build: isl.AstBuild) -> isl.AstNode:
         name = isl.Map.from_union_map(build.get_schedule()).get_tuple_name(isl.dim_type.in_)
         key = f"leaf{len(leaves)}"
-        leaves[key] = leaf(by_name[name], build)
+        try:
+            leaves[key] = leaf(by_name[name], build)
+        except Exception as error:  # isl must not see it: it would carry on with a broken tree
+            leaves[key] = []
+            failed.append(error)
         return node.set_annotation(isl.Id(key))
 
     build = isl.AstBuild.from_context(isl.Set("{ : }"))
@@ -74,62 +112,79 @@ def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf) -> LoopNe
     for name in names:
         ids = ids.add(isl.Id(name))
     build = build.set_iterators(ids)
+    if whole:
+        build = build.set_options(atomic(len(names), whole))
     build, keep = build.set_at_each_domain(at_each_domain)
     root = build.node_from_schedule_map(schedule)
     del keep
+    if failed:
+        raise failed[0]
     return LoopNest(root, leaves)
 
 
+def atomic(dims: int, whole: int) -> isl.UnionMap:
+    """isl's option not to split the outermost dimensions of time: `{ [time] -> atomic[d] : d < whole }`."""
+    time = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, dims)
+    option = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1).set_tuple_name(isl.dim_type.set, "atomic")
+    relation = isl.Map.universe(time.map_from_domain_and_range(option))
+    relation = relation.lower_bound_val(isl.dim_type.out, 0, isl.Val(0))
+    return isl.UnionMap.from_map(relation.upper_bound_val(isl.dim_type.out, 0, isl.Val(whole - 1)))
+
+
 @dataclass(frozen=True)
-class Parallel:
-    """Which loop runs in parallel, the pragma before it and the lines that open its body."""
+class Outline:
+    """How the inside of a nest becomes functions of their own: a call for the body under some loops.
 
-    iterator: str
-    pragma: str
-    opening: tuple[str, ...]
+    `call` is given the iterators of the loops around the body and the lines of the body, indented once, and returns
+    the lines that call it. Functions are what gives gcc its `restrict`, which it ignores on local pointers.
+    `iterator` names the loop whose body is taken, `pragma` goes before that loop; None takes the whole nest.
+    """
+
+    call: Callable[[tuple[str, ...], list[str]], list[str]]
+    iterator: str | None = None
+    pragma: str | None = None
 
 
-def text(nest: LoopNest, indent: int, parallel: Parallel | None = None) -> list[str]:
+def text(nest: LoopNest, indent: int, outline: Outline | None = None) -> list[str]:
     """The nest as lines of C."""
-    return _node(nest, nest.root, indent, parallel)
+    if outline is not None and outline.iterator is None:
+        return ["  " * indent + line for line in outline.call((), _node(nest, nest.root, 1, None, ()))]
+    return _node(nest, nest.root, indent, outline, ())
 
 
-def _node(nest: LoopNest, node: isl.AstNode, indent: int, parallel: Parallel | None) -> list[str]:
-    kind = node.get_type()
+def _node(
+    nest: LoopNest, node: isl.AstNode, indent: int, outline: Outline | None, around: tuple[str, ...]
+) -> list[str]:
+    kind = kind_of(node)
     pad = "  " * indent
-    if kind == isl.ast_node_type.block:
-        return [line for child in _children(node) for line in _node(nest, child, indent, parallel)]
-    if kind == isl.ast_node_type.user:
+    if kind == "block":
+        children = node.block_get_children()
+        nodes = [children.get_at(k) for k in range(children.n_ast_node())]
+        return [line for child in nodes for line in _node(nest, child, indent, outline, around)]
+    if kind == "user":
         return [pad + line for line in nest.leaves[node.get_annotation().get_name()]]
-    if kind == isl.ast_node_type.if_:
+    if kind == "if_":
         lines = [f"{pad}if ({node.if_get_cond().to_C_str()}) {{"]
-        lines += _node(nest, node.if_get_then_node(), indent + 1, parallel)
+        lines += _node(nest, node.if_get_then_node(), indent + 1, outline, around)
         if node.if_has_else_node():
-            lines += [f"{pad}}} else {{", *_node(nest, node.if_get_else_node(), indent + 1, parallel)]
+            lines += [f"{pad}}} else {{", *_node(nest, node.if_get_else_node(), indent + 1, outline, around)]
         return [*lines, f"{pad}}}"]
-    if kind != isl.ast_node_type.for_:
-        raise AssertionError(f"isl generated a node of type {kind}")
-    return _for(nest, node, indent, parallel)
+    return _for(nest, node, indent, outline, around)
 
 
-def _for(nest: LoopNest, node: isl.AstNode, indent: int, parallel: Parallel | None) -> list[str]:
+def _for(nest: LoopNest, node: isl.AstNode, indent: int, outline: Outline | None, around: tuple[str, ...]) -> list[str]:
     pad = "  " * indent
     name = node.for_get_iterator().to_C_str()
-    body = node.for_get_body()
     start = node.for_get_init().to_C_str()
-    is_parallel = parallel is not None and name == parallel.iterator
-    inside = None if is_parallel else parallel
+    around = (*around, name)
+    taken = outline is not None and name == outline.iterator
+    if outline is not None and taken:
+        call = outline.call(around, _node(nest, node.for_get_body(), 1, None, around))
+        body = [f"{pad}  {line}" for line in call]
+    else:
+        body = _node(nest, node.for_get_body(), indent + 1, outline, around)
     if node.for_is_degenerate():
-        opening = [f"{pad}{{", f"{pad}  const int {name} = {start};"]
-        extra = [f"{pad}  {line}" for line in parallel.opening] if parallel is not None and is_parallel else []
-        return [*opening, *extra, *_node(nest, body, indent + 1, inside), f"{pad}}}"]
+        return [f"{pad}{{", f"{pad}  const int {name} = {start};", *body, f"{pad}}}"]
     condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
-    lines = [f"{pad}for (int {name} = {start}; {condition}; {name} += {step}) {{"]
-    if parallel is not None and is_parallel:
-        lines = [f"{pad}{parallel.pragma}", *lines, *(f"{pad}  {line}" for line in parallel.opening)]
-    return [*lines, *_node(nest, body, indent + 1, inside), f"{pad}}}"]
-
-
-def _children(node: isl.AstNode) -> list[isl.AstNode]:
-    children = node.block_get_children()
-    return [children.get_at(k) for k in range(children.n_ast_node())]
+    pragma = [f"{pad}{outline.pragma}"] if outline is not None and taken and outline.pragma else []
+    return [*pragma, f"{pad}for (int {name} = {start}; {condition}; {name} += {step}) {{", *body, f"{pad}}}"]

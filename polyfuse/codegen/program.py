@@ -2,9 +2,9 @@
 
     Network + Storage of each group ──generate()──> Program
 
-The file exports `polyfuse_run(inputs, weights, outputs, scratch, chips, threads, counts)` and the sizes that a caller
-must provide. On-chip buffers are the fields of a struct, one instance for each thread; weights that stay on chip are
-a struct that threads share. Two forms of one program exist:
+The file exports `polyfuse_run(inputs, weights, outputs, scratch, chips, kept, threads, counts)` and the sizes that a
+caller must provide. On-chip buffers are the fields of a struct, one instance for each thread; weights that stay on
+chip are a struct that threads share. Two forms of one program exist:
 
 * *staged*: loads and stores are copies between off-chip arrays and on-chip buffers, as a scratchpad needs them;
   with `instrumented`, every execution and every byte is counted;
@@ -13,56 +13,21 @@ a struct that threads share. Two forms of one program exist:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from textwrap import wrap as fold
+from dataclasses import dataclass, field, replace
 
 import islpy as isl
 
-from polyfuse.codegen.loops import LoopNest, Parallel, loop_nest, text
+from polyfuse.codegen.access import Places, Timed, in_place, with_wraps
+from polyfuse.codegen.cfile import c_file
+from polyfuse.codegen.group import Counter, Group
+from polyfuse.codegen.loops import Leaf, loop_nest
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
-from polyfuse.schedule.steps import Step, Touch, chip_name, preload_steps, steps, time_names
+from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
-
-PRELUDE = """\
-#include <math.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#define omp_get_thread_num() 0
-#endif
-
-static inline int min(int a, int b) { return a < b ? a : b; }
-static inline int max(int a, int b) { return a > b ? a : b; }
-static inline int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
-static inline float minimum(float a, float b) { return a < b || a != a ? a : b; }
-static inline float maximum(float a, float b) { return a > b || a != a ? a : b; }
-"""
-
-
-@dataclass(frozen=True)
-class Counter:
-    """One number that an instrumented run counts: executions of a step, or bytes read or written somewhere."""
-
-    kind: str
-    group: int
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The parts of one group's code."""
-
-    index: int
-    storage: Storage
-    steps: tuple[Step, ...]
-    preload: tuple[Step, ...]
-    nest: LoopNest
-    preload_nest: LoopNest | None
-    parallel: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +67,15 @@ def generate(
     Errors: InvalidInput where the groups do not make the network's outputs; Unbounded, IllegalSchedule from the loops.
     """
     staged = staged or instrumented
-    scratch = scratch_tensors(network, groups, staged)
+    scratch = scratch_tensors(network, groups)
     emitter = Emitter(staged, instrumented)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
-    source = emitter.file(network, parts, scratch)
+    form = "instrumented" if instrumented else "staged" if staged else "in place"
+    source = c_file(network, parts, scratch, form=form, counters=len(emitter.counters))
     return Program(network, parts, source, scratch, tuple(emitter.counters), staged, instrumented)
 
 
-def scratch_tensors(network: Network, groups: Sequence[Storage], staged: bool) -> tuple[Tensor, ...]:
+def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:
     """The off-chip arrays that are neither input, weight nor output: between groups, and stored by retention."""
     given = {*network.inputs, *network.outputs}
     made: set[Tensor] = set(network.inputs)
@@ -117,7 +83,9 @@ def scratch_tensors(network: Network, groups: Sequence[Storage], staged: bool) -
     for storage in groups:
         for tensor in storage.schedule.network.inputs:
             if tensor not in made:
-                raise InvalidInput(f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it")
+                raise InvalidInput(
+                    f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it"
+                )
         for flow in storage.schedule.flows.values():
             if flow.role == "made" and not flow.stores.is_empty():
                 made.add(flow.tensor)
@@ -126,18 +94,6 @@ def scratch_tensors(network: Network, groups: Sequence[Storage], staged: bool) -
     if missing := set(network.outputs) - made:
         raise InvalidInput(f"network {network.name!r}: no group stores its output {missing.pop()}")
     return tuple(dict.fromkeys(scratch))
-
-
-def in_place(schedule: Schedule, tensor: Tensor) -> bool:
-    """Whether the copies of a tensor can be left out: its off-chip array holds each element before it is read.
-
-    Inputs and weights never change. A tensor whose every element is computed once and is stored somewhere can be
-    computed straight into its off-chip array.
-    """
-    flow = schedule.flows.get(tensor.name)
-    if flow is None or flow.role != "made":
-        return True
-    return not flow.stores.is_empty() and bool(flow.executions.is_single_valued())
 
 
 def parallel_coordinate(schedule: Schedule) -> int | None:
@@ -172,70 +128,45 @@ class Emitter:
 
     def group(self, index: int, storage: Storage) -> Group:
         """Generate the loops of a group."""
-        schedule = storage.schedule
-        kept = tuple(step for step in steps(schedule) if self.is_kept(schedule, step))
-        preload = tuple(step for step in preload_steps(schedule) if self.staged)
-        nest = loop_nest(kept, time_names(schedule), lambda step, build: self.leaf(index, storage, step, build))
+        schedule, places = storage.schedule, Places(storage, self.staged)
+        kept = [step for step in steps(schedule) if self.is_kept(schedule, step)]
+        timed = with_wraps(places, kept, time_names(schedule))
+        coordinate = parallel_coordinate(schedule)
+        whole = 0 if coordinate is None else coordinate + 1
+        nest = loop_nest(timed.steps, timed.names, self.leaf(index, places, timed), whole)
+        preload = preload_steps(schedule) if self.staged else ()
         rank = max((len(step.dims) for step in preload), default=0)
         padded = tuple(pad_time(step, k, rank) for k, step in enumerate(preload))
-        names = ("stage", *(f"a{d}" for d in range(rank)))
-        preload_nest = (
-            loop_nest(padded, names, lambda step, build: self.leaf(index, storage, step, build)) if preload else None
-        )
-        coordinate = parallel_coordinate(schedule)
+        loading = Timed(padded, ("stage", *(f"a{d}" for d in range(rank))), {step.name: {} for step in padded})
+        preload_nest = loop_nest(padded, loading.names, self.leaf(index, places, loading)) if preload else None
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
-        return Group(index, storage, kept, preload, nest, preload_nest, parallel)
+        if parallel is not None and not nest.encloses_all(parallel):
+            parallel = None
+        return Group(index, storage, self.staged, timed.steps, preload, nest, preload_nest, parallel)
 
     def is_kept(self, schedule: Schedule, step: Step) -> bool:
         """Whether a step is there in this form of the program: copies are not, where values stay in place."""
         return step.action == "make" or self.staged or not in_place(schedule, step.touches[0].tensor)
 
-    def leaf(self, index: int, storage: Storage, step: Step, build: isl.AstBuild) -> list[str]:
-        """One execution of a step in C: `target = expression;` and, instrumented, its counts."""
-        executions = isl.Map.from_union_map(build.get_schedule()).reverse()
-        instance = isl.PwMultiAff.from_map(executions)
-        operands, target = {}, ""
-        for touch in step.touches:
-            place = self.place(storage, touch).pullback_pw_multi_aff(instance)
-            access = build.access_from_pw_multi_aff(place).to_C_str()
-            if touch.writes:
-                target = access
-            else:
-                operands[touch.operand] = access
-        if step.statement is None:
-            lines = [f"{target} = {operands['x']};"]
-        else:
-            lines = [f"{target} = {self.expression(storage, step, build, instance, operands)};"]
-        return lines + self.counting(index, storage, step)
+    def leaf(self, index: int, places: Places, timed: Timed) -> Leaf:
+        """How one execution of a step is printed: `target = expression;` and, instrumented, its counts."""
 
-    def place(self, storage: Storage, touch: Touch) -> isl.PwMultiAff:
-        """`{ step[t, i] -> array[cell] }`: the array and the cell that an access touches."""
-        element = touch.element
-        if touch.memory == "offchip" or (not self.staged and in_place(storage.schedule, touch.tensor)):
-            return isl.PwMultiAff.from_map(element.apply_range(element_of_pair(storage, touch.tensor)))
-        cell = isl.Map.from_multi_aff(storage.buffers[touch.tensor.name].cell)
-        cell = cell.set_tuple_name(isl.dim_type.out, chip_name(touch.tensor))
-        return isl.PwMultiAff.from_map(element.apply_range(cell))
+        def lines(step: Step, build: isl.AstBuild) -> list[str]:
+            instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+            operands, target = {}, ""
+            for touch in step.touches:
+                found = places.subscripts(touch, instance, timed.wraps[step.name])
+                subscripts = "".join(f"[{build.expr_from_pw_aff(subscript).to_C_str()}]" for subscript in found)
+                if touch.writes:
+                    target = places.array(touch) + subscripts
+                else:
+                    operands[touch.operand] = places.array(touch) + subscripts
+            value = operands["x"] if step.statement is None else expression(places, step, build, instance, operands)
+            return [f"{target} = {value};", *self.counting(index, step)]
 
-    def expression(
-        self,
-        storage: Storage,
-        step: Step,
-        build: isl.AstBuild,
-        instance: isl.PwMultiAff,
-        operands: Mapping[str, str],
-    ) -> str:
-        """The statement's expression over C operands; indices are printed in terms of the loops."""
-        assert step.statement is not None
-        coordinates = len(storage.schedule.tiling.dims)
-        indices = {
-            dim: build.expr_from_pw_aff(instance.get_at(coordinates + d)).to_C_str()
-            for d, dim in enumerate(step.dims)
-            if dim not in operands
-        }
-        return to_c(step.statement.expression, operands, indices)
+        return lines
 
-    def counting(self, index: int, storage: Storage, step: Step) -> list[str]:
+    def counting(self, index: int, step: Step) -> list[str]:
         """The counts of one execution."""
         if not self.instrumented:
             return []
@@ -252,32 +183,19 @@ class Emitter:
             self.counters.append(counter)
         return self.counters.index(counter)
 
-    def file(self, network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) -> str:
-        """The whole C file."""
-        lines = [*header(network, groups, self), PRELUDE]
-        for group in groups:
-            lines += [*structs(group, self), "", *self.function(network, group), ""]
-        return "\n".join([*lines, *entry(network, groups, scratch), ""])
 
-    def function(self, network: Network, group: Group) -> list[str]:
-        """The function of one group."""
-        arrays = offchip_arrays(group)
-        written = written_arrays(group)
-        parameters = [f"{'' if t in written else 'const '}{declared(t.name, t.shape, 'restrict ')}" for t in arrays]
-        parameters += [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept"]
-        parameters += ["int threads", "long long *restrict counts"]
-        lines = [f"static void group{group.index}({', '.join(parameters)})", "{"]
-        lines += ["  (void)chips; (void)kept; (void)threads; (void)counts;"]
-        lines += [f"  {line}" for line in kept_pointers(group)]
-        if group.preload_nest is not None:
-            lines += text(group.preload_nest, 1)
-        pointers = chip_pointers(group, self)
-        if group.parallel is None:
-            lines += [f"  {line}" for line in pointers]
-            return [*lines, *text(group.nest, 1), "}"]
-        reduction = f" reduction(+ : counts[:{len(self.counters)}])" if self.instrumented else ""
-        pragma = f"#pragma omp parallel for num_threads(threads) schedule(dynamic){reduction}"
-        return [*lines, *text(group.nest, 1, Parallel(group.parallel, pragma, tuple(pointers))), "}"]
+def expression(
+    places: Places, step: Step, build: isl.AstBuild, instance: isl.PwMultiAff, operands: Mapping[str, str]
+) -> str:
+    """A statement's expression over C operands; indices are printed in terms of the loops."""
+    assert step.statement is not None
+    coordinates = len(places.storage.schedule.tiling.dims)
+    indices = {
+        dim: build.expr_from_pw_aff(instance.get_at(coordinates + d)).to_C_str()
+        for d, dim in enumerate(step.dims)
+        if dim not in operands
+    }
+    return to_c(step.statement.expression, operands, indices)
 
 
 def pad_time(step: Step, stage: int, rank: int) -> Step:
@@ -286,110 +204,7 @@ def pad_time(step: Step, stage: int, rank: int) -> Step:
     for d in range(len(step.dims), rank):
         time = time.fix_val(isl.dim_type.out, d, isl.Val(0))
     time = time.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, isl.Val(stage))
-    return Step(**{**step.__dict__, "time": time})
-
-
-def element_of_pair(storage: Storage, tensor: Tensor) -> isl.Map:
-    """`{ [tile[t] -> A[a]] -> A[a] }`."""
-    pairs = storage.schedule.tiling.space.map_from_domain_and_range(tensor.box.get_space())
-    return isl.Map.universe(pairs).range_map()
-
-
-def declared(name: str, shape: Sequence[object], qualifier: str = "") -> str:
-    """`float name[restrict n][c]…` as a parameter."""
-    first, *rest = shape
-    return f"float {name}[{qualifier}{first}]" + "".join(f"[{size}]" for size in rest)
-
-
-def pointer(name: str, shape: Sequence[int], value: str) -> str:
-    """A restrict pointer to an array of rows."""
-    rest = "".join(f"[{size}]" for size in shape[1:])
-    return f"float (*restrict {name}){rest} = {value};" if rest else f"float *restrict {name} = {value};"
-
-
-def header(network: Network, groups: Sequence[Group], emitter: Emitter) -> list[str]:
-    """The comment that says what the file is and where its numbers come from."""
-    form = "instrumented" if emitter.instrumented else "staged" if emitter.staged else "in place"
-    lines = [f"{network.name}: generated by polyfuse; {form}"]
-    for group in groups:
-        schedule = group.storage.schedule
-        names = ", ".join(layer.name for layer in schedule.network.layers)
-        lines.append(f"group{group.index}: {names}")
-        lines.append(f"  tile {schedule.tiling}, placement {schedule.strategy.placement}, parallel {group.parallel or 'none'}")
-        for name, flow in schedule.flows.items():
-            where = group.storage.buffers[name]
-            lines.append(f"  {name}: {', '.join(flow.places)}; {where}")
-    body = [piece for line in lines for piece in fold(line, 112, subsequent_indent="    ") or [""]]
-    return ["/* " + body[0], *(f" * {line}" for line in body[1:]), " */"]
-
-
-def buffers_of(group: Group, emitter: Emitter) -> tuple[list[Tensor], list[Tensor]]:
-    """The tensors with a buffer in this form of the program: private to a thread, and shared by threads."""
-    schedule = group.storage.schedule
-    held = [flow.tensor for flow in schedule.flows.values() if emitter.staged or not in_place(schedule, flow.tensor)]
-    return held, list(schedule.preloaded) if emitter.staged else []
-
-
-def structs(group: Group, emitter: Emitter) -> list[str]:
-    """The on-chip buffers of a group."""
-    lines = []
-    for kind, tensors in zip(("chip", "kept"), buffers_of(group, emitter), strict=True):
-        lines.append(f"struct {kind}{group.index} {{")
-        for tensor in tensors:
-            lines.append(f"  {declared(chip_name(tensor), group.storage.buffers[tensor.name].shape)};")
-        lines += ["};"] if tensors else ["  char none;", "};"]
-    return lines
-
-
-def chip_pointers(group: Group, emitter: Emitter) -> list[str]:
-    """Names for this thread's buffers."""
-    held, _ = buffers_of(group, emitter)
-    chip = "chips[omp_get_thread_num()]" if group.parallel else "chips[0]"
-    return [
-        pointer(chip_name(t), group.storage.buffers[t.name].shape, f"{chip}.{chip_name(t)}") for t in held
-    ]
-
-
-def kept_pointers(group: Group) -> list[str]:
-    """Names for the shared buffers."""
-    tensors = [step.touches[1].tensor for step in group.preload]
-    return [pointer(chip_name(t), group.storage.buffers[t.name].shape, f"kept->{chip_name(t)}") for t in tensors]
-
-
-def offchip_arrays(group: Group) -> tuple[Tensor, ...]:
-    """The off-chip arrays a group touches: inputs, weights, and what it stores."""
-    schedule = group.storage.schedule
-    weights = (weight for layer in schedule.network.layers for weight in layer.weights)
-    stored = (f.tensor for f in schedule.flows.values() if f.role == "made" and not f.stores.is_empty())
-    return tuple(dict.fromkeys((*schedule.network.inputs, *weights, *stored)))
-
-
-def written_arrays(group: Group) -> set[Tensor]:
-    """The off-chip arrays a group writes."""
-    return {layer.output for layer in group.storage.schedule.network.layers}
-
-
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) -> list[str]:
-    """`polyfuse_run`, and the sizes of what its caller provides."""
-    where: dict[Tensor, str] = {}
-    for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
-        where |= {tensor: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
-    weights = {name: f"(void *)weights[{k}]" for k, name in enumerate(network.weights)}
-    lines = ["union chips {"]
-    lines += [f"  struct chip{group.index} chip{group.index};" for group in groups]
-    lines += ["};", "union kept {"]
-    lines += [f"  struct kept{group.index} kept{group.index};" for group in groups]
-    lines += ["};", "long long polyfuse_chip_bytes(void) { return sizeof(union chips); }"]
-    lines += ["long long polyfuse_kept_bytes(void) { return sizeof(union kept); }"]
-    onchip = [f"sizeof(struct chip{group.index}) + sizeof(struct kept{group.index})" for group in groups]
-    lines += [f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{', '.join(onchip)}}}[group]; }}", ""]
-    lines += ["void polyfuse_run(float *const *inputs, float *const *weights, float *const *outputs,"]
-    lines += ["                  float *const *scratch, void *chips, void *kept, int threads, long long *counts)", "{"]
-    lines += ["  (void)inputs; (void)weights; (void)outputs; (void)scratch;"]
-    for group in groups:
-        arguments = [where.get(t) or weights[t.name] for t in offchip_arrays(group)]
-        lines.append(f"  group{group.index}({', '.join([*arguments, 'chips', 'kept', 'threads', 'counts'])});")
-    return [*lines, "}"]
+    return replace(step, time=time)
 
 
 def unsupported_threads(program: Program, threads: int) -> None:

@@ -13,40 +13,27 @@ from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.statements import POINT, Activation, point_statement, window_statement
 from polyfuse.network.tensor import Size, Tensor
+from polyfuse.network.windows import ceil_padding, check_window, spatial, taps
 
 
-def same(size: Size, kernel: int, stride: int, dilation: int, before: int, after: int, ceil: bool = False) -> Size:
-    """The number of window positions along one axis (ONNX's formula); a parameter only where the size is kept."""
-    reach = (kernel - 1) * dilation + 1
-    if isinstance(size, str):
-        if stride == 1 and before + after == reach - 1:
-            return size
+def _check_channels(name: str, x: Tensor, w: Tensor, bias: Tensor | None, groups: int) -> None:
+    out_channels, in_group = w.concrete_shape[:2]
+    if groups < 1 or x.shape[1] != in_group * groups or out_channels % groups:
         raise InvalidInput(
-            f"size {size!r} is symbolic: expected a layer that keeps it (stride 1, padding {reach - 1} in all), got "
-            f"kernel {kernel}, stride {stride}, padding {before}+{after}"
+            f"layer {name!r}: {groups} groups of weights {w} expect {in_group * groups} input channels and a multiple "
+            f"of {groups} output channels, got input {x}"
         )
-    room = size + before + after - reach
-    if room < 0:
-        raise InvalidInput(f"a window of {reach} does not fit in {size} elements padded by {before}+{after}")
-    positions = (room + stride - 1 if ceil else room) // stride + 1
-    if ceil and (positions - 1) * stride >= size + before:
-        positions -= 1
-    return positions
+    if bias is not None and bias.shape != (out_channels,):
+        raise InvalidInput(f"layer {name!r}: expected a bias of shape ({out_channels},), got {bias}")
 
 
-def spatial(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, ceil: bool = False) -> list[Size]:
-    """Output rows and columns of a window layer."""
-    return [same(x.shape[2 + d], kernel[d], stride[d], dilation[d], padding[d], padding[2 + d], ceil) for d in range(2)]
-
-
-def _check_window(name: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> None:
-    if len(x.shape) != 4:
-        raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w], got {x}")
-    if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
-        raise InvalidInput(
-            f"layer {name!r}: expected kernel, stride and dilation of at least 1 and padding of at least 0, got "
-            f"{kernel}, {stride}, {dilation}, {padding}"
-        )
+def _channel_read(out_channels: int, in_group: int, groups: int) -> str:
+    """The input channel that output channel `c` reads at step `ic` of its group, as isl text."""
+    per_group = out_channels // groups
+    if groups == 1:
+        return "ic"
+    group = "c" if per_group == 1 else f"floor(c / {per_group})"
+    return group if in_group == 1 else f"{in_group} * {group} + ic"
 
 
 def convolution(
@@ -67,26 +54,19 @@ def convolution(
     """
     out_channels, in_group, kh, kw = w.concrete_shape
     kernel = (kh, kw)
-    _check_window(name, x, kernel, stride, dilation, padding)
-    if x.shape[1] != in_group * groups or out_channels % groups:
-        raise InvalidInput(
-            f"layer {name!r}: {groups} groups of weights {w} expect {in_group * groups} input channels and a multiple "
-            f"of {groups} output channels, got input {x}"
-        )
-    if bias is not None and bias.shape != (out_channels,):
-        raise InvalidInput(f"layer {name!r}: expected a bias of shape ({out_channels},), got {bias}")
+    check_window(name, x, kernel, stride, dilation, padding)
+    _check_channels(name, x, w, bias, groups)
     out = Tensor(f"{name}_out", (x.shape[0], out_channels, *spatial(x, kernel, stride, dilation, padding)))
-    per_group = out_channels // groups
-    channel = "ic" if groups == 1 else f"{in_group} * floor(c / {per_group}) + ic" if in_group > 1 else "c"
-    if groups > 1 and in_group == 1 and per_group > 1:
-        channel = f"floor(c / {per_group})"
     rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
     columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
     update = window_statement(
         f"{name}_update",
         out,
         {"ic": in_group, "kh": kh, "kw": kw},
-        {"x": (x, f"n, {channel}, {rows}, {columns}"), "weight": (w, "c, ic, kh, kw")},
+        {
+            "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {rows}, {columns}"),
+            "weight": (w, "c, ic, kh, kw"),
+        },
         "x",
         "acc + weight * x",
         macs=1,
@@ -121,7 +101,7 @@ def convolution(
 
 
 def _pool(name: str, x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil: bool) -> Tensor:
-    _check_window(name, x, kernel, stride, dilation, padding)
+    check_window(name, x, kernel, stride, dilation, padding)
     if any(padding[d] >= (kernel[d % 2] - 1) * dilation[d % 2] + 1 for d in range(4)):
         raise InvalidInput(f"layer {name!r}: expected padding smaller than the window {kernel}, got {padding}")
     return Tensor(f"{name}_out", (x.shape[0], x.shape[1], *spatial(x, kernel, stride, dilation, padding, ceil)))
@@ -134,19 +114,6 @@ def _pool_update(
     columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
     reads = {"x": (x, f"n, c, {rows}, {columns}")}
     return window_statement(f"{name}_update", out, {"kh": kernel[0], "kw": kernel[1]}, reads, "x", expression, macs=0)
-
-
-def _ceil_padding(x: Tensor, out: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Padding:
-    """Padding grown at the end so that the last window of ceil mode fits."""
-    top, left, bottom, right = padding
-    ends = []
-    for d, after in enumerate((bottom, right)):
-        reach = (kernel[d] - 1) * dilation[d] + 1
-        size, positions = x.shape[2 + d], out.shape[2 + d]
-        if isinstance(size, int) and isinstance(positions, int):
-            after = max(after, (positions - 1) * stride[d] + reach - size - padding[d])
-        ends.append(after)
-    return top, left, ends[0], ends[1]
 
 
 def max_pool(
@@ -162,7 +129,7 @@ def max_pool(
     """The largest element of each window (ONNX MaxPool); padding is never the largest."""
     step = stride or kernel
     out = _pool(name, x, kernel, step, padding, dilation, ceil)
-    grown = _ceil_padding(x, out, kernel, step, dilation, padding)
+    grown = ceil_padding(x, out, kernel, step, dilation, padding)
     update = _pool_update(name, x, out, kernel, step, padding, dilation, "maximum(acc, x)")
     return Layer(
         name,
@@ -190,11 +157,11 @@ def average_pool(
     """The mean of each window (ONNX AveragePool): over the image, or over the image and its padding."""
     step = stride or kernel
     out = _pool(name, x, kernel, step, padding, dilation, ceil)
-    grown = _ceil_padding(x, out, kernel, step, dilation, padding)
+    grown = ceil_padding(x, out, kernel, step, dilation, padding)
     counted = padding if count_include_pad else (0, 0, 0, 0)
     update = _pool_update(name, x, out, kernel, step, padding, dilation, "acc + x")
     divisor = " * ".join(
-        _taps("hw"[d], x.shape[2 + d], kernel[d], step[d], dilation[d], padding[d], counted[d], counted[2 + d])
+        taps("hw"[d], x.shape[2 + d], kernel[d], step[d], dilation[d], padding[d], counted[d], counted[2 + d])
         for d in range(2)
     )
     final = point_statement(f"{name}_final", out, {}, f"acc / ({divisor})")
@@ -215,27 +182,6 @@ def average_pool(
             "count_include_pad": count_include_pad,
         },
     )
-
-
-def _taps(dim: str, size: Size, kernel: int, stride: int, dilation: int, before: int, low: int, high: int) -> str:
-    """How many taps of a window along one axis count: an index expression of the point.
-
-    The k-th tap is at `stride*dim + dilation*k - before` and counts from `-low` to `size + high - 1`.
-    """
-    if isinstance(size, str):
-        if before > low or (kernel - 1) * dilation > low + high:
-            raise InvalidInput(
-                f"size {size!r} is symbolic: how many taps of an average count would depend on it; expected padding "
-                "that is counted (count_include_pad) or a window of 1"
-            )
-        return str(kernel)
-    first = f"{stride} * {dim} - {before}"
-    if dilation == 1:
-        return f"(min({first} + {kernel}, {size + high}) - max({first}, {-low}))"
-    return " + ".join(
-        f"max(0, min(1, min({size + high} - ({first} + {dilation * k}), {first} + {dilation * k} + {low + 1})))"
-        for k in range(kernel)
-    ).join("()")
 
 
 def global_average_pool(name: str, x: Tensor) -> Layer:
@@ -296,6 +242,38 @@ def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
     """An activation as a layer of its own."""
     act = Activation(spec)
     return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name)
+
+
+def affine(
+    name: str, x: Tensor, scale: Tensor, shift: Tensor, *, activation: str | Sequence[object] | None = None
+) -> Layer:
+    """`x * scale + shift` with weights that are broadcast, and an activation of the result."""
+    act = Activation(activation) if activation is not None else None
+
+    def reference(x: operators.Array, scale: operators.Array, shift: operators.Array) -> operators.Array:
+        y = x * scale + shift
+        return act(y) if act is not None else y
+
+    return pointwise(
+        name,
+        {"x": x, "scale": scale, "shift": shift},
+        act.text("(x * scale + shift)") if act is not None else "x * scale + shift",
+        reference,
+        kind="affine",
+        constants=("scale", "shift"),
+    )
+
+
+def prelu(name: str, x: Tensor, slope: Tensor) -> Layer:
+    """`x` where it is positive and `slope * x` elsewhere; the slope is a weight that is broadcast (ONNX PRelu)."""
+    return pointwise(
+        name,
+        {"x": x, "slope": slope},
+        "maximum(x, 0) + slope * minimum(x, 0)",
+        lambda x, slope: np.maximum(x, 0.0) + slope * np.minimum(x, 0.0),
+        kind="prelu",
+        constants=("slope",),
+    )
 
 
 ARITHMETIC = {"add": ("+", np.add), "sub": ("-", np.subtract), "mul": ("*", np.multiply), "div": ("/", np.divide)}

@@ -109,17 +109,17 @@ class Network:
             weights,
         )
 
-    def between(self, first: str, last: str) -> "Network":
-        """The layers on the paths from one layer to another, both included."""
-        after = {self.layer(first).name}
+    def between(self, first: str | None, last: str | None) -> "Network":
+        """The layers on the paths from one layer to another, both included; None is for any layer."""
+        after = {layer.name for layer in self.layers} if first is None else {self.layer(first).name}
         for layer in self.layers:
             if any(self.makers[t].name in after for t in layer.inputs if t in self.makers):
                 after.add(layer.name)
-        before = {self.layer(last).name}
+        before = {layer.name for layer in self.layers} if last is None else {self.layer(last).name}
         for layer in reversed(self.layers):
             if any(reader.name in before for reader in self.readers(layer.output)):
                 before.add(layer.name)
-        if last not in after:
+        if not after & before:
             raise InvalidInput(f"network {self.name!r}: no path leads from layer {first!r} to layer {last!r}")
         return self.select(after & before)
 

@@ -63,18 +63,26 @@ def window_statement(
         extended = isl.Map(f"{head} {{ {name}[{', '.join(dims)}] -> {tensor.name}[{index}] : {inner} }}")
         operands[operand] = clipped(tensor, everything, extended)
     domain = operands[windowed].relation.domain()
-    return Statement(name, dims, domain, operands, expression, macs)
+    existing = {o: Access(a.tensor, a.relation.intersect_domain(domain), a.extended) for o, a in operands.items()}
+    return Statement(name, dims, domain, existing, expression, macs)
 
 
 def point_statement(
     name: str, out: Tensor, reads: Mapping[str, tuple[Tensor, str]], expression: str, where: str = "true"
 ) -> Statement:
-    """One statement with an instance for each point where a condition on the point holds."""
+    """One statement with an instance for each point where a condition on the point holds.
+
+    An operand of size 1 along an axis is broadcast: beyond the image, too, infinitely many points would read its one
+    element, so that no tile would be the first to need it. Only points of the image are said to.
+    """
     domain = box(name, POINT, out.shape) & isl.Set(f"{{ {name}[{', '.join(POINT)}] : {where} }}")
     operands = {}
     for operand, (tensor, index) in reads.items():
-        inside = f"0 <= n < {out.shape[0]} and 0 <= c < {out.shape[1]} and ({where})"
+        axes = zip(POINT, out.shape, tensor.shape if len(tensor.shape) == len(POINT) else out.shape, strict=True)
+        finite = [(d, size) for d, size, read in axes if d in "nc" or (read == 1 and size != 1)]
+        inside = " and ".join(f"0 <= {d} < {size}" for d, size in finite)
         head = parameters((*out.shape, *tensor.shape))
-        extended = isl.Map(f"{head} {{ {name}[{', '.join(POINT)}] -> {tensor.name}[{index}] : {inside} }}")
+        point = f"{name}[{', '.join(POINT)}]"
+        extended = isl.Map(f"{head} {{ {point} -> {tensor.name}[{index}] : {inside} and ({where}) }}")
         operands[operand] = clipped(tensor, domain, extended)
     return Statement(name, POINT, domain, operands, expression)

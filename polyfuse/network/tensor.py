@@ -3,6 +3,7 @@
 import keyword
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import islpy as isl
@@ -10,17 +11,19 @@ import islpy as isl
 from polyfuse.errors import InvalidInput
 
 Size = int | str
-"""A number, or the name of a parameter."""
+"""A number, or a quasi-affine expression of parameters in isl's notation, such as `H` or `floor((H - 3)/2) + 1`."""
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long main "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "exists and or not mod floor ceil floord min max counts threads arena inputs weights outputs "
+    "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch "
     "acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf fabsf erff"
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""
+PREFIXES = re.compile(r"(chip|kept|load|store|preload|polyfuse)_|group\d")
+"""How names made by polyfuse begin."""
 
 
 def checked_name(name: str) -> str:
@@ -29,12 +32,17 @@ def checked_name(name: str) -> str:
     >>> checked_name("conv1")
     'conv1'
     """
-    if not IDENTIFIER.fullmatch(name) or name in RESERVED or keyword.iskeyword(name) or "__" in name:
+    if not IDENTIFIER.fullmatch(name) or is_taken(name) or "__" in name:
         raise InvalidInput(
             f"name {name!r}: expected a letter followed by at most 62 letters, digits or single underscores, "
-            "and no reserved word; use safe_name() to make one"
+            "and no word or prefix that generated code uses; use safe_name() to make one"
         )
     return name
+
+
+def is_taken(name: str) -> bool:
+    """The name means something to C, isl, Python or generated code."""
+    return name in RESERVED or keyword.iskeyword(name) or bool(PREFIXES.match(name))
 
 
 def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
@@ -44,8 +52,8 @@ def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
     'data_conv_1_2'
     """
     name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:48].rstrip("_") or "t"
-    if not name[0].isalpha() or name in RESERVED or keyword.iskeyword(name):
-        name = f"t{name}" if name[0].isdigit() else f"{name}_t"
+    if not name[0].isalpha() or is_taken(name):
+        name = f"t{name}" if name[0].isdigit() else f"t_{name}"
     unique, k = name, 1
     while unique in taken:
         k += 1
@@ -65,7 +73,7 @@ class Tensor:
         checked_name(self.name)
         for size in self.shape:
             if isinstance(size, str):
-                checked_name(size)
+                check_size(self.name, size)
             elif size < 1:
                 raise InvalidInput(f"tensor {self.name!r}: expected sizes of at least 1, got {self.shape}")
 
@@ -87,7 +95,7 @@ class Tensor:
         """The number of elements."""
         return prod(self.concrete_shape)
 
-    @property
+    @cached_property
     def box(self) -> isl.Set:
         """All elements: `{ A[a0, a1, …] : 0 <= a_d < shape_d }`."""
         return box(self.name, tuple(f"a{d}" for d in range(len(self.shape))), self.shape)
@@ -105,8 +113,40 @@ def box(name: str, dims: tuple[str, ...], sizes: tuple[Size, ...]) -> isl.Set:
 def parameters(sizes: tuple[Size, ...]) -> str:
     """The parameter tuple that the sizes need, as isl text; empty text where none is needed.
 
-    >>> parameters((1, "H", "W", "H"))
+    >>> parameters((1, "H", "floor((W - 1)/2)", "H"))
     '[H, W] ->'
     """
-    names = sorted({size for size in sizes if isinstance(size, str)})
+    names = sorted({name for size in sizes if isinstance(size, str) for name in parameters_of(size)})
     return f"[{', '.join(names)}] ->" if names else ""
+
+
+def parameters_of(size: str) -> set[str]:
+    """The parameters a symbolic size mentions."""
+    return set(re.findall(r"[A-Za-z_]\w*", size)) - {"floor"}
+
+
+def check_size(where: str, size: str) -> None:
+    """Refuse text that is not one quasi-affine expression of named parameters."""
+    allowed = re.fullmatch(r"[\w\s+*/()-]+", size) and parameters_of(size)
+    try:
+        if not allowed:
+            raise isl.Error("not an expression of parameters")
+        isl.PwAff(f"[{', '.join(checked_name(name) for name in sorted(parameters_of(size)))}] -> {{ [({size})] }}")
+    except isl.Error:
+        raise InvalidInput(
+            f"tensor {where!r}: expected a size such as 'H' or 'floor((H - 3)/2) + 1', got {size!r}"
+        ) from None
+
+
+def plus(size: Size, offset: int) -> Size:
+    """A size and a number, in the shortest form.
+
+    >>> plus("H - 2", -2), plus("H - 2", 2), plus(5, 1)
+    ('H - 4', 'H', 6)
+    """
+    if isinstance(size, int):
+        return size + offset
+    ending = re.fullmatch(r"(.*) ([+-]) (\d+)", size)
+    if ending:
+        size, offset = ending[1], offset + int(ending[2] + ending[3])
+    return size if offset == 0 else f"{size} {'+' if offset > 0 else '-'} {abs(offset)}"

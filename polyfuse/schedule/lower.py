@@ -9,6 +9,7 @@ import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
 from polyfuse.sets.limits import operation_limit
+from polyfuse.text import html_table
 
 MOST_COPIES = 4096
 
@@ -33,6 +34,16 @@ class Lowered:
                 numbered = numbered.set_tuple_name(isl.dim_type.in_, copy.get_tuple_name(isl.dim_type.in_))
             result = result.union(isl.UnionMap.from_map(numbered))
         return result
+
+    def __str__(self) -> str:
+        count = len(self.copies)
+        lines = [f"{name_of(self.schedule)}: {count} cop{'y' if count == 1 else 'ies'}"]
+        return "\n".join([*lines, *(f"  {k}: {copy}" for k, copy in enumerate(self.copies))])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(str(self).splitlines()[0], ("copy", "schedule"), enumerate(self.copies))
 
     def check(self) -> None:
         """Prove with isl that the copies are singular, disjoint, and together are the schedule."""

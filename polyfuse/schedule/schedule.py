@@ -22,9 +22,11 @@ from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, reta
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
+from polyfuse.text import html_table
 
 Role = Literal["input", "weight", "made"]
 Action = Literal["load", "make", "store"]
+WEIGHTS = {"once": "group", "tile": "tile"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class Flow:
     loads: isl.Map
     stores: isl.Map
 
+    def __str__(self) -> str:
+        return f"{self.tensor} ({self.role}): {', '.join(self.places)}"
+
+    __repr__ = __str__
+
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
@@ -141,6 +148,29 @@ class Schedule:
         """The position of a stage; None where the tile has none."""
         wanted = Stage(action, tensor)
         return self.stages.index(wanted) if wanted in self.stages else None
+
+    @property
+    def in_order(self) -> tuple[Flow, ...]:
+        """The flows in the order in which a tile first does something with them."""
+        return tuple(self.flows[name] for name in dict.fromkeys(stage.tensor.name for stage in self.stages))
+
+    def __str__(self) -> str:
+        names = [dim.name for dim in self.tiling.dims]
+        head = f"{self.network.name}: tile {self.tiling} of {self.network.outputs[-1]}, "
+        head += f"coordinates {', '.join(names)}, placement {self.strategy.placement}, weights loaded once a {WEIGHTS[self.strategy.weights]}"
+        lines = [head, f"a tile: {', '.join(map(str, self.stages))}"]
+        for flow in self.in_order:
+            along = [f"{place} along {name}" for place, name in zip(flow.places, names, strict=True)]
+            same = len(set(flow.places)) == 1
+            lines.append(f"{flow.tensor} ({flow.role}): {flow.places[0] if same else ', '.join(along)}")
+        return "\n  ".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        names = [dim.name for dim in self.tiling.dims]
+        rows = [(flow.tensor, flow.role, *flow.places) for flow in self.in_order]
+        return html_table(str(self).splitlines()[0], ("tensor", "role", *(f"along {n}" for n in names)), rows)
 
 
 def schedule(network: Network, strategy: Strategy) -> Schedule:

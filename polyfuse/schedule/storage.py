@@ -21,6 +21,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
+from polyfuse.text import columns, html_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,8 @@ class Buffer:
         sizes = ", ".join(f"{i.window}{' (ring)' if i.folded else ''}" for i in self.indices)
         return f"{self.tensor.name}_buffer[{sizes}]"
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True, eq=False)
 class Storage:
@@ -80,6 +83,17 @@ class Storage:
     def onchip_bytes(self) -> int:
         """What all buffers together take."""
         return sum(buffer.bytes for buffer in self.buffers.values())
+
+    def __str__(self) -> str:
+        lines = columns([(str(buffer), buffer.bytes) for buffer in self.buffers.values()], indent=2)
+        head = f"{self.schedule.network.name}: tile {self.schedule.tiling}, {self.onchip_bytes:,} B on chip"
+        return "\n".join([head, *lines])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = [(buffer, f"{buffer.bytes:,}") for buffer in self.buffers.values()]
+        return html_table(str(self).splitlines()[0], ("buffer", "bytes"), rows)
 
 
 def storage(schedule: Schedule) -> Storage:

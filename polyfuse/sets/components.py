@@ -6,6 +6,7 @@ multiply; the products themselves are disjoint, so their numbers of points add.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import islpy as isl
 
@@ -22,6 +23,21 @@ class Product:
 
     context: isl.BasicSet
     factors: tuple[isl.BasicSet, ...]
+
+
+def independent_sets(s: isl.Set) -> list[isl.Set]:
+    """Sets over disjoint dimensions whose numbers of points multiply to that of `s`.
+
+    A union of several basic sets is not split; `products` splits each of its disjoint pieces.
+
+    >>> len(independent_sets(isl.Set("{ A[i, j] : exists e : 0 <= e < 3 and 0 <= i - 4e < 6 and 0 <= j < 4 }")))
+    2
+    """
+    pieces = basic_sets(s.flatten())
+    if len(pieces) != 1:
+        return [s]
+    groups = _connected_dimensions(pieces[0])
+    return [_restricted_to(pieces[0], group).to_set() for group in groups] if len(groups) > 1 else [s]
 
 
 def products(s: isl.Set) -> list[Product]:
@@ -84,13 +100,16 @@ def _restricted_to(piece: isl.BasicSet, kept: set[int]) -> isl.BasicSet:
 
 
 def _connected_dimensions(piece: isl.BasicSet) -> list[set[int]]:
-    """Dimensions tied by a chain of constraints, one set for each such component."""
-    groups = [{position} for position in range(piece.dim(SET))]
+    """Dimensions tied by a chain of constraints and existential variables, one set for each such component."""
+    columns = [(SET, position) for position in range(piece.dim(SET))]
+    columns += [(DIV, position) for position in range(piece.dim(DIV))]
+    groups = [{column} for column in range(len(columns))]
     for constraint in constraints(piece):
-        tied = [group for group in groups if any(constraint.involves_dims(SET, position, 1) for position in group)]
+        tied = [group for group in groups if any(constraint.involves_dims(*columns[column], 1) for column in group)]
         if len(tied) > 1:
             groups = [group for group in groups if group not in tied] + [set().union(*tied)]
-    return sorted(groups, key=min)
+    dimensions = [{column for column in group if column < piece.dim(SET)} for group in groups]
+    return sorted((group for group in dimensions if group), key=min)
 
 
 def constraints(piece: isl.BasicSet) -> list[isl.Constraint]:
@@ -104,10 +123,7 @@ def constraints(piece: isl.BasicSet) -> list[isl.Constraint]:
 
 def total(s: isl.Set, count_factor: Callable[[isl.BasicSet], int]) -> int:
     """The number of points of a set without parameters, given that of each independent factor."""
-    result = 0
-    for product in products(s):
-        points = 1
-        for factor in product.factors:
-            points *= count_factor(factor)
-        result += points
-    return result
+    return prod(
+        sum(prod(count_factor(factor) for factor in product.factors) for product in products(part))
+        for part in independent_sets(s)
+    )

@@ -14,7 +14,7 @@ import islpy as isl
 import sympy
 
 from polyfuse.errors import InvalidInput, TooComplex, Unbounded
-from polyfuse.sets.components import PARAM, SET, Product, products, total
+from polyfuse.sets.components import PARAM, SET, Product, independent_sets, products, total
 from polyfuse.sets.expressions import dimension_names
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.names import Names, SympyWriter
@@ -28,10 +28,11 @@ from polyfuse.sets.quasi import (
 from polyfuse.sets.summation import sum_over
 
 Countable = isl.BasicSet | isl.Set | isl.BasicMap | isl.Map | isl.UnionSet | isl.UnionMap
-Factors = tuple[Polynomial, ...]
+FactoredPiece = tuple[isl.Set, tuple[Polynomial, ...]]
 Backend = Literal["auto", "own", "barvinok"]
 
 MAX_ENUMERATED_ROWS = 300
+MAX_OPERATIONS = 10_000_000
 IN = isl.dim_type.in_
 
 
@@ -128,7 +129,8 @@ def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQua
     [H] -> { H*floor(H/2 + 1/2) : H > 0 }
 
     `backend` chooses our closed forms (`own`), those of barvinok where the package islpy-barvinok is installed
-    (`barvinok`), or barvinok where ours find none (`auto`).
+    (`barvinok`), or barvinok where ours find none (`auto`). barvinok ignores operation limits for long: call it in a
+    process that can be killed.
 
     Raises Unbounded where some parameters give infinitely many points, TooComplex where no closed form is found.
     """
@@ -139,7 +141,8 @@ def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQua
     if backend == "barvinok":
         return _barvinok_cardinality(s)
     try:
-        return _own_cardinality(_fibres(s))
+        with operation_limit(MAX_OPERATIONS, what=f"cardinality of {s}"):
+            return _own_cardinality(_fibres(s))
     except TooComplex:
         if backend == "own" or not has_barvinok():
             raise
@@ -178,34 +181,38 @@ def _fibres(s: isl.Set | isl.Map) -> isl.Set:
 
 
 def _own_cardinality(s: isl.Set) -> PiecewiseQuasiPolynomial:
-    """One product keeps its factors, which reads better; several are multiplied out and added."""
     names = Names()
-    parts = [_product_pieces(product, s.dim(PARAM), names) for product in products(s)]
-    if len(parts) == 1:
-        [values] = parts
-    else:
-        expanded = ((domain, prod(factors, start=constant(1))) for part in parts for domain, factors in part)
-        values = [(domain, (value,)) for domain, value in disjoint_sum(expanded)]
+    pieces: list[FactoredPiece] = [(isl.Set.universe(s.get_space().params()), ())]
+    for part in independent_sets(s):
+        pieces = _crossed(pieces, _part_pieces(part, names))
     writer = SympyWriter(names)
-    pieces = [
-        Piece(domain, sympy.Mul(*(writer.write(factor) for factor in factors))) for domain, factors in values
-    ]
-    return PiecewiseQuasiPolynomial(
-        dimension_names(s.get_space(), PARAM), tuple(piece for piece in pieces if piece.value != 0)
-    )
+    values = [(domain, sympy.Mul(*(writer.write(factor) for factor in factors))) for domain, factors in pieces]
+    symbols = dimension_names(s.get_space(), PARAM)
+    return PiecewiseQuasiPolynomial(symbols, tuple(Piece(domain, value) for domain, value in values if value != 0))
 
 
-def _product_pieces(product: Product, parameters: int, names: Names) -> list[tuple[isl.Set, Factors]]:
-    """The number of points of a product on disjoint sets of parameters, one polynomial for each factor."""
-    pieces: list[tuple[isl.Set, Factors]] = [(product.context.to_set(), ())]
+def _part_pieces(part: isl.Set, names: Names) -> list[FactoredPiece]:
+    """The number of points on disjoint sets of parameters; one product keeps its factors, several are added."""
+    products_pieces = [_product_pieces(product, part.dim(PARAM), names) for product in products(part)]
+    if len(products_pieces) == 1:
+        return products_pieces[0]
+    expanded = [(domain, prod(factors, start=constant(1))) for pieces in products_pieces for domain, factors in pieces]
+    return [(domain, (value,)) for domain, value in disjoint_sum(expanded)]
+
+
+def _product_pieces(product: Product, parameters: int, names: Names) -> list[FactoredPiece]:
+    """The number of points of a product, one polynomial for each factor."""
+    pieces: list[FactoredPiece] = [(product.context.to_set(), ())]
     for factor in product.factors:
         terms = [(_over(domain, parameters), value) for domain, value in sum_over(factor, names)]
-        mine = disjoint_sum(terms)
-        crossed = [
-            (domain.intersect(own).coalesce(), (*factors, value)) for domain, factors in pieces for own, value in mine
-        ]
-        pieces = [piece for piece in crossed if not piece[0].is_empty()]
+        pieces = _crossed(pieces, [(domain, (value,)) for domain, value in disjoint_sum(terms)])
     return pieces
+
+
+def _crossed(left: list[FactoredPiece], right: list[FactoredPiece]) -> list[FactoredPiece]:
+    """The product of two piecewise values."""
+    both = [(mine.intersect(other), (*factors, *more)) for mine, factors in left for other, more in right]
+    return [(domain.coalesce(), factors) for domain, factors in both if not domain.is_empty()]
 
 
 def _over(domain: isl.BasicSet, parameters: int) -> isl.Set:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import islpy as isl
 import sympy
 
+from polyfuse.errors import Unbounded
 from polyfuse.sets.components import DIV, PARAM, SET, basic_sets, constraints
 
 IN = isl.dim_type.in_
@@ -114,7 +115,11 @@ def qpolynomial_to_sympy(polynomial: isl.QPolynomial) -> sympy.Expr:
 
     >>> qpolynomial_to_sympy(isl.PwQPolynomial("[H] -> { 1/2 * H^2 + 1/2 * H * floor(H/2) }").as_qpolynomial())
     H**2/2 + H*floor(H/2)/2
+
+    Raises Unbounded where it is infinite.
     """
+    if polynomial.is_infty() or polynomial.is_neginfty() or polynomial.is_nan():
+        raise Unbounded(f"expected a quasi-polynomial with finite values, got {polynomial}; bound every dimension")
     terms: list[isl.Term] = []
     polynomial.foreach_term(terms.append)
     return sympy.Add(*(_term_to_sympy(term, polynomial.get_domain_space()) for term in terms))

@@ -14,6 +14,8 @@ from polyfuse.errors import TooComplex
 from polyfuse.sets.expressions import symbol
 from polyfuse.sets.polynomial import Polynomial, affine, variable
 
+MAX_STEPS = 5_000
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -29,19 +31,22 @@ class Names:
     """What the names made while summing stand for: floors, or values of determined dimensions."""
 
     meaning: dict[str, Floor | Polynomial] = field(default_factory=dict)
-    max_steps: int = 5_000
     _floors: dict[Floor, str] = field(default_factory=dict)
     _fresh: Iterator[int] = field(default_factory=counter)
 
     def fresh(self) -> str:
         """A name that no isl set read from text can have."""
         number = next(self._fresh)
-        if number > self.max_steps:
+        self.allow_steps(number)
+        return f"#{number}"
+
+    def allow_steps(self, steps: int) -> None:
+        """Raise TooComplex where a sum would take more steps than `MAX_STEPS`."""
+        if steps > MAX_STEPS:
             raise TooComplex(
-                f"no closed form within {self.max_steps:,} steps; fix some parameters, use concrete tile sizes, "
+                f"no closed form within {MAX_STEPS:,} steps; fix some parameters, use concrete tile sizes, "
                 "or count concrete sets with `count`"
             )
-        return f"#{number}"
 
     def define(self, value: Polynomial) -> str:
         """A new name for a value."""

@@ -25,7 +25,7 @@ def disjoint_sum(parts: Iterable[tuple[isl.Set, Value]]) -> list[tuple[isl.Set, 
 
         (A, f), (B, g)   gives   (A - B, f), (A & B, f + g), (B - A, g)
 
-    Raises TooComplex past `MAX_PIECES` pieces.
+    Raises TooComplex past `MAX_PIECES` convex pieces.
 
     >>> one, two = isl.Set("[H] -> { : H > 0 }"), isl.Set("[H] -> { : H > 5 }")
     >>> [(str(domain), value) for domain, value in disjoint_sum([(one, 10), (two, 1)])]
@@ -42,9 +42,10 @@ def disjoint_sum(parts: Iterable[tuple[isl.Set, Value]]) -> list[tuple[isl.Set, 
             refined += [(shared, old_value + value), (old_domain.subtract(domain), old_value)]
             domain = domain.subtract(old_domain)
         pieces = [piece for piece in (*refined, (domain, value)) if not piece[0].is_empty()]
-        if len(pieces) > MAX_PIECES:
+        fragments = sum(piece.n_basic_set() for piece, _ in pieces)
+        if fragments > MAX_PIECES:
             raise TooComplex(
-                f"adding piecewise values: expected at most {MAX_PIECES:,} pieces, got {len(pieces):,}; "
+                f"adding piecewise values: expected at most {MAX_PIECES:,} convex pieces, got {fragments:,}; "
                 "fix some parameters or restrict their range"
             )
     return merged(pieces)

@@ -6,8 +6,8 @@ Terms may overlap: where several domains hold, their values add.
 One dimension is summed at a time. Between the largest lower and the smallest upper bound the sum of a polynomial is
 a polynomial (Faulhaber); which bound is the largest splits the set. A bound that is not a multiple of the
 dimension's coefficient gives a floor, which stays a name of its own if it depends on parameters alone;
-otherwise the dimensions in it are split into residue classes. Where a dimension is a function of the parameters
-(an equality, an existential of a `mod` on sizes) it becomes a name too.
+otherwise the dimensions in it are split into residue classes. Where an equality makes a dimension a function of the
+parameters (as `mod` on sizes does) it becomes a name too.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def sum_over(points: isl.BasicSet, names: Names) -> list[Term]:
     >>> value.terms == (variable("H") * 3).terms
     True
 
-    Raises Unbounded, or TooComplex past `names.max_steps` steps.
+    Raises Unbounded, or TooComplex past `names.MAX_STEPS` steps.
     """
     dimensions = tuple(names.fresh() for _ in range(points.dim(SET)))
     pending = [Sum(points, dimensions, constant(1))]
@@ -84,13 +84,10 @@ def _step(current: Sum, names: Names) -> list[Sum]:
         mine = [name for name in current.dimensions if name in row.coefficients]
         if row.is_equality and mine:
             return [_use_equality(current, row, mine, names)]
-    for name in current.dimensions:
-        value = _determined(name, rows, current, names)
-        if value is not None:
-            return [_as_parameter(current, name, value, names)]
     costs = {name: _cost(name, rows, current) for name in current.dimensions}
     best = min(current.dimensions, key=lambda name: costs[name])
     splits = _needed_splits(best, rows, current)
+    names.allow_steps(costs[best][0])
     if splits:
         split, modulus = min(splits.items(), key=lambda item: item[1])
         return _residue_classes(current, split, modulus, names)
@@ -131,18 +128,6 @@ def _as_parameter(current: Sum, name: str, value: Polynomial, names: Names) -> S
     points = points.set_dim_name(PARAM, points.dim(PARAM) - 1, symbol)
     summand = current.summand.substitute(name, variable(symbol))
     return Sum(points, _without(current.dimensions, name), summand)
-
-
-def _determined(name: str, rows: list[Row], current: Sum, names: Names) -> Polynomial | None:
-    """The value of a dimension that its bounds fix to one floor of the parameters, as `f - d < d*e <= f` does."""
-    alone = [row for row in rows if name in row.coefficients and not _others(row, name, current)]
-    lowers = [row for row in alone if row.coefficients[name] > 1]
-    uppers = [row for row in alone if row.coefficients[name] < -1]
-    for lower in lowers:
-        for upper in uppers:
-            if _lower(lower, name, names).terms == (value := _upper(upper, name, names)).terms:
-                return value
-    return None
 
 
 def _cost(name: str, rows: list[Row], current: Sum) -> tuple[int, int, int]:

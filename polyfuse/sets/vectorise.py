@@ -6,7 +6,8 @@ intermediate result is computed first; where it does not fit 64 bits, Python int
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from math import lcm
 from typing import Any
 
@@ -109,9 +110,8 @@ class Evaluator:
     """
 
     names: tuple[str, ...]
-    source: str
-    _values: Callable[..., Any]
-    _magnitude: Callable[..., int]
+    values_source: str
+    magnitude_source: str
 
     def __call__(self, **arrays: ArrayLike) -> NDArray[np.int64]:
         """The value for each element of the broadcast arrays.
@@ -133,6 +133,18 @@ class Evaluator:
         integers = [_integer(name, values[name]) for name in self.names]
         return int(self._values(lambda holds, value, other: value if holds else other, *integers))
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled: the sources, not the functions compiled from them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def _values(self) -> Callable[..., Any]:
+        return _compiled(self.values_source, "values")
+
+    @cached_property
+    def _magnitude(self) -> Callable[..., int]:
+        return _compiled(self.magnitude_source, "magnitude")
+
     def _may_overflow(self, columns: list[NDArray[np.int64]]) -> bool:
         sizes = [max(1, abs(int(c.max())), abs(int(c.min()))) if c.size else 1 for c in columns]
         return self._magnitude(*sizes) > INT64_MAX
@@ -147,10 +159,7 @@ def evaluator(names: tuple[str, ...], cases: Cases) -> Evaluator:
     """Compile `[(alternatives of conditions, value), …]`; zero where no case holds."""
     arguments = {name: f"a{index}" for index, name in enumerate(names)}
     cases = [(alternatives, value) for alternatives, value in cases if alternatives]
-    values = _values_source(arguments, cases)
-    return Evaluator(
-        names, values, _compiled(values, "values"), _compiled(_magnitude_source(arguments, cases), "magnitude")
-    )
+    return Evaluator(names, _values_source(arguments, cases), _magnitude_source(arguments, cases))
 
 
 def _values_source(arguments: Mapping[str, str], cases: Cases) -> str:

@@ -1,0 +1,54 @@
+# make demo | test | lint | fuzz MINUTES=5 | clean: each installs what it needs into .venv, once.
+#
+# The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
+# only when the metadata do. (.ci/run also tests an installation that is a copy.)
+
+PYTHON ?= python3
+MINUTES ?= 5
+SEED ?= 0
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGE := setup.cfg pyproject.toml
+MODEL = $$($(BIN)/python -c "import pathlib, onnx; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_vgg19.onnx')")
+
+.PHONY: demo test lint fuzz clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	@mkdir -p demo
+	$(BIN)/polyfuse compare "$(MODEL)" --from n0 --to n4 --random-weights 0 \
+	  --tile 8 --tile 16x56 --repeats 3 --json demo/vgg19.json --plot demo/vgg19.svg
+	@echo
+	$(BIN)/polyfuse compare kernels/sr4.py --tile 12 --tile 60x240 --repeats 3 --json demo/sr4.json --plot demo/sr4.svg
+	@echo; echo "written: demo/vgg19.json demo/vgg19.svg demo/sr4.json demo/sr4.svg"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
+
+clean:
+	rm -rf $(VENV) build dist demo polyfuse.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find polyfuse tests kernels -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "polyfuse needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "no venv: install Python's venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+
+$(VENV)/.installed: $(PACKAGE) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-%: $(PACKAGE) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@ $(VENV)/.installed

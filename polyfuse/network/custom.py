@@ -1,0 +1,241 @@
+"""Layers that a user defines by isl text: any rank, any affine access, any expression.
+
+Text, tensors and an expression enter; a `Layer` of one or two statements leaves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import TypeVar
+
+import islpy as isl
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.expression import names_in
+from polyfuse.network.instances import coordinates, interpret
+from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.operators import Array
+from polyfuse.network.tensor import Tensor, checked_name
+
+Reads = Mapping[str, tuple[Tensor, str]]
+Parsed = TypeVar("Parsed", isl.Set, isl.Map)
+
+
+def statement_layer(
+    name: str,
+    *,
+    domain: str,
+    output: Tensor,
+    reads: Reads,
+    expression: str,
+    init: str | None = None,
+    weights: Sequence[str] = (),
+    macs: int = 0,
+    reference: Callable[..., Array] | None = None,
+) -> Layer:
+    """A layer made from text: `acc = expression` for every instance of a domain.
+
+        domain   { S[p, r] : ... }            the first rank(output) dims are the point, the others a reduction
+        reads    operand: (A, { S[p, r] -> A[a] : ... })
+
+    A reduction starts from `init`, an expression for every point of the output; it may use operands whose read does
+    not depend on the reduction. Where a read is left out by the constraints of its map (padding), the instance does
+    not exist; a read outside of its tensor is an error. `weights` names the operands that are weights. `reference`
+    takes the arrays in the order of `reads`; where none is given the layer is run instance by instance.
+
+    Errors: InvalidInput for text that isl cannot read, tuples that do not fit together, unbounded domains, reads of
+    several elements or outside of the tensor, and outputs that are not covered.
+
+    >>> x, y = Tensor("x", (18,)), Tensor("y", (16,))
+    >>> layer = statement_layer(
+    ...     "blur", domain="{ S[i, k] : 0 <= i < 16 and 0 <= k < 3 }", output=y,
+    ...     reads={"x": (x, "{ S[i, k] -> x[i + k] }")}, expression="acc + x / 3", init="0.0")
+    >>> print(layer)
+    blur (custom): x[18] -> y[16]
+    >>> float(layer.reference(np.arange(18.0))[4])
+    5.0
+    """
+    instances, dims = _domain(name, domain, len(output.shape), reads)
+    rank = len(output.shape)
+    if len(dims) > rank and init is None:
+        raise InvalidInput(
+            f"layer {name!r}: dims {', '.join(dims[rank:])} are a reduction; expected init, the value it starts from "
+            '(such as "0.0")'
+        )
+    everything = instances
+    relations = {operand: _relation(name, everything, operand, *read) for operand, read in reads.items()}
+    _check_used(name, relations, names_in(expression), names_in(init or "0.0"))
+    updates = {operand: relation for operand, relation in relations.items() if operand in names_in(expression)}
+    for relation in updates.values():
+        instances = instances & relation.domain()
+    _check_cover(name, output, instances.project_out(isl.dim_type.set, rank, len(dims) - rank), init is not None)
+    statements = [] if init is None else [_init(name, init, output, dims[:rank], reads, relations, everything)]
+    update = f"{name}_final" if init is None else f"{name}_update"
+    operands = {
+        operand: _access(update, reads[operand][0], relation, everything, instances, output)
+        for operand, relation in updates.items()
+    }
+    statements.append(Statement(update, dims, instances.set_tuple_name(update), operands, expression, macs))
+    return _layer(name, output, reads, weights, tuple(statements), reference)
+
+
+def _parse(kind: type[Parsed], text: str, where: str, form: str) -> Parsed:
+    try:
+        return kind(text)
+    except (isl.Error, TypeError) as error:
+        why = " ".join(str(error).split()).split(" failed: ")[-1].split(" in /")[0]
+        raise InvalidInput(
+            f"{where}: isl cannot read {' '.join(str(text).split())!r} ({why}); expected {form}"
+        ) from None
+
+
+def _domain(name: str, text: str, rank: int, reads: Reads) -> tuple[isl.Set, tuple[str, ...]]:
+    """`{ S[p, r] }` and the names of its dims."""
+    checked_name(name)
+    where, form = f"layer {name!r}: its domain", "{ S[i, k] : 0 <= i < 16 and 0 <= k < 3 }"
+    instances = _parse(isl.Set, text, where, form)
+    if instances.is_params() or not instances.has_tuple_name() or instances.is_wrapping():
+        raise InvalidInput(f"{where}: expected one named tuple, such as {form}, got {text!r}")
+    arity = instances.dim(isl.dim_type.set)
+    dims = [instances.get_dim_name(isl.dim_type.set, d) for d in range(arity)]
+    if arity < rank:
+        raise InvalidInput(f"{where}: expected at least {rank} dims, one for each axis of the output, got {arity}")
+    if None in dims or len(set(dims)) != arity:
+        raise InvalidInput(f"{where}: expected a different name for each dim, such as {form}, got {text!r}")
+    for dim in map(str, dims):
+        checked_name(dim)
+        if dim in reads:
+            raise InvalidInput(f"{where}: {dim!r} is a dim and an operand; rename one")
+    if instances.is_empty() or not instances.is_bounded():
+        state = "empty" if instances.is_empty() else "unbounded"
+        raise InvalidInput(f"{where}: expected bounds on every dim that leave some instances, got the {state} {text!r}")
+    return instances, tuple(str(dim) for dim in dims)
+
+
+def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, text: str) -> isl.Map:
+    """`{ S[p, r] -> A[a] }` of an operand, checked against the domain and the tensor."""
+    where = f"layer {name!r}: the read {operand!r}"
+    checked_name(operand)
+    wanted = f"{{ {instances.get_tuple_name()}[...] -> {tensor.name}[...] }}"
+    relation = _parse(isl.Map, text, where, wanted)
+    ends = [
+        (relation.get_tuple_name(end) if relation.has_tuple_name(end) else None, relation.dim(end))
+        for end in (isl.dim_type.in_, isl.dim_type.out)
+    ]
+    expected = [(instances.get_tuple_name(), instances.dim(isl.dim_type.set)), (tensor.name, len(tensor.shape))]
+    if ends != expected:
+        got, need = (" -> ".join(f"{n or ''}[{k} dims]" for n, k in pair) for pair in (ends, expected))
+        raise InvalidInput(f"{where}: expected {need}, got {got}")
+    read = relation.intersect_domain(instances)
+    if not read.is_single_valued():
+        raise InvalidInput(f"{where}: {text!r} reads several elements an instance; name one operand for each of them")
+    outside = read.subtract_range(tensor.box)
+    if not outside.is_empty():
+        pair = coordinates(outside.wrap().flatten().sample_point())
+        arity = instances.dim(isl.dim_type.set)
+        raise InvalidInput(
+            f"{where}: {instances.get_tuple_name()}{list(pair[:arity])} reads {tensor.name}{list(pair[arity:])}, which "
+            f"is outside of {tensor}; add constraints to the map to leave such reads out"
+        )
+    return relation if relation.is_single_valued() else read
+
+
+def _check_cover(name: str, output: Tensor, made: isl.Set, starts: bool) -> None:
+    """Every point made is an element of the output, and without a start every element is made."""
+    box, made = output.box.reset_tuple_id(), made.reset_tuple_id()
+    if not made <= box:
+        point = list(coordinates((made - box).sample_point()))
+        raise InvalidInput(
+            f"layer {name!r}: makes {output.name}{point}, which is outside of {output}; tighten its domain"
+        )
+    if not starts and not box <= made:
+        point = list(coordinates((box - made).sample_point()))
+        raise InvalidInput(
+            f"layer {name!r}: nothing makes {output.name}{point} of {output}; widen its domain or give init"
+        )
+
+
+def _check_used(name: str, relations: Mapping[str, isl.Map], *used: set[str]) -> None:
+    if unused := sorted(set(relations) - set().union(*used)):
+        raise InvalidInput(f"layer {name!r}: no expression uses the operand {unused[0]!r}; remove its read")
+
+
+def _access(
+    statement: str, tensor: Tensor, relation: isl.Map, everything: isl.Set, instances: isl.Set, output: Tensor
+) -> Access:
+    """The access of a statement: `relation` on the instances that exist; extended past the borders of both tensors.
+
+    Of the constraints of the domain and of the map, `extended` keeps those that the boxes of the output and of the
+    tensor do not imply: the bounds of the reduction, and strides.
+    """
+    rank = len(output.shape)
+    anywhere = output.box.reset_tuple_id().insert_dims(isl.dim_type.set, rank, everything.dim(isl.dim_type.set) - rank)
+    anywhere = anywhere.set_tuple_name(everything.get_tuple_name())
+    inside = relation.intersect_range(tensor.box).domain() & anywhere
+    kept = everything.gist(anywhere)
+    pieces: list[isl.Map] = []
+    relation.as_pw_multi_aff().foreach_piece(
+        lambda piece, index: pieces.append(index.as_map().intersect_domain(piece.gist(inside) & kept))
+    )
+    extended = reduce(isl.Map.union, pieces).coalesce()
+    here, beyond = (
+        part.set_tuple_name(isl.dim_type.in_, statement) for part in (relation.intersect_domain(instances), extended)
+    )
+    return Access(tensor, here, beyond)
+
+
+def _init(
+    name: str,
+    init: str,
+    output: Tensor,
+    dims: tuple[str, ...],
+    reads: Reads,
+    relations: Mapping[str, isl.Map],
+    instances: isl.Set,
+) -> Statement:
+    """The statement that starts every point, with the reads it uses."""
+    statement, rank = f"{name}_init", len(dims)
+    domain = output.box.set_tuple_name(statement)
+    operands = {}
+    for operand in sorted(names_in(init) & set(relations)):
+        relation = relations[operand].intersect_domain(instances).reset_tuple_id(isl.dim_type.in_)
+        start = relation.project_out(isl.dim_type.in_, rank, relation.dim(isl.dim_type.in_) - rank)
+        start = start.set_tuple_name(isl.dim_type.in_, statement)
+        if not start.is_single_valued() or not domain <= start.domain():
+            raise InvalidInput(
+                f"layer {name!r}: init {init!r} uses {operand!r}, which has no one element for every point; expected "
+                "a read that depends on the point alone"
+            )
+        operands[operand] = _access(statement, reads[operand][0], start, domain, domain, output)
+    made = Statement(statement, dims, domain, operands, init)
+    if made.accumulates:
+        raise InvalidInput(
+            f"layer {name!r}: init {init!r} reads acc before anything is written; expected a start value"
+        )
+    return made
+
+
+def _layer(
+    name: str,
+    output: Tensor,
+    reads: Reads,
+    weights: Sequence[str],
+    statements: tuple[Statement, ...],
+    reference: Callable[..., Array] | None,
+) -> Layer:
+    if unknown := sorted(set(weights) - set(reads)):
+        raise InvalidInput(f"layer {name!r}: the weight {unknown[0]!r} is not one of the reads {', '.join(reads)}")
+    inputs = tuple(dict.fromkeys(tensor for operand, (tensor, _) in reads.items() if operand not in weights))
+    constants = tuple(dict.fromkeys(reads[operand][0] for operand in weights))
+    if output in inputs or output in constants:
+        raise InvalidInput(f"layer {name!r}: reads its own output {output}; expected acc for the element being made")
+    tensors = (*inputs, *constants)
+
+    def run(*arrays: Array) -> Array:
+        values = {tensor.name: np.asarray(a) for tensor, a in zip(tensors, arrays, strict=True)}
+        if reference is None:
+            return interpret(layer, values)
+        return np.asarray(reference(*(values[tensor.name] for tensor, _ in reads.values())), dtype=np.float64)
+
+    layer = Layer(name, "custom", output, statements, inputs, constants, run)
+    return layer

@@ -1,0 +1,195 @@
+"""The part of an ONNX graph that is imported: its nodes in order, their names, and which tensors are constant.
+
+A `ModelProto` enters; a `Graph` leaves. Nodes that only make constants are not part of it, so that the unnamed nodes
+are n0, n1, ... in the order of the computation.
+"""
+
+import difflib
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.onnx_constants import Constants
+from polyfuse.network.tensor import safe_name
+
+PARTS = tuple(f"_part{k}" for k in range(64))
+ENDINGS = ("", "_out", "_init", "_update", "_final", "_weight", "_bias", "_scale", "_shift", "_constant", *PARTS)
+"""What the names of a layer's tensors and statements add to the layer's name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out."""
+
+    name: str
+    proto: onnx.NodeProto
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensors it reads."""
+        return tuple(self.proto.input)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors it makes."""
+        return tuple(self.proto.output)
+
+    @property
+    def operator(self) -> str:
+        """The operator, with its domain where that is not ONNX's own."""
+        domain, operator = self.proto.domain, self.proto.op_type
+        name = operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
+        return name if name.isprintable() else repr(name)
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        original = self.proto.name
+        return f"node {self.name!r}" + (f" ({original!r})" if original not in ("", self.name) else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in topological order and the tensors they leave for others."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    constants: Constants
+    taken: frozenset[str]
+
+    @cached_property
+    def readers(self) -> Mapping[str, Sequence[Node]]:
+        """The nodes that read each tensor, once for each time they do."""
+        found: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.inputs:
+                found[name].append(node)
+        return found
+
+    @cached_property
+    def entering(self) -> tuple[str, ...]:
+        """The tensors that nodes read and none makes, constants left out."""
+        made = {name for node in self.nodes for name in node.outputs}
+        read = (name for node in self.nodes for name in node.inputs if name and name not in made)
+        return tuple(dict.fromkeys(name for name in read if not self.constants.known(name)))
+
+    def only_reader(self, tensor: str) -> Node | None:
+        """The one node that reads a tensor, where nothing else needs it."""
+        readers = self.readers.get(tensor, ())
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+
+def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str | None, seed: int | None) -> Graph:
+    """The nodes between two named ones, both included; without names, those that lead to the outputs.
+
+    Errors: InvalidInput for graphs that are no DAG, names that are not in it, and ends that no path joins.
+    """
+    protos = sorted_nodes(model.graph.node)
+    constants = Constants(model.graph, protos, folder, seed)
+    nodes = _named([proto for proto in protos if not constants.makes(proto)])
+    results = {value.name for value in model.graph.output}
+    ends = [] if last is None else [_find(nodes, last)]
+    starts = [] if first is None else [_find(nodes, first)]
+    chosen = _between(nodes, starts, ends or [node for node in nodes if results & set(node.outputs)])
+    if not chosen:
+        raise InvalidInput(
+            f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}"
+            if first is not None
+            else "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
+        )
+    inside = set(chosen)
+    wanted = results | {name for node in nodes if node not in inside for name in node.inputs if starts or ends}
+    outputs = [n for node in chosen for n in node.outputs if n in wanted or (node in ends and n == node.outputs[0])]
+    return Graph(
+        tuple(chosen), tuple(outputs), constants, frozenset(n + end for n in map(_name, nodes) for end in ENDINGS)
+    )
+
+
+def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes with makers first, in the order of the file where it allows that.
+
+    Errors: InvalidInput for cycles and for tensors with two makers.
+    """
+    nodes = list(protos)
+    maker: dict[str, int] = {}
+    for position, node in enumerate(nodes):
+        for name in filter(None, node.output):
+            if name in maker:
+                raise InvalidInput(f"tensor {name!r}: two nodes make it; expected one maker for each tensor")
+            maker[name] = position
+    waits = [{maker[name] for name in node.input if name in maker} for node in nodes]
+    followers: dict[int, list[int]] = defaultdict(list)
+    for position, before in enumerate(waits):
+        for each in before:
+            followers[each].append(position)
+    ready = [position for position, before in enumerate(waits) if not before]
+    order = []
+    while ready:
+        position = heapq.heappop(ready)
+        order.append(nodes[position])
+        for follower in followers[position]:
+            waits[follower].discard(position)
+            if not waits[follower]:
+                heapq.heappush(ready, follower)
+    if len(order) < len(nodes):
+        stuck = nodes[next(position for position, before in enumerate(waits) if before)]
+        raise InvalidInput(
+            f"node {stuck.name or stuck.op_type!r}: is on or behind a cycle; expected a graph without cycles"
+        )
+    return order
+
+
+def _name(node: Node) -> str:
+    return node.name
+
+
+def _named(protos: Sequence[onnx.NodeProto]) -> list[Node]:
+    """Each node with a name of its own: its own where that is usable, n<position> where it has none."""
+    taken: set[str] = set()
+    nodes = []
+    for position, proto in enumerate(protos):
+        refused = set(taken)
+        name = safe_name(proto.name or f"n{position}", refused)
+        while taken & {name + ending for ending in ENDINGS}:
+            refused.add(name)
+            name = safe_name(proto.name or f"n{position}", refused)
+        taken |= {name + ending for ending in ENDINGS}
+        nodes.append(Node(name, proto))
+    return nodes
+
+
+def _find(nodes: Sequence[Node], wanted: str) -> Node:
+    found = [node for node in nodes if wanted == node.name] or [node for node in nodes if wanted == node.proto.name]
+    if len(found) == 1:
+        return found[0]
+    names = list(dict.fromkeys(name for node in nodes for name in (node.name, node.proto.name) if name))
+    close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    if found:
+        raise InvalidInput(f"model: {len(found)} nodes are called {wanted!r}; use {', '.join(n.name for n in found)}")
+    raise InvalidInput(
+        f"model: has no node {wanted!r}; "
+        + (f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {', '.join(names[:8])}, ...")
+    )
+
+
+def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
+    """The nodes on the paths from a start to an end, or on those that lead to an end where there is no start."""
+    forward = {name for node in starts for name in node.outputs}
+    after = set(starts)
+    for node in nodes:
+        if forward & set(node.inputs):
+            after.add(node)
+            forward |= set(node.outputs) - {""}
+    backward = {name for node in ends for name in node.inputs}
+    before = set(ends)
+    for node in reversed(nodes):
+        if backward & set(node.outputs):
+            before.add(node)
+            backward |= set(node.inputs) - {""}
+    return [node for node in nodes if node in before and (node in after or not starts)]

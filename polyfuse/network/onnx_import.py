@@ -1,0 +1,56 @@
+"""Networks from ONNX models.
+
+The path of an .onnx file and the names of two of its nodes enter; a `Network` leaves.
+"""
+
+from pathlib import Path
+
+import onnx
+
+from polyfuse.network.network import Builder, Network
+from polyfuse.network.onnx_constants import with_random_weights
+from polyfuse.network.onnx_file import read_model
+from polyfuse.network.onnx_graph import graph_of, sorted_nodes
+from polyfuse.network.onnx_operators import Import
+from polyfuse.network.onnx_shapes import entering_tensors
+from polyfuse.network.tensor import safe_name
+
+
+def load_onnx(
+    path: str | Path,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    random_weights: int | None = None,
+    fuse_activations: bool = True,
+) -> Network:
+    """The network of a model, or of the nodes on the paths from its node `first` to its node `last`.
+
+    Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, … in the order of the computation,
+    nodes that only make constants left out. Tensors that other nodes make become inputs, those that other nodes read
+    outputs. Batch normalisation is folded into the convolution before it; an activation that is the only reader of a
+    convolution, a normalisation or a sum is fused into it. `random_weights` is a seed that replaces all weights.
+
+    Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
+    """
+    file = Path(path)
+    model = read_model(file)
+    graph = graph_of(model, file.parent, first, last, random_weights)
+    build = Builder(safe_name(file.stem))
+    entering = entering_tensors(model, graph.entering, graph.taken)
+    for tensor in entering.values():
+        build.input(tensor.name, tensor.shape)
+    state = Import(build, graph, fuse_activations, dict(entering))
+    for node in graph.nodes:
+        state.add(node)
+    return build.network(*dict.fromkeys(state.tensors[name] for name in graph.outputs))
+
+
+def randomised(path: str | Path, seed: int) -> onnx.ModelProto:
+    """The model with the weights that `load_onnx(path, random_weights=seed)` gives it, to run it in other tools.
+
+    Errors: those of load_onnx.
+    """
+    file = Path(path)
+    model = read_model(file)
+    return with_random_weights(model, file.parent, sorted_nodes(model.graph.node), seed)

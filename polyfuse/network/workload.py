@@ -1,0 +1,121 @@
+"""Workloads by name: a kernel file, the name of one in ./kernels, or an ONNX model.
+
+What a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files you trust.
+"""
+
+import difflib
+import inspect
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.network.network import Network
+from polyfuse.network.onnx_import import load_onnx
+
+KERNELS = Path("kernels")
+
+
+def load_workload(
+    path_or_name: str,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    random_weights: int | None = None,
+) -> Network:
+    """The network of a .py file, of a bare name in ./kernels, or of an .onnx file.
+
+    `parameters` are those of the kernel file's `network`, as text: whole numbers, numbers, or strings. `first` and
+    `last` name the ends of a part; `random_weights` is a seed for the weights of an ONNX model.
+
+    Errors: InvalidInput for files, names and parameters that are not usable, and what load_onnx raises.
+    """
+    path = _found(path_or_name)
+    if path.suffix == ".onnx":
+        if parameters:
+            raise InvalidInput(
+                f"workload {path_or_name!r}: an ONNX model takes no parameters, got {', '.join(parameters)}"
+            )
+        return load_onnx(path, first=first, last=last, random_weights=random_weights)
+    if random_weights is not None:
+        raise InvalidInput(
+            f"workload {path_or_name!r}: random weights are for ONNX models; set the seed in the kernel file"
+        )
+    network = _built(path, parameters or {})
+    return network if first is None and last is None else network.between(first, last)
+
+
+def _found(name: str) -> Path:
+    """The file that a path or a bare name means."""
+    path = Path(name)
+    if path.suffix in (".py", ".onnx"):
+        if not path.is_file():
+            raise InvalidInput(f"workload {name!r}: no such file; expected a .py or .onnx file or a name in {KERNELS}/")
+        return path
+    kernel = KERNELS / f"{name}.py"
+    if path.name == name and kernel.is_file():
+        return kernel
+    known = sorted(each.stem for each in KERNELS.glob("*.py"))
+    close = difflib.get_close_matches(name, known, n=3) or known
+    hint = f"did you mean {', '.join(close)}?" if close else f"there is no {KERNELS}/ here; give the path of a file"
+    raise InvalidInput(f"workload {name!r}: neither a .py file, an .onnx file nor a kernel in {KERNELS}/; {hint}")
+
+
+def _built(path: Path, parameters: Mapping[str, str]) -> Network:
+    """What the `network` of a kernel file returns."""
+    where = f"workload {str(path)!r}"
+    try:
+        function = runpy.run_path(str(path)).get("network")
+        if not callable(function):
+            raise InvalidInput(f"{where}: defines no network(); add `def network(): ...` that returns a Network")
+        network = function(**_arguments(where, function, parameters))
+    except PolyfuseError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(f"{where}: {_told(error, path)}; correct the kernel file or its parameters") from None
+    if not isinstance(network, Network):
+        raise InvalidInput(
+            f"{where}: network() returned {type(network).__name__}, expected a Network; end it with "
+            "`return build.network(...)`"
+        )
+    return network
+
+
+def _told(error: BaseException, path: Path) -> str:
+    """An exception in one line, with the line of the kernel file that raised it."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    place = "" if line is None else f" in line {line}"
+    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
+
+
+def _arguments(where: str, function: Callable[..., object], parameters: Mapping[str, str]) -> dict[str, object]:
+    """The parameters as values, for names that the function has."""
+    known = inspect.signature(function).parameters
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    for name in parameters:
+        if name not in known and not open_ended:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise InvalidInput(f"{where}: network() has no parameter {name!r}; {hint}")
+    needed = [
+        n for n, p in known.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if missing := [name for name in needed if name not in parameters]:
+        raise InvalidInput(f"{where}: network() needs a value for {', '.join(missing)}")
+    return {name: _parsed(text) for name, text in parameters.items()}
+
+
+def _parsed(text: str) -> int | float | str:
+    """A whole number, a number, or the text itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

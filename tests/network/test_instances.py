@@ -1,0 +1,96 @@
+"""The built-in layers run instance by instance: their sets, relations and expressions agree with their references."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import layers
+from polyfuse.network.instances import interpret
+from polyfuse.network.layer import Layer
+from polyfuse.network.operators import ACTIVATIONS
+from polyfuse.network.reference import max_relative_error
+from polyfuse.network.tensor import Tensor
+from tests.network.onnx_models import values
+
+
+def agrees(layer: Layer) -> bool:
+    tensors = (*layer.inputs, *layer.weights)
+    arrays = [values(t.concrete_shape, k).astype(np.float64) for k, t in enumerate(tensors)]
+    assert layer.reference is not None
+    interpreted = interpret(layer, {t.name: a for t, a in zip(tensors, arrays, strict=True)})
+    with np.errstate(all="ignore"):
+        return max_relative_error(interpreted, layer.reference(*arrays)) <= 1e-9
+
+
+small = st.integers(1, 3)
+pairs = st.tuples(small, small)
+paddings = st.tuples(*[st.integers(0, 2)] * 4)
+images = st.tuples(st.integers(7, 9), st.integers(7, 9))
+
+
+@settings(max_examples=25, deadline=None)
+@given(pairs, pairs, pairs, paddings, images, st.sampled_from([(1, 2, 1), (2, 1, 1), (2, 1, 2), (2, 2, 2), (1, 1, 3)]))
+def test_convolution(kernel, stride, dilation, padding, image, channels):  # type: ignore[no-untyped-def]
+    groups, in_group, per_group = channels
+    x = Tensor("x", (1, groups * in_group, *image))
+    w = Tensor("w", (groups * per_group, in_group, *kernel))
+    b = Tensor("b", (groups * per_group,))
+    options = {"stride": stride, "dilation": dilation, "padding": padding, "groups": groups}
+    assert agrees(layers.convolution("conv", x, w, b, activation="relu6", **options))
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs, pairs, pairs, paddings, images, st.booleans(), st.booleans(), st.booleans())
+def test_pools(kernel, stride, dilation, padding, image, ceil, counted, largest):  # type: ignore[no-untyped-def]
+    padding = tuple(min(p, kernel[d % 2] - 1) for d, p in enumerate(padding))
+    options = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding, "ceil": ceil}
+    x = Tensor("x", (1, 1, *image))
+    if largest:
+        assert agrees(layers.max_pool("pool", x, **options))
+    else:
+        assert agrees(layers.average_pool("pool", x, count_include_pad=counted, **options))
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activations(name: str) -> None:
+    arguments = [-0.25, 0.75, 1.5][: ACTIVATIONS[name][2]]
+    assert agrees(layers.activation("act", Tensor("x", (2, 2, 3, 4)), (name, *arguments)))
+
+
+@pytest.mark.parametrize("kind", ["add", "sub", "mul", "div"])
+def test_arithmetic_and_concat(kind: str) -> None:
+    a, b = Tensor("a", (2, 2, 3, 4)), Tensor("b", (1, 2, 1, 4))
+    assert agrees(layers.arithmetic("op", kind, a, b, activation=("clip", -1, 1)))
+    assert agrees(layers.arithmetic("op", kind, b, a))
+    assert agrees(layers.concat("cat", [a, Tensor("c", (2, 1, 3, 4)), a]))
+    assert agrees(layers.global_average_pool("mean", a))
+
+
+def test_many_or_parametric_instances_are_refused() -> None:
+    x = Tensor("x", (1, 1, 1000, 1000))
+    with pytest.raises(InvalidInput, match="1,000,000 instances are too many"):
+        interpret(layers.activation("act", x, "relu"), {"x": np.zeros(x.concrete_shape)})
+
+
+def test_layers_refuse_shapes_that_do_not_fit() -> None:
+    x, w = Tensor("x", (1, 4, 5, 5)), Tensor("w", (6, 2, 3, 3))
+    with pytest.raises(InvalidInput, match="2 input channels"):
+        layers.convolution("conv", x, w)
+    with pytest.raises(InvalidInput, match="expected a bias of shape"):
+        layers.convolution("conv", x, w, Tensor("b", (5,)), groups=2)
+    with pytest.raises(InvalidInput, match="does not fit"):
+        layers.max_pool("pool", x, kernel=(6, 6))
+    with pytest.raises(InvalidInput, match="smaller than the window"):
+        layers.max_pool("pool", x, kernel=(2, 2), padding=(2, 0, 0, 0))
+    with pytest.raises(InvalidInput, match="cannot broadcast"):
+        layers.arithmetic("op", "add", x, Tensor("y", (1, 3, 5, 5)))
+    with pytest.raises(InvalidInput, match="expected one of add"):
+        layers.arithmetic("op", "pow", x, x)
+    with pytest.raises(InvalidInput, match="differ only in channels"):
+        layers.concat("cat", [x, Tensor("y", (1, 3, 5, 6))])
+    with pytest.raises(InvalidInput, match="expected one of abs"):
+        layers.activation("act", x, "swoosh")
+    with pytest.raises(InvalidInput, match="expected 2 finite numbers"):
+        layers.activation("act", x, ("clip", 0, float("nan")))

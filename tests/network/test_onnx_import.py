@@ -1,0 +1,259 @@
+"""ONNX models imported and run by the reference semantics, against onnxruntime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from polyfuse.network.network import Network
+from polyfuse.network.onnx_import import load_onnx, randomised
+from polyfuse.network.reference import max_relative_error, random_inputs, run
+from tests.network.onnx_models import Array, model, onnxruntime_run, values
+
+CLOSE = 1e-5
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+SHAPE = (2, 4, 9, 11)
+make = helper.make_node
+
+
+def agree(made: onnx.ModelProto, net: Network) -> bool:
+    """The imported network and the model in onnxruntime give the same outputs."""
+    given = random_inputs(net, 7)
+    names = [value.name for value in made.graph.input]
+    expected = onnxruntime_run(made, dict(zip(names, given.values(), strict=True)))
+    actual = run(net, given)
+    assert len(expected) == len(net.outputs)
+    return all(max_relative_error(actual[t.name], e) <= CLOSE for t, e in zip(net.outputs, expected, strict=True))
+
+
+def saved(made: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def imported(made: onnx.ModelProto, folder: Path, **options: Any) -> Network:
+    return load_onnx(saved(made, folder), **options)
+
+
+W = values((6, 4, 3, 2), 1)
+GROUPED = values((8, 2, 3, 3), 1)
+DEPTHWISE = values((8, 1, 3, 3), 1)
+B6, B8 = values((6,), 2), values((8,), 2)
+CHANNEL = np.abs(values((4, 1, 1), 3)) + 0.5
+NORMAL = {"s": values((4,), 4), "t": values((4,), 5), "m": values((4,), 6), "v": np.abs(values((4,), 7)) + 0.1}
+LOW, HIGH = np.float32(-0.5), np.float32(0.75)
+
+
+@pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize(
+    "node",
+    [
+        make("Conv", ["x", "w", "b"], ["y"], strides=[2, 3], dilations=[1, 2]),
+        make("Conv", ["x", "w"], ["y"], kernel_shape=[3, 2]),
+        make("Conv", ["x", "g", "c"], ["y"], group=2, strides=[2, 2]),
+        make("Conv", ["x", "d", "c"], ["y"], group=4),
+        make("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 1]),
+        make("MaxPool", ["x"], ["y"], kernel_shape=[2, 3]),
+        make("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2]),
+        make("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], count_include_pad=1),
+    ],
+    ids=lambda node: node.op_type,
+)
+def test_windows_with_every_kind_of_padding(node: onnx.NodeProto, pad: str, tmp_path: Path) -> None:
+    node = onnx.NodeProto.FromString(node.SerializeToString())
+    if pad == "NOTSET":
+        node.attribute.append(helper.make_attribute("pads", [1, 0, 1, 1]))
+    else:
+        node.attribute.append(helper.make_attribute("auto_pad", pad))
+    wide = node.op_type == "Conv" and any(a.name == "dilations" for a in node.attribute)
+    if wide and pad.startswith("SAME"):
+        node.attribute.remove(next(a for a in node.attribute if a.name == "dilations"))
+    stored = {"w": W, "b": B6, "g": GROUPED, "d": DEPTHWISE, "c": B8}
+    made = model([node], {"x": SHAPE}, ["y"], {k: v for k, v in stored.items() if k in node.input})
+    assert agree(made, imported(made, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([make("GlobalAveragePool", ["x"], ["y"])], {}),
+        ([make("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, pads=[1, 0, 0, 1])], {}),
+        ([make("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}),
+        ([make("Add", ["x", "k"], ["y"])], {"k": CHANNEL}),
+        ([make("Sub", ["k", "x"], ["y"])], {"k": CHANNEL}),
+        ([make("Mul", ["x", "k"], ["y"])], {"k": values(SHAPE, 9)}),
+        ([make("Div", ["x", "k"], ["y"])], {"k": np.float32(6.0)}),
+        ([make("Div", ["k", "x"], ["y"])], {"k": CHANNEL}),
+        ([make("Add", ["x", "x"], ["y"])], {}),
+        ([make("Sum", ["x", "x"], ["y"])], {}),
+        ([make("LeakyRelu", ["x"], ["y"])], {}),
+        ([make("LeakyRelu", ["x"], ["y"], alpha=0.3)], {}),
+        ([make("Elu", ["x"], ["y"], alpha=0.7)], {}),
+        ([make("HardSigmoid", ["x"], ["y"])], {}),
+        ([make("HardSigmoid", ["x"], ["y"], alpha=0.3, beta=0.4)], {}),
+        ([make("Gelu", ["x"], ["y"])], {}),
+        ([make("Gelu", ["x"], ["y"], approximate="tanh")], {}),
+        ([make("Clip", ["x", "lo", "hi"], ["y"])], {"lo": LOW, "hi": HIGH}),
+        ([make("Clip", ["x", "lo"], ["y"])], {"lo": LOW}),
+        ([make("Clip", ["x", "", "hi"], ["y"])], {"hi": HIGH}),
+        ([make("Clip", ["x"], ["y"])], {}),
+        ([make("PRelu", ["x", "k"], ["y"])], {"k": CHANNEL}),
+        ([make("Identity", ["x"], ["z"]), make("Dropout", ["z"], ["y"])], {}),
+        ([make("Concat", ["x", "z", "x"], ["y"], axis=-3), make("Relu", ["x"], ["z"])][::-1], {}),
+        ([make("BatchNormalization", ["x", "s", "t", "m", "v"], ["y"], epsilon=1e-3)], NORMAL),
+        *(
+            ([make(operator, ["x"], ["y"])], {})
+            for operator in ("Relu", "Sigmoid", "Tanh", "HardSwish", "Softplus", "Abs", "Neg", "Exp", "Identity")
+        ),
+        ([make("Abs", ["x"], ["z"]), make("Sqrt", ["z"], ["y"])], {}),
+    ],
+    ids=lambda value: "-".join(node.op_type for node in value) if isinstance(value, list) else "",
+)
+def test_operators(nodes: list[onnx.NodeProto], constants: dict[str, Array], tmp_path: Path) -> None:
+    made = model(nodes, {"x": SHAPE}, ["y"], constants)
+    assert agree(made, imported(made, tmp_path))
+
+
+def test_clip_of_opset_6_has_attributes(tmp_path: Path) -> None:
+    for attributes in ({"min": -0.5, "max": 0.5}, {"min": 0.0}, {"max": 0.25}, {}):
+        made = model([make("Clip", ["x"], ["y"], **attributes)], {"x": SHAPE}, ["y"], opset=10)
+        assert agree(made, imported(made, tmp_path))
+
+
+def test_normalisation_scales_and_activation_fold_into_the_convolution(tmp_path: Path) -> None:
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        make("BatchNormalization", ["a", "s", "t", "m", "v"], ["b"]),
+        make("Mul", ["k", "b"], ["c"]),
+        make("Sub", ["k", "c"], ["d"]),
+        make("Div", ["d", "k"], ["e"]),
+        make("Clip", ["e", "lo", "hi"], ["y"]),
+    ]
+    constants = {"w": values((4, 4, 3, 3)), "k": CHANNEL, "lo": LOW, "hi": HIGH, **NORMAL}
+    made = model(nodes, {"x": SHAPE}, ["y"], constants)
+    net = imported(made, tmp_path)
+    assert [layer.name for layer in net.layers] == ["n0"] and agree(made, net)
+    apart = imported(made, tmp_path, fuse_activations=False)
+    assert [layer.kind for layer in apart.layers] == ["conv", "clip"] and agree(made, apart)
+
+
+def test_normalisation_folds_into_a_bias(tmp_path: Path) -> None:
+    nodes = [
+        make("Conv", ["x", "w", "t"], ["a"], pads=[1, 1, 1, 1]),
+        make("BatchNormalization", ["a", "s", "t", "m", "v"], ["y"]),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y"], {"w": values((4, 4, 3, 3)), **NORMAL})
+    net = imported(made, tmp_path)
+    assert [layer.kind for layer in net.layers] == ["conv"] and agree(made, net)
+
+
+def test_normalisation_alone_is_one_pointwise_layer(tmp_path: Path) -> None:
+    nodes = [
+        make("BatchNormalization", ["x", "s", "t", "m", "v"], ["b"]),
+        make("Mul", ["b", "k"], ["c"]),
+        make("Add", ["c", "k"], ["d"]),
+        make("LeakyRelu", ["d"], ["y"], alpha=0.2),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y"], {"k": CHANNEL, **NORMAL})
+    net = imported(made, tmp_path)
+    assert [layer.kind for layer in net.layers] == ["affine"] and agree(made, net)
+
+
+def test_what_others_read_is_not_fused(tmp_path: Path) -> None:
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        make("Relu", ["a"], ["b"]),
+        make("Add", ["a", "b"], ["c"]),
+        make("Relu", ["c"], ["y"]),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y", "c"], {"w": values((4, 4, 3, 3))})
+    net = imported(made, tmp_path)
+    assert [layer.kind for layer in net.layers] == ["conv", "relu", "add", "relu"]
+    assert {t.name for t in net.outputs} == {"n2_out", "n3_out"}
+    swapped = model(nodes, {"x": SHAPE}, ["c", "y"], {"w": values((4, 4, 3, 3))})
+    assert agree(swapped, net)
+
+
+def test_nodes_in_any_order_and_constant_nodes(tmp_path: Path) -> None:
+    weight = onnx.numpy_helper.from_array(values((4, 4, 1, 1)), "value")
+    column = onnx.numpy_helper.from_array(np.array([4, 1, 1], dtype=np.int64))
+    nodes = [
+        make("Relu", ["a"], ["y"], name="last node"),
+        make("Conv", ["x", "w", "b"], ["a"], name="int"),
+        make("Constant", [], ["w"], value=weight),
+        make("ConstantOfShape", ["shape"], ["b4"], value=onnx.numpy_helper.from_array(np.float32([0.5]))),
+        make("Squeeze", ["b4", "axes"], ["b"]),
+        make("Constant", [], ["axes"], value_ints=[1, 2]),
+        make("Constant", [], ["shape"], value=column),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y"])
+    net = imported(made, tmp_path, first="int", last="last node")
+    assert [layer.name for layer in net.layers] == ["t_int"]
+    order = [nodes[k] for k in (2, 6, 5, 3, 4, 1, 0)]
+    assert agree(model(order, {"x": SHAPE}, ["y"]), net)
+
+
+def test_names_that_clash_after_mapping_are_told_apart(tmp_path: Path) -> None:
+    nodes = [
+        make("Relu", ["a/b"], ["a.b"], name="a"),
+        make("Neg", ["a.b"], ["c"], name="a_out"),
+        make("Abs", ["c"], ["y"], name="a"),
+        make("Exp", ["y"], ["z"], name="a_out_final"),
+    ]
+    made = model(nodes, {"a/b": SHAPE}, ["z"])
+    net = imported(made, tmp_path)
+    assert [layer.name for layer in net.layers] == ["a", "a_out_2", "a_2", "a_out_final"]
+    for node in made.graph.node:
+        node.name = ""
+    assert agree(made, net)
+
+
+def test_external_data_in_the_folder_is_read(tmp_path: Path) -> None:
+    made = model([make("Conv", ["x", "w"], ["y"])], {"x": SHAPE}, ["y"], {"w": W})
+    outside = onnx.ModelProto.FromString(made.SerializeToString())
+    onnx.save_model(
+        outside,
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="m.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    assert (tmp_path / "m.bin").stat().st_size >= W.nbytes
+    assert agree(made, load_onnx(tmp_path / "m.onnx"))
+
+
+def extracted(name: str, entering: list[str], leaving: list[str]) -> onnx.ModelProto:
+    """A part of a real model with seeded random weights, cut by ONNX's own tool."""
+    whole = onnx.shape_inference.infer_shapes(randomised(LIGHT / name, 3))
+    return onnx.utils.Extractor(whole).extract_model(entering, leaving)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "entering", "leaving", "kinds"),
+    [
+        ("light_vgg19", "n0", "n4", "data_0", "r4", "conv conv max_pool"),
+        ("light_resnet50", "n3", "n15", "r2", "r15", "max_pool conv conv conv conv add"),
+        ("light_squeezenet", "n2", "n9", "r1", "r9", "max_pool conv conv conv concat"),
+        ("light_inception_v1", "n9", "n23", "r8", "r23", "max_pool conv conv conv conv conv max_pool conv concat"),
+        ("light_densenet121", "n0", "n22", "data_0", "r22", "conv max_pool affine conv conv concat"),
+    ],
+)
+def test_parts_of_real_models(name: str, first: str, last: str, entering: str, leaving: str, kinds: str) -> None:
+    net = load_onnx(LIGHT / f"{name}.onnx", first=first, last=last, random_weights=3)
+    assert [layer.kind for layer in net.layers] == kinds.split()
+    assert agree(extracted(f"{name}.onnx", [entering], [leaving]), net)
+
+
+def test_random_weights_keep_activations_near_one_and_follow_the_seed() -> None:
+    path = LIGHT / "light_vgg19.onnx"
+    nets = [load_onnx(path, first="n0", last="n4", random_weights=seed) for seed in (3, 3, 4)]
+    same, again, other = (net.weights["n2_weight"] for net in nets)
+    assert np.array_equal(same, again) and not np.array_equal(same, other)
+    assert same.std() == pytest.approx((2 / 576) ** 0.5, rel=0.05)
+    constant = load_onnx(path, first="n0", last="n4").weights["n2_weight"]
+    assert np.all(constant == np.float32(0.02))

@@ -1,0 +1,217 @@
+"""Models that are not usable: one line each, saying what and what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from polyfuse.errors import InvalidInput, PolyfuseError, UnsupportedOperator
+from polyfuse.network.onnx_import import load_onnx
+from tests.network.onnx_models import model, values
+
+SHAPE = (1, 4, 8, 8)
+W = values((4, 4, 3, 3))
+make = helper.make_node
+
+
+def relu(**changes: Any) -> onnx.ModelProto:
+    return model([make("Relu", ["x"], ["y"], name="act")], changes.pop("inputs", {"x": SHAPE}), ["y"], **changes)
+
+
+def node(operator: str, inputs: str = "x", outputs: str = "y", **attributes: Any) -> onnx.ModelProto:
+    constants = {
+        "w": W,
+        "b": values((4,)),
+        "s": np.float32(1.0),
+        "short": values((3,)),
+        "double": np.zeros((4, 4, 1, 1)),
+    }
+    names = inputs.split()
+    used = {name: value for name, value in constants.items() if name in names}
+    return model([make(operator, names, outputs.split(), **attributes)], {"x": SHAPE}, ["y"], used)
+
+
+def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
+    path = folder / "m.onnx"
+    path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
+    with pytest.raises((InvalidInput, UnsupportedOperator)) as error:
+        load_onnx(path, **options)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 700
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (node("Softmax"), "node 'n0': the operator Softmax is not supported"),
+        (node("Relu", domain="com.microsoft"), "the operator com.microsoft.Relu"),
+        (node("Conv", "x w b", pads=[1, 1]), "four whole numbers for pads"),
+        (node("Conv", "x w b", strides=[1, 1, 1]), "two whole numbers for strides"),
+        (node("Conv", "x w b", strides="a"), "expected the attribute strides"),
+        (node("Conv", "x w b", strides=[0, 1], auto_pad="SAME_UPPER"), "strides of at least 1"),
+        (node("Conv", "x w b", strides=[0, 1]), "stride and dilation of at least 1"),
+        (node("Conv", "x w b", pads=[-1, 0, 0, 0]), "padding of at least 0"),
+        (node("Conv", "x w b", group=2), "expect 8 input channels"),
+        (node("Conv", "x w b", group=0), "a group of at least 1"),
+        (node("Conv", "x w b", kernel_shape=[2, 2]), "kernel_shape does not agree"),
+        (node("Conv", "x w b", auto_pad="MOST"), "auto_pad is 'MOST'"),
+        (node("Conv", "x w b", dilations=[9, 9]), "a window of 19 does not fit"),
+        (node("Conv", "x w short"), "a bias of 4 channels"),
+        (node("Conv", "x b"), "weights of 4 axes"),
+        (node("Conv", "x x"), "expected a constant as input 1 of Conv, got x"),
+        (node("Conv", "w w"), "nothing computed leads to an output"),
+        (node("Conv", "x double"), "float64, expected float32"),
+        (node("Conv", "x w b", colour=1), "the attribute 'colour'"),
+        (node("MaxPool"), "two whole numbers for kernel_shape"),
+        (node("MaxPool", kernel_shape=[2, 2], pads=[2, 0, 0, 0]), "padding smaller than the window"),
+        (node("Concat", "x x", axis=2), "along axis 2"),
+        (node("Concat", "x w", axis=1), "got a constant"),
+        (node("Add", "x short"), "cannot broadcast"),
+        (node("Sum", "x x x"), "expected two operands for Sum, got 3"),
+        (node("Gelu", approximate="sine"), "approximate is b'sine'"),
+        (node("Clip", "x b"), "expected one float32 for the bound 'b'"),
+        (node("Clip", "x x"), "the bound 'x' of Clip is computed"),
+        (node("BatchNormalization", "x b b short b"), "of 4 channels"),
+        (node("BatchNormalization", "x b b b b", training_mode=1), "export for inference"),
+        (node("Relu", ""), "nothing computed leads to an output"),
+        (model([make("MaxPool", ["", "x"], ["y"], kernel_shape=[2, 2])], {"x": SHAPE}, ["y"]), "expected an input and"),
+        (relu(inputs={"x": (1, 4)}), r"expected 4 axes [n, c, h, w], got 2"),
+        (relu(inputs={"x": ("batch", 4, 8, 8)}), "axis 0 ('batch') has no fixed size; fix it with"),
+        (relu(inputs={"x": (1, 0, 8, 8)}), "sizes of at least 1"),
+        (relu(inputs={"x": (1, 2**20, 2**20, 2**20)}), "2,147,483,647 elements"),
+        (relu(opset=6), "operator set 7 or later, got 6"),
+    ],
+)  # fmt: skip
+def test_models_that_are_refused(made: onnx.ModelProto, why: str, tmp_path: Path) -> None:
+    assert why in refused(made, tmp_path)
+
+
+def test_second_outputs_are_refused(tmp_path: Path) -> None:
+    pool = make("MaxPool", ["x"], ["y", "indices"], kernel_shape=[2, 2])
+    made = model([pool], {"x": SHAPE}, ["y"])
+    made.graph.output.append(helper.make_tensor_value_info("indices", TensorProto.INT64, None))
+    assert "its output 'indices' is used" in refused(made, tmp_path)
+    drop = make("Dropout", ["x", "s", "t"], ["y"])
+    training = model([drop], {"x": SHAPE}, ["y"], {"s": np.float32(0.5), "t": np.array(True)}, opset=13)
+    assert "Dropout in training" in refused(training, tmp_path)
+
+
+def test_names_that_are_not_there_get_near_matches(tmp_path: Path) -> None:
+    nodes = [make("Relu", ["x"], ["a"], name="block/conv1"), make("Relu", ["a"], ["y"], name="block/conv2")]
+    made = model(nodes, {"x": SHAPE}, ["y"])
+    assert "did you mean 'block/conv1'" in refused(made, tmp_path, first="blok/conv1")
+    assert "it has block_conv1, block/conv1" in refused(made, tmp_path, last="zzz")
+    assert "no path leads from node 'block/conv2' to 'block/conv1'" in refused(
+        made, tmp_path, first="block/conv2", last="block/conv1"
+    )
+    nodes[1].name = "block/conv1"
+    assert "2 nodes are called 'block/conv1'" in refused(
+        model(nodes, {"x": SHAPE}, ["y"]), tmp_path, first="block/conv1"
+    )
+
+
+def test_what_is_left_out_does_no_harm(tmp_path: Path) -> None:
+    nodes = [
+        make("Softmax", ["x"], ["a"]),
+        make("Relu", ["a"], ["b"], name="mid"),
+        make("Softmax", ["b"], ["y"]),
+    ]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(nodes, {"x": SHAPE}, ["y"]).SerializeToString())
+    net = load_onnx(path, first="mid", last="mid")
+    assert [layer.name for layer in net.layers] == ["mid"] and net.inputs[0].shape == SHAPE
+    assert "n0" in refused(model(nodes, {"x": SHAPE}, ["y"]), tmp_path)
+
+
+def test_graphs_that_are_no_dag(tmp_path: Path) -> None:
+    cycle = model([make("Add", ["x", "b"], ["a"], name="one"), make("Relu", ["a"], ["b"])], {"x": SHAPE}, ["b"])
+    assert "node 'one': is on or behind a cycle" in refused(cycle, tmp_path)
+    twice = model([make("Relu", ["x"], ["y"]), make("Abs", ["x"], ["y"])], {"x": SHAPE}, ["y"])
+    assert "tensor 'y': two nodes make it" in refused(twice, tmp_path)
+    nowhere = model([make("Relu", ["z"], ["y"])], {"x": SHAPE}, ["y"])
+    assert "tensor 'z': its shape is not known" in refused(nowhere, tmp_path)
+
+
+def test_files_that_are_not_models(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no such file"):
+        load_onnx(tmp_path / "none.onnx")
+    with pytest.raises(InvalidInput, match="no such file"):
+        load_onnx(tmp_path)
+    whole = model([make("Conv", ["x", "w"], ["y"])], {"x": SHAPE}, ["y"], {"w": W}).SerializeToString()
+    assert "truncated" in refused(whole[: len(whole) // 2], tmp_path)
+    assert "not an ONNX model" in refused(b"<html>not found</html>", tmp_path)
+    assert "holds no ONNX graph" in refused(b"", tmp_path)
+
+
+def conv_with(stored: TensorProto) -> onnx.ModelProto:
+    made = model([make("Conv", ["x", "w"], ["y"])], {"x": SHAPE}, ["y"])
+    made.graph.initializer.append(stored)
+    return made
+
+
+def external(location: str, **entries: int) -> onnx.ModelProto:
+    stored = TensorProto(name="w", dims=W.shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **entries}.items():
+        stored.external_data.add(key=key, value=str(value))
+    return conv_with(stored)
+
+
+def test_external_data_stays_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(W.tobytes())
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    for location in ("../secret.bin", str(tmp_path / "secret.bin"), "link.bin", ""):
+        assert "outside of the model's folder" in refused(external(location), folder)
+    (folder / "short.bin").write_bytes(W.tobytes()[:-4])
+    assert "expected 576 bytes at 0" in refused(external("short.bin"), folder)
+    assert "expected 576 bytes at 4" in refused(external("short.bin", offset=4), folder)
+    assert "cannot be read" in refused(external("none.bin"), folder)
+    assert "cannot be read" in refused(external("short.bin", offset="x"), folder)  # type: ignore[arg-type]
+
+
+def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
+    huge = TensorProto(name="w", dims=(2**20, 2**20, 3, 3), data_type=TensorProto.FLOAT)
+    assert "expected at most 268,435,456 elements" in refused(conv_with(huge), tmp_path)
+    wrong = TensorProto(name="w", dims=(4, 4, 3, 3), data_type=TensorProto.FLOAT, raw_data=b"1234")
+    assert "does not fit its shape" in refused(conv_with(wrong), tmp_path)
+    negative = TensorProto(name="w", dims=(4, -4, 3, 3), data_type=TensorProto.FLOAT)
+    assert "expected at most" in refused(conv_with(negative), tmp_path)
+    shape = numpy_helper.from_array(np.array([2**31, 2**31, 3, 3], dtype=np.int64), "shape")
+    nodes = [make("ConstantOfShape", ["shape"], ["w"]), make("Conv", ["x", "w"], ["y"])]
+    made = model(nodes, {"x": SHAPE}, ["y"])
+    made.graph.initializer.append(shape)
+    assert "expected at most" in refused(made, tmp_path)
+
+
+def test_constants_that_cannot_be_evaluated(tmp_path: Path) -> None:
+    nodes = [make("Exp", ["v"], ["w"]), make("Conv", ["x", "w"], ["y"])]
+    assert "made by the operator 'Exp'" in refused(model(nodes, {"x": SHAPE}, ["y"], {"v": W}), tmp_path)
+    nodes = [make("Reshape", ["v", "s"], ["w"]), make("Conv", ["x", "w"], ["y"])]
+    stored = {"v": W, "s": np.array([5, 5], dtype=np.int64)}
+    assert "cannot evaluate its 'Reshape'" in refused(model(nodes, {"x": SHAPE}, ["y"], stored), tmp_path)
+
+
+def some_model() -> bytes:
+    nodes = [make("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]), make("MaxPool", ["a"], ["y"], kernel_shape=[2, 2])]
+    return bytes(model(nodes, {"x": (1, 1, 4, 4)}, ["y"], {"w": values((1, 1, 3, 3))}).SerializeToString())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(some_model()) - 1), st.integers(0, 255))
+def test_damaged_files_give_our_errors_only(tmp_path_factory: pytest.TempPathFactory, at: int, byte: int) -> None:
+    content = bytearray(some_model())
+    content[at] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged.onnx"
+    path.write_bytes(bytes(content))
+    attempt: Callable[[], object] = lambda: load_onnx(path)  # noqa: E731
+    try:
+        attempt()
+    except PolyfuseError as error:
+        assert "\n" not in str(error)

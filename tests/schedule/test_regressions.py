@@ -1,0 +1,41 @@
+"""Cases that once went wrong, found and shrunk by the fuzzer (python -m tests.fuzz)."""
+
+from tests.fuzz.case import Case, GroupOf, LayerOf
+from tests.fuzz.run import run_cases
+
+
+def check(case: Case) -> None:
+    """The case passes every check of the fuzzer."""
+    assert [f"{failure.kind}: {failure.message}" for failure in run_cases([case]).failures] == []
+
+
+def test_a_bias_loaded_by_tiles_is_loaded_before_it_is_read() -> None:
+    """Times of tensors of lower rank were shorter, and isl put their steps behind all others."""
+    conv = LayerOf("conv", (0,), {"kernel": 1, "channels": 1})
+    check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, weights="tile"),)))
+
+
+def test_buffers_of_a_group_without_weights_have_no_byte_too_many() -> None:
+    """The member that keeps an empty struct from being empty was counted."""
+    check(Case(((1, 1, 1, 1),), (LayerOf("add", (0, 0)),), (GroupOf(1, (1,)),), form="staged"))
+
+
+def test_a_step_of_the_first_tile_only_stays_inside_the_parallel_loop() -> None:
+    """Only the first tile reads the input: isl put its load in front of the loop, out of the threads' buffers."""
+    conv = LayerOf("conv", (0,), {"kernel": 1, "padding": (0, 0, 1, 0), "channels": 1})
+    for form in ("instrumented", "in place"):
+        check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, (1,)),), form=form, threads=2))
+
+
+def test_a_broadcast_operand_may_be_retained() -> None:
+    """Infinitely many points out of the image read the one element, so that no tile needed it first."""
+    layers = (LayerOf("global_average_pool", (0,)), LayerOf("mul", (1, 0)))
+    for place in ("local", "global"):
+        for placement in ("first", "shifted"):
+            check(Case(((1, 1, 3, 2),), layers, (GroupOf(2, (1,), (place,), placement=placement),)))
+
+
+def test_an_input_that_only_padding_hides_has_a_buffer() -> None:
+    """Every window misses the image, so that nothing is ever loaded."""
+    conv = LayerOf("conv", (0,), {"kernel": 1, "stride": (1, 2), "padding": (0, 1, 0, 0), "channels": 1})
+    check(Case(((1, 1, 1, 1),), (conv,), (GroupOf(1, (1,)),)))
