@@ -184,7 +184,7 @@ def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
 
 
 def difference(actual: ArrayLike, expected: ArrayLike) -> float:
-    """The largest error relative to the largest value, or to 0.1: sums that cancel leave the rounding of their terms."""
+    """The largest error relative to the largest value or to 0.1: sums that cancel keep the rounding of their terms."""
     return max_relative_error(np.append(actual, SMALLEST_SCALE), np.append(expected, SMALLEST_SCALE))
 
 

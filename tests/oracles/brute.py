@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Relation = NDArray[np.bool_]
 Counts = Counter[tuple[str, str]]
 ELEMENT_BYTES = 4
+MARGIN = 4
+"""How far around the image tiles are asked whether they share elements."""
 SPATIAL = (2, 3)
 COORDINATE = {0: 3, 2: 4, 3: 5}
 """The axis of a relation that holds the tile coordinate cutting an axis of a tensor."""
@@ -98,10 +100,12 @@ class Brute:
     def __init__(self, network: Any, strategy: Any) -> None:
         self.network, self.strategy = network, strategy
         self.reference = network.outputs[-1]
+        self.margin = MARGIN if strategy.placement == "shifted" else 0
         self.windows = self._windows()
         self.order = self._order()
         self.tiles = {axis: self._tiles(axis) for axis in COORDINATE}
         self.flows: dict[str, Flow] = {}
+        self.shared: dict[str, set[int]] = {}
         for layer in reversed(network.layers):
             self.flows[layer.output.name] = self._made(layer.output)
         for tensor in network.inputs:
@@ -121,7 +125,9 @@ class Brute:
         """Of each tensor and axis, the elements on which an element of some image may depend."""
         found: dict[tuple[str, int], Interval] = {}
         for tensor in self.network.inputs:
-            found |= {(tensor.name, axis): Interval(0, tensor.shape[axis] - 1) for axis in (0, *SPATIAL)}
+            found[tensor.name, 0] = Interval(0, tensor.shape[0] - 1)
+            for axis in SPATIAL:
+                found[tensor.name, axis] = Interval(-self.margin, tensor.shape[axis] - 1 + self.margin)
         for layer in self.network.layers:
             out = layer.output
             found[out.name, 0] = Interval(0, out.shape[0] - 1)
@@ -195,7 +201,7 @@ class Brute:
     def kept(self, name: str, *places: str) -> list[int]:
         """The tile coordinates with one of these places, outermost first."""
         of = self.strategy.retention.get(name, self.strategy.others)
-        return [axis for axis in self.order[1:] if of[axis - 4] in places]
+        return [axis for axis in self.order[1:] if of[axis - 4] in places and axis in self.shared[name]]
 
     def _pulled(self, tensor: Any) -> tuple[Relation, Relation]:
         need, extended = self._empty(tensor), self._empty(tensor)
@@ -207,7 +213,14 @@ class Brute:
         return need & self.image(tensor), extended
 
     def _arrivals(self, name: str, need: Relation, extended: Relation) -> Relation:
-        """When elements enter their buffer: first along what is retained on chip."""
+        """When elements enter their buffer: first along what is retained on chip.
+
+        Nothing is retained along coordinates in which no two tiles share an element, of the image or out of it.
+        """
+        others = {axis: tuple(d for d in (3, 4, 5) if d != axis) for axis in (4, 5)}
+        self.shared[name] = {
+            axis for axis, rest in others.items() if (extended.any(axis=rest).sum(axis=3) > 1).any()
+        }
         local = self.kept(name, "local")
         if self.strategy.placement == "first" or not local:
             return first_along(need, local)
