@@ -159,11 +159,11 @@ class Conflicts:
         if flow.role == "weight":
             axes = ()
         arrive = keyed(cut(flow.arrivals, axes), tiles)
-        last = keyed(cut(flow.need.union(flow.arrivals), axes), tiles).lexmax()
+        needed = keyed(cut(flow.need.union(flow.arrivals), axes), tiles)
         if not retained:
             return Conflicts(cut(flow.arrivals, axes), tiles, axes, arrive.apply_range(arrive.reverse()))
         space = schedule.tiling.space
-        alive = arrive.apply_range(isl.Map.lex_le(space)) & last.apply_range(isl.Map.lex_ge(space))
+        alive = arrive.apply_range(isl.Map.lex_le(space)) & needed.apply_range(isl.Map.lex_ge(space))
         return Conflicts(cut(flow.arrivals, axes), tiles, axes, alive.apply_range(arrive.reverse()).coalesce())
 
     def tile_position(self, d: int) -> int:
