@@ -7,12 +7,14 @@ The nest is generated from the coalesced schedule, never from its lowered copies
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.schedule.steps import Step
 
+NODE: Any = isl.ast_node_type
 Leaf = Callable[[Step, isl.AstBuild], list[str]]
 """Prints one execution of a step, given the build that knows the loops around it: the lines of C."""
 
@@ -40,7 +42,7 @@ class LoopNest:
 
         def visit(node: isl.AstNode) -> bool:
             nonlocal inside
-            is_loop = node.get_type() == isl.ast_node_type.for_ and node.for_get_iterator().to_C_str() == iterator
+            is_loop = node.get_type() == NODE.for_ and node.for_get_iterator().to_C_str() == iterator
             if is_loop:
                 inside = max(inside, leaves_below(node))
             return not is_loop
@@ -67,7 +69,7 @@ def leaves_below(root: isl.AstNode) -> int:
 
     def visit(node: isl.AstNode) -> bool:
         nonlocal found
-        found += node.get_type() == isl.ast_node_type.user
+        found += node.get_type() == NODE.user
         return True
 
     root.foreach_descendant_top_down(visit)
@@ -112,7 +114,7 @@ def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf, whole: in
 
 
 def atomic(dims: int, whole: int) -> isl.UnionMap:
-    """isl's option that a dimension of time is not split, for the outermost ones: `{ [time] -> atomic[d] : d < whole }`."""
+    """isl's option that the outermost dimensions of time are not split: `{ [time] -> atomic[d] : 0 <= d < whole }`."""
     time = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, dims)
     option = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1).set_tuple_name(isl.dim_type.set, "atomic")
     relation = isl.Map.universe(time.map_from_domain_and_range(option))
