@@ -16,8 +16,11 @@ LARGEST = 14
 MOST_TILES = 60
 Shape = tuple[int, int, int, int]
 ACTIVATIONS: tuple[Any, ...] = ("relu", "relu6", ("leaky_relu", 0.1), "tanh", ("clip", -0.5, 0.5))
-KINDS = ("conv",) * 5 + ("max_pool", "average_pool", "activation") + ("add", "mul", "sub", "concat") * 2
-KINDS = (*KINDS, "global_average_pool")
+KINDS = (
+    *("conv",) * 5,
+    *("add", "mul", "sub", "concat") * 2,
+    *("max_pool", "average_pool", "activation", "global_average_pool"),
+)
 
 
 def draw(seed: int) -> Case:

@@ -8,12 +8,12 @@ import re
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import Built, compile_shared, load
@@ -94,9 +94,7 @@ def prepare(case: Case) -> Prepared:
     groups = tuple(storage(schedule(n, s)) for n, s in zip(networks, strategies, strict=True))
     for each in groups:
         check(each)
-    program = generate(
-        network, groups, staged=case.form != "in place", instrumented=case.form == "instrumented"
-    )
+    program = generate(network, groups, staged=case.form != "in place", instrumented=case.form == "instrumented")
     expected = tuple(Brute(n, s).counts for n, s in zip(networks, strategies, strict=True))
     return Prepared(case, network, groups, program, expected)
 
@@ -179,7 +177,7 @@ def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
     if prepared.program.staged:
         compare_bytes(prepared, kernel)
     if sum(sum(v for (kind, _), v in c.items() if kind == "executions") for c in prepared.expected) <= INTERPRETED:
-        compare_interpreted(prepared, {name: reference[name] for name in reference}, done)
+        compare_interpreted(prepared, reference, done)
     return done
 
 
@@ -205,7 +203,7 @@ def compare_bytes(prepared: Prepared, kernel: Kernel) -> None:
     assert kernel.onchip_bytes == max(planned), f"chip bytes: {kernel.onchip_bytes} compiled, {planned} planned"
 
 
-def compare_interpreted(prepared: Prepared, reference: dict, done: list[str]) -> None:
+def compare_interpreted(prepared: Prepared, reference: Mapping[str, NDArray[np.float64]], done: list[str]) -> None:
     """The interpreter computes the reference, group after group."""
     values = {tensor.name: reference[tensor.name] for tensor in prepared.network.inputs}
     for group in prepared.groups:

@@ -157,7 +157,8 @@ class Brute:
             bounds += [0, 0] if size is None else [of.low // size, of.high // size]
         return Interval(min(bounds), max(bounds))
 
-    def _empty(self, tensor: Any) -> Relation:
+    def nothing(self, tensor: Any) -> Relation:
+        """The empty relation of a tensor."""
         elements = [self.windows[tensor.name, axis].size for axis in (0, *SPATIAL)]
         return np.zeros((*elements, *(self.tiles[axis].size for axis in COORDINATE)), bool)
 
@@ -204,7 +205,7 @@ class Brute:
         return [axis for axis in self.order[1:] if of[axis - 4] in places and axis in self.shared[name]]
 
     def _pulled(self, tensor: Any) -> tuple[Relation, Relation]:
-        need, extended = self._empty(tensor), self._empty(tensor)
+        need, extended = self.nothing(tensor), self.nothing(tensor)
         for layer in self.readers(tensor):
             flow = self.flows[layer.output.name]
             made = first_along(flow.extended, self.kept(layer.output.name, "local", "global"))
@@ -218,9 +219,7 @@ class Brute:
         Nothing is retained along coordinates in which no two tiles share an element, of the image or out of it.
         """
         others = {axis: tuple(d for d in (3, 4, 5) if d != axis) for axis in (4, 5)}
-        self.shared[name] = {
-            axis for axis, rest in others.items() if (extended.any(axis=rest).sum(axis=3) > 1).any()
-        }
+        self.shared[name] = {axis for axis, rest in others.items() if (extended.any(axis=rest).sum(axis=3) > 1).any()}
         local = self.kept(name, "local")
         if self.strategy.placement == "first" or not local:
             return first_along(need, local)
@@ -231,7 +230,7 @@ class Brute:
         is_output = tensor.name in {each.name for each in self.network.outputs}
         tile_axes = (3, 4, 5)
         if not need.any():
-            extended = self._empty(tensor) | self.partition(tensor)
+            extended = self.nothing(tensor) | self.partition(tensor)
             need = extended & self.image(tensor)
         elif is_output:
             extended = extended | (self.partition(tensor) & ~extended.any(axis=tile_axes, keepdims=True))
@@ -240,13 +239,14 @@ class Brute:
         arrivals = self._arrivals(tensor.name, need, extended)
         executions = first_along(arrivals, self.kept(tensor.name, "local", "global"))
         loads = arrivals & ~executions
-        stored = (self.image(tensor) & True if is_output else loads).any(axis=tile_axes)
+        stored = (self.image(tensor) if is_output else loads).any(axis=tile_axes)
         return Flow(need, extended, arrivals, executions, loads, stored)
 
     def _input(self, tensor: Any) -> Flow:
         need, extended = self._pulled(tensor)
         arrivals = self._arrivals(tensor.name, need, extended)
-        return Flow(need, extended, arrivals, arrivals & False, arrivals, arrivals.any(axis=(3, 4, 5)) & False)
+        nothing = np.zeros_like(arrivals)
+        return Flow(need, extended, arrivals, nothing, arrivals, nothing.any(axis=(3, 4, 5)))
 
     def order_of_all(self) -> list[int]:
         """Every tile coordinate, outermost first."""
@@ -287,7 +287,6 @@ class Brute:
 
     def _count_layer(self, total: Counts, layer: Any) -> None:
         points, out = self.points(layer), layer.output.name
-        statement(total, out, {}, 0, False)
         if "kernel" not in layer.attributes:
             self._count_pointwise(total, layer, points)
             return
@@ -339,9 +338,7 @@ def copy(total: Counts, action: str, name: str, elements: int) -> None:
     total["write_bytes", target] += ELEMENT_BYTES * elements
 
 
-def statement(
-    total: Counts, out: str, reads: Mapping[str, int], executions: int, accumulates: bool, name: str = "none"
-) -> None:
+def statement(total: Counts, out: str, reads: Mapping[str, int], executions: int, accumulates: bool, name: str) -> None:
     """Count the executions of a statement and the bytes it moves on chip."""
     total["executions", name] += executions
     for operand, times in reads.items():
@@ -358,10 +355,8 @@ def minimum_ring(brute: Brute, name: str, most: int) -> int:
 def survives(brute: Brute, name: str, height: int) -> bool:
     """Run the row tiles of one image in order with a dict of `(h mod height, w)`: does every read find its element?"""
     flow = brute.flows[name]
-    tensor = next(
-        t for t in (*brute.network.inputs, *(each.output for each in brute.network.layers)) if t.name == name
-    )
-    reads = brute._empty(tensor)
+    tensor = next(t for t in (*brute.network.inputs, *(each.output for each in brute.network.layers)) if t.name == name)
+    reads = brute.nothing(tensor)
     for layer in brute.readers(tensor):
         reads |= brute.pull(layer, tensor, brute.flows[layer.output.name].executions)
     reads &= brute.image(tensor)
