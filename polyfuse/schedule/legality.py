@@ -50,7 +50,9 @@ def check_stores(schedule: Schedule, flow: Flow) -> None:
     if flow.tensor in schedule.network.outputs:
         missing = flow.tensor.box.subtract(flow.stores.domain())
         if not missing.is_empty():
-            raise IllegalSchedule(f"output {name}: element {witness(missing)} is never stored; some tile must compute it")
+            raise IllegalSchedule(
+                f"output {name}: element {witness(missing)} is never stored; some tile must compute it"
+            )
     twice = flow.stores.subtract(flow.stores.lexmin()).domain()
     if not twice.is_empty():
         raise IllegalSchedule(f"tensor {name}: element {witness(twice)} is stored off-chip by several tiles; keep one")
