@@ -116,7 +116,8 @@ def check_values(
     """Every read finds the element it wants, in a buffer or (None) in memory, where each element has its own cell.
 
     A write of the element serves a read of it if no other element is written to the cell between the two. On chip it
-    must come from a tile that agrees in the coordinates along which nothing is retained: such tiles may run in parallel.
+    must come from a tile that agrees in the coordinates along which nothing is retained: tiles may run in parallel
+    along those.
     """
     if not writes and not reads:
         return

@@ -309,11 +309,17 @@ class Brute:
             statement(total, out, Counter([tensor.name]), part, False, f"{layer.name}_part{k}")
 
     def _weight_loads(self, layer: Any) -> list[tuple[Any, int]]:
-        """Elements of each weight that are loaded: all of it once, or all of it by each tile that runs the layer."""
-        if self.strategy.weights == "once":
+        """Elements of each weight that are loaded: all of it once, or by each tile those that its points read."""
+        if self.strategy.weights == "once" or not layer.weights:
             return [(weight, int(np.prod(weight.shape))) for weight in layer.weights]
-        tiles = int(self.flows[layer.output.name].executions.any(axis=(0, 1, 2)).sum())
-        return [(weight, tiles * int(np.prod(weight.shape))) for weight in layer.weights]
+        executed = self.flows[layer.output.name].executions.any(axis=0)
+        executed = executed.reshape(*executed.shape[:2], -1)
+        tiles = int(executed.any(axis=(0, 1)).sum())
+        rows, columns = (self._taps(layer, axis) for axis in SPATIAL)
+        read = np.einsum("hwt,hk,wl->klt", executed.astype(int), rows.astype(int), columns.astype(int)) > 0
+        loads = [(weight, tiles * int(np.prod(weight.shape))) for weight in layer.weights]
+        weight, *_ = layer.weights
+        return [(weight, int(read.sum()) * int(np.prod(weight.shape[:2]))), *loads[1:]]
 
 
 def pull_axis(points: Relation, axis: int, reads: Window, out: Interval, of: Interval) -> Relation:

@@ -83,15 +83,12 @@ def test_a_private_buffer_one_row_too_short_is_refused() -> None:
         check(shrunk(found, "conv1_out", 2))
 
 
-@pytest.mark.parametrize(
-    ("order", "witness"),
-    [
-        ("-y, x", r"conv2 at tile \(0, \d, \d\) reads conv1_out\[0, :, \d+, \d+\], but nothing was written before"),
-        ("y, -x", r"conv2 at tile \(0, \d, \d\) reads conv1_out\[0, :, \d+, \d+\], but nothing was written before"),
-    ],
-)
-def test_reversed_tiles_read_what_is_not_made_yet(order: str, witness: str) -> None:
+@pytest.mark.parametrize("order", ["-y, x", "y, -x"])
+def test_reversed_tiles_read_what_is_not_made_yet(order: str) -> None:
     found = with_tile_order(schedule(pair(), BOTH), isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))
+    witness = (
+        r"conv2 at tile \(0, \d, \d\) reads conv1_out\[0, :, \d+, \d+\], but (nothing was written|tile .* has put)"
+    )
     with pytest.raises(IllegalSchedule, match=witness):
         check(storage(found))
 
@@ -205,12 +202,12 @@ def test_a_value_another_tile_left_is_refused_where_tiles_share_nothing() -> Non
     private = with_flow(found.schedule, "conv1_out", lambda flow: replace(flow, places=everywhere))
     check(found)
     with pytest.raises(
-        IllegalSchedule, match=r"conv2 at tile \(0, \d\) reads conv1_out.*which only tile \(0, \d\) has made, and"
+        IllegalSchedule, match=r"conv2 at tile \(0, \d\) reads conv1_out.*only tile \(0, \d\) has made it, and"
     ):
         check(replace(found, schedule=private))
 
 
 def test_legality_stops_at_the_operation_limit() -> None:
     found = storage(schedule(pair(), BOTH))
-    with pytest.raises(TooComplex, match="legality of 'conv1_out'"), operation_limit(20_000):
+    with pytest.raises(TooComplex, match="legality of 'conv1_out'"), operation_limit(10_000):
         check(found)
