@@ -16,9 +16,9 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Size, box
-from polyfuse.schedule.witness import coordinates_of
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.tiling import TILE
+from polyfuse.schedule.witness import coordinates_of
 from polyfuse.sets.spaces import relation_space
 
 
