@@ -1,6 +1,8 @@
 """The text of a C file around the loop nests: prelude, buffers, functions, and the entry that runs all groups."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import wrap as fold
 
 from polyfuse.codegen.group import Group
@@ -12,17 +14,20 @@ from polyfuse.schedule.steps import chip_name
 PRELUDE = """\
 #include <math.h>
 #define NOINLINE __attribute__((noinline))
+#define HELPER static inline __attribute__((unused))
 #ifdef _OPENMP
 #include <omp.h>
+#define OMP(...) _Pragma(#__VA_ARGS__)
 #else
+#define OMP(...)
 #define omp_get_thread_num() 0
 #endif
 
-static inline int min(int a, int b) { return a < b ? a : b; }
-static inline int max(int a, int b) { return a > b ? a : b; }
-static inline int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
-static inline float minimum(float a, float b) { return a < b || a != a ? a : b; }
-static inline float maximum(float a, float b) { return a > b || a != a ? a : b; }
+HELPER int min(int a, int b) { return a < b ? a : b; }
+HELPER int max(int a, int b) { return a > b ? a : b; }
+HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
+HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
+HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
 """
 
 
@@ -59,35 +64,57 @@ def structs(group: Group) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a function of tiles: its name, its declaration, and what its caller passes."""
+
+    name: str
+    declaration: str
+    passed: str
+
+
+def tile_parameters(group: Group) -> list[Parameter]:
+    """What the code of tiles may mention: off-chip arrays, this thread's buffers, shared buffers, counts."""
+    thread = "chips[omp_get_thread_num()]" if group.parallel else "chips[0]"
+    found = [Parameter(t.name, offchip_parameter(group, t), t.name) for t in group.offchip]
+    for tensor in (*group.chip, *group.kept):
+        name = chip_name(tensor)
+        where, const = (thread, "") if tensor in group.chip else ("(*kept)", "const ")
+        declaration = f"{const}{declared(name, group.shape(tensor), 'restrict ')}"
+        found.append(Parameter(name, declaration, f"{where}.{name}"))
+    return [*found, Parameter("counts", "long long *restrict counts", "counts")]
+
+
+def offchip_parameter(group: Group, tensor: Tensor) -> str:
+    """An off-chip array as a parameter."""
+    return f"{'' if group.is_written(tensor) else 'const '}{declared(tensor.name, tensor.shape, 'restrict ')}"
+
+
 def functions(group: Group, counters: int) -> list[str]:
     """The functions of one group: the tiles, and what loads the weights and runs the tiles."""
-    arrays = [
-        f"{'' if group.is_written(t) else 'const '}{declared(t.name, t.shape, 'restrict ')}" for t in group.offchip
-    ]
-    chip = [declared(chip_name(t), group.shape(t), "restrict ") for t in group.chip]
-    kept = [f"const {declared(chip_name(t), group.shape(t), 'restrict ')}" for t in group.kept]
-    thread = "chips[omp_get_thread_num()]" if group.parallel else "chips[0]"
-    passed = [t.name for t in group.offchip]
-    passed += [f"{thread}.{chip_name(t)}" for t in group.chip] + [f"kept->{chip_name(t)}" for t in group.kept]
+    available = tile_parameters(group)
     bodies: list[list[str]] = []
 
     def call(iterators: tuple[str, ...], body: list[str]) -> list[str]:
+        words = set(re.findall(r"\w+", " ".join(body)))
+        used = [Parameter(i, f"const int {i}", i) for i in iterators] + available
+        used = [parameter for parameter in used if parameter.name in words]
         name = f"group{group.index}_tiles{len(bodies) or ''}"
-        whole = [f"const int {i}" for i in iterators]
-        head = signature(f"static NOINLINE void {name}", [*whole, *arrays, *chip, *kept, "long long *restrict counts"])
-        unused = " ".join(f"(void){i};" for i in (*iterators, "counts"))
-        bodies.append([*head, "{", f"  {unused}", *body, "}", ""])
-        return [f"{name}({', '.join([*iterators, *passed, 'counts'])});"]
+        head = signature(f"static NOINLINE void {name}", [parameter.declaration for parameter in used])
+        bodies.append([*head, "{", *body, "}", ""])
+        return [f"{name}({', '.join(parameter.passed for parameter in used)});"]
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
-    pragma = f"#pragma omp parallel for num_threads(threads) schedule(dynamic){reduction}"
+    pragma = f"OMP(omp parallel for num_threads(threads) schedule(dynamic){reduction})"
     nest = text(group.nest, 1, Outline(call, group.parallel, pragma))
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
-    lines = [*signature(f"static void group{group.index}", [*arrays, *own]), "{"]
-    lines.append("  (void)chips; (void)kept; (void)threads;")
-    lines += [f"  {pointer(chip_name(t), group.shape(t), f'kept->{chip_name(t)}')}" for t in group.kept]
-    preload = text(group.preload_nest, 1) if group.preload_nest is not None else []
-    return [*(line for body in bodies for line in body), *lines, *preload, *nest, "}"]
+    head = signature(f"static void group{group.index}", [*(offchip_parameter(group, t) for t in group.offchip), *own])
+    unused = [f"(void){name};" for name in (*(t.name for t in group.offchip), "chips", "kept", "threads", "counts")]
+    lines = [*head, "{", *fold(" ".join(unused), 112, initial_indent="  ", subsequent_indent="  ")]
+    if group.preload_nest is not None:
+        lines += [f"  {pointer(chip_name(t), group.shape(t), f'kept->{chip_name(t)}')}" for t in group.kept]
+        lines += text(group.preload_nest, 1)
+    return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
 
 def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) -> list[str]:

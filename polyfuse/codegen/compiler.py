@@ -22,7 +22,7 @@ from polyfuse.errors import BuildError
 CANDIDATES = ("gcc", "clang", "cc")
 PROBE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
-_LIST_MACROS = ("-dM", "-E", "-x", "c", "-")
+_LIST_MACROS = ("-dM", "-E", "-x", "c", "-", "-w")
 _ERROR_IN_C = re.compile(r"^.*?:(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 _ERROR_ELSEWHERE = re.compile(r"(?P<text>undefined reference .*)$|^\S+: (?:fatal )?error: (?P<other>.*)$", re.MULTILINE)
 
