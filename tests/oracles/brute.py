@@ -233,7 +233,9 @@ class Brute:
             extended = self.nothing(tensor) | self.partition(tensor)
             need = extended & self.image(tensor)
         elif is_output:
-            extended = extended | (self.partition(tensor) & ~extended.any(axis=tile_axes, keepdims=True))
+            holes = ~extended.any(axis=tile_axes, keepdims=True)
+            if (holes & self.image(tensor)).any():
+                extended = extended | (self.partition(tensor) & holes)
             missing = self.image(tensor) & ~need.any(axis=tile_axes, keepdims=True)
             need = need | first_along(extended & missing, self.order_of_all())
         arrivals = self._arrivals(tensor.name, need, extended)
