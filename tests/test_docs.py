@@ -1,8 +1,8 @@
 """What docs/ says is true: its sessions run, its links lead somewhere, its map is complete, its pictures are the sets'.
 
-In a page, ```python blocks are doctest sessions and ```console blocks are `$ polyfuse …` lines with what they print; all
-blocks of a page share one session, and run in an empty folder that has the repository's kernels/. Whitespace is not
-compared, and `...` stands for any text: times, the host, long lines.
+In a page, ```python blocks are doctest sessions and ```console blocks are `$ polyfuse …` lines with what they print.
+All blocks of a page share one session, and run in an empty folder that has the repository's kernels/. Whitespace is
+not compared, and `...` stands for any text: times, the host, long lines.
 """
 
 import doctest
@@ -52,18 +52,19 @@ def session(page: str) -> str:
     def runnable(kind: str, body: str) -> str:
         if kind == "python":
             return body
-        joined = re.sub(r"^\$ (.*)\\\n\s*(.*)$", r"$ \1\2\n$", body, flags=re.MULTILINE)
+        joined = re.sub(r"\\\n\s*", "", body)
         lines = [
-            "" if line == "$" else f">>> shell({line[2:]!r})" if line.startswith("$ ") else line or "<BLANKLINE>"
+            f">>> shell({line[2:]!r})" if line.startswith("$ ") else line or "<BLANKLINE>"
             for line in joined.splitlines()
         ]
-        return "\n".join([*lines, ""])
+        return "\n".join([*lines, *[""] * (body.count("\n") - joined.count("\n")), ""])
 
     kept, end = [], 0
     for block in BLOCK.finditer(page):
         kept.append("\n" * page[end : block.start()].count("\n"))
         kind, body = block.groups()
-        kept.append("\n" + runnable(kind, body) + "\n" if kind in ("python", "console") else "\n" * block[0].count("\n"))
+        blank = "\n" * block[0].count("\n")
+        kept.append("\n" + runnable(kind, body) if kind in ("python", "console") else blank)
         end = block.end()
     return "".join(kept)
 
