@@ -6,6 +6,7 @@ not compared, and `...` stands for any text: times, the host, long lines.
 """
 
 import doctest
+import importlib
 import importlib.util
 import io
 import re
@@ -79,6 +80,19 @@ def test_sessions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     report: list[str] = []
     doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
     assert not report, "".join(report)
+
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "polyfuse").rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.failed == 0 and results.attempted > 0
 
 
 def test_the_pages_that_promise_sessions_have_them() -> None:
