@@ -1,12 +1,15 @@
 """Legality as value flow: every read of a cell must find the element it wants there.
 
-Writes and reads of a tensor's buffer, and of its off-chip array, are ordered by time `[tile, stage]`. isl's dataflow
-analysis gives the last writer of every cell that is read; schedule and storage are legal if that writer wrote the
-element the reader wants, wherever and however often it was computed. Since a point starts from scratch whenever it
-is executed, every execution of it writes the same final value.
+Writes and reads of a tensor's buffer, and of its off-chip array, are ordered by time `[tile, stage]`. Schedule and
+storage are legal if every read comes after a write of the element it wants to the cell it looks in, and no other
+element was written there in between, wherever and however often the element was computed. Since a point starts from
+scratch whenever it is executed, every execution of it writes the same final value.
 
     writes  { load[t, a], make[t, a] -> buffer[cell(t, a)] }    and in memory  { store[t, a] -> A[a] }
     reads   { layer[t, a], store[t, a] -> buffer[cell(t, a)] }  and in memory  { load[t, a] -> A[a] }
+
+Nothing here takes the lexicographic maximum of a relation: that of isl 0.27, and with it its dataflow analysis, is
+sometimes wrong for relations with strides (see tests/schedule/test_regressions.py).
 """
 
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
+from polyfuse.schedule.witness import numbers, refusal, witness
 from polyfuse.sets.limits import operation_limit
 
 
@@ -109,30 +113,85 @@ def events(schedule: Schedule, flow: Flow, **moments: isl.Map) -> Iterator[Event
 def check_values(
     schedule: Schedule, flow: Flow, buffer: Buffer | None, writes: list[Event], reads: list[Event]
 ) -> None:
-    """Every read finds the element it wants, in a buffer or (None) in memory, where each element has its own cell."""
+    """Every read finds the element it wants, in a buffer or (None) in memory, where each element has its own cell.
+
+    A write of the element serves a read of it if no other element is written to the cell between the two. On chip it
+    must come from a tile that agrees in the coordinates along which nothing is retained: tiles may run in parallel
+    along those.
+    """
+    if not writes and not reads:
+        return
     axes = essential_axes(schedule, flow, [*writes, *reads])
     cell = cells(schedule, flow, buffer, axes)
+    clock = clock_of(schedule, [*writes, *reads])
+    timed = {event.name: timed_accesses(schedule, flow, event, axes, cell, clock) for event in (*writes, *reads)}
     for write in writes:
-        check_one_cell_each(flow, write, accesses(write, axes, cell))
-    sources = last_writers(schedule, writes, reads, axes, cell)
+        check_one_cell_each(flow, write, timed[write.name].cells)
+    coordinates = len(schedule.tiling.dims)
+    private = [d for d, place in enumerate(flow.places) if place != "local"] if buffer is not None else []
     for read in reads:
-        wanted = accesses(read, axes, cell).domain()
-        found = isl.Map.empty(wanted.get_space().map_from_domain_and_range(wanted.get_space()))
-        for write in writes:
-            space = isl.Space.map_from_domain_and_range(
-                wanted.get_space(), wanted.get_space().set_tuple_name(isl.dim_type.set, write.name)
-            )
-            relation = sources.extract_map(space).set_tuple_name(isl.dim_type.out, read.name)
-            found = found.union(relation)
-        lost = wanted.subtract(found.domain())
+        reader, sources = timed[read.name], [timed[write.name] for write in writes]
+        lost = reader.cells.domain()
+        for source in sources:
+            lost = lost.subtract(served(reader, source, sources, coordinates, private).domain())
         if not lost.is_empty():
-            raise IllegalSchedule(complaint(schedule, flow, axes, read, lost.sample_point(), None))
-        wrong = found.subtract(same_element(found, len(schedule.tiling.dims)))
-        if not wrong.is_empty():
-            raise IllegalSchedule(complaint(schedule, flow, axes, read, *ends(wrong)))
-        foreign = found.subtract(same_tile_along(found, private_coordinates(flow))) if buffer else None
-        if foreign is not None and not foreign.is_empty():
-            raise IllegalSchedule(foreign_value(schedule, flow, axes, read, *ends(foreign)))
+            point = lost.sample_point()
+            raise IllegalSchedule(refusal(schedule, flow, axes, read.name, point, last_written(point, reader, sources)))
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """The accesses of one event: `{ [t, a] -> [cell] }`, `{ [t, a] -> [moment] }`, `{ [t, a] -> [number of a] }`."""
+
+    cells: isl.Map
+    moments: isl.Map
+    elements: isl.Map
+
+    def after(self, other: "Timed") -> isl.Map:
+        """`{ [t, a] -> [t', a'] }`: the accesses of another event that this one's follow."""
+        return self.moments.apply_range(greater()).apply_range(other.moments.reverse())
+
+    def other_element(self, other: "Timed") -> isl.Map:
+        """`{ [t, a] -> [t', a'] : a != a' }`."""
+        different = greater().union(greater().reverse())
+        return self.elements.apply_range(different).apply_range(other.elements.reverse())
+
+    def written_before(self, source: "Timed") -> isl.Map:
+        """`{ [t, a] -> [t', a'] }`: the writes to the cell that is read, before it is read."""
+        return self.cells.apply_range(source.cells.reverse()) & self.after(source)
+
+
+def served(
+    reader: Timed, source: Timed, sources: list[Timed], coordinates: int, same_coordinates: list[int]
+) -> isl.Map:
+    """`{ [t, a] -> [t', a] }`: reads, and writes of the element that nothing overwrites before it is read.
+
+    Tiles have so many `coordinates`; only writes at tiles that agree in `same_coordinates` are looked at.
+    """
+    right = same_element(reader.written_before(source), coordinates)
+    for d in same_coordinates:
+        right = right.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
+    for other in sources:
+        wrong = reader.written_before(other) & reader.other_element(other)
+        overwritten = wrong.apply_range(other.after(source)) & right
+        if not overwritten.is_empty():
+            right = right.subtract(overwritten)
+    return right
+
+
+def last_written(point: isl.Point, reader: Timed, sources: list[Timed]) -> isl.Point | None:
+    """The write that a read at a point finds; None where there is none."""
+    latest, found = None, None
+    for source in sources:
+        writes = reader.written_before(source).intersect_domain(isl.Set.from_point(point)).range()
+        if writes.is_empty():
+            continue
+        moments = writes.apply(source.moments)
+        moment = moments.dim_max_val(0)
+        if latest is None or moment > latest:
+            at = source.moments.intersect_range(moments.lower_bound_val(isl.dim_type.set, 0, moment)).domain()
+            latest, found = moment, (writes & at).sample_point()
+    return found
 
 
 def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[int, ...]:
@@ -176,10 +235,41 @@ def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int
     return relation
 
 
-def accesses(event: Event, axes: tuple[int, ...], cell: isl.Map) -> isl.Map:
-    """`{ event[t, a] -> [c] }`."""
+def timed_accesses(
+    schedule: Schedule, flow: Flow, event: Event, axes: tuple[int, ...], cell: isl.Map, clock: isl.Map
+) -> Timed:
+    """What an event touches, and when; elements are numbered row by row."""
     instances = cut(event.moments, axes).reverse().wrap().flatten()
-    return cell.intersect_domain(instances).set_tuple_name(isl.dim_type.in_, event.name)
+    moments = time_of(schedule, event, len(axes)).apply_range(clock)
+    coordinates = len(schedule.tiling.dims)
+    number = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(instances.get_space()))
+    stride = 1
+    for position, axis in reversed(list(enumerate(axes))):
+        number = number.set_coefficient_val(isl.dim_type.in_, coordinates + position, isl.Val(stride))
+        stride *= flow.tensor.concrete_shape[axis]
+    return Timed(cell.intersect_domain(instances), moments, isl.Map.from_aff(number))
+
+
+def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
+    """`{ [time, stage] -> [moment] }`: times as numbers in their order."""
+    ranges = [event.moments.range().apply(schedule.tile_to_time).reset_tuple_id() for event in found]
+    times = ranges[0]
+    for other in ranges[1:]:
+        times = times.union(other)
+    rank = times.dim(isl.dim_type.set)
+    space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, rank + 1)
+    moment = isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), isl.dim_type.set, rank)
+    stride = isl.Val(1 + max((event.stage for event in found), default=0))
+    for d in reversed(range(rank)):
+        moment = moment.set_coefficient_val(isl.dim_type.in_, d, stride)
+        if not times.is_empty():
+            stride = stride.mul(times.dim_max_val(d).sub(times.dim_min_val(d)).add(isl.Val(1)))
+    return isl.Map.from_aff(moment)
+
+
+def greater() -> isl.Map:
+    """`{ [i] -> [j] : i > j }`."""
+    return isl.Map.lex_gt(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1))
 
 
 def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
@@ -197,29 +287,12 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
         )
 
 
-def last_writers(
-    schedule: Schedule, writes: list[Event], reads: list[Event], axes: tuple[int, ...], cell: isl.Map
-) -> isl.UnionMap:
-    """`{ read[t, a] -> write[t', a'] }`: who wrote the cell last before it is read."""
-    empty = isl.UnionMap.empty(cell.get_space())
-    sources, sinks, times = empty, empty, empty
-    for event in (*writes, *reads):
-        access = isl.UnionMap.from_map(accesses(event, axes, cell))
-        if event in writes:
-            sources = sources.union(access)
-        else:
-            sinks = sinks.union(access)
-        times = times.union(isl.UnionMap.from_map(time_of(schedule, event, len(axes))))
-    info = isl.UnionAccessInfo.from_sink(sinks).set_must_source(sources).set_schedule_map(times)
-    return info.compute_flow().get_must_dependence().reverse()
-
-
 def time_of(schedule: Schedule, event: Event, axes: int) -> isl.Map:
-    """`{ event[t, a] -> [time, stage] }`."""
+    """`{ [t, a] -> [time, stage] }`."""
     time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_).add_dims(isl.dim_type.in_, axes)
     stage = time.dim(isl.dim_type.out)
     time = time.add_dims(isl.dim_type.out, 1).fix_val(isl.dim_type.out, stage, isl.Val(event.stage))
-    return time.set_tuple_name(isl.dim_type.in_, event.name)
+    return time
 
 
 def same_element(pairs: isl.Map, coordinates: int) -> isl.Map:
@@ -227,74 +300,3 @@ def same_element(pairs: isl.Map, coordinates: int) -> isl.Map:
     for d in range(coordinates, pairs.dim(isl.dim_type.in_)):
         pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
     return pairs
-
-
-def private_coordinates(flow: Flow) -> list[int]:
-    """The tile coordinates along which a value may not outlive its tile: such tiles may run in parallel."""
-    return [d for d, place in enumerate(flow.places) if place != "local"]
-
-
-def same_tile_along(pairs: isl.Map, coordinates: list[int]) -> isl.Map:
-    """The pairs `[t, a] -> [t', a']` with t_d = t'_d for some coordinates d."""
-    for d in coordinates:
-        pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
-    return pairs
-
-
-def ends(pairs: isl.Map) -> tuple[isl.Point, isl.Point]:
-    """The two points of one of the pairs."""
-    pair = pairs.sample()
-    first, second = isl.Set.from_basic_set(pair.domain()), isl.Set.from_basic_set(pair.range())
-    return first.sample_point(), second.sample_point()
-
-
-def foreign_value(
-    schedule: Schedule, flow: Flow, axes: tuple[int, ...], read: Event, reader: isl.Point, writer: isl.Point
-) -> str:
-    """A value that another tile left where tiles share nothing, in words."""
-    tile, element = split(reader, schedule, flow, axes)
-    return (
-        f"illegal: {read.name} at tile {tile} reads {flow.tensor.name}[{element}], which only tile "
-        f"{split(writer, schedule, flow, axes)[0]} has made, and {flow.tensor.name} is not retained between them; "
-        "retain it along that dimension or compute it in both tiles"
-    )
-
-
-def complaint(
-    schedule: Schedule, flow: Flow, axes: tuple[int, ...], read: Event, reader: isl.Point, writer: isl.Point | None
-) -> str:
-    """The witness in words."""
-    tile, element = split(reader, schedule, flow, axes)
-    found = "nothing was written before"
-    if writer is not None:
-        other_tile, other = split(writer, schedule, flow, axes)
-        found = f"tile {other_tile} has put {flow.tensor.name}[{other}] in its place"
-    return (
-        f"illegal: {read.name} at tile {tile} reads {flow.tensor.name}[{element}], but {found}; retain more of "
-        f"{flow.tensor.name}, enlarge its buffer or change the order"
-    )
-
-
-def split(point: isl.Point, schedule: Schedule, flow: Flow, axes: tuple[int, ...]) -> tuple[str, str]:
-    """A point `[t, a]` as the text of its tile and of its element; axes nothing depends on are shown as `:`."""
-    values = coordinates_of(point)
-    count = len(schedule.tiling.dims)
-    by_axis = dict(zip(axes, values[count:], strict=True))
-    element = ", ".join(str(by_axis.get(axis, ":")) for axis in range(len(flow.tensor.shape)))
-    return str(tuple(values[:count])), element
-
-
-def coordinates_of(point: isl.Point) -> list[int]:
-    """The coordinates of a point as numbers."""
-    dims = point.get_space().dim(isl.dim_type.set)
-    return [int(str(point.get_coordinate_val(isl.dim_type.set, d))) for d in range(dims)]
-
-
-def witness(region: isl.Set) -> str:
-    """One element of a set, as text."""
-    return str(coordinates_of(region.sample_point()))
-
-
-def numbers(region: isl.BasicSet) -> str:
-    """One point of a basic set, as text."""
-    return witness(isl.Set.from_basic_set(region))

@@ -157,7 +157,8 @@ class Schedule:
     def __str__(self) -> str:
         names = [dim.name for dim in self.tiling.dims]
         head = f"{self.network.name}: tile {self.tiling} of {self.network.outputs[-1]}, "
-        head += f"coordinates {', '.join(names)}, placement {self.strategy.placement}, weights loaded once a {WEIGHTS[self.strategy.weights]}"
+        head += f"coordinates {', '.join(names)}, placement {self.strategy.placement}, "
+        head += f"weights loaded once a {WEIGHTS[self.strategy.weights]}"
         lines = [head, f"a tile: {', '.join(map(str, self.stages))}"]
         for flow in self.in_order:
             along = [f"{place} along {name}" for place, name in zip(flow.places, names, strict=True)]
@@ -256,7 +257,11 @@ def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer
 
 
 def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
-    """The need of a layer's output with and without borders; an element that nothing reads is needed by one tile."""
+    """The need of a layer's output with and without borders.
+
+    An element of an output that nothing reads is needed by one tile; a tensor of which nothing is read is taken for an
+    output.
+    """
     need, extended = pulled(network, tiling, tensor, flows)
     if need.is_empty():
         extended = tiling.tiles_of(tensor, network.outputs[-1])

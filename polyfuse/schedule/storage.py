@@ -159,7 +159,7 @@ def variable(space: isl.Space, position: int) -> isl.Aff:
 
 @dataclass(frozen=True, eq=False)
 class Conflicts:
-    """Which elements are alive at once, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
+    """Which elements are alive when which others arrive, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
 
     `u` are all coordinates of the tile at which the element arrives that it is not retained along, and `a` the cut
     axes; an element is alive from the tile of its arrival to the last tile, in time, that reads it.
@@ -179,11 +179,11 @@ class Conflicts:
             axes = ()
         arrive = keyed(cut(flow.arrivals, axes), tiles).apply_range(schedule.tile_to_time)
         need = flow.need.union(flow.arrivals)
-        last = keyed(cut(need, axes), tiles).apply_range(schedule.tile_to_time).lexmax()
+        needed = keyed(cut(need, axes), tiles).apply_range(schedule.tile_to_time)
         if not retained:
             return Conflicts(cut(flow.arrivals, axes), tiles, axes, arrive.apply_range(arrive.reverse()))
         space = schedule.tile_to_time.range().get_space()
-        alive = arrive.apply_range(isl.Map.lex_le(space)) & last.apply_range(isl.Map.lex_ge(space))
+        alive = arrive.apply_range(isl.Map.lex_le(space)) & needed.apply_range(isl.Map.lex_ge(space))
         return Conflicts(cut(flow.arrivals, axes), tiles, axes, alive.apply_range(arrive.reverse()).coalesce())
 
     def tile_position(self, d: int) -> int:
@@ -202,7 +202,9 @@ class Conflicts:
         if same.is_empty():
             return 1
         distance = same.deltas().project_out(isl.dim_type.set, position + 1, same.dim(isl.dim_type.in_) - position - 1)
-        return 1 + whole_number(distance.dim_max_val(position), f"conflicts of {self.arrivals}")
+        where = f"conflicts of {self.arrivals}"
+        highest, lowest = distance.dim_max_val(position), distance.dim_min_val(position)
+        return 1 + max(whole_number(highest, where), -whole_number(lowest, where))
 
     def extremes(self, local: isl.Aff, axis: int) -> tuple[int, int]:
         """The smallest and the largest local index of an element that arrives; 0 where none does."""

@@ -16,8 +16,11 @@ LARGEST = 14
 MOST_TILES = 60
 Shape = tuple[int, int, int, int]
 ACTIVATIONS: tuple[Any, ...] = ("relu", "relu6", ("leaky_relu", 0.1), "tanh", ("clip", -0.5, 0.5))
-KINDS = ("conv",) * 5 + ("max_pool", "average_pool", "activation") + ("add", "mul", "sub", "concat") * 2
-KINDS = (*KINDS, "global_average_pool")
+KINDS = (
+    *("conv",) * 5,
+    *("add", "mul", "sub", "concat") * 2,
+    *("max_pool", "average_pool", "activation", "global_average_pool"),
+)
 
 
 def draw(seed: int) -> Case:
@@ -36,18 +39,16 @@ def draw_network(rng: random.Random) -> Case:
     shapes = [draw_input(rng, batch)]
     inputs = [shapes[0]]
     layers: list[LayerOf] = []
-    drawn: list[tuple[LayerOf, Shape]] = []
-    while len(drawn) < count:
+    while len(layers) < count:
         layer = draw_layer(rng, shapes)
-        case = Case((*inputs,), (*(each for each, _ in drawn), layer), ())
+        alone = replace(layer, reads=tuple(range(len(layer.reads))))
         try:
-            shape = network_of(case).layers[-1].output.concrete_shape
+            shape = network_of(Case(tuple(shapes[r] for r in layer.reads), (alone,), ())).outputs[0].concrete_shape
         except InvalidInput:
             continue
         if max(shape) <= LARGEST + 2:
             shapes.append(shape)  # type: ignore[arg-type]
-            drawn.append((layer, shape))  # type: ignore[arg-type]
-    layers = [layer for layer, _ in drawn]
+            layers.append(layer)
     case = Case((*inputs,), (*layers,), ())
     if rng.random() < 0.3:
         case = with_second_input(rng, case, shapes)

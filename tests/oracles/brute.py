@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Relation = NDArray[np.bool_]
 Counts = Counter[tuple[str, str]]
 ELEMENT_BYTES = 4
+MARGIN = 4
+"""How far around the image tiles are asked whether they share elements."""
 SPATIAL = (2, 3)
 COORDINATE = {0: 3, 2: 4, 3: 5}
 """The axis of a relation that holds the tile coordinate cutting an axis of a tensor."""
@@ -98,10 +100,12 @@ class Brute:
     def __init__(self, network: Any, strategy: Any) -> None:
         self.network, self.strategy = network, strategy
         self.reference = network.outputs[-1]
+        self.margin = MARGIN if strategy.placement == "shifted" else 0
         self.windows = self._windows()
         self.order = self._order()
         self.tiles = {axis: self._tiles(axis) for axis in COORDINATE}
         self.flows: dict[str, Flow] = {}
+        self.shared: dict[str, set[int]] = {}
         for layer in reversed(network.layers):
             self.flows[layer.output.name] = self._made(layer.output)
         for tensor in network.inputs:
@@ -121,7 +125,9 @@ class Brute:
         """Of each tensor and axis, the elements on which an element of some image may depend."""
         found: dict[tuple[str, int], Interval] = {}
         for tensor in self.network.inputs:
-            found |= {(tensor.name, axis): Interval(0, tensor.shape[axis] - 1) for axis in (0, *SPATIAL)}
+            found[tensor.name, 0] = Interval(0, tensor.shape[0] - 1)
+            for axis in SPATIAL:
+                found[tensor.name, axis] = Interval(-self.margin, tensor.shape[axis] - 1 + self.margin)
         for layer in self.network.layers:
             out = layer.output
             found[out.name, 0] = Interval(0, out.shape[0] - 1)
@@ -151,7 +157,8 @@ class Brute:
             bounds += [0, 0] if size is None else [of.low // size, of.high // size]
         return Interval(min(bounds), max(bounds))
 
-    def _empty(self, tensor: Any) -> Relation:
+    def nothing(self, tensor: Any) -> Relation:
+        """The empty relation of a tensor."""
         elements = [self.windows[tensor.name, axis].size for axis in (0, *SPATIAL)]
         return np.zeros((*elements, *(self.tiles[axis].size for axis in COORDINATE)), bool)
 
@@ -195,10 +202,10 @@ class Brute:
     def kept(self, name: str, *places: str) -> list[int]:
         """The tile coordinates with one of these places, outermost first."""
         of = self.strategy.retention.get(name, self.strategy.others)
-        return [axis for axis in self.order[1:] if of[axis - 4] in places]
+        return [axis for axis in self.order[1:] if of[axis - 4] in places and axis in self.shared[name]]
 
     def _pulled(self, tensor: Any) -> tuple[Relation, Relation]:
-        need, extended = self._empty(tensor), self._empty(tensor)
+        need, extended = self.nothing(tensor), self.nothing(tensor)
         for layer in self.readers(tensor):
             flow = self.flows[layer.output.name]
             made = first_along(flow.extended, self.kept(layer.output.name, "local", "global"))
@@ -207,7 +214,12 @@ class Brute:
         return need & self.image(tensor), extended
 
     def _arrivals(self, name: str, need: Relation, extended: Relation) -> Relation:
-        """When elements enter their buffer: first along what is retained on chip."""
+        """When elements enter their buffer: first along what is retained on chip.
+
+        Nothing is retained along coordinates in which no two tiles share an element, of the image or out of it.
+        """
+        others = {axis: tuple(d for d in (3, 4, 5) if d != axis) for axis in (4, 5)}
+        self.shared[name] = {axis for axis, rest in others.items() if (extended.any(axis=rest).sum(axis=3) > 1).any()}
         local = self.kept(name, "local")
         if self.strategy.placement == "first" or not local:
             return first_along(need, local)
@@ -218,7 +230,7 @@ class Brute:
         is_output = tensor.name in {each.name for each in self.network.outputs}
         tile_axes = (3, 4, 5)
         if not need.any():
-            extended = self._empty(tensor) | self.partition(tensor)
+            extended = self.nothing(tensor) | self.partition(tensor)
             need = extended & self.image(tensor)
         elif is_output:
             extended = extended | (self.partition(tensor) & ~extended.any(axis=tile_axes, keepdims=True))
@@ -227,13 +239,14 @@ class Brute:
         arrivals = self._arrivals(tensor.name, need, extended)
         executions = first_along(arrivals, self.kept(tensor.name, "local", "global"))
         loads = arrivals & ~executions
-        stored = (self.image(tensor) & True if is_output else loads).any(axis=tile_axes)
+        stored = (self.image(tensor) if is_output else loads).any(axis=tile_axes)
         return Flow(need, extended, arrivals, executions, loads, stored)
 
     def _input(self, tensor: Any) -> Flow:
         need, extended = self._pulled(tensor)
         arrivals = self._arrivals(tensor.name, need, extended)
-        return Flow(need, extended, arrivals, arrivals & False, arrivals, arrivals.any(axis=(3, 4, 5)) & False)
+        nothing = np.zeros_like(arrivals)
+        return Flow(need, extended, arrivals, nothing, arrivals, nothing.any(axis=(3, 4, 5)))
 
     def order_of_all(self) -> list[int]:
         """Every tile coordinate, outermost first."""
@@ -274,7 +287,6 @@ class Brute:
 
     def _count_layer(self, total: Counts, layer: Any) -> None:
         points, out = self.points(layer), layer.output.name
-        statement(total, out, {}, 0, False)
         if "kernel" not in layer.attributes:
             self._count_pointwise(total, layer, points)
             return
@@ -297,11 +309,17 @@ class Brute:
             statement(total, out, Counter([tensor.name]), part, False, f"{layer.name}_part{k}")
 
     def _weight_loads(self, layer: Any) -> list[tuple[Any, int]]:
-        """Elements of each weight that are loaded: all of it once, or all of it by each tile that runs the layer."""
-        if self.strategy.weights == "once":
+        """Elements of each weight that are loaded: all of it once, or by each tile those that its points read."""
+        if self.strategy.weights == "once" or not layer.weights:
             return [(weight, int(np.prod(weight.shape))) for weight in layer.weights]
-        tiles = int(self.flows[layer.output.name].executions.any(axis=(0, 1, 2)).sum())
-        return [(weight, tiles * int(np.prod(weight.shape))) for weight in layer.weights]
+        executed = self.flows[layer.output.name].executions.any(axis=0)
+        executed = executed.reshape(*executed.shape[:2], -1)
+        tiles = int(executed.any(axis=(0, 1)).sum())
+        rows, columns = (self._taps(layer, axis) for axis in SPATIAL)
+        read = np.einsum("hwt,hk,wl->klt", executed.astype(int), rows.astype(int), columns.astype(int)) > 0
+        loads = [(weight, tiles * int(np.prod(weight.shape))) for weight in layer.weights]
+        weight, *_ = layer.weights
+        return [(weight, int(read.sum()) * int(np.prod(weight.shape[:2]))), *loads[1:]]
 
 
 def pull_axis(points: Relation, axis: int, reads: Window, out: Interval, of: Interval) -> Relation:
@@ -326,9 +344,7 @@ def copy(total: Counts, action: str, name: str, elements: int) -> None:
     total["write_bytes", target] += ELEMENT_BYTES * elements
 
 
-def statement(
-    total: Counts, out: str, reads: Mapping[str, int], executions: int, accumulates: bool, name: str = "none"
-) -> None:
+def statement(total: Counts, out: str, reads: Mapping[str, int], executions: int, accumulates: bool, name: str) -> None:
     """Count the executions of a statement and the bytes it moves on chip."""
     total["executions", name] += executions
     for operand, times in reads.items():
@@ -346,7 +362,7 @@ def survives(brute: Brute, name: str, height: int) -> bool:
     """Run the row tiles of one image in order with a dict of `(h mod height, w)`: does every read find its element?"""
     flow = brute.flows[name]
     tensor = next(t for t in (*brute.network.inputs, *(each.output for each in brute.network.layers)) if t.name == name)
-    reads = brute._empty(tensor)
+    reads = brute.nothing(tensor)
     for layer in brute.readers(tensor):
         reads |= brute.pull(layer, tensor, brute.flows[layer.output.name].executions)
     reads &= brute.image(tensor)

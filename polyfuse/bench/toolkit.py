@@ -1,0 +1,81 @@
+"""How long the toolkit itself takes: `python -m polyfuse.bench.toolkit` prints the CPU time of every stage.
+
+Chains of 3x3 convolutions, 2-D tiles, concrete sizes; each stage as a user runs it, nothing cached. The time of the
+lowering is that of every layer's schedule, which code generation does not need.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from polyfuse.codegen.program import generate
+from polyfuse.network.network import Builder, Network
+from polyfuse.schedule.counts import counts
+from polyfuse.schedule.legality import check
+from polyfuse.schedule.lower import lower
+from polyfuse.schedule.retention import Place, Placement
+from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.storage import storage
+
+Result = TypeVar("Result")
+STAGES = ("build", "schedule", "storage", "legality", "lower", "count", "generate")
+STRATEGIES: dict[str, tuple[tuple[Place, ...], Placement]] = {
+    "recompute": (("recompute", "recompute"), "first"),
+    "local first": (("local", "local"), "first"),
+    "local shifted": (("local", "local"), "shifted"),
+    "global": (("global", "global"), "first"),
+    "rows local": (("local", "recompute"), "shifted"),
+    "columns local": (("recompute", "local"), "shifted"),
+}
+
+
+def chain(layers: int, rows: int = 540, columns: int = 960, channels: int = 16) -> Network:
+    """A chain of 3x3 convolutions with padding 1 and ReLU."""
+    build = Builder("chain")
+    x = build.input("x", (1, channels, rows, columns))
+    for k in range(layers):
+        x = build.conv(f"conv{k + 1}", x, channels, kernel=3, padding=1, activation="relu")
+    return build.network(x)
+
+
+def stage_seconds(layers: int, tile: tuple[int, ...], places: tuple[Place, ...], placement: Placement) -> list[float]:
+    """The CPU seconds of every stage, in the order of STAGES."""
+    seconds: list[float] = []
+
+    def timed(run: Callable[[], Result]) -> Result:
+        start = time.thread_time()
+        result = run()
+        seconds.append(time.thread_time() - start)
+        return result
+
+    network = timed(lambda: chain(layers))
+    scheduled = timed(lambda: schedule(network, Strategy(tile, places, placement=placement)))
+    group = timed(lambda: storage(scheduled))
+    timed(lambda: check(group))
+    timed(lambda: [lower(scheduled.executions(layer)) for layer in network.layers])
+    timed(lambda: counts(group))
+    timed(lambda: generate(network, [group]))
+    return seconds
+
+
+@click.command()
+@click.option("--layers", multiple=True, type=click.IntRange(1), default=(4, 10), help="Length of a chain.")
+@click.option("--tile", nargs=2, type=click.IntRange(1), default=(60, 240), help="Rows and columns of a tile.")
+def main(layers: tuple[int, ...], tile: tuple[int, int]) -> None:
+    """Print the CPU seconds of every stage of the toolkit for chains of convolutions."""
+    table = Table(title=f"CPU seconds, 2-D tiles {tile[0]}x{tile[1]} of 540x960", box=None)
+    for heading in ("layers", "strategy", *STAGES, "total"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
+    for count in layers:
+        for name, (places, placement) in STRATEGIES.items():
+            seconds = stage_seconds(count, tile, places, placement)
+            table.add_row(str(count), name, *(f"{s:.2f}" for s in [*seconds, sum(seconds)]))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
