@@ -1,7 +1,6 @@
 """Two 3x3 convolutions without padding or bias, 16 -> 16 -> 16 channels on 32x32: small enough to count by hand.
 
-With 1-byte elements, row-rolling fusion moves 33,536 bytes off-chip and keeps 8,032 bytes on chip; the biases are 32
-bytes more of each.
+With 1-byte elements, row-rolling fusion moves 33,536 bytes off-chip and keeps 8,032 bytes on chip.
 """
 
 from polyfuse.network.network import Builder, Network
