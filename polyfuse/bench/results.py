@@ -29,13 +29,13 @@ class Row:
     """One way to run the workload: what was predicted, what an instrumented run counted, how long it took.
 
     strategy: one of STRATEGIES; placement: of first executions, one of PLACEMENTS, or None where nothing is retained.
-    retention: for each tensor between layers, along each tile dimension, one of RETENTIONS.
-    tile: output elements along each tile dimension; () is untiled.
-    instances, executions: of all statements; recomputed = executions - instances.
+    retention: for each tensor that a layer reads (weights excepted), along each tile dimension, one of RETENTIONS.
+    tile: elements of the last output along each tile dimension; () for unfused rows.
+    instances, executions: of the points of all layers; recomputed = executions - instances.
     macs, macs_executed: multiply-accumulates of the network, and executed.
     halo: for each tensor, the elements that neighbouring tiles share along each tile dimension.
-    onchip_bytes: of all buffers on chip at once; offchip_read_bytes, offchip_write_bytes: moved in one run.
-    loops, branches: `for` and `if` in the generated C.
+    onchip_bytes: of all buffers of the largest group; offchip_read_bytes, offchip_write_bytes: moved in one run.
+    loops, branches: `for` and `if` in the tile loops of the C that is timed.
     counted: of the keys in COUNTED, those that the instrumented run counted; None if there was none.
     seconds_median, seconds_min: of one run; ratio_to_unfused: of the medians, below 1 is faster; None if not timed.
     max_rel_error: of the outputs against the reference; None if not compared.

@@ -31,11 +31,13 @@ def layer_lines(layer: Layer) -> Iterator[str]:
     """The statements of one layer."""
     for statement in layer.statements:
         yield str(statement)
-        yield f"  domain      {statement.domain}"
-        for operand, access in statement.operands.items():
-            yield f"  reads {operand:<5} {access.relation}"
         made = layer.instances_of_points(statement).reverse().intersect_domain(statement.domain)
-        yield f"  {'updates' if statement.accumulates else 'writes'}     {made.apply_range(layer.makes)}"
+        told: dict[str, isl.Set | isl.Map] = {"domain": statement.domain}
+        told |= {f"reads {operand}": access.relation for operand, access in statement.operands.items()}
+        told["updates" if statement.accumulates else "writes"] = made.apply_range(layer.makes)
+        width = max(map(len, told))
+        for what, relation in told.items():
+            yield f"  {what:<{width}}  {relation}"
 
 
 def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
@@ -48,10 +50,10 @@ def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
     >>> print(describe_footprints(build.network(y), (8, 8)))
     footprints and halos, tile 8x8, of tile(tn=0, ty=1, tx=1)
     ---------------------------------------------------------
-    tensor     footprint  elements   bytes  halo
-    x          1x1x12x12       144     576  4x4
-    conv1_out  1x1x10x10       100     400  2x2
-    conv2_out  1x1x8x8          64     256  0x0
+    tensor     footprint  elements  bytes  halo
+    x          1x1x12x12       144    576  4x4
+    conv1_out  1x1x10x10       100    400  2x2
+    conv2_out  1x1x8x8          64    256  0x0
     <BLANKLINE>
     """
     overlapped = schedule(network, Strategy.named("recompute", tile))

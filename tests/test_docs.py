@@ -1,0 +1,162 @@
+"""What docs/ says is true: its sessions run, its links lead somewhere, its map is complete, its pictures are the sets'.
+
+In a page, ```python blocks are doctest sessions and ```console blocks are `$ polyfuse …` lines with what they print.
+All blocks of a page share one session, and run in an empty folder that has the repository's kernels/. Whitespace is
+not compared, and `...` stands for any text: times, the host, long lines.
+"""
+
+import doctest
+import importlib
+import importlib.util
+import io
+import re
+import shlex
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib
+import pytest
+
+from polyfuse.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Shell:
+    """A terminal in which only polyfuse is installed: `polyfuse …` and `echo $?`."""
+
+    status = 0
+
+    def __call__(self, line: str) -> None:
+        """What a line prints, on stdout or stderr."""
+        if line == "echo $?":
+            print(self.status)
+            return
+        program, *arguments = shlex.split(line)
+        assert program == "polyfuse"
+        output = io.StringIO()
+        with redirect_stdout(output), redirect_stderr(output), pytest.raises(SystemExit) as finished:
+            main.main(arguments, prog_name="polyfuse")
+        print(output.getvalue(), end="")
+        self.status = int(finished.value.code or 0)
+
+
+def session(page: str) -> str:
+    """The text of a page with everything but its sessions blanked out; line numbers stay as they are."""
+
+    def runnable(kind: str, body: str) -> str:
+        if kind == "python":
+            return body
+        joined = re.sub(r"\\\n\s*", "", body)
+        lines = [
+            f">>> shell({line[2:]!r})" if line.startswith("$ ") else line or "<BLANKLINE>"
+            for line in joined.splitlines()
+        ]
+        return "\n".join([*lines, *[""] * (body.count("\n") - joined.count("\n")), ""])
+
+    kept, end = [], 0
+    for block in BLOCK.finditer(page):
+        kept.append("\n" * page[end : block.start()].count("\n"))
+        kind, body = block.groups()
+        blank = "\n" * block[0].count("\n")
+        kept.append("\n" + runnable(kind, body) if kind in ("python", "console") else blank)
+        end = block.end()
+    return "".join(kept)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_sessions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels").symlink_to(ROOT / "kernels")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    text = session(page.read_text(encoding="utf-8"))
+    test = doctest.DocTestParser().get_doctest(text, {"shell": Shell()}, page.name, str(page), 0)
+    report: list[str] = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
+    assert not report, "".join(report)
+
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "polyfuse").rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.failed == 0 and results.attempted > 0
+
+
+def test_the_pages_that_promise_sessions_have_them() -> None:
+    parser = doctest.DocTestParser()
+    counted = {page.stem: len(parser.get_examples(session(page.read_text(encoding="utf-8")))) for page in PAGES}
+    assert counted["tutorial"] > 50 and counted["adding-a-layer"] > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://")):
+            path, _, anchor = target.partition("#")
+            file = page.parent / path if path else page
+            assert file.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_code_map_names_every_module_and_nothing_else() -> None:
+    """`cli.py`, `sets/names.py`: first cell of a row of a table."""
+    named = re.findall(r"^\| `([\w/]+\.py)` \|", (DOCS / "codemap.md").read_text(encoding="utf-8"), re.MULTILINE)
+    package = ROOT / "polyfuse"
+    there = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if path.name != "__main__.py" and (path.name != "__init__.py" or path.read_text().strip())
+    ]
+    assert sorted(named) == sorted(there)
+
+
+def test_every_word_is_explained_once() -> None:
+    words = re.findall(r"^\*\*(.+?)\*\*", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(words) > 40 and words == sorted(set(words), key=str.casefold)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> ModuleType:
+    """docs/pictures.py as a module."""
+    spec = importlib.util.spec_from_file_location("docs_pictures", DOCS / "pictures.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "pictures").glob("*.svg")))
+def test_pictures_are_what_the_sets_say(name: str, pictures: ModuleType) -> None:
+    """The drawn data always; all bytes where this is the matplotlib that wrote the file."""
+    committed = (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    picture = pictures.PICTURES[name]()
+    assert f"data {picture.digest}<" in committed, "run python docs/pictures.py"
+    if f"Matplotlib v{matplotlib.__version__}," in committed:
+        assert pictures.svg(picture) == committed, "run python docs/pictures.py"
+
+
+def test_every_picture_is_drawn_and_shown(pictures: ModuleType) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert {path.stem for path in (DOCS / "pictures").iterdir()} == set(pictures.PICTURES)
+    assert all(f"(pictures/{name}.svg)" in text for name in pictures.PICTURES)
