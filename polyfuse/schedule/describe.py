@@ -48,10 +48,10 @@ def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
     >>> print(describe_footprints(build.network(y), (8, 8)))
     footprints and halos, tile 8x8, of tile(tn=0, ty=1, tx=1)
     ---------------------------------------------------------
-    tensor     footprint  elements   bytes  halo
-    x          1x1x12x12       144     576  4x4
-    conv1_out  1x1x10x10       100     400  2x2
-    conv2_out  1x1x8x8          64     256  0x0
+    tensor     footprint  elements  bytes  halo
+    x          1x1x12x12       144    576  4x4
+    conv1_out  1x1x10x10       100    400  2x2
+    conv2_out  1x1x8x8          64    256  0x0
     <BLANKLINE>
     """
     overlapped = schedule(network, Strategy.named("recompute", tile))
