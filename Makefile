@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/polyfuse compare "$(MODEL)" --from n0 --to n4 --random-weights 0 \
 	  --tile 8 --tile 16x56 --repeats 3 --json demo/vgg19.json --plot demo/vgg19.svg
 	@echo
-	$(BIN)/polyfuse compare kernels/sr4.py --tile 12 --tile 60x240 --mixed local,recompute --repeats 3 \
+	$(BIN)/polyfuse compare kernels/sr4.py --tile 60x240 --mixed local,recompute --repeats 3 \
 	  --json demo/sr4.json --plot demo/sr4.svg
 	@echo; echo "written: demo/vgg19.json demo/vgg19.svg demo/sr4.json demo/sr4.svg"
 
@@ -30,6 +30,7 @@ test: $(VENV)/.installed-test
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

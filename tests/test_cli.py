@@ -216,6 +216,7 @@ def test_emitted_files_compile_and_replace_older_ones(pair: str, tmp_path: Path)
     assert len(sources) == 14
     for source in sources:
         subprocess.run(["gcc", *PLAIN, str(source)], check=True, timeout=60)
+    assert all(("counts[" in source.read_text()) == (source.name == "instrumented.c") for source in sources)
     text = (folder / "recompute_8x8" / "schedule.txt").read_text()
     assert "# copy 1: 136 executions\n{ conv1[" in text
     assert not list(folder.rglob(".polyfuse-*"))
