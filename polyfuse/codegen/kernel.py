@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, Built, compile_file, compile_many, load
 from polyfuse.codegen.compiler import Compiler
-from polyfuse.codegen.program import Counter, Program, unsupported_threads
+from polyfuse.codegen.group import Counter
+from polyfuse.codegen.program import Program, unsupported_threads
 from polyfuse.errors import InvalidInput
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table

@@ -123,7 +123,7 @@ def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf, whole: in
 
 
 def atomic(dims: int, whole: int) -> isl.UnionMap:
-    """isl's option that a dimension of time is not split, for the outermost ones: `{ [time] -> atomic[d] : d < whole }`."""
+    """isl's option not to split the outermost dimensions of time: `{ [time] -> atomic[d] : d < whole }`."""
     time = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, dims)
     option = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1).set_tuple_name(isl.dim_type.set, "atomic")
     relation = isl.Map.universe(time.map_from_domain_and_range(option))

@@ -82,6 +82,7 @@ def point_statement(
         finite = [(d, size) for d, size, read in axes if d in "nc" or (read == 1 and size != 1)]
         inside = " and ".join(f"0 <= {d} < {size}" for d, size in finite)
         head = parameters((*out.shape, *tensor.shape))
-        extended = isl.Map(f"{head} {{ {name}[{', '.join(POINT)}] -> {tensor.name}[{index}] : {inside} and ({where}) }}")
+        point = f"{name}[{', '.join(POINT)}]"
+        extended = isl.Map(f"{head} {{ {point} -> {tensor.name}[{index}] : {inside} and ({where}) }}")
         operands[operand] = clipped(tensor, domain, extended)
     return Statement(name, POINT, domain, operands, expression)

@@ -73,9 +73,7 @@ def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool
     if missing := {tensor.name for tensor in network.inputs} - set(inputs):
         raise InvalidInput(f"network {network.name!r}: no value for the inputs {', '.join(sorted(missing))}")
     given = {**network.weights, **{tensor.name: inputs[tensor.name] for tensor in network.inputs}}
-    offchip: Memory = {
-        name: dict(np.ndenumerate(np.asarray(value, dtype=np.float64))) for name, value in given.items()
-    }
+    offchip: Memory = {name: dict(np.ndenumerate(np.asarray(value, dtype=np.float64))) for name, value in given.items()}
     chip: Memory = {}
     executions: Counter[str] = Counter()
     for phase in (preload_steps(storage.schedule), steps(storage.schedule)):

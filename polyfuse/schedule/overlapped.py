@@ -129,8 +129,8 @@ def overlapped_executions(schedule: Schedule, layer: Layer, tiled: Sequence[Over
 def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) -> None:
     """Prove, by equality of relations, that overlapped tiles execute exactly what the schedule does.
 
-    Errors: IllegalSchedule with a tile and a point that only one of the two executes there: the overlap is too small,
-    or too large.
+    Errors: IllegalSchedule with the first tile and point that only one of the two executes there: the overlap is too
+    small, or too large.
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.schedule.schedule import Strategy, schedule
@@ -146,8 +146,6 @@ def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) ->
         (given.subtract(derived), "is executed there and not needed; the overlap is too large or in the wrong place"),
     ):
         if not relation.is_empty():
-            pair = relation.lexmin().sample()
-            point, tile = (
-                coordinates_of(isl.Set.from_basic_set(s).sample_point()) for s in (pair.domain(), pair.range())
-            )
-            raise IllegalSchedule(f"overlapped {layer.name!r} at tile {tuple(tile)}: point {tuple(point)} {what}")
+            first = coordinates_of(relation.reverse().wrap().flatten().lexmin().sample_point())
+            tile, point = tuple(first[: -layer.rank]), tuple(first[-layer.rank :])
+            raise IllegalSchedule(f"overlapped {layer.name!r} at tile {tile}: point {point} {what}")

@@ -257,7 +257,11 @@ def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer
 
 
 def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
-    """The need of a layer's output with and without borders; an element that nothing reads is needed by one tile."""
+    """The need of a layer's output with and without borders.
+
+    An element of an output that nothing reads is needed by one tile; a tensor of which nothing is read is taken for an
+    output.
+    """
     need, extended = pulled(network, tiling, tensor, flows)
     if need.is_empty():
         extended = tiling.tiles_of(tensor, network.outputs[-1])

@@ -115,11 +115,11 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     >>> [int(str(region.count_val())) for region in footprints(build.network(y), {y: tile}).values()]
     [64, 100, 144]
     """
-    needed = {tensor: region & tensor.box for tensor, region in regions.items()}
-    for layer in reversed(network.layers):
-        if layer.output not in needed:
-            continue
-        with operation_limit(what=f"footprint of layer {layer.name!r}"):
+    with operation_limit(what=f"footprints of network {network.name!r}"):
+        needed = {tensor: region & tensor.box for tensor, region in regions.items()}
+        for layer in reversed(network.layers):
+            if layer.output not in needed:
+                continue
             points = needed[layer.output].apply(layer.makes.reverse())
             for tensor in layer.inputs:
                 read = points.apply(layer.reads(tensor)).coalesce()

@@ -40,7 +40,12 @@ class GroupOf:
     def strategy(self) -> Strategy:
         """What polyfuse is given."""
         return Strategy(
-            self.tile, self.others, self.retention, self.placement, self.order, self.weights  # type: ignore[arg-type]
+            self.tile,
+            self.others,
+            self.retention,
+            self.placement,
+            self.order,
+            self.weights,  # type: ignore[arg-type]
         )
 
 

@@ -14,8 +14,9 @@ from unittest.mock import patch
 
 from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import Built, compile_shared, load
+from polyfuse.codegen.cfile import PRELUDE
 from polyfuse.codegen.kernel import Kernel
-from polyfuse.codegen.program import PRELUDE, Program, generate
+from polyfuse.codegen.program import Program, generate
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.interpreter import interpret
@@ -30,7 +31,7 @@ INTERPRETED = 300
 """The most executions of a case that is interpreted too."""
 FAST_FLAGS = ("-std=c11", "-O0", "-w")
 OPTIMISED_FLAGS = ("-std=c11", "-O2", "-w")
-EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+)\b|\b(union) (chips|kept)\b")
+EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+)\b|\b(union) (chip|kept)\b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +91,7 @@ def prepare(case: Case) -> Prepared:
     groups = tuple(storage(schedule(n, s)) for n, s in zip(networks, strategies, strict=True))
     for each in groups:
         check(each)
-    program = generate(
-        network, groups, staged=case.form != "in place", instrumented=case.form == "instrumented"
-    )
+    program = generate(network, groups, staged=case.form != "in place", instrumented=case.form == "instrumented")
     expected = tuple(Brute(n, s).counts for n, s in zip(networks, strategies, strict=True))
     return Prepared(case, network, groups, program, expected)
 

@@ -345,9 +345,7 @@ def minimum_ring(brute: Brute, name: str, most: int) -> int:
 def survives(brute: Brute, name: str, height: int) -> bool:
     """Run the row tiles of one image in order with a dict of `(h mod height, w)`: does every read find its element?"""
     flow = brute.flows[name]
-    tensor = next(
-        t for t in (*brute.network.inputs, *(each.output for each in brute.network.layers)) if t.name == name
-    )
+    tensor = next(t for t in (*brute.network.inputs, *(each.output for each in brute.network.layers)) if t.name == name)
     reads = brute._empty(tensor)
     for layer in brute.readers(tensor):
         reads |= brute.pull(layer, tensor, brute.flows[layer.output.name].executions)
