@@ -83,3 +83,15 @@ def test_rows_that_do_not_fit_are_refused_before_any_is_prepared(pair: Network) 
 
 def test_default_tiles_fit(pair: Network) -> None:
     assert default_tiles(pair) == ((4,), (16,), (16, 8))
+
+
+def test_rows_of_one_and_of_two_threads_are_timed_by_one_clock(pair: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    import polyfuse.bench.compare as bench
+
+    calls: list[int] = []
+    honest = bench.measure
+    monkeypatch.setattr(bench, "measure", lambda runs, **how: calls.append(how["threads"]) or honest(runs, **how))
+    chosen = Choices(placement="first")
+    found = compare(pair, candidates([(8, 8)], ["recompute", "local"], chosen), threads=2, repeats=1)
+    assert {row.threads for row in found.rows} == {1, 2}
+    assert calls == [2]
