@@ -1,7 +1,7 @@
 # make demo | test | lint | fuzz MINUTES=5 | clean: each installs what it needs into .venv, once.
 #
 # The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
-# only when the metadata do. (.ci/run also tests an installation that is a copy.)
+# only when the metadata do. .ci/run also tries an installation that is a copy.
 
 PYTHON ?= python3
 MINUTES ?= 5
