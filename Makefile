@@ -1,7 +1,7 @@
 # make demo | test | lint | fuzz MINUTES=5 | clean: each installs what it needs into .venv, once.
 #
 # The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
-# only when the metadata do. (.ci/run also tests an installation that is a copy.)
+# only when the metadata do. .ci/run also tries an installation that is a copy.
 
 PYTHON ?= python3
 MINUTES ?= 5
@@ -21,7 +21,8 @@ demo: $(VENV)/.installed
 	$(BIN)/polyfuse compare "$(MODEL)" --from n0 --to n4 --random-weights 0 \
 	  --tile 8 --tile 16x56 --repeats 3 --json demo/vgg19.json --plot demo/vgg19.svg
 	@echo
-	$(BIN)/polyfuse compare kernels/sr4.py --tile 12 --tile 60x240 --repeats 3 --json demo/sr4.json --plot demo/sr4.svg
+	$(BIN)/polyfuse compare kernels/sr4.py --tile 60x240 --mixed local,recompute --repeats 3 \
+	  --json demo/sr4.json --plot demo/sr4.svg
 	@echo; echo "written: demo/vgg19.json demo/vgg19.svg demo/sr4.json demo/sr4.svg"
 
 test: $(VENV)/.installed-test
@@ -29,6 +30,7 @@ test: $(VENV)/.installed-test
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

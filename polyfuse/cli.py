@@ -6,7 +6,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,29 +47,42 @@ MOST_ERROR = 1e-5
 INTERRUPTED = 130
 
 
+class Interrupted(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
 class Commands(click.Group):
     """A group of commands whose errors are one line each."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
         """Run a command; with `standalone_mode` the process exits with its status."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        status, message = self._status(*args, **extra)
+            return super().main(args, standalone_mode=False, **extra)
+        status, message = self._status(args, **extra)
         if message is not None:
             click.echo(f"polyfuse: {' '.join(message.split())}", err=True)
         sys.exit(status)
 
-    def _status(self, *args: Any, **extra: Any) -> tuple[int, str | None]:
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click would print an empty line for an interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+    def _status(self, args: Sequence[str] | None, **extra: Any) -> tuple[int, str | None]:
         """The exit status of a command and its error."""
         try:
-            result = super().main(*args, standalone_mode=False, **extra)
+            result = super().main(args, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.UsageError as error:
             where = error.ctx.command_path if error.ctx is not None else "polyfuse"
             return error.exit_code, f"{error.format_message()} (see {where} --help)"
         except click.ClickException as error:
             return error.exit_code, error.format_message()
-        except (click.Abort, KeyboardInterrupt):
+        except (Interrupted, click.Abort, KeyboardInterrupt):
             return INTERRUPTED, "interrupted; files are whole or as they were before"
         except PolyfuseError as error:
             return 1, str(error)
@@ -89,7 +102,7 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Tile(click.ParamType):
+class Tile(click.ParamType):  # type: ignore[type-arg]
     """`72x60`, rows x columns, or `8`, rows."""
 
     name = "tile"
@@ -101,7 +114,7 @@ class Tile(click.ParamType):
         return sizes
 
 
-class Places(click.ParamType):
+class Places(click.ParamType):  # type: ignore[type-arg]
     """`local,recompute`: one place for each tile dimension."""
 
     name = "places"
@@ -113,12 +126,12 @@ class Places(click.ParamType):
         return cast(tuple[Place, ...], places)
 
 
-class Pair(click.ParamType):
+class Pair(click.ParamType):  # type: ignore[type-arg]
     """`KEY=VALUE`, the value of some other type."""
 
     name = "pair"
 
-    def __init__(self, value: click.ParamType, example: str) -> None:
+    def __init__(self, value: click.ParamType, example: str) -> None:  # type: ignore[type-arg]
         self.value, self.example = value, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
@@ -267,8 +280,8 @@ def show(**request: Any) -> None:
     network = load(request)
     if not request["tiles"]:
         request["tiles"] = default_tiles(network)[-1:]
-    if not (request["names"] or request["mixed"] or request["retention"]):
-        request["names"] = ("recompute",)
+    if not request["names"]:
+        request["names"] = ("mixed",) if request["mixed"] or request["retention"] else ("recompute",)
     rows = [row for row in rows_of(network, request) if row.strategy is not None]
     check_rows(network, rows)
     click.echo(describe_network(network))

@@ -271,7 +271,7 @@ class Result:
 def measured(
     network: Network, cases: Sequence[Case], threads: int, repeats: int, options: Options, tell: Progress
 ) -> list[Result]:
-    """Compile all cases, count and check each, then time them in turns."""
+    """Compile all cases, count and check each, then time them in turns, all by one clock."""
     tell("compiling", 0, 2)
     used = [threads if case.timed.is_parallel else 1 for case in cases]
     kernels: list[Kernel | None] = [None] * len(cases)
@@ -290,10 +290,8 @@ def measured(
         tell("checking", k, len(cases))
         checked.append(check_case(case, timed, counting[k], inputs, expected))
     tell("checking", len(cases), len(cases))
-    timings: dict[str, Timing] = {}
-    for n in set(used):
-        runs = {str(k): ready[k].run for k, number in enumerate(used) if number == n}
-        timings |= measure(runs, repeats=repeats, threads=n, progress=lambda done, of: tell("timing", done, of))
+    runs = {str(k): kernel.run for k, kernel in enumerate(ready)}
+    timings = measure(runs, repeats=repeats, threads=max(used), progress=lambda done, of: tell("timing", done, of))
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 
 

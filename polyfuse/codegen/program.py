@@ -28,6 +28,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
+from polyfuse.text import html_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,20 @@ class Program:
     def is_parallel(self) -> bool:
         """Whether some group has a loop that threads share."""
         return any(group.parallel for group in self.groups)
+
+    @property
+    def form(self) -> str:
+        """In place, staged or instrumented."""
+        return "instrumented" if self.instrumented else "staged" if self.staged else "in place"
+
+    def __str__(self) -> str:
+        size = f"{len(self.source.splitlines())} lines of C, {self.loops} loops, {self.branches} branches"
+        return f"Program of {self.network.name}, {self.form}: {len(self.groups)} groups, {size}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self), self.source)
 
 
 def generate(

@@ -156,9 +156,9 @@ class Schedule:
 
     def __str__(self) -> str:
         names = [dim.name for dim in self.tiling.dims]
+        weights = f"weights loaded once a {WEIGHTS[self.strategy.weights]}"
         head = f"{self.network.name}: tile {self.tiling} of {self.network.outputs[-1]}, "
-        head += f"coordinates {', '.join(names)}, placement {self.strategy.placement}, "
-        head += f"weights loaded once a {WEIGHTS[self.strategy.weights]}"
+        head += f"coordinates {', '.join(names)}, placement {self.strategy.placement}, {weights}"
         lines = [head, f"a tile: {', '.join(map(str, self.stages))}"]
         for flow in self.in_order:
             along = [f"{place} along {name}" for place, name in zip(flow.places, names, strict=True)]

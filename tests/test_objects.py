@@ -1,0 +1,65 @@
+"""What objects look like in a terminal and in a notebook."""
+
+import pytest
+
+import polyfuse as pf
+
+
+@pytest.fixture(scope="module")
+def group() -> pf.Storage:
+    build = pf.Builder("pair")
+    x = build.input("x", (1, 1, 20, 20))
+    net = build.network(build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3))
+    (group,) = pf.fused(net, pf.Strategy((8, 8), ("local", "recompute"), placement="shifted"))
+    return group
+
+
+def test_a_schedule_says_where_everything_waits(group: pf.Storage) -> None:
+    head, stages, x, conv1, conv2 = str(group.schedule).splitlines()
+    assert head == (
+        "pair: tile 8x8 of conv2_out[1, 1, 16, 16], coordinates tn, tx, ty, placement shifted, "
+        "weights loaded once a group"
+    )
+    assert stages.strip() == "a tile: load x, make conv1_out, make conv2_out, store conv2_out"
+    assert x.strip() == "x[1, 1, 20, 20] (input): recompute along tn, recompute along tx, local along ty"
+    assert conv1.strip().endswith("local along ty") and conv2.strip().endswith("(made): recompute")
+
+
+def test_storage_adds_up(group: pf.Storage) -> None:
+    head, *lines = str(group).splitlines()
+    assert head == f"pair: tile 8x8, {group.onchip_bytes:,} B on chip"
+    assert sum(int(line.split()[-1].replace(",", "")) for line in lines) == group.onchip_bytes
+    assert any("(ring)" in line for line in lines)
+
+
+def test_copies_are_listed(group: pf.Storage) -> None:
+    lowered = pf.lower(group.schedule.executions(group.schedule.network.layer("conv1")))
+    assert str(lowered).splitlines()[0] == "conv1: 2 copies"
+    assert len(str(lowered).splitlines()) == 3
+
+
+def test_programs_are_short_and_kernels_name_their_ends(group: pf.Storage) -> None:
+    program = pf.generate(group.schedule.network, [group])
+    assert str(program).startswith("Program of pair, in place: 1 groups, ")
+    assert "\n" not in repr(program)
+
+
+def test_comparisons_are_tables(group: pf.Storage) -> None:
+    net = group.schedule.network
+    found = pf.compare(net, pf.candidates([(8, 8)], ["recompute"]), run=False)
+    head, *_, recompute = str(found).splitlines()
+    assert head == "pair: not run"
+    assert recompute.split()[:3] == ["8x8", "recompute", "656"]
+    assert repr(found) == str(found)
+
+
+def test_notebooks_get_escaped_html(group: pf.Storage) -> None:
+    net = group.schedule.network
+    lowered = pf.lower(group.schedule.executions(net.layer("conv1")))
+    program = pf.generate(net, [group])
+    found = pf.compare(net, pf.candidates([(8, 8)], ["recompute"]), run=False)
+    for thing in (net, group.schedule, group, lowered, program, found):
+        html = thing._repr_html_()
+        assert html.startswith("<") and html.endswith(">")
+        assert html.count("<td>") == html.count("</td>")
+        assert " -> " not in html and "&&" not in html
