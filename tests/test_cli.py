@@ -241,8 +241,8 @@ def test_show_prints_what_an_expert_reads(pair: str) -> None:
     result = call("show", pair, "--tile", "8x8")
     assert result.exit_code == 0
     for wanted in (
-        "domain      { conv1_update[n = 0, c, h, w, ic, kh, kw]",
-        "reads x     { conv1_update[",
+        "domain        { conv1_update[n = 0, c, h, w, ic, kh, kw]",
+        "reads x       { conv1_update[",
         "x          1x2x12x12       288  1,152  4x4",
         "conv1_out  1x2x10x10       200    800  2x2",
         "conv1_out       648    800         800      0       0",

@@ -74,7 +74,7 @@ def session(page: str) -> str:
 def test_sessions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernels").symlink_to(ROOT / "kernels")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("COLUMNS", "120")
     text = session(page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {"shell": Shell()}, page.name, str(page), 0)
     report: list[str] = []

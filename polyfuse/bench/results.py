@@ -88,9 +88,17 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Tile, strategy and placement, as in "8x8 local (first)"."""
+        """Tile, strategy and placement, as in "8x8 local (first)" and "8x8 mixed LR (shifted)"."""
         tile = "x".join(map(str, self.tile)) or "untiled"
-        return f"{tile} {self.strategy}" + (f" ({self.placement})" if self.placement else "")
+        return " ".join([tile, self.name, *([f"({self.placement})"] if self.placement else [])])
+
+    @property
+    def name(self) -> str:
+        """The strategy; if mixed, with a letter for the place along each tile dimension, for each tensor or for all."""
+        if self.strategy != "mixed":
+            return self.strategy
+        codes = ["".join(place[0].upper() for place in places) for places in self.retention.values()]
+        return " ".join([self.strategy, *(codes[:1] if len(set(codes)) == 1 else codes)])
 
     @property
     def mismatches(self) -> list[str]:

@@ -75,7 +75,7 @@ def _figure(comparison: Comparison) -> "Figure":
     cpu = comparison.machine.get("cpu")
     figure.suptitle(_plain(comparison.workload + (f" on {cpu}" if cpu else "")))
     handles, labels = byte_axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False)
     return figure
 
 
@@ -115,10 +115,7 @@ def _decorate(axes: "Axes", tiles: list[tuple[int, ...]]) -> None:
 
 
 def _line(row: Row, rows: tuple[Row, ...]) -> _Line:
-    words = [row.strategy]
-    if row.strategy == "mixed":
-        choices = ["/".join(along) for along in row.retention.values()]
-        words.append(", ".join(choices[:1] if len(set(choices)) == 1 else choices))
+    words = [row.name]
     if row.placement is not None:
         words.append(f"({row.placement})")
     if len({other.threads for other in rows}) > 1:

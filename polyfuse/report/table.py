@@ -22,7 +22,7 @@ from rich.text import Text
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
 from polyfuse.report.format import byte_unit, short_count, short_seconds, short_share, significant, tile_label
 
-WIDE_COLUMNS = 100
+WIDE_COLUMNS = 112
 _BAD = "bold red"
 _COUNT_TITLES = {"executions": "executions", "macs_executed": "MACs\nexecuted"}
 _BYTE_TITLES = {
@@ -34,7 +34,7 @@ _BYTE_TITLES = {
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Printed by a rich console: narrower than WIDE_COLUMNS it leaves out the MACs and the loops."""
+    """Printed by a rich console: narrower than WIDE_COLUMNS it leaves out the instances, the MACs and the loops."""
 
     comparison: Comparison
 
@@ -88,6 +88,7 @@ def _columns(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> list[_Colum
     unequal = _unequal(ascii_only)
     columns = [_count_column("executions", unequal), _Column("recom-\nputed", _recomputed_cell)]
     if wide:
+        columns.insert(0, _Column("instances", lambda row: Text(short_count(row.instances))))
         columns.append(_count_column("macs_executed", unequal))
     columns += [_byte_column(key, rows, unequal) for key in _BYTE_TITLES]
     if wide:
@@ -122,18 +123,12 @@ def _checked_cell(row: Row, key: str, show: Callable[[int], str], unequal: str) 
 
 
 def _strategy_cell(row: Row, same_threads: bool) -> Text:
-    lines = [" ".join([row.strategy, *_retention_codes(row)]) if row.strategy == "mixed" else row.strategy]
+    lines = [row.name]
     if row.placement is not None:
         lines.append(row.placement)
     if not same_threads:
         lines.append(f"{row.threads} thr.")
     return Text("\n".join(lines))
-
-
-def _retention_codes(row: Row) -> list[str]:
-    """A letter per tile dimension, such as LR, for each tensor; once if all are alike."""
-    codes = ["".join(choice[0].upper() for choice in choices) for choices in row.retention.values()]
-    return codes[:1] if len(set(codes)) == 1 else codes
 
 
 def _recomputed_cell(row: Row) -> Text:
@@ -163,9 +158,8 @@ def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
         yield Text(f"second lines: counted by an instrumented run, = or {unequal} the prediction", style="dim")
     if any(row.strategy == "mixed" for row in rows):
         yield Text("mixed: for each tensor, along each tile dimension, R recompute, L local, G global", style="dim")
-    halos = dict.fromkeys(_halo_note(row) for row in rows if row.halo)
-    if len(halos) == 1:
-        yield Text(next(iter(halos)), style="dim")
+    for note in dict.fromkeys(_halo_note(row) for row in rows if row.tile and row.halo):
+        yield Text(note, style="dim")
     for row in rows:
         for key in row.mismatches:
             counted = (row.counted or {})[key]
@@ -173,5 +167,5 @@ def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
 
 
 def _halo_note(row: Row) -> str:
-    shared = (f"{tensor} {tile_label(widths)}" for tensor, widths in row.halo.items())
-    return f"halo, elements that neighbouring tiles share: {', '.join(shared)}"
+    shared = (f"{tensor} {tile_label(widths)}" for tensor, widths in row.halo.items() if any(widths))
+    return f"halo that neighbouring tiles of {tile_label(row.tile)} share: {', '.join(shared)}"

@@ -40,7 +40,7 @@ def test_lines_are_strategies_and_unfused_is_a_level() -> None:
         "local (first)",
         "local (shifted)",
         "global (shifted)",
-        "mixed local/recompute (shifted)",
+        "mixed LR (shifted)",
     ]
     time_axes, byte_axes = figure.axes
     level = next(line for line in time_axes.lines if line.get_label() == "unfused")
@@ -63,7 +63,7 @@ def test_values_start_at_zero_and_the_legend_covers_nothing() -> None:
 def test_mixed_strategies_are_told_apart() -> None:
     rows = [replace(row("mixed", (8, 8)), retention={"a": choice}) for choice in (("local",), ("global",))]
     figure = figure_of(replace(example(), rows=tuple(rows)))
-    assert labels(figure) == ["mixed local", "mixed global"]
+    assert labels(figure) == ["mixed L", "mixed G"]
     assert len({line.get_marker() for line in figure.axes[0].lines}) == 2
 
 
