@@ -5,7 +5,7 @@ lowering is that of every layer's schedule, which code generation does not need.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import click
@@ -62,6 +62,14 @@ def stage_seconds(layers: int, tile: tuple[int, ...], places: tuple[Place, ...],
     return seconds
 
 
+def rows(layers: Iterable[int], tile: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
+    """For each length of a chain and each strategy: both, the seconds of every stage, and their sum."""
+    for count in layers:
+        for name, (places, placement) in STRATEGIES.items():
+            seconds = stage_seconds(count, tile, places, placement)
+            yield str(count), name, *(f"{s:.2f}" for s in [*seconds, sum(seconds)])
+
+
 @click.command()
 @click.option("--layers", multiple=True, type=click.IntRange(1), default=(4, 10), help="Length of a chain.")
 @click.option("--tile", nargs=2, type=click.IntRange(1), default=(60, 240), help="Rows and columns of a tile.")
@@ -70,10 +78,8 @@ def main(layers: tuple[int, ...], tile: tuple[int, int]) -> None:
     table = Table(title=f"CPU seconds, 2-D tiles {tile[0]}x{tile[1]} of 540x960", box=None)
     for heading in ("layers", "strategy", *STAGES, "total"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
-    for count in layers:
-        for name, (places, placement) in STRATEGIES.items():
-            seconds = stage_seconds(count, tile, places, placement)
-            table.add_row(str(count), name, *(f"{s:.2f}" for s in [*seconds, sum(seconds)]))
+    for row in rows(layers, tile):
+        table.add_row(*row)
     Console().print(table)
 
 
