@@ -17,7 +17,6 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.lower import extent
 from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, retain
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.limits import operation_limit
@@ -238,7 +237,9 @@ def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str,
 
 def has_first_tile(extended: isl.Map) -> bool:
     """Every element is needed by finitely many tiles, in and outside of the image; not so where it is broadcast."""
-    return all(extent(extended, d) is not None for d in range(extended.dim(isl.dim_type.out)))
+    rank, parameters = extended.dim(isl.dim_type.in_), extended.dim(isl.dim_type.param)
+    tiles_of_one = extended.move_dims(isl.dim_type.param, parameters, isl.dim_type.in_, 0, rank).range()
+    return bool(tiles_of_one.is_bounded())
 
 
 def without_borders(layer: Layer, flow: Flow) -> isl.Map:

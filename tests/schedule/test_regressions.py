@@ -90,3 +90,16 @@ def test_legality_is_proved_where_the_dataflow_analysis_of_isl_gave_up() -> None
     retention = {"l0_out": ("recompute", "local"), "l1_out": ("global", "local")}
     group = GroupOf(4, (1, 2), ("local", "recompute"), retention, "shifted")  # type: ignore[arg-type]
     check(Case(((1, 3, 14, 8),), layers, (group,), form="in place"))
+
+
+def test_shifted_placement_follows_the_extended_need_of_outputs_cut_differently() -> None:
+    """Tiles of outputs that drift apart are finitely many for each element, which was taken for infinitely many."""
+    window = {"kernel": (4, 3), "stride": 1, "padding": (1, 0, 1, 2)}
+    layers = (
+        LayerOf("add", (0, 0)),
+        LayerOf("mul", (0, 1)),
+        LayerOf("average_pool", (2,), {"kernel": (2, 1), "stride": 1, "padding": (1, 0, 0, 0)}),
+        LayerOf("average_pool", (2,), window),
+    )
+    group = GroupOf(4, (1,), ("recompute",), {"l0_out": ("local",)}, placement="shifted")
+    check(Case(((1, 1, 2, 1),), layers, (group,), form="instrumented"))
