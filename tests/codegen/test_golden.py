@@ -1,7 +1,7 @@
 """The C of a few small cases, kept in golden/ where a change of it can be read; what is kept also runs.
 
-After a change that is meant, `pytest tests/codegen/test_golden.py --update-golden` writes the files again: read the diff
-before it is committed.
+After a change that is meant, `pytest tests/codegen/test_golden.py --update-golden` writes the files again: read the
+diff before it is committed.
 """
 
 import os
