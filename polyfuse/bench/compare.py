@@ -14,7 +14,7 @@ from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, build_many
+from polyfuse.codegen.kernel import Kernel, Options, compile_programs
 from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -271,26 +271,30 @@ class Result:
 def measured(
     network: Network, cases: Sequence[Case], threads: int, repeats: int, options: Options, tell: Progress
 ) -> list[Result]:
-    """Compile all cases, count and check each, then time them in turns, all by one clock."""
+    """Compile all cases, count and check each, then time them in turns, all by one clock.
+
+    Kernels share inputs and outputs, and those that count are let go one by one: what is held is what is timed.
+    """
     tell("compiling", 0, 2)
     used = [threads if case.timed.is_parallel else 1 for case in cases]
-    kernels: list[Kernel | None] = [None] * len(cases)
-    for n in set(used):
-        own = [k for k, number in enumerate(used) if number == n]
-        for k, kernel in zip(own, build_many([cases[k].timed for k in own], threads=n, options=options), strict=True):
-            kernels[k] = kernel
+    timed = compile_programs([case.timed for case in cases], openmp=threads > 1, options=options)
     tell("compiling", 1, 2)
-    counting = build_many([case.counting for case in cases], options=options)
+    counting = compile_programs([case.counting for case in cases], options=options)
     tell("compiling", 2, 2)
-    ready = [kernel for kernel in kernels if kernel is not None]
     inputs = random_inputs(network, seed=1)
-    expected = {tensor.name: run_reference(network, inputs)[tensor.name] for tensor in network.outputs}
+    values = run_reference(network, inputs)
+    expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
+    del values
+    kernels: list[Kernel] = []
     checked = []
-    for k, (case, timed) in enumerate(zip(cases, ready, strict=True)):
+    for k, case in enumerate(cases):
         tell("checking", k, len(cases))
-        checked.append(check_case(case, timed, counting[k], inputs, expected))
+        kernels.append(Kernel(case.timed, timed[k], used[k], sharing=kernels[0] if kernels else None))
+        checked.append(
+            check_case(case, kernels[k], Kernel(case.counting, counting[k], sharing=kernels[k]), inputs, expected)
+        )
     tell("checking", len(cases), len(cases))
-    runs = {str(k): kernel.run for k, kernel in enumerate(ready)}
+    runs = {str(k): kernel.run for k, kernel in enumerate(kernels)}
     timings = measure(runs, repeats=repeats, threads=max(used), progress=lambda done, of: tell("timing", done, of))
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 

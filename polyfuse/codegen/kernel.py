@@ -27,9 +27,10 @@ class Kernel:
     """A compiled program with its own memory; calls of one kernel are not concurrent.
 
     `scratch`, on-chip buffers and outputs are allocated once; `run` computes in place on what `set_inputs` copied.
+    `sharing` is a kernel of the same network whose inputs and outputs this one takes for its own.
     """
 
-    def __init__(self, program: Program, built: Built, threads: int = 1) -> None:
+    def __init__(self, program: Program, built: Built, threads: int = 1, *, sharing: "Kernel | None" = None) -> None:
         unsupported_threads(program, threads)
         self.program = program
         self.built = built
@@ -38,8 +39,8 @@ class Kernel:
         for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes"):
             getattr(self._library, name).restype = ctypes.c_longlong
         network = program.network
-        self.inputs = {tensor.name: aligned(tensor) for tensor in network.inputs}
-        self.outputs = {tensor.name: aligned(tensor) for tensor in network.outputs}
+        self.inputs: dict[str, Values] = sharing.inputs if sharing else arrays(network.inputs)
+        self.outputs: dict[str, Values] = sharing.outputs if sharing else arrays(network.outputs)
         self._weights = [np.ascontiguousarray(value, dtype=np.float32) for value in network.weights.values()]
         self._scratch = [aligned(tensor) for tensor in program.scratch]
         self._chips = np.zeros(threads * self._library.polyfuse_chip_bytes() + ALIGNMENT, np.uint8)
@@ -130,15 +131,17 @@ def build(program: Program, *, threads: int = 1, options: Options | None = None)
 
 def build_many(programs: Sequence[Program], *, threads: int = 1, options: Options | None = None) -> list[Kernel]:
     """Compile several programs at once on all cores."""
-    chosen = options or Options()
-    libraries = compile_many(
-        [program.source for program in programs],
-        compiler=chosen.compiler,
-        flags=chosen.flags,
-        openmp=threads > 1,
-        cache=chosen.cache,
-    )
+    libraries = compile_programs(programs, openmp=threads > 1, options=options)
     return [Kernel(program, built, threads) for program, built in zip(programs, libraries, strict=True)]
+
+
+def compile_programs(
+    programs: Sequence[Program], *, openmp: bool = False, options: Options | None = None
+) -> tuple[Built, ...]:
+    """The libraries of several programs, compiled at once on all cores; nothing is loaded or allocated."""
+    chosen = options or Options()
+    sources = [program.source for program in programs]
+    return compile_many(sources, compiler=chosen.compiler, flags=chosen.flags, openmp=openmp, cache=chosen.cache)
 
 
 def rebuild(program: Program, source: Path, *, threads: int = 1, options: Options | None = None) -> Kernel:
@@ -146,6 +149,11 @@ def rebuild(program: Program, source: Path, *, threads: int = 1, options: Option
     chosen = options or Options()
     built = compile_file(source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache)
     return Kernel(program, built, threads)
+
+
+def arrays(tensors: Sequence[Tensor]) -> dict[str, Values]:
+    """An array of NaN for each tensor, by name."""
+    return {tensor.name: aligned(tensor) for tensor in tensors}
 
 
 def aligned(tensor: Tensor) -> Values:
@@ -162,6 +170,6 @@ def first_aligned(memory: NDArray[np.uint8]) -> int:
     return -(-memory.ctypes.data // ALIGNMENT) * ALIGNMENT
 
 
-def pointers(arrays: Sequence[Values]) -> ctypes.Array[ctypes.c_void_p]:
+def pointers(values: Sequence[Values]) -> ctypes.Array[ctypes.c_void_p]:
     """The addresses of arrays, as C's `float *const *`."""
-    return (ctypes.c_void_p * max(1, len(arrays)))(*(array.ctypes.data for array in arrays))
+    return (ctypes.c_void_p * max(1, len(values)))(*(array.ctypes.data for array in values))

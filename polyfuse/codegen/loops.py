@@ -12,6 +12,7 @@ import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.schedule.steps import Step
+from polyfuse.sets.interrupts import interrupts_held
 
 Leaf = Callable[[Step, isl.AstBuild], list[str]]
 """Prints one execution of a step, given the build that knows the loops around it: the lines of C."""
@@ -45,7 +46,7 @@ class LoopNest:
                 inside = max(inside, leaves_below(node))
             return not is_loop
 
-        self.root.foreach_descendant_top_down(visit)
+        visit_all(self.root, visit)
         return inside == leaves_below(self.root)
 
     def _count(self, kind: str) -> int:
@@ -56,8 +57,14 @@ class LoopNest:
             found += kind_of(node) == kind and not (kind == "for_" and node.for_is_degenerate())
             return True
 
-        self.root.foreach_descendant_top_down(visit)
+        visit_all(self.root, visit)
         return found
+
+
+def visit_all(root: isl.AstNode, visit: Callable[[isl.AstNode], bool]) -> None:
+    """Visit a tree from the top; where `visit` gives False, not what is below."""
+    with interrupts_held():
+        root.foreach_descendant_top_down(visit)
 
 
 def kind_of(node: isl.AstNode) -> str:
@@ -74,7 +81,7 @@ def leaves_below(root: isl.AstNode) -> int:
         found += kind_of(node) == "user"
         return True
 
-    root.foreach_descendant_top_down(visit)
+    visit_all(root, visit)
     return found
 
 
@@ -115,7 +122,8 @@ def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf, whole: in
     if whole:
         build = build.set_options(atomic(len(names), whole))
     build, keep = build.set_at_each_domain(at_each_domain)
-    root = build.node_from_schedule_map(schedule)
+    with interrupts_held():
+        root = build.node_from_schedule_map(schedule)
     del keep
     if failed:
         raise failed[0]

@@ -16,6 +16,7 @@ from polyfuse.network.instances import coordinates, interpret
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor, checked_name
+from polyfuse.sets.interrupts import interrupts_held
 
 Reads = Mapping[str, tuple[Tensor, str]]
 Parsed = TypeVar("Parsed", isl.Set, isl.Map)
@@ -173,10 +174,10 @@ def _access(
     anywhere = anywhere.set_tuple_name(everything.get_tuple_name())
     inside = relation.intersect_range(tensor.box).domain() & anywhere
     kept = everything.gist(anywhere)
-    pieces: list[isl.Map] = []
-    relation.as_pw_multi_aff().foreach_piece(
-        lambda piece, index: pieces.append(index.as_map().intersect_domain(piece.gist(inside) & kept))
-    )
+    found: list[tuple[isl.Set, isl.MultiAff]] = []
+    with interrupts_held():
+        relation.as_pw_multi_aff().foreach_piece(lambda piece, index: found.append((piece, index)))
+    pieces = [index.as_map().intersect_domain(piece.gist(inside) & kept) for piece, index in found]
     extended = reduce(isl.Map.union, pieces).coalesce()
     here, beyond = (
         part.set_tuple_name(isl.dim_type.in_, statement) for part in (relation.intersect_domain(instances), extended)

@@ -12,6 +12,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.expression import evaluator
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operators import Array
+from polyfuse.sets.interrupts import interrupts_held
 
 MAX_INSTANCES = 500_000
 Index = tuple[int, ...]
@@ -58,7 +59,8 @@ def points(domain: isl.Set, where: str) -> list[Index]:
             "give the layer a reference in numpy"
         )
     found: list[Index] = []
-    domain.foreach_point(lambda point: found.append(coordinates(point)))
+    with interrupts_held():
+        domain.foreach_point(lambda point: found.append(coordinates(point)))
     return sorted(found)
 
 

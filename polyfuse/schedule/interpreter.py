@@ -20,6 +20,7 @@ from polyfuse.network.expression import evaluator
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.steps import Step, Touch, preload_steps, steps
 from polyfuse.schedule.storage import Storage
+from polyfuse.sets.interrupts import interrupts_held
 
 MOST_EXECUTIONS = 1_000_000
 Array = NDArray[np.float64]
@@ -158,14 +159,16 @@ def points(region: isl.Set) -> Integers:
     def visit(point: isl.Point) -> None:
         found.append([point.get_coordinate_val(isl.dim_type.set, d).to_python() for d in dims])
 
-    region.foreach_point(visit)
+    with interrupts_held():
+        region.foreach_point(visit)
     return np.array(sorted(found), dtype=np.int64).reshape(len(found), len(dims))
 
 
 def values(relation: isl.Map, instances: Integers) -> Integers:
     """The value of a single-valued relation at every instance, one in each row."""
     pieces: list[tuple[isl.Set, isl.MultiAff]] = []
-    isl.PwMultiAff.from_map(relation).foreach_piece(lambda region, affs: pieces.append((region, affs)))
+    with interrupts_held():
+        isl.PwMultiAff.from_map(relation).foreach_piece(lambda region, affs: pieces.append((region, affs)))
     result = np.zeros((len(instances), relation.dim(isl.dim_type.out)), dtype=np.int64)
     for region, affs in pieces:
         inside = contains(region, instances) if len(pieces) > 1 else np.ones(len(instances), dtype=bool)

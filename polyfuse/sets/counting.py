@@ -16,7 +16,7 @@ import sympy
 from polyfuse.errors import InvalidInput, TooComplex, Unbounded
 from polyfuse.sets.components import PARAM, SET, Product, independent_sets, products, total
 from polyfuse.sets.expressions import dimension_names
-from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.limits import is_exhausted, operation_limit
 from polyfuse.sets.names import Names, SympyWriter
 from polyfuse.sets.pieces import disjoint_sum
 from polyfuse.sets.polynomial import Polynomial, constant
@@ -94,12 +94,23 @@ def _has_one_value(parameters: isl.Set) -> bool:
 def _count_factor(factor: isl.BasicSet) -> int:
     """Count one connected set: by rows where there are few, by closed forms otherwise."""
     if _rows_to_enumerate(factor) <= MAX_ENUMERATED_ROWS:
-        return int(factor.to_set().count_val().to_python())
+        return _enumerated(factor)
     try:
         return _sum_of_constants(sum_over(factor, Names()))
     except TooComplex:
         with operation_limit(what=f"counting {factor}"):
-            return int(factor.to_set().count_val().to_python())
+            return _enumerated(factor)
+
+
+def _enumerated(factor: isl.BasicSet) -> int:
+    """Count by visiting points. isl that runs out of operations says nothing and returns what it has visited."""
+    visited = factor.to_set().count_val()
+    if is_exhausted():
+        raise TooComplex(
+            "count: expected to visit all points of a set within the limit of isl operations, it has more; make the "
+            "set simpler, or raise the limit"
+        )
+    return int(visited.to_python())
 
 
 def _rows_to_enumerate(factor: isl.BasicSet) -> int:

@@ -12,6 +12,7 @@ import sympy
 
 from polyfuse.errors import Unbounded
 from polyfuse.sets.components import DIV, PARAM, SET, basic_sets, constraints
+from polyfuse.sets.interrupts import interrupts_held
 
 IN = isl.dim_type.in_
 
@@ -101,7 +102,8 @@ def pw_aff_to_sympy(pw_aff: isl.PwAff) -> sympy.Expr:
     Piecewise((H - 1, H >= 1), (0, H <= 0))
     """
     pieces: list[tuple[isl.Set, isl.Aff]] = []
-    pw_aff.foreach_piece(lambda domain, aff: pieces.append((domain, aff)))
+    with interrupts_held():
+        pw_aff.foreach_piece(lambda domain, aff: pieces.append((domain, aff)))
     return piecewise((domain, aff_to_sympy(aff)) for domain, aff in pieces)
 
 

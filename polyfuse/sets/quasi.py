@@ -17,6 +17,7 @@ from polyfuse.sets.expressions import (
     dimension_names,
     qpolynomial_to_sympy,
 )
+from polyfuse.sets.interrupts import interrupts_held
 from polyfuse.sets.pieces import disjoint_sum
 from polyfuse.sets.vectorise import Evaluator, evaluator
 
@@ -93,7 +94,8 @@ def from_pw_qpolynomial(pw_qpolynomial: isl.PwQPolynomial) -> PiecewiseQuasiPoly
     [H, d] -> { H*d/2 : 0 < d < H }
     """
     pieces: list[tuple[isl.Set, isl.QPolynomial]] = []
-    pw_qpolynomial.foreach_piece(lambda domain, value: pieces.append((domain, value)))
+    with interrupts_held():
+        pw_qpolynomial.foreach_piece(lambda domain, value: pieces.append((domain, value)))
     parts = [(domain_as_parameters(domain), qpolynomial_to_sympy(value)) for domain, value in pieces]
     return _from_parts(_names(pw_qpolynomial.get_domain_space()), parts)
 

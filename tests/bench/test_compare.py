@@ -1,9 +1,12 @@
 """The rows of a comparison: which there are, and that what was chosen reaches their strategies."""
 
+from weakref import WeakSet
+
 import pytest
 
 from polyfuse.bench.compare import Candidate, Choices, candidates, compare, default_tiles, prepared
 from polyfuse.bench.emit import row_names
+from polyfuse.codegen.kernel import Kernel
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 
@@ -95,3 +98,23 @@ def test_rows_of_one_and_of_two_threads_are_timed_by_one_clock(pair: Network, mo
     found = compare(pair, candidates([(8, 8)], ["recompute", "local"], chosen), threads=2, repeats=1)
     assert {row.threads for row in found.rows} == {1, 2}
     assert calls == [2]
+
+
+def test_kernels_that_count_are_held_one_at_a_time(pair: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    import polyfuse.bench.compare as bench
+
+    alive: WeakSet[Kernel] = WeakSet()
+    counting: list[int] = []
+    inputs: set[int] = set()
+
+    class Seen(Kernel):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            alive.add(self)
+            counting.append(sum(kernel.program.instrumented for kernel in alive))
+            inputs.update(array.ctypes.data for array in self.inputs.values())
+
+    monkeypatch.setattr(bench, "Kernel", Seen)
+    compare(pair, candidates([(8, 8)], ["recompute", "global"]), repeats=1)
+    assert counting == [0, 1] * 3
+    assert len(inputs) == 1
