@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyfuse.bench.files import write_atomically
-from polyfuse.bench.typed_json import decode, encode, parse
 from polyfuse.errors import InvalidInput
 from polyfuse.text import columns, html_table
+from polyfuse.typed_json import decode, encode, parse
 
 FORMAT = "polyfuse-comparison"
 VERSION = 1

@@ -173,6 +173,8 @@ def test_row_that_contradicts_itself_is_rejected(changes: dict[str, Any], messag
         (edited("rows.0.loops", True), r"rows\[0\]\.loops: expected a whole number, got true"),
         (edited("rows.0.halo.x", None), r"rows\[0\]\.halo\.x: expected a list, got null"),
         (edited("rows.0.seconds_min", "fast"), r"rows\[0\]\.seconds_min: expected a number, got \"fast\""),
+        (edited("rows.0.seconds_min", 10**400), r"seconds_min: expected a number below 1e308"),
+        (edited("two\nlines", 2), r"got an unknown 'two\\nlines'"),
         (edited("rows.0.strategy", "fused"), r"rows\[0\]: row: expected a strategy"),
     ],
 )

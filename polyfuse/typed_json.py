@@ -1,7 +1,7 @@
-"""JSON to frozen dataclasses by their annotations, and back.
+"""JSON, or TOML, to frozen dataclasses by their annotations, and back.
 
-Enters: parsed JSON and a type built of dataclasses, tuples, dictionaries, str, int, float, object and `| None`.
-Leaves: a value of that type; or an InvalidInput that says where the JSON is wrong.
+Enters: what a parser of JSON or TOML gives, and a type built of dataclasses, tuples, dictionaries, str, int, float,
+object and `| None`. Leaves: a value of that type; or an InvalidInput that says where the text is wrong.
 
 A float that is not finite has no JSON number: it is written as the string "nan", "inf" or "-inf".
 """
@@ -64,7 +64,7 @@ def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:
     for problem, found in (("an unknown", set(entries) - set(names)), ("no", set(names) - set(entries))):
         if found:
             raise InvalidInput(
-                f"{where}: expected the keys {', '.join(names)}, got {problem} '{min(found)}'; correct the keys"
+                f"{where}: expected the keys {', '.join(names)}, got {problem} {min(found)!r}; correct the keys"
             )
     fields = {name: decode(entries[name], hints[name], f"{where}.{name}") for name in names}
     try:
@@ -77,14 +77,20 @@ def _decode_scalar(value: object, kind: type, where: str) -> object:
     if kind is float:
         if isinstance(value, str) and value in _NON_FINITE:
             return _NON_FINITE[value]
-        return float(_expect(value, (int, float), "a number", where))
+        number = _expect(value, (int, float), "a number", where)
+        try:
+            return float(number)
+        except OverflowError:
+            raise InvalidInput(
+                f"{where}: expected a number below 1e308, got a larger one; correct that value"
+            ) from None
     return _expect(value, kind, {str: "a string", int: "a whole number"}[kind], where)
 
 
 def _expect(value: Any, kind: type | tuple[type, ...], description: str, where: str) -> Any:
     if isinstance(value, kind) and not isinstance(value, bool):
         return value
-    shown = json.dumps(value)
+    shown = json.dumps(value, default=str)
     short = shown if len(shown) <= 40 else f"{shown[:37]}..."
     raise InvalidInput(f"{where}: expected {description}, got {short}; correct that value")
 
