@@ -132,7 +132,7 @@ def _strategy_cell(row: Row, same_threads: bool) -> Text:
 
 
 def _recomputed_cell(row: Row) -> Text:
-    return Text(short_share(row.recomputed, row.instances))
+    return Text(short_share(row.recomputed, row.executions - row.recomputed))
 
 
 def _time_cell(row: Row, ascii_only: bool) -> Text:
