@@ -102,6 +102,8 @@ def refused(result: Result, status: int) -> str:
         (["--from", "conv7"], 1, "no layer 'conv7'; it has conv1, conv2"),
         (["--set", "size"], 2, "such as size=224"),
         (["--set", "depth=3"], 1, "no parameter 'depth'"),
+        (["--set", "size=1.5"], 1, "expected whole sizes of at least 1, got (1, 2, 1.5, 1.5)"),
+        (["--set", "size=big"], 1, "expected concrete sizes, got (1, 2, 'big - 4', 'big - 4')"),
         (["--strategy", "best"], 2, "'best' is not one of"),
         (["--repeats", "0"], 2, "0 is not in the range"),
         (["--threads", "0"], 2, "0 is not in the range"),
