@@ -180,6 +180,12 @@ def test_rows_that_cannot_share_threads_say_so(pair: str) -> None:
     assert "ran on 1 thread, not 2" in told and "8x8 local (first)" in told and "8x8 recompute" not in told
 
 
+def test_one_tile_has_nothing_to_share(pair: str) -> None:
+    words = ["--tile", "16x16", "--strategy", "recompute", "--repeats", "1", "--threads", "2"]
+    told = call("compare", pair, *words, width=120).output.splitlines()[-1]
+    assert "since they have no tiles that are independent (" in told and "16x16 recompute" in told
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_table_fits_the_terminal(pair: str, width: int) -> None:
     result = call("compare", pair, "--tile", "8x8", "--strategy", "recompute", "--repeats", "1", width=width)

@@ -168,4 +168,4 @@ def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
 
 def _halo_note(row: Row) -> str:
     shared = (f"{tensor} {tile_label(widths)}" for tensor, widths in row.halo.items() if any(widths))
-    return f"halo that neighbouring tiles of {tile_label(row.tile)} share: {', '.join(shared)}"
+    return f"halo that neighbouring tiles of {tile_label(row.tile)} share: {', '.join(shared) or 'nothing'}"
