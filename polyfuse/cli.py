@@ -343,8 +343,8 @@ def tell_threads(found: Comparison, threads: int) -> None:
     alone = [row.label for row in found.rows if row.threads < threads]
     if alone:
         click.echo(
-            f"{len(alone)} of {len(found.rows)} rows ran on 1 thread, not {threads}, since their tiles depend on each "
-            f"other ({', '.join(alone)}); rows that recompute along a tile dimension share its tiles"
+            f"{len(alone)} of {len(found.rows)} rows ran on 1 thread, not {threads}, since they have no tiles that are "
+            f"independent ({', '.join(alone)}); tiles along a dimension that everything recomputes along are"
         )
 
 

@@ -102,6 +102,8 @@ def refused(result: Result, status: int) -> str:
         (["--from", "conv7"], 1, "no layer 'conv7'; it has conv1, conv2"),
         (["--set", "size"], 2, "such as size=224"),
         (["--set", "depth=3"], 1, "no parameter 'depth'"),
+        (["--set", "size=1.5"], 1, "expected whole sizes of at least 1, got (1, 2, 1.5, 1.5)"),
+        (["--set", "size=big"], 1, "expected concrete sizes, got (1, 2, 'big - 4', 'big - 4')"),
         (["--strategy", "best"], 2, "'best' is not one of"),
         (["--repeats", "0"], 2, "0 is not in the range"),
         (["--threads", "0"], 2, "0 is not in the range"),
@@ -176,6 +178,12 @@ def test_rows_that_cannot_share_threads_say_so(pair: str) -> None:
     assert "2 thr." in result.output and "1 thr." in result.output
     told = result.output.splitlines()[-1]
     assert "ran on 1 thread, not 2" in told and "8x8 local (first)" in told and "8x8 recompute" not in told
+
+
+def test_one_tile_has_nothing_to_share(pair: str) -> None:
+    words = ["--tile", "16x16", "--strategy", "recompute", "--repeats", "1", "--threads", "2"]
+    told = call("compare", pair, *words, width=120).output.splitlines()[-1]
+    assert "since they have no tiles that are independent (" in told and "16x16 recompute" in told
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -1,5 +1,7 @@
 """What objects look like in a terminal and in a notebook."""
 
+import pickle
+
 import pytest
 
 import polyfuse as pf
@@ -63,3 +65,36 @@ def test_notebooks_get_escaped_html(group: pf.Storage) -> None:
         assert html.startswith("<") and html.endswith(">")
         assert html.count("<td>") == html.count("</td>")
         assert " -> " not in html and "&&" not in html
+
+
+def one_of_each() -> pf.Network:
+    """Every kind of layer, with and without activations."""
+    build = pf.Builder("each")
+    x = build.input("x", (1, 2, 8, 8))
+    y = build.conv("plain", x, 2, kernel=3, padding=1)
+    y = build.conv("clipped", y, 2, kernel=3, padding=1, activation=("clip", 0, 6), bias=False)
+    y = build.concat("both", build.max_pool("most", y, kernel=2), build.average_pool("mean", y, kernel=2))
+    y = build.arithmetic("sum", "add", y, build.activation("own", y, "gelu"), activation="relu")
+    y = build.arithmetic("twice", "add", y, y)
+    index = "S[n, c, h, w]"
+    turned = pf.statement_layer(
+        "turn",
+        domain=f"{{ {index} : n = 0 and 0 <= c < 4 and 0 <= h < 4 and 0 <= w < 4 }}",
+        output=pf.Tensor("turn_out", (1, 4, 4, 4)),
+        reads={"x": (y, f"{{ {index} -> {y.name}[n, c, w, h] }}")},
+        expression="x",
+    )
+    whole = build.global_average_pool("all", y)
+    return build.network(whole, build.add(turned))
+
+
+def test_networks_can_be_sent_to_other_processes() -> None:
+    net = one_of_each()
+    inputs = pf.random_inputs(net, seed=1)
+    again = pickle.loads(pickle.dumps(net))
+    assert str(again) == str(net)
+    for name, value in pf.reference(net, inputs).items():
+        assert (pf.reference(again, inputs)[name] == value).all()
+    strategy = pf.Strategy((2, 2), ("local", "recompute"))
+    programs = [pf.generate(each, pf.fused(each, strategy)).source for each in (net, again)]
+    assert programs[0] == programs[1]

@@ -31,7 +31,7 @@ class Row:
     strategy: one of STRATEGIES; placement: of first executions, one of PLACEMENTS, or None where nothing is retained.
     retention: for each tensor that a layer reads (weights excepted), along each tile dimension, one of RETENTIONS.
     tile: elements of the last output along each tile dimension; () for unfused rows.
-    instances, executions: of the points of all layers; recomputed = executions - instances.
+    instances, executions: of the points of all layers; recomputed: executions beyond the first of each point.
     macs, macs_executed: multiply-accumulates of the network, and executed.
     halo: for each tensor, the elements that neighbouring tiles share along each tile dimension.
     onchip_bytes: of all buffers of the largest group; offchip_read_bytes, offchip_write_bytes: moved in one run.
@@ -80,10 +80,11 @@ class Row:
                 raise InvalidInput(
                     f"row '{self.label}': expected {name} of at least 0, got {getattr(self, name)}; correct it"
                 )
-        if self.recomputed != self.executions - self.instances:
+        least = max(0, self.executions - self.instances)
+        if not least <= self.recomputed <= self.executions:
             raise InvalidInput(
-                f"row '{self.label}': expected recomputed = {self.executions} executions - {self.instances} instances, "
-                f"got {self.recomputed}; correct one of them"
+                f"row '{self.label}': expected {least} to {self.executions} recomputed of {self.executions} executions "
+                f"of {self.instances} instances, got {self.recomputed}; correct one of them"
             )
 
     @property

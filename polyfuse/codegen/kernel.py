@@ -70,12 +70,12 @@ class Kernel:
     def set_inputs(self, values: Mapping[str, ArrayLike]) -> None:
         """Copy the inputs in.
 
-        Errors: InvalidInput for a missing or unknown name or a wrong shape.
+        Errors: InvalidInput for a missing or unknown name, a wrong shape, or what is not an array of real numbers.
         """
         if set(values) != set(self.inputs):
             raise InvalidInput(f"kernel inputs: expected {sorted(self.inputs)}, got {sorted(values)}")
         for name, value in values.items():
-            array = np.asarray(value, dtype=np.float32)
+            array = real_array(name, value)
             if array.shape != self.inputs[name].shape:
                 raise InvalidInput(f"input {name!r}: expected shape {self.inputs[name].shape}, got {array.shape}")
             np.copyto(self.inputs[name], array)
@@ -149,6 +149,15 @@ def rebuild(program: Program, source: Path, *, threads: int = 1, options: Option
     chosen = options or Options()
     built = compile_file(source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache)
     return Kernel(program, built, threads)
+
+
+def real_array(name: str, value: ArrayLike) -> Values:
+    """The float32 array of an input; what float32 cannot hold becomes infinite."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value).astype(np.float32, casting="same_kind" if np.iscomplexobj(value) else "unsafe")
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"input {name!r}: expected an array of real numbers, got {error}") from None
 
 
 def arrays(tensors: Sequence[Tensor]) -> dict[str, Values]:

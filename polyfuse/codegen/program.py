@@ -223,7 +223,9 @@ def pad_time(step: Step, stage: int, rank: int) -> Step:
 
 
 def unsupported_threads(program: Program, threads: int) -> None:
-    """Refuse more threads than a program can share."""
+    """Refuse more threads than a program can share, and fewer than one."""
+    if threads < 1:
+        raise InvalidInput(f"{program.network.name}: expected at least 1 thread, got {threads}")
     if threads > 1 and not program.is_parallel:
         raise IllegalSchedule(
             f"{program.network.name}: {threads} threads were asked for, but values are retained along every tile "

@@ -4,7 +4,8 @@ Text, tensors and an expression enter; a `Layer` of one or two statements leaves
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from dataclasses import replace
+from functools import partial, reduce
 from typing import TypeVar
 
 import islpy as isl
@@ -230,13 +231,14 @@ def _layer(
     constants = tuple(dict.fromkeys(reads[operand][0] for operand in weights))
     if output in inputs or output in constants:
         raise InvalidInput(f"layer {name!r}: reads its own output {output}; expected acc for the element being made")
-    tensors = (*inputs, *constants)
+    layer = Layer(name, "custom", output, statements, inputs, constants)
+    order = tuple(tensor.name for tensor, _ in reads.values())
+    return replace(layer, reference=partial(_run, layer, order, reference))
 
-    def run(*arrays: Array) -> Array:
-        values = {tensor.name: np.asarray(a) for tensor, a in zip(tensors, arrays, strict=True)}
-        if reference is None:
-            return interpret(layer, values)
-        return np.asarray(reference(*(values[tensor.name] for tensor, _ in reads.values())), dtype=np.float64)
 
-    layer = Layer(name, "custom", output, statements, inputs, constants, run)
-    return layer
+def _run(layer: Layer, order: tuple[str, ...], reference: Callable[..., Array] | None, *arrays: Array) -> Array:
+    """A layer from its whole inputs and weights: by the reference, given in the order of its reads, or by instances."""
+    values = {t.name: np.asarray(a) for t, a in zip((*layer.inputs, *layer.weights), arrays, strict=True)}
+    if reference is None:
+        return interpret(layer, values)
+    return np.asarray(reference(*(values[name] for name in order)), dtype=np.float64)

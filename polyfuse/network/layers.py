@@ -4,6 +4,7 @@ Sizes of tensors enter, as numbers or parameters; a `Layer` leaves. Points are `
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -77,10 +78,6 @@ def convolution(
     if act is not None:
         statements.append(point_statement(f"{name}_final", out, {}, act.text("acc")))
 
-    def reference(x: operators.Array, w: operators.Array, *b: operators.Array) -> operators.Array:
-        y = operators.convolution(x, w, b[0] if b else None, stride, dilation, padding, groups)
-        return act(y) if act is not None else y
-
     return Layer(
         name,
         "conv",
@@ -88,7 +85,7 @@ def convolution(
         tuple(statements),
         (x,),
         (w,) if bias is None else (w, bias),
-        reference,
+        partial(_convolved, act, stride, dilation, padding, groups),
         {
             "kernel": kernel,
             "stride": stride,
@@ -138,7 +135,7 @@ def max_pool(
         (point_statement(f"{name}_init", out, {}, "-INFINITY"), update),
         (x,),
         (),
-        lambda x: operators.max_pool(x, kernel, step, dilation, grown),
+        partial(operators.max_pool, kernel=kernel, stride=step, dilation=dilation, padding=grown),
         {"kernel": kernel, "stride": step, "padding": padding, "dilation": dilation, "ceil": ceil},
     )
 
@@ -172,7 +169,7 @@ def average_pool(
         (point_statement(f"{name}_init", out, {}, "0.0"), update, final),
         (x,),
         (),
-        lambda x: operators.average_pool(x, kernel, step, dilation, grown, counted),
+        partial(operators.average_pool, kernel=kernel, stride=step, dilation=dilation, padding=grown, counted=counted),
         {
             "kernel": kernel,
             "stride": step,
@@ -234,7 +231,7 @@ def pointwise(
         (point_statement(f"{name}_final", out, reads, expression),),
         inputs,
         weights,
-        lambda *arrays: reference(*(arrays[k] for k in order)),
+        partial(_ordered, reference, order),
     )
 
 
@@ -250,15 +247,11 @@ def affine(
     """`x * scale + shift` with weights that are broadcast, and an activation of the result."""
     act = Activation(activation) if activation is not None else None
 
-    def reference(x: operators.Array, scale: operators.Array, shift: operators.Array) -> operators.Array:
-        y = x * scale + shift
-        return act(y) if act is not None else y
-
     return pointwise(
         name,
         {"x": x, "scale": scale, "shift": shift},
         act.text("(x * scale + shift)") if act is not None else "x * scale + shift",
-        reference,
+        partial(_scaled, act),
         kind="affine",
         constants=("scale", "shift"),
     )
@@ -270,7 +263,7 @@ def prelu(name: str, x: Tensor, slope: Tensor) -> Layer:
         name,
         {"x": x, "slope": slope},
         "maximum(x, 0) + slope * minimum(x, 0)",
-        lambda x, slope: np.maximum(x, 0.0) + slope * np.minimum(x, 0.0),
+        _sloped,
         kind="prelu",
         constants=("slope",),
     )
@@ -298,7 +291,7 @@ def arithmetic(
         name,
         {"a": a, "b": b},
         act.text(text) if act is not None else f"a {symbol} b",
-        (lambda x, y: act(function(x, y))) if act is not None else function,
+        partial(_applied, act, function),
         kind=kind,
         constants=constants,
     )
@@ -330,5 +323,51 @@ def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
         tuple(statements),
         inputs,
         (),
-        lambda *arrays: np.concatenate([arrays[k] for k in order], axis=1),
+        partial(_ordered, _concatenated, order),
     )
+
+
+# References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
+
+
+def _applied(
+    act: Activation | None, function: Callable[..., operators.Array], *arrays: operators.Array
+) -> operators.Array:
+    y = function(*arrays)
+    return y if act is None else act(y)
+
+
+def _ordered(
+    function: Callable[..., operators.Array], order: Sequence[int], *arrays: operators.Array
+) -> operators.Array:
+    """A function of arrays that come in another order, each of them perhaps several times."""
+    return function(*(arrays[k] for k in order))
+
+
+def _convolved(
+    act: Activation | None,
+    stride: Pair,
+    dilation: Pair,
+    padding: Padding,
+    groups: int,
+    x: operators.Array,
+    w: operators.Array,
+    bias: operators.Array | None = None,
+) -> operators.Array:
+    y = operators.convolution(x, w, bias, stride, dilation, padding, groups)
+    return y if act is None else act(y)
+
+
+def _scaled(
+    act: Activation | None, x: operators.Array, scale: operators.Array, shift: operators.Array
+) -> operators.Array:
+    y = x * scale + shift
+    return y if act is None else act(y)
+
+
+def _sloped(x: operators.Array, slope: operators.Array) -> operators.Array:
+    return np.asarray(np.maximum(x, 0.0) + slope * np.minimum(x, 0.0), dtype=np.float64)
+
+
+def _concatenated(*arrays: operators.Array) -> operators.Array:
+    return np.concatenate(arrays, axis=1)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +167,7 @@ class Builder:
 
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
         """A weight tensor: the value given, or seeded normal values of variance 1 / fan_in."""
+        tensor = Tensor(name, tuple(shape))
         if value is None:
             generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
             value = generator.standard_normal(shape, dtype=np.float32) * np.float32(fan_in**-0.5)
@@ -173,7 +175,7 @@ class Builder:
         if array.shape != tuple(shape):
             raise InvalidInput(f"weight {name!r}: expected shape {tuple(shape)}, got {array.shape}")
         self.weights[name] = array
-        return Tensor(name, tuple(shape))
+        return tensor
 
     def conv(
         self,
@@ -319,10 +321,28 @@ def _channels(name: str, x: Tensor) -> int:
 
 
 def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else value
+    """Rows and columns, from one number for both or one for each."""
+    numbers = _numbers(value, (1, 2))
+    rows, columns = numbers * (2 // len(numbers))
+    return rows, columns
 
 
 def _padding(value: int | Pair | Padding) -> Padding:
-    if isinstance(value, int):
-        return value, value, value, value
-    return (*value, *value) if len(value) == 2 else value
+    """Top, left, bottom and right, from one number, one for rows and one for columns, or one for each side."""
+    numbers = _numbers(value, (1, 2, 4))
+    top, left, bottom, right = numbers * (4 // len(numbers))
+    return top, left, bottom, right
+
+
+def _numbers(value: object, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Whole numbers, one or as many as some length.
+
+    Errors: InvalidInput.
+    """
+    given = tuple(value) if isinstance(value, Sequence) else (value,)
+    if len(given) not in lengths or not all(hasattr(number, "__index__") for number in given):
+        raise InvalidInput(
+            f"window: expected a whole number, or {' or '.join(map(str, lengths[1:]))} of them, got {value!r}; correct "
+            "the kernel, stride, padding or dilation"
+        )
+    return tuple(index(number) for number in given)

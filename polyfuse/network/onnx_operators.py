@@ -280,7 +280,7 @@ def _identity(state: Import, node: Node) -> None:
     x, output = state.tensor(node), node.outputs[0]
     outputs = [state.tensors.get(name) for name in state.graph.outputs]
     if output in state.graph.outputs and (x in state.build.inputs or x in outputs):
-        x = state.build.add(layers.pointwise(node.name, {"x": x}, "x", lambda value: value, kind="copy"))
+        x = state.build.add(layers.pointwise(node.name, {"x": x}, "x", np.asarray, kind="copy"))
     state.tensors[output] = x
 
 

@@ -34,6 +34,10 @@ class Activation:
         """The expression that applies it."""
         return self.template.format(operand, *(f"({a!r})" for a in self.arguments))
 
+    def __reduce__(self) -> tuple[type["Activation"], tuple[object, ...]]:
+        """Pickled as what it was made of, since its function has no name."""
+        return Activation, ((self.name, *self.arguments),)
+
     def __call__(self, x: operators.Array) -> operators.Array:
         return np.asarray(self.function(x, *self.arguments), dtype=np.float64)
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from operator import index
 
 import islpy as isl
 
@@ -74,8 +75,10 @@ class Tensor:
         for size in self.shape:
             if isinstance(size, str):
                 check_size(self.name, size)
-            elif size < 1:
-                raise InvalidInput(f"tensor {self.name!r}: expected sizes of at least 1, got {self.shape}")
+            elif not hasattr(size, "__index__") or index(size) < 1:
+                raise InvalidInput(f"tensor {self.name!r}: expected whole sizes of at least 1, got {self.shape}")
+        sizes = tuple(size if isinstance(size, str) else index(size) for size in self.shape)
+        object.__setattr__(self, "shape", sizes)
 
     @property
     def is_concrete(self) -> bool:

@@ -132,7 +132,7 @@ def _strategy_cell(row: Row, same_threads: bool) -> Text:
 
 
 def _recomputed_cell(row: Row) -> Text:
-    return Text(short_share(row.recomputed, row.instances))
+    return Text(short_share(row.recomputed, row.executions - row.recomputed))
 
 
 def _time_cell(row: Row, ascii_only: bool) -> Text:
@@ -168,4 +168,4 @@ def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
 
 def _halo_note(row: Row) -> str:
     shared = (f"{tensor} {tile_label(widths)}" for tensor, widths in row.halo.items() if any(widths))
-    return f"halo that neighbouring tiles of {tile_label(row.tile)} share: {', '.join(shared)}"
+    return f"halo that neighbouring tiles of {tile_label(row.tile)} share: {', '.join(shared) or 'nothing'}"

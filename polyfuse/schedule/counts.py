@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
+from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, schedule
@@ -17,7 +18,8 @@ from polyfuse.sets.counting import count
 class Counts:
     """What running a group, or several, does; `steps` holds the executions of every step by its name.
 
-    instances, executions    points of the layers, and how often points are executed; the difference is recomputed
+    instances, executions    points of the layers, and how often points are executed
+    recomputed               executions beyond the first of each point; points that no tile needs are not executed
     macs, macs_executed      multiply-accumulates; a tap that meets padding is none
     offchip_read_bytes       loads of inputs, of weights and of what retention stored
     offchip_write_bytes      stores of outputs and of what retention stores
@@ -26,17 +28,13 @@ class Counts:
 
     instances: int
     executions: int
+    recomputed: int
     macs: int
     macs_executed: int
     offchip_read_bytes: int
     offchip_write_bytes: int
     onchip_bytes: int
     steps: Mapping[str, int]
-
-    @property
-    def recomputed(self) -> int:
-        """Executions beyond the first of each instance."""
-        return self.executions - self.instances
 
     @property
     def offchip_bytes(self) -> int:
@@ -70,9 +68,12 @@ off-chip, 1,312 B on chip
     for step in every:
         if step.action != "make":
             moved[step.action] += executed[step.name] * step.touches[0].tensor.element_bytes
+    executions = sum(executions_of_points(layer, executed) for layer in network.layers)
+    flows = storage.schedule.flows
     return Counts(
         instances=sum(layer.output.elements for layer in network.layers),
-        executions=sum(executions_of_points(layer, executed) for layer in network.layers),
+        executions=executions,
+        recomputed=executions - sum(count(flows[layer.output.name].executions.domain()) for layer in network.layers),
         macs=sum(s.macs * count(s.domain) for layer in network.layers for s in layer.macs),
         macs_executed=sum(s.macs * executed[s.name] for layer in network.layers for s in layer.macs),
         offchip_read_bytes=moved["load"],
@@ -93,6 +94,7 @@ def total(groups: Iterable[Counts]) -> Counts:
     return Counts(
         instances=sum(part.instances for part in parts),
         executions=sum(part.executions for part in parts),
+        recomputed=sum(part.recomputed for part in parts),
         macs=sum(part.macs for part in parts),
         macs_executed=sum(part.macs_executed for part in parts),
         offchip_read_bytes=sum(part.offchip_read_bytes for part in parts),
@@ -120,13 +122,18 @@ def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]
 
 
 def halo(flow: Flow, d: int, axis: int) -> int:
-    """Elements along an axis that a tile shares with the next one along coordinate d."""
+    """How far, along an axis, the elements reach that a tile shares with the next one along coordinate d.
+
+    Where they reach without end but for the borders of the image, it is what is shared between the borders.
+    """
     if axis >= len(flow.tensor.shape):
         return 0
-    need = cut(flow.extended, (axis,))
-    others = need.dim(isl.dim_type.out)
-    need = need.project_out(isl.dim_type.out, d + 1, others - d - 1).project_out(isl.dim_type.out, 0, d)
-    onward = isl.Map("{ [t] -> [t - 1] }")
-    shared = (need & need.apply_range(onward)).reverse()
-    span = shared.reverse().apply_range(shared).deltas()
-    return 0 if span.is_empty() else int(str(span.dim_max_val(0))) + 1
+    onward = isl.MultiAff.identity_on_domain_space(flow.need.get_space().range())
+    onward = onward.set_at(d, onward.get_at(d).add_constant_val(isl.Val(-1)))
+    for need in (flow.extended, flow.need):
+        shared = cut(need & need.apply_range(isl.Map.from_multi_aff(onward)), (axis,))
+        span = shared.apply_range(shared.reverse()).deltas()
+        reach = isl.Val(-1) if span.is_empty() else span.dim_max_val(0)
+        if reach.is_int():
+            return int(reach.to_python()) + 1
+    raise Unbounded(f"halo of {flow.tensor}: expected a number, it grows with the sizes; give them as numbers")

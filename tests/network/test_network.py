@@ -1,5 +1,7 @@
 """Names, networks and the builder."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,6 +91,37 @@ def test_the_builder_refuses_what_does_not_fit() -> None:
         build.conv("conv", x, 4, kernel=3, weight=np.zeros((4, 4, 2, 2), np.float32))
     with pytest.raises(InvalidInput, match="a number of channels"):
         build.depthwise("conv", build.input("s", (1, "C", 8, 8)), kernel=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": 0}, "whole sizes of at least 1"),
+        ({"kernel": 1.5}, "expected a whole number, or 2 of them, got 1.5"),
+        ({"kernel": (3, 3, 3)}, r"or 2 of them, got \(3, 3, 3\)"),
+        ({"kernel": "33"}, "or 2 of them, got '33'"),
+        ({"kernel": 3, "stride": 0}, "stride and dilation of at least 1"),
+        ({"kernel": 3, "padding": (1, 1, 1)}, r"or 2 or 4 of them, got \(1, 1, 1\)"),
+        ({"kernel": 3, "dilation": None}, "got None"),
+    ],
+)
+def test_windows_that_are_no_numbers_are_refused(options: dict[str, Any], message: str) -> None:
+    build = Builder("net")
+    with pytest.raises(InvalidInput, match=message):
+        build.conv("conv", build.input("x", (1, 4, 8, 8)), 4, **options)
+
+
+@pytest.mark.parametrize("size", [1.5, 8.0, 0, -1, None])
+def test_sizes_that_are_not_whole_are_refused(size: Any) -> None:
+    with pytest.raises(InvalidInput, match="tensor 'x': expected whole sizes of at least 1, got"):
+        Tensor("x", (1, 1, size, 8))
+
+
+def test_sizes_of_numpy_are_numbers() -> None:
+    build = Builder("net")
+    x = build.input("x", (1, 1, np.int64(8), 8))
+    y = build.conv("conv", x, 1, kernel=np.int64(3), padding=(np.int64(1), 0))
+    assert (x.shape, y.shape) == ((1, 1, 8, 8), (1, 1, 8, 6))
 
 
 def test_weights_follow_the_seed_and_the_name() -> None:

@@ -162,3 +162,14 @@ def test_names_are_not_read_as_markup() -> None:
 
 def test_comparison_without_rows_says_so() -> None:
     assert "no rows" in printed(of())
+
+
+def test_recomputed_is_a_share_of_what_is_executed() -> None:
+    """Of 1000 points 400 are needed; 180 executions are further ones of these."""
+    needed = replace(row("recompute", (8, 8)), instances=1000, recomputed=180)
+    assert "45%" in printed(of(needed))
+
+
+def test_tiles_without_a_halo_share_nothing() -> None:
+    alone = replace(row("recompute", (8, 8)), halo={"conv1_out": (0, 0), "x": (0, 0)})
+    assert "halo that neighbouring tiles of 8x8 share: nothing" in printed(of(alone))

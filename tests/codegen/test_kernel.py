@@ -1,0 +1,113 @@
+"""Kernels as callables: what they take and refuse, and C that was edited by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polyfuse.codegen.kernel import Kernel, Options, build, compile_programs, rebuild
+from polyfuse.codegen.program import Program, generate
+from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
+from polyfuse.network.network import Builder
+from polyfuse.schedule.groups import fused
+from polyfuse.schedule.schedule import Strategy
+
+QUICK = Options(flags=("-std=c11", "-O0"))
+ONES = np.ones((1, 1, 12, 12))
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    build = Builder("pair")
+    x = build.input("x", (1, 1, 12, 12))
+    net = build.network(build.conv("conv2", build.conv("conv1", x, 1, kernel=3, bias=False), 1, kernel=3, bias=False))
+    return generate(net, fused(net, Strategy.named("local", (4,))))
+
+
+@pytest.fixture(scope="module")
+def kernel(program: Program) -> Kernel:
+    return build(program, options=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, r"expected \['x'\], got \[\]"),
+        ({"y": ONES}, r"expected \['x'\], got \['y'\]"),
+        ({"x": ONES[:, :, 1:]}, r"input 'x': expected shape \(1, 1, 12, 12\), got \(1, 1, 11, 12\)"),
+        ({"x": None}, "input 'x': expected shape"),
+        ({"x": "image.png"}, "input 'x': expected an array of real numbers, got could not convert"),
+        ({"x": [[1.0, [2.0]]]}, "input 'x': expected an array of real numbers"),
+        ({"x": 1j * ONES}, "input 'x': expected an array of real numbers, got Cannot cast"),
+        ({"x": object()}, "input 'x': expected an array of real numbers"),
+    ],
+)
+def test_wrong_arrays_are_refused(kernel: Kernel, inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        kernel(**inputs)
+
+
+def test_arrays_of_any_numbers_and_layout_are_taken(kernel: Kernel) -> None:
+    values = np.arange(144).reshape(1, 1, 12, 12)
+    expected = kernel(x=values.astype(np.float32))["conv2_out"]
+    for same in (values, values.tolist(), np.asfortranarray(values), values[::-1, ::-1]):
+        assert np.array_equal(kernel(x=same)["conv2_out"], expected)
+    assert not np.isfinite(kernel(x=values * 1e300)["conv2_out"]).any()
+
+
+def test_results_outlive_the_next_call(kernel: Kernel) -> None:
+    first = kernel(x=ONES)["conv2_out"]
+    kept = first.copy()
+    kernel(x=2 * ONES)
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    ("threads", "error", "message"),
+    [(0, InvalidInput, "at least 1 thread, got 0"), (-1, InvalidInput, "got -1"), (2, IllegalSchedule, "2 threads")],
+)
+def test_wrong_threads_are_refused(program: Program, threads: int, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build(program, threads=threads, options=QUICK)
+
+
+def test_kernels_that_share_see_the_same_arrays(program: Program) -> None:
+    (built,) = compile_programs([program], options=QUICK)
+    first = Kernel(program, built)
+    second = Kernel(program, built, sharing=first)
+    first.set_inputs({"x": ONES})
+    second.run()
+    assert np.array_equal(first.outputs["conv2_out"], build(program, options=QUICK)(x=ONES)["conv2_out"])
+
+
+@pytest.fixture
+def edited(kernel: Kernel, tmp_path: Path) -> Callable[[str, str], Path]:
+    """A copy of the C of the kernel with some text replaced."""
+
+    def edit(old: str, new: str) -> Path:
+        source = kernel.built.source.read_text()
+        assert old in source
+        path = tmp_path / "edited.c"
+        path.write_text(source.replace(old, new))
+        return path
+
+    return edit
+
+
+def test_c_edited_by_hand_runs(program: Program, kernel: Kernel, edited: Callable[[str, str], Path]) -> None:
+    doubled = rebuild(program, edited("conv2_out[0][0][h][w] = 0.0f;", "conv2_out[0][0][h][w] = 7.0f;"), options=QUICK)
+    assert np.allclose(doubled(x=ONES)["conv2_out"], kernel(x=ONES)["conv2_out"] + 7, rtol=1e-6)
+
+
+def test_a_mistake_in_edited_c_names_file_and_line(program: Program, edited: Callable[[str, str], Path]) -> None:
+    path = edited("#include <math.h>", "#include <math.h>\nint mistake(;")
+    line = path.read_text().splitlines().index("int mistake(;") + 1
+    with pytest.raises(BuildError, match=f"C file '{path}', line {line}: expected C that .* accepts"):
+        rebuild(program, path, options=QUICK)
+
+
+def test_c_that_is_not_there_is_refused(program: Program, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"gone\.c': expected a file to read, got 'No such file"):
+        rebuild(program, tmp_path / "gone.c", options=QUICK)
