@@ -17,6 +17,7 @@ from polyfuse.network.instances import coordinates, interpret
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor, checked_name
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
 
 Reads = Mapping[str, tuple[Tensor, str]]
@@ -179,7 +180,7 @@ def _access(
     with interrupts_held():
         relation.as_pw_multi_aff().foreach_piece(lambda piece, index: found.append((piece, index)))
     pieces = [index.as_map().intersect_domain(piece.gist(inside) & kept) for piece, index in found]
-    extended = reduce(isl.Map.union, pieces).coalesce()
+    extended = coalesced(reduce(isl.Map.union, pieces))
     here, beyond = (
         part.set_tuple_name(isl.dim_type.in_, statement) for part in (relation.intersect_domain(instances), extended)
     )

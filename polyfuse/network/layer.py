@@ -22,6 +22,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network.expression import check_expression, names_in
 from polyfuse.network.tensor import Tensor, checked_name
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import relation_space
 
 
@@ -122,7 +123,7 @@ class Layer:
                 if access.tensor == tensor:
                     read = access.extended if extended else access.relation
                     relation = relation.union(self.instances_of_points(statement).apply_range(read))
-        return relation.coalesce()
+        return coalesced(relation)
 
     def instances_of_points(self, statement: Statement) -> isl.Map:
         """`{ L[p] -> S[p, r] }`: the instances of a statement that may belong to a point."""

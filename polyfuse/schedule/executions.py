@@ -25,6 +25,7 @@ from polyfuse.schedule.schedule import (
     pulled,
     stages_of,
 )
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
 
@@ -73,14 +74,14 @@ def given_flow(schedule: Schedule, layer: Layer, executions: isl.Map, flows: Map
     """The flow of a layer's output whose executions are given: what tiles need and do not make, `global` loads."""
     tensor = layer.output
     need, extended = needed(schedule.network, schedule.tiling, tensor, flows)
-    made = layer.makes.reverse().apply_range(executions).coalesce()
-    extended = extended.union(made).coalesce()
+    made = coalesced(layer.makes.reverse().apply_range(executions))
+    extended = coalesced(extended.union(made))
     places = effective_places(coordinate_places(schedule.strategy, schedule.tiling, tensor.name), extended)
     loads = isl.Map.empty(need.get_space())
     if "global" in places:
         local = frozenset(d for d, place in enumerate(places) if place == "local")
-        loads = first_along(need.union(made), local).subtract(made).coalesce()
-    kept = Retained(made.union(loads).coalesce(), made, loads)
+        loads = coalesced(first_along(need.union(made), local).subtract(made))
+    kept = Retained(coalesced(made.union(loads)), made, loads)
     return flow_of_made(schedule.network, tensor, places, need, extended, kept)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.text import html_table
 
@@ -78,8 +79,8 @@ def lower(schedule: isl.Map) -> Lowered:
         copies: list[isl.Map] = []
         while not rest.is_empty():
             assert len(copies) < most, f"{name_of(schedule)} has more copies than its bound {most}"
-            copies.append(rest.lexmin().coalesce())
-            rest = rest.subtract(copies[-1]).coalesce()
+            copies.append(coalesced(rest.lexmin()))
+            rest = coalesced(rest.subtract(copies[-1]))
     return Lowered(schedule, tuple(copies))
 
 

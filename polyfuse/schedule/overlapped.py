@@ -19,6 +19,7 @@ from polyfuse.network.tensor import Size, box
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.tiling import TILE
 from polyfuse.schedule.witness import coordinates_of
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import relation_space
 
 
@@ -123,7 +124,7 @@ def overlapped_executions(schedule: Schedule, layer: Layer, tiled: Sequence[Over
     complete = [by_index.get(dim.axis, Overlap(dim.axis, dim.size, 0, layer.output.shape[dim.axis])) for dim in dims]
     relation = overlapped(layer.points, complete)
     relation = relation.project_out(isl.dim_type.out, len(dims), layer.rank)
-    return relation.set_tuple_name(isl.dim_type.out, TILE).coalesce()
+    return coalesced(relation.set_tuple_name(isl.dim_type.out, TILE))
 
 
 def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) -> None:

@@ -16,6 +16,8 @@ from typing import Literal, get_args
 
 import islpy as isl
 
+from polyfuse.sets.coalescing import coalesced
+
 Place = Literal["recompute", "local", "global"]
 PLACES: tuple[str, ...] = get_args(Place)
 Placement = Literal["first", "shifted"]
@@ -41,7 +43,7 @@ def first_along(relation: isl.Map, kept: frozenset[int]) -> isl.Map:
     for d in others:
         relation = relation.move_dims(isl.dim_type.out, d, isl.dim_type.in_, rank, 1)
     relation = relation.set_tuple_name(isl.dim_type.in_, space.get_tuple_name(isl.dim_type.in_))
-    return relation.set_tuple_name(isl.dim_type.out, space.get_tuple_name(isl.dim_type.out)).coalesce()
+    return coalesced(relation.set_tuple_name(isl.dim_type.out, space.get_tuple_name(isl.dim_type.out)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +68,10 @@ def retain(need: isl.Map, extended_need: isl.Map, places: tuple[Place, ...], pla
     if placement == "first":
         arrivals = first_along(need, local)
     else:
-        anywhere = extended_need if need.is_subset(extended_need) else extended_need.union(need).coalesce()
-        arrivals = (first_along(anywhere, local) & along(need, local)).coalesce()
+        anywhere = extended_need if need.is_subset(extended_need) else coalesced(extended_need.union(need))
+        arrivals = coalesced(first_along(anywhere, local) & along(need, local))
     executions = first_along(arrivals, kept)
-    return Retained(arrivals, executions, arrivals.subtract(executions).coalesce())
+    return Retained(arrivals, executions, coalesced(arrivals.subtract(executions)))
 
 
 def along(need: isl.Map, free: frozenset[int]) -> isl.Map:

@@ -19,6 +19,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, retain
 from polyfuse.schedule.tiling import Tiling
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 from polyfuse.text import html_table
@@ -141,7 +142,7 @@ class Schedule:
 
     def reads(self, layer: Layer, tensor: Tensor) -> isl.Map:
         """`{ A[a] -> tile[t] }`: at which tiles a layer's executions read an element."""
-        return layer.reads(tensor).reverse().apply_range(self.executions(layer)).coalesce()
+        return coalesced(layer.reads(tensor).reverse().apply_range(self.executions(layer)))
 
     def stage(self, action: Action, tensor: Tensor) -> int | None:
         """The position of a stage; None where the tile has none."""
@@ -232,7 +233,7 @@ def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str,
         anywhere = reader.extended_reads(tensor).reverse().apply_range(without_borders(reader, flow))
         need = need.union(read)
         extended = extended.union(anywhere if has_first_tile(anywhere) else read)
-    return need.coalesce(), extended.coalesce()
+    return coalesced(need), coalesced(extended)
 
 
 def has_first_tile(extended: isl.Map) -> bool:
@@ -272,7 +273,7 @@ def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str,
         if not holes.intersect_domain(tensor.box).is_empty():
             extended = extended.union(holes)
         missing = tensor.box.subtract(need.domain())
-        need = need.union(first_along_all(extended.intersect_domain(missing))).coalesce()
+        need = coalesced(need.union(first_along_all(extended.intersect_domain(missing))))
     return need, extended
 
 
@@ -309,7 +310,7 @@ def weight_flow(network: Network, tiling: Tiling, weight: Tensor, flows: Mapping
 
 def first_along_all(relation: isl.Map) -> isl.Map:
     """The lexmin: one tile for each element."""
-    return relation.lexmin().coalesce()
+    return coalesced(relation.lexmin())
 
 
 def coordinate_places(strategy: Strategy, tiling: Tiling, name: str) -> tuple[Place, ...]:

@@ -17,6 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Action, Flow, Schedule
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
 Memory = Literal["chip", "offchip"]
@@ -149,7 +150,7 @@ def copy_step(schedule: Schedule, flow: Flow, action: Action, moments: isl.Map, 
 
 def flat_executions(moments: isl.Map, name: str) -> isl.Set:
     """`{ S[i] -> tile[t] }` to `{ name[t, i] }`."""
-    return moments.reverse().wrap().flatten().set_tuple_name(name).coalesce()
+    return coalesced(moments.reverse().wrap().flatten().set_tuple_name(name))
 
 
 def touched(executions: isl.Set, schedule: Schedule, element: isl.Map) -> isl.Map:

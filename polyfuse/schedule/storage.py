@@ -19,6 +19,7 @@ import islpy as isl
 from polyfuse.errors import Unbounded
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 from polyfuse.text import columns, html_table
@@ -184,7 +185,7 @@ class Conflicts:
             return Conflicts(cut(flow.arrivals, axes), tiles, axes, arrive.apply_range(arrive.reverse()))
         space = schedule.tile_to_time.range().get_space()
         alive = arrive.apply_range(isl.Map.lex_le(space)) & needed.apply_range(isl.Map.lex_ge(space))
-        return Conflicts(cut(flow.arrivals, axes), tiles, axes, alive.apply_range(arrive.reverse()).coalesce())
+        return Conflicts(cut(flow.arrivals, axes), tiles, axes, coalesced(alive.apply_range(arrive.reverse())))
 
     def tile_position(self, d: int) -> int:
         """Where tile coordinate d stands in a pair."""
@@ -226,7 +227,7 @@ def cut(relation: isl.Map, axes: tuple[int, ...]) -> isl.Map:
     for d in reversed(range(relation.dim(isl.dim_type.in_))):
         if d not in axes:
             relation = relation.project_out(isl.dim_type.in_, d, 1)
-    return relation.coalesce()
+    return coalesced(relation)
 
 
 def keyed(relation: isl.Map, tiles: tuple[int, ...]) -> isl.Map:

@@ -12,6 +12,7 @@ import islpy as isl
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 
@@ -122,8 +123,8 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
                 continue
             points = needed[layer.output].apply(layer.makes.reverse())
             for tensor in layer.inputs:
-                read = points.apply(layer.reads(tensor)).coalesce()
-                region = needed[tensor].union(read).coalesce() if tensor in needed else read
+                read = coalesced(points.apply(layer.reads(tensor)))
+                region = coalesced(needed[tensor].union(read)) if tensor in needed else read
                 needed[tensor] = region if exact else box_hull(region) & tensor.box
     return needed
 
@@ -147,7 +148,7 @@ def box_hull(region: isl.Set) -> isl.Set:
         between = at_least(axis.lexmin()) & at_most(axis.lexmax())
         interval = between.insert_dims(isl.dim_type.set, 0, d).add_dims(isl.dim_type.set, rank - d - 1)
         hull = hull & interval.set_tuple_name(region.get_tuple_name())
-    return hull.coalesce()
+    return coalesced(hull)
 
 
 def at_least(values: isl.Set) -> isl.Set:

@@ -103,3 +103,14 @@ def test_shifted_placement_follows_the_extended_need_of_outputs_cut_differently(
     )
     group = GroupOf(4, (1,), ("recompute",), {"l0_out": ("local",)}, placement="shifted")
     check(Case(((1, 1, 2, 1),), layers, (group,), form="instrumented"))
+
+
+def test_pieces_that_isl_cannot_coalesce_stay_apart() -> None:
+    """isl 0.27 said that a tableau does not correspond to its basic map."""
+    layers = (
+        LayerOf("conv", (0,), {"kernel": (4, 2), "stride": (1, 3), "padding": (1, 1, 0, 0), "channels": 1}),
+        LayerOf("conv", (0,), {"kernel": 1, "stride": 2, "channels": 4}),
+        LayerOf("concat", (2,)),
+    )
+    group = GroupOf(3, (5, 2), ("local", "local"), placement="shifted")
+    check(Case(((1, 3, 11, 13),), layers, (group,), outputs=(2, 3)))
