@@ -2,9 +2,11 @@
 
 import pickle
 
+import islpy as isl
 import pytest
 
 import polyfuse as pf
+from polyfuse.sets import cardinality
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,22 @@ def test_notebooks_get_escaped_html(group: pf.Storage) -> None:
         assert html.startswith("<") and html.endswith(">")
         assert html.count("<td>") == html.count("</td>")
         assert " -> " not in html and "&&" not in html
+
+
+def test_layers_say_what_they_read_and_make(group: pf.Storage) -> None:
+    layer = group.schedule.network.layer("conv2")
+    assert repr(layer) == str(layer) and repr(layer).startswith("conv2 (conv): conv1_out[1, 1, 18, 18], ")
+    init, update = layer.statements
+    assert repr(init) == "conv2_init[n, c, h, w]: acc = bias"
+    assert repr(update.operands["weight"]).startswith("{ conv2_update[")
+    html = layer._repr_html_()
+    assert html.count("<tr>") == 3 and "acc + weight * x" in html and " -> " not in html
+
+
+def test_counts_closed_forms_and_builders_are_lines(group: pf.Storage) -> None:
+    assert repr(pf.counts(group)).startswith("616 executions of 580 instances (36 recomputed)")
+    assert repr(cardinality(isl.Set("[H] -> { A[i] : 0 <= i < H }"))) == "[H] -> { H : H > 0 }"
+    assert repr(pf.Builder("empty")) == "Builder('empty'): no layers yet"
 
 
 def one_of_each() -> pf.Network:

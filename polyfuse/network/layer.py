@@ -24,6 +24,7 @@ from polyfuse.network.expression import check_expression, names_in
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import relation_space
+from polyfuse.text import html_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,11 @@ class Access:
     tensor: Tensor
     relation: isl.Map
     extended: isl.Map
+
+    def __str__(self) -> str:
+        return str(self.relation)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +71,8 @@ class Statement:
 
     def __str__(self) -> str:
         return f"{self.name}[{', '.join(self.dims)}]: acc = {self.expression}"
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +149,19 @@ class Layer:
     def __str__(self) -> str:
         reads = ", ".join(str(tensor) for tensor in (*self.inputs, *self.weights))
         return f"{self.name} ({self.kind}): {reads} -> {self.output}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                statement,
+                statement.domain,
+                "; ".join(f"{operand}: {read}" for operand, read in statement.operands.items()),
+            )
+            for statement in self.statements
+        ]
+        return html_table(str(self), ("statement", "domain", "reads"), rows)
 
 
 def identity(domain: isl.Space, range_: isl.Space) -> isl.Map:

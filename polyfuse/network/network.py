@@ -309,6 +309,9 @@ class Builder:
         """Concatenation along the channels."""
         return self.add(make.concat(name, tensors))
 
+    def __repr__(self) -> str:
+        return f"Builder({self.name!r}): {', '.join(layer.name for layer in self.layers) or 'no layers yet'}"
+
     def network(self, *outputs: Tensor) -> Network:
         """The network that makes these tensors."""
         return Network(self.name, tuple(self.inputs), tuple(self.layers), outputs, dict(self.weights))

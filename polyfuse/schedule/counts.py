@@ -48,6 +48,8 @@ class Counts:
             f"{self.offchip_write_bytes:,} B written off-chip, {self.onchip_bytes:,} B on chip"
         )
 
+    __repr__ = __str__
+
 
 def counts(storage: Storage) -> Counts:
     """Count one group; concrete sizes only.

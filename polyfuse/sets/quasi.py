@@ -79,6 +79,8 @@ class PiecewiseQuasiPolynomial:
         told = "; ".join(_piece_text(piece) for piece in self.pieces) or "0"
         return f"[{', '.join(self.symbols)}] -> {{ {told} }}"
 
+    __repr__ = __str__
+
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {sympy.latex(self.to_sympy())}$"
 
