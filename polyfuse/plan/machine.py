@@ -1,0 +1,225 @@
+"""What plans and time models know of a machine, as a value and as a TOML file that people read and edit.
+
+Enters: measured numbers, or the text of a machine file. Leaves: a `Machine`, checked.
+
+The file holds "format" ("polyfuse-machine"), "version" (1) and all fields of `Machine`; peaks and levels are lists of
+tables. Keys carry their unit; GB is 10^9 bytes. A change of meaning raises the version.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from polyfuse.errors import InvalidInput
+from polyfuse.typed_json import decode
+
+FORMAT = "polyfuse-machine"
+VERSION = 1
+VARIABLE = "POLYFUSE_MACHINE"
+HEAD = "# A machine as polyfuse sees it. docs/machine.md says what each key means and how it is measured.\n"
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Bytes moved per second, in GB (10^9 bytes) per second; a copy counts what it reads and what it writes."""
+
+    read_gb_per_second: float
+    write_gb_per_second: float
+    copy_gb_per_second: float
+
+    def __post_init__(self) -> None:
+        _check_positive("bandwidth", self)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of memory, and what one core and all cores together get from it.
+
+    `capacity_bytes` is that of one instance of the level, which `shared_by_cores` cores share.
+    """
+
+    name: str
+    capacity_bytes: int
+    shared_by_cores: int
+    one_core: Bandwidth
+    all_cores: Bandwidth
+
+    def __post_init__(self) -> None:
+        _check_text("level", "name", self.name)
+        _check_positive(f"level '{self.name}'", self)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one core reaches in single precision with vectors of this width: a multiply-add is two operations."""
+
+    vector_bytes: int
+    gflop_per_second: float
+    fma_per_cycle: float
+
+    def __post_init__(self) -> None:
+        _check_positive("peak", self)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host: compute rates of a core, and levels of memory from the nearest to DRAM.
+
+    compiler, flags: what the numbers were measured with. cores: those that work at once, without hardware threads.
+    clock_ghz: of one core at work. vector_bytes: the width to generate code for, one of those in `peaks`.
+
+    Raises InvalidInput for numbers that are not positive and finite, widths or names given twice, a `vector_bytes` that
+    has no peak, and levels whose capacity does not grow.
+    """
+
+    name: str
+    compiler: str
+    flags: tuple[str, ...]
+    cores: int
+    clock_ghz: float
+    cache_line_bytes: int
+    vector_bytes: int
+    peaks: tuple[Peak, ...]
+    levels: tuple[Level, ...]
+
+    def __post_init__(self) -> None:
+        for key in ("name", "compiler"):
+            _check_text("machine", key, getattr(self, key))
+        for flag in self.flags:
+            _check_text("machine", "flag", flag)
+        _check_positive("machine", self)
+        widths = [peak.vector_bytes for peak in self.peaks]
+        _check_distinct("peaks", widths)
+        if self.vector_bytes not in widths:
+            raise InvalidInput(
+                f"machine: expected vector_bytes to be one of its peaks ({', '.join(map(str, widths))}), "
+                f"got {self.vector_bytes}; correct one of them"
+            )
+        _check_distinct("levels", [level.name for level in self.levels])
+        for inner, outer in zip(self.levels, self.levels[1:], strict=False):
+            if inner.capacity_bytes >= outer.capacity_bytes:
+                raise InvalidInput(
+                    f"machine: expected levels from the smallest to the largest, got {inner.name} of "
+                    f"{inner.capacity_bytes:,} B before {outer.name} of {outer.capacity_bytes:,} B; order them"
+                )
+
+    @property
+    def peak(self) -> Peak:
+        """The peak at the width to generate code for."""
+        return next(peak for peak in self.peaks if peak.vector_bytes == self.vector_bytes)
+
+    @property
+    def caches(self) -> tuple[Level, ...]:
+        """All levels but the last."""
+        return self.levels[:-1]
+
+    @property
+    def dram(self) -> Level:
+        """The last level."""
+        return self.levels[-1]
+
+    def to_toml(self) -> str:
+        """The text of a machine file, in the order of the fields."""
+        return "".join(f"{line}\n" for line in _lines(self))
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "machine file") -> "Machine":
+        """The machine in a TOML text, which errors call `where`.
+
+        Errors: InvalidInput when it is no TOML, has unknown or missing keys, wrong types or impossible numbers.
+        """
+        try:
+            document = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{where}: expected TOML, got: {error}; correct that line") from error
+        found = (document.pop("format", None), document.pop("version", None))
+        if found != (FORMAT, VERSION):
+            raise InvalidInput(
+                f"{where}: expected format '{FORMAT}' version {VERSION}, got {_shown(found[0])} version "
+                f"{_shown(found[1])}; write it again with polyfuse machine --probe"
+            )
+        machine: Machine = decode(document, cls, where)
+        return machine
+
+
+def machine_path() -> Path:
+    """Where the machine file of this user is: $POLYFUSE_MACHINE, else machine.toml in the user's config folder."""
+    named = os.environ.get(VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_config_path("polyfuse") / "machine.toml"
+
+
+def read_machine(path: Path | None = None) -> Machine:
+    """The machine in a file, by default that of this user.
+
+    Errors: InvalidInput when there is none, when it cannot be read, and as `Machine.from_toml`.
+    """
+    chosen = machine_path() if path is None else path
+    where = f"machine file '{chosen}'"
+    try:
+        text = chosen.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"{where}: expected a machine description, there is none; run polyfuse machine --probe to measure this host"
+            f"{'' if path is None else f', with -o {path} to write it there'}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"{where}: expected a file of TOML, got: {reason}; check the path") from error
+    return Machine.from_toml(text, where)
+
+
+def _lines(machine: Machine) -> Iterator[str]:
+    """Values first, then a table for each item of a list of records, as TOML wants it."""
+    yield from (HEAD, f"format = {_toml(FORMAT)}", f"version = {VERSION}")
+    names = [field.name for field in dataclasses.fields(machine)]
+    lists = ("peaks", "levels")
+    yield from (f"{name} = {_toml(getattr(machine, name))}" for name in names if name not in lists)
+    for name in lists:
+        for record in getattr(machine, name):
+            yield from ("", f"[[{name}]]", *_entries(record))
+
+
+def _entries(record: Any) -> list[str]:
+    return [f"{field.name} = {_toml(getattr(record, field.name))}" for field in dataclasses.fields(record)]
+
+
+def _toml(value: object) -> str:
+    """A value as TOML; a record as an inline table. Texts are printable, so JSON's strings are TOML's."""
+    if dataclasses.is_dataclass(value):
+        return f"{{ {', '.join(_entries(value))} }}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str)[:40]
+
+
+def _check_text(what: str, key: str, text: str) -> None:
+    if not text or not text.isprintable():
+        raise InvalidInput(f"{what}: expected a {key} of printable characters, got {text!r}; correct it")
+
+
+def _check_positive(what: str, record: Any) -> None:
+    """Every number of a record is above zero and finite."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            raise InvalidInput(f"{what}: expected {field.name} above 0 and finite, got {value}; correct it")
+
+
+def _check_distinct(what: str, values: list[Any]) -> None:
+    if not values:
+        raise InvalidInput(f"machine: expected {what}, got none; give at least one")
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise InvalidInput(f"machine: expected {what} to differ, got {twice[0]} twice; drop one")
