@@ -6,10 +6,22 @@ Leaves: a dictionary for JSON, of what could be found out. No host name, no user
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache as Linux describes it; what it does not say is None."""
+
+    level: int
+    type: str
+    bytes: int
+    shared_by_cores: int | None
+    line_bytes: int | None
 
 
 def host_facts(root: Path = ROOT) -> dict[str, object]:
@@ -24,12 +36,34 @@ def host_facts(root: Path = ROOT) -> dict[str, object]:
         "architecture": platform.machine() or None,
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "caches": _caches(root) or None,
-        "memory_bytes": _memory_bytes(root),
+        "caches": [_cache_facts(cache) for cache in caches(root)] or None,
+        "memory_bytes": memory_bytes(root),
         "system": _system(),
         "python": platform.python_version(),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def caches(root: Path = ROOT) -> list[Cache]:
+    """The caches of the first core; none where there is no Linux to ask."""
+    found = [_cache(folder) for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*"))]
+    return [cache for cache in found if cache is not None]
+
+
+def memory_bytes(root: Path = ROOT) -> int | None:
+    """All memory of the host."""
+    match = re.search(r"^MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
+
+
+def working_cores(root: Path = ROOT) -> list[int]:
+    """A CPU number for each core this process may use: one of its hardware threads, and no more than its quota."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    siblings = {cpu: _text(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed}
+    first = {siblings[cpu].strip() or str(cpu): cpu for cpu in reversed(allowed)}
+    cores = sorted(first.values())
+    quota = re.match(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max"))
+    return cores if quota is None else cores[: max(1, int(quota[1]) // max(1, int(quota[2])))]
 
 
 def _cpu_model(root: Path) -> str | None:
@@ -43,24 +77,24 @@ def _system() -> str:
     return f"{platform.system()} {release.group()}" if release else platform.system()
 
 
-def _memory_bytes(root: Path) -> int | None:
-    match = re.search(r"^MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
-    return int(match.group(1)) * 1024 if match else None
-
-
-def _caches(root: Path) -> list[dict[str, object]]:
-    found = [_cache(folder) for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*"))]
-    return [cache for cache in found if cache is not None]
-
-
-def _cache(folder: Path) -> dict[str, object] | None:
+def _cache(folder: Path) -> Cache | None:
     level, kind, size = (_text(folder / name).strip() for name in ("level", "type", "size"))
     amount = re.fullmatch(r"(\d+)([KMG]?)", size)
     if not level.isdigit() or amount is None:
         return None
-    cache: dict[str, object] = {"level": int(level), "type": kind, "bytes": int(amount[1]) * _UNITS[amount[2]]}
-    sharing = _core_count(_text(folder / "shared_cpu_list").strip())
-    return cache if sharing is None else {**cache, "shared_by_cores": sharing}
+    line = _text(folder / "coherency_line_size").strip()
+    return Cache(
+        level=int(level),
+        type=kind,
+        bytes=int(amount[1]) * _UNITS[amount[2]],
+        shared_by_cores=_core_count(_text(folder / "shared_cpu_list").strip()),
+        line_bytes=int(line) if line.isdigit() else None,
+    )
+
+
+def _cache_facts(cache: Cache) -> dict[str, object]:
+    facts: dict[str, object] = {"level": cache.level, "type": cache.type, "bytes": cache.bytes}
+    return facts if cache.shared_by_cores is None else {**facts, "shared_by_cores": cache.shared_by_cores}
 
 
 def _core_count(cpu_list: str) -> int | None:
