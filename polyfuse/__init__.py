@@ -35,6 +35,7 @@ True
 from importlib.metadata import PackageNotFoundError, version
 
 from polyfuse.bench.compare import Choices, candidates, compare, default_tiles
+from polyfuse.bench.probe import probe
 from polyfuse.bench.results import Comparison, Row, read_comparison
 from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
 from polyfuse.codegen.program import Program, generate
@@ -55,6 +56,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.workload import load_workload
+from polyfuse.plan.machine import Machine, read_machine
 from polyfuse.schedule.counts import Counts, counts, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.legality import check
@@ -79,6 +81,7 @@ __all__ = [
     "Kernel",
     "Layer",
     "Lowered",
+    "Machine",
     "Network",
     "Options",
     "PolyfuseError",
@@ -107,8 +110,10 @@ __all__ = [
     "load_workload",
     "lower",
     "max_relative_error",
+    "probe",
     "random_inputs",
     "read_comparison",
+    "read_machine",
     "rebuild",
     "reference",
     "schedule",

@@ -13,3 +13,12 @@ def build_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYFUSE_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this session's machine file would be: never the user's own."""
+    path = tmp_path_factory.mktemp("config") / "machine.toml"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYFUSE_MACHINE", str(path))
+        yield path

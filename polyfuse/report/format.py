@@ -45,6 +45,16 @@ def byte_unit(amounts: Iterable[int]) -> tuple[int, str]:
     return next((unit for unit in _BYTE_UNITS if largest < 10 * 1024 * unit[0]), _BYTE_UNITS[-1])
 
 
+def short_bytes(amount: int) -> str:
+    """An amount with the largest unit of which it is at least one.
+
+    >>> short_bytes(32768), short_bytes(1 << 20), short_bytes(25 * 10**9), short_bytes(512)
+    ('32 KiB', '1 MiB', '23.28 GiB', '0.5 KiB')
+    """
+    size, unit = next((unit for unit in reversed(_BYTE_UNITS) if amount >= unit[0]), _BYTE_UNITS[0])
+    return f"{significant(amount / size)} {unit}"
+
+
 def short_share(part: int, whole: int) -> str:
     """A part in per cent; only nothing is 0%.
 
