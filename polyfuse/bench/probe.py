@@ -32,6 +32,10 @@ WIDTHS = (64, 32, 16)
 
 DEFAULT_SECONDS = 6.0
 SAMPLE_SECONDS = 0.003
+PATIENCE = 1.5
+"""Samples of all cores end when they have taken so many times their share: on a busy host cores wait for each other."""
+
+TOGETHER_SECONDS = 0.0005
 ALL_CORES_SHARE = 2
 """All cores get so many times as long as one: the wall clock sees everybody else."""
 
@@ -270,12 +274,16 @@ def _rates_together(
 ) -> dict[str, float]:
     """Bytes per second of wall time of all cores, the best of many samples, each on memory of its own.
 
-    A sample lasts from the first that begins to the last that ends.
+    A sample is so short that all cores are likely to work through it undisturbed: passes over small memory, a piece of
+    large memory. It lasts from the first that begins to the last that ends.
     """
+    pass_seconds = least_bytes / max(one.values())
+    pieces = max(1, round(pass_seconds / TOGETHER_SECONDS))
+    passes = max(1, round(TOGETHER_SECONDS / pass_seconds))
+    limit = PATIENCE * seconds / len(STREAMS)
+    samples = max(2 * pieces, int(seconds / len(STREAMS) / TOGETHER_SECONDS))
     arrived = {stream: np.zeros(1, np.int64) for stream in STREAMS}
-    samples = {stream: _samples(least_bytes / one[stream], seconds / len(STREAMS)) for stream in STREAMS}
-    passes = {stream: max(1, round(SAMPLE_SECONDS * one[stream] / least_bytes)) for stream in STREAMS}
-    times = {stream: np.zeros((len(cpus), samples[stream], 2)) for stream in STREAMS}
+    times = {stream: np.zeros((len(cpus), samples, 2)) for stream in STREAMS}
 
     def stop() -> None:
         for flag in arrived.values():
@@ -284,31 +292,28 @@ def _rates_together(
     def work(thread: int) -> int:
         try:
             _pin(cpus[thread])
-            memory = Memory(least_bytes)
+            memory = Memory(least_bytes, pieces)
             for stream in STREAMS:
-                run = library.stream_together(stream, memory, passes[stream], len(cpus), arrived[stream])
+                run = library.stream_together(stream, memory, passes, len(cpus), arrived[stream], limit)
                 run(times[stream][thread])
         except BaseException:
             stop()
             raise
-        return memory.size
+        return memory.size // pieces * passes
 
     with ThreadPoolExecutor(len(cpus), thread_name_prefix="probe") as pool:
         try:
-            size = sum(pool.map(work, range(len(cpus))))
+            moved = sum(pool.map(work, range(len(cpus))))
         except BaseException:
             stop()
             raise
-    return {stream: size * passes[stream] / _shortest(times[stream]) for stream in STREAMS}
+    return {stream: moved / shortest(times[stream]) for stream in STREAMS}
 
 
-def _shortest(times: NDArray[np.float64]) -> float:
-    """Seconds of the shortest sample; times[thread, sample] = begin, end."""
-    return float((times[:, :, 1].max(axis=0) - times[:, :, 0].min(axis=0)).min())
-
-
-def _samples(pass_seconds: float, seconds: float) -> int:
-    return max(2, int(seconds / max(SAMPLE_SECONDS, pass_seconds)))
+def shortest(times: NDArray[np.float64]) -> float:
+    """Seconds of the shortest sample that all threads took; times[thread, sample] = begin, end, or zeros."""
+    taken = times[:, (times > 0).all(axis=(0, 2))]
+    return float((taken[:, :, 1].max(axis=0) - taken[:, :, 0].min(axis=0)).min(initial=math.inf))
 
 
 def _pin(cpu: int) -> None:

@@ -111,13 +111,15 @@ static double seconds_now(void)
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* One thread of several that begin each sample together. times[] holds begin and end of each sample. Threads that
-   wait give their core away. A negative *arrived ends it: returns 1. */
+/* One thread of several that begin each sample together; a sample goes over one of the pieces, the next over the next.
+   times[] holds begin and end of each sample. Threads that wait give their core away. A negative *arrived ends it,
+   as whoever sees that time is up makes it: returns 1. */
 static int together(int (*stream)(ints *, const ints *, long long, long long), ints *to, const ints *from,
-                    long long count, long long passes, long long samples, long long threads, long long *arrived,
-                    double *times)
+                    long long count, long long passes, long long pieces, long long samples, long long threads,
+                    long long *arrived, double *times, double seconds)
 {
   volatile int sink;
+  const double deadline = seconds_now() + seconds;
   for (long long s = 0; s < samples; s++) {
     if (__atomic_load_n(arrived, __ATOMIC_ACQUIRE) < 0)
       return 1;
@@ -130,9 +132,12 @@ static int together(int (*stream)(ints *, const ints *, long long, long long), i
         break;
       sched_yield();
     }
+    long long offset = s % pieces * (count / pieces);
     times[2 * s] = seconds_now();
-    sink = stream(to, from, count, passes);
+    sink = stream(to + offset, from + offset, count / pieces, passes);
     times[2 * s + 1] = seconds_now();
+    if (times[2 * s + 1] > deadline)
+      __atomic_store_n(arrived, ${STOP}LL, __ATOMIC_RELEASE);
   }
   (void)sink;
   return 0;
@@ -140,10 +145,10 @@ static int together(int (*stream)(ints *, const ints *, long long, long long), i
 """
 
 TOGETHER = """
-int polyfuse_${NAME}_together(ints *to, const ints *from, long long count, long long passes, long long samples,
-                           long long threads, long long *arrived, double *times)
+int polyfuse_${NAME}_together(ints *to, const ints *from, long long count, long long passes, long long pieces,
+                           long long samples, long long threads, long long *arrived, double *times, double seconds)
 {
-  return together(polyfuse_${NAME}, to, from, count, passes, samples, threads, arrived, times);
+  return together(polyfuse_${NAME}, to, from, count, passes, pieces, samples, threads, arrived, times, seconds);
 }
 """
 
@@ -171,6 +176,7 @@ def probe_source(vector_bytes: int) -> str:
             WRITES="\n".join(f"      to[i + {i}] = value;" for i in lanes),
             COPIES="\n".join(f"      to[i + {i}] = from[i + {i}];" for i in lanes),
             UNROLL=str(UNROLL),
+            STOP=str(STOP),
         )
     )
     return "".join(parts) + "".join(Template(TOGETHER).substitute(NAME=stream) for stream in STREAMS)
@@ -190,7 +196,9 @@ class ProbeLibrary:
         for stream in STREAMS:
             streaming = (pointer, pointer, integer, integer)
             self._declare(stream, ctypes.c_int, *streaming)
-            self._declare(f"{stream}_together", ctypes.c_int, *streaming, integer, integer, pointer, pointer)
+            self._declare(
+                f"{stream}_together", ctypes.c_int, *streaming, *(integer,) * 3, pointer, pointer, ctypes.c_double
+            )
 
     def flops(self, chains: int, rounds: int) -> tuple[Callable[[], None], int]:
         """A call of so many chains, and the operations it makes; all its values tend to 1."""
@@ -214,12 +222,15 @@ class ProbeLibrary:
         return lambda: function(address, start, steps)
 
     def stream_together(
-        self, name: Stream, memory: "Memory", passes: int, threads: int, arrived: NDArray[np.int64]
+        self, name: Stream, memory: "Memory", passes: int, threads: int, arrived: NDArray[np.int64], seconds: float
     ) -> Callable[[NDArray[np.float64]], bool]:
-        """A call for one of several threads, given where to put times: whether it ran to its end."""
+        """A call for one of several threads, given where to put times: whether it took all samples.
+
+        Each sample goes over one piece of the memory so many times. After `seconds` no other begins.
+        """
         function = self._function(f"{name}_together")
-        places = self._places(name, memory)
-        return lambda times: function(*places, passes, len(times), threads, arrived.ctypes.data, times.ctypes.data) == 0
+        how = (*self._places(name, memory), passes, memory.pieces)
+        return lambda times: function(*how, len(times), threads, arrived.ctypes.data, times.ctypes.data, seconds) == 0
 
     def _declare(self, name: str, result: type, *arguments: type) -> None:
         function = self._function(name)
@@ -236,9 +247,10 @@ class ProbeLibrary:
 
 
 class Memory:
-    """Memory that begins at a page, touched; a whole number of pages."""
+    """Memory that begins at a page, touched; so many pieces of whole pages."""
 
-    def __init__(self, least_bytes: int) -> None:
-        self.size = -(-least_bytes // PAGE_BYTES) * PAGE_BYTES
+    def __init__(self, least_bytes: int, pieces: int = 1) -> None:
+        self.pieces = pieces
+        self.size = -(-least_bytes // (pieces * PAGE_BYTES)) * pieces * PAGE_BYTES
         self._array = np.ones(self.size + PAGE_BYTES, np.uint8)
         self.address = -(-self._array.ctypes.data // PAGE_BYTES) * PAGE_BYTES

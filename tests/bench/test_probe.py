@@ -25,10 +25,11 @@ from polyfuse.bench.probe import (
     chase_seconds,
     plateau_ends,
     probe,
+    shortest,
     usable_width,
     working_bytes,
 )
-from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, Memory, ProbeLibrary, probe_source
+from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, STOP, Memory, ProbeLibrary, probe_source
 from polyfuse.codegen.build import compile_shared
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.plan.machine import Machine, Peak
@@ -106,6 +107,32 @@ def test_copies_read_one_half_and_write_the_other(library: ProbeLibrary) -> None
     half = len(before) // 2
     assert (words(memory) == np.concatenate([before[:half], before[:half]])).all()
     assert moved == memory.size
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_samples_together_go_over_one_piece_after_the_other(library: ProbeLibrary, samples: int) -> None:
+    memory = Memory(3 * PAGE_BYTES, pieces=3)
+    words(memory)[:] = 0
+    arrived, times = np.zeros(1, np.int64), np.zeros((samples, 2))
+    assert library.stream_together("write", memory, 1, 1, arrived, 60)(times)
+    assert (words(memory) != 0).sum() == samples * PAGE_BYTES // 4
+    assert arrived[0] == samples
+    assert (np.diff(times.ravel()) >= 0).all() and times[0, 0] > 0
+    arrived[0] = STOP
+    assert not library.stream_together("write", memory, 1, 1, arrived, 60)(times)
+
+
+def test_samples_together_end_when_time_is_up(library: ProbeLibrary) -> None:
+    arrived, times = np.zeros(1, np.int64), np.zeros((9, 2))
+    assert not library.stream_together("read", Memory(1), 1, 1, arrived, 0)(times)
+    assert arrived[0] == STOP
+    assert [bool(sample.all()) for sample in times] == [True] + 8 * [False]
+
+
+def test_the_shortest_sample_is_from_the_first_begin_to_the_last_end() -> None:
+    first, second = [[1.0, 2.0], [5.0, 5.5], [0, 0]], [[1.5, 2.5], [5.2, 6.0], [7.0, 7.1]]
+    assert shortest(np.array([first, second])) == 1.0
+    assert shortest(np.zeros((2, 3, 2))) == math.inf
 
 
 def test_a_chase_visits_what_the_indices_say(library: ProbeLibrary) -> None:
