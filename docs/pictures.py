@@ -137,7 +137,7 @@ def around(cells: Iterable[Cell], edge: str) -> Box:
 
 def halos() -> Picture:
     """What each of four tiles needs of every tensor, and by how many tiles an element is needed."""
-    group = pf.schedule(two_convs(), pf.Strategy.named("recompute", (8, 8)))
+    group = pf.scheduled(two_convs(), pf.Strategy.named("recompute", (8, 8)))
     edges = dict(zip(by_tile(group.flows["conv2_out"].need), (BLUE, RED, GREEN, PURPLE), strict=True))
     shades = {1: WHITE, 2: LIGHT, 4: DARK}
     panels = []
@@ -179,7 +179,7 @@ def strategies() -> Picture:
 
 def strategy_row(name: str, strategy: pf.Strategy) -> tuple[Panel, ...]:
     """One panel for each tile, in running order."""
-    group = pf.schedule(two_convs(), strategy)
+    group = pf.scheduled(two_convs(), strategy)
     flow = group.flows["conv1_out"]
     first = by_tile(flow.executions.lexmin())
     need, made, loads, stores = (by_tile(m) for m in (flow.need, flow.executions, flow.loads, flow.stores))
@@ -210,7 +210,7 @@ def placement() -> Picture:
     """Which tile computes which element of conv1_out where it is retained along rows and columns."""
     panels = []
     for name in ("first", "shifted"):
-        group = pf.schedule(two_convs(), pf.Strategy.named("local", (8, 8), "first" if name == "first" else "shifted"))
+        group = pf.scheduled(two_convs(), pf.Strategy.named("local", (8, 8), "first" if name == "first" else "shifted"))
         made = by_tile(group.flows["conv1_out"].executions)
         boxes = []
         for tile, cells in made.items():
@@ -228,8 +228,8 @@ def rings() -> Picture:
     """Which row is in which cell of a ring, tile after tile, for both placements."""
     network = three_convs()
     groups = {
-        "first": pf.storage(pf.schedule(network, pf.Strategy((4,), ("local",), placement="first"))),
-        "shifted": pf.storage(pf.schedule(network, pf.Strategy((4,), ("local",), placement="shifted"))),
+        "first": pf.storage(pf.scheduled(network, pf.Strategy((4,), ("local",), placement="first"))),
+        "shifted": pf.storage(pf.scheduled(network, pf.Strategy((4,), ("local",), placement="shifted"))),
     }
     tiles = range(
         min(tile[1] for g in groups.values() for f in g.schedule.flows.values() for tile in by_tile(f.arrivals)),

@@ -10,7 +10,7 @@ again:
 >>> x = build.input("x", (1, 1, 20, 20))
 >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
 >>> net = build.network(y)
->>> group = pf.storage(pf.schedule(net, pf.Strategy((8, 8), others=("local", "recompute"), placement="shifted")))
+>>> group = pf.storage(pf.scheduled(net, pf.Strategy((8, 8), others=("local", "recompute"), placement="shifted")))
 
 The schedule runs some points of conv1 twice; lowering names the copies. It is proved legal, storage included, and
 counted exactly:
@@ -61,7 +61,7 @@ from polyfuse.schedule.counts import Counts, counts, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import Lowered, lower
-from polyfuse.schedule.schedule import Schedule, Strategy, schedule
+from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 from polyfuse.sets.counting import count
 
@@ -116,7 +116,7 @@ __all__ = [
     "read_machine",
     "rebuild",
     "reference",
-    "schedule",
+    "scheduled",
     "statement_layer",
     "storage",
     "total",

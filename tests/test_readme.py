@@ -53,8 +53,6 @@ def test_everything_public_is_there_and_documented() -> None:
         assert getattr(polyfuse, name).__doc__, name
 
 
-def test_the_function_schedule_does_not_hide_the_package_of_that_name() -> None:
-    from polyfuse.schedule.lower import lower
-
-    assert polyfuse.lower is lower
-    assert callable(polyfuse.schedule)
+def test_no_public_name_hides_a_package() -> None:
+    folders = {path.parent.name for path in Path(polyfuse.__file__).parent.glob("*/__init__.py")}
+    assert not folders & set(polyfuse.__all__)

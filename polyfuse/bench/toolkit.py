@@ -18,7 +18,7 @@ from polyfuse.schedule.counts import counts
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import lower
 from polyfuse.schedule.retention import Place, Placement
-from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import storage
 
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ def stage_seconds(layers: int, tile: tuple[int, ...], places: tuple[Place, ...],
         return result
 
     network = timed(lambda: chain(layers))
-    scheduled = timed(lambda: schedule(network, Strategy(tile, places, placement=placement)))
+    scheduled = timed(lambda: scheduled(network, Strategy(tile, places, placement=placement)))
     group = timed(lambda: storage(scheduled))
     timed(lambda: check(group))
     timed(lambda: [lower(scheduled.executions(layer)) for layer in network.layers])

@@ -8,7 +8,7 @@ import islpy as isl
 from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
-from polyfuse.schedule.schedule import Flow, Strategy, schedule
+from polyfuse.schedule.schedule import Flow, Strategy, scheduled
 from polyfuse.schedule.steps import Step, preload_steps, steps
 from polyfuse.schedule.storage import Storage, cut
 from polyfuse.sets.counting import count
@@ -59,7 +59,7 @@ def counts(storage: Storage) -> Counts:
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 20, 20))
     >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
-    >>> print(counts(storage(schedule(build.network(y), Strategy.named("recompute", (8, 8))))))
+    >>> print(counts(storage(scheduled(build.network(y), Strategy.named("recompute", (8, 8))))))
     656 executions of 580 instances (76 recomputed), 5,904 of 5,220 MACs, 2,384 B read and 1,024 B written \
 off-chip, 1,312 B on chip
     """
@@ -115,7 +115,7 @@ def bytes_touched(step: Step, executed: int) -> list[tuple[str, str, int]]:
 
 def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """For every tensor, how many rows (and columns) of its footprint neighbouring tiles share, away from borders."""
-    overlapped = schedule(network, Strategy.named("recompute", tile))
+    overlapped = scheduled(network, Strategy.named("recompute", tile))
     tiling = overlapped.tiling
     positions = [tiling.position(k) for k in range(len(tile))]
     return {

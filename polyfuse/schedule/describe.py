@@ -13,7 +13,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.statements import POINT
 from polyfuse.schedule.counts import counts, halo
 from polyfuse.schedule.lower import Lowered, lower
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, schedule
+from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, section
@@ -56,7 +56,7 @@ def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
     conv2_out  1x1x8x8          64    256  0x0
     <BLANKLINE>
     """
-    overlapped = schedule(network, Strategy.named("recompute", tile))
+    overlapped = scheduled(network, Strategy.named("recompute", tile))
     middle = middle_tile(overlapped)
     point = isl.Set.universe(overlapped.tiling.space)
     for d, value in enumerate(middle):

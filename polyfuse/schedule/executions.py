@@ -40,11 +40,11 @@ def with_executions(schedule: Schedule, executions: Mapping[str, isl.Map], *, pu
     Errors: InvalidInput for an unknown layer or a relation between other tuples; TooComplex above isl's limit.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, schedule
+    >>> from polyfuse.schedule.schedule import Strategy, scheduled
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 8, 4))
     >>> y = build.conv("c2", build.conv("c1", x, 1, kernel=(3, 1)), 1, kernel=(3, 1))
-    >>> rows = schedule(build.network(y), Strategy((2,)))
+    >>> rows = scheduled(build.network(y), Strategy((2,)))
     >>> narrow = isl.Map("{ c1[n, c, h, w] -> tile[0, t] : 0 <= t <= 1 and 2t <= h < 2t + 3 and 0 <= w < 4 }")
     >>> changed = with_executions(rows, {"c1": narrow.intersect_domain(rows.network.layer("c1").points)})
     >>> [int(str(s.flows["c1_out"].executions.wrap().count_val())) for s in (rows, changed)]

@@ -2,7 +2,7 @@
 
 from polyfuse.network.network import Network
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 
 
@@ -11,7 +11,7 @@ def fused(network: Network, strategy: Strategy) -> tuple[Storage, ...]:
 
     Errors: InvalidInput for a strategy that does not fit; IllegalSchedule with a witness.
     """
-    group = storage(schedule(network, strategy))
+    group = storage(scheduled(network, strategy))
     check(group)
     return (group,)
 

@@ -60,11 +60,11 @@ def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool
     than MOST_EXECUTIONS executions.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, schedule
+    >>> from polyfuse.schedule.schedule import Strategy, scheduled
     >>> from polyfuse.schedule.storage import storage
     >>> build = Builder("mean")
     >>> y = build.average_pool("mean", build.input("x", (1, 1, 3, 1)), kernel=(2, 1), stride=1)
-    >>> rows = storage(schedule(build.network(y), Strategy.named("local", (1,))))
+    >>> rows = storage(scheduled(build.network(y), Strategy.named("local", (1,))))
     >>> interpret(rows, {"x": [[[[1], [2], [4]]]]}).outputs["mean_out"].ravel().tolist()
     [1.5, 3.0]
     """

@@ -134,11 +134,11 @@ def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) ->
     small, or too large.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, schedule
+    >>> from polyfuse.schedule.schedule import Strategy, scheduled
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 20, 20))
     >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
-    >>> strips = schedule(build.network(y), Strategy((8,)))
+    >>> strips = scheduled(build.network(y), Strategy((8,)))
     >>> prove_overlap(strips, strips.network.layer("conv1"), [Overlap(2, tile_size=8, overlap=2, outputs=16)])
     """
     derived, given = schedule.executions(layer), overlapped_executions(schedule, layer, tiled)

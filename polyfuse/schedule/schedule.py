@@ -1,6 +1,6 @@
 """A schedule of one group: for every tensor, at which tiles its elements are computed, loaded and stored.
 
-    Network + Strategy ──schedule()──> Schedule
+    Network + Strategy ──scheduled()──> Schedule
 
 A tile runs its stages in order: a layer's stage is preceded by the loads of what it reads and followed by the store
 of what it makes, where there are any. Time is `[tile coordinates, stage]`; weights that are loaded once are loaded
@@ -174,7 +174,7 @@ class Schedule:
         return html_table(str(self).splitlines()[0], ("tensor", "role", *(f"along {n}" for n in names)), rows)
 
 
-def schedule(network: Network, strategy: Strategy) -> Schedule:
+def scheduled(network: Network, strategy: Strategy) -> Schedule:
     """Tile the outputs of a group and pull everything else: layers backwards, each after its readers.
 
     Errors: InvalidInput for a strategy that does not fit the network, TooComplex above isl's operation limit.

@@ -24,7 +24,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.interpreter import interpret
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import schedule
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import Storage, storage
 from tests.fuzz.case import Case, group_networks, network_of
 from tests.oracles.brute import Brute, Counts
@@ -92,7 +92,7 @@ def prepare(case: Case) -> Prepared:
     network = network_of(case)
     networks = group_networks(case, network)
     strategies = [group.strategy for group in case.groups]
-    groups = tuple(storage(schedule(n, s)) for n, s in zip(networks, strategies, strict=True))
+    groups = tuple(storage(scheduled(n, s)) for n, s in zip(networks, strategies, strict=True))
     for each in groups:
         check(each)
     program = generate(network, groups, staged=case.form != "in place", instrumented=case.form == "instrumented")

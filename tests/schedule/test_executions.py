@@ -11,7 +11,7 @@ from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.overlapped import Overlap, overlapped_executions
 from polyfuse.schedule.retention import PLACES
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, schedule
+from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.schedule.networks import Chain, chains, pair, same_chain, size_of
 
@@ -30,7 +30,7 @@ def test_the_executions_a_schedule_has_change_nothing(chain: Chain, data: st.Dat
     sizes = tuple(data.draw(st.integers(1, size)) for size in chain.sizes[-1])
     names = ["x", *(layer.output.name for layer in network.layers)]
     places = {name: data.draw(st.tuples(*[st.sampled_from(PLACES)] * 2)) for name in names}
-    found = schedule(network, Strategy(sizes, retention=places))  # type: ignore[arg-type]
+    found = scheduled(network, Strategy(sizes, retention=places))  # type: ignore[arg-type]
     given_layers = data.draw(st.sets(st.sampled_from([layer.name for layer in network.layers])))
     executions = {name: found.executions(network.layer(name)) for name in given_layers}
     for pull in (True, False):
@@ -43,7 +43,7 @@ def test_the_executions_a_schedule_has_change_nothing(chain: Chain, data: st.Dat
 def narrowed(overlap: int, **options: bool) -> Schedule:
     """The worked example in strips of 8 rows, the first convolution in strips with another overlap."""
     network = pair()
-    found = schedule(network, Strategy((8,)))
+    found = scheduled(network, Strategy((8,)))
     mine = overlapped_executions(found, network.layer("conv1"), [Overlap(2, 8, overlap, 16)])
     return with_executions(found, {"conv1": mine}, **options)
 
@@ -69,7 +69,7 @@ def test_a_gap_filled_by_another_tile_needs_retention() -> None:
     network = same_chain(2, 8, 4)
     executions = {"c0": isl.Map("{ c0[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 4t <= h <= 4t + 4 and 0 <= h < 8 "
                                 "and 0 <= w < 4 }")}  # fmt: skip
-    private, ring = (with_executions(schedule(network, Strategy.named(name, (4,))), executions)
+    private, ring = (with_executions(scheduled(network, Strategy.named(name, (4,))), executions)
                      for name in ("recompute", "local"))  # fmt: skip
     with pytest.raises(IllegalSchedule, match=r"c1 at tile \(0, 1\) reads c0_out\[0, :, 3, :\], but"):
         check(storage(private))
@@ -79,7 +79,7 @@ def test_a_gap_filled_by_another_tile_needs_retention() -> None:
 
 def test_global_loads_what_a_tile_needs_and_does_not_make() -> None:
     network = pair()
-    found = schedule(network, Strategy.named("global", (8,)))
+    found = scheduled(network, Strategy.named("global", (8,)))
     mine = isl.Map("{ conv1[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 9t <= h < 10 + 8t and 0 <= w < 18 }")
     changed = with_executions(found, {"conv1": mine})
     check(storage(changed))
@@ -98,7 +98,7 @@ def test_without_pulling_inputs_are_loaded_as_before() -> None:
 
 def test_an_output_moved_to_another_tile_is_stored_there() -> None:
     network = pair()
-    found = schedule(network, Strategy((8,)))
+    found = scheduled(network, Strategy((8,)))
     one_tile = isl.Map("{ conv2[0, 0, h, w] -> tile[0, 5] : 0 <= h, w < 16 }")
     changed = with_executions(found, {"conv2": one_tile})
     check(storage(changed))
@@ -112,7 +112,7 @@ def test_executions_of_one_branch_leave_the_other() -> None:
     left = build.conv("left", x, 1, kernel=3, padding=1)
     right = build.conv("right", x, 1, kernel=1)
     network = build.network(build.arithmetic("sum", "add", left, right))
-    found = schedule(network, Strategy((4,)))
+    found = scheduled(network, Strategy((4,)))
     every = isl.Map("{ left[0, 0, h, w] -> tile[0, t] : 0 <= h < 12 and 0 <= w < 4 and 0 <= t < 3 }")
     changed = with_executions(found, {"left": every})
     check(storage(changed))
@@ -138,25 +138,25 @@ def test_executions_of_one_branch_leave_the_other() -> None:
 )
 def test_relations_between_other_tuples_are_refused(name: str, relation: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        with_executions(schedule(pair(), Strategy((8,))), {name: isl.Map(relation)})
+        with_executions(scheduled(pair(), Strategy((8,))), {name: isl.Map(relation)})
 
 
 def test_an_order_of_other_tiles_is_refused() -> None:
-    found = schedule(pair(), Strategy((8,)))
+    found = scheduled(pair(), Strategy((8,)))
     for relation in ("{ tile[n, y, x] -> [n, y, x] }", "{ other[n, y] -> [n, y] }", "{ [n, y] -> [n, y] }"):
         with pytest.raises(InvalidInput, match=r"order of tiles: expected { tile\[2 coordinates\] -> \[time\] }, got"):
             with_tile_order(found, isl.Map(relation))
 
 
 def test_the_name_of_a_time_is_dropped() -> None:
-    found = schedule(pair(), Strategy((8,)))
+    found = scheduled(pair(), Strategy((8,)))
     assert with_tile_order(found, isl.Map("{ tile[n, y] -> time[n, y] }")).tile_to_time == found.tile_to_time
 
 
 @pytest.mark.parametrize(("pull", "rows"), [(True, 16), (False, 12)])
 def test_layers_before_the_given_one_make_what_it_needs_or_what_they_made(pull: bool, rows: int) -> None:
     network = same_chain(3, 8, 4)
-    found = schedule(network, Strategy((4,)))
+    found = scheduled(network, Strategy((4,)))
     every = isl.Map("{ c1[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 0 <= h < 8 and 0 <= w < 4 }")
     changed = with_executions(found, {"c1": every}, pull=pull)
     assert size_of(found.flows["c0_out"].executions) == 12 * 4
@@ -173,7 +173,7 @@ def test_what_given_executions_share_is_retained_upstream() -> None:
     build = Builder("pointwise")
     x = build.input("x", (1, 1, 8, 4))
     network = build.network(build.conv("b", build.conv("a", x, 1, kernel=1), 1, kernel=1))
-    found = schedule(network, Strategy((4,), retention={"a_out": ("local",)}))
+    found = scheduled(network, Strategy((4,), retention={"a_out": ("local",)}))
     assert found.flows["a_out"].places == ("recompute", "recompute")
     wide = isl.Map(
         "{ b[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 4t - 1 <= h < 4t + 4 and 0 <= h < 8 and 0 <= w < 4 }"

@@ -7,7 +7,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule import interpreter
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.oracles.brute import Brute
 
@@ -35,7 +35,7 @@ def residual() -> Network:
 def test_interpreted_values_are_the_reference_and_counts_the_oracle(strategy: Strategy) -> None:
     network = residual()
     inputs = random_inputs(network, seed=5)
-    done = interpret(storage(schedule(network, strategy)), inputs)
+    done = interpret(storage(scheduled(network, strategy)), inputs)
     expected = run(network, inputs)
     for tensor in network.outputs:
         assert max_relative_error(done.outputs[tensor.name], expected[tensor.name]) < 1e-12
@@ -45,11 +45,11 @@ def test_interpreted_values_are_the_reference_and_counts_the_oracle(strategy: St
 
 def test_a_missing_input_is_named() -> None:
     with pytest.raises(InvalidInput, match="no value for the inputs x"):
-        interpret(storage(schedule(residual(), Strategy())), {})
+        interpret(storage(scheduled(residual(), Strategy())), {})
 
 
 def test_too_many_executions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = residual()
     monkeypatch.setattr(interpreter, "MOST_EXECUTIONS", 10)
     with pytest.raises(TooComplex, match="use smaller sizes"):
-        interpret(storage(schedule(network, Strategy())), random_inputs(network, seed=0))
+        interpret(storage(scheduled(network, Strategy())), random_inputs(network, seed=0))

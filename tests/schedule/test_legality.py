@@ -11,7 +11,7 @@ from polyfuse.errors import IllegalSchedule, TooComplex
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.retention import PLACES
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, schedule
+from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Index, Storage, storage
 from polyfuse.sets.limits import operation_limit
 from tests.schedule.networks import pair, same_chain
@@ -37,14 +37,14 @@ def with_flow(found: Schedule, tensor: str, change: Callable[[Flow], Flow]) -> S
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("tile", [(), (4,), (4, 3)])
 def test_every_named_strategy_is_legal(tile: tuple[int, ...], name: str, placement: str) -> None:
-    check(storage(schedule(same_chain(2, 9, 7), Strategy.named(name, tile, placement))))  # type: ignore[arg-type]
+    check(storage(scheduled(same_chain(2, 9, 7), Strategy.named(name, tile, placement))))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("placement", ["first", "shifted"])
 @pytest.mark.parametrize("tensor", ["x", "c0_out", "c1_out"])
 def test_a_ring_one_row_too_short_is_refused(tensor: str, placement: str) -> None:
     strategy = Strategy.named("local", (4,), placement)  # type: ignore[arg-type]
-    found = storage(schedule(same_chain(3, 20, 6), strategy))
+    found = storage(scheduled(same_chain(3, 20, 6), strategy))
     reader = {"x": "c0", "c0_out": "c1", "c1_out": "c2"}[tensor]
     witness = rf"illegal: {reader} at tile \(0, \d+\) reads {tensor}\[0, :, \d+, :\], but tile \(0, \d+\) has put "
     clash = rf"buffer of {tensor}: \w+ writes .* and .* to the same cell"
@@ -53,7 +53,7 @@ def test_a_ring_one_row_too_short_is_refused(tensor: str, placement: str) -> Non
 
 
 def test_the_witness_of_a_short_ring_names_the_row_that_was_overwritten() -> None:
-    found = storage(schedule(same_chain(3, 20, 6), Strategy.named("local", (4,), "shifted")))
+    found = storage(scheduled(same_chain(3, 20, 6), Strategy.named("local", (4,), "shifted")))
     witness = (
         r"c2 at tile \(0, \d\) reads c1_out\[0, :, (\d+), :\], but tile \(0, \d\) has put c1_out\[0, :, (\d+), :\]"
     )
@@ -67,7 +67,7 @@ def test_the_witness_of_a_short_ring_names_the_row_that_was_overwritten() -> Non
 @pytest.mark.parametrize("tensor", ["x", "conv1_out"])
 @pytest.mark.parametrize("strategy", [BOTH, Strategy((4, 4), ("local", "recompute"))], ids=["both", "rows"])
 def test_a_ring_one_row_or_column_too_short_is_refused_in_2d(strategy: Strategy, tensor: str, axis: int) -> None:
-    found = storage(schedule(pair(), strategy))
+    found = storage(scheduled(pair(), strategy))
     check(found)
     with pytest.raises(
         IllegalSchedule, match=rf"(reads {tensor}\[0, :, \d+, \d+\], but tile)|(buffer of {tensor}: .* too small)"
@@ -76,7 +76,7 @@ def test_a_ring_one_row_or_column_too_short_is_refused_in_2d(strategy: Strategy,
 
 
 def test_a_private_buffer_one_row_too_short_is_refused() -> None:
-    found = storage(schedule(pair(), Strategy((8, 8))))
+    found = storage(scheduled(pair(), Strategy((8, 8))))
     with pytest.raises(
         IllegalSchedule, match=r"buffer of conv1_out: make_conv1_out writes .* to the same cell; the buffer is too"
     ):
@@ -85,7 +85,7 @@ def test_a_private_buffer_one_row_too_short_is_refused() -> None:
 
 @pytest.mark.parametrize("order", ["-y, x", "y, -x"])
 def test_reversed_tiles_read_what_is_not_made_yet(order: str) -> None:
-    found = with_tile_order(schedule(pair(), BOTH), isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))
+    found = with_tile_order(scheduled(pair(), BOTH), isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))
     witness = (
         r"conv2 at tile \(0, \d, \d\) reads conv1_out\[0, :, \d+, \d+\], but (nothing was written|tile .* has put)"
     )
@@ -95,12 +95,12 @@ def test_reversed_tiles_read_what_is_not_made_yet(order: str) -> None:
 
 @pytest.mark.parametrize("order", ["x, y", "y + x, y", "2y, x"])
 def test_orders_that_go_on_along_both_dimensions_are_legal(order: str) -> None:
-    check(storage(with_tile_order(schedule(pair(12), BOTH), isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))))
+    check(storage(with_tile_order(scheduled(pair(12), BOTH), isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))))
 
 
 @pytest.mark.parametrize("order", ["-y, -x", "x, -y"])
 def test_recomputed_tiles_may_run_in_any_order(order: str) -> None:
-    found = schedule(pair(12), Strategy((4, 4)))
+    found = scheduled(pair(12), Strategy((4, 4)))
     check(storage(with_tile_order(found, isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))))
 
 
@@ -113,14 +113,16 @@ def test_recomputed_tiles_may_run_in_any_order(order: str) -> None:
     ],
 )
 def test_an_order_that_is_none_is_refused(order: str, message: str) -> None:
-    found = schedule(pair(12), Strategy((4, 4)))
+    found = scheduled(pair(12), Strategy((4, 4)))
     with pytest.raises(IllegalSchedule, match=message):
         check(replace(storage(found), schedule=with_tile_order(found, isl.Map(order))))
 
 
 def test_an_output_that_is_not_stored_everywhere_is_refused() -> None:
     some = isl.Set("{ conv2_out[n, c, h, w] : h != 5 }")
-    found = with_flow(schedule(pair(), ROWS), "conv2_out", lambda f: replace(f, stores=f.stores.intersect_domain(some)))
+    found = with_flow(
+        scheduled(pair(), ROWS), "conv2_out", lambda f: replace(f, stores=f.stores.intersect_domain(some))
+    )
     with pytest.raises(IllegalSchedule, match=r"output conv2_out: element \[0, 0, 5, \d+\] is never stored"):
         check(storage(found))
 
@@ -128,7 +130,7 @@ def test_an_output_that_is_not_stored_everywhere_is_refused() -> None:
 def test_an_output_that_is_never_stored_is_refused() -> None:
     nothing = isl.Set("{ conv2_out[n, c, h, w] : false }")
     found = with_flow(
-        schedule(pair(), ROWS), "conv2_out", lambda f: replace(f, stores=f.stores.intersect_domain(nothing))
+        scheduled(pair(), ROWS), "conv2_out", lambda f: replace(f, stores=f.stores.intersect_domain(nothing))
     )
     with pytest.raises(IllegalSchedule, match=r"output conv2_out: element .* is never stored"):
         check(storage(found))
@@ -142,7 +144,7 @@ def test_an_output_stored_twice_is_refused() -> None:
     with pytest.raises(
         IllegalSchedule, match=r"tensor conv2_out: element \[0, 0, 3, \d+\] is stored off-chip by several"
     ):
-        check(storage(with_flow(schedule(pair(), ROWS), "conv2_out", again)))
+        check(storage(with_flow(scheduled(pair(), ROWS), "conv2_out", again)))
 
 
 def test_a_store_at_a_tile_that_does_not_hold_the_element_is_refused() -> None:
@@ -151,7 +153,7 @@ def test_a_store_at_a_tile_that_does_not_hold_the_element_is_refused() -> None:
         return replace(flow, stores=flow.stores.apply_range(next_tile))
 
     with pytest.raises(IllegalSchedule, match=r"store_conv2_out at tile \(0, \d\) reads conv2_out\[0, :, \d+, :\]"):
-        check(storage(with_flow(schedule(pair(), ROWS), "conv2_out", later)))
+        check(storage(with_flow(scheduled(pair(), ROWS), "conv2_out", later)))
 
 
 @pytest.mark.parametrize(
@@ -163,14 +165,14 @@ def test_a_store_at_a_tile_that_does_not_hold_the_element_is_refused() -> None:
     ],
 )
 def test_a_missing_stage_is_refused(stage: str, message: str) -> None:
-    found = schedule(pair(), ROWS)
+    found = scheduled(pair(), ROWS)
     found = replace(found, stages=tuple(each for each in found.stages if str(each) != stage))
     with pytest.raises(IllegalSchedule, match=message):
         check(storage(found))
 
 
 def test_stages_in_the_wrong_order_are_refused() -> None:
-    found = schedule(pair(), ROWS)
+    found = scheduled(pair(), ROWS)
     with pytest.raises(IllegalSchedule, match=r"reads .*, but nothing was written before"):
         check(storage(replace(found, stages=found.stages[::-1])))
 
@@ -181,11 +183,11 @@ def test_a_missing_load_is_refused() -> None:
         return replace(flow, loads=flow.loads.intersect_domain(some), arrivals=flow.arrivals.intersect_domain(some))
 
     with pytest.raises(IllegalSchedule, match=r"conv1 at tile \(0, 1\) reads x\[0, :, 7, :\], but tile"):
-        check(storage(with_flow(schedule(pair(), ROWS), "x", less)))
+        check(storage(with_flow(scheduled(pair(), ROWS), "x", less)))
 
 
 def test_a_load_before_the_store_is_refused() -> None:
-    found = schedule(pair(), Strategy.named("global", (8,)))
+    found = scheduled(pair(), Strategy.named("global", (8,)))
 
     def without_stores(flow: Flow) -> Flow:
         return replace(flow, stores=isl.Map.empty(flow.stores.get_space()))
@@ -197,7 +199,7 @@ def test_a_load_before_the_store_is_refused() -> None:
 
 
 def test_a_value_another_tile_left_is_refused_where_tiles_share_nothing() -> None:
-    found = storage(schedule(pair(), ROWS))
+    found = storage(scheduled(pair(), ROWS))
     everywhere = tuple("recompute" for _ in found.schedule.tiling.dims)
     private = with_flow(found.schedule, "conv1_out", lambda flow: replace(flow, places=everywhere))
     check(found)
@@ -208,6 +210,6 @@ def test_a_value_another_tile_left_is_refused_where_tiles_share_nothing() -> Non
 
 
 def test_legality_stops_at_the_operation_limit() -> None:
-    found = storage(schedule(pair(), BOTH))
+    found = storage(scheduled(pair(), BOTH))
     with pytest.raises(TooComplex, match="legality of 'conv1_out'"), operation_limit(10_000):
         check(found)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
-from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.schedule import Strategy, scheduled
 from tests.schedule.networks import Chain, Window, pair, pairs, same_chain, stencils
 
 CONV = isl.Set("{ Conv[i0, i1, i2, i3] : 0 <= i0 < 18 and 0 <= i1 < 10 and 0 <= i2, i3 < 3 }")
@@ -62,7 +62,7 @@ def test_an_overlapped_schedule_repeats_the_overlap_only() -> None:
 )  # fmt: skip
 def test_the_overlap_of_two_valid_3x3_convolutions_is_2(tile: tuple[int, ...], tiled: list[Overlap]) -> None:
     network = pair()
-    found = schedule(network, Strategy(tile))
+    found = scheduled(network, Strategy(tile))
     prove_overlap(found, network.layer("conv1"), tiled)
     for position in range(len(tiled)):
         for overlap, complaint in ((1, "needed there and not executed; the overlap is too small"),
@@ -75,7 +75,7 @@ def test_the_overlap_of_two_valid_3x3_convolutions_is_2(tile: tuple[int, ...], t
 
 def test_the_witness_is_a_row_beyond_the_overlap() -> None:
     network = pair()
-    found = schedule(network, Strategy((8,)))
+    found = scheduled(network, Strategy((8,)))
     with pytest.raises(IllegalSchedule, match=r"'conv1' at tile \(0, 0\): point \(0, 0, 9, 0\) is needed"):
         prove_overlap(found, network.layer("conv1"), [Overlap(2, 8, 1, 16)])
     with pytest.raises(IllegalSchedule, match=r"'conv1' at tile \(0, 0\): point \(0, 0, 10, 0\) is executed"):
@@ -84,14 +84,14 @@ def test_the_witness_is_a_row_beyond_the_overlap() -> None:
 
 def test_the_overlap_grows_by_the_halo_of_every_layer() -> None:
     network = same_chain(4, 24, 24)
-    found = schedule(network, Strategy((5,)))
+    found = scheduled(network, Strategy((5,)))
     for k in range(4):
         prove_overlap(found, network.layer(f"c{k}"), [Overlap(2, 5, 2 * (3 - k), 24, before=3 - k)])
 
 
 def test_the_proof_holds_for_every_image_size() -> None:
     network = same_chain(2, "H", "W")
-    found = schedule(network, Strategy((4, 6)))
+    found = scheduled(network, Strategy((4, 6)))
     columns = Overlap(3, 6, 2, "W", before=1)
     prove_overlap(found, network.layer("c0"), [Overlap(2, 4, 2, "H", before=1), columns])
     for wrong in (Overlap(2, 4, 1, "H", before=1), Overlap(2, 4, 2, "H"), Overlap(2, 4, 3, "H", before=1)):
@@ -101,8 +101,8 @@ def test_the_proof_holds_for_every_image_size() -> None:
 
 def test_rank_1_and_batches() -> None:
     network = stencils()
-    prove_overlap(schedule(network, Strategy((4,))), network.layer("A"), [Overlap(0, 4, 2, 16)])
-    given = overlapped_executions(schedule(network, Strategy((4,))), network.layer("A"), [Overlap(0, 4, 2, 16)])
+    prove_overlap(scheduled(network, Strategy((4,))), network.layer("A"), [Overlap(0, 4, 2, 16)])
+    given = overlapped_executions(scheduled(network, Strategy((4,))), network.layer("A"), [Overlap(0, 4, 2, 16)])
     assert given == isl.Map("{ A[i] -> tile[t] : 0 <= t < 4 and 4t <= i < 4t + 6 }")
 
 
@@ -112,7 +112,7 @@ def test_the_overlap_is_the_reach_of_the_kernel(kernel: int, dilation: int, size
     window = Window("conv", (kernel, 1), (1, 1), (dilation, 1), (0, 0))
     halo = (kernel - 1) * dilation
     chain = Chain((Window("conv", (1, 1), (1, 1), (1, 1), (0, 0)), window), (10 + halo, 1))
-    found = schedule(chain.network(), Strategy((size,)))
+    found = scheduled(chain.network(), Strategy((size,)))
     tiled = [Overlap(2, size, halo + change, 10)]
     layer = found.network.layer("l0")
     holes = dilation > 1 and kernel > 1 and 1 in (size, 10 % size)
@@ -146,4 +146,4 @@ def test_wrong_sizes_and_untiled_axes_are_refused() -> None:
     with pytest.raises(
         InvalidInput, match=r"overlap of index 3 of layer 'conv1': expected one of the tiled axes \(0, 2\)"
     ):
-        prove_overlap(schedule(network, Strategy((8,))), network.layer("conv1"), [Overlap(3, 8, 2, 16)])
+        prove_overlap(scheduled(network, Strategy((8,))), network.layer("conv1"), [Overlap(3, 8, 2, 16)])

@@ -13,7 +13,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.interpreter import interpret
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 from tests.oracles.brute import Brute, minimum_ring, survives
 
@@ -53,7 +53,7 @@ def retained(layers: str, rows: int, placement: Placement) -> tuple[Network, Str
 def test_rings_have_the_brute_force_minimum_of_rows(layers: str, placement: Placement) -> None:
     for rows in (1, 2, 3):
         network, strategy = retained(layers, rows, placement)
-        buffers = storage(schedule(network, strategy)).buffers
+        buffers = storage(scheduled(network, strategy)).buffers
         brute = Brute(network, strategy)
         for tensor in (*network.inputs, *(layer.output for layer in network.layers[:-1])):
             window = buffers[tensor.name].shape[2]
@@ -70,7 +70,7 @@ def test_the_rings_of_the_design() -> None:
     network = build.network(x)
     rings = {}
     for placement in ("first", "shifted"):
-        buffers = storage(schedule(network, Strategy.named("local", (4,), placement))).buffers  # type: ignore[arg-type]
+        buffers = storage(scheduled(network, Strategy.named("local", (4,), placement))).buffers  # type: ignore[arg-type]
         rings[placement] = [buffers[name].shape[2] for name in ("x", "c0_out", "c1_out")]
     assert rings == {"first": [7, 6, 6], "shifted": [6, 6, 6]}
 
@@ -88,7 +88,7 @@ def one_row_short(stored: Storage, name: str) -> Storage:
 @pytest.mark.parametrize("name", ["x", "c0_out", "c1_out"])
 def test_a_ring_one_row_short_is_refused_and_when_forced_is_wrong(name: str, placement: Placement) -> None:
     network, strategy = retained("c c c", 2, placement)
-    stored = storage(schedule(network, strategy))
+    stored = storage(scheduled(network, strategy))
     check(stored)
     short = one_row_short(stored, name)
     with pytest.raises(IllegalSchedule, match=rf"at tile \(.*\) reads {name}\[|{name}: .* to the same cell"):

@@ -12,7 +12,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import copies_bound, lower
 from polyfuse.schedule.retention import PLACES
-from polyfuse.schedule.schedule import Schedule, Stage, Strategy, schedule
+from polyfuse.schedule.schedule import Schedule, Stage, Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.schedule.networks import (
     Chain,
@@ -51,7 +51,7 @@ def executed(found: Schedule) -> dict[str, int]:
 )
 def test_worked_example(strategy: Strategy, conv1: int, copies: list[int], loaded: int) -> None:
     network = pair()
-    found = schedule(network, strategy)
+    found = scheduled(network, strategy)
     assert executed(found) == {"conv1": conv1, "conv2": 256}
     lowered = lower(found.executions(network.layer("conv1")))
     lowered.check()
@@ -64,11 +64,11 @@ def test_worked_example_has_324_instances_and_copies_below_the_bound() -> None:
     network = pair()
     conv1 = network.layer("conv1")
     assert size_of(conv1.points) == 324
-    assert copies_bound(schedule(network, Strategy((8, 8))).executions(conv1)) == 4
+    assert copies_bound(scheduled(network, Strategy((8, 8))).executions(conv1)) == 4
 
 
 def test_worked_example_stored_globally_loads_the_shared_rows_and_columns() -> None:
-    flow = schedule(pair(), Strategy.named("global", (8, 8))).flows["conv1_out"]
+    flow = scheduled(pair(), Strategy.named("global", (8, 8))).flows["conv1_out"]
     assert size_of(flow.loads) == 400 - 324
     assert size_of(flow.stores) == size_of(flow.stores.domain()) == 18 * 18 - 16 * 16
     assert flow.stores.domain() == flow.loads.domain()
@@ -78,20 +78,20 @@ def test_nothing_is_retained_where_no_two_tiles_share_an_element() -> None:
     build = Builder("entry")
     x = build.input("x", (1, 1, 8, 8))
     network = build.network(build.conv("b", build.conv("a", x, 1, kernel=1), 1, kernel=3, padding=1))
-    found = schedule(network, Strategy.named("local", (4,)))
+    found = scheduled(network, Strategy.named("local", (4,)))
     places = {name: flow.places for name, flow in found.flows.items()}
     alone = ("recompute", "recompute")
     assert places == {"b_out": alone, "a_out": ("recompute", "local"), "x": alone}
 
 
 def test_an_input_is_global_anyway_and_loaded_again() -> None:
-    found = schedule(pair(), Strategy.named("global", (8,)))
+    found = scheduled(pair(), Strategy.named("global", (8,)))
     assert found.flows["x"].places == ("recompute", "recompute")
     assert found.flows["x"].loads == found.flows["x"].arrivals
 
 
 def test_stages_run_in_the_order_of_the_layers() -> None:
-    found = schedule(pair(), Strategy.named("global", (8, 8)))
+    found = scheduled(pair(), Strategy.named("global", (8, 8)))
     assert [str(stage) for stage in found.stages] == [
         "load x", "load conv1_out", "make conv1_out", "store conv1_out", "make conv2_out", "store conv2_out",
     ]  # fmt: skip
@@ -130,7 +130,7 @@ def test_executions_loads_and_stores_match_brute_force(chain: Chain, data: st.Da
     order = data.draw(st.permutations([0, 1]))
     names = ["x", *(layer.output.name for layer in network.layers)]
     places = {name: data.draw(st.tuples(*[st.sampled_from(PLACES)] * 2)) for name in names}
-    found = schedule(network, Strategy(sizes, retention=places, order=tuple(order)))  # type: ignore[arg-type]
+    found = scheduled(network, Strategy(sizes, retention=places, order=tuple(order)))  # type: ignore[arg-type]
     last = True
     for name, arrivals, executions, loads in pulled_by_brute_force(chain, sizes, tuple(order), places):
         flow = found.flows[name]
@@ -154,7 +154,7 @@ def test_random_strategies_are_legal(chain: Chain, data: st.DataObject) -> None:
     places = {name: data.draw(st.tuples(*[st.sampled_from(PLACES)] * dims)) for name in names}
     for placement in ("first", "shifted"):
         strategy = Strategy(sizes, retention=places, placement=placement, order=order)  # type: ignore[arg-type]
-        check(storage(schedule(network, strategy)))
+        check(storage(scheduled(network, strategy)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -162,7 +162,7 @@ def test_random_strategies_are_legal(chain: Chain, data: st.DataObject) -> None:
 def test_shifted_executes_every_point_as_often_as_first(chain: Chain, data: st.DataObject) -> None:
     network = chain.network()
     sizes = tuple(data.draw(st.integers(1, size)) for size in chain.sizes[-1])
-    found = [schedule(network, Strategy.named("local", sizes, placement)) for placement in ("first", "shifted")]
+    found = [scheduled(network, Strategy.named("local", sizes, placement)) for placement in ("first", "shifted")]
     for layer in network.layers:
         assert found[0].executions(layer).domain() == found[1].executions(layer).domain()
         assert all(each.executions(layer).is_single_valued() for each in found)
@@ -175,7 +175,7 @@ def test_local_and_recompute_store_the_same_outputs_and_global_executes_like_loc
 ) -> None:
     network = chain.network()
     sizes = tuple(data.draw(st.integers(1, size)) for size in chain.sizes[-1])
-    found = {name: schedule(network, Strategy.named(name, sizes)) for name in PLACES}
+    found = {name: scheduled(network, Strategy.named(name, sizes)) for name in PLACES}
     (y,) = network.outputs
     assert found["recompute"].flows[y.name].stores == found["local"].flows[y.name].stores
     assert executed(found["global"]) == executed(found["local"])
@@ -187,7 +187,7 @@ def test_local_and_recompute_store_the_same_outputs_and_global_executes_like_loc
 @pytest.mark.parametrize("name", PLACES)
 def test_a_tile_as_large_as_the_image_is_no_tiling(name: str) -> None:
     network = same_chain(3, 9, 7)
-    whole, one = schedule(network, Strategy(())), schedule(network, Strategy.named(name, (9, 7)))
+    whole, one = scheduled(network, Strategy(())), scheduled(network, Strategy.named(name, (9, 7)))
     for layer in network.layers:
         there = one.executions(layer)
         assert there.project_out(isl.dim_type.out, 1, 2).set_tuple_name(isl.dim_type.out, "tile") == whole.executions(
@@ -205,7 +205,7 @@ def test_layers_without_a_halo_recompute_nothing(name: str) -> None:
     b = build.activation("b", a, "relu")
     c = build.max_pool("c", build.arithmetic("d", "add", a, b), kernel=(1, 1))
     network = build.network(c)
-    found = schedule(network, Strategy.named(name, (2, 3)))
+    found = scheduled(network, Strategy.named(name, (2, 3)))
     for layer in network.layers:
         assert found.executions(layer).is_single_valued()
         assert found.executions(layer).domain() == layer.points
@@ -216,7 +216,7 @@ def test_layers_without_a_halo_recompute_nothing(name: str) -> None:
 def test_renaming_layers_changes_nothing() -> None:
     one, other = same_chain(3, 9, 9), same_chain(3, 9, 9, names="other")
     strategy = Strategy((3, 2), ("local", "recompute"))
-    found, renamed = schedule(one, strategy), schedule(other, strategy)
+    found, renamed = scheduled(one, strategy), scheduled(other, strategy)
     for mine, theirs in zip(one.layers, other.layers, strict=True):
         assert pairs(found.executions(mine)) == pairs(renamed.executions(theirs))
     assert storage(found).onchip_bytes == storage(renamed).onchip_bytes
@@ -227,10 +227,10 @@ def test_renaming_layers_changes_nothing() -> None:
 @pytest.mark.parametrize("placement", ["first", "shifted"])
 def test_rank_1_statements_are_tiled_like_images(name: str, placement: str) -> None:
     network = stencils()
-    found = schedule(network, Strategy.named(name, (4,), placement))  # type: ignore[arg-type]
+    found = scheduled(network, Strategy.named(name, (4,), placement))  # type: ignore[arg-type]
     assert executed(found) == {"A": 24 if name == "recompute" else 18, "B": 16}
     check(storage(found))
-    strips = schedule(pair(), Strategy.named(name, (4,), placement))  # type: ignore[arg-type]
+    strips = scheduled(pair(), Strategy.named(name, (4,), placement))  # type: ignore[arg-type]
     rows = {(point[2:3], tile[1:]) for point, tile in pairs(strips.executions(strips.network.layer("conv1")))}
     assert rows == pairs(found.executions(network.layer("A")))
 
@@ -239,7 +239,7 @@ def test_images_of_a_batch_share_nothing() -> None:
     build = Builder("batch")
     x = build.input("x", (3, 1, 8, 8))
     network = build.network(build.conv("b", build.conv("a", x, 1, kernel=3, padding=1), 1, kernel=3, padding=1))
-    found = schedule(network, Strategy.named("local", (4, 4)))
+    found = scheduled(network, Strategy.named("local", (4, 4)))
     check(storage(found))
     assert executed(found) == {"a": 192, "b": 192}
     assert found.flows["a_out"].places == ("recompute", "local", "local")
@@ -253,12 +253,12 @@ def test_images_of_a_batch_share_nothing() -> None:
 def test_symbolic_schedules_agree_with_concrete_ones(tile: Element, name: str, placement: str) -> None:
     others = ("local", "recompute")[: len(tile)] if name == "rows" else (name,) * len(tile)
     strategy = Strategy(tile, others, placement=placement)  # type: ignore[arg-type]
-    symbolic = schedule(same_chain(3, "H", "W"), strategy)
+    symbolic = scheduled(same_chain(3, "H", "W"), strategy)
     lowered = {layer.name: lower(symbolic.executions(layer)) for layer in symbolic.network.layers}
     for copies in lowered.values():
         copies.check()
     for rows, columns in ((5, 4), (9, 7), (13, 6)):
-        concrete = schedule(same_chain(3, rows, columns), strategy)
+        concrete = scheduled(same_chain(3, rows, columns), strategy)
         sizes = isl.Set(f"[H, W] -> {{ : H = {rows} and W = {columns} }}")
         for layer in concrete.network.layers:
             fixed = [at(copy, sizes) for copy in lowered[layer.name].copies]
@@ -290,7 +290,7 @@ def fork() -> Network:
 @pytest.mark.parametrize("name", PLACES)
 def test_outputs_of_several_sizes_are_all_stored_once(name: str, placement: str) -> None:
     network = fork()
-    found = schedule(network, Strategy.named(name, (5, 4), placement))  # type: ignore[arg-type]
+    found = scheduled(network, Strategy.named(name, (5, 4), placement))  # type: ignore[arg-type]
     check(storage(found))
     for output in network.outputs:
         stores = found.flows[output.name].stores
@@ -303,7 +303,7 @@ def test_an_output_that_its_reader_skips_is_made_once_all_the_same() -> None:
     stem = build.conv("stem", x, 1, kernel=1)
     network = build.network(stem, build.conv("even", stem, 1, kernel=1, stride=2))
     for name in PLACES:
-        found = schedule(network, Strategy.named(name, (2,)))
+        found = scheduled(network, Strategy.named(name, (2,)))
         assert found.executions(network.layer("stem")).domain() == network.layer("stem").points
         assert found.executions(network.layer("stem")).is_single_valued()
         check(storage(found))
@@ -322,14 +322,14 @@ def gated() -> Network:
 @pytest.mark.parametrize(("name", "gate"), [("recompute", 4), ("local", 2), ("global", 2)])
 def test_a_broadcast_operand_is_retained(name: str, gate: int, placement: str) -> None:
     network = gated()
-    found = schedule(network, Strategy.named(name, (4,), placement))  # type: ignore[arg-type]
+    found = scheduled(network, Strategy.named(name, (4,), placement))  # type: ignore[arg-type]
     check(storage(found))
     assert size_of(found.executions(network.layer("gate"))) == gate
 
 
 def test_weights_are_loaded_once_or_by_every_tile_that_reads_them() -> None:
     network = pair()
-    once, tile = (schedule(network, Strategy((8, 8), weights=mode)) for mode in ("once", "tile"))  # type: ignore
+    once, tile = (scheduled(network, Strategy((8, 8), weights=mode)) for mode in ("once", "tile"))  # type: ignore
     assert [weight.name for weight in once.preloaded] == ["conv1_weight", "conv1_bias", "conv2_weight", "conv2_bias"]
     assert tile.preloaded == ()
     assert size_of(tile.flows["conv2_weight"].loads) == 9 * 4
@@ -386,7 +386,7 @@ def test_wrong_strategies_are_refused(arguments: dict, message: str) -> None:
 )
 def test_strategies_that_do_not_fit_the_network_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        schedule(pair(), Strategy(**arguments))
+        scheduled(pair(), Strategy(**arguments))
 
 
 def test_an_unknown_named_strategy_is_refused() -> None:

@@ -8,7 +8,7 @@ from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import PLACES
-from polyfuse.schedule.schedule import Strategy, schedule
+from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.steps import preload_steps, steps, time_names
 from tests.schedule.networks import pair, size_of, stencils
 
@@ -17,7 +17,7 @@ from tests.schedule.networks import pair, size_of, stencils
 @pytest.mark.parametrize("name", PLACES)
 def test_every_execution_of_a_group_has_a_time_of_its_own(name: str, weights: str) -> None:
     strategy = Strategy((4, 4), (name, name), weights=weights)  # type: ignore[arg-type]
-    found = schedule(pair(8), strategy)
+    found = scheduled(pair(8), strategy)
     made = steps(found)
     times = isl.Set.empty(made[0].time.range().get_space())
     for step in made:
@@ -29,7 +29,7 @@ def test_every_execution_of_a_group_has_a_time_of_its_own(name: str, weights: st
 
 
 def test_worked_example_runs_3600_updates() -> None:
-    counted = {step.name: size_of(step.executions) for step in steps(schedule(pair(), Strategy((8, 8))))}
+    counted = {step.name: size_of(step.executions) for step in steps(scheduled(pair(), Strategy((8, 8))))}
     assert counted == {
         "load_x": 576,
         "conv1_init": 400,
@@ -38,12 +38,12 @@ def test_worked_example_runs_3600_updates() -> None:
         "conv2_update": 2304,
         "store_conv2_out": 256,
     }
-    once = {step.name: size_of(step.executions) for step in steps(schedule(pair(), Strategy.named("local", (8, 8))))}
+    once = {step.name: size_of(step.executions) for step in steps(scheduled(pair(), Strategy.named("local", (8, 8))))}
     assert once["conv1_update"] == 2916
 
 
 def test_weights_are_loaded_by_steps_of_the_tiles_or_before_them() -> None:
-    once, tile = (schedule(pair(8), Strategy((4, 4), weights=mode)) for mode in ("once", "tile"))  # type: ignore
+    once, tile = (scheduled(pair(8), Strategy((4, 4), weights=mode)) for mode in ("once", "tile"))  # type: ignore
     names = ["conv1_weight", "conv1_bias", "conv2_weight", "conv2_bias"]
     assert [step.name for step in preload_steps(once)] == [f"preload_{name}" for name in names]
     assert preload_steps(tile) == ()
@@ -51,7 +51,7 @@ def test_weights_are_loaded_by_steps_of_the_tiles_or_before_them() -> None:
 
 
 def test_touches_name_elements_in_their_tile() -> None:
-    (update,) = (step for step in steps(schedule(stencils(), Strategy((4,)))) if step.name == "B_update")
+    (update,) = (step for step in steps(scheduled(stencils(), Strategy((4,)))) if step.name == "B_update")
     read = next(touch for touch in update.touches if touch.operand == "x")
     form = "{ B_update[t, i, k] -> [tile[t] -> y[i + k]] : 0 <= t < 4 and 4t <= i < 4t + 4 and 0 <= k < 3 }"
     assert read.element == isl.Map(form)
@@ -87,24 +87,24 @@ def normalised(reductions: int = 1) -> Network:
 
 @pytest.mark.parametrize("tile", [(), (2,), (2, 3)])
 def test_tensors_of_different_ranks_have_times_of_one_length(tile: tuple[int, ...]) -> None:
-    found = schedule(normalised(), Strategy(tile))
+    found = scheduled(normalised(), Strategy(tile))
     made = steps(found)
     assert {step.time.dim(isl.dim_type.out) for step in made} == {len(time_names(found))}
     assert all(step.time.is_injective() for step in made)
 
 
 def test_too_many_reduction_indices_are_refused() -> None:
-    assert all(step.time.is_injective() for step in steps(schedule(normalised(4), Strategy((2,)))))
+    assert all(step.time.is_injective() for step in steps(scheduled(normalised(4), Strategy((2,)))))
     with pytest.raises(
         InvalidInput, match="layer 'sum': statement sum_update reduces over 5 indices, expected at most 4"
     ):
-        steps(schedule(normalised(5), Strategy((2,))))
+        steps(scheduled(normalised(5), Strategy((2,))))
 
 
 def test_rows_run_outside_of_channels() -> None:
     build = Builder("channels")
     network = build.network(build.conv("a", build.input("x", (1, 2, 4, 4)), 3, kernel=1))
-    found = schedule(network, Strategy((2,)))
+    found = scheduled(network, Strategy((2,)))
     (update,) = (step for step in steps(found) if step.name == "a_update")
     assert time_names(found) == ("tn", "ty", "stage", "n", "h", "c", "step", "r0", "r1", "r2", "r3", "w")
     expected = "{ a_update[tn, ty, n, c, h, w, ic, kh, kw] -> [tn, ty, 3, n, h, c, 1, ic, kh, kw, 0, w] }"

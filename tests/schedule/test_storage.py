@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyfuse.errors import InvalidInput
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, schedule
+from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.schedule.networks import Chain, Window, chains, image_pairs, pair, pairs, same_chain, stencils
 
@@ -29,7 +29,7 @@ def rows_kept(found: Schedule) -> dict[str, int]:
     ],
 )
 def test_rings_of_three_convolutions_in_strips_of_4_rows(placement: str, rows: dict[str, int]) -> None:
-    found = schedule(same_chain(3, 20, 20), Strategy.named("local", (4,), placement))  # type: ignore[arg-type]
+    found = scheduled(same_chain(3, 20, 20), Strategy.named("local", (4,), placement))  # type: ignore[arg-type]
     assert rows_kept(found) == rows
     buffers = storage(found).buffers
     assert [buffers[name].indices[2].folded for name in ("x", "c0_out", "c1_out", "c2_out")] == [True] * 3 + [False]
@@ -50,7 +50,7 @@ def test_rings_of_three_convolutions_in_strips_of_4_rows(placement: str, rows: d
     ids=str,
 )
 def test_worked_example_keeps_10_rows_of_the_first_convolution(strategy: Strategy, shape: tuple[int, ...]) -> None:
-    found = storage(schedule(pair(), strategy))
+    found = storage(scheduled(pair(), strategy))
     check(found)
     assert found.buffers["conv1_out"].shape == shape
     assert found.buffers["conv1_weight"].shape == (1, 1, 3, 3)
@@ -58,7 +58,7 @@ def test_worked_example_keeps_10_rows_of_the_first_convolution(strategy: Strateg
 
 
 def test_strips_inside_of_rows_keep_a_ring_for_each_strip() -> None:
-    found = storage(schedule(pair(), Strategy((8, 8), ("local", "recompute"), order=(0, 1))))
+    found = storage(scheduled(pair(), Strategy((8, 8), ("local", "recompute"), order=(0, 1))))
     check(found)
     assert found.buffers["conv1_out"].shape == (2, 1, 1, 10, 10)
     assert str(found.buffers["conv1_out"]) == "conv1_out_buffer[2 (ring), 1, 1, 10 (ring), 10]"
@@ -82,7 +82,7 @@ def alive_at_once(flow: Flow, axis: int) -> int:
 def test_ring_heights_are_the_rows_alive_at_once(chain: Chain, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, chain.sizes[-1][0]))
     for placement in ("first", "shifted"):
-        found = schedule(chain.network(), Strategy.named("local", (size,), placement))
+        found = scheduled(chain.network(), Strategy.named("local", (size,), placement))
         kept = rows_kept(found)
         for name, flow in found.flows.items():
             if "local" in flow.places:
@@ -90,7 +90,7 @@ def test_ring_heights_are_the_rows_alive_at_once(chain: Chain, data: st.DataObje
 
 
 def test_rank_1_rings() -> None:
-    found = storage(schedule(stencils(), Strategy.named("local", (4,), "shifted")))
+    found = storage(scheduled(stencils(), Strategy.named("local", (4,), "shifted")))
     assert {name: buffer.shape for name, buffer in found.buffers.items()} == {"z": (4,), "y": (6,), "x": (6,)}
     cell = isl.Map.from_multi_aff(found.buffers["y"].cell).intersect_domain(
         isl.Set("{ [tile[t] -> y[i]] : t = 0 and 0 <= i < 18 }")
@@ -101,13 +101,13 @@ def test_rank_1_rings() -> None:
 
 def test_a_tensor_of_which_nothing_is_read_takes_one_cell() -> None:
     padding_only = Chain((Window("conv", (1, 2), (1, 1), (1, 2), (0, 1)),), (1, 1))
-    found = storage(schedule(padding_only.network(), Strategy.named("local", (1, 1))))
+    found = storage(scheduled(padding_only.network(), Strategy.named("local", (1, 1))))
     check(found)
     assert found.buffers["x"].shape == (1, 1, 1, 1)
 
 
 def test_liveness_follows_the_order_of_tiles() -> None:
-    rows_first = schedule(pair(), Strategy.named("local", (8, 4)))
+    rows_first = scheduled(pair(), Strategy.named("local", (8, 4)))
     columns_first = with_tile_order(rows_first, isl.Map("{ tile[n, y, x] -> [n, x, y] }"))
     shapes = []
     for found in (rows_first, columns_first):
@@ -118,4 +118,4 @@ def test_liveness_follows_the_order_of_tiles() -> None:
 
 def test_symbolic_sizes_have_no_buffers() -> None:
     with pytest.raises(InvalidInput, match="expected concrete sizes"):
-        storage(schedule(same_chain(2, "H", "W"), Strategy((4,))))
+        storage(scheduled(same_chain(2, "H", "W"), Strategy((4,))))
