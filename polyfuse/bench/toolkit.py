@@ -18,7 +18,7 @@ from polyfuse.schedule.counts import counts
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import lower
 from polyfuse.schedule.retention import Place, Placement
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import storage
 
 Result = TypeVar("Result")
@@ -53,10 +53,10 @@ def stage_seconds(layers: int, tile: tuple[int, ...], places: tuple[Place, ...],
         return result
 
     network = timed(lambda: chain(layers))
-    scheduled = timed(lambda: scheduled(network, Strategy(tile, places, placement=placement)))
-    group = timed(lambda: storage(scheduled))
+    group_schedule = timed(lambda: scheduled(network, Strategy(tile, places, placement=placement)))
+    group = timed(lambda: storage(group_schedule))
     timed(lambda: check(group))
-    timed(lambda: [lower(scheduled.executions(layer)) for layer in network.layers])
+    timed(lambda: [lower(group_schedule.executions(layer)) for layer in network.layers])
     timed(lambda: counts(group))
     timed(lambda: generate(network, [group]))
     return seconds
@@ -75,7 +75,7 @@ def rows(layers: Iterable[int], tile: tuple[int, ...]) -> Iterator[tuple[str, ..
 @click.option("--tile", nargs=2, type=click.IntRange(1), default=(60, 240), help="Rows and columns of a tile.")
 def main(layers: tuple[int, ...], tile: tuple[int, int]) -> None:
     """Print the CPU seconds of every stage of the toolkit for chains of convolutions."""
-    table = Table(title=f"CPU seconds, 2-D tiles {tile[0]}x{tile[1]} of 540x960", box=None)
+    table = Table(title=f"CPU seconds, 2-D tiles {tile[0]}x{tile[1]} of 540x960", box=None, padding=(0, 1, 0, 0))
     for heading in ("layers", "strategy", *STAGES, "total"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)
     for row in rows(layers, tile):
