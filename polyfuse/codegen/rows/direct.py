@@ -7,7 +7,7 @@
 A column that lies outside the image has no code; a kernel row whose pointer is NULL is skipped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, tap_groups, uses
@@ -22,9 +22,13 @@ def group_floats(shape: RowShape, tuning: Tuning, floats: int) -> int:
 def direct_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
     """The body of the function that computes one chunk of one group of output blocks."""
     v = floats
+
+    def steps(taps: range) -> list[str]:
+        return _lane_loop(shape, tuning, v, chunk, taps)
+
     return [
         *start(shape, tuning, v, chunk),
-        *_input_blocks(shape, tuning, v, chunk),
+        *input_blocks(shape, tuning, v, chunk, tuning.blocks * shape.kernel[1] * v, steps),
         *finish(shape, tuning, v, chunk),
     ]
 
@@ -70,11 +74,16 @@ def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str, *, w
     return [f"__builtin_prefetch({pointer} + {place}, {kind});" for place in places]
 
 
-def _input_blocks(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
+def input_blocks(
+    shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, per_lane: int, steps: Callable[[range], list[str]]
+) -> list[str]:
+    """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
+
+    `x` is the first column of the chunk that is read; `per_lane` weights of an input channel belong to a kernel row.
+    """
     sizes = block_sizes(shape.in_channels // shape.groups, v)
     lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
-    kh, kw = shape.kernel
-    per_lane = kw * tuning.blocks * v
+    kh = shape.kernel[0]
     body = [
         f"const float *row = in[{'kh' if kh > 1 else '0'}];",
         *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
@@ -87,7 +96,7 @@ def _input_blocks(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list
             f" + from + {chunk.left}) * {v};"
         )
     for taps in tap_groups(shape, tuning):
-        body += _lane_loop(shape, tuning, v, chunk, taps)
+        body += steps(taps)
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
     blocks = [f"const int lanes = {lanes};", *rows]
     return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)
@@ -107,7 +116,7 @@ def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: rang
     body: list[str] = []
     for lane in range(tuning.unroll):
         places = {column: (column - chunk.left) * v + lane for column, _ in used}
-        terms = products(tuning, v, used, taps, lane * step, places)
+        terms = products(tuning.blocks, v, used, taps, lane * step, places)
         body += scope(terms) if tuning.unroll > 1 else terms
     steps = shape.kernel[0] * v
     columns = chunk.pixels * shape.stride
@@ -120,12 +129,13 @@ def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: rang
 
 
 def products(
-    tuning: Tuning,
+    blocks: int,
     v: int,
     used: Sequence[tuple[int, Sequence[tuple[int, int]]]],
     taps: range,
     weight: int,
     places: Mapping[int, int],
+    ways: int = 1,
 ) -> list[str]:
     """Weights into registers, then every used column of `xl` times them into the accumulators.
 
@@ -133,16 +143,17 @@ def products(
     """
     lines = []
     for t in taps:
-        for a in range(tuning.blocks):
-            place = weight + ((t - taps.start) * tuning.blocks + a) * v
+        for a in range(blocks):
+            place = weight + ((t - taps.start) * blocks + a) * v
             lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP(w{t}_{a});")
     for column, pairs in used:
-        value = f"xl[{places[column]}]"
-        terms = [(a, p, t) for p, t in pairs for a in range(tuning.blocks)]
+        value = f"xl[{places[column]}]" if ways == 1 else f"SPREAD{v}_{ways}(xl + {places[column]})"
+        terms = [(a, p, t) for p, t in pairs for a in range(blocks)]
         if len(terms) == 1:
             a, p, t = terms[0]
             lines.append(f"a{a}_{p} += w{t}_{a} * {value};")
             continue
+        vector = f"SPLAT{v}({value})" if ways == 1 else value
         adds = " ".join(f"a{a}_{p} += w{t}_{a} * x{column};" for a, p, t in terms)
-        lines.append(f"vec{v} x{column} = SPLAT{v}({value}); KEEP(x{column}); {adds}")
+        lines.append(f"vec{v} x{column} = {vector}; KEEP(x{column}); {adds}")
     return lines

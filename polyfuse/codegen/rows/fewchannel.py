@@ -20,7 +20,7 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
     for taps in tap_groups(shape, tuning):
         used = uses(shape, chunk, taps)
         places = {column: column - chunk.left for column, _ in used}
-        body += scope(products(tuning, floats, used, taps, 0, places))
+        body += scope(products(tuning.blocks, floats, used, taps, 0, places))
         body.append(f"w += {len(taps) * tuning.blocks * floats};")
     return [
         *start(shape, tuning, floats, chunk),

@@ -13,8 +13,8 @@
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
 
 Row pointers need the alignment of a float; blocked rows aligned to a vector are faster. `out` overlaps nothing that is
-read, except that `residual` may be `out` of a blocked kind. Lanes that fill up the last block of output channels hold
-0 unless values are not finite; no kernel lets them reach a channel.
+read, except that `residual` may be `out` of a blocked kind. Lanes that fill up the last block of output channels are
+of no meaning; no kernel lets them reach a channel.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
 from polyfuse.codegen.rows.elementwise import elementwise_chunk
 from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
@@ -94,22 +95,53 @@ def with_pitches(shape: RowShape) -> RowShape:
     )
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Output blocks that the same functions compute: groups of blocks from `first` to `end`."""
+
+    name: str
+    body: ChunkBody
+    first: int
+    end: int
+    cut: tuple[Chunk, ...]
+
+
+def _parts(shape: RowShape, tuning: Tuning, v: int) -> list[_Part]:
+    """All output blocks alike, or the last one by itself where its lanes are shared out."""
+    blocks = len(block_sizes(shape.out_channels, v))
+    full = blocks if tuning.ways == 1 else blocks - 1
+    body = BODIES[shape.kind]
+    parts = [_Part(shape.name, body, 0, full // tuning.blocks, chunks(shape, tuning.pixels))] if full else []
+    if tuning.ways > 1:
+        cut = chunks(shape, tuning.pixels * tuning.blocks)
+        parts.append(_Part(f"{shape.name}_last", narrow_chunk, full, blocks, cut))
+    return parts
+
+
 def _chunked(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
-    """One function for each variant of a chunk, and the entry that calls them."""
-    cut = chunks(shape, tuning.pixels)
-    lines = []
-    for chunk in {c.variant: c for c in reversed(cut)}.values():
-        body = [*_prefetch_out(shape, tuning, v, chunk), *BODIES[shape.kind](shape, tuning, v, chunk)]
-        head = f"ROW_PART void {_part(shape, chunk)}"
-        lines += [*function(head, (*PARAMETERS, "int group"), [*unused(body, (*NAMES, "group")), *body]), ""]
-    groups = len(block_sizes(shape.out_channels, v)) // tuning.blocks
-    loop = f"for (int group = 0; group < {groups}; group++)"
-    body = []
-    for run in _runs(cut):
-        call = _call(shape, tuning, run, loop)
-        body += call if tuning.order == "blocks" else call
-    body = braces(loop, body) if tuning.order == "blocks" else body
+    """The functions of every part, and the entry that calls them."""
+    lines: list[str] = []
+    body: list[str] = []
+    for part in _parts(shape, tuning, v):
+        lines += _part_functions(shape, tuning, v, part)
+        runs = _runs(part.cut) if tuning.order == "blocks" else [[chunk] for chunk in part.cut]
+        loop = f"for (int group = {part.first}; group < {part.end}; group++)"
+        calls = [_call(shape, part, run) for run in runs]
+        body += braces(loop, calls) if tuning.order == "blocks" else [x for c in calls for x in braces(loop, [c])]
     return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
+
+
+def _part_functions(shape: RowShape, tuning: Tuning, v: int, part: _Part) -> list[str]:
+    """One function for each variant of a chunk; it computes `count` of them side by side."""
+    lines = []
+    for chunk in {c.variant: c for c in reversed(part.cut)}.values():
+        body = [*_prefetch_out(shape, tuning, v, chunk), *part.body(shape, tuning, v, chunk)]
+        step = f"chunk++, from += {chunk.pixels * shape.stride}, to += {chunk.pixels}"
+        body = braces(f"for (int chunk = 0; chunk < count; {step})", body)
+        head = f"ROW_PART void {_name(part, chunk)}"
+        parameters = (*PARAMETERS, "int group", "int count")
+        lines += [*function(head, parameters, [*unused(body, (*NAMES, "group")), *body]), ""]
+    return lines
 
 
 def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
@@ -123,21 +155,16 @@ def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
     return runs
 
 
-def _call(shape: RowShape, tuning: Tuning, run: list[Chunk], loop: str) -> list[str]:
-    first, pixels = run[0].first, run[0].pixels
-    column = f"{first} + i * {pixels}" if len(run) > 1 else str(first)
-    moved = {"from": f"from + ({column}) * {shape.stride}", "to": f"to + {column}"}
-    if first == 0 and len(run) == 1:
-        moved = {}
-    call = [f"{_part(shape, run[0])}({', '.join(moved.get(name, name) for name in NAMES)}, group);"]
-    if tuning.order == "columns":
-        call = braces(loop, call)
-    return call if len(run) == 1 else braces(f"for (int i = 0; i < {len(run)}; i++)", call)
+def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
+    """The call that computes neighbouring chunks."""
+    first = run[0].first
+    moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first}"} if first else {}
+    return f"{_name(part, run[0])}({', '.join(moved.get(name, name) for name in NAMES)}, group, {len(run)});"
 
 
-def _part(shape: RowShape, chunk: Chunk) -> str:
+def _name(part: _Part, chunk: Chunk) -> str:
     edges = [f"{side}{n}" for side, n in (("left", chunk.left), ("right", chunk.right)) if n]
-    return "_".join([shape.name, str(chunk.pixels), *edges])
+    return "_".join([part.name, str(chunk.pixels), *edges])
 
 
 def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
@@ -162,6 +189,8 @@ def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
     ]
     if shape.kind in ("direct", "few_channels"):
         lines.append(f"weights [group][block or channel][kernel row][lane][tap][{tuning.blocks} blocks][{v}]")
+        if tuning.ways > 1:
+            lines.append(f"last output block: {tuning.ways} input channels at once, weights [..][step][tap][{v}]")
     elif shape.kind in WEIGHTED:
         lines.append("weights [kernel row][tap]" if shape.kind == "stencil" else f"weights [block][row][tap][{v}]")
     if shape.kind in BODIES:

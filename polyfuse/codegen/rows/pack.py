@@ -1,6 +1,7 @@
 """Weights and rows in the order that row kernels read them, in numpy.
 
     direct        [group of A out blocks][in block][kernel row][taps at once][lane][tap][A][V]
+      its last block, if Tuning.ways > 1: [in block][kernel row][taps at once][lane / ways][tap][V / ways][ways]
     few_channels  [group of A out blocks][in channel][kernel row][tap][A][V]
     depthwise     [block][kernel row][tap][V]
     stencil       [kernel row][tap]
@@ -33,11 +34,28 @@ def packed_weights(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
     w = np.asarray(weights, dtype=np.float32)
     if shape.kind == "stencil":
         return np.ascontiguousarray(w[0, 0]).reshape(-1)
-    # [group of blocks, A, V, in channel, kernel row, tap]
-    blocks = _filled(w, 0, kernel.floats).reshape(-1, kernel.tuning.blocks, kernel.floats, *w.shape[1:])
+    # [block, V, in channel, kernel row, tap]
+    blocks = _filled(w, 0, kernel.floats).reshape(-1, kernel.floats, *w.shape[1:])
     if shape.kind == "depthwise":
-        return np.ascontiguousarray(blocks[:, 0, :, 0].transpose(0, 2, 3, 1)).reshape(-1)
-    return np.concatenate([_group(kernel, group) for group in blocks])
+        return np.ascontiguousarray(blocks[:, :, 0].transpose(0, 2, 3, 1)).reshape(-1)
+    full = len(blocks) if kernel.tuning.ways == 1 else len(blocks) - 1
+    groups = blocks[:full].reshape(-1, kernel.tuning.blocks, *blocks.shape[1:])
+    last = [_last_block(kernel, blocks[-1])] if full < len(blocks) else []
+    return np.concatenate([*(_group(kernel, group) for group in groups), *last])
+
+
+def _last_block(kernel: RowKernel, block: Floats) -> Floats:
+    """`[V, in channel, kernel row, tap]` of a block whose lanes are shared out among `ways` input channels."""
+    ways, v = kernel.tuning.ways, kernel.floats
+    parts, first = [], 0
+    for lanes in block_sizes(kernel.shape.in_channels, v):
+        for row in range(kernel.shape.kernel[0]):
+            for taps in tap_groups(kernel.shape, kernel.tuning):
+                part = block[: v // ways, first : first + lanes, row, taps.start : taps.stop]
+                steps = part.reshape(v // ways, lanes // ways, ways, len(taps))
+                parts.append(steps.transpose(1, 3, 0, 2).reshape(-1))
+        first += lanes
+    return np.concatenate(parts)
 
 
 def _group(kernel: RowKernel, group: Floats) -> Floats:

@@ -135,8 +135,8 @@ class Tuning:
     - `blocks` x `pixels`: the accumulators of a chunk, output-channel blocks x at most so many columns;
     - `taps`: the columns of a kernel row whose weights are held at once;
     - `unroll`: input channels per step of the inner loop; divides the channels of every block;
+    - `ways`: the last output block, half empty or more, takes so many input channels at once (see narrow.py);
     - `order`: which loop is outside, over output blocks or over chunks of columns;
-    - `paired`: a half-empty last output block is made from pairs of input channels (1x1 kernels);
     - `prefetch`: touch `next_in` for reading and `next_out` for writing.
     """
 
@@ -145,6 +145,7 @@ class Tuning:
     taps: int = 3
     unroll: int = 1
     order: Order = "blocks"
+    ways: int = 1
     prefetch: bool = False
 
 

@@ -8,31 +8,29 @@ outside are computed one by one. `in` and `out` point at planar rows; an input r
 """
 
 from polyfuse.codegen.rows.activation import finished, runs_on_vectors, scalar
-from polyfuse.codegen.rows.shape import RowShape, Tuning
+from polyfuse.codegen.rows.shape import RowShape, Tuning, tap_groups
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
 
 
 def stencil_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
     """The functions of a stencil; the last is the row kernel."""
     low, high = _interior(shape)
-    edge = f"{shape.name}_column"
-    lines = []
     if high - low < floats or not runs_on_vectors(shape):
         low = high = 0
-    if high - low < shape.columns:
-        lines += [*_column(shape, edge), ""]
-    call = f"{edge}({', '.join(NAMES)}, column);"
-    body = []
+    lines: list[str] = []
+    body: list[str] = []
     if high > low:
-        count = -(-(high - low) // floats)
-        body += _weights(shape, floats)
-        start = f"i < {count - 1} ? {low} + i * {floats} : {high - floats}"
-        body += braces(
-            f"for (int i = 0; i < {count}; i++)", [f"const int column = {start};", *_vector(shape, tuning, floats)]
-        )
-    for first, end in ((0, low), (high, shape.columns)):
-        if end > first:
-            body += braces(f"for (int column = {first}; column < {end}; column++)", [call])
+        rows = " && ".join(f"in[{row}]" for row in range(shape.rows_read))
+        for part, checked in (("inside", False), ("inside_border", True)):
+            loop = _inside(shape, tuning, floats, (low, high), checked)
+            lines += [*function(f"ROW_PART void {shape.name}_{part}", PARAMETERS, [*unused(loop, NAMES), *loop]), ""]
+        call = f"({', '.join(NAMES)});"
+        body += [f"if ({rows})", f"  {shape.name}_inside{call}", "else", f"  {shape.name}_inside_border{call}"]
+    edges = [(first, end) for first, end in ((0, low), (high, shape.columns)) if end > first]
+    for first, end in edges:
+        call = f"{shape.name}_column({', '.join(NAMES)}, column);"
+        body += braces(f"for (int column = {first}; column < {end}; column++)", [call])
+    lines += [*_column(shape, f"{shape.name}_column"), ""] if edges else []
     return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
 
 
@@ -41,29 +39,45 @@ def _interior(shape: RowShape) -> tuple[int, int]:
     return min(shape.columns, shape.outside[0]), max(0, shape.columns - shape.outside[1])
 
 
-def _weights(shape: RowShape, v: int) -> list[str]:
+def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], checked: bool) -> list[str]:
+    """The loop over vectors of columns, all of whose taps are inside; `checked` rows may be NULL."""
     kh, kw = shape.kernel
+    low, high = columns
+    count = -(-(high - low) // v)
+    start = f"i < {count - 1} ? {low} + i * {v} : {high - v}" if count > 1 else str(low)
     names = (f"w{k}_{t} = SPLAT{v}(weights[{k * kw + t}])" for k in range(kh) for t in range(kw))
-    return [*listed(f"vec{v} ", names), f"const vec{v} b0 = SPLAT{v}({'bias[0]' if shape.bias else '0.0f'});"]
+    body = [f"const ptrdiff_t column = {start};", *_vector(shape, tuning, v, checked)]
+    return [
+        *listed(f"const vec{v} ", names),
+        f"const vec{v} b0 = SPLAT{v}({'bias[0]' if shape.bias else '0.0f'});",
+        *braces(f"for (int i = 0; i < {count}; i++)", body),
+    ]
 
 
-def _vector(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
-    kh, kw = shape.kernel
+def _vector(shape: RowShape, tuning: Tuning, v: int, checked: bool) -> list[str]:
+    """One vector of every output row; few taps at a time where not all weights fit into registers."""
     lines = listed(f"vec{v} ", (f"a{r} = b0" for r in range(shape.height)))
-    for row in range(shape.rows_read):
-        users = [(r, k) for r in range(shape.height) for k in range(kh) if r + shape.dilation * k == row]
-        if not users:
-            continue
-        part = [f"const float *x = in[{row}] + from + column;"]
-        for t in range(kw):
-            adds = " ".join(f"a{r} += w{k}_{t} * x{t};" for r, k in users)
-            keep = f" KEEP(x{t});" if len(users) > 1 else ""
-            part.append(f"vec{v} x{t} = GET{v}(x, {t * shape.dilation});{keep} {adds}")
-        lines += braces(f"if (in[{row}])", part)
+    for taps in tap_groups(shape, tuning):
+        for row in range(shape.rows_read):
+            part = _input_row(shape, v, row, taps)
+            lines += braces(f"if (in[{row}])", part) if checked and part else part
     if tuning.prefetch:
         lines += ["__builtin_prefetch(next_in + from + column, 0);", "__builtin_prefetch(next_out + to + column, 1);"]
     for r in range(shape.height):
         lines += scope([*_pointers(shape, str(r)), *finished(shape, f"a{r}", v, "0")])
+    return lines
+
+
+def _input_row(shape: RowShape, v: int, row: int, taps: range) -> list[str]:
+    """One input row, at the shifts of some taps, into every output row that it is a kernel row of."""
+    kernel_rows = range(shape.kernel[0])
+    users = [(r, k) for r in range(shape.height) for k in kernel_rows if r + shape.dilation * k == row]
+    lines = []
+    for t in taps if users else ():
+        adds = " ".join(f"a{r} += w{k}_{t} * x{row}_{t};" for r, k in users)
+        keep = f" KEEP(x{row}_{t});" if len(users) > 1 else ""
+        load = f"GET{v}(in[{row}], from + column + {t * shape.dilation})"
+        lines.append(f"vec{v} x{row}_{t} = {load};{keep} {adds}")
     return lines
 
 

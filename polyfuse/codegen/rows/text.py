@@ -63,7 +63,18 @@ typedef int mask@V __attribute__((vector_size(@B)));
 #else
 #define SHUFFLE@V(a, b, ...) __builtin_shuffle(a, b, (mask@V){__VA_ARGS__})
 #endif
-#endif
+/* `ways` neighbouring floats, again and again. */
+@W#endif
+"""
+
+_SPREAD = """\
+typedef float part@V_@N __attribute__((vector_size(@M), aligned(4), may_alias));
+#define SPREAD@V_@N(p) __builtin_shufflevector(*(const part@V_@N *)(p), *(const part@V_@N *)(p), @I)
+"""
+_SPREAD_PAIR = """\
+typedef double pair@V_at __attribute__((aligned(4), may_alias));
+typedef double pairs@V __attribute__((vector_size(@B)));
+#define SPREAD@V_2(p) ((vec@V)(pairs@V){@P})
 """
 
 _HAS_ASSEMBLY = {4: "defined(__AVX__)", 8: "defined(__AVX__)", 16: "defined(__AVX512F__)"}
@@ -71,7 +82,13 @@ _HAS_ASSEMBLY = {4: "defined(__AVX__)", 8: "defined(__AVX__)", 16: "defined(__AV
 
 def prelude(floats: int) -> str:
     """What a C file with row kernels of this width starts with; several widths may share a file."""
-    names = {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
+    spreads = [_SPREAD_PAIR]
+    for ways in (n for n in (4, 8) if n < floats):
+        places = ", ".join(str(lane % ways) for lane in range(floats))
+        spreads.append(_SPREAD.replace("@N", str(ways)).replace("@M", str(4 * ways)).replace("@I", places))
+    spreads.append(f"#define SPREAD@V_{floats}(p) GET@V(p, 0)\n")
+    names = {"@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
+    names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
     text = _WIDTH
     for mark, value in names.items():
         text = text.replace(mark, value)

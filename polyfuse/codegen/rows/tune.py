@@ -4,6 +4,7 @@ The defaults follow measurements (`python -m polyfuse.bench.rows`), as a rule of
 held, and one or two for the input.
 """
 
+from polyfuse.codegen.rows.narrow import best_ways
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
 from polyfuse.errors import InvalidInput
 
@@ -16,6 +17,9 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
     """
     if shape.kind in ("direct", "few_channels"):
         return _convolution(shape, target)
+    if shape.kind == "stencil":
+        fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
+        return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
     if shape.kind == "depthwise":
         return Tuning(pixels=max(4, min(16, target.registers - shape.kernel[1] - 3)))
     if shape.kind in ("max_pool", "average_pool"):
@@ -24,21 +28,18 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
 
 
 def _convolution(shape: RowShape, target: Target) -> Tuning:
-    blocks = len(block_sizes(shape.out_channels // shape.groups, target.floats))
-    taps = min(shape.kernel[1], 3 if target.registers < 32 else 7)
+    """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit."""
+    ways = best_ways(shape, target.floats)
+    blocks = len(block_sizes(shape.out_channels // shape.groups, target.floats)) - (ways > 1)
+    if target.registers < 32:
+        wide = 2 if blocks % 2 == 0 and blocks else 1
+        taps = 1 if wide == 2 else min(shape.kernel[1], 2)
+        return Tuning(blocks=wide, pixels=12 // wide, taps=taps, ways=ways)
     if shape.kernel[1] == 1:
-        wide = next(a for a in (2, 1) if blocks % a == 0)
-        pixels = (target.registers - wide - 2) // wide
-        return Tuning(blocks=wide, pixels=pixels, taps=1, unroll=_unroll(shape, target.floats, 4))
-    return Tuning(pixels=target.registers - taps - (3 if target.registers >= 32 else 1), taps=taps)
-
-
-def _unroll(shape: RowShape, floats: int, most: int) -> int:
-    """The largest power of two up to `most` that divides the channels of every input block."""
-    if shape.kind != "direct":
-        return 1
-    sizes = block_sizes(shape.in_channels // shape.groups, floats)
-    return max(u for u in (1, 2, 4) if u <= most and all(size % u == 0 for size in sizes))
+        wide = next(a for a in (4, 3, 2, 1) if blocks % a == 0) if blocks else 1
+        return Tuning(blocks=wide, pixels=24 // wide, taps=1, ways=ways)
+    taps = min(shape.kernel[1], 7)
+    return Tuning(pixels=target.registers - taps - 3, taps=taps, ways=ways)
 
 
 def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
@@ -46,10 +47,13 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
     where = f"row kernel {shape.name!r}"
     if min(tuning.blocks, tuning.pixels, tuning.taps, tuning.unroll) < 1:
         raise InvalidInput(f"{where}: expected numbers of at least 1, got {tuning}")
-    out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats))
+    if tuning.ways > 1 and best_ways(shape, floats) % tuning.ways:
+        raise InvalidInput(f"{where}: {tuning.ways} ways do not fit, at most {best_ways(shape, floats)}; set ways=1")
+    out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats)) - (tuning.ways > 1)
     if out_blocks % tuning.blocks or (tuning.blocks > 1 and shape.kind not in ("direct", "few_channels")):
         raise InvalidInput(
-            f"{where}: {tuning.blocks} output blocks at once do not divide its {out_blocks} of {floats} channels a group"
+            f"{where}: expected a number of blocks that divides {out_blocks} blocks of {floats} output channels, "
+            f"got {tuning.blocks}"
         )
     sizes = block_sizes(shape.in_channels // shape.groups, floats)
     if shape.kind == "direct" and any(size % tuning.unroll for size in sizes):

@@ -37,6 +37,10 @@ DIRECT = [
     Case("direct", (24, 144), (1, 23), activation="relu6"),
     Case("direct", (32, 64), (2, 14), residual="before"),
     Case("direct", (19, 24), (2, 7), stride=2, activation="sigmoid", residual="after"),
+    Case("direct", (64, 24), (1, 20), residual="before"),
+    Case("direct", (16, 3), (4, 9), (3, 3), padding=SAME, activation="relu"),
+    Case("direct", (48, 1), (4, 30), (5, 5), padding=(2, 2, 2, 2), activation="relu6"),
+    Case("direct", (24, 34), (4, 7), (3, 3), stride=2, padding=SAME, activation="sigmoid"),
     Case("direct", (8, 3), (2, 1), activation="silu", residual="before"),
 ]
 FEW = [
@@ -156,7 +160,7 @@ def check(cases: Sequence[Case], floats: int, compiler: str, spoil=lambda arrays
         arrays = spoil(arrays_of(case, seed))
         want = expected(case, arrays)[:, : case.out_image[0] // case.height * case.height]
         made = run(getattr(library, kernel.name), kernel, case, arrays)
-        assert max_relative_error(made, want) < 3e-6, f"V={floats}: {case}"
+        assert max_relative_error(made, want) < 1e-5, f"V={floats}: {case}"
 
 
 @pytest.mark.parametrize(("kind", "floats", "compiler"), list(product(CASES, WIDTHS, COMPILERS)))
