@@ -37,6 +37,7 @@ def shapes() -> tuple[RowShape, ...]:
         RowShape("conv3x3_odd_64_64", "direct", 64, 64, 57, kernel=(3, 3), outside=(1, 1), activation="relu"),
         RowShape("conv3x3_s2_32_64", "direct", 32, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0)),
         RowShape("conv3x3_d2_32_32", "direct", 32, 32, 56, kernel=(3, 3), dilation=2, outside=(2, 2)),
+        RowShape("conv3x3_short_128_64", "direct", 128, 64, 7, kernel=(3, 3), outside=(1, 1), activation="relu"),
         RowShape("conv5x5_16_16", "direct", 16, 16, 112, kernel=(5, 5), outside=(2, 2), activation="relu"),
         RowShape("conv1x1_24_144", "direct", 24, 144, 56, activation="relu6"),
         RowShape("conv1x1_32_64", "direct", 32, 64, 112, activation="relu6"),

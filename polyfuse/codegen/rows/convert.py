@@ -15,7 +15,7 @@ def convert_functions(shape: RowShape, floats: int) -> list[str]:
     blocks = block_sizes(shape.in_channels, floats)
     lines, calls = [], []
     for channels in sorted(set(blocks), reverse=True):
-        name = f"{shape.name}_{channels}"
+        name = f"{shape.name}__{channels}"
         lines += [*_block(shape, floats, channels, name), ""]
         first, end = blocks.index(channels), len(blocks) - blocks[::-1].index(channels)
         call = f"{name}({', '.join(NAMES)}, block);"

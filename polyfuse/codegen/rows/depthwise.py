@@ -10,7 +10,7 @@ the divisor of a mean.
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import pointers
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, uses
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
 START = {"depthwise": "0.0f", "max_pool": "-INFINITY", "average_pool": "0.0f"}
@@ -23,15 +23,16 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     first = f"GET{v}(bias, group * {v})" if weighted and shape.bias else f"SPLAT{v}({START[shape.kind]})"
     lines = [f"const vec{v} b0 = {first};"]
     lines += listed(f"vec{v} ", (f"a{p} = b0" for p in range(chunk.pixels)))
-    if weighted:
+    if weighted and reads(shape, chunk):
         lines.append(f"const float *w = weights + (ptrdiff_t)group * {kh * shape.kernel[1] * v};")
     if shape.kind == "average_pool":
         lines.append("int rows = 0;")
-    if tuning.prefetch:
+    if tuning.prefetch and reads(shape, chunk):
         lines.append(
             f"const float *ahead = next_in + (group * (ptrdiff_t){shape.in_pitch} + from + {chunk.left}) * {v};"
         )
-    lines += braces(f"for (int kh = 0; kh < {kh}; kh++)", _kernel_row(shape, tuning, v, chunk))
+    if reads(shape, chunk) or not weighted:
+        lines += braces(f"for (int kh = 0; kh < {kh}; kh++)", _kernel_row(shape, tuning, v, chunk))
     lines += _mean(shape, v, chunk) if shape.kind == "average_pool" else []
     lines += pointers(shape, v, "group")
     for p in range(chunk.pixels):
@@ -46,18 +47,18 @@ def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[s
         f"const float *x = in[kh] + (group * (ptrdiff_t){shape.in_pitch} + from + {chunk.left}) * {v};",
     ]
     if shape.kind == "depthwise":
-        lines += [f"vec{v} w{t} = GET{v}(w, (kh * {kw} + {t}) * {v}); KEEP(w{t});" for t in range(kw)]
+        used = sorted({t for _, pairs in uses(shape, chunk, range(kw)) for _, t in pairs})
+        lines += [f"vec{v} w{t} = GET{v}(w, (kh * {kw} + {t}) * {v}); KEEP(w{t});" for t in used]
     if shape.kind == "average_pool":
         lines.append("rows++;")
-    ahead = chunk.pixels * shape.stride * v // 16 + 1
-    each = -(-ahead // shape.kernel[0])
+    if tuning.prefetch:
+        each = -(-chunk.pixels * shape.stride * v // (16 * shape.kernel[0]))
+        lines += [f"__builtin_prefetch(ahead + (kh * {each} + {k}) * 16, 0);" for k in range(each)]
     for column, pairs in uses(shape, chunk, range(kw)):
         load = f"vec{v} x{column} = GET{v}(x, {(column - chunk.left) * v});"
         keep = f" KEEP(x{column});" if len(pairs) > 1 else ""
         nan = f" mask{v} n{column} = x{column} != x{column};" if shape.kind == "max_pool" else ""
         lines.append(f"{load}{keep}{nan} {' '.join(_combined(shape, v, column, p, t) for p, t in pairs)}")
-        if tuning.prefetch and column % max(1, kw) == 0 and column // kw < each:
-            lines.append(f"__builtin_prefetch(ahead + (kh * {each} + {column // kw}) * 16, 0);")
     return lines
 
 

@@ -10,7 +10,7 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 from collections.abc import Callable, Mapping, Sequence
 
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, tap_groups, uses
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, listed, scope
 
 
@@ -26,9 +26,10 @@ def direct_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     def steps(taps: range) -> list[str]:
         return _lane_loop(shape, tuning, v, chunk, taps)
 
+    per_lane = tuning.blocks * shape.kernel[1] * v
     return [
         *start(shape, tuning, v, chunk),
-        *input_blocks(shape, tuning, v, chunk, tuning.blocks * shape.kernel[1] * v, steps),
+        *(input_blocks(shape, tuning, v, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
         *finish(shape, tuning, v, chunk),
     ]
 
@@ -113,6 +114,8 @@ def _first_block(shape: RowShape, tuning: Tuning, v: int) -> str:
 def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
     used = uses(shape, chunk, taps)
     step = len(taps) * tuning.blocks * v
+    if not used:
+        return [f"w += lanes * {step};"]
     body: list[str] = []
     for lane in range(tuning.unroll):
         places = {column: (column - chunk.left) * v + lane for column, _ in used}
@@ -142,7 +145,7 @@ def products(
     A column that several products use is broadcast once and kept; one that a single product uses may be its operand.
     """
     lines = []
-    for t in taps:
+    for t in sorted({t for _, pairs in used for _, t in pairs}):
         for a in range(blocks):
             place = weight + ((t - taps.start) * blocks + a) * v
             lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP(w{t}_{a});")

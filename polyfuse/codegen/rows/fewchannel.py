@@ -5,7 +5,7 @@ taps of a kernel row are held together, and a row whose pointer is NULL is skipp
 """
 
 from polyfuse.codegen.rows.direct import finish, products, start
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, tap_groups, uses
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, scope
 
 
@@ -24,6 +24,6 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
         body.append(f"w += {len(taps) * tuning.blocks * floats};")
     return [
         *start(shape, tuning, floats, chunk),
-        *braces(f"for (int row = 0; row < {rows}; row++)", body),
+        *(braces(f"for (int row = 0; row < {rows}; row++)", body) if reads(shape, chunk) else ["(void)w;"]),
         *finish(shape, tuning, floats, chunk),
     ]

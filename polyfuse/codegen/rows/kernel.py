@@ -114,7 +114,7 @@ def _parts(shape: RowShape, tuning: Tuning, v: int) -> list[_Part]:
     parts = [_Part(shape.name, body, 0, full // tuning.blocks, chunks(shape, tuning.pixels))] if full else []
     if tuning.ways > 1:
         cut = chunks(shape, tuning.pixels * tuning.blocks)
-        parts.append(_Part(f"{shape.name}_last", narrow_chunk, full, blocks, cut))
+        parts.append(_Part(f"{shape.name}__last", narrow_chunk, full, blocks, cut))
     return parts
 
 
@@ -164,7 +164,7 @@ def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
 
 def _name(part: _Part, chunk: Chunk) -> str:
     edges = [f"{side}{n}" for side, n in (("left", chunk.left), ("right", chunk.right)) if n]
-    return "_".join([part.name, str(chunk.pixels), *edges])
+    return "__".join([part.name, str(chunk.pixels), *edges])
 
 
 def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:

@@ -10,21 +10,24 @@ differs from that of the other blocks.
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import input_blocks, pointers, products
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, uses
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
 
 def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
     """The body of the function that computes one chunk of the last output block, `group`."""
     v, (kh, kw) = floats, shape.kernel
+    per_lane = kw * v // tuning.ways
+
+    def steps(taps: range) -> list[str]:
+        return _steps(shape, tuning, v, chunk, taps)
+
     bias = f"GET{v}(bias, group * {v})" if shape.bias else f"SPLAT{v}(0.0f)"
     lines = [
         f"const float *w = weights + (ptrdiff_t)group * {v * shape.in_channels * kh * kw};",
         f"const vec{v} b0 = {bias}, zero = SPLAT{v}(0.0f);",
         *listed(f"vec{v} ", (f"a0_{p} = zero" for p in range(chunk.pixels))),
-        *input_blocks(
-            shape, tuning, v, chunk, kw * v // tuning.ways, lambda taps: _steps(shape, tuning, v, chunk, taps)
-        ),
+        *(input_blocks(shape, tuning, v, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
         *pointers(shape, v, "group"),
     ]
     for p in range(chunk.pixels):
@@ -35,6 +38,8 @@ def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
 def _steps(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
     """The loop over input channels of a block, `ways` at a time."""
     used = uses(shape, chunk, taps)
+    if not used:
+        return [f"w += lanes * {len(taps) * v // tuning.ways};"]
     places = {column: (column - chunk.left) * v for column, _ in used}
     body = products(1, v, used, taps, 0, places, ways=tuning.ways)
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.ways})"

@@ -76,6 +76,16 @@ class RowShape:
                 f"got {self.in_channels} and {self.out_channels}"
             )
         self._check_kind()
+        self._check_pitches()
+
+    def _check_pitches(self) -> None:
+        pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.columns),
+                   ("residual", self.residual_pitch, self.columns))  # fmt: skip
+        for side, pitch, columns in pitches:
+            if pitch and pitch < columns:
+                raise InvalidInput(
+                    f"row kernel {self.name!r}: expected a pitch of at least {columns} columns {side}, got {pitch}"
+                )
 
     def _check_kind(self) -> None:
         plain = self.stride == 1 and self.in_channels == self.out_channels == 1
@@ -90,6 +100,8 @@ class RowShape:
                 f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
                 "group use depthwise, with groups=1"
             )
+        if self.kind.endswith("pool") and max(self.outside) >= self.reach:
+            raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
         if self.kind in ("to_blocked", "to_planar", "add", "mul") and (self.span != self.columns or any(self.outside)):
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
 
@@ -210,6 +222,11 @@ def uses(shape: RowShape, chunk: Chunk, taps: range) -> list[tuple[int, list[tup
             if chunk.left <= column < end:
                 found.setdefault(column, []).append((pixel, tap))
     return sorted(found.items())
+
+
+def reads(shape: RowShape, chunk: Chunk) -> bool:
+    """Whether any window of the chunk reaches a column that is inside."""
+    return bool(uses(shape, chunk, range(shape.kernel[1])))
 
 
 def tap_groups(shape: RowShape, tuning: Tuning) -> tuple[range, ...]:

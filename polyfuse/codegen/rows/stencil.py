@@ -3,8 +3,9 @@
     for each vector of columns:                      accumulators a<row>
       for each input row: load it at every tap's shift once, and use it for every output row that it is a tap of
 
-The last vector of a row overlaps the one before it where the width is no multiple of V. Columns whose windows reach
-outside are computed one by one. `in` and `out` point at planar rows; an input row whose pointer is NULL is skipped.
+Vectors start at multiples of V, the first and the last where the inside begins and ends: these overlap their
+neighbours, so there is no remainder. Columns whose windows reach outside are computed one by one. `in` and `out` point
+at planar rows; an input row whose pointer is NULL is skipped.
 """
 
 from polyfuse.codegen.rows.activation import finished, runs_on_vectors, scalar
@@ -23,14 +24,14 @@ def stencil_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]
         rows = " && ".join(f"in[{row}]" for row in range(shape.rows_read))
         for part, checked in (("inside", False), ("inside_border", True)):
             loop = _inside(shape, tuning, floats, (low, high), checked)
-            lines += [*function(f"ROW_PART void {shape.name}_{part}", PARAMETERS, [*unused(loop, NAMES), *loop]), ""]
+            lines += [*function(f"ROW_PART void {shape.name}__{part}", PARAMETERS, [*unused(loop, NAMES), *loop]), ""]
         call = f"({', '.join(NAMES)});"
-        body += [f"if ({rows})", f"  {shape.name}_inside{call}", "else", f"  {shape.name}_inside_border{call}"]
+        body += [f"if ({rows})", f"  {shape.name}__inside{call}", "else", f"  {shape.name}__inside_border{call}"]
     edges = [(first, end) for first, end in ((0, low), (high, shape.columns)) if end > first]
     for first, end in edges:
-        call = f"{shape.name}_column({', '.join(NAMES)}, column);"
+        call = f"{shape.name}__column({', '.join(NAMES)}, column);"
         body += braces(f"for (int column = {first}; column < {end}; column++)", [call])
-    lines += [*_column(shape, f"{shape.name}_column"), ""] if edges else []
+    lines += [*_column(shape, f"{shape.name}__column"), ""] if edges else []
     return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
 
 
@@ -43,9 +44,11 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
     """The loop over vectors of columns, all of whose taps are inside; `checked` rows may be NULL."""
     kh, kw = shape.kernel
     low, high = columns
-    count = -(-(high - low) // v)
-    start = f"i < {count - 1} ? {low} + i * {v} : {high - v}" if count > 1 else str(low)
+    base = low - low % v
+    count = -(-(high - base) // v)
+    aligned = f"{base} + i * {v}"
     names = (f"w{k}_{t} = SPLAT{v}(weights[{k * kw + t}])" for k in range(kh) for t in range(kw))
+    start = f"i == 0 ? {low} : i == {count - 1} ? {high - v} : {aligned}" if count > 1 else str(low)
     body = [f"const ptrdiff_t column = {start};", *_vector(shape, tuning, v, checked)]
     return [
         *listed(f"const vec{v} ", names),

@@ -63,13 +63,21 @@ typedef int mask@V __attribute__((vector_size(@B)));
 #else
 #define SHUFFLE@V(a, b, ...) __builtin_shuffle(a, b, (mask@V){__VA_ARGS__})
 #endif
-/* `ways` neighbouring floats, again and again. */
+/* Neighbouring floats, again and again; gcc loads four as one number, but shuffles them through memory. */
 @W#endif
 """
 
 _SPREAD = """\
 typedef float part@V_@N __attribute__((vector_size(@M), aligned(4), may_alias));
 #define SPREAD@V_@N(p) __builtin_shufflevector(*(const part@V_@N *)(p), *(const part@V_@N *)(p), @I)
+"""
+_SPREAD_FOUR = """\
+#if defined(__SIZEOF_INT128__) && !defined(__clang__)
+typedef __int128 four@V_at __attribute__((aligned(4), may_alias));
+typedef __int128 fours@V __attribute__((vector_size(@B)));
+#define SPREAD@V_4(p) ((vec@V)(fours@V){@Q})
+#else
+@F#endif
 """
 _SPREAD_PAIR = """\
 typedef double pair@V_at __attribute__((aligned(4), may_alias));
@@ -85,7 +93,9 @@ def prelude(floats: int) -> str:
     spreads = [_SPREAD_PAIR]
     for ways in (n for n in (4, 8) if n < floats):
         places = ", ".join(str(lane % ways) for lane in range(floats))
-        spreads.append(_SPREAD.replace("@N", str(ways)).replace("@M", str(4 * ways)).replace("@I", places))
+        shuffled = _SPREAD.replace("@N", str(ways)).replace("@M", str(4 * ways)).replace("@I", places)
+        fours = ", ".join(["*(const four@V_at *)(p)"] * (floats // 4))
+        spreads.append(_SPREAD_FOUR.replace("@F", shuffled).replace("@Q", fours) if ways == 4 else shuffled)
     spreads.append(f"#define SPREAD@V_{floats}(p) GET@V(p, 0)\n")
     names = {"@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
     names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}

@@ -8,6 +8,9 @@ from polyfuse.codegen.rows.narrow import best_ways
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
 from polyfuse.errors import InvalidInput
 
+ENOUGH = 10
+"""Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
+
 
 def default_tuning(shape: RowShape, target: Target) -> Tuning:
     """A good tuning of the shape on the target.
@@ -31,6 +34,9 @@ def _convolution(shape: RowShape, target: Target) -> Tuning:
     """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit."""
     ways = best_ways(shape, target.floats)
     blocks = len(block_sizes(shape.out_channels // shape.groups, target.floats)) - (ways > 1)
+    if target.registers < 32 and shape.kind == "few_channels":
+        taps = min(shape.kernel[1], 7)
+        return Tuning(pixels=max(8, 13 - taps), taps=taps)
     if target.registers < 32:
         wide = 2 if blocks % 2 == 0 and blocks else 1
         taps = 1 if wide == 2 else min(shape.kernel[1], 2)
@@ -39,7 +45,9 @@ def _convolution(shape: RowShape, target: Target) -> Tuning:
         wide = next(a for a in (4, 3, 2, 1) if blocks % a == 0) if blocks else 1
         return Tuning(blocks=wide, pixels=24 // wide, taps=1, ways=ways)
     taps = min(shape.kernel[1], 7)
-    return Tuning(pixels=target.registers - taps - 3, taps=taps, ways=ways)
+    held = {a: (target.registers - 3) // a - taps for a in (1, 2, 3) if blocks % a == 0}
+    wide = next((a for a, pixels in held.items() if blocks and a * min(pixels, shape.columns) >= ENOUGH), 1)
+    return Tuning(blocks=wide, pixels=held.get(wide, target.registers - taps - 3), taps=taps, ways=ways)
 
 
 def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
