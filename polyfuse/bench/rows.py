@@ -24,6 +24,7 @@ from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prel
 from polyfuse.codegen.rows.width import probe
 
 CALLS = 50
+LINE = 16
 CHAINS, STEPS = 12, 8
 PLANAR_IN = ("few_channels", "stencil", "to_blocked")
 PLANAR_OUT = ("stencil", "to_planar")
@@ -93,8 +94,7 @@ def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     row_in = shape.in_columns + 1 if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_pitch * v
     rows_out = shape.height if shape.kind == "stencil" else shape.out_channels if planar_out else 1
     row_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.out_pitch * v
-    rows = [aligned(row_in) for _ in range(rows_in)]
-    outs, adds = ([aligned(row_out) for _ in range(rows_out)] for _ in range(2))
+    rows, outs, adds = staggered(rows_in, row_in), staggered(rows_out, row_out), staggered(rows_out, row_out)
     per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
     weighted = shape.kind in ("direct", "few_channels", "depthwise", "stencil")
     random = np.random.default_rng(0)
@@ -104,6 +104,13 @@ def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     parts = (pointers(rows), address(weights), address(bias), pointers(adds), pointers(outs))
     places = (ctypes.c_ssize_t(-shape.outside[0]), ctypes.c_ssize_t(0), address(rows[0]), address(outs[0]))
     return Prepared(repeat, (*parts, *places), (*rows, *outs, *adds, weights, bias))
+
+
+def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:
+    """Rows one after the other, a cache line between them: rows that are 4096 bytes apart would hinder each other."""
+    pitch = -(-floats // LINE) * LINE + LINE
+    arena = aligned(count * pitch)
+    return [arena[k * pitch : k * pitch + floats] for k in range(count)]
 
 
 def aligned(count: int) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
 
 Row pointers need the alignment of a float; blocked rows aligned to a vector are faster. `out` overlaps nothing that is
-read, except that `residual` may be `out` of a blocked kind. Lanes that fill up the last block of output channels are
-of no meaning; no kernel lets them reach a channel.
+read, except that `residual` may be `out` itself (at one pitch) where the activation runs on vectors.
+Lanes that fill up the last block of output channels are of no meaning; no kernel lets them reach a channel.
 """
 
 from collections.abc import Callable
@@ -113,7 +113,7 @@ def _parts(shape: RowShape, tuning: Tuning, v: int) -> list[_Part]:
     body = BODIES[shape.kind]
     parts = [_Part(shape.name, body, 0, full // tuning.blocks, chunks(shape, tuning.pixels))] if full else []
     if tuning.ways > 1:
-        cut = chunks(shape, tuning.pixels * tuning.blocks)
+        cut = chunks(shape, min(20, tuning.pixels * tuning.blocks))
         parts.append(_Part(f"{shape.name}__last", narrow_chunk, full, blocks, cut))
     return parts
 

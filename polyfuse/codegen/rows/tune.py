@@ -24,7 +24,7 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
         fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
         return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
     if shape.kind == "depthwise":
-        return Tuning(pixels=max(4, min(16, target.registers - shape.kernel[1] - 3)))
+        return Tuning(pixels=10 if target.registers < 32 else 16)
     if shape.kind in ("max_pool", "average_pool"):
         return Tuning(pixels=target.registers // 4)
     return Tuning(pixels=64)

@@ -168,3 +168,20 @@ def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
         library.conv(pointers([first, *rows]), *values, None, pointers([out]), *places)
         made.append(out)
     assert np.array_equal(*made)
+
+
+@pytest.mark.parametrize("residual", ["before", "after"])
+def test_a_residual_may_be_the_output_itself(residual: str) -> None:
+    shape = RowShape("conv", "direct", 8, 8, 9, kernel=(3, 3), outside=(1, 1), activation="relu", residual=residual)  # type: ignore[arg-type]
+    kernel = row_kernel(shape, Target(4, 16), Tuning(pixels=5))
+    library = load(compile_shared(kernel.source))
+    random = np.random.default_rng(4)
+    rows = list(blocked(random.standard_normal((8, 3, 9)).astype(np.float32), 4))
+    weights, bias = packed_weights(kernel, random.standard_normal((8, 8, 3, 3))), packed_bias(kernel, None)
+    added = random.standard_normal((2, 9, 4)).astype(np.float32)
+    apart, place = np.empty_like(added), added.copy()
+    for out, add in ((apart, added), (place, place)):
+        values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+        places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
+        library.conv(pointers(rows), *values, pointers([add]), pointers([out]), *places)
+    assert np.array_equal(apart, place)
