@@ -9,7 +9,7 @@ the divisor of a mean.
 """
 
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.direct import pointers
+from polyfuse.codegen.rows.direct import first_column, pointers
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
@@ -29,7 +29,7 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         lines.append("int rows = 0;")
     if tuning.prefetch and reads(shape, chunk):
         lines.append(
-            f"const float *ahead = next_in + (group * (ptrdiff_t){shape.in_pitch} + from + {chunk.left}) * {v};"
+            f"const float *ahead = next_in + (group * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v};"
         )
     if reads(shape, chunk) or not weighted:
         lines += braces(f"for (int kh = 0; kh < {kh}; kh++)", _kernel_row(shape, tuning, v, chunk))
@@ -44,7 +44,7 @@ def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[s
     kw = shape.kernel[1]
     lines = [
         *braces("if (!in[kh])", ["continue;"]),
-        f"const float *x = in[kh] + (group * (ptrdiff_t){shape.in_pitch} + from + {chunk.left}) * {v};",
+        f"const float *x = in[kh] + (group * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v};",
     ]
     if shape.kind == "depthwise":
         used = sorted({t for _, pairs in uses(shape, chunk, range(kw)) for _, t in pairs})

@@ -38,7 +38,7 @@ def start(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     """Accumulators, and the packed weights of the group."""
     lines = [f"const float *w = weights + (ptrdiff_t)group * {group_floats(shape, tuning, v)};"]
     for a in range(tuning.blocks):
-        value = f"GET{v}(bias, (group * {tuning.blocks} + {a}) * {v})" if shape.bias else f"SPLAT{v}(0.0f)"
+        value = f"GET{v}(bias, {out_block(tuning, a)} * {v})" if shape.bias else f"SPLAT{v}(0.0f)"
         lines.append(f"const vec{v} b{a} = {value};")
         lines += listed(f"vec{v} ", (f"a{a}_{p} = b{a}" for p in range(chunk.pixels)))
     return lines
@@ -48,31 +48,45 @@ def finish(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     """Residual, activation and stores of a chunk."""
     lines = []
     for a in range(tuning.blocks):
-        block = f"group * {tuning.blocks} + {a}"
-        part = [*pointers(shape, v, block)]
+        part = pointers(shape, v, out_block(tuning, a))
         for p in range(chunk.pixels):
             part += finished(shape, f"a{a}_{p}", v, str(p * v))
         lines += scope([*part, *finished_later(shape, str(chunk.pixels * v))])
     return lines
 
 
+def out_block(tuning: Tuning, a: int) -> str:
+    """The number of an output block of the group, as C."""
+    return "group" if tuning.blocks == 1 else f"(group * {tuning.blocks} + {a})"
+
+
+def first_column(chunk: Chunk) -> str:
+    """The first column of a chunk's windows that is inside, as C."""
+    return f"from + {chunk.left}" if chunk.left else "from"
+
+
 def pointers(shape: RowShape, v: int, block: str, row: str = "0") -> list[str]:
     """`o` and, where there is a residual, `r`: the first column of a chunk in an output block."""
-    lines = [f"float *o = out[{row}] + (({block}) * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
+    lines = [f"float *o = out[{row}] + ({block} * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
     if shape.residual != "none":
-        lines.append(f"const float *r = residual[{row}] + (({block}) * (ptrdiff_t){shape.residual_pitch} + to) * {v};")
+        lines.append(f"const float *r = residual[{row}] + ({block} * (ptrdiff_t){shape.residual_pitch} + to) * {v};")
     return lines
 
 
-def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str, *, write: bool = False) -> list[str]:
-    """Prefetches that touch `columns` columns of `ahead` (or `behind`) evenly over `steps` steps."""
+def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
+    """What a step over input channels touches of `ahead`, so that all steps together touch the chunk's columns."""
+    row = f"kh * {v} + lane" if shape.kernel[0] > 1 else "lane"
+    return prefetches(tuning, shape.kernel[0] * v, chunk.pixels * shape.stride, v, row)
+
+
+def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> list[str]:
+    """Prefetches that touch `columns` columns of `ahead` evenly over `steps` steps."""
     if not tuning.prefetch:
         return []
     each = -(-columns * v // (16 * steps))
-    pointer, kind = ("behind", 1) if write else ("ahead", 0)
     stride = max(1, -(-columns * v // (each * steps)))
     places = (f"({step}) * {each * stride}" + (f" + {k * stride}" if k else "") for k in range(each))
-    return [f"__builtin_prefetch({pointer} + {place}, {kind});" for place in places]
+    return [f"__builtin_prefetch(ahead + {place}, 0);" for place in places]
 
 
 def input_blocks(
@@ -85,30 +99,27 @@ def input_blocks(
     sizes = block_sizes(shape.in_channels // shape.groups, v)
     lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
     kh = shape.kernel[0]
+    place = f"({_in_block(shape, tuning, v)} * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v}"
+    inner = [line for taps in tap_groups(shape, tuning) for line in steps(taps)]
+    ahead = [f"const float *ahead = next_in + {place};"] if any("ahead" in line for line in inner) else []
     body = [
         f"const float *row = in[{'kh' if kh > 1 else '0'}];",
         *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
-        f"const float *x = row + (({_first_block(shape, tuning, v)}block) * (ptrdiff_t){shape.in_pitch}"
-        f" + from + {chunk.left}) * {v};",
+        f"const float *x = row + {place};",
+        *ahead,
+        *inner,
     ]
-    if tuning.prefetch:
-        body.append(
-            f"const float *ahead = next_in + (({_first_block(shape, tuning, v)}block) * (ptrdiff_t){shape.in_pitch}"
-            f" + from + {chunk.left}) * {v};"
-        )
-    for taps in tap_groups(shape, tuning):
-        body += steps(taps)
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
     blocks = [f"const int lanes = {lanes};", *rows]
     return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)
 
 
-def _first_block(shape: RowShape, tuning: Tuning, v: int) -> str:
-    """The first input block that a group of output blocks reads, as the start of a sum."""
+def _in_block(shape: RowShape, tuning: Tuning, v: int) -> str:
+    """The number of an input block, as C: those of a group of channels follow each other."""
     if shape.groups == 1:
-        return ""
+        return "block"
     groups_of_blocks = shape.out_channels // shape.groups // v // tuning.blocks
-    return f"group / {groups_of_blocks} * {shape.in_channels // shape.groups // v} + "
+    return f"(group / {groups_of_blocks} * {shape.in_channels // shape.groups // v} + block)"
 
 
 def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
@@ -121,10 +132,7 @@ def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: rang
         places = {column: (column - chunk.left) * v + lane for column, _ in used}
         terms = products(tuning.blocks, v, used, taps, lane * step, places)
         body += scope(terms) if tuning.unroll > 1 else terms
-    steps = shape.kernel[0] * v
-    columns = chunk.pixels * shape.stride
-    row = f"kh * {v} + lane" if shape.kernel[0] > 1 else "lane"
-    body += prefetches(tuning, steps, columns, v, row) if taps.start == 0 else []
+    body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
     body.append(f"w += {step * tuning.unroll};")
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})"
     pointer = "const float *xl = x + lane;"

@@ -4,7 +4,7 @@
 taps of a kernel row are held together, and a row whose pointer is NULL is skipped.
 """
 
-from polyfuse.codegen.rows.direct import finish, products, start
+from polyfuse.codegen.rows.direct import finish, first_column, products, start
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, scope
 
@@ -15,7 +15,7 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
     rows = shape.in_channels * kh
     body = [
         *braces("if (!in[row])", [f"w += {kw * tuning.blocks * floats};", "continue;"]),
-        f"const float *xl = in[row] + from + {chunk.left};",
+        f"const float *xl = in[row] + {first_column(chunk)};",
     ]
     for taps in tap_groups(shape, tuning):
         used = uses(shape, chunk, taps)

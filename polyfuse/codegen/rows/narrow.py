@@ -9,7 +9,7 @@ differs from that of the other blocks.
 """
 
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.direct import input_blocks, pointers, products
+from polyfuse.codegen.rows.direct import input_blocks, pointers, prefetch_in, products
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
@@ -42,6 +42,7 @@ def _steps(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -
         return [f"w += lanes * {len(taps) * v // tuning.ways};"]
     places = {column: (column - chunk.left) * v for column, _ in used}
     body = products(1, v, used, taps, 0, places, ways=tuning.ways)
+    body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.ways})"
     return braces(head, ["const float *xl = x + lane;", *body, f"w += {len(taps) * v};"])
 

@@ -149,7 +149,7 @@ class Tuning:
     - `unroll`: input channels per step of the inner loop; divides the channels of every block;
     - `ways`: the last output block, half empty or more, takes so many input channels at once (see narrow.py);
     - `order`: which loop is outside, over output blocks or over chunks of columns;
-    - `prefetch`: touch `next_in` for reading and `next_out` for writing.
+    - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing.
     """
 
     blocks: int = 1

@@ -125,6 +125,8 @@ def test_strips_make_what_a_whole_row_makes(kind: str, stride: int) -> None:
     [
         Case("direct", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
         Case("direct", (24, 32), (1, 29)),
+        Case("direct", (24, 20), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("direct", (8, 8), (1, 4), (3, 3), dilation=5, padding=(5, 5, 5, 5), tuning=Tuning(pixels=2, taps=1)),
         Case("few_channels", (3, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
         Case("depthwise", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
         Case("stencil", (1, 1), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
