@@ -26,9 +26,10 @@ KERNELS: tuple[tuple[str, dict[str, str]], ...] = (
 HEAD = """\
 # Benchmarks
 
-Measured {date} on {cpu}, {cores} cores, {compiler}, {flags}; one thread, fp32, plain C leaves. `python
-docs/benchmarks.py` measures all of this again and writes this page. Ratios are of medians of CPU time, measured in one
-run in turns. They are what one machine showed, not promises.
+Measured {date} on {cpu}, {cores} cores, {compiler}, `{flags}`; one thread, fp32, plain C leaves.
+
+`python docs/benchmarks.py` measures all of this again and writes this page. Ratios are of medians of CPU time, measured
+in one run in turns. They are what one machine showed, not promises.
 
 """
 STRATEGIES = """\

@@ -1,0 +1,200 @@
+"""Share of the peak that row kernels reach: `python -m polyfuse.bench.rows`.
+
+The peak is that of chains of independent fused multiply-adds in registers, measured in the same rounds as the kernels.
+Every kernel computes one row again and again, from rows that fit into L1 or L2. Operations counted are those of the
+layer: what fills up half-empty vectors does not count.
+"""
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from polyfuse.bench.measure import measure
+from polyfuse.codegen.build import DEFAULT_FLAGS, compile_many, find_compiler, load
+from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.pack import packed_bias, packed_weights
+from polyfuse.codegen.rows.shape import RowShape, Target, block_sizes, chunks, uses
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prelude
+from polyfuse.codegen.rows.width import probe
+
+CALLS = 50
+LINE = 16
+CHAINS, STEPS = 12, 8
+PLANAR_IN = ("few_channels", "stencil", "to_blocked")
+PLANAR_OUT = ("stencil", "to_planar")
+
+
+def shapes() -> tuple[RowShape, ...]:
+    """What is measured: each kind, at usual sizes."""
+    return (
+        RowShape("conv3x3_64_64", "direct", 64, 64, 56, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv3x3_16_16", "direct", 16, 16, 240, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv3x3_odd_64_64", "direct", 64, 64, 57, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv3x3_s2_32_64", "direct", 32, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0)),
+        RowShape("conv3x3_d2_32_32", "direct", 32, 32, 56, kernel=(3, 3), dilation=2, outside=(2, 2)),
+        RowShape("conv3x3_short_128_64", "direct", 128, 64, 7, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv5x5_16_16", "direct", 16, 16, 112, kernel=(5, 5), outside=(2, 2), activation="relu"),
+        RowShape("conv1x1_24_144", "direct", 24, 144, 56, activation="relu6"),
+        RowShape("conv1x1_32_64", "direct", 32, 64, 112, activation="relu6"),
+        RowShape("conv1x1_144_24", "direct", 144, 24, 56, residual="before"),
+        RowShape("conv1x1_256_64", "direct", 256, 64, 56),
+        RowShape("conv3x3_16_3", "direct", 16, 3, 240, kernel=(3, 3), outside=(1, 1)),
+        RowShape("dw3x3_144", "depthwise", 144, 144, 56, kernel=(3, 3), outside=(1, 1), activation="relu6"),
+        RowShape("dw3x3_32", "depthwise", 32, 32, 112, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("dw3x3_s2_64", "depthwise", 64, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0), activation="relu6"),
+        RowShape("dw3x3_s2_16", "depthwise", 16, 16, 56, kernel=(3, 3), stride=2, outside=(1, 0), activation="relu6"),
+        RowShape("dw5x5_64", "depthwise", 64, 64, 56, kernel=(5, 5), outside=(2, 2), activation="relu6"),
+        RowShape("dw5x5_s2_64", "depthwise", 64, 64, 28, kernel=(5, 5), stride=2, outside=(2, 1), activation="relu6"),
+        RowShape("first3x3_s2_3_32", "few_channels", 3, 32, 112, kernel=(3, 3), stride=2, outside=(1, 0)),
+        RowShape("first3x3_3_64", "few_channels", 3, 64, 224, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("first7x7_s2_3_64", "few_channels", 3, 64, 112, kernel=(7, 7), stride=2, outside=(3, 2)),
+        RowShape("first5x5_1_56", "few_channels", 1, 56, 240, kernel=(5, 5), outside=(2, 2)),
+        RowShape("stencil3x3", "stencil", 1, 1, 512, kernel=(3, 3), outside=(1, 1), height=8),
+        RowShape("stencil3x3_relu", "stencil", 1, 1, 512, kernel=(3, 3), outside=(1, 1), height=8, activation="relu"),
+    )
+
+
+def operations(shape: RowShape) -> int:
+    """The multiplications and additions of a row: of the taps that are inside."""
+    per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
+    whole = chunks(shape, shape.columns)[0]
+    taps = sum(len(pairs) for _, pairs in uses(shape, whole, range(shape.kernel[1])))
+    return 2 * shape.height * taps * shape.out_channels * per_group * shape.kernel[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A compiled kernel and the arrays that its row reads and writes; calling it computes the row CALLS times."""
+
+    function: Callable[..., object]
+    arguments: tuple[object, ...]
+    arrays: tuple[NDArray[np.float32], ...]
+
+    def __call__(self) -> None:
+        self.function(ctypes.c_int(CALLS), *self.arguments)
+
+
+def repeated(kernel: RowKernel) -> str:
+    """The kernel with an entry `repeat` that calls it `count` times."""
+    call = [f"for (int k = 0; k < count; k++) {kernel.name}({', '.join(NAMES)});"]
+    return "\n".join([kernel.source, *function("void repeat", ("int count", *PARAMETERS), call), ""])
+
+
+def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
+    """Random rows and weights, aligned to a cache line."""
+    shape, v = kernel.shape, kernel.floats
+    planar_in, planar_out = shape.kind in PLANAR_IN, shape.kind in PLANAR_OUT
+    rows_in = shape.rows_read * (shape.in_channels if planar_in else 1)
+    row_in = shape.in_columns + 1 if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_pitch * v
+    rows_out = shape.height if shape.kind == "stencil" else shape.out_channels if planar_out else 1
+    row_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.out_pitch * v
+    rows, outs, adds = staggered(rows_in, row_in), staggered(rows_out, row_out), staggered(rows_out, row_out)
+    per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
+    weighted = shape.kind in ("direct", "few_channels", "depthwise", "stencil")
+    random = np.random.default_rng(0)
+    w = random.standard_normal((shape.out_channels, per_group, *shape.kernel)) if weighted else None
+    weights = aligned_copy(packed_weights(kernel, w)) if w is not None else aligned(1)
+    bias = aligned_copy(packed_bias(kernel, None))
+    parts = (pointers(rows), address(weights), address(bias), pointers(adds), pointers(outs))
+    places = (ctypes.c_ssize_t(-shape.outside[0]), ctypes.c_ssize_t(0), address(rows[0]), address(outs[0]))
+    return Prepared(repeat, (*parts, *places), (*rows, *outs, *adds, weights, bias))
+
+
+def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:
+    """Rows one after the other, a cache line between them: rows that are 4096 bytes apart would hinder each other."""
+    pitch = -(-floats // LINE) * LINE + LINE
+    arena = aligned(count * pitch)
+    return [arena[k * pitch : k * pitch + floats] for k in range(count)]
+
+
+def aligned(count: int) -> NDArray[np.float32]:
+    """Small random floats from a cache line's start."""
+    return aligned_copy(np.random.default_rng(0).standard_normal(count).astype(np.float32))
+
+
+def aligned_copy(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy that starts at a cache line."""
+    space = np.empty(values.size + 16, np.float32)
+    first = -(space.ctypes.data // 4) % 16
+    space[first : first + values.size] = values
+    return space[first : first + values.size]
+
+
+def address(array: NDArray[np.float32]) -> ctypes.c_void_p:
+    """Where an array starts."""
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def pointers(rows: Sequence[NDArray[np.float32]]) -> ctypes.Array[ctypes.c_void_p]:
+    """An array of pointers to rows."""
+    return (ctypes.c_void_p * len(rows))(*(row.ctypes.data for row in rows))
+
+
+def peak_source(floats: int) -> str:
+    """`peak(count, out)`: CHAINS independent chains of fused multiply-adds, STEPS * `count` long."""
+    names = [f"c{k}" for k in range(CHAINS)]
+    values = ", ".join(f"{name} = SPLAT{floats}({k}.0f)" for k, name in enumerate(names))
+    steps = [f"{name} = {name} * m + s; KEEP({name});" for name in names] * STEPS
+    body = [
+        f"vec{floats} m = SPLAT{floats}(0.5f), s = SPLAT{floats}(1.0f); KEEP(m); KEEP(s);",
+        f"vec{floats} {values};",
+        *braces("for (int k = 0; k < count; k++)", steps),
+        f"PUT{floats}(out, 0, {' + '.join(names)});",
+    ]
+    return "\n".join([prelude(floats), *function("void peak", ("int count", "float *out"), body), ""])
+
+
+def shares(
+    kernels: Sequence[RowKernel], floats: int, compiler: str | None, flags: tuple[str, ...], repeats: int
+) -> Mapping[str, float]:
+    """The share of the measured peak that each kernel reaches, by the fastest sample of each."""
+    found = find_compiler(compiler)
+    sources = [peak_source(floats), *map(repeated, kernels)]
+    libraries = [load(built) for built in compile_many(sources, compiler=found, flags=flags)]
+    out, count = aligned(floats), 3000
+    runs: dict[str, Callable[[], None]] = {}
+    shares_: dict[str, float] = {}
+    for kernel, library in zip(kernels, libraries[1:], strict=True):
+        runs[kernel.name] = prepared(kernel, library.repeat)
+    for batch in [list(runs)[k : k + 4] for k in range(0, len(runs), 4)]:
+        timed = {name: runs[name] for name in batch}
+        timed["peak"] = lambda: libraries[0].peak(count, address(out))
+        times = measure(timed, repeats=repeats, min_seconds=0.005)
+        rate = 2 * floats * CHAINS * STEPS * count / times["peak"].minimum
+        for kernel in kernels:
+            if kernel.name in batch:
+                shares_[kernel.name] = operations(kernel.shape) * CALLS / times[kernel.name].minimum / rate
+    return shares_
+
+
+@click.command()
+@click.option("--repeats", default=15, type=click.IntRange(1), help="Samples of each kernel.")
+@click.option("--floats", type=click.Choice(["4", "8", "16"]), help="Floats of a vector; found out if not given.")
+@click.option("--flag", "flags", multiple=True, help="A flag for the compiler, such as -mno-avx512f.")
+@click.option("--compiler", help="gcc or clang; found if not given.")
+@click.option("--only", default="", help="Kernels whose name holds this.")
+def main(repeats: int, floats: str | None, flags: tuple[str, ...], compiler: str | None, only: str) -> None:
+    """Print the share of the measured peak that each kind of row kernel reaches."""
+    options = (*DEFAULT_FLAGS, *flags)
+    target = probe(find_compiler(compiler), options)
+    if floats is not None:
+        target = Target(int(floats), target.registers)
+    kernels = [row_kernel(shape, target) for shape in shapes() if only in shape.name]
+    found = shares(kernels, target.floats, compiler, options, repeats)
+    table = Table(title=f"share of peak, vectors of {target.floats}", box=None)
+    for heading in ("kernel", "columns", "accumulators", "share of peak"):
+        table.add_column(heading, justify="left" if heading == "kernel" else "right")
+    for kernel in kernels:
+        size = f"{kernel.tuning.blocks}x{kernel.tuning.pixels}"
+        table.add_row(kernel.name, str(kernel.shape.columns), size, f"{found[kernel.name]:.0%}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What happens to a finished value: bias is in it already; residual and activation, in registers where that pays.
+
+`relu`, clips and what is made of them run on vectors, one instruction a bound; the others element by element on the
+row just stored. Both keep NaN as the reference does: a bound is taken only where it compares greater (or less).
+"""
+
+from collections.abc import Callable, Mapping
+
+from polyfuse.codegen.rows.shape import RowShape
+from polyfuse.codegen.rows.text import braces
+from polyfuse.network.expression import to_c
+from polyfuse.network.statements import Activation
+
+Vectors = Callable[[str, int, tuple[float, ...]], list[str]]
+
+
+def _number(value: float) -> str:
+    return f"{value!r}f"
+
+
+def _clip(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
+    low, high = bounds
+    return [*_at_least(t, v, (low,)), *_at_most(t, v, (high,))]
+
+
+def _at_least(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
+    return [f"AT_LEAST{v}({t}, {_splat(v, bounds[0])});"]
+
+
+def _at_most(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
+    return [f"AT_MOST{v}({t}, {_splat(v, bounds[0])});"]
+
+
+def _leaky(t: str, v: int, slope: tuple[float, ...]) -> list[str]:
+    """max(t, 0) + slope * min(t, 0)"""
+    negative = f"vec{v} n = {t};"
+    return ["{", f"  {negative}", f"  AT_MOST{v}(n, {_splat(v, 0.0)});", f"  AT_LEAST{v}({t}, {_splat(v, 0.0)});",
+            f"  {t} += {_number(slope[0])} * n;", "}"]  # fmt: skip
+
+
+def _hard_sigmoid(t: str, v: int, line: tuple[float, ...]) -> list[str]:
+    return [f"{t} = {_number(line[0])} * {t} + {_number(line[1])};", *_clip(t, v, (0.0, 1.0))]
+
+
+def _hard_swish(t: str, v: int, _: tuple[float, ...]) -> list[str]:
+    gate = [f"vec{v} g = {t} / 6.0f + 0.5f;", *_clip("g", v, (0.0, 1.0)), f"{t} *= g;"]
+    return ["{", *(f"  {line}" for line in gate), "}"]
+
+
+def _splat(v: int, value: float) -> str:
+    return f"SPLAT{v}({_number(value)})"
+
+
+ON_VECTORS: Mapping[str, Vectors] = {
+    "relu": lambda t, v, _: _at_least(t, v, (0.0,)),
+    "relu6": lambda t, v, _: _clip(t, v, (0.0, 6.0)),
+    "clip": _clip,
+    "at_least": _at_least,
+    "at_most": _at_most,
+    "leaky_relu": _leaky,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": _hard_swish,
+    "neg": lambda t, v, _: [f"{t} = -{t};"],
+}
+
+
+def runs_on_vectors(shape: RowShape) -> bool:
+    """Whether the activation of a shape is applied in registers."""
+    return shape.activation is None or Activation(shape.activation).name in ON_VECTORS
+
+
+def finished(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
+    """Statements that finish the vector `value` and store it at the float offset `at` of `o`; `r` is the residual."""
+    lines = []
+    add = f"{value} += GET{floats}(r, {at});"
+    vectors = runs_on_vectors(shape)
+    if shape.residual == "before":
+        lines.append(add)
+    if vectors and shape.activation is not None:
+        act = Activation(shape.activation)
+        lines += ON_VECTORS[act.name](value, floats, act.arguments)
+    if shape.residual == "after" and vectors:
+        lines.append(add)
+    return [*lines, f"PUT{floats}(o, {at}, {value});"]
+
+
+def finished_later(shape: RowShape, count: str) -> list[str]:
+    """The loop over `count` stored floats of `o` that applies what does not run on vectors; nothing otherwise."""
+    if runs_on_vectors(shape):
+        return []
+    tail = " + r[i]" if shape.residual == "after" else ""
+    return braces(f"for (int i = 0; i < {count}; i++)", [f"o[i] = {scalar(shape, 'o[i]')}{tail};"])
+
+
+def scalar(shape: RowShape, value: str) -> str:
+    """The activation of one float, as C text."""
+    if shape.activation is None:
+        return value
+    text = to_c(Activation(shape.activation).text("acc"), {"acc": value})
+    return text.replace("maximum(", "maximum_of(").replace("minimum(", "minimum_of(")

@@ -1,0 +1,170 @@
+"""Direct convolution of a blocked row: broadcast input, weights of a few taps in registers, used for many columns.
+
+    for each group of output blocks, for each chunk of columns:          accumulators a<block>_<pixel> = bias
+      for each input block, kernel row, group of taps, input channel:    weights w<tap>_<block>
+        for each input column: broadcast it, and add it to every accumulator that a held tap reaches from there
+
+A column that lies outside the image has no code; a kernel row whose pointer is NULL is skipped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from polyfuse.codegen.rows.activation import finished, finished_later
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
+from polyfuse.codegen.rows.text import braces, listed, scope
+
+
+def group_floats(shape: RowShape, tuning: Tuning, floats: int) -> int:
+    """The packed weights of one group of output blocks."""
+    return tuning.blocks * floats * (shape.in_channels // shape.groups) * shape.kernel[0] * shape.kernel[1]
+
+
+def direct_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
+    """The body of the function that computes one chunk of one group of output blocks."""
+    v = floats
+
+    def steps(taps: range) -> list[str]:
+        return _lane_loop(shape, tuning, v, chunk, taps)
+
+    per_lane = tuning.blocks * shape.kernel[1] * v
+    return [
+        *start(shape, tuning, v, chunk),
+        *(input_blocks(shape, tuning, v, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
+        *finish(shape, tuning, v, chunk),
+    ]
+
+
+def start(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
+    """Accumulators, and the packed weights of the group."""
+    lines = [f"const float *w = weights + (ptrdiff_t)group * {group_floats(shape, tuning, v)};"]
+    for a in range(tuning.blocks):
+        value = f"GET{v}(bias, {out_block(tuning, a)} * {v})" if shape.bias else f"SPLAT{v}(0.0f)"
+        lines.append(f"const vec{v} b{a} = {value};")
+        lines += listed(f"vec{v} ", (f"a{a}_{p} = b{a}" for p in range(chunk.pixels)))
+    return lines
+
+
+def finish(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
+    """Residual, activation and stores of a chunk."""
+    lines = []
+    for a in range(tuning.blocks):
+        part = pointers(shape, v, out_block(tuning, a))
+        for p in range(chunk.pixels):
+            part += finished(shape, f"a{a}_{p}", v, str(p * v))
+        lines += scope([*part, *finished_later(shape, str(chunk.pixels * v))])
+    return lines
+
+
+def out_block(tuning: Tuning, a: int) -> str:
+    """The number of an output block of the group, as C."""
+    return "group" if tuning.blocks == 1 else f"(group * {tuning.blocks} + {a})"
+
+
+def first_column(chunk: Chunk) -> str:
+    """The first column of a chunk's windows that is inside, as C."""
+    return f"from + {chunk.left}" if chunk.left else "from"
+
+
+def pointers(shape: RowShape, v: int, block: str, row: str = "0") -> list[str]:
+    """`o` and, where there is a residual, `r`: the first column of a chunk in an output block."""
+    lines = [f"float *o = out[{row}] + ({block} * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
+    if shape.residual != "none":
+        lines.append(f"const float *r = residual[{row}] + ({block} * (ptrdiff_t){shape.residual_pitch} + to) * {v};")
+    return lines
+
+
+def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
+    """What a step over input channels touches of `ahead`, so that all steps together touch the chunk's columns."""
+    row = f"kh * {v} + lane" if shape.kernel[0] > 1 else "lane"
+    return prefetches(tuning, shape.kernel[0] * v, chunk.pixels * shape.stride, v, row)
+
+
+def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> list[str]:
+    """Prefetches that touch `columns` columns of `ahead` evenly over `steps` steps."""
+    if not tuning.prefetch:
+        return []
+    each = -(-columns * v // (16 * steps))
+    stride = max(1, -(-columns * v // (each * steps)))
+    places = (f"({step}) * {each * stride}" + (f" + {k * stride}" if k else "") for k in range(each))
+    return [f"__builtin_prefetch(ahead + {place}, 0);" for place in places]
+
+
+def input_blocks(
+    shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, per_lane: int, steps: Callable[[range], list[str]]
+) -> list[str]:
+    """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
+
+    `x` is the first column of the chunk that is read; `per_lane` weights of an input channel belong to a kernel row.
+    """
+    sizes = block_sizes(shape.in_channels // shape.groups, v)
+    lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
+    kh = shape.kernel[0]
+    place = f"({_in_block(shape, tuning, v)} * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v}"
+    inner = [line for taps in tap_groups(shape, tuning) for line in steps(taps)]
+    ahead = [f"const float *ahead = next_in + {place};"] if any("ahead" in line for line in inner) else []
+    body = [
+        f"const float *row = in[{'kh' if kh > 1 else '0'}];",
+        *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
+        f"const float *x = row + {place};",
+        *ahead,
+        *inner,
+    ]
+    rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
+    blocks = [f"const int lanes = {lanes};", *rows]
+    return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)
+
+
+def _in_block(shape: RowShape, tuning: Tuning, v: int) -> str:
+    """The number of an input block, as C: those of a group of channels follow each other."""
+    if shape.groups == 1:
+        return "block"
+    groups_of_blocks = shape.out_channels // shape.groups // v // tuning.blocks
+    return f"(group / {groups_of_blocks} * {shape.in_channels // shape.groups // v} + block)"
+
+
+def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
+    used = uses(shape, chunk, taps)
+    step = len(taps) * tuning.blocks * v
+    if not used:
+        return [f"w += lanes * {step};"]
+    body: list[str] = []
+    for lane in range(tuning.unroll):
+        places = {column: (column - chunk.left) * v + lane for column, _ in used}
+        terms = products(tuning.blocks, v, used, taps, lane * step, places)
+        body += scope(terms) if tuning.unroll > 1 else terms
+    body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
+    body.append(f"w += {step * tuning.unroll};")
+    head = f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})"
+    pointer = "const float *xl = x + lane;"
+    return braces(head, [pointer, *body])
+
+
+def products(
+    blocks: int,
+    v: int,
+    used: Sequence[tuple[int, Sequence[tuple[int, int]]]],
+    taps: range,
+    weight: int,
+    places: Mapping[int, int],
+    ways: int = 1,
+) -> list[str]:
+    """Weights into registers, then every used column of `xl` times them into the accumulators.
+
+    A column that several products use is broadcast once and kept; one that a single product uses may be its operand.
+    """
+    lines = []
+    for t in sorted({t for _, pairs in used for _, t in pairs}):
+        for a in range(blocks):
+            place = weight + ((t - taps.start) * blocks + a) * v
+            lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP(w{t}_{a});")
+    for column, pairs in used:
+        value = f"xl[{places[column]}]" if ways == 1 else f"SPREAD{v}_{ways}(xl + {places[column]})"
+        terms = [(a, p, t) for p, t in pairs for a in range(blocks)]
+        if len(terms) == 1:
+            a, p, t = terms[0]
+            lines.append(f"a{a}_{p} += w{t}_{a} * {value};")
+            continue
+        vector = f"SPLAT{v}({value})" if ways == 1 else value
+        adds = " ".join(f"a{a}_{p} += w{t}_{a} * x{column};" for a, p, t in terms)
+        lines.append(f"vec{v} x{column} = {vector}; KEEP(x{column}); {adds}")
+    return lines

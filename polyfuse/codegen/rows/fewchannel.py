@@ -1,0 +1,29 @@
+"""First layers: few input channels in planar rows, e.g. an NCHW image, to blocked output.
+
+`in[channel * KH + kernel row]` points at a planar row. Each is one step of the direct convolution's inner loop; the
+taps of a kernel row are held together, and a row whose pointer is NULL is skipped.
+"""
+
+from polyfuse.codegen.rows.direct import finish, first_column, products, start
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
+from polyfuse.codegen.rows.text import braces, scope
+
+
+def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
+    """The body of the function that computes one chunk of one group of output blocks."""
+    kh, kw = shape.kernel
+    rows = shape.in_channels * kh
+    body = [
+        *braces("if (!in[row])", [f"w += {kw * tuning.blocks * floats};", "continue;"]),
+        f"const float *xl = in[row] + {first_column(chunk)};",
+    ]
+    for taps in tap_groups(shape, tuning):
+        used = uses(shape, chunk, taps)
+        places = {column: column - chunk.left for column, _ in used}
+        body += scope(products(tuning.blocks, floats, used, taps, 0, places))
+        body.append(f"w += {len(taps) * tuning.blocks * floats};")
+    return [
+        *start(shape, tuning, floats, chunk),
+        *(braces(f"for (int row = 0; row < {rows}; row++)", body) if reads(shape, chunk) else ["(void)w;"]),
+        *finish(shape, tuning, floats, chunk),
+    ]

@@ -1,0 +1,198 @@
+"""The row kernel of a shape: C text with one entry, the same signature for every kind.
+
+    void NAME(const float *const *in, const float *weights, const float *bias, const float *const *residual,
+              float *const *out, ptrdiff_t from, ptrdiff_t to, const float *next_in, float *next_out)
+
+- `in`: the rows that are read. Blocked, one for each kernel row, top to bottom; `add` and `mul`: their two operands;
+  `few_channels` and `to_blocked`: planar, `in[channel * kernel rows + kernel row]`; `stencil`: planar, top to bottom.
+  NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
+- `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
+- `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
+- `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
+  `to`: the column of `out` and of `residual` that is computed first.
+- `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
+
+Row pointers need the alignment of a float; blocked rows aligned to a vector are faster. `out` overlaps nothing that is
+read, except that `residual` may be `out` itself (at one pitch) where the activation runs on vectors.
+Lanes that fill up the last block of output channels are of no meaning; no kernel lets them reach a channel.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from polyfuse.codegen.rows.convert import convert_functions
+from polyfuse.codegen.rows.depthwise import window_chunk
+from polyfuse.codegen.rows.direct import direct_chunk
+from polyfuse.codegen.rows.elementwise import elementwise_chunk
+from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.narrow import narrow_chunk
+from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
+from polyfuse.codegen.rows.stencil import stencil_functions
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
+from polyfuse.codegen.rows.tune import check_tuning, default_tuning
+
+ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
+BODIES: dict[str, ChunkBody] = {
+    "direct": direct_chunk,
+    "few_channels": few_channels_chunk,
+    "depthwise": window_chunk,
+    "max_pool": window_chunk,
+    "average_pool": window_chunk,
+    "add": elementwise_chunk,
+    "mul": elementwise_chunk,
+}
+
+
+@dataclass(frozen=True)
+class RowKernel:
+    """C of a row kernel; `text` needs `prelude(floats)` before it, once a file, and `source` has it."""
+
+    shape: RowShape
+    tuning: Tuning
+    floats: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The entry."""
+        return self.shape.name
+
+    @property
+    def source(self) -> str:
+        """A C file of its own."""
+        return f"{prelude(self.floats)}\n{self.text}"
+
+
+def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) -> RowKernel:
+    """The kernel of a shape for the vectors of a machine; the default tuning unless one is given.
+
+    Raises InvalidInput where the tuning does not suit the shape.
+
+    >>> kernel = row_kernel(RowShape("conv1", "direct", 16, 16, 4, kernel=(3, 3), outside=(1, 1)), Target(4, 16))
+    >>> print(kernel.text.splitlines()[0])
+    /* conv1: direct 3x3, 16 -> 16 channels, 4 columns, outside 1 and 1
+    """
+    shape = with_pitches(shape)
+    used = default_tuning(shape, target) if tuning is None else tuning
+    check_tuning(shape, target.floats, used)
+    v = target.floats
+    if shape.kind == "stencil":
+        lines = stencil_functions(shape, used, v)
+    elif shape.kind in ("to_blocked", "to_planar"):
+        lines = convert_functions(shape, v)
+    else:
+        lines = _chunked(shape, used, v)
+    return RowKernel(shape, used, v, "\n".join([*comment(_header(shape, used, v)), *lines, ""]))
+
+
+def with_pitches(shape: RowShape) -> RowShape:
+    """The shape with blocks side by side where no pitch was given."""
+    return replace(
+        shape,
+        in_pitch=shape.in_pitch or shape.in_columns,
+        out_pitch=shape.out_pitch or shape.columns,
+        residual_pitch=shape.residual_pitch or shape.columns,
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Output blocks that the same functions compute: groups of blocks from `first` to `end`."""
+
+    name: str
+    body: ChunkBody
+    first: int
+    end: int
+    cut: tuple[Chunk, ...]
+
+
+def _parts(shape: RowShape, tuning: Tuning, v: int) -> list[_Part]:
+    """All output blocks alike, or the last one by itself where its lanes are shared out."""
+    blocks = len(block_sizes(shape.out_channels, v))
+    full = blocks if tuning.ways == 1 else blocks - 1
+    body = BODIES[shape.kind]
+    parts = [_Part(shape.name, body, 0, full // tuning.blocks, chunks(shape, tuning.pixels))] if full else []
+    if tuning.ways > 1:
+        cut = chunks(shape, min(20, tuning.pixels * tuning.blocks))
+        parts.append(_Part(f"{shape.name}__last", narrow_chunk, full, blocks, cut))
+    return parts
+
+
+def _chunked(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
+    """The functions of every part, and the entry that calls them."""
+    lines: list[str] = []
+    body: list[str] = []
+    for part in _parts(shape, tuning, v):
+        lines += _part_functions(shape, tuning, v, part)
+        runs = _runs(part.cut) if tuning.order == "blocks" else [[chunk] for chunk in part.cut]
+        loop = f"for (int group = {part.first}; group < {part.end}; group++)"
+        calls = [_call(shape, part, run) for run in runs]
+        body += braces(loop, calls) if tuning.order == "blocks" else [x for c in calls for x in braces(loop, [c])]
+    return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
+
+
+def _part_functions(shape: RowShape, tuning: Tuning, v: int, part: _Part) -> list[str]:
+    """One function for each variant of a chunk; it computes `count` of them side by side."""
+    lines = []
+    for chunk in {c.variant: c for c in reversed(part.cut)}.values():
+        body = [*_prefetch_out(shape, tuning, v, chunk), *part.body(shape, tuning, v, chunk)]
+        step = f"chunk++, from += {chunk.pixels * shape.stride}, to += {chunk.pixels}"
+        body = braces(f"for (int chunk = 0; chunk < count; {step})", body)
+        head = f"ROW_PART void {_name(part, chunk)}"
+        parameters = (*PARAMETERS, "int group", "int count")
+        lines += [*function(head, parameters, [*unused(body, (*NAMES, "group")), *body]), ""]
+    return lines
+
+
+def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
+    """Neighbouring chunks of the same code."""
+    runs: list[list[Chunk]] = []
+    for chunk in cut:
+        if runs and runs[-1][0].variant == chunk.variant:
+            runs[-1].append(chunk)
+        else:
+            runs.append([chunk])
+    return runs
+
+
+def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
+    """The call that computes neighbouring chunks."""
+    first = run[0].first
+    moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first}"} if first else {}
+    return f"{_name(part, run[0])}({', '.join(moved.get(name, name) for name in NAMES)}, group, {len(run)});"
+
+
+def _name(part: _Part, chunk: Chunk) -> str:
+    edges = [f"{side}{n}" for side, n in (("left", chunk.left), ("right", chunk.right)) if n]
+    return "__".join([part.name, str(chunk.pixels), *edges])
+
+
+def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
+    if not tuning.prefetch:
+        return []
+    place = f"(group * (ptrdiff_t){tuning.blocks} + a) * {shape.out_pitch} + to"
+    touch = f"__builtin_prefetch(next_out + ({place}) * {v} + i, 1);"
+    inner = braces(f"for (int i = 0; i < {chunk.pixels * v}; i += 16)", [touch])
+    return braces(f"for (int a = 0; a < {tuning.blocks}; a++)", inner)
+
+
+def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
+    kernel = f" {shape.kernel[0]}x{shape.kernel[1]}"
+    steps = [f"{n} {getattr(shape, n)}" for n in ("stride", "dilation", "groups", "height") if getattr(shape, n) != 1]
+    channels = f"{shape.in_channels} -> {shape.out_channels} channels"
+    outside = [f"outside {shape.outside[0]} and {shape.outside[1]}"] if any(shape.outside) else []
+    lines = [
+        f"{shape.name}: " + ", ".join([shape.kind + kernel, *steps, channels, f"{shape.columns} columns", *outside]),
+        f"layout [block][column][{v}], blocks {shape.in_pitch} columns apart in, {shape.out_pitch} out"
+        + (f", {shape.residual_pitch} residual" if shape.residual != "none" else ""),
+        f"bias {'yes' if shape.bias else 'no'}, activation {shape.activation or 'none'}, residual {shape.residual}",
+    ]
+    if shape.kind in ("direct", "few_channels"):
+        lines.append(f"weights [group][block or channel][kernel row][lane][tap][{tuning.blocks} blocks][{v}]")
+        if tuning.ways > 1:
+            lines.append(f"last output block: {tuning.ways} input channels at once, weights [..][step][tap][{v}]")
+    elif shape.kind in WEIGHTED:
+        lines.append("weights [kernel row][tap]" if shape.kind == "stencil" else f"weights [block][row][tap][{v}]")
+    if shape.kind in BODIES:
+        lines.append(f"accumulators {tuning.blocks} x {', '.join(str(c.pixels) for c in chunks(shape, tuning.pixels))}")
+    return lines

@@ -1,0 +1,247 @@
+"""What a row kernel computes and how: shapes, tuning, and the columns of a chunk.
+
+Sizes of a layer enter; `RowShape`, `Tuning` and `Chunk` leave, which the generators of C and the packing both read.
+
+A *blocked* row holds the channels of one image row in blocks of V (`floats`), the columns of a block side by side:
+`row[block][column][V]`, blocks `pitch` columns apart. A *planar* row is one channel of one image row: `row[column]`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.tensor import checked_name
+
+Kind = Literal[
+    "direct",
+    "few_channels",
+    "depthwise",
+    "stencil",
+    "max_pool",
+    "average_pool",
+    "add",
+    "mul",
+    "to_blocked",
+    "to_planar",
+]
+Residual = Literal["none", "before", "after"]
+Order = Literal["blocks", "columns"]
+WEIGHTED = ("direct", "few_channels", "depthwise", "stencil")
+LANEWISE = ("depthwise", "max_pool", "average_pool", "add", "mul", "to_blocked", "to_planar")
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """One row of a layer, `columns` outputs wide (`stencil`: `height` rows at once).
+
+    - `kernel` is (rows, columns); `stride` and `dilation` are those along columns: rows are the caller's, by pointers.
+    - `outside` is how many columns of the first window lie left, and of the last window right, of what there is to
+      read. They are not read, whatever the weight; `counted` of them on either side count in the divisor of a mean.
+    - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
+    - `residual` adds a row like the output's before or after the activation.
+    """
+
+    name: str
+    kind: Kind
+    in_channels: int
+    out_channels: int
+    columns: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    outside: tuple[int, int] = (0, 0)
+    counted: tuple[int, int] = (0, 0)
+    in_pitch: int = 0
+    out_pitch: int = 0
+    residual_pitch: int = 0
+    bias: bool = True
+    activation: str | Sequence[object] | None = None
+    residual: Residual = "none"
+    height: int = 1
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
+        sizes = (self.in_channels, self.out_channels, self.columns, *self.kernel, self.stride, self.dilation)
+        if min(*sizes, self.groups, self.height) < 1 or min(*self.outside, *self.counted) < 0:
+            raise InvalidInput(f"row kernel {self.name!r}: expected sizes of at least 1, got {self}")
+        if self.in_columns < 1:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: all {self.span} columns it reads are outside; it has no input"
+            )
+        if self.kind in LANEWISE and self.in_channels != self.out_channels:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: {self.kind} expects as many channels in as out, "
+                f"got {self.in_channels} and {self.out_channels}"
+            )
+        self._check_kind()
+        self._check_pitches()
+
+    def _check_pitches(self) -> None:
+        pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.columns),
+                   ("residual", self.residual_pitch, self.columns))  # fmt: skip
+        for side, pitch, columns in pitches:
+            if pitch and pitch < columns:
+                raise InvalidInput(
+                    f"row kernel {self.name!r}: expected a pitch of at least {columns} columns {side}, got {pitch}"
+                )
+
+    def _check_kind(self) -> None:
+        plain = self.stride == 1 and self.in_channels == self.out_channels == 1
+        if self.kind == "stencil" and not plain:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: a stencil expects one channel and stride 1; use few_channels instead"
+            )
+        if self.kind != "stencil" and self.height != 1:
+            raise InvalidInput(f"row kernel {self.name!r}: only a stencil makes {self.height} rows at once")
+        if self.kind != "direct" and self.groups != 1:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
+                "group use depthwise, with groups=1"
+            )
+        if self.kind.endswith("pool") and max(self.outside) >= self.reach:
+            raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
+        if self.kind in ("to_blocked", "to_planar", "add", "mul") and (self.span != self.columns or any(self.outside)):
+            raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
+
+    @property
+    def reach(self) -> int:
+        """The columns that a window spans."""
+        return self.dilation * (self.kernel[1] - 1) + 1
+
+    @property
+    def span(self) -> int:
+        """The columns that all windows of the row span, those outside included."""
+        return self.stride * (self.columns - 1) + self.reach
+
+    @property
+    def in_columns(self) -> int:
+        """The columns that are read."""
+        return self.span - sum(self.outside)
+
+    @property
+    def rows_read(self) -> int:
+        """How many input rows the caller points at (of each input channel where the input is planar)."""
+        if self.kind == "stencil":
+            return self.height - 1 + self.dilation * (self.kernel[0] - 1) + 1
+        return {"add": 2, "mul": 2}.get(self.kind, self.kernel[0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """The vectors of a machine: `floats` in each, and how many `registers` hold one."""
+
+    floats: int
+    registers: int
+
+    def __post_init__(self) -> None:
+        if self.floats not in (4, 8, 16) or self.registers < 8:
+            raise InvalidInput(f"vectors: expected 4, 8 or 16 floats and at least 8 registers, got {self}")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a row is computed; results differ in rounding at most.
+
+    - `blocks` x `pixels`: the accumulators of a chunk, output-channel blocks x at most so many columns;
+    - `taps`: the columns of a kernel row whose weights are held at once;
+    - `unroll`: input channels per step of the inner loop; divides the channels of every block;
+    - `ways`: the last output block, half empty or more, takes so many input channels at once (see narrow.py);
+    - `order`: which loop is outside, over output blocks or over chunks of columns;
+    - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing.
+    """
+
+    blocks: int = 1
+    pixels: int = 16
+    taps: int = 3
+    unroll: int = 1
+    order: Order = "blocks"
+    ways: int = 1
+    prefetch: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`pixels` output columns from `first`; `left` and `right` columns of its windows are outside."""
+
+    first: int
+    pixels: int
+    left: int
+    right: int
+
+    @property
+    def variant(self) -> tuple[int, int, int]:
+        """What its code depends on."""
+        return self.pixels, self.left, self.right
+
+
+def balanced(total: int, most: int) -> tuple[int, ...]:
+    """`total` in as few parts of at most `most` as possible, which differ by one at most.
+
+    >>> balanced(34, 26), balanced(56, 26)
+    ((17, 17), (19, 19, 18))
+    """
+    count = -(-total // most)
+    return tuple(total // count + (k < total % count) for k in range(count))
+
+
+def chunks(shape: RowShape, most: int) -> tuple[Chunk, ...]:
+    """The columns of a row in balanced chunks, with what of each one's windows is outside.
+
+    >>> shape = RowShape("conv", "direct", 8, 8, 20, kernel=(3, 3), outside=(1, 1))
+    >>> chunks(shape, 8)
+    (Chunk(first=0, pixels=7, left=1, right=0), Chunk(first=7, pixels=7, left=0, right=0), \
+Chunk(first=14, pixels=6, left=0, right=1))
+    """
+    found, first = [], 0
+    for pixels in balanced(shape.columns, most):
+        low = shape.stride * first
+        high = shape.stride * (first + pixels - 1) + shape.reach
+        left = max(0, shape.outside[0] - low)
+        right = max(0, high - (shape.span - shape.outside[1]))
+        found.append(Chunk(first, pixels, left, right))
+        first += pixels
+    return tuple(found)
+
+
+def uses(shape: RowShape, chunk: Chunk, taps: range) -> list[tuple[int, list[tuple[int, int]]]]:
+    """For each input column of a chunk that some tap reads: the column, and its (pixel, tap) pairs.
+
+    Columns count from the first column of the chunk's first window; those outside are left out.
+
+    >>> shape = RowShape("conv", "direct", 8, 8, 2, kernel=(1, 3), stride=2, outside=(1, 0))
+    >>> uses(shape, chunks(shape, 8)[0], range(3))
+    [(1, [(0, 1)]), (2, [(0, 2), (1, 0)]), (3, [(1, 1)]), (4, [(1, 2)])]
+    """
+    found: dict[int, list[tuple[int, int]]] = {}
+    end = shape.stride * (chunk.pixels - 1) + shape.reach - chunk.right
+    for pixel in range(chunk.pixels):
+        for tap in taps:
+            column = shape.stride * pixel + shape.dilation * tap
+            if chunk.left <= column < end:
+                found.setdefault(column, []).append((pixel, tap))
+    return sorted(found.items())
+
+
+def reads(shape: RowShape, chunk: Chunk) -> bool:
+    """Whether any window of the chunk reaches a column that is inside."""
+    return bool(uses(shape, chunk, range(shape.kernel[1])))
+
+
+def tap_groups(shape: RowShape, tuning: Tuning) -> tuple[range, ...]:
+    """The columns of a kernel row in groups whose weights are held at once."""
+    groups, first = [], 0
+    for count in balanced(shape.kernel[1], tuning.taps):
+        groups.append(range(first, first + count))
+        first += count
+    return tuple(groups)
+
+
+def block_sizes(channels: int, floats: int) -> tuple[int, ...]:
+    """The channels in each block.
+
+    >>> block_sizes(24, 16)
+    (16, 8)
+    """
+    return tuple(min(floats, channels - low) for low in range(0, channels, floats))

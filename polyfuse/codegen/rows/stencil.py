@@ -1,0 +1,115 @@
+"""One channel in planar rows: vectors along the columns, `height` output rows at once.
+
+    for each vector of columns:                      accumulators a<row>
+      for each input row: load it at every tap's shift once, and use it for every output row that it is a tap of
+
+Vectors start at multiples of V, the first and the last where the inside begins and ends: these overlap their
+neighbours, so there is no remainder. Columns whose windows reach outside are computed one by one. `in` and `out` point
+at planar rows; an input row whose pointer is NULL is skipped.
+"""
+
+from polyfuse.codegen.rows.activation import finished, runs_on_vectors, scalar
+from polyfuse.codegen.rows.shape import RowShape, Tuning, tap_groups
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
+
+
+def stencil_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+    """The functions of a stencil; the last is the row kernel."""
+    low, high = _interior(shape)
+    if high - low < floats or not runs_on_vectors(shape):
+        low = high = 0
+    lines: list[str] = []
+    body: list[str] = []
+    if high > low:
+        rows = " && ".join(f"in[{row}]" for row in range(shape.rows_read))
+        for part, checked in (("inside", False), ("inside_border", True)):
+            loop = _inside(shape, tuning, floats, (low, high), checked)
+            lines += [*function(f"ROW_PART void {shape.name}__{part}", PARAMETERS, [*unused(loop, NAMES), *loop]), ""]
+        call = f"({', '.join(NAMES)});"
+        body += [f"if ({rows})", f"  {shape.name}__inside{call}", "else", f"  {shape.name}__inside_border{call}"]
+    edges = [(first, end) for first, end in ((0, low), (high, shape.columns)) if end > first]
+    for first, end in edges:
+        call = f"{shape.name}__column({', '.join(NAMES)}, column);"
+        body += braces(f"for (int column = {first}; column < {end}; column++)", [call])
+    lines += [*_column(shape, f"{shape.name}__column"), ""] if edges else []
+    return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
+
+
+def _interior(shape: RowShape) -> tuple[int, int]:
+    """The columns whose windows are all inside."""
+    return min(shape.columns, shape.outside[0]), max(0, shape.columns - shape.outside[1])
+
+
+def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], checked: bool) -> list[str]:
+    """The loop over vectors of columns, all of whose taps are inside; `checked` rows may be NULL."""
+    kh, kw = shape.kernel
+    low, high = columns
+    base = low - low % v
+    count = -(-(high - base) // v)
+    aligned = f"{base} + i * {v}"
+    names = (f"w{k}_{t} = SPLAT{v}(weights[{k * kw + t}])" for k in range(kh) for t in range(kw))
+    start = f"i == 0 ? {low} : i == {count - 1} ? {high - v} : {aligned}" if count > 1 else str(low)
+    body = [f"const ptrdiff_t column = {start};", *_vector(shape, tuning, v, checked)]
+    return [
+        *listed(f"const vec{v} ", names),
+        f"const vec{v} b0 = SPLAT{v}({'bias[0]' if shape.bias else '0.0f'});",
+        *braces(f"for (int i = 0; i < {count}; i++)", body),
+    ]
+
+
+def _vector(shape: RowShape, tuning: Tuning, v: int, checked: bool) -> list[str]:
+    """One vector of every output row; few taps at a time where not all weights fit into registers."""
+    lines = listed(f"vec{v} ", (f"a{r} = b0" for r in range(shape.height)))
+    for taps in tap_groups(shape, tuning):
+        for row in range(shape.rows_read):
+            part = _input_row(shape, v, row, taps)
+            lines += braces(f"if (in[{row}])", part) if checked and part else part
+    if tuning.prefetch:
+        lines += ["__builtin_prefetch(next_in + from + column, 0);", "__builtin_prefetch(next_out + to + column, 1);"]
+    for r in range(shape.height):
+        lines += scope([*_pointers(shape, str(r)), *finished(shape, f"a{r}", v, "0")])
+    return lines
+
+
+def _input_row(shape: RowShape, v: int, row: int, taps: range) -> list[str]:
+    """One input row, at the shifts of some taps, into every output row that it is a kernel row of."""
+    kernel_rows = range(shape.kernel[0])
+    users = [(r, k) for r in range(shape.height) for k in kernel_rows if r + shape.dilation * k == row]
+    lines = []
+    for t in taps if users else ():
+        adds = " ".join(f"a{r} += w{k}_{t} * x{row}_{t};" for r, k in users)
+        keep = f" KEEP(x{row}_{t});" if len(users) > 1 else ""
+        load = f"GET{v}(in[{row}], from + column + {t * shape.dilation})"
+        lines.append(f"vec{v} x{row}_{t} = {load};{keep} {adds}")
+    return lines
+
+
+def _pointers(shape: RowShape, row: str) -> list[str]:
+    residual = [f"const float *r = residual[{row}] + to + column;"] if shape.residual != "none" else []
+    return [f"float *o = out[{row}] + to + column;", *residual]
+
+
+def _column(shape: RowShape, name: str) -> list[str]:
+    """One column of every output row, taps outside left out."""
+    kh, kw = shape.kernel
+    d = shape.dilation
+    inside = f"c >= {shape.outside[0]} && c < {shape.span - shape.outside[1]}"
+    body = [
+        f"float sum = {'bias[0]' if shape.bias else '0.0f'};",
+        *braces(
+            f"for (int k = 0; k < {kh}; k++)",
+            braces(
+                f"for (int t = 0; t < {kw}; t++)",
+                [
+                    f"const float *x = in[row + {d} * k];",
+                    f"const ptrdiff_t c = column + {d} * t;",
+                    f"if (x && {inside}) sum += weights[k * {kw} + t] * x[from + c];",
+                ],
+            ),
+        ),
+        *_pointers(shape, "row"),
+        *(["sum += *r;"] if shape.residual == "before" else []),
+        f"*o = {scalar(shape, 'sum')}{' + *r' if shape.residual == 'after' else ''};",
+    ]
+    loop = braces(f"for (int row = 0; row < {shape.height}; row++)", body)
+    return function(f"ROW_PART void {name}", (*PARAMETERS, "int column"), [*unused(loop, NAMES), *loop])

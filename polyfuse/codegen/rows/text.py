@@ -1,0 +1,149 @@
+"""C as text: the prelude of a vector width, the signature of every row kernel, comments and indentation."""
+
+from collections.abc import Iterable, Sequence
+from textwrap import wrap as fold
+
+WIDTH = 112
+PARAMETERS = (
+    "const float *const *in",
+    "const float *weights",
+    "const float *bias",
+    "const float *const *residual",
+    "float *const *out",
+    "ptrdiff_t from",
+    "ptrdiff_t to",
+    "const float *next_in",
+    "float *next_out",
+)
+"""The parameters of every row kernel, in their order; see kernel.py for what they point at."""
+
+NAMES = tuple(parameter.split()[-1].lstrip("*") for parameter in PARAMETERS)
+
+_COMMON = """\
+#include <math.h>
+#include <stddef.h>
+#ifndef POLYFUSE_ROWS
+#define POLYFUSE_ROWS
+#define ROW_PART static __attribute__((noinline, unused))
+#define ROW_HELPER static inline __attribute__((unused))
+/* A value that is used several times stays in a register: gcc would load it again for each use. */
+#if defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#elif defined(__aarch64__)
+#define KEEP(x) __asm__("" : "+w"(x))
+#else
+#define KEEP(x) ((void)0)
+#endif
+/* They keep NaN. */
+ROW_HELPER float minimum_of(float a, float b) { return a < b || a != a ? a : b; }
+ROW_HELPER float maximum_of(float a, float b) { return a > b || a != a ? a : b; }
+#endif
+"""
+
+_WIDTH = """\
+#ifndef POLYFUSE_ROWS_@V
+#define POLYFUSE_ROWS_@V
+typedef float vec@V __attribute__((vector_size(@B)));
+typedef float vec@V_at __attribute__((vector_size(@B), aligned(4), may_alias));
+typedef int mask@V __attribute__((vector_size(@B)));
+#define GET@V(p, i) (*(const vec@V_at *)((p) + (i)))
+#define PUT@V(p, i, value) (*(vec@V_at *)((p) + (i)) = (value))
+#define SPLAT@V(x) ((vec@V){@S})
+#define SELECT@V(m, a, b) ((vec@V)(((m) & (mask@V)(a)) | (~(m) & (mask@V)(b))))
+/* t = bound > t ? bound : t, so NaN stays; vmaxps does just that, but gcc compares and blends. */
+#if @A && !defined(__clang__)
+#define AT_LEAST@V(t, bound) __asm__("vmaxps %0, %1, %0" : "+v"(t) : "v"(bound))
+#define AT_MOST@V(t, bound) __asm__("vminps %0, %1, %0" : "+v"(t) : "v"(bound))
+#else
+#define AT_LEAST@V(t, bound) ((t) = SELECT@V((bound) > (t), bound, t))
+#define AT_MOST@V(t, bound) ((t) = SELECT@V((bound) < (t), bound, t))
+#endif
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE@V(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE@V(a, b, ...) __builtin_shuffle(a, b, (mask@V){__VA_ARGS__})
+#endif
+/* Neighbouring floats, again and again; gcc loads four as one number, but shuffles them through memory. */
+@W#endif
+"""
+
+_SPREAD = """\
+typedef float part@V_@N __attribute__((vector_size(@M), aligned(4), may_alias));
+#define SPREAD@V_@N(p) __builtin_shufflevector(*(const part@V_@N *)(p), *(const part@V_@N *)(p), @I)
+"""
+_SPREAD_FOUR = """\
+#if defined(__SIZEOF_INT128__) && !defined(__clang__)
+typedef __int128 four@V_at __attribute__((aligned(4), may_alias));
+typedef __int128 fours@V __attribute__((vector_size(@B)));
+#define SPREAD@V_4(p) ((vec@V)(fours@V){@Q})
+#else
+@F#endif
+"""
+_SPREAD_PAIR = """\
+typedef double pair@V_at __attribute__((aligned(4), may_alias));
+typedef double pairs@V __attribute__((vector_size(@B)));
+#define SPREAD@V_2(p) ((vec@V)(pairs@V){@P})
+"""
+
+_HAS_ASSEMBLY = {4: "defined(__AVX__)", 8: "defined(__AVX__)", 16: "defined(__AVX512F__)"}
+
+
+def prelude(floats: int) -> str:
+    """What a C file with row kernels of this width starts with; several widths may share a file."""
+    spreads = [_SPREAD_PAIR]
+    for ways in (n for n in (4, 8) if n < floats):
+        places = ", ".join(str(lane % ways) for lane in range(floats))
+        shuffled = _SPREAD.replace("@N", str(ways)).replace("@M", str(4 * ways)).replace("@I", places)
+        fours = ", ".join(["*(const four@V_at *)(p)"] * (floats // 4))
+        spreads.append(_SPREAD_FOUR.replace("@F", shuffled).replace("@Q", fours) if ways == 4 else shuffled)
+    spreads.append(f"#define SPREAD@V_{floats}(p) GET@V(p, 0)\n")
+    names = {"@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
+    names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
+    text = _WIDTH
+    for mark, value in names.items():
+        text = text.replace(mark, value)
+    return _COMMON + text
+
+
+def comment(lines: Iterable[str]) -> list[str]:
+    """A block comment, folded."""
+    first, *rest = (piece for line in lines for piece in fold(line, WIDTH - 3, subsequent_indent="  "))
+    return ["/* " + first, *(f" * {line}" for line in rest), " */"]
+
+
+def indented(lines: Iterable[str], by: int = 2) -> list[str]:
+    """Lines moved to the right."""
+    return [" " * by + line if line else line for line in lines]
+
+
+def braces(head: str, lines: Sequence[str]) -> list[str]:
+    """`head { lines }`.
+
+    >>> braces("for (;;)", ["x++;"])
+    ['for (;;) {', '  x++;', '}']
+    """
+    return [f"{head} {{", *indented(lines), "}"]
+
+
+def scope(lines: Sequence[str]) -> list[str]:
+    """A block of its own for the names that the lines declare."""
+    return ["{", *indented(lines), "}"]
+
+
+def function(head: str, parameters: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """A function definition, its head folded."""
+    text = fold(f"{head}({', '.join(parameters)})", WIDTH, subsequent_indent="    ", break_long_words=False)
+    return [*text, "{", *indented(lines), "}"]
+
+
+def listed(head: str, items: Iterable[str], tail: str = ";") -> list[str]:
+    """`head item, item, …;`, folded."""
+    return fold(f"{head}{', '.join(items)}{tail}", WIDTH - 4, subsequent_indent="    ", break_long_words=False)
+
+
+def unused(body: Sequence[str], names: Iterable[str]) -> list[str]:
+    """A line that marks the parameters which the body does not mention."""
+    text = "\n".join(body)
+    words = set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
+    missing = [name for name in names if name not in words]
+    return ["".join(f"(void){name}; " for name in missing).strip()] if missing else []

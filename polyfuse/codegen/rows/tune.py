@@ -1,0 +1,76 @@
+"""How each shape is computed by default, and which tunings suit a shape.
+
+The defaults follow measurements (`python -m polyfuse.bench.rows`), as a rule of registers: accumulators, the weights
+held, and one or two for the input.
+"""
+
+from polyfuse.codegen.rows.narrow import best_ways
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
+from polyfuse.errors import InvalidInput
+
+ENOUGH = 10
+"""Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
+
+
+def default_tuning(shape: RowShape, target: Target) -> Tuning:
+    """A good tuning of the shape on the target.
+
+    >>> default_tuning(RowShape("conv", "direct", 64, 64, 56, kernel=(3, 3), outside=(1, 1)), Target(16, 32)).pixels
+    26
+    """
+    if shape.kind in ("direct", "few_channels"):
+        return _convolution(shape, target)
+    if shape.kind == "stencil":
+        fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
+        return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
+    if shape.kind == "depthwise":
+        return Tuning(pixels=10 if target.registers < 32 else 16)
+    if shape.kind in ("max_pool", "average_pool"):
+        return Tuning(pixels=target.registers // 4)
+    return Tuning(pixels=64)
+
+
+def _convolution(shape: RowShape, target: Target) -> Tuning:
+    """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit."""
+    ways = best_ways(shape, target.floats)
+    blocks = len(block_sizes(shape.out_channels // shape.groups, target.floats)) - (ways > 1)
+    if target.registers < 32 and shape.kind == "few_channels":
+        taps = min(shape.kernel[1], 7)
+        return Tuning(pixels=max(8, 13 - taps), taps=taps)
+    if target.registers < 32:
+        wide = 2 if blocks % 2 == 0 and blocks else 1
+        taps = 1 if wide == 2 else min(shape.kernel[1], 2)
+        return Tuning(blocks=wide, pixels=12 // wide, taps=taps, ways=ways)
+    if shape.kernel[1] == 1:
+        wide = next(a for a in (4, 3, 2, 1) if blocks % a == 0) if blocks else 1
+        return Tuning(blocks=wide, pixels=24 // wide, taps=1, ways=ways)
+    taps = min(shape.kernel[1], 7)
+    held = {a: (target.registers - 3) // a - taps for a in (1, 2, 3) if blocks % a == 0}
+    wide = next((a for a, pixels in held.items() if blocks and a * min(pixels, shape.columns) >= ENOUGH), 1)
+    return Tuning(blocks=wide, pixels=held.get(wide, target.registers - taps - 3), taps=taps, ways=ways)
+
+
+def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
+    """Raises InvalidInput where the tuning does not suit the shape."""
+    where = f"row kernel {shape.name!r}"
+    if min(tuning.blocks, tuning.pixels, tuning.taps, tuning.unroll) < 1:
+        raise InvalidInput(f"{where}: expected numbers of at least 1, got {tuning}")
+    if tuning.ways > 1 and best_ways(shape, floats) % tuning.ways:
+        raise InvalidInput(f"{where}: {tuning.ways} ways do not fit, at most {best_ways(shape, floats)}; set ways=1")
+    out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats)) - (tuning.ways > 1)
+    if out_blocks % tuning.blocks or (tuning.blocks > 1 and shape.kind not in ("direct", "few_channels")):
+        raise InvalidInput(
+            f"{where}: expected a number of blocks that divides {out_blocks} blocks of {floats} output channels, "
+            f"got {tuning.blocks}"
+        )
+    sizes = block_sizes(shape.in_channels // shape.groups, floats)
+    if shape.kind == "direct" and any(size % tuning.unroll for size in sizes):
+        raise InvalidInput(f"{where}: {tuning.unroll} channels at once do not divide blocks of {sizes} input channels")
+    if shape.kind not in ("direct",) and tuning.unroll > 1:
+        raise InvalidInput(f"{where}: only direct convolution unrolls over input channels; set unroll=1")
+    channels = (shape.in_channels, shape.out_channels)
+    if shape.groups > 1 and any(c % (shape.groups * floats) for c in channels):
+        raise InvalidInput(
+            f"{where}: {shape.groups} groups of {channels[0]} and {channels[1]} channels expect a multiple of {floats} "
+            "channels in each; use narrower vectors, or weights with zeros and groups=1"
+        )

@@ -1,0 +1,118 @@
+"""Whole images through row kernels: what a caller has to do, in a few lines of numpy and ctypes."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+
+REGISTERS = {4: 16, 8: 16, 16: 32}
+PLANAR_IN = ("few_channels", "stencil", "to_blocked")
+PLANAR_OUT = ("stencil", "to_planar")
+GUARD = np.float32(12345.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer: `padding` is (top, left, bottom, right)."""
+
+    kind: str
+    channels: tuple[int, int]
+    image: tuple[int, int]
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    dilation: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    activation: object = None
+    residual: str = "none"
+    bias: bool = True
+    count_pad: bool = False
+    height: int = 1
+    tuning: Tuning | None = None
+
+    @property
+    def out_image(self) -> tuple[int, int]:
+        """Rows and columns that come out."""
+        pads = (self.padding[0] + self.padding[2], self.padding[1] + self.padding[3])
+        reach = [self.dilation * (k - 1) + 1 for k in self.kernel]
+        rows, columns = ((self.image[a] + pads[a] - reach[a]) // self.stride + 1 for a in range(2))
+        return rows, columns
+
+    def row_kernel(self, name: str, floats: int, registers: int | None = None) -> RowKernel:
+        """The kernel that makes whole rows of it."""
+        left, width = self.padding[1], self.image[1]
+        span = self.stride * (self.out_image[1] - 1) + self.dilation * (self.kernel[1] - 1) + 1
+        right = max(0, span - left - width)
+        shape = RowShape(
+            name,
+            self.kind,
+            *self.channels,
+            self.out_image[1],
+            kernel=self.kernel,
+            stride=self.stride,
+            dilation=self.dilation,
+            groups=self.groups,
+            outside=(left, right),
+            counted=(left, right) if self.count_pad else (0, 0),
+            in_pitch=width,
+            out_pitch=self.out_image[1] + 1,
+            residual_pitch=self.out_image[1] + 2,
+            bias=self.bias,
+            activation=self.activation,
+            residual=self.residual,
+            height=self.height,
+        )
+        return row_kernel(shape, Target(floats, registers or REGISTERS[floats]), self.tuning)
+
+
+def pointers(rows: Sequence[np.ndarray | None]) -> ctypes.Array:
+    """An array of pointers to rows; None is NULL."""
+    found = (ctypes.c_void_p * len(rows))()
+    for k, row in enumerate(rows):
+        found[k] = None if row is None else row.ctypes.data
+    return found
+
+
+def in_rows(case: Case, x: np.ndarray, floats: int, oh: int) -> list[np.ndarray | None]:
+    """The rows that output row `oh` reads; None outside of the image."""
+    reads = case.height - 1 + case.dilation * (case.kernel[0] - 1) + 1 if case.kind == "stencil" else case.kernel[0]
+    step = 1 if case.kind == "stencil" else case.dilation
+    wanted = [case.stride * oh + step * k - case.padding[0] for k in range(reads)]
+    if case.kind in PLANAR_IN:
+        x = np.ascontiguousarray(x)
+        return [x[c, h] if 0 <= h < x.shape[1] else None for c in range(x.shape[0]) for h in wanted]
+    blocks = blocked(x, floats)
+    return [blocks[h] if 0 <= h < len(blocks) else None for h in wanted]
+
+
+def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The image `[oc, oh, ow]` that a compiled row kernel makes; fails where it writes outside of its row."""
+    v, flat, channels = kernel.floats, case.kind in PLANAR_OUT, case.channels[1]
+    rows, columns = case.out_image
+    packed = packed_weights(kernel, arrays["w"]) if "w" in arrays else np.zeros(1, np.float32)
+    bias = packed_bias(kernel, arrays.get("b"))
+    added = np.pad(arrays.get("r", np.zeros((channels, rows, columns), np.float32)), ((0, 0), (0, 0), (1, 1)))
+    added = added if flat else blocked(added, v)
+    made = []
+    for oh in range(0, rows - case.height + 1, case.height):
+        reads = in_rows(case, arrays["x"], v, oh)
+        if case.kind in ("add", "mul"):
+            reads.append(blocked(arrays["y"], v)[oh])
+        shape = (channels * case.height, 1 + columns) if flat else (-(-channels // v), 1 + columns, v)
+        out = np.full((shape[0] * shape[1] + 1, *shape[2:]), GUARD, np.float32)
+        inside = out[:-1].reshape(shape)
+        targets = list(inside) if flat else [inside]
+        adds = [added[0, oh + k] for k in range(case.height)] if flat else [added[oh]]
+        values = [ctypes.c_void_p(packed.ctypes.data), ctypes.c_void_p(bias.ctypes.data), pointers(adds)]
+        places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(1), None, None]
+        function(pointers(reads), *values, pointers(targets), *places)
+        assert (inside[:, 0] == GUARD).all() and (out[-1] == GUARD).all(), "wrote outside of its columns"
+        made.append(inside[:, 1:])
+    if flat:
+        return np.stack(made).reshape(1, -1, columns) if case.kind == "stencil" else np.stack(made, axis=1)
+    return planar(np.stack(made), channels)

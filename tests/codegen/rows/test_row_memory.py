@@ -1,0 +1,189 @@
+"""What row kernels touch: nothing outside of their rows, in strips as in whole rows, with prefetching or without."""
+
+import ctypes
+import subprocess
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from polyfuse.codegen.build import DEFAULT_FLAGS, compile_program, compile_shared, load
+from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
+from polyfuse.codegen.rows.text import NAMES, prelude
+from polyfuse.codegen.rows.tune import default_tuning
+from tests.codegen.rows.images import REGISTERS, Case, pointers
+
+SANITIZED = [
+    RowShape("direct", "direct", 19, 21, 31, kernel=(3, 3), outside=(1, 1), activation="relu6", residual="before"),
+    RowShape("strided", "direct", 8, 8, 5, kernel=(3, 3), stride=2, outside=(1, 0)),
+    RowShape("dilated", "direct", 4, 4, 3, kernel=(3, 3), dilation=4, outside=(4, 4), activation="silu"),
+    RowShape("pointwise", "direct", 24, 40, 23),
+    RowShape("few", "few_channels", 3, 24, 17, kernel=(3, 3), stride=2, outside=(1, 1)),
+    RowShape("depthwise", "depthwise", 20, 20, 19, kernel=(5, 5), outside=(2, 2), activation="hard_swish"),
+    RowShape("stencil", "stencil", 1, 1, 37, kernel=(3, 3), outside=(1, 1), height=4, activation="relu"),
+    RowShape("largest", "max_pool", 9, 9, 11, kernel=(3, 3), stride=2, outside=(1, 1)),
+    RowShape("mean", "average_pool", 9, 9, 11, kernel=(3, 3), outside=(1, 1), counted=(1, 0)),
+    RowShape("add", "add", 9, 9, 11, activation="relu", residual="after"),
+    RowShape("blocks", "to_blocked", 19, 19, 21),
+    RowShape("planes", "to_planar", 19, 19, 21),
+]
+
+
+def calling(kernel: RowKernel) -> str:
+    """A block of C that gives a kernel rows that are just as large as it may touch; one row is NULL."""
+    shape, v = kernel.shape, kernel.floats
+    planar_in = shape.kind in ("few_channels", "stencil", "to_blocked")
+    planar_out = shape.kind in ("stencil", "to_planar")
+    rows_in = shape.rows_read * (shape.in_channels if planar_in else 1)
+    floats_in = shape.in_columns if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_columns * v
+    rows_out = {"stencil": shape.height, "to_planar": shape.out_channels}.get(shape.kind, 1)
+    floats_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.columns * v
+    per_group = 1 if shape.kind == "depthwise" else shape.in_channels
+    weights = -(-shape.out_channels // v) * v * per_group * shape.kernel[0] * shape.kernel[1]
+    weights = shape.kernel[0] * shape.kernel[1] if shape.kind == "stencil" else weights
+    bias = 1 if shape.kind == "stencil" else -(-shape.out_channels // v) * v
+    absent = f"in[{rows_in - 1}] = 0;" if shape.rows_read > 2 else ""
+    return f"""
+  {{
+    const float *in[{rows_in}], *residual[{rows_out}];
+    float *out[{rows_out}];
+    for (int k = 0; k < {rows_in}; k++) in[k] = filled({floats_in});
+    for (int k = 0; k < {rows_out}; k++) residual[k] = filled({floats_out}), out[k] = filled({floats_out});
+    {absent}
+    {kernel.name}(in, filled({weights}), filled({bias}), residual, out, -{shape.outside[0]}, 0, 0, 0);
+  }}"""
+
+
+@pytest.mark.parametrize("floats", [4, 8, 16])
+def test_nothing_outside_is_touched_and_nothing_is_undefined(floats: int) -> None:
+    kernels = [row_kernel(shape, Target(floats, REGISTERS[floats])) for shape in SANITIZED]
+    filled = (
+        "static float *filled(int n) { float *p = malloc(n * sizeof *p); "
+        "for (int i = 0; i < n; i++) p[i] = 0.01f * (i % 7); return p; }"
+    )
+    body = "".join(map(calling, kernels))
+    source = "\n".join(
+        ["#include <stdlib.h>", prelude(floats), filled, *(k.text for k in kernels), f"int main(void) {{{body}\n}}\n"]
+    )
+    environment = 'const char *__asan_default_options(void) { return "detect_leaks=0"; }\n'
+    program = compile_program(
+        "const char *__asan_default_options(void);\n" + environment + source,
+        flags=("-std=c11", "-O1", *DEFAULT_FLAGS[2:]),
+        sanitize=True,
+        warnings_as_errors=True,
+    )
+    finished = subprocess.run([str(program.executable)], capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+
+
+def strips(shape: RowShape, cuts: list[int]) -> list[RowShape]:
+    """The same row in strips, each with what of it is outside."""
+    found = []
+    for k, (low, high) in enumerate(pairwise(cuts)):
+        first, last = shape.stride * low, shape.stride * (high - 1) + shape.reach
+        outside = max(0, shape.outside[0] - first), max(0, last - (shape.span - shape.outside[1]))
+        found.append(replace(shape, name=f"{shape.name}_{k}", columns=high - low, outside=outside))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["direct", "depthwise", "max_pool", "average_pool"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_strips_make_what_a_whole_row_makes(kind: str, stride: int) -> None:
+    """`from` and `to` move; the sums are the same ones in the same order, so they are equal bit for bit."""
+    shape = RowShape("whole", kind, 12, 12, 21, kernel=(3, 3), stride=stride, outside=(1, 1), bias=False)  # type: ignore[arg-type]
+    shape = replace(shape, in_pitch=shape.in_columns, out_pitch=21)
+    cuts = [0, 5, 6, 13, 21]
+    parts = strips(shape, cuts)
+    target = Target(8, 16)
+    tuning = default_tuning(shape, target)
+    kernels = [row_kernel(s, target, tuning) for s in (shape, *parts)]
+    library = load(compile_shared("\n".join([prelude(8), *(k.text for k in kernels)])))
+    random = np.random.default_rng(1)
+    rows = list(blocked(random.standard_normal((12, 3, shape.in_columns)).astype(np.float32), 8))
+    per_group = 1 if kind == "depthwise" else 12
+    w = random.standard_normal((12, per_group, 3, 3))
+    weights = packed_weights(kernels[0], w) if kind in ("direct", "depthwise") else np.zeros(1, np.float32)
+    bias = packed_bias(kernels[0], None)
+
+    def call(kernel: RowKernel, column: int, out: np.ndarray) -> None:
+        values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+        places = [ctypes.c_ssize_t(stride * column - 1), ctypes.c_ssize_t(column), None, None]
+        getattr(library, kernel.name)(pointers(rows), *values, None, pointers([out]), *places)
+
+    whole, stripped = (np.full((2, 21, 8), np.nan, np.float32) for _ in range(2))
+    call(kernels[0], 0, whole)
+    for kernel, column in zip(kernels[1:], cuts, strict=False):
+        call(kernel, column, stripped)
+    assert np.array_equal(whole, stripped) and not np.isnan(whole).any()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("direct", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("direct", (24, 32), (1, 29)),
+        Case("direct", (24, 20), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("direct", (8, 8), (1, 4), (3, 3), dilation=5, padding=(5, 5, 5, 5), tuning=Tuning(pixels=2, taps=1)),
+        Case("few_channels", (3, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("depthwise", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("stencil", (1, 1), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("max_pool", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("add", (24, 24), (1, 29)),
+    ],
+)
+def test_prefetching_changes_no_value(case: Case) -> None:
+    plain = case.row_kernel("plain", 8)
+    ahead = row_kernel(replace(plain.shape, name="ahead"), Target(8, 16), replace(plain.tuning, prefetch=True))
+    assert "__builtin_prefetch" in ahead.text and "__builtin_prefetch" not in plain.text
+    library = load(compile_shared("\n".join([prelude(8), plain.text, ahead.text]), warnings_as_errors=True))
+    size = 4 * 64 * 40
+    random = np.random.default_rng(2)
+    rows = [random.standard_normal(size).astype(np.float32) for _ in range(9)]
+    weights, bias = random.standard_normal(9 * 32 * 32).astype(np.float32), np.zeros(32, np.float32)
+    made = []
+    for name in ("plain", "ahead"):
+        out = np.full(size, np.nan, np.float32)
+        values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+        places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(0)]
+        following = [ctypes.c_void_p(rows[0].ctypes.data), ctypes.c_void_p(out.ctypes.data)]
+        getattr(library, name)(pointers(rows), *values, None, pointers([out]), *places, *following)
+        made.append(out)
+    assert np.array_equal(*made, equal_nan=True)
+    assert len(NAMES) == 9
+
+
+def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
+    shape = RowShape("conv", "direct", 8, 8, 9, kernel=(3, 3), outside=(1, 1))
+    kernel = row_kernel(shape, Target(4, 16), Tuning(pixels=5))
+    library = load(compile_shared(kernel.source))
+    random = np.random.default_rng(3)
+    rows = list(blocked(random.standard_normal((8, 2, 9)).astype(np.float32), 4))
+    weights, bias = packed_weights(kernel, random.standard_normal((8, 8, 3, 3))), packed_bias(kernel, None)
+    made = []
+    for first in (None, np.zeros_like(rows[0])):
+        out = np.empty((2, 9, 4), np.float32)
+        values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+        places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
+        library.conv(pointers([first, *rows]), *values, None, pointers([out]), *places)
+        made.append(out)
+    assert np.array_equal(*made)
+
+
+@pytest.mark.parametrize("residual", ["before", "after"])
+def test_a_residual_may_be_the_output_itself(residual: str) -> None:
+    shape = RowShape("conv", "direct", 8, 8, 9, kernel=(3, 3), outside=(1, 1), activation="relu", residual=residual)  # type: ignore[arg-type]
+    kernel = row_kernel(shape, Target(4, 16), Tuning(pixels=5))
+    library = load(compile_shared(kernel.source))
+    random = np.random.default_rng(4)
+    rows = list(blocked(random.standard_normal((8, 3, 9)).astype(np.float32), 4))
+    weights, bias = packed_weights(kernel, random.standard_normal((8, 8, 3, 3))), packed_bias(kernel, None)
+    added = random.standard_normal((2, 9, 4)).astype(np.float32)
+    apart, place = np.empty_like(added), added.copy()
+    for out, add in ((apart, added), (place, place)):
+        values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+        places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
+        library.conv(pointers(rows), *values, pointers([add]), pointers([out]), *places)
+    assert np.array_equal(apart, place)
