@@ -81,11 +81,6 @@ class Tensor:
         object.__setattr__(self, "shape", sizes)
 
     @property
-    def is_concrete(self) -> bool:
-        """No size is a parameter."""
-        return all(isinstance(size, int) for size in self.shape)
-
-    @property
     def concrete_shape(self) -> tuple[int, ...]:
         """The shape as numbers; an error where a size is a parameter."""
         sizes = tuple(size for size in self.shape if isinstance(size, int))
