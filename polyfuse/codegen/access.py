@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
+from polyfuse.codegen.layout import Array
+from polyfuse.codegen.leaves import SCALAR, Leaves
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
-from polyfuse.schedule.steps import Step, Touch
-from polyfuse.schedule.storage import Index, Storage
+from polyfuse.schedule.steps import Step, Touch, chip_name
+from polyfuse.schedule.storage import Index, Storage, tile_and_element, variable
 
 
 def in_place(schedule: Schedule, tensor: Tensor) -> bool:
@@ -34,21 +36,40 @@ class Places:
 
     storage: Storage
     staged: bool
+    leaves: Leaves = SCALAR
+
+    def stays(self, tensor: Tensor) -> bool:
+        """Whether layers work on the off-chip array of a tensor, without a copy."""
+        return not self.staged and in_place(self.storage.schedule, tensor) and not self.leaves.converts(tensor)
 
     def is_offchip(self, touch: Touch) -> bool:
         """The access goes to an off-chip array: because it is a copy's far end, or because there is no copy."""
-        return touch.memory == "offchip" or (not self.staged and in_place(self.storage.schedule, touch.tensor))
+        return touch.memory == "offchip" or self.stays(touch.tensor)
+
+    def indices(self, tensor: Tensor) -> tuple[Index, ...]:
+        """The indices of a buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
+        indices = self.storage.buffers[tensor.name].indices
+        if self.leaves.target is None or not indices[-1].folded:
+            return indices
+        space = tile_and_element(self.storage.schedule, tensor)
+        column = variable(space, space.dim(isl.dim_type.set) - 1)
+        return (*indices[:-1], Index(column, tensor.concrete_shape[-1], False))
+
+    def array(self, tensor: Tensor, offchip: bool) -> Array:
+        """A tensor's off-chip array, or its on-chip buffer."""
+        layout = self.leaves.layout(tensor, offchip)
+        padded = self.leaves.target is not None and tensor.name not in self.leaves.interface
+        if offchip:
+            return Array(tensor.name, tensor.concrete_shape, layout, padded)
+        sizes = tuple(index.window for index in self.indices(tensor))
+        return Array(chip_name(tensor), sizes, layout, self.leaves.target is not None)
 
     def wrapping(self, touch: Touch) -> Index | None:
         """The innermost index of an access, if it is a ring."""
         if self.is_offchip(touch):
             return None
-        last = self.storage.buffers[touch.tensor.name].indices[-1]
+        last = self.indices(touch.tensor)[-1]
         return last if last.folded else None
-
-    def array(self, touch: Touch) -> str:
-        """The C array that is touched."""
-        return touch.tensor.name if self.is_offchip(touch) else touch.array
 
     def subscripts(self, touch: Touch, instance: isl.PwMultiAff, wraps: Mapping[Touch, int]) -> list[isl.PwAff]:
         """The index expressions of an access over the loops: `{ [time] -> index }` each.
@@ -56,17 +77,18 @@ class Places:
         `instance` is `{ [time] -> step[t, i, wrap] }`; `wraps` says which of its indices counts the wraps of an access.
         """
         element = isl.PwMultiAff.from_map(touch.element).pullback_pw_multi_aff(instance)
+        array = self.array(touch.tensor, self.is_offchip(touch))
         if self.is_offchip(touch):
             count = len(touch.tensor.shape)
             first = element.dim(isl.dim_type.out) - count
-            return [element.get_at(first + d) for d in range(count)]
+            return array.subscripts([element.get_at(first + d) for d in range(count)])
         found = []
-        for index in self.storage.buffers[touch.tensor.name].indices:
+        for index in self.indices(touch.tensor):
             local = isl.PwAff.from_aff(index.origin).pullback_pw_multi_aff(element)
             found.append(local.mod_val(isl.Val(index.window)) if index.folded else local)
         if touch in wraps:
             found[-1] = local.sub(instance.get_at(wraps[touch]).scale_val(isl.Val(index.window)))
-        return found
+        return array.subscripts(found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from textwrap import wrap as fold
 
 from polyfuse.codegen.group import Group
+from polyfuse.codegen.layout import Array
 from polyfuse.codegen.loops import Outline, text
+from polyfuse.codegen.rows.kernel import RowKernel
+from polyfuse.codegen.rows.text import PARAMETERS
+from polyfuse.codegen.rows.text import prelude as row_prelude
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.steps import chip_name
 
 PRELUDE = """\
 #include <math.h>
@@ -31,12 +34,38 @@ HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
 """
 
 
-def c_file(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], *, form: str, counters: int) -> str:
-    """The whole file. `form` is told in its header; with `counters` above 0, that many are summed over threads."""
+ROW_PRELUDE = f"""\
+#define ROW_KERNEL(name) static NOINLINE void name({', '.join(PARAMETERS)})
+#define INSIDE(index, size) ((index) >= 0 && (index) < (size))
+HELPER int MOD(int a, int b) {{ return a % b < 0 ? a % b + b : a % b; }}
+"""
+
+
+def c_file(
+    network: Network,
+    groups: Sequence[Group],
+    scratch: Sequence[Tensor],
+    constants: Sequence[str],
+    *,
+    form: str,
+    counters: int,
+    kernels: Sequence[RowKernel] = (),
+) -> str:
+    """The whole file. `form` is told in its header; with `counters` above 0, that many are summed over threads.
+
+    `constants` names the arrays that `weights` of the entry points at; `kernels` come before the groups that call them.
+    """
     lines = [*header(network, groups, form), PRELUDE]
+    if kernels:
+        lines += [row_prelude(kernels[0].floats), ROW_PRELUDE, *kernel_lines(kernels)]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
-    return "\n".join([*lines, *entry(network, groups, scratch), ""])
+    return "\n".join([*lines, *entry(network, groups, scratch, constants), ""])
+
+
+def kernel_lines(kernels: Sequence[RowKernel]) -> list[str]:
+    """Row kernels, which nothing outside of the file calls."""
+    return [line for kernel in kernels for line in (f"ROW_KERNEL({kernel.name});", kernel.text)]
 
 
 def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
@@ -57,9 +86,10 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
 def structs(group: Group) -> list[str]:
     """The on-chip buffers of a group: those of each thread, and those that threads share."""
     lines = []
-    for kind, tensors in (("chip", group.chip), ("kept", group.kept)):
+    align = "_Alignas(64) " if group.places.leaves.target else ""
+    for kind, arrays in (("chip", group.chip), ("kept", group.kept)):
         lines.append(f"struct {kind}{group.index} {{")
-        lines += [f"  {declared(chip_name(tensor), group.shape(tensor))};" for tensor in tensors] or ["  char none;"]
+        lines += [f"  {align}{array.declared()};" for array in arrays] or ["  char none;"]
         lines.append("};")
     return lines
 
@@ -76,18 +106,16 @@ class Parameter:
 def tile_parameters(group: Group) -> list[Parameter]:
     """What the code of tiles may mention: off-chip arrays, this thread's buffers, shared buffers, counts."""
     thread = "chips[omp_get_thread_num()]" if group.parallel else "chips[0]"
-    found = [Parameter(t.name, offchip_parameter(group, t), t.name) for t in group.offchip]
-    for tensor in (*group.chip, *group.kept):
-        name = chip_name(tensor)
-        where, const = (thread, "") if tensor in group.chip else ("(*kept)", "const ")
-        declaration = f"{const}{declared(name, group.shape(tensor), 'restrict ')}"
-        found.append(Parameter(name, declaration, f"{where}.{name}"))
+    found = [Parameter(array.name, offchip_parameter(group, array), array.name) for array in group.offchip]
+    for array in (*group.chip, *group.kept):
+        where, const = (thread, "") if array in group.chip else ("(*kept)", "const ")
+        found.append(Parameter(array.name, f"{const}{array.declared('restrict ')}", f"{where}.{array.name}"))
     return [*found, Parameter("counts", "long long *restrict counts", "counts")]
 
 
-def offchip_parameter(group: Group, tensor: Tensor) -> str:
+def offchip_parameter(group: Group, array: Array) -> str:
     """An off-chip array as a parameter."""
-    return f"{'' if group.is_written(tensor) else 'const '}{declared(tensor.name, tensor.shape, 'restrict ')}"
+    return f"{'' if array.name in group.written else 'const '}{array.declared('restrict ')}"
 
 
 def functions(group: Group, counters: int) -> list[str]:
@@ -108,21 +136,23 @@ def functions(group: Group, counters: int) -> list[str]:
     pragma = f"OMP(omp parallel for num_threads(threads) schedule(dynamic){reduction})"
     nest = text(group.nest, 1, Outline(call, group.parallel, pragma))
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
-    head = signature(f"static void group{group.index}", [*(offchip_parameter(group, t) for t in group.offchip), *own])
-    unused = [f"(void){name};" for name in (*(t.name for t in group.offchip), "chips", "kept", "threads", "counts")]
+    head = signature(f"static void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own])
+    unused = [f"(void){name};" for name in (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts")]
     lines = [*head, "{", *fold(" ".join(unused), 112, initial_indent="  ", subsequent_indent="  ")]
     if group.preload_nest is not None:
-        lines += [f"  {pointer(chip_name(t), group.shape(t), f'kept->{chip_name(t)}')}" for t in group.kept]
+        lines += [f"  {array.pointer(f'kept->{array.name}')}" for array in group.kept]
         lines += text(group.preload_nest, 1)
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
 
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) -> list[str]:
+def entry(
+    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]
+) -> list[str]:
     """`polyfuse_run`, and the sizes of what its caller provides."""
-    given: dict[Tensor, str] = {}
+    given: dict[str, str] = {}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
-        given |= {tensor: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
-    weights = {name: f"(void *)weights[{k}]" for k, name in enumerate(network.weights)}
+        given |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
+    weights = {name: f"(void *)weights[{k}]" for k, name in enumerate(constants)}
     lines = []
     for kind in ("chip", "kept"):
         members = " ".join(f"struct {kind}{group.index} {kind}{group.index};" for group in groups)
@@ -135,7 +165,7 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) 
     lines += ["", *signature("void polyfuse_run", parameters), "{"]
     lines.append("  (void)inputs; (void)weights; (void)outputs; (void)scratch;")
     for group in groups:
-        arguments = [given.get(t) or weights[t.name] for t in group.offchip]
+        arguments = [given.get(array.name) or weights[array.name] for array in group.offchip]
         lines.append(f"  group{group.index}({', '.join([*arguments, 'chips', 'kept', 'threads', 'counts'])});")
     return [*lines, "}"]
 
@@ -143,21 +173,9 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor]) 
 def size_of_buffers(group: Group) -> str:
     """The bytes of a group's buffers, one thread's, as C: of those structs that hold any."""
     kinds = (("chip", group.chip), ("kept", group.kept))
-    return " + ".join(f"sizeof(struct {kind}{group.index})" for kind, tensors in kinds if tensors) or "0"
+    return " + ".join(f"sizeof(struct {kind}{group.index})" for kind, arrays in kinds if arrays) or "0"
 
 
 def signature(name: str, parameters: Sequence[str]) -> list[str]:
     """`name(parameters)`, folded."""
     return fold(f"{name}({', '.join(parameters)})", 112, subsequent_indent="    ", break_long_words=False)
-
-
-def declared(name: str, shape: Sequence[object], qualifier: str = "") -> str:
-    """`float name[restrict n][c]…` as a parameter or a field."""
-    first, *rest = shape
-    return f"float {name}[{qualifier}{first}]" + "".join(f"[{size}]" for size in rest)
-
-
-def pointer(name: str, shape: Sequence[int], value: str) -> str:
-    """A pointer to an array of rows."""
-    rest = "".join(f"[{size}]" for size in shape[1:])
-    return f"float (*{name}){rest} = {value};" if rest else f"float *{name} = {value};"

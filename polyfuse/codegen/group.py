@@ -1,9 +1,12 @@
 """One group's part of a program: its steps, its loop nests, and the arrays its code works on."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from polyfuse.codegen.access import in_place
+from polyfuse.codegen.access import Places
+from polyfuse.codegen.layout import Array
 from polyfuse.codegen.loops import LoopNest
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.steps import Step
@@ -21,41 +24,61 @@ class Counter:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The parts of one group's code; `parallel` names the loop that threads share, if there is one."""
+    """The parts of one group's code; `parallel` names the loop that threads share, if there is one.
+
+    `packed` are the arrays of constants that row kernels read instead of the weights of their layers.
+    """
 
     index: int
-    storage: Storage
-    staged: bool
+    places: Places
     steps: tuple[Step, ...]
     preload: tuple[Step, ...]
     nest: LoopNest
     preload_nest: LoopNest | None
     parallel: str | None
+    packed: tuple[Array, ...] = ()
+
+    @property
+    def storage(self) -> Storage:
+        """The schedule of the group with its buffers."""
+        return self.places.storage
 
     @cached_property
-    def chip(self) -> tuple[Tensor, ...]:
-        """The tensors with a buffer of each thread's own."""
-        schedule = self.storage.schedule
-        tensors = (flow.tensor for flow in schedule.flows.values())
-        return tuple(tensor for tensor in tensors if self.staged or not in_place(schedule, tensor))
+    def chip(self) -> tuple[Array, ...]:
+        """The buffers of each thread's own."""
+        tensors = (flow.tensor for flow in self.storage.schedule.flows.values())
+        return self._used(self.places.array(tensor, False) for tensor in tensors if not self.places.stays(tensor))
 
     @cached_property
-    def kept(self) -> tuple[Tensor, ...]:
+    def kept(self) -> tuple[Array, ...]:
         """The weights with a buffer that threads share."""
-        return self.storage.schedule.preloaded if self.staged else ()
+        weights = self.storage.schedule.preloaded if self.places.staged else ()
+        return self._used(self.places.array(weight, False) for weight in weights)
 
     @cached_property
-    def offchip(self) -> tuple[Tensor, ...]:
+    def offchip(self) -> tuple[Array, ...]:
         """The off-chip arrays: inputs, weights, and what is stored."""
         schedule = self.storage.schedule
         weights = (weight for layer in schedule.network.layers for weight in layer.weights)
         stored = (f.tensor for f in schedule.flows.values() if f.role == "made" and not f.stores.is_empty())
-        return tuple(dict.fromkeys((*schedule.network.inputs, *weights, *stored)))
+        tensors = dict.fromkeys((*schedule.network.inputs, *weights, *stored))
+        return (*self._used(self.places.array(tensor, True) for tensor in tensors), *self.packed)
 
-    def is_written(self, tensor: Tensor) -> bool:
-        """Whether the group writes the off-chip array of a tensor."""
-        return any(layer.output == tensor for layer in self.storage.schedule.network.layers)
+    @cached_property
+    def written(self) -> frozenset[str]:
+        """The names of the off-chip arrays that the group writes."""
+        return frozenset(layer.output.name for layer in self.storage.schedule.network.layers)
 
-    def shape(self, tensor: Tensor) -> tuple[int, ...]:
-        """The shape of a tensor's on-chip buffer."""
-        return self.storage.buffers[tensor.name].shape
+    def _used(self, arrays: Iterable[Array]) -> tuple[Array, ...]:
+        return tuple(array for array in arrays if array.name in self._words)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        nests = [self.nest, self.preload_nest] if self.preload_nest else [self.nest]
+        lines = (line for nest in nests for leaf in nest.leaves.values() for line in leaf)
+        return frozenset(word for line in lines for word in re.findall(r"\w+", line))
+
+
+def stored_tensor(group: Group, name: str) -> Tensor:
+    """The tensor of an off-chip array of a group, by name."""
+    return group.storage.schedule.flows[name].tensor

@@ -6,6 +6,7 @@ Program ──build()──> Kernel;  Kernel(x=array) -> {output name: array}
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class Kernel:
     """A compiled program with its own memory; calls of one kernel are not concurrent.
 
     `scratch`, on-chip buffers and outputs are allocated once; `run` computes in place on what `set_inputs` copied.
-    `sharing` is a kernel of the same network whose inputs and outputs this one takes for its own.
+    `sharing` is a kernel of the same network and layout whose inputs and outputs this one takes for its own.
     """
 
     def __init__(self, program: Program, built: Built, threads: int = 1, *, sharing: "Kernel | None" = None) -> None:
@@ -39,23 +40,27 @@ class Kernel:
         for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes"):
             getattr(self._library, name).restype = ctypes.c_longlong
         network = program.network
-        self.inputs: dict[str, Values] = sharing.inputs if sharing else arrays(network.inputs)
-        self.outputs: dict[str, Values] = sharing.outputs if sharing else arrays(network.outputs)
-        self._weights = [np.ascontiguousarray(value, dtype=np.float32) for value in network.weights.values()]
-        self._scratch = [aligned(tensor) for tensor in program.scratch]
+        self._inputs: dict[str, Values] = sharing._inputs if sharing else self._arrays(network.inputs)
+        self._outputs: dict[str, Values] = sharing._outputs if sharing else self._arrays(network.outputs)
+        self._weights = [aligned_copy(value) for value in program.constants.values()]
+        self._scratch = [aligned(program.array(tensor).shape) for tensor in program.scratch]
         self._chips = np.zeros(threads * self._library.polyfuse_chip_bytes() + ALIGNMENT, np.uint8)
         self._kept = np.zeros(self._library.polyfuse_kept_bytes() + ALIGNMENT, np.uint8)
         self._counts = np.zeros(max(1, len(program.counters)), np.int64)
         self._arguments = (
-            pointers(list(self.inputs.values())),
+            pointers(list(self._inputs.values())),
             pointers(self._weights),
-            pointers(list(self.outputs.values())),
+            pointers(list(self._outputs.values())),
             pointers(self._scratch),
             ctypes.c_void_p(first_aligned(self._chips)),
             ctypes.c_void_p(first_aligned(self._kept)),
             ctypes.c_int(threads),
             ctypes.c_void_p(self._counts.ctypes.data),
         )
+
+    def _arrays(self, tensors: Sequence[Tensor]) -> dict[str, Values]:
+        """An array of NaN for each tensor, by name."""
+        return {tensor.name: aligned(self.program.array(tensor).shape) for tensor in tensors}
 
     @property
     def onchip_bytes(self) -> int:
@@ -72,20 +77,30 @@ class Kernel:
 
         Errors: InvalidInput for a missing or unknown name, a wrong shape, or what is not an array of real numbers.
         """
-        if set(values) != set(self.inputs):
-            raise InvalidInput(f"kernel inputs: expected {sorted(self.inputs)}, got {sorted(values)}")
-        for name, value in values.items():
-            array = real_array(name, value)
-            if array.shape != self.inputs[name].shape:
-                raise InvalidInput(f"input {name!r}: expected shape {self.inputs[name].shape}, got {array.shape}")
-            np.copyto(self.inputs[name], array)
+        if set(values) != set(self._inputs):
+            raise InvalidInput(f"kernel inputs: expected {sorted(self._inputs)}, got {sorted(values)}")
+        for tensor in self.program.network.inputs:
+            array = real_array(tensor.name, values[tensor.name])
+            if array.shape != tensor.shape:
+                raise InvalidInput(f"input {tensor.name!r}: expected shape {tensor.shape}, got {array.shape}")
+            self.program.array(tensor).fill(self._inputs[tensor.name], array)
 
     def poison(self) -> None:
         """Fill outputs, scratch and on-chip buffers with NaN, so that a value never computed is seen."""
-        for array in (*self.outputs.values(), *self._scratch):
+        for array in (*self._outputs.values(), *self._scratch):
             array.fill(np.nan)
         for memory in (self._chips, self._kept):
             memory.fill(0xFF)
+
+    @property
+    def inputs(self) -> dict[str, Values]:
+        """The inputs that were set, `[n, c, h, w]`: the kernel's own memory where that is planar, else copies."""
+        return {t.name: self.program.array(t).tensor(self._inputs[t.name]) for t in self.program.network.inputs}
+
+    @property
+    def outputs(self) -> dict[str, Values]:
+        """The outputs of the last run, `[n, c, h, w]`: the kernel's own memory where that is planar, else copies."""
+        return {t.name: self.program.array(t).tensor(self._outputs[t.name]) for t in self.program.network.outputs}
 
     def run(self) -> None:
         """Compute the outputs from the inputs that were set; counts start from zero."""
@@ -160,18 +175,21 @@ def real_array(name: str, value: ArrayLike) -> Values:
         raise InvalidInput(f"input {name!r}: expected an array of real numbers, got {error}") from None
 
 
-def arrays(tensors: Sequence[Tensor]) -> dict[str, Values]:
-    """An array of NaN for each tensor, by name."""
-    return {tensor.name: aligned(tensor) for tensor in tensors}
-
-
-def aligned(tensor: Tensor) -> Values:
-    """An array of NaN for a tensor, aligned for vectors."""
-    memory = np.empty(tensor.elements * tensor.element_bytes + ALIGNMENT, np.uint8)
+def aligned(shape: Sequence[int]) -> Values:
+    """An array of NaN, aligned for vectors."""
+    size = 4 * prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
     start = first_aligned(memory) - memory.ctypes.data
-    array = memory[start : start + tensor.elements * tensor.element_bytes].view(np.float32)
+    array = memory[start : start + size].view(np.float32)
     array.fill(np.nan)
-    return array.reshape(tensor.concrete_shape)
+    return array.reshape(shape)
+
+
+def aligned_copy(values: NDArray[np.floating]) -> Values:
+    """The values, aligned for vectors."""
+    array = aligned(values.shape)
+    array[...] = values
+    return array
 
 
 def first_aligned(memory: NDArray[np.uint8]) -> int:

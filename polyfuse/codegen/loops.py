@@ -7,14 +7,29 @@ The nest is generated from the coalesced schedule, never from its lowered copies
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, Unbounded
-from polyfuse.schedule.steps import Step
 from polyfuse.sets.interrupts import interrupts_held
 
-Leaf = Callable[[Step, isl.AstBuild], list[str]]
+
+class Scheduled(Protocol):
+    """What has executions, `{ name[t, i] }`, and their times, `{ name[t, i] -> [time] }`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def executions(self) -> isl.Set: ...
+
+    @property
+    def time(self) -> isl.Map: ...
+
+
+S = TypeVar("S", bound=Scheduled)
+Leaf = Callable[[S, isl.AstBuild], list[str]]
 """Prints one execution of a step, given the build that knows the loops around it: the lines of C."""
 
 
@@ -85,7 +100,7 @@ def leaves_below(root: isl.AstNode) -> int:
     return found
 
 
-def loop_nest(steps: Sequence[Step], names: Sequence[str], leaf: Leaf, whole: int = 0) -> LoopNest:
+def loop_nest(steps: Sequence[S], names: Sequence[str], leaf: Leaf[S], whole: int = 0) -> LoopNest:
     """Generate the loops over all executions of some steps, ordered by their times.
 
     The outermost `whole` dimensions of time are not split into ranges.

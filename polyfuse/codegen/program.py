@@ -12,15 +12,22 @@ chip are a struct that threads share. Two forms of one program exist:
   This is what a machine with caches should run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import islpy as isl
+import numpy as np
+from numpy.typing import NDArray
 
-from polyfuse.codegen.access import Places, Timed, in_place, with_wraps
+from polyfuse.codegen.access import Places, Timed, with_wraps
 from polyfuse.codegen.cfile import c_file
+from polyfuse.codegen.epilogue import finishes
 from polyfuse.codegen.group import Counter, Group
-from polyfuse.codegen.loops import Leaf, loop_nest
+from polyfuse.codegen.layout import Array
+from polyfuse.codegen.leaves import SCALAR, Leaves
+from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
+from polyfuse.codegen.rowplan import RowKernels
+from polyfuse.codegen.rowsteps import RowStep, between, copy_steps, finish_steps, row_lines
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
@@ -39,9 +46,15 @@ class Program:
     groups: tuple[Group, ...]
     source: str
     scratch: tuple[Tensor, ...]
+    constants: Mapping[str, NDArray[np.float32]]
     counters: tuple[Counter, ...]
+    leaves: Leaves
     staged: bool
     instrumented: bool
+
+    def array(self, tensor: Tensor) -> Array:
+        """The off-chip array of an input, an output or a scratch tensor."""
+        return self.groups[0].places.array(tensor, True)
 
     @property
     def loops(self) -> int:
@@ -74,20 +87,42 @@ class Program:
 
 
 def generate(
-    network: Network, groups: Sequence[Storage], *, staged: bool = False, instrumented: bool = False
+    network: Network,
+    groups: Sequence[Storage],
+    *,
+    leaf: Leaves = SCALAR,
+    staged: bool = False,
+    instrumented: bool = False,
 ) -> Program:
     """Generate the C of a network whose groups are scheduled and stored, and proved legal, by the caller.
 
-    `instrumented` implies `staged`: what is counted is what a machine without caches would do.
+    `leaf` says which layers are computed by row kernels: none, or what `leaves()` chose. `instrumented` implies
+    `staged` for scalar leaves: what is counted is what a machine without caches would do; with row kernels, it is the
+    points that they execute.
     Errors: InvalidInput where the groups do not make the network's outputs; Unbounded, IllegalSchedule from the loops.
     """
-    staged = staged or instrumented
+    fast = leaf.target is not None
+    if staged and fast:
+        raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
+    staged = staged or (instrumented and not fast)
     scratch = scratch_tensors(network, groups)
-    emitter = Emitter(staged, instrumented)
+    kernels = RowKernels(network, leaf.target) if leaf.target is not None else None
+    emitter = Emitter(staged, instrumented, leaf, kernels)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
+    read = {array.name for part in parts for array in part.offchip}
+    constants = {name: value for name, value in network.weights.items() if name in read or not fast}
+    constants |= kernels.constants if kernels is not None else {}
     form = "instrumented" if instrumented else "staged" if staged else "in place"
-    source = c_file(network, parts, scratch, form=form, counters=len(emitter.counters))
-    return Program(network, parts, source, scratch, tuple(emitter.counters), staged, instrumented)
+    source = c_file(
+        network,
+        parts,
+        scratch,
+        tuple(constants),
+        form=form,
+        counters=len(emitter.counters),
+        kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
+    )
+    return Program(network, parts, source, scratch, constants, tuple(emitter.counters), leaf, staged, instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:
@@ -111,12 +146,14 @@ def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor
     return tuple(dict.fromkeys(scratch))
 
 
-def parallel_coordinate(schedule: Schedule) -> int | None:
+def parallel_coordinate(places: Places) -> int | None:
     """The outermost tile coordinate whose tiles are independent: nothing is retained along it or outside of it.
 
     None where there is none, or where a tensor is stored by one tile and loaded by another, or tiles were reordered.
+    Inputs that are read where they are share nothing.
     """
-    flows = schedule.flows.values()
+    schedule = places.storage.schedule
+    flows = [flow for flow in schedule.flows.values() if flow.role == "made" or not places.stays(flow.tensor)]
     if any(flow.role == "made" and not flow.loads.is_empty() for flow in flows):
         return None
     space = schedule.tiling.space
@@ -139,31 +176,95 @@ class Emitter:
 
     staged: bool
     instrumented: bool
+    leaves: Leaves = SCALAR
+    kernels: RowKernels | None = None
     counters: list[Counter] = field(default_factory=list)
 
     def group(self, index: int, storage: Storage) -> Group:
         """Generate the loops of a group."""
-        schedule, places = storage.schedule, Places(storage, self.staged)
-        kept = [step for step in steps(schedule) if self.is_kept(schedule, step)]
+        schedule, places = storage.schedule, Places(storage, self.staged, self.leaves)
+        rows, replaced = self.rows(places)
+        kept = [step for step in steps(schedule) if step.name not in replaced and self.is_kept(places, step)]
         timed = with_wraps(places, kept, time_names(schedule))
-        coordinate = parallel_coordinate(schedule)
+        packed, row_leaf = self.row_leaf(index, rows)
+        scalar_leaf = self.leaf(index, places, timed)
+
+        def leaf(step: Step | RowStep, build: isl.AstBuild) -> list[str]:
+            return row_leaf(step, build) if isinstance(step, RowStep) else scalar_leaf(step, build)
+
+        coordinate = parallel_coordinate(places)
         whole = 0 if coordinate is None else coordinate + 1
-        nest = loop_nest(timed.steps, timed.names, self.leaf(index, places, timed), whole)
-        preload = preload_steps(schedule) if self.staged else ()
-        rank = max((len(step.dims) for step in preload), default=0)
-        padded = tuple(pad_time(step, k, rank) for k, step in enumerate(preload))
-        loading = Timed(padded, ("stage", *(f"a{d}" for d in range(rank))), {step.name: {} for step in padded})
-        preload_nest = loop_nest(padded, loading.names, self.leaf(index, places, loading)) if preload else None
+        every = [step for part in rows for step in part]
+        nest = loop_nest([*timed.steps, *every], timed.names, leaf, whole)
+        preload, preload_nest = self.preload(index, places)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
         if parallel is not None and not nest.encloses_all(parallel):
             parallel = None
-        return Group(index, storage, self.staged, timed.steps, preload, nest, preload_nest, parallel)
+        return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, packed)
 
-    def is_kept(self, schedule: Schedule, step: Step) -> bool:
+    def preload(self, index: int, places: Places) -> tuple[tuple[Step, ...], LoopNest | None]:
+        """The loops that load the weights which stay on chip."""
+        preload = preload_steps(places.storage.schedule) if self.staged else ()
+        rank = max((len(step.dims) for step in preload), default=0)
+        padded = tuple(pad_time(step, k, rank) for k, step in enumerate(preload))
+        loading = Timed(padded, ("stage", *(f"a{d}" for d in range(rank))), {step.name: {} for step in padded})
+        nest = loop_nest(padded, loading.names, self.leaf(index, places, loading)) if preload else None
+        return preload, nest
+
+    def rows(self, places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:
+        """The row steps of every layer and copy that has them, and the names of the steps that they replace."""
+        found: list[tuple[RowStep, ...]] = []
+        replaced: set[str] = set()
+        if self.kernels is None:
+            return found, replaced
+        for finish in finishes(places.storage.schedule, self.leaves).values():
+            steps_ = finish_steps(places, finish)
+            if steps_ is not None:
+                found.append(steps_)
+                layers = between(places.storage.schedule, finish)
+                replaced |= {statement.name for layer in layers for statement in layer.statements}
+        for flow in places.storage.schedule.flows.values():
+            if not self.leaves.converts(flow.tensor):
+                continue
+            for action, moments in (("load", flow.loads), ("store", flow.stores)):
+                copies = copy_steps(places, flow, action) if not moments.is_empty() else None
+                if copies is not None:
+                    found.append(copies)
+                    replaced.add(f"{action}_{flow.tensor.name}")
+        return found, replaced
+
+    def row_leaf(
+        self, index: int, rows: Sequence[tuple[RowStep, ...]]
+    ) -> tuple[tuple[Array, ...], Callable[[RowStep, isl.AstBuild], list[str]]]:
+        """The packed constants of a group's row kernels, and how one execution of a row step is printed."""
+        names: dict[str, str] = {}
+        packed: list[Array] = []
+        for part in rows:
+            assert self.kernels is not None
+            called, arrays = self.kernels.add(part)
+            names |= called
+            packed += arrays
+
+        def lines(step: RowStep, build: isl.AstBuild) -> list[str]:
+            instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+
+            def text(value: isl.PwAff) -> str:
+                return str(build.expr_from_pw_aff(value.pullback_pw_multi_aff(instance)).to_C_str())
+
+            counting = [
+                f"counts[{self.number('points', index, tensor.name)}] += {step.points};"
+                for tensor in step.makes
+                if self.instrumented
+            ]
+            return [*row_lines(step, names[step.name], text), *counting]
+
+        return tuple(packed), lines
+
+    def is_kept(self, places: Places, step: Step) -> bool:
         """Whether a step is there in this form of the program: copies are not, where values stay in place."""
-        return step.action == "make" or self.staged or not in_place(schedule, step.touches[0].tensor)
+        return step.action == "make" or not places.stays(step.touches[0].tensor)
 
-    def leaf(self, index: int, places: Places, timed: Timed) -> Leaf:
+    def leaf(self, index: int, places: Places, timed: Timed) -> Leaf[Step]:
         """How one execution of a step is printed: `target = expression;` and, instrumented, its counts."""
 
         def lines(step: Step, build: isl.AstBuild) -> list[str]:
@@ -173,9 +274,9 @@ class Emitter:
                 found = places.subscripts(touch, instance, timed.wraps[step.name])
                 subscripts = "".join(f"[{build.expr_from_pw_aff(subscript).to_C_str()}]" for subscript in found)
                 if touch.writes:
-                    target = places.array(touch) + subscripts
+                    target = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
                 else:
-                    operands[touch.operand] = places.array(touch) + subscripts
+                    operands[touch.operand] = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
             value = operands["x"] if step.statement is None else expression(places, step, build, instance, operands)
             return [f"{target} = {value};", *self.counting(index, step)]
 

@@ -19,11 +19,11 @@ WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long main "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
     "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch "
-    "acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf fabsf erff"
+    "acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf fabsf erff NULL MOD INSIDE row_in row_out row_add"
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""
-PREFIXES = re.compile(r"(chip|kept|load|store|preload|polyfuse)_|group\d")
+PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row)\d")
 """How names made by polyfuse begin."""
 
 

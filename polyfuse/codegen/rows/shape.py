@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.tensor import checked_name
+from polyfuse.network.tensor import IDENTIFIER
 
 Kind = Literal[
     "direct",
@@ -62,7 +62,8 @@ class RowShape:
     height: int = 1
 
     def __post_init__(self) -> None:
-        checked_name(self.name)
+        if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
+            raise InvalidInput(f"row kernel {self.name!r}: expected a C identifier without double underscores")
         sizes = (self.in_channels, self.out_channels, self.columns, *self.kernel, self.stride, self.dilation)
         if min(*sizes, self.groups, self.height) < 1 or min(*self.outside, *self.counted) < 0:
             raise InvalidInput(f"row kernel {self.name!r}: expected sizes of at least 1, got {self}")

@@ -1,0 +1,102 @@
+"""Additions and activations that the row kernel before them does on its way out.
+
+A pointwise layer that reads what nothing else reads, at exactly the tiles at which that is made, needs no tensor
+between the two: the kernel of the first layer finishes the values of the second.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import islpy as isl
+
+from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.rows.shape import Residual
+from polyfuse.network.layer import Layer
+from polyfuse.network.statements import Activation
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Schedule
+
+Spec = str | Sequence[object]
+
+
+@dataclass(frozen=True, eq=False)
+class Finish:
+    """A layer with a row kernel, and what the kernel does with its sums: the layers from `base` to `last`.
+
+    `added` is a tensor added before or after the activation, as `residual` says.
+    """
+
+    base: Layer
+    last: Layer
+    activation: Spec | None = None
+    residual: Residual = "none"
+    added: Tensor | None = None
+
+    def with_activation(self, layer: Layer) -> "Finish | None":
+        """The kernel ends with one more activation; None where it has one, or has added something after it."""
+        if self.activation is not None or self.residual == "after":
+            return None
+        return replace(self, last=layer, activation=_activation(layer))
+
+    def with_addition(self, layer: Layer) -> "Finish | None":
+        """The kernel adds a tensor, then applies the activation of the addition; None where there is no room for it."""
+        own = _activation(layer)
+        if self.added is not None or (self.activation is not None and own is not None):
+            return None
+        (added,) = (tensor for tensor in layer.inputs if tensor != self.last.output)
+        if self.activation is not None:
+            return replace(self, last=layer, residual="after", added=added)
+        return replace(self, last=layer, residual="before", added=added, activation=own)
+
+
+def finishes(schedule: Schedule, leaves: Leaves) -> Mapping[str, Finish]:
+    """For the last layer of every row kernel of a group, by name, what the kernel computes."""
+    found: dict[str, Finish] = {}
+    for layer in schedule.network.layers:
+        joined = next((f for t in reversed(layer.inputs) if (f := _joined(schedule, leaves, layer, t, found))), None)
+        if joined is not None:
+            del found[next(name for name, finish in found.items() if finish.base is joined.base)]
+            found[layer.name] = joined
+        elif leaves.kind(layer) is not None:
+            found[layer.name] = Finish(layer, layer, _activation(layer))
+    return found
+
+
+def _joined(
+    schedule: Schedule, leaves: Leaves, layer: Layer, tensor: Tensor, found: Mapping[str, Finish]
+) -> Finish | None:
+    """The kernel that makes a tensor with a pointwise layer after it; None where the two cannot be one."""
+    maker = schedule.network.makers.get(tensor)
+    before = found.get(maker.name) if maker is not None else None
+    if before is None or not _only_here(schedule, layer, tensor):
+        return None
+    if is_activation(layer):
+        return before.with_activation(layer)
+    if layer.kind != "add" or layer.weights or len(layer.inputs) != 2:
+        return None
+    other = next(each for each in layer.inputs if each != tensor)
+    planar = leaves.kind(before.base) == "stencil"
+    fits = other.shape == tensor.shape and (leaves.layout(other, False).order == "planar") == planar
+    return before.with_addition(layer) if fits else None
+
+
+def _only_here(schedule: Schedule, layer: Layer, tensor: Tensor) -> bool:
+    """Whether a tensor is read by one layer only, and made exactly where that layer runs."""
+    network, flows = schedule.network, schedule.flows
+    if tensor in network.outputs or network.readers(tensor) != (layer,) or not flows[tensor.name].loads.is_empty():
+        return False
+    made, used = flows[tensor.name].executions, flows[layer.output.name].executions
+    if tensor.shape != layer.output.shape:
+        return False
+    return bool(made.reset_tuple_id(isl.dim_type.in_).is_equal(used.reset_tuple_id(isl.dim_type.in_)))
+
+
+def is_activation(layer: Layer) -> bool:
+    """A layer that only applies an activation."""
+    spec = _activation(layer)
+    return spec is not None and len(layer.inputs) == 1 and not layer.weights and Activation(spec).name == layer.kind
+
+
+def _activation(layer: Layer) -> Spec | None:
+    spec = layer.attributes.get("activation")
+    return spec if isinstance(spec, str | Sequence) else None

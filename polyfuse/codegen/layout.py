@@ -1,0 +1,133 @@
+"""How the elements of a tensor lie in a C array, and where rows of it start.
+
+A tensor, the sizes of its indices and a `Layout` enter; the dimensions of the array, subscripts and row pointers leave.
+
+    planar      A[n][c][h][w]
+    rows        A[n][h][c / V][w][c % V]       what row kernels work on, rows side by side in memory
+    blocks      A[n][c / V][h][w][c % V]       the NCHWc of other libraries, at the interface
+
+An array may have further indices in front, which count tiles whose copies of a buffer are alive at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import islpy as isl
+import numpy as np
+from numpy.typing import NDArray
+
+Order = Literal["planar", "rows", "blocks"]
+PAGE_BYTES = 4096
+"""Addresses that agree modulo so many bytes compete for the same lines of a first-level cache."""
+LINE = 16
+"""The floats of a cache line."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of the indices, and V, the channels of a block (1 where planar)."""
+
+    order: Order = "planar"
+    floats: int = 1
+
+    def __str__(self) -> str:
+        return {"planar": "nchw", "rows": f"nhcw{self.floats}c", "blocks": f"nchw{self.floats}c"}[self.order]
+
+
+PLANAR = Layout()
+
+
+@dataclass(frozen=True)
+class Array:
+    """A C array that holds a tensor, or a window of it: `sizes` are those of `[.., n, c, h, w]`, or of any indices.
+
+    A `padded` array has wider rows where they would start at the same place in every page.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    layout: Layout = PLANAR
+    padded: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions in C."""
+        if self.layout.order == "planar":
+            *outer, width = self.sizes
+            clash = self.padded and width > LINE and 4 * width % PAGE_BYTES == 0
+            return (*outer, width + LINE) if clash else self.sizes
+        *copies, n, channels, height, width = self.sizes
+        blocks = -(-channels // self.layout.floats)
+        if self.layout.order == "rows":
+            return (*copies, n, height, blocks, self._pitch(width, blocks), self.layout.floats)
+        return (*copies, n, blocks, height, width, self.layout.floats)
+
+    def _pitch(self, width: int, blocks: int) -> int:
+        """Columns from block to block."""
+        column = 4 * self.layout.floats
+        clash = self.padded and (width * column % PAGE_BYTES == 0 or width * blocks * column % PAGE_BYTES == 0)
+        return width + 1 if clash else width
+
+    @property
+    def elements(self) -> int:
+        """The floats of the array, those that fill up blocks and rows included."""
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+    @property
+    def pitch(self) -> int:
+        """The columns from one channel block of a row to the next (planar: from one row to the next)."""
+        if self.layout.order == "blocks":
+            return self.shape[-3] * self.shape[-2]
+        return self.shape[-2] if self.layout.order == "rows" else self.shape[-1]
+
+    def subscripts(self, index: Sequence[isl.PwAff]) -> list[isl.PwAff]:
+        """The subscripts of an element, from its indices in the order of `sizes`."""
+        if self.layout.order == "planar":
+            return list(index)
+        *copies, n, channel, row, column = index
+        v = isl.Val(self.layout.floats)
+        block, lane = channel.scale_down_val(v).floor(), channel.mod_val(v)
+        middle = [row, block] if self.layout.order == "rows" else [block, row]
+        return [*copies, n, *middle, column, lane]
+
+    def row(self, copies: Sequence[str], n: str, channel: str, row: str) -> str:
+        """The address of the first column of a row: of one channel where planar, else of all (`channel` is not used)."""
+        start = {"planar": [n, channel, row, "0"], "rows": [n, row, "0", "0", "0"], "blocks": [n, "0", row, "0", "0"]}
+        return f"&{self.name}" + "".join(f"[{index}]" for index in (*copies, *start[self.layout.order]))
+
+    def declared(self, qualifier: str = "") -> str:
+        """`float name[restrict n][c]…` as a parameter or a field."""
+        first, *rest = self.shape
+        return f"float {self.name}[{qualifier}{first}]" + "".join(f"[{size}]" for size in rest)
+
+    def pointer(self, value: str) -> str:
+        """A pointer to the rows of the array."""
+        rest = "".join(f"[{size}]" for size in self.shape[1:])
+        return f"float (*{self.name}){rest} = {value};" if rest else f"float *{self.name} = {value};"
+
+    def fill(self, memory: NDArray[np.float32], values: NDArray[np.float32]) -> None:
+        """Copy a whole tensor, `[n, c, h, w]` or planar, into memory of this shape; lanes without a channel are 0."""
+        if self.layout.order == "planar":
+            np.copyto(memory, values)
+            return
+        memory.fill(0.0)
+        for block, part in self._blocks(memory):
+            low = block * self.layout.floats
+            channels = values[:, low : low + self.layout.floats]
+            part[..., : channels.shape[1]] = np.moveaxis(channels, 1, -1)
+
+    def tensor(self, memory: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The whole tensor in memory of this shape: the memory itself where planar, else a copy."""
+        if self.layout.order == "planar":
+            return memory
+        parts = [np.moveaxis(part, -1, 1) for _, part in self._blocks(memory)]
+        return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, : self.sizes[1], :, : self.sizes[3]])
+
+    def _blocks(self, memory: NDArray[np.float32]) -> list[tuple[int, NDArray[np.float32]]]:
+        """Every channel block as `[n, h, w, lane]`."""
+        axis = 2 if self.layout.order == "rows" else 1
+        return list(enumerate(np.moveaxis(memory[..., : self.sizes[3], :], axis, 0)))

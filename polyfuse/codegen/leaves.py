@@ -1,0 +1,169 @@
+"""Which layers of a network are computed by row kernels, and how the arrays between them are laid out.
+
+    Network + Target ──leaves()──> Leaves
+
+Layers that no row kernel suits keep scalar leaves and work on whatever layout their neighbours want.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from polyfuse.codegen.layout import PLANAR, Layout
+from polyfuse.codegen.rows.shape import Kind, Target
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network
+from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.tensor import Tensor
+
+Interface = Literal["nchw", "blocked"]
+FEW_CHANNELS = 4
+"""Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
+WIDEST_WINDOW = 16
+"""Kernels with more columns are not unrolled."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry of a layer with a window: pairs are (rows, columns), padding is top, left, bottom, right."""
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+
+    @staticmethod
+    def of(layer: Layer) -> "Window":
+        """The window of a layer; 1x1 where it has none."""
+        names = ("kernel", "stride", "dilation", "padding")
+        return Window(**{name: layer.attributes[name] for name in names if name in layer.attributes})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
+
+    `onchip` is the layout that layers work on, in buffers and in scratch arrays; `interface` that of inputs and outputs.
+    """
+
+    target: Target | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    onchip: Mapping[str, Layout] = field(default_factory=dict)
+    interface: Mapping[str, Layout] = field(default_factory=dict)
+
+    def layout(self, tensor: Tensor, offchip: bool) -> Layout:
+        """The layout of a tensor's array."""
+        inner = self.onchip.get(tensor.name, PLANAR)
+        return self.interface.get(tensor.name, inner) if offchip else inner
+
+    def converts(self, tensor: Tensor) -> bool:
+        """Whether what is off chip must be converted before layers can work on it."""
+        return (self.layout(tensor, True) == PLANAR) != (self.layout(tensor, False) == PLANAR)
+
+    def kind(self, layer: Layer) -> Kind | None:
+        """The row kernel of a layer; None where it has scalar leaves."""
+        return self.kinds.get(layer.name)
+
+    def reads_offchip(self, layer: Layer, tensor: Tensor) -> bool:
+        """Whether a layer takes planar rows of an input straight from its off-chip array."""
+        return self.kinds.get(layer.name) in ("few_channels", "stencil") and self.interface.get(tensor.name) == PLANAR
+
+
+SCALAR = Leaves()
+
+
+def leaves(network: Network, target: Target, interface: Interface = "nchw") -> Leaves:
+    """Choose the row kernels of a network.
+
+    `interface` says how inputs and outputs are laid out: all planar, or in blocks where layers work on blocks.
+    Errors: InvalidInput for an unknown interface.
+    """
+    if interface not in ("nchw", "blocked"):
+        raise InvalidInput(f"layout {interface!r}: expected 'nchw' or 'blocked'")
+    stencils = stencil_layers(network)
+    kinds = {layer.name: kind for layer in network.layers if (kind := row_kind(network, layer, target, stencils))}
+    blocks = Layout("rows", target.floats)
+    blocked = {t.name for layer in network.layers for t in blocked_tensors(layer, kinds.get(layer.name))}
+    outside = {}
+    for tensor in (*network.inputs, *network.outputs):
+        inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
+        outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
+    return Leaves(target, kinds, {name: blocks for name in blocked}, outside)
+
+
+def is_thin(network: Network, tensor: Tensor) -> bool:
+    """An input of few channels."""
+    return tensor in network.inputs and len(tensor.shape) == 4 and tensor.concrete_shape[1] <= FEW_CHANNELS
+
+
+def blocked_tensors(layer: Layer, kind: Kind | None) -> tuple[Tensor, ...]:
+    """The tensors that a layer wants in blocks."""
+    if kind is None or kind == "stencil":
+        return ()
+    return (layer.output,) if kind == "few_channels" else (*layer.inputs, layer.output)
+
+
+def row_kind(network: Network, layer: Layer, target: Target, stencils: frozenset[str]) -> Kind | None:
+    """The row kernel that computes a layer; None where there is none."""
+    if len(layer.output.shape) != 4:
+        return None
+    if layer.name in stencils:
+        return "stencil"
+    if layer.kind == "conv":
+        return convolution_kind(network, layer, target)
+    if layer.kind in ("max_pool", "average_pool", "global_average_pool"):
+        return pool_kind(layer)
+    same = all(tensor.shape == layer.output.shape for tensor in layer.inputs)
+    if layer.kind in ("add", "mul") and same and not layer.weights and layer.output.concrete_shape[1] > FEW_CHANNELS:
+        return cast(Kind, layer.kind)
+    return None
+
+
+def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | None:
+    """Direct, depthwise, or of few planar channels; None for groups that do not fill blocks."""
+    x, groups = layer.inputs[0], cast(int, layer.attributes["groups"])
+    channels, made = x.concrete_shape[1], layer.output.concrete_shape[1]
+    if Window.of(layer).kernel[1] > WIDEST_WINDOW:
+        return None
+    if groups == 1:
+        return "few_channels" if is_thin(network, x) else "direct"
+    if groups == channels == made:
+        return "depthwise"
+    return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else None
+
+
+def pool_kind(layer: Layer) -> Kind | None:
+    """The pool of a layer; None where the divisor of a mean counts rows that are not there."""
+    window = Window.of(layer)
+    counts_rows = layer.attributes.get("count_include_pad") and (window.padding[0] or window.padding[2])
+    if counts_rows or window.kernel[1] > WIDEST_WINDOW or layer.output.concrete_shape[1] <= FEW_CHANNELS:
+        return None
+    return "max_pool" if layer.kind == "max_pool" else "average_pool"
+
+
+def stencil_layers(network: Network) -> frozenset[str]:
+    """Convolutions of one channel whose neighbours take planar rows too: inputs, each other, and scalar leaves."""
+    found = {layer.name for layer in network.layers if is_stencil(layer)}
+    while True:
+        kept = {name for name in found if has_planar_neighbours(network, network.layer(name), found)}
+        if kept == found:
+            return frozenset(found)
+        found = kept
+
+
+def is_stencil(layer: Layer) -> bool:
+    """A convolution of one channel to one, with stride 1."""
+    if layer.kind != "conv" or layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
+        return False
+    window = Window.of(layer)
+    square = window.dilation[0] == window.dilation[1]
+    return square and window.stride == (1, 1) and window.kernel[1] <= WIDEST_WINDOW
+
+
+def has_planar_neighbours(network: Network, layer: Layer, stencils: set[str]) -> bool:
+    """Whether what a stencil reads stays planar, and whoever reads what it makes takes planar rows."""
+    x = layer.inputs[0]
+    maker = network.makers.get(x)
+    beside = [] if maker is None else [maker, *network.readers(x)]
+    return all(other.name in stencils or other.kind != "conv" for other in (*beside, *network.readers(layer.output)))

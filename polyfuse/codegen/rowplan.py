@@ -1,0 +1,59 @@
+"""The row kernels of a program: one for each shape, named, and the constants that they read.
+
+    RowStep of every group  ──RowKernels.named()──> the name to call;  .kernels and .constants go into the program
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.codegen.layout import Array
+from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.pack import packed_bias, packed_weights
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+from polyfuse.codegen.rows.tune import default_tuning
+from polyfuse.codegen.rowsteps import RowStep, bias_name, packed_name
+from polyfuse.network.network import Network
+
+Floats = NDArray[np.float32]
+LONGEST = 60
+
+
+@dataclass
+class RowKernels:
+    """Kernels by shape and tuning, and constants by their name in C, in the order in which they were asked for."""
+
+    network: Network
+    target: Target
+    kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
+    constants: dict[str, Floats] = field(default_factory=dict)
+
+    def add(self, steps: Sequence[RowStep]) -> tuple[dict[str, str], tuple[Array, ...]]:
+        """The kernel of every step of a layer, by name, and the arrays of constants that they read.
+
+        Weights are packed once, so that all kernels of a layer hold as many blocks and taps as its widest one.
+        """
+        widest = max(steps, key=lambda step: step.shape.columns)
+        tuning = default_tuning(widest.shape, self.target)
+        names = {step.name: self._kernel(step, tuning).name for step in steps}
+        return names, self._pack(widest, self.kernels[widest.shape, tuning])
+
+    def _kernel(self, step: RowStep, tuning: Tuning) -> RowKernel:
+        key = step.shape, tuning
+        if key not in self.kernels:
+            label = step.layer.name if step.layer is not None else step.writes.tensor.name
+            name = f"row{len(self.kernels)}_{label}"[:LONGEST].rstrip("_")
+            self.kernels[key] = row_kernel(replace(step.shape, name=name), self.target, tuning)
+        return self.kernels[key]
+
+    def _pack(self, step: RowStep, kernel: RowKernel) -> tuple[Array, ...]:
+        if step.layer is None or not step.layer.weights:
+            return ()
+        weights, *bias = (self.network.weights[weight.name] for weight in step.layer.weights)
+        values = {packed_name(step.layer): packed_weights(kernel, weights)}
+        if bias:
+            values[bias_name(step.layer)] = packed_bias(kernel, bias[0])
+        self.constants |= values
+        return tuple(Array(name, value.shape) for name, value in values.items())

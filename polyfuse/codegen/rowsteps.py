@@ -1,0 +1,336 @@
+"""Row steps: what a group executes when row kernels compute its layers, one step for each kernel.
+
+    Schedule + Places ──row_steps()──> RowStep: { row[t, n, g] } with its time, its kernel and where its rows lie
+
+The executions are those of the schedule: a row step stands for the points of whole strips, `points` of them each.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import islpy as isl
+
+from polyfuse.codegen.access import Places
+from polyfuse.codegen.epilogue import Finish
+from polyfuse.codegen.layout import PAGE_BYTES, Array
+from polyfuse.codegen.leaves import Window
+from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
+from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
+from polyfuse.network.layer import Layer
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Action, Flow, Schedule
+from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
+from polyfuse.schedule.storage import Index
+
+TALLEST = 8
+"""The most rows that a stencil computes at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of one array that a step reads or writes, `step` apart, from the element `[n, row, column]` on.
+
+    `row` and `column` are expressions over the executions of the step and may lie outside the image. `indices` are
+    those of the buffer; none for an off-chip array, whose subscripts are the elements themselves.
+    """
+
+    tensor: Tensor
+    array: Array
+    indices: tuple[Index, ...]
+    row: isl.PwAff
+    column: isl.PwAff
+    count: int
+    step: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class RowStep:
+    """One row kernel at all the places where it runs.
+
+    `shape` has no name yet: kernels of one shape are one. `makes` are the tensors whose points are executed, `points`
+    of each by every execution; `layer` is where weights and bias come from.
+    """
+
+    name: str
+    shape: RowShape
+    layer: Layer | None
+    makes: tuple[Tensor, ...]
+    points: int
+    executions: isl.Set
+    time: isl.Map
+    reads: tuple[Rows, ...]
+    writes: Rows
+    added: Rows | None = None
+
+
+def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
+    """The row steps of a layer and what its kernel finishes; None where its executions are no rows."""
+    schedule, layer = places.storage.schedule, finish.base
+    window, x, out = Window.of(layer), layer.inputs[0], finish.last.output
+    kind = places.leaves.kinds[layer.name]
+    offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
+    heights = stencil_heights(places.array(x, offchip or places.stays(x))) if kind == "stencil" else one_by_one
+    moments = schedule.flows[out.name].executions
+    found = strips(moments, out, window, x.concrete_shape[3], heights)
+    if found is None:
+        return None
+    operands = [x] if kind not in ("add", "mul") else [*layer.inputs, *layer.inputs][:2]
+    stage = schedule.stage("make", out)
+    assert stage is not None
+    steps = []
+    for k, strip in enumerate(found):
+        named = with_name(strip, f"{finish.last.name}__{k}")
+        reads = tuple(window_rows(places, t, named, window, kind, offchip and t == x) for t in operands)
+        writes = plain_rows(places, out, named, places.stays(out))
+        added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
+        if len({rows.array.pitch for rows in reads}) > 1:
+            return None
+        shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
+        makes = tuple(each.output for each in between(schedule, finish))
+        points = strip.height * strip.columns * out.concrete_shape[1]
+        time = row_time(schedule, named.executions, stage)
+        name = f"{finish.last.name}__{k}"
+        steps.append(RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added))
+    return tuple(steps)
+
+
+def between(schedule: Schedule, finish: Finish) -> Iterator[Layer]:
+    """The layers of one kernel, the last first."""
+    layer = finish.last
+    while layer is not finish.base:
+        yield layer
+        makers = (schedule.network.makers.get(t) for t in layer.inputs if t != finish.added)
+        layer = next(maker for maker in makers if maker is not None)
+    yield layer
+
+
+def stencil_heights(x: Array) -> Heights:
+    """Several rows at once; fewer where the rows of an image start at the same place in every page."""
+    tallest = TALLEST // 2 if 4 * x.pitch % PAGE_BYTES == 0 else TALLEST
+    return lambda rows: balanced(rows, tallest)
+
+
+def layer_shape(
+    finish: Finish, kind: Kind, window: Window, strip: Strip, arrays: tuple[Array, Array, Array | None]
+) -> RowShape:
+    """The shape of the kernel of one strip."""
+    layer, planar_in, planar_out = finish.base, kind in ("stencil", "few_channels"), kind == "stencil"
+    source, target, added = arrays
+    padding = (window.padding[1], window.padding[3])
+    counts = bool(layer.attributes.get("count_include_pad"))
+    groups = layer.attributes.get("groups", 1)
+    return RowShape(
+        "row",
+        kind,
+        layer.inputs[0].concrete_shape[1],
+        layer.output.concrete_shape[1],
+        strip.columns,
+        window.kernel,
+        window.stride[1],
+        window.dilation[1],
+        groups if kind == "direct" and isinstance(groups, int) else 1,
+        strip.outside,
+        (min(strip.outside[0], padding[0]), min(strip.outside[1], padding[1])) if counts else (0, 0),
+        0 if planar_in else source.pitch,
+        0 if planar_out else target.pitch,
+        added.pitch if added is not None and not planar_out else 0,
+        len(layer.weights) > 1,
+        finish.activation,
+        finish.residual,
+        strip.height,
+    )
+
+
+def copy_steps(places: Places, flow: Flow, action: Action) -> tuple[RowStep, ...] | None:
+    """The row steps that load or store a tensor whose layout changes on the way; None where they are no rows."""
+    schedule, tensor = places.storage.schedule, flow.tensor
+    moments = flow.loads if action == "load" else flow.stores
+    inward = action == "load"
+    kind: Kind = "to_blocked" if inward else "to_planar"
+    found = strips(moments, tensor, Window(), tensor.concrete_shape[3], one_by_one)
+    if found is None:
+        return None
+    stage = schedule.stage(action, tensor)
+    assert stage is not None
+    steps = []
+    for k, strip in enumerate(found):
+        name = f"{action}_{tensor.name}__{k}"
+        named = with_name(strip, name)
+        source, target = (plain_rows(places, tensor, named, offchip) for offchip in (inward, not inward))
+        channels = tensor.concrete_shape[1]
+        shape = RowShape("row", kind, channels, channels, strip.columns)
+        shape = replace(shape, out_pitch=target.array.pitch) if inward else replace(shape, in_pitch=source.array.pitch)
+        points = strip.columns * channels
+        time = row_time(schedule, named.executions, stage)
+        steps.append(RowStep(name, shape, None, (), points, named.executions, time, (source,), target))
+    return tuple(steps)
+
+
+def with_name(strip: Strip, name: str) -> Strip:
+    """The strip with named executions."""
+    space = strip.executions.get_space().set_tuple_name(isl.dim_type.set, name)
+    named = isl.MultiAff.identity_on_domain_space(space).reset_tuple_id(isl.dim_type.out)
+    row, column = (value.pullback_multi_aff(named) for value in (strip.first_row, strip.first_column))
+    return replace(strip, executions=strip.executions.set_tuple_name(name), first_row=row, first_column=column)
+
+
+def plain_rows(places: Places, tensor: Tensor, strip: Strip, offchip: bool) -> Rows:
+    """The rows of a strip themselves."""
+    indices = () if offchip else places.indices(tensor)
+    return Rows(tensor, places.array(tensor, offchip), indices, strip.first_row, strip.first_column, strip.height)
+
+
+def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, kind: Kind, offchip: bool) -> Rows:
+    """The rows that the windows of a strip read."""
+    top, left = window.padding[:2]
+    row = strip.first_row.scale_val(isl.Val(window.stride[0])).add_constant_val(isl.Val(-top))
+    column = strip.first_column.scale_val(isl.Val(window.stride[1])).add_constant_val(isl.Val(-left))
+    taps, step = window.kernel[0], window.dilation[0]
+    if kind == "stencil":
+        taps, step = strip.height + step * (taps - 1), 1
+    outside = offchip or places.stays(tensor)
+    indices = () if outside else places.indices(tensor)
+    return Rows(tensor, places.array(tensor, outside), indices, row, column, taps, step)
+
+
+def row_time(schedule: Schedule, executions: isl.Set, stage: int) -> isl.Map:
+    """`{ row[t, n, g] -> [tile time, stage, n, g, 0..] }`, as long as the times of all steps of the group."""
+    coordinates = len(schedule.tiling.dims)
+    time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_).add_dims(isl.dim_type.in_, 2)
+    fixed = time.dim(isl.dim_type.out)
+    rest = 1 + point_dims(schedule) + 1 + REDUCTION_DIMS
+    time = time.add_dims(isl.dim_type.out, rest).fix_val(isl.dim_type.out, fixed, isl.Val(stage))
+    for k in range(2):
+        time = time.equate(isl.dim_type.out, fixed + 1 + k, isl.dim_type.in_, coordinates + k)
+    for k in range(3, rest):
+        time = time.fix_val(isl.dim_type.out, fixed + k, isl.Val(0))
+    time = time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name())
+    return time.intersect_domain(executions)
+
+
+Text = Callable[[isl.PwAff], str]
+"""Prints an expression over the executions of a step."""
+
+
+def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
+    """The C of one execution: pointers to the rows, and the call of the kernel."""
+    planar_in = step.shape.kind in ("few_channels", "to_blocked")
+    lines: list[str] = []
+    start = 0
+    total = sum(rows.count for rows in step.reads) * (step.shape.in_channels if planar_in else 1)
+    lines.append(f"const float *row_in[{total}];")
+    for rows in step.reads:
+        lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text)
+        start += rows.count
+    targets = step.shape.out_channels if step.shape.kind == "to_planar" else step.writes.count
+    lines.append(f"float *row_out[{targets}];")
+    lines += output_pointers("row_out", step.writes, step.shape.kind == "to_planar", targets, text)
+    residual = "NULL"
+    if step.added is not None:
+        residual = "row_add"
+        lines.append(f"const float *row_add[{step.added.count}];")
+        lines += output_pointers("row_add", step.added, False, step.added.count, text, step.writes)
+    weights, bias = "NULL", "NULL"
+    if step.layer is not None and step.layer.weights:
+        weights = packed_name(step.layer)
+        bias = bias_name(step.layer) if step.shape.bias else "NULL"
+    origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, NULL, NULL);"
+    return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
+
+
+def packed_name(layer: Layer) -> str:
+    """The C array of a layer's packed weights."""
+    return f"packed_{layer.name}"
+
+
+def bias_name(layer: Layer) -> str:
+    """The C array of a layer's bias, filled up to whole blocks."""
+    return f"packed_{layer.name}_bias"
+
+
+def input_pointers(rows: Rows, channels: int, start: int, text: Text) -> list[str]:
+    """`row_in[channel * rows + k]`: NULL for a row outside of the image."""
+    height = rows.tensor.concrete_shape[2]
+    several = channels > 1
+    k = f"k * {rows.step}" if rows.step > 1 else "k"
+    first = text(rows.row)
+    address = row_address(rows, "c" if several else "0", k, text)
+    place = f"c * {rows.count} + k" if several else f"{start} + k" if start else "k"
+    lines = [f"for (int k = 0; k < {rows.count}; k++)"]
+    lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")
+    return [f"for (int c = 0; c < {channels}; c++)", *(f"  {line}" for line in lines)] if several else lines
+
+
+def output_pointers(
+    name: str, rows: Rows, planar: bool, count: int, text: Text, beside: Rows | None = None
+) -> list[str]:
+    """`row_out[k]` for each row that is written, or for each channel of one.
+
+    Rows that are read `beside` others have their columns under the same numbers.
+    """
+    moved = "" if beside is None else column_offset(rows, beside, text)
+    if count == 1:
+        return [f"{name}[0] = {row_address(rows, '0', '0', text)}{moved};"]
+    address = row_address(rows, "k" if planar else "0", "0" if planar else "k", text) + moved
+    return [f"for (int k = 0; k < {count}; k++)", f"  {name}[k] = {address};"]
+
+
+def column_offset(rows: Rows, beside: Rows, text: Text) -> str:
+    """What is added to a row's address where its first column has another number than that of the rows beside it."""
+    here, there = local_column(rows, text), local_column(beside, text)
+    return "" if here == there else f" + ({here} - ({there})) * {rows.array.layout.floats}"
+
+
+def row_address(rows: Rows, channel: str, offset: str, text: Text) -> str:
+    """The start of the row `offset` rows below the first one."""
+    tail = "" if offset == "0" else f" + {offset}"
+    executions = rows.row.get_domain_space()
+    image = executions.dim(isl.dim_type.set) - 2
+    n = isl.PwAff.from_aff(isl.Aff.var_on_domain(isl.LocalSpace.from_space(executions), isl.dim_type.set, image))
+    if not rows.indices:
+        return rows.array.row((), text(n), channel, text(rows.row) + tail)
+    values = local_values(rows, n)
+    *copies, image_index, _, row_index, _ = (
+        wrapped(text(value), index) for value, index in zip(values, rows.indices, strict=True)
+    )
+    row = rows.indices[-2]
+    local = wrapped(text(values[-2]) + tail, row) if tail else row_index
+    return rows.array.row(copies, image_index, channel, local)
+
+
+def wrapped(value: str, index: Index) -> str:
+    """An index of a buffer as C, modulo its window where it is a ring."""
+    return f"MOD({value}, {index.window})" if index.folded else value
+
+
+def local_column(rows: Rows, text: Text) -> str:
+    """The first column, counted in the array."""
+    if not rows.indices:
+        return text(rows.column)
+    executions = rows.row.get_domain_space()
+    zero = isl.PwAff.from_aff(isl.Aff.zero_on_domain(isl.LocalSpace.from_space(executions)))
+    return text(local_values(rows, zero)[-1])
+
+
+def local_values(rows: Rows, n: isl.PwAff) -> Sequence[isl.PwAff]:
+    """The indices of the buffer for the element `[n, 0, row, column]`, before any modulo."""
+    executions = rows.row.get_domain_space()
+    local = isl.LocalSpace.from_space(executions)
+    zero = isl.PwAff.from_aff(isl.Aff.zero_on_domain(local))
+    tiles = (
+        isl.PwAff.from_aff(isl.Aff.var_on_domain(local, isl.dim_type.set, d))
+        for d in range(executions.dim(isl.dim_type.set) - 2)
+    )
+    variables = [*tiles, n, zero, rows.row, rows.column]
+    return [evaluated(index.origin, variables, zero) for index in rows.indices]
+
+
+def evaluated(origin: isl.Aff, variables: Sequence[isl.PwAff], zero: isl.PwAff) -> isl.PwAff:
+    """An affine expression at given values of its variables."""
+    total = zero.add_constant_val(origin.get_constant_val())
+    for d, variable in enumerate(variables):
+        coefficient = origin.get_coefficient_val(isl.dim_type.in_, d)
+        if not coefficient.is_zero():
+            total = total.add(variable.scale_val(coefficient))
+    return total
