@@ -35,7 +35,7 @@ HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
 
 
 ROW_PRELUDE = f"""\
-#define ROW_KERNEL(name) static NOINLINE void name({', '.join(PARAMETERS)})
+#define ROW_KERNEL(name) static NOINLINE void name({", ".join(PARAMETERS)})
 #define INSIDE(index, size) ((index) >= 0 && (index) < (size))
 HELPER int MOD(int a, int b) {{ return a % b < 0 ? a % b + b : a % b; }}
 """
@@ -145,9 +145,7 @@ def functions(group: Group, counters: int) -> list[str]:
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
 
-def entry(
-    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]
-) -> list[str]:
+def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]) -> list[str]:
     """`polyfuse_run`, and the sizes of what its caller provides."""
     given: dict[str, str] = {}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):

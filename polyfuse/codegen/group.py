@@ -8,7 +8,7 @@ from functools import cached_property
 from polyfuse.codegen.access import Places
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.loops import LoopNest
-from polyfuse.network.tensor import Tensor
+from polyfuse.codegen.rowsteps import RowStep
 from polyfuse.schedule.steps import Step
 from polyfuse.schedule.storage import Storage
 
@@ -26,7 +26,8 @@ class Counter:
 class Group:
     """The parts of one group's code; `parallel` names the loop that threads share, if there is one.
 
-    `packed` are the arrays of constants that row kernels read instead of the weights of their layers.
+    `steps` have scalar leaves, `rows` have row kernels; `packed` are the arrays of constants that row kernels read
+    instead of the weights of their layers.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Group:
     nest: LoopNest
     preload_nest: LoopNest | None
     parallel: str | None
+    rows: tuple[RowStep, ...] = ()
     packed: tuple[Array, ...] = ()
 
     @property
@@ -77,8 +79,3 @@ class Group:
         nests = [self.nest, self.preload_nest] if self.preload_nest else [self.nest]
         lines = (line for nest in nests for leaf in nest.leaves.values() for line in leaf)
         return frozenset(word for line in lines for word in re.findall(r"\w+", line))
-
-
-def stored_tensor(group: Group, name: str) -> Tensor:
-    """The tensor of an off-chip array of a group, by name."""
-    return group.storage.schedule.flows[name].tensor

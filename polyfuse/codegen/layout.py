@@ -95,7 +95,7 @@ class Array:
         return [*copies, n, *middle, column, lane]
 
     def row(self, copies: Sequence[str], n: str, channel: str, row: str) -> str:
-        """The address of the first column of a row: of one channel where planar, else of all (`channel` is not used)."""
+        """The address of the first column of a row: of one channel where planar, else of all."""
         start = {"planar": [n, channel, row, "0"], "rows": [n, row, "0", "0", "0"], "blocks": [n, "0", row, "0", "0"]}
         return f"&{self.name}" + "".join(f"[{index}]" for index in (*copies, *start[self.layout.order]))
 

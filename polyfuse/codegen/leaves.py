@@ -44,7 +44,7 @@ class Window:
 class Leaves:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
 
-    `onchip` is the layout that layers work on, in buffers and in scratch arrays; `interface` that of inputs and outputs.
+    `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs.
     """
 
     target: Target | None = None
@@ -89,7 +89,7 @@ def leaves(network: Network, target: Target, interface: Interface = "nchw") -> L
     for tensor in (*network.inputs, *network.outputs):
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
-    return Leaves(target, kinds, {name: blocks for name in blocked}, outside)
+    return Leaves(target, kinds, dict.fromkeys(blocked, blocks), outside)
 
 
 def is_thin(network: Network, tensor: Tensor) -> bool:

@@ -32,7 +32,7 @@ from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.schedule import Schedule
+from polyfuse.schedule.schedule import Action
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 from polyfuse.text import html_text
@@ -194,13 +194,14 @@ class Emitter:
 
         coordinate = parallel_coordinate(places)
         whole = 0 if coordinate is None else coordinate + 1
-        every = [step for part in rows for step in part]
-        nest = loop_nest([*timed.steps, *every], timed.names, leaf, whole)
+        row_steps = tuple(step for part in rows for step in part)
+        every: list[Step | RowStep] = [*timed.steps, *row_steps]
+        nest = loop_nest(every, timed.names, leaf, whole)
         preload, preload_nest = self.preload(index, places)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
         if parallel is not None and not nest.encloses_all(parallel):
             parallel = None
-        return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, packed)
+        return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, row_steps, packed)
 
     def preload(self, index: int, places: Places) -> tuple[tuple[Step, ...], LoopNest | None]:
         """The loops that load the weights which stay on chip."""
@@ -226,7 +227,8 @@ class Emitter:
         for flow in places.storage.schedule.flows.values():
             if not self.leaves.converts(flow.tensor):
                 continue
-            for action, moments in (("load", flow.loads), ("store", flow.stores)):
+            moved: dict[Action, isl.Map] = {"load": flow.loads, "store": flow.stores}
+            for action, moments in moved.items():
                 copies = copy_steps(places, flow, action) if not moments.is_empty() else None
                 if copies is not None:
                     found.append(copies)

@@ -1,6 +1,6 @@
 """The row kernels of a program: one for each shape, named, and the constants that they read.
 
-    RowStep of every group  ──RowKernels.named()──> the name to call;  .kernels and .constants go into the program
+RowStep of every group  ──RowKernels.named()──> the name to call;  .kernels and .constants go into the program
 """
 
 from collections.abc import Sequence
