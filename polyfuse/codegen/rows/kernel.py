@@ -29,7 +29,9 @@ from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
+from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.codegen.rows.tune import check_tuning, default_tuning
+from polyfuse.codegen.rows.winograd import winograd_functions
 
 ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
 BODIES: dict[str, ChunkBody] = {
@@ -58,6 +60,11 @@ class RowKernel:
         return self.shape.name
 
     @property
+    def workspace_bytes(self) -> int:
+        """What it keeps for itself, in each thread."""
+        return workspace_bytes(self.shape, self.tuning, self.floats)
+
+    @property
     def source(self) -> str:
         """A C file of its own."""
         return f"{prelude(self.floats)}\n{self.text}"
@@ -78,6 +85,8 @@ def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) ->
     v = target.floats
     if shape.kind == "stencil":
         lines = stencil_functions(shape, used, v)
+    elif shape.kind == "winograd":
+        lines = winograd_functions(shape, used, v)
     elif shape.kind in ("to_blocked", "to_planar"):
         lines = convert_functions(shape, v)
     else:

@@ -23,6 +23,8 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
     if shape.kind == "stencil":
         fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
         return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
+    if shape.kind == "winograd":
+        return Tuning(blocks=1, pixels=12, taps=1, tile=4, batch=24)
     if shape.kind == "depthwise":
         return Tuning(pixels=10 if target.registers < 32 else 16)
     if shape.kind in ("max_pool", "average_pool"):
@@ -58,15 +60,15 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
     if tuning.ways > 1 and best_ways(shape, floats) % tuning.ways:
         raise InvalidInput(f"{where}: {tuning.ways} ways do not fit, at most {best_ways(shape, floats)}; set ways=1")
     out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats)) - (tuning.ways > 1)
-    if out_blocks % tuning.blocks or (tuning.blocks > 1 and shape.kind not in ("direct", "few_channels")):
+    if out_blocks % tuning.blocks or (tuning.blocks > 1 and shape.kind not in ("direct", "few_channels", "winograd")):
         raise InvalidInput(
             f"{where}: expected a number of blocks that divides {out_blocks} blocks of {floats} output channels, "
             f"got {tuning.blocks}"
         )
     sizes = block_sizes(shape.in_channels // shape.groups, floats)
-    if shape.kind == "direct" and any(size % tuning.unroll for size in sizes):
+    if shape.kind in ("direct", "winograd") and any(size % tuning.unroll for size in sizes):
         raise InvalidInput(f"{where}: {tuning.unroll} channels at once do not divide blocks of {sizes} input channels")
-    if shape.kind not in ("direct",) and tuning.unroll > 1:
+    if shape.kind not in ("direct", "winograd") and tuning.unroll > 1:
         raise InvalidInput(f"{where}: only direct convolution unrolls over input channels; set unroll=1")
     channels = (shape.in_channels, shape.out_channels)
     if shape.groups > 1 and any(c % (shape.groups * floats) for c in channels):

@@ -1,0 +1,103 @@
+"""The tiles of a Winograd row kernel: how many, in which batches, and where their transforms wait.
+
+A `winograd` shape with its tuning enters; a `Tiling` leaves, from which the C, the counts and the workspace follow.
+
+    V  [in block][frequency][tile of the batch][V]            transformed inputs
+    M  [out block of the group][frequency][tile of the batch][V]     products, over all input channels
+
+Frequencies are an odd number of cache lines apart: the n*n stores of a tile then fall into different sets of the cache.
+"""
+
+from dataclasses import dataclass
+
+from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
+
+LINE = 64
+RUN_BYTES = 14 * 1024
+"""What the columns of a run may take up of the innermost cache."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """`across` tiles a band, `bands` bands of `tile` rows; tiles are counted along bands, band by band."""
+
+    shape: RowShape
+    tuning: Tuning
+    floats: int
+
+    @property
+    def tile(self) -> int:
+        """Output rows and columns of a tile, m."""
+        return self.tuning.tile
+
+    @property
+    def side(self) -> int:
+        """Input rows and columns of a tile, n."""
+        return self.tuning.tile + 2
+
+    @property
+    def frequencies(self) -> int:
+        """The products of a tile for a pair of channels."""
+        return self.side**2
+
+    @property
+    def across(self) -> int:
+        """Tiles along a row, the last one perhaps not whole."""
+        return -(-self.shape.columns // self.tile)
+
+    @property
+    def bands(self) -> int:
+        """Rows of tiles, the last one perhaps not whole."""
+        return -(-self.shape.height // self.tile)
+
+    @property
+    def tiles(self) -> int:
+        """All of them."""
+        return self.across * self.bands
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The tiles of each batch."""
+        return balanced(self.tiles, self.tuning.batch)
+
+    @property
+    def run(self) -> int:
+        """How many tiles of a band are transformed at once, so that they share their columns."""
+        column = 4 * self.side * self.floats
+        return max(1, min(self.across, self.batches[0], (RUN_BYTES // column - 2) // self.tile))
+
+    @property
+    def run_columns(self) -> int:
+        """The input columns of a run."""
+        return self.run * self.tile + 2
+
+    @property
+    def in_blocks(self) -> int:
+        """Blocks of input channels."""
+        return len(block_sizes(self.shape.in_channels, self.floats))
+
+    @property
+    def out_blocks(self) -> int:
+        """Blocks of output channels."""
+        return len(block_sizes(self.shape.out_channels, self.floats))
+
+    @property
+    def frequency_floats(self) -> int:
+        """From one frequency of V and M to the next."""
+        lines = -(-4 * self.batches[0] * self.floats // LINE)
+        return (lines | 1) * LINE // 4
+
+    @property
+    def block_floats(self) -> int:
+        """From one block of V and M to the next."""
+        return self.frequencies * self.frequency_floats
+
+    @property
+    def workspace_floats(self) -> int:
+        """V of all input blocks and M of a group of output blocks."""
+        return (self.in_blocks + self.tuning.blocks) * self.block_floats
+
+
+def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
+    """What a kernel of the shape keeps for itself, in each thread: 0 for kinds other than `winograd`."""
+    return 4 * Tiling(shape, tuning, floats).workspace_floats if shape.kind == "winograd" else 0
