@@ -8,12 +8,13 @@ A `winograd` shape with its tuning enters; a `Tiling` leaves, from which the C, 
 Frequencies are an odd number of cache lines apart: the n*n stores of a tile then fall into different sets of the cache.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 
 LINE = 64
-RUN_BYTES = 14 * 1024
+RUN_BYTES = 10 * 1024
 """What the columns of a run may take up of the innermost cache."""
 
 
@@ -56,6 +57,16 @@ class Tiling:
         return self.across * self.bands
 
     @property
+    def last_columns(self) -> int:
+        """The columns that exist of the last tile of a band."""
+        return self.shape.columns - (self.across - 1) * self.tile
+
+    @property
+    def last_rows(self) -> int:
+        """The rows that exist of the last band."""
+        return self.shape.height - (self.bands - 1) * self.tile
+
+    @property
     def batches(self) -> tuple[int, ...]:
         """The tiles of each batch."""
         return balanced(self.tiles, self.tuning.batch)
@@ -65,6 +76,16 @@ class Tiling:
         """How many tiles of a band are transformed at once, so that they share their columns."""
         column = 4 * self.side * self.floats
         return max(1, min(self.across, self.batches[0], (RUN_BYTES // column - 2) // self.tile))
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The first tile of each run, and its tiles: a run ends with its batch and with its band."""
+        first = 0
+        for batch in self.batches:
+            end = first + batch
+            while first < end:
+                count = min(self.run, end - first, self.across - first % self.across)
+                yield first, count
+                first += count
 
     @property
     def run_columns(self) -> int:

@@ -4,9 +4,17 @@ The defaults follow measurements (`python -m polyfuse.bench.rows`), as a rule of
 held, and one or two for the input.
 """
 
+from dataclasses import replace
+
+from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.narrow import best_ways
+from polyfuse.codegen.rows.pricing import cheapest_tile
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
+from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.errors import InvalidInput
+
+WORKSPACE_BYTES, MOST_TILES = 320 << 10, 24
+"""What the transforms of a batch should not exceed, and how many tiles it has at most."""
 
 ENOUGH = 10
 """Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
@@ -24,12 +32,28 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
         fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
         return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
     if shape.kind == "winograd":
-        return Tuning(blocks=1, pixels=12, taps=1, tile=4, batch=24)
+        return cheapest_tile(shape, [winograd_tuning(shape, target, tile) for tile in TILES], target.floats)
     if shape.kind == "depthwise":
         return Tuning(pixels=10 if target.registers < 32 else 16)
     if shape.kind in ("max_pool", "average_pool"):
         return Tuning(pixels=target.registers // 4)
     return Tuning(pixels=64)
+
+
+def winograd_tuning(shape: RowShape, target: Target, tile: int) -> Tuning:
+    """2 x 12 accumulators, or 2 x 6; batches of as many tiles as leave room in the second cache."""
+    blocks = len(block_sizes(shape.out_channels, target.floats))
+    tiles = -(-shape.columns // tile) * -(-shape.height // tile)
+    accumulators, wide = (12, (2, 3, 1)) if target.registers < 32 else (24, (2, 1))
+    if target.registers >= 32 and 2 * tiles < ENOUGH:
+        wide = (4, 2, 1)
+    together = next(a for a in wide if blocks % a == 0)
+    pixels = min(12, accumulators // together)
+    tuning = Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=pixels)
+    for batch in range(2 * pixels, MOST_TILES + 1, pixels):
+        larger = replace(tuning, batch=batch)
+        tuning = larger if workspace_bytes(shape, larger, target.floats) <= WORKSPACE_BYTES else tuning
+    return tuning
 
 
 def _convolution(shape: RowShape, target: Target) -> Tuning:
@@ -57,6 +81,10 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
     where = f"row kernel {shape.name!r}"
     if min(tuning.blocks, tuning.pixels, tuning.taps, tuning.unroll) < 1:
         raise InvalidInput(f"{where}: expected numbers of at least 1, got {tuning}")
+    if shape.kind == "winograd":
+        _check_winograd(where, tuning)
+    elif tuning.tile or tuning.batch:
+        raise InvalidInput(f"{where}: {shape.kind} has no tiles, got {tuning}; leave tile and batch at 0")
     if tuning.ways > 1 and best_ways(shape, floats) % tuning.ways:
         raise InvalidInput(f"{where}: {tuning.ways} ways do not fit, at most {best_ways(shape, floats)}; set ways=1")
     out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats)) - (tuning.ways > 1)
@@ -76,3 +104,10 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
             f"{where}: {shape.groups} groups of {channels[0]} and {channels[1]} channels expect a multiple of {floats} "
             "channels in each; use narrower vectors, or weights with zeros and groups=1"
         )
+
+
+def _check_winograd(where: str, tuning: Tuning) -> None:
+    if tuning.tile not in TILES or tuning.batch < 1:
+        raise InvalidInput(f"{where}: expected a tile of {TILES} and a batch of at least 1 tile, got {tuning}")
+    if tuning.prefetch:
+        raise InvalidInput(f"{where}: winograd does not prefetch, since it gained nothing; set prefetch=False")

@@ -11,11 +11,11 @@ is NULL, and rows below the last that the last band does not need, are read from
 whole are computed whole; of them, what exists is stored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import products
-from polyfuse.codegen.rows.interpolation import Sum, input_sums, output_sums
+from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
 from polyfuse.codegen.rows.tiling import Tiling
@@ -40,9 +40,14 @@ def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str
 
 
 def _storage(plan: Tiling) -> list[str]:
+    """V and M, and the row of zeros; the kernels of a file may share one workspace."""
     name, v = plan.shape.name, plan.floats
     return [
+        "#ifdef ROW_WORKSPACE",
+        f"#define {name}__workspace ROW_WORKSPACE",
+        "#else",
         f"static _Thread_local _Alignas(64) float {name}__workspace[{plan.workspace_floats}];",
+        "#endif",
         f"static const _Alignas(64) float {name}__zeros[{plan.run_columns * v}];",
         "",
     ]
@@ -66,10 +71,16 @@ def _sum(total: Sum) -> str:
     return text
 
 
+def _loads(v: int, values: Sequence[str]) -> list[str]:
+    """Vectors that are used several times, and loaded once."""
+    names = (value.split()[0] for value in values)
+    return [*listed(f"vec{v} ", values), " ".join(f"KEEP({name});" for name in names)]
+
+
 def _columns(plan: Tiling) -> list[str]:
     """Columns of n rows from `x`, transformed to `[column][n][V]` in `t`."""
     v, n = plan.floats, plan.side
-    loads = listed(f"const vec{v} ", (f"d{k} = GET{v}(x[{k}], i * {v})" for k in range(n)))
+    loads = _loads(v, [f"d{k} = GET{v}(x[{k}], i * {v})" for k in range(n)])
     stores = [f"PUT{v}(t, (i * {n} + {k}) * {v}, f{k});" for k in range(n)]
     body = [*loads, *statements(input_sums(plan.tile), v), *stores]
     parameters = ("const float *const *x", "float *t", "int columns")
@@ -81,7 +92,7 @@ def _columns(plan: Tiling) -> list[str]:
 def _rows(plan: Tiling) -> list[str]:
     """The tiles of a run out of `t` into V: row k of the frequencies is the transform of row k of `t`."""
     v, n, step = plan.floats, plan.side, plan.frequency_floats
-    loads = listed(f"const vec{v} ", (f"d{j} = GET{v}(row, {j * n * v})" for j in range(n)))
+    loads = _loads(v, [f"d{j} = GET{v}(row, {j * n * v})" for j in range(n)])
     stores = [f"PUT{v}(to, {j * step}, f{j});" for j in range(n)]
     body = [
         f"const float *row = t + (tile * {plan.tile * n} + k) * {v};",
@@ -166,14 +177,16 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
 
 def _widths(plan: Tiling) -> set[int]:
     """The columns that exist of a tile: m, and of the last one what is left."""
-    last = plan.shape.columns - (plan.across - 1) * plan.tile
-    return {last, plan.tile} if plan.across > 1 else {last}
+    return {plan.last_columns, plan.tile} if plan.across > 1 else {plan.last_columns}
 
 
 def _outputs(plan: Tiling, width: int) -> list[str]:
     """`rows` rows and `width` columns of one tile of one output block out of M."""
     shape, v, m, n = plan.shape, plan.floats, plan.tile, plan.side
     step = plan.frequency_floats
+    sums = needed(output_sums(m), width)
+    operands = {operand for s in sums for _, operand in s.terms}
+    used = [j for j in range(n) if f"f{j}" in operands]
     first = [
         *listed(f"const vec{v} ", (f"f{k} = GET{v}(products, i * {step} + {k * n * step})" for k in range(n))),
         *statements(output_sums(m), v),
@@ -181,8 +194,8 @@ def _outputs(plan: Tiling, width: int) -> list[str]:
     ]
     residual = ["const float *r = residual[i] + residual_place;"] if shape.residual != "none" else []
     second = [
-        *listed(f"const vec{v} ", (f"f{j} = GET{v}(t, (i * {n} + {j}) * {v})" for j in range(n))),
-        *statements(output_sums(m), v),
+        *listed(f"const vec{v} ", (f"f{j} = GET{v}(t, (i * {n} + {j}) * {v})" for j in used)),
+        *statements(sums, v),
         "float *o = out[i] + place;",
         *residual,
     ]
@@ -190,7 +203,6 @@ def _outputs(plan: Tiling, width: int) -> list[str]:
         second += [f"vec{v} z{j} = y{j} + b;" if shape.bias else f"vec{v} z{j} = y{j};"]
         second += finished(shape, f"z{j}", v, str(j * v))
     second += finished_later(shape, str(width * v))
-    second += [f"(void)y{j};" for j in range(width, m)]
     body = [
         f"_Alignas(64) float t[{m * n * v}];",
         *braces(f"for (int i = 0; i < {n}; i++)", first),
@@ -234,8 +246,7 @@ def _batch(plan: Tiling, count: int) -> list[str]:
 def _finish(plan: Tiling) -> list[str]:
     """One tile of every output block of the group."""
     shape, v, m = plan.shape, plan.floats, plan.tile
-    last = shape.height - (plan.bands - 1) * m
-    rows = str(m) if last == m else f"band + 1 < {plan.bands} ? {m} : {last}"
+    rows = str(m) if plan.last_rows == m else f"band + 1 < {plan.bands} ? {m} : {plan.last_rows}"
 
     def place(pitch: int) -> str:
         return f"(number * (ptrdiff_t){pitch} + to + column * {m}) * {v}"
