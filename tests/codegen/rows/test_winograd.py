@@ -65,7 +65,8 @@ def error(made: np.ndarray, case: Case, arrays: dict[str, np.ndarray]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("tile", "floats", "compiler"), [c for c in product(TILES, WIDTHS, COMPILERS) if c[1:] != (4, "clang-16")]
+    ("tile", "floats", "compiler"),
+    [c for c in product(TILES, WIDTHS, COMPILERS) if c[2] == "gcc" or (c[0] == 6 and c[1] > 4)],
 )
 def test_rows_agree_with_numpy(tile: int, floats: int, compiler: str) -> None:
     cases = [with_tile(case, tile, changes, floats) for case, changes in CASES]
