@@ -14,12 +14,13 @@ from polyfuse.codegen.rows.tiling import Tiling
 Unit = Literal["numbers", "vectors"]
 
 FLOP, STORE = 0.3, 1.4
-"""Cycles that a vector operation and a vector store of a transform take, where a fused multiply-add takes one: as
-measured on Zen 4, whose stores of 64 bytes hold up its multiply-adds."""
+"""What a vector operation and a vector store of a transform take, in multiply-adds of vectors: as measured on Zen 4,
+whose stores of 64 bytes hold up its multiply-adds."""
 
 CACHED_BYTES = 24 << 20
-CACHE_BYTES_PER_CYCLE, MEMORY_BYTES_PER_CYCLE = 64.0, 12.0
-"""Weights up to CACHED_BYTES are read from the last-level cache for every batch, larger ones from memory."""
+CACHE_BYTES, MEMORY_BYTES = 4.0, 0.75
+"""What is read in the time of a multiply-add, for each of its floats: weights up to CACHED_BYTES from the last-level
+cache for every batch, larger ones from memory."""
 
 GAIN = 0.95
 """A larger tile, which loses more digits, must cost at most this share of a smaller one."""
@@ -94,7 +95,7 @@ def weight_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
 
 
 def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
-    """About how many cycles a call takes, of a core that makes one multiply-add of vectors in each.
+    """About how long a call takes, in multiply-adds of vectors.
 
     Products, transforms, and reading the weights once for every batch.
     """
@@ -105,7 +106,7 @@ def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
     stores = plan.in_blocks * plan.side * _input_lines(plan) + plan.out_blocks * plan.tiles * plan.frequencies
     stores += plan.out_blocks * (plan.tiles * plan.side * plan.tile + shape.height * shape.columns)
     size = weight_bytes(shape, tuning, floats)
-    rate = CACHE_BYTES_PER_CYCLE if size <= CACHED_BYTES else MEMORY_BYTES_PER_CYCLE
+    rate = floats * (CACHE_BYTES if size <= CACHED_BYTES else MEMORY_BYTES)
     return counts.products + FLOP * flops + STORE * stores + size * len(plan.batches) / rate
 
 

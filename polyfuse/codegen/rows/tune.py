@@ -4,17 +4,14 @@ The defaults follow measurements (`python -m polyfuse.bench.rows`), as a rule of
 held, and one or two for the input.
 """
 
-from dataclasses import replace
-
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.narrow import best_ways
 from polyfuse.codegen.rows.pricing import cheapest_tile
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
-from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.errors import InvalidInput
 
-WORKSPACE_BYTES, MOST_TILES = 320 << 10, 24
-"""What the transforms of a batch should not exceed, and how many tiles it has at most."""
+BATCH = 12
+"""Tiles transformed at once: with more, transforms leave the second cache; with fewer, weights are read too often."""
 
 ENOUGH = 10
 """Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
@@ -41,19 +38,14 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
 
 
 def winograd_tuning(shape: RowShape, target: Target, tile: int) -> Tuning:
-    """2 x 12 accumulators, or 2 x 6; batches of as many tiles as leave room in the second cache."""
+    """2 x 12 accumulators, or 2 x 6 with few registers; of few tiles more output blocks at once."""
     blocks = len(block_sizes(shape.out_channels, target.floats))
     tiles = -(-shape.columns // tile) * -(-shape.height // tile)
     accumulators, wide = (12, (2, 3, 1)) if target.registers < 32 else (24, (2, 1))
     if target.registers >= 32 and 2 * tiles < ENOUGH:
         wide = (4, 2, 1)
     together = next(a for a in wide if blocks % a == 0)
-    pixels = min(12, accumulators // together)
-    tuning = Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=pixels)
-    for batch in range(2 * pixels, MOST_TILES + 1, pixels):
-        larger = replace(tuning, batch=batch)
-        tuning = larger if workspace_bytes(shape, larger, target.floats) <= WORKSPACE_BYTES else tuning
-    return tuning
+    return Tuning(blocks=together, pixels=min(12, accumulators // together), taps=1, tile=tile, batch=BATCH)
 
 
 def _convolution(shape: RowShape, target: Target) -> Tuning:

@@ -172,6 +172,17 @@ def test_nan_and_infinity_spread_over_the_tiles_that_read_them(tile: int, value:
         assert not np.isfinite(spoilt[~np.isfinite(want)]).any()
 
 
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("scale", [1e36, 1e-30])
+def test_huge_and_tiny_inputs_lose_no_more_digits(tile: int, scale: float) -> None:
+    case = layer((8, 8), (13, 13), 13, bias=False, tuning=Tuning(tile=tile, batch=8, pixels=6))
+    kernel = case.row_kernel("row", 8)
+    arrays = arrays_of(case, 1)
+    arrays["x"] = (np.sign(arrays["x"]) * scale).astype(np.float32)
+    arrays["w"] = arrays["w"] * np.float32(1e-3)
+    assert error(run(built([kernel], 8).row, kernel, case, arrays), case, arrays) < relative_error(tile, 8)
+
+
 def test_a_nan_stays_through_the_activation() -> None:
     case = layer((4, 4), (4, 4), 4, activation="relu6", tuning=Tuning(tile=4, batch=1, pixels=1))
     kernel = case.row_kernel("row", 4)

@@ -64,6 +64,12 @@ def test_the_sums_are_the_matrices(tile: int) -> None:
     assert part["y0"] == made["y0"] and f"y{tile - 1}" not in part
 
 
+@pytest.mark.parametrize(("tile", "growth"), [(2, 4), (4, 27), (6, 225)])
+def test_transformed_inputs_grow_by_no_more_than_stated(tile: int, growth: float) -> None:
+    rows = np.abs(np.array(matrices(tile).b.evalf().tolist(), float)).sum(axis=1)
+    assert growth - 1 < rows.max() ** 2 <= growth
+
+
 @pytest.mark.parametrize(("tile", "inputs", "outputs"), [(2, 4, 4), (4, 20, 16), (6, 38, 30)])
 def test_even_and_odd_parts_are_shared(tile: int, inputs: int, outputs: int) -> None:
     """Additions and multiplications of a transform in one dimension."""
