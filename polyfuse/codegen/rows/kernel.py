@@ -219,6 +219,6 @@ def _tiles_header(plan: Tiling) -> list[str]:
         f"F({m}x{m}, 3x3): {plan.bands} x {plan.across} tiles, batches of {batches}, "
         f"accumulators {tuning.blocks} x {min(tuning.pixels, plan.batches[0])}",
         f"weights [group][frequency][in channel][{tuning.blocks} blocks][{plan.floats}], transformed",
-        f"workspace {4 * plan.workspace_floats} bytes in each thread: inputs [block][frequency][tile][{plan.floats}], "
+        f"workspace {4 * plan.workspace_floats} bytes in each thread: inputs [frequency][block][tile][{plan.floats}], "
         f"then products alike",
     ]

@@ -2,8 +2,8 @@
 
 A `winograd` shape with its tuning enters; a `Tiling` leaves, from which the C, the counts and the workspace follow.
 
-    V  [in block][frequency][tile of the batch][V]            transformed inputs
-    M  [out block of the group][frequency][tile of the batch][V]     products, over all input channels
+    V  [frequency][in block][tile of the batch][V]                  transformed inputs
+    M  [frequency][out block of the group][tile of the batch][V]    products, summed over all input channels
 
 Frequencies are an odd number of cache lines apart: the n*n stores of a tile then fall into different sets of the cache.
 """
@@ -103,20 +103,29 @@ class Tiling:
         return len(block_sizes(self.shape.out_channels, self.floats))
 
     @property
-    def frequency_floats(self) -> int:
-        """From one frequency of V and M to the next."""
-        lines = -(-4 * self.batches[0] * self.floats // LINE)
-        return (lines | 1) * LINE // 4
+    def block_floats(self) -> int:
+        """From one block of V, and of M, to the next."""
+        return self.batches[0] * self.floats
 
     @property
-    def block_floats(self) -> int:
-        """From one block of V and M to the next."""
-        return self.frequencies * self.frequency_floats
+    def input_floats(self) -> int:
+        """From one frequency of V to the next."""
+        return _odd_lines(self.in_blocks * self.block_floats)
+
+    @property
+    def product_floats(self) -> int:
+        """From one frequency of M to the next."""
+        return _odd_lines(self.tuning.blocks * self.block_floats)
 
     @property
     def workspace_floats(self) -> int:
         """V of all input blocks and M of a group of output blocks."""
-        return (self.in_blocks + self.tuning.blocks) * self.block_floats
+        return self.frequencies * (self.input_floats + self.product_floats)
+
+
+def _odd_lines(floats: int) -> int:
+    """So many floats, or more: an odd number of cache lines."""
+    return (-(-4 * floats // LINE) | 1) * LINE // 4
 
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:

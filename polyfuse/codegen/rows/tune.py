@@ -7,11 +7,12 @@ held, and one or two for the input.
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.narrow import best_ways
 from polyfuse.codegen.rows.pricing import cheapest_tile
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, balanced, block_sizes
 from polyfuse.errors import InvalidInput
 
-BATCH = 12
-"""Tiles transformed at once: with more, transforms leave the second cache; with fewer, weights are read too often."""
+BATCHES = (12, *range(13, 17), *range(11, 5, -1))
+"""Tiles transformed at once: with more, transforms leave the second cache; with fewer, weights are read too often. The
+first of these is taken that leaves enough tiles to multiply at once."""
 
 ENOUGH = 10
 """Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
@@ -45,7 +46,14 @@ def winograd_tuning(shape: RowShape, target: Target, tile: int) -> Tuning:
     if target.registers >= 32 and 2 * tiles < ENOUGH:
         wide = (4, 2, 1)
     together = next(a for a in wide if blocks % a == 0)
-    return Tuning(blocks=together, pixels=min(12, accumulators // together), taps=1, tile=tile, batch=BATCH)
+    pixels = min(12, accumulators // together)
+    batch = next((n for n in BATCHES if together * min(_chunks(tiles, n, pixels)) >= ENOUGH), BATCHES[0])
+    return Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=batch)
+
+
+def _chunks(tiles: int, batch: int, pixels: int) -> set[int]:
+    """How many tiles are multiplied at once."""
+    return {chunk for part in balanced(tiles, batch) for chunk in balanced(part, pixels)}
 
 
 def _convolution(shape: RowShape, target: Target) -> Tuning:

@@ -91,7 +91,7 @@ def _columns(plan: Tiling) -> list[str]:
 
 def _rows(plan: Tiling) -> list[str]:
     """The tiles of a run out of `t` into V: row k of the frequencies is the transform of row k of `t`."""
-    v, n, step = plan.floats, plan.side, plan.frequency_floats
+    v, n, step = plan.floats, plan.side, plan.input_floats
     loads = _loads(v, [f"d{j} = GET{v}(row, {j * n * v})" for j in range(n)])
     stores = [f"PUT{v}(to, {j * step}, f{j});" for j in range(n)]
     body = [
@@ -183,7 +183,7 @@ def _widths(plan: Tiling) -> set[int]:
 def _outputs(plan: Tiling, width: int) -> list[str]:
     """`rows` rows and `width` columns of one tile of one output block out of M."""
     shape, v, m, n = plan.shape, plan.floats, plan.tile, plan.side
-    step = plan.frequency_floats
+    step = plan.product_floats
     sums = needed(output_sums(m), width)
     operands = {operand for s in sums for _, operand in s.terms}
     used = [j for j in range(n) if f"f{j}" in operands]
@@ -223,10 +223,12 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         f"run = smaller_of({plan.run}, smaller_of({count} - tile, {plan.across} - column));",
         f"{name}__in(in, from, band, column, run, v + tile * {v});",
     ]
-    step = plan.frequency_floats
     multiply, at = [], 0
     for chunk in balanced(count, tuning.pixels):
-        multiply.append(f"{name}__multiply__{chunk}(u, v + f * {step} + {at * v}, m + f * {step} + {at * v});")
+        multiply.append(
+            f"{name}__multiply__{chunk}(u, v + f * {plan.input_floats} + {at * v}, "
+            f"m + f * {plan.product_floats} + {at * v});"
+        )
         at += chunk
     group_floats = shape.in_channels * tuning.blocks * v
     weights = f"const float *u = weights + (group * (ptrdiff_t){plan.frequencies} + f) * {group_floats};"
@@ -235,7 +237,7 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
     ]
     body = [
-        f"float *v = {name}__workspace, *m = v + {plan.in_blocks * plan.block_floats};",
+        f"float *v = {name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
         *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
         *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),
     ]

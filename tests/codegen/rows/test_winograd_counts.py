@@ -181,8 +181,9 @@ def test_frequencies_are_an_odd_number_of_cache_lines_apart(
 ) -> None:
     tuning = Tuning(tile=tile, batch=batch, pixels=4)
     plan = Tiling(replace(CONV, columns=columns, height=height), tuning, floats)
-    assert plan.frequency_floats * 4 % 128 == 64
-    assert plan.frequency_floats >= max(plan.batches) * floats
+    assert plan.input_floats * 4 % 128 == plan.product_floats * 4 % 128 == 64
+    assert plan.input_floats >= plan.in_blocks * max(plan.batches) * floats
+    assert plan.product_floats >= max(plan.batches) * floats
 
 
 def test_the_workspace_is_what_the_text_declares() -> None:
