@@ -116,7 +116,7 @@ def row_sizes(height: int) -> list[int]:
     """Powers of two, and for each the divisor of the height next above it, so that no tile is cut short.
 
     >>> row_sizes(56)
-    [1, 2, 4, 7, 8, 14, 16, 28, 32, 56]
+    [1, 2, 4, 8, 16, 28, 32, 56]
     """
     powers = [rows for rows in ROWS if rows <= height]
     divisors = [next(d for d in range(rows, height + 1) if height % d == 0) for rows in powers]

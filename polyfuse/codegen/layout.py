@@ -32,7 +32,7 @@ def spread_pitch(width: int) -> int:
     """The floats from one planar row to the next: no fewer than its width, and so many that rows spread over a page.
 
     >>> spread_pitch(2048), spread_pitch(2046), spread_pitch(515), spread_pitch(100), spread_pitch(20)
-    (2084, 2084, 547, 100, 20)
+    (2080, 2080, 528, 106, 20)
     """
     if width * ROWS_AT_ONCE * 4 <= PAGE_BYTES:
         return width

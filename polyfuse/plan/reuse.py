@@ -52,7 +52,7 @@ def distances(touches: Touches) -> Integers:
 
     >>> sizes = np.array([10, 7, 10, 10])
     >>> distances(Touches(np.array([0, 1, 0, 0]), sizes, np.ones(4, int), np.zeros(4, bool))).tolist()
-    [17, 17, 17, 10]
+    [10, 17, 17, 10]
     """
     count, things, sizes = len(touches), touches.things, touches.bytes
     before = previous(things)
