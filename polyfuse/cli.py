@@ -23,6 +23,7 @@ from polyfuse.bench.compare import (
     check_rows,
     compare_cases,
     default_tiles,
+    leaves_to_run,
     prepare,
     prepared,
     ready_to_build,
@@ -32,6 +33,7 @@ from polyfuse.bench.files import check_writable, make_folder, write_atomically
 from polyfuse.bench.probe import DEFAULT_SECONDS, probe
 from polyfuse.bench.results import Comparison
 from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
@@ -235,6 +237,16 @@ def main() -> None:
 @shared
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Where tiles can share.")
+@click.option(
+    "--leaf",
+    type=click.Choice(LEAF_NAMES),
+    default="rows",
+    show_default=True,
+    help="What is timed: row kernels, fast, or one statement at a time, readable.",
+)
+@click.option(
+    "--layout", type=click.Choice(LAYOUTS), default="nchw", show_default=True, help="Of the inputs and outputs."
+)
 @click.option("--no-run", is_flag=True, help="Predict only: no compiler, no counts, no times.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON.")
 @click.option("--plot", "picture", type=Picture(path_type=Path), metavar="FILE.png|.svg", help="Draw time and bytes.")
@@ -242,6 +254,8 @@ def main() -> None:
 def compare(
     repeats: int,
     threads: int,
+    leaf: LeafName,
+    layout: str,
     no_run: bool,
     json_file: Path | None,
     picture: Path | None,
@@ -256,8 +270,9 @@ def compare(
     options = Options() if no_run else ready_to_build(Options())
     network = load(request)
     rows = rows_of(network, request)
+    leaves = leaves_to_run(network, leaf, layout, options, not no_run)
     with ProgressBar() as progress:
-        cases = prepared(network, rows, progress)
+        cases = prepared(network, rows, progress, leaves)
         if folder is not None:
             emit(network, cases, folder)
         found = compare_cases(

@@ -15,6 +15,7 @@ from polyfuse.bench.results import Comparison, Row
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -63,13 +64,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Case:
-    """A candidate with its groups, its prediction and its two programs: the one that is timed, the one that counts."""
+    """A candidate with its groups, its prediction and its programs: the one that is timed, and those that count.
+
+    `counting` is staged and counts what a machine without caches would do; `proving` is the timed program, counting
+    what its row kernels execute, where it has any.
+    """
 
     candidate: Candidate
     groups: tuple[Storage, ...]
     predicted: Counts
     timed: Program
     counting: Program
+    proving: Program | None
 
 
 NAMES = ("recompute", "local", "global", "mixed")
@@ -154,15 +160,18 @@ def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strat
     return [choices.strategy(tile, places, placement) for placement in placements]
 
 
-def prepare(network: Network, candidate: Candidate) -> Case:
+def prepare(network: Network, candidate: Candidate, leaf: Leaves = SCALAR) -> Case:
     """Schedule, prove, count and generate one candidate.
 
     Errors: InvalidInput, IllegalSchedule, TooComplex, Unbounded.
     """
-    groups = layer_by_layer(network) if candidate.strategy is None else fused(network, candidate.strategy)
+    strategy = candidate.strategy
+    groups = layer_by_layer(network, leaf.tallest) if strategy is None else fused(network, strategy)
     predicted = total(counts(group) for group in groups)
-    timed = generate(network, groups)
-    return Case(candidate, groups, predicted, timed, generate(network, groups, instrumented=True))
+    timed = generate(network, groups, leaf=leaf)
+    counting = generate(network, groups, leaf="scalar", instrumented=True)
+    proving = generate(network, groups, leaf=leaf, instrumented=True) if leaf.target is not None else None
+    return Case(candidate, groups, predicted, timed, counting, proving)
 
 
 def compare(
@@ -173,18 +182,21 @@ def compare(
     run: bool = True,
     threads: int = 1,
     repeats: int = 5,
+    leaf: LeafName = "rows",
+    layout: str = "nchw",
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Predict every candidate and, with `run`, compile, count, check and time it.
 
-    Candidates that cannot share threads are timed with one; their row says so.
+    `leaf` and `layout` are those of the code that is timed. Candidates that cannot share threads are timed with one;
+    their row says so.
     Errors: as `prepare`; BuildError; InvalidInput for no rows.
     """
     options = options or Options()
     if run:
         options = ready_to_build(options)
-    cases = prepared(network, rows, progress)
+    cases = prepared(network, rows, progress, leaves_to_run(network, leaf, layout, options, run))
     return compare_cases(
         network, cases, workload=workload, run=run, threads=threads, repeats=repeats, options=options, progress=progress
     )
@@ -199,7 +211,17 @@ def ready_to_build(options: Options) -> Options:
     return replace(options, compiler=options.compiler or find_compiler())
 
 
-def prepared(network: Network, rows: Sequence[Candidate], progress: Progress | None = None) -> tuple[Case, ...]:
+def leaves_to_run(network: Network, leaf: LeafName, layout: str, options: Options, run: bool) -> Leaves:
+    """The leaves of the code that is timed; scalar where nothing is run, which needs no compiler.
+
+    Errors: InvalidInput for unknown names, BuildError.
+    """
+    return named_leaves(network, leaf, layout, options.compiler, options.flags) if run else SCALAR
+
+
+def prepared(
+    network: Network, rows: Sequence[Candidate], progress: Progress | None = None, leaf: Leaves = SCALAR
+) -> tuple[Case, ...]:
     """Prepare every candidate, once all of them fit the network.
 
     Errors: as `prepare`; InvalidInput for no rows.
@@ -209,7 +231,7 @@ def prepared(network: Network, rows: Sequence[Candidate], progress: Progress | N
     cases = []
     for k, row in enumerate(rows):
         tell("scheduling", k, len(rows))
-        cases.append(prepare(network, row))
+        cases.append(prepare(network, row, leaf))
     tell("scheduling", len(rows), len(rows))
     return tuple(cases)
 
@@ -275,12 +297,14 @@ def measured(
 
     Kernels share inputs and outputs, and those that count are let go one by one: what is held is what is timed.
     """
-    tell("compiling", 0, 2)
+    tell("compiling", 0, 3)
     used = [threads if case.timed.is_parallel else 1 for case in cases]
     timed = compile_programs([case.timed for case in cases], openmp=threads > 1, options=options)
-    tell("compiling", 1, 2)
+    tell("compiling", 1, 3)
     counting = compile_programs([case.counting for case in cases], options=options)
-    tell("compiling", 2, 2)
+    tell("compiling", 2, 3)
+    proving = iter(compile_programs([case.proving for case in cases if case.proving], options=options))
+    tell("compiling", 3, 3)
     inputs = random_inputs(network, seed=1)
     values = run_reference(network, inputs)
     expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
@@ -290,30 +314,42 @@ def measured(
     for k, case in enumerate(cases):
         tell("checking", k, len(cases))
         kernels.append(Kernel(case.timed, timed[k], used[k], sharing=kernels[0] if kernels else None))
-        checked.append(
-            check_case(case, kernels[k], Kernel(case.counting, counting[k], sharing=kernels[k]), inputs, expected)
-        )
+        errors = [error_of(kernels[k], inputs, expected)]
+        counter = Kernel(case.counting, counting[k], sharing=kernels[k])
+        errors.append(error_of(counter, inputs, expected))
+        found = counted(case, counter)
+        del counter
+        if case.proving is not None:
+            prover = Kernel(case.proving, next(proving), sharing=kernels[k])
+            errors.append(error_of(prover, inputs, expected))
+            found["executions"] = executed_points(prover)
+            del prover
+        checked.append((found, max(errors)))
     tell("checking", len(cases), len(cases))
     runs = {str(k): kernel.run for k, kernel in enumerate(kernels)}
     timings = measure(runs, repeats=repeats, threads=max(used), progress=lambda done, of: tell("timing", done, of))
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 
 
-def check_case(
-    case: Case,
-    timed: Kernel,
-    counting: Kernel,
-    inputs: Mapping[str, np.ndarray],
-    expected: Mapping[str, np.ndarray],
-) -> tuple[dict[str, int], float]:
-    """Run both programs of a case on memory full of NaN; the counts of one and the larger error of both."""
-    error = 0.0
-    for kernel in (timed, counting):
-        kernel.set_inputs(inputs)
-        kernel.poison()
-        kernel.run()
-        error = max(error, *(max_relative_error(kernel.outputs[name], expected[name]) for name in expected))
-    return counted(case, counting), error
+def error_of(kernel: Kernel, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
+    """Run a kernel on memory full of NaN; the largest error of its outputs."""
+    kernel.set_inputs(inputs)
+    kernel.poison()
+    kernel.run()
+    outputs = kernel.outputs
+    return max(max_relative_error(outputs[name], expected[name]) for name in expected)
+
+
+def executed_points(kernel: Kernel) -> int:
+    """How often points were executed, by row kernels and by scalar leaves."""
+    found = 0
+    for group in kernel.program.groups:
+        mine = {(c.kind, c.name): n for c, n in kernel.counts.items() if c.group == group.index}
+        found += sum(n for (kind, _), n in mine.items() if kind == "points")
+        ran = {name: n for (kind, name), n in mine.items() if kind == "executions"}
+        scalar = (layer for layer in group.storage.schedule.network.layers if layer.statements[0].name in ran)
+        found += sum(executions_of_points(layer, ran) for layer in scalar)
+    return found
 
 
 def counted(case: Case, kernel: Kernel) -> dict[str, int]:

@@ -1,13 +1,15 @@
 """Share of the peak that row kernels reach: `python -m polyfuse.bench.rows`.
 
 The peak is that of chains of independent fused multiply-adds in registers, measured in the same rounds as the kernels.
-Every kernel computes one row again and again, from rows that fit into L1 or L2. Operations counted are those of the
-layer: what fills up half-empty vectors does not count.
+Every kernel computes one row again and again, from rows that fit into L1 or L2; several rows at once, of Winograd's
+convolution, may fit into L3 only. Operations counted are those of the layer: what fills up half-empty vectors does not
+count. They are those of the direct algorithm also where Winograd's is used, which therefore passes the peak.
 """
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import click
 import numpy as np
@@ -19,8 +21,9 @@ from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import DEFAULT_FLAGS, compile_many, find_compiler, load
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
-from polyfuse.codegen.rows.shape import RowShape, Target, block_sizes, chunks, uses
+from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prelude
+from polyfuse.codegen.rows.tune import winograd_tuning
 from polyfuse.codegen.rows.width import probe
 
 CALLS = 50
@@ -28,6 +31,7 @@ LINE = 16
 CHAINS, STEPS = 12, 8
 PLANAR_IN = ("few_channels", "stencil", "to_blocked")
 PLANAR_OUT = ("stencil", "to_planar")
+TALL = ("stencil", "winograd")
 
 
 def shapes() -> tuple[RowShape, ...]:
@@ -60,8 +64,23 @@ def shapes() -> tuple[RowShape, ...]:
     )
 
 
+def winograd_kernels(target: Target) -> list[RowKernel]:
+    """Winograd's convolution with each tile that pays: channels, columns and height of usual layers."""
+    sizes = [(64, 56, 6), (64, 56, 12), (64, 56, 24), (64, 224, 12), (16, 240, 6), (16, 960, 12), (128, 28, 24),
+             (256, 14, 14), (24, 112, 12)]  # fmt: skip
+    found = []
+    for (channels, columns, height), tile in product(sizes, (4, 6)):
+        name = f"winograd{tile}_{channels}_{channels}_{height}rows"
+        shape = RowShape(
+            f"{name}_{columns}", "winograd", channels, channels, columns, kernel=(3, 3), outside=(1, 1), height=height,
+            activation="relu",
+        )  # fmt: skip
+        found.append(row_kernel(shape, target, winograd_tuning(shape, target, tile)))
+    return found
+
+
 def operations(shape: RowShape) -> int:
-    """The multiplications and additions of a row: of the taps that are inside."""
+    """The multiplications and additions of the direct algorithm: of the taps in columns that are inside."""
     per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
     whole = chunks(shape, shape.columns)[0]
     taps = sum(len(pairs) for _, pairs in uses(shape, whole, range(shape.kernel[1])))
@@ -92,13 +111,12 @@ def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     planar_in, planar_out = shape.kind in PLANAR_IN, shape.kind in PLANAR_OUT
     rows_in = shape.rows_read * (shape.in_channels if planar_in else 1)
     row_in = shape.in_columns + 1 if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_pitch * v
-    rows_out = shape.height if shape.kind == "stencil" else shape.out_channels if planar_out else 1
+    rows_out = shape.height if shape.kind in TALL else shape.out_channels if planar_out else 1
     row_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.out_pitch * v
     rows, outs, adds = staggered(rows_in, row_in), staggered(rows_out, row_out), staggered(rows_out, row_out)
     per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
-    weighted = shape.kind in ("direct", "few_channels", "depthwise", "stencil")
     random = np.random.default_rng(0)
-    w = random.standard_normal((shape.out_channels, per_group, *shape.kernel)) if weighted else None
+    w = random.standard_normal((shape.out_channels, per_group, *shape.kernel)) if shape.kind in WEIGHTED else None
     weights = aligned_copy(packed_weights(kernel, w)) if w is not None else aligned(1)
     bias = aligned_copy(packed_bias(kernel, None))
     parts = (pointers(rows), address(weights), address(bias), pointers(adds), pointers(outs))
@@ -185,7 +203,8 @@ def main(repeats: int, floats: str | None, flags: tuple[str, ...], compiler: str
     target = probe(find_compiler(compiler), options)
     if floats is not None:
         target = Target(int(floats), target.registers)
-    kernels = [row_kernel(shape, target) for shape in shapes() if only in shape.name]
+    every = [*(row_kernel(shape, target) for shape in shapes()), *winograd_kernels(target)]
+    kernels = [kernel for kernel in every if only in kernel.name]
     found = shares(kernels, target.floats, compiler, options, repeats)
     table = Table(title=f"share of peak, vectors of {target.floats}", box=None)
     for heading in ("kernel", "columns", "accumulators", "share of peak"):

@@ -4,19 +4,16 @@ A pointwise layer that reads what nothing else reads, at exactly the tiles at wh
 between the two: the kernel of the first layer finishes the values of the second.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.leaves import Leaves, Spec, activation_of, is_activation
 from polyfuse.codegen.rows.shape import Residual
 from polyfuse.network.layer import Layer
-from polyfuse.network.statements import Activation
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
-
-Spec = str | Sequence[object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +33,11 @@ class Finish:
         """The kernel ends with one more activation; None where it has one, or has added something after it."""
         if self.activation is not None or self.residual == "after":
             return None
-        return replace(self, last=layer, activation=_activation(layer))
+        return replace(self, last=layer, activation=activation_of(layer))
 
     def with_addition(self, layer: Layer) -> "Finish | None":
         """The kernel adds a tensor, then applies the activation of the addition; None where there is no room for it."""
-        own = _activation(layer)
+        own = activation_of(layer)
         if self.added is not None or (self.activation is not None and own is not None):
             return None
         (added,) = (tensor for tensor in layer.inputs if tensor != self.last.output)
@@ -58,7 +55,7 @@ def finishes(schedule: Schedule, leaves: Leaves) -> Mapping[str, Finish]:
             del found[next(name for name, finish in found.items() if finish.base is joined.base)]
             found[layer.name] = joined
         elif leaves.kind(layer) is not None:
-            found[layer.name] = Finish(layer, layer, _activation(layer))
+            found[layer.name] = Finish(layer, layer, activation_of(layer))
     return found
 
 
@@ -70,12 +67,14 @@ def _joined(
     before = found.get(maker.name) if maker is not None else None
     if before is None or not _only_here(schedule, layer, tensor):
         return None
+    planar = leaves.kind(before.base) == "stencil"
+    if (leaves.layout(layer.output, False).order == "planar") != planar:
+        return None
     if is_activation(layer):
         return before.with_activation(layer)
     if layer.kind != "add" or layer.weights or len(layer.inputs) != 2:
         return None
     other = next(each for each in layer.inputs if each != tensor)
-    planar = leaves.kind(before.base) == "stencil"
     fits = other.shape == tensor.shape and (leaves.layout(other, False).order == "planar") == planar
     return before.with_addition(layer) if fits else None
 
@@ -89,14 +88,3 @@ def _only_here(schedule: Schedule, layer: Layer, tensor: Tensor) -> bool:
     if tensor.shape != layer.output.shape:
         return False
     return bool(made.reset_tuple_id(isl.dim_type.in_).is_equal(used.reset_tuple_id(isl.dim_type.in_)))
-
-
-def is_activation(layer: Layer) -> bool:
-    """A layer that only applies an activation."""
-    spec = _activation(layer)
-    return spec is not None and len(layer.inputs) == 1 and not layer.weights and Activation(spec).name == layer.kind
-
-
-def _activation(layer: Layer) -> Spec | None:
-    spec = layer.attributes.get("activation")
-    return spec if isinstance(spec, str | Sequence) else None

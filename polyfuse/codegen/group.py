@@ -72,7 +72,8 @@ class Group:
         return frozenset(layer.output.name for layer in self.storage.schedule.network.layers)
 
     def _used(self, arrays: Iterable[Array]) -> tuple[Array, ...]:
-        return tuple(array for array in arrays if array.name in self._words)
+        """Without what row kernels make unnecessary: raw weights, sums that they finish in registers."""
+        return tuple(array for array in arrays if self.places.leaves.target is None or array.name in self._words)
 
     @cached_property
     def _words(self) -> frozenset[str]:

@@ -28,7 +28,7 @@ class Kernel:
     """A compiled program with its own memory; calls of one kernel are not concurrent.
 
     `scratch`, on-chip buffers and outputs are allocated once; `run` computes in place on what `set_inputs` copied.
-    `sharing` is a kernel of the same network and layout whose inputs and outputs this one takes for its own.
+    `sharing` is a kernel of the same network whose inputs and outputs this one takes for its own, in the same layout.
     """
 
     def __init__(self, program: Program, built: Built, threads: int = 1, *, sharing: "Kernel | None" = None) -> None:
@@ -40,6 +40,9 @@ class Kernel:
         for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes"):
             getattr(self._library, name).restype = ctypes.c_longlong
         network = program.network
+        ends = (*network.inputs, *network.outputs)
+        if sharing is not None and any(program.array(t) != sharing.program.array(t) for t in ends):
+            sharing = None
         self._inputs: dict[str, Values] = sharing._inputs if sharing else self._arrays(network.inputs)
         self._outputs: dict[str, Values] = sharing._outputs if sharing else self._arrays(network.outputs)
         self._weights = [aligned_copy(value) for value in program.constants.values()]

@@ -5,19 +5,30 @@
 Layers that no row kernel suits keep scalar leaves and work on whatever layout their neighbours want.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
+from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
 from polyfuse.codegen.rows.shape import Kind, Target
+from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.statements import Activation
 from polyfuse.network.tensor import Tensor
 
 Interface = Literal["nchw", "blocked"]
+Spec = str | Sequence[object]
+LeafName = Literal["rows", "scalar"]
+LEAF_NAMES: tuple[LeafName, ...] = get_args(LeafName)
+LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
+"""Layouts of inputs and outputs by name; `blocked` is the one of these that fits the machine's vectors."""
+TALLEST_STENCIL = 8
+"""The most rows that a stencil computes at once."""
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
 WIDEST_WINDOW = 16
@@ -65,12 +76,45 @@ class Leaves:
         """The row kernel of a layer; None where it has scalar leaves."""
         return self.kinds.get(layer.name)
 
+    def tallest(self, layer: Layer) -> int:
+        """How many rows of a layer are worth computing at once."""
+        return TALLEST_STENCIL if self.kinds.get(layer.name) == "stencil" else 1
+
     def reads_offchip(self, layer: Layer, tensor: Tensor) -> bool:
         """Whether a layer takes planar rows of an input straight from its off-chip array."""
         return self.kinds.get(layer.name) in ("few_channels", "stencil") and self.interface.get(tensor.name) == PLANAR
 
 
 SCALAR = Leaves()
+
+
+def named_leaves(
+    network: Network,
+    leaf: LeafName = "rows",
+    layout: str = "nchw",
+    compiler: Compiler | None = None,
+    flags: Sequence[str] = DEFAULT_FLAGS,
+) -> Leaves:
+    """The leaves by name: `scalar`, or row kernels as wide as the vectors that the compiler has under its flags.
+
+    Errors: InvalidInput for unknown names, and for a layout in blocks that are not as wide as a vector; BuildError.
+    """
+    if leaf not in LEAF_NAMES or layout not in LAYOUTS:
+        raise InvalidInput(
+            f"leaf {leaf!r} and layout {layout!r}: expected a leaf of {', '.join(LEAF_NAMES)} and a layout of "
+            f"{', '.join(LAYOUTS)}"
+        )
+    if leaf == "scalar":
+        if layout != "nchw":
+            raise InvalidInput(f"layout {layout!r}: scalar leaves work on nchw; use rows for blocks of channels")
+        return SCALAR
+    target = probe(compiler or find_compiler(), tuple(flags))
+    if layout not in ("nchw", "blocked", f"nchw{target.floats}c"):
+        raise InvalidInput(
+            f"layout {layout!r}: the compiler's vectors hold {target.floats} floats; use nchw{target.floats}c or "
+            "blocked"
+        )
+    return leaves(network, target, "nchw" if layout == "nchw" else "blocked")
 
 
 def leaves(network: Network, target: Target, interface: Interface = "nchw") -> Leaves:
@@ -81,15 +125,12 @@ def leaves(network: Network, target: Target, interface: Interface = "nchw") -> L
     """
     if interface not in ("nchw", "blocked"):
         raise InvalidInput(f"layout {interface!r}: expected 'nchw' or 'blocked'")
-    stencils = stencil_layers(network)
-    kinds = {layer.name: kind for layer in network.layers if (kind := row_kind(network, layer, target, stencils))}
-    blocks = Layout("rows", target.floats)
-    blocked = {t.name for layer in network.layers for t in blocked_tensors(layer, kinds.get(layer.name))}
+    kinds, blocked = kinds_and_blocked(network, target)
     outside = {}
     for tensor in (*network.inputs, *network.outputs):
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
-    return Leaves(target, kinds, dict.fromkeys(blocked, blocks), outside)
+    return Leaves(target, kinds, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
 
 
 def is_thin(network: Network, tensor: Tensor) -> bool:
@@ -97,14 +138,54 @@ def is_thin(network: Network, tensor: Tensor) -> bool:
     return tensor in network.inputs and len(tensor.shape) == 4 and tensor.concrete_shape[1] <= FEW_CHANNELS
 
 
-def blocked_tensors(layer: Layer, kind: Kind | None) -> tuple[Tensor, ...]:
-    """The tensors that a layer wants in blocks."""
-    if kind is None or kind == "stencil":
-        return ()
-    return (layer.output,) if kind == "few_channels" else (*layer.inputs, layer.output)
+def kinds_and_blocked(network: Network, target: Target) -> tuple[dict[str, Kind], frozenset[str]]:
+    """The row kernel of each layer, and the tensors that are in blocks, by name.
+
+    Convolutions of one channel work on planar rows unless a neighbour needs blocks.
+    """
+    stencils = {layer.name for layer in network.layers if is_stencil(layer)}
+    while True:
+        kinds = {layer.name: kind for layer in network.layers if (kind := row_kind(network, layer, target, stencils))}
+        blocked = blocked_tensors(network, kinds)
+        unfit = {name for name in stencils if not is_planar(network, network.layer(name), blocked)}
+        if not unfit:
+            return kinds, blocked
+        stencils -= unfit
 
 
-def row_kind(network: Network, layer: Layer, target: Target, stencils: frozenset[str]) -> Kind | None:
+def is_planar(network: Network, layer: Layer, blocked: frozenset[str]) -> bool:
+    """Whether a layer can read and write planar rows: inputs of the network are planar, or have a planar form too."""
+    made = [tensor for tensor in (*layer.inputs, layer.output) if tensor not in network.inputs]
+    return not any(tensor.name in blocked for tensor in made)
+
+
+def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[str]:
+    """What row kernels want in blocks, and what additions and activations make of that."""
+    found: set[str] = set()
+    for layer in network.layers:
+        kind = kinds.get(layer.name)
+        if kind not in (None, "stencil"):
+            found |= {layer.output.name, *(t.name for t in layer.inputs if kind != "few_channels")}
+    for layer in network.layers:
+        like = any(t.name in found and t.shape == layer.output.shape for t in layer.inputs if t in network.makers)
+        if like and (layer.kind == "add" or is_activation(layer)):
+            found.add(layer.output.name)
+    return frozenset(found)
+
+
+def is_activation(layer: Layer) -> bool:
+    """A layer that only applies an activation."""
+    spec = activation_of(layer)
+    return spec is not None and len(layer.inputs) == 1 and not layer.weights and Activation(spec).name == layer.kind
+
+
+def activation_of(layer: Layer) -> Spec | None:
+    """The activation that a layer ends with."""
+    spec = layer.attributes.get("activation")
+    return spec if isinstance(spec, str | Sequence) else None
+
+
+def row_kind(network: Network, layer: Layer, target: Target, stencils: Collection[str]) -> Kind | None:
     """The row kernel that computes a layer; None where there is none."""
     if len(layer.output.shape) != 4:
         return None
@@ -142,16 +223,6 @@ def pool_kind(layer: Layer) -> Kind | None:
     return "max_pool" if layer.kind == "max_pool" else "average_pool"
 
 
-def stencil_layers(network: Network) -> frozenset[str]:
-    """Convolutions of one channel whose neighbours take planar rows too: inputs, each other, and scalar leaves."""
-    found = {layer.name for layer in network.layers if is_stencil(layer)}
-    while True:
-        kept = {name for name in found if has_planar_neighbours(network, network.layer(name), found)}
-        if kept == found:
-            return frozenset(found)
-        found = kept
-
-
 def is_stencil(layer: Layer) -> bool:
     """A convolution of one channel to one, with stride 1."""
     if layer.kind != "conv" or layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
@@ -159,11 +230,3 @@ def is_stencil(layer: Layer) -> bool:
     window = Window.of(layer)
     square = window.dilation[0] == window.dilation[1]
     return square and window.stride == (1, 1) and window.kernel[1] <= WIDEST_WINDOW
-
-
-def has_planar_neighbours(network: Network, layer: Layer, stencils: set[str]) -> bool:
-    """Whether what a stencil reads stays planar, and whoever reads what it makes takes planar rows."""
-    x = layer.inputs[0]
-    maker = network.makers.get(x)
-    beside = [] if maker is None else [maker, *network.readers(x)]
-    return all(other.name in stencils or other.kind != "conv" for other in (*beside, *network.readers(layer.output)))

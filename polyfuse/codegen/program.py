@@ -24,7 +24,7 @@ from polyfuse.codegen.cfile import c_file
 from polyfuse.codegen.group import Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
-from polyfuse.codegen.leaves import SCALAR, Leaves
+from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
 from polyfuse.codegen.rowplan import RowKernels
 from polyfuse.codegen.rowsteps import RowStep, row_lines
@@ -89,17 +89,22 @@ def generate(
     network: Network,
     groups: Sequence[Storage],
     *,
-    leaf: Leaves = SCALAR,
+    leaf: Leaves | LeafName | None = None,
     staged: bool = False,
     instrumented: bool = False,
 ) -> Program:
     """Generate the C of a network whose groups are scheduled and stored, and proved legal, by the caller.
 
-    `leaf` says which layers are computed by row kernels: none, or what `leaves()` chose. `instrumented` implies
-    `staged` for scalar leaves: what is counted is what a machine without caches would do; with row kernels, it is the
-    points that they execute.
-    Errors: InvalidInput where the groups do not make the network's outputs; Unbounded, IllegalSchedule from the loops.
+    `leaf` is `"rows"`, `"scalar"` or what `leaves()` chose; row kernels are the default of the in-place form.
+    `instrumented` implies `staged` for scalar leaves: what is counted is what a machine without caches would do; with
+    row kernels, it is the points that they execute.
+    Errors: InvalidInput where the groups do not make the network's outputs; Unbounded, IllegalSchedule from the loops;
+    BuildError for row kernels where there is no compiler whose vectors they could be made for.
     """
+    if leaf is None:
+        leaf = "scalar" if staged or instrumented else "rows"
+    if isinstance(leaf, str):
+        leaf = named_leaves(network, leaf)
     fast = leaf.target is not None
     if staged and fast:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")

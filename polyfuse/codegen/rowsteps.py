@@ -22,9 +22,6 @@ from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
 from polyfuse.schedule.storage import Index
 
-TALLEST = 8
-"""The most rows that a stencil computes at once."""
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -69,10 +66,11 @@ def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
     window, x, out = Window.of(layer), layer.inputs[0], finish.last.output
     kind = places.leaves.kinds[layer.name]
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
-    heights = stencil_heights(places.array(x, offchip or places.stays(x))) if kind == "stencil" else one_by_one
+    tallest = places.leaves.tallest(layer)
+    heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
     moments = schedule.flows[out.name].executions
     found = strips(moments, out, window, x.concrete_shape[3], heights)
-    if found is None:
+    if found is None or any(columns_read(window, strip) < 1 for strip in found):
         return None
     operands = [x] if kind not in ("add", "mul") else [*layer.inputs, *layer.inputs][:2]
     stage = schedule.stage("make", out)
@@ -83,7 +81,7 @@ def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
         reads = tuple(window_rows(places, t, named, window, kind, offchip and t == x) for t in operands)
         writes = plain_rows(places, out, named, places.stays(out))
         added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
-        if len({rows.array.pitch for rows in reads}) > 1:
+        if len({rows.array.pitch for rows in reads}) > 1 or reads[0].array.pitch < columns_read(window, strip):
             return None
         shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
         makes = tuple(each.output for each in between(schedule, finish))
@@ -92,6 +90,12 @@ def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
         name = f"{finish.last.name}__{k}"
         steps.append(RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added))
     return tuple(steps)
+
+
+def columns_read(window: Window, strip: Strip) -> int:
+    """The columns that all windows of a strip span, without those outside of the image."""
+    reach = window.dilation[1] * (window.kernel[1] - 1) + 1
+    return window.stride[1] * (strip.columns - 1) + reach - sum(strip.outside)
 
 
 def between(schedule: Schedule, finish: Finish) -> Iterator[Layer]:
@@ -104,9 +108,10 @@ def between(schedule: Schedule, finish: Finish) -> Iterator[Layer]:
     yield layer
 
 
-def stencil_heights(x: Array) -> Heights:
+def several(x: Array, tallest: int) -> Heights:
     """Several rows at once; fewer where the rows of an image start at the same place in every page."""
-    tallest = TALLEST // 2 if 4 * x.pitch % PAGE_BYTES == 0 else TALLEST
+    if x.layout.order == "planar" and 4 * x.pitch % PAGE_BYTES == 0:
+        tallest //= 2
     return lambda rows: balanced(rows, tallest)
 
 

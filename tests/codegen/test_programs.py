@@ -1,9 +1,8 @@
-"""Generated programs of all kernels: right under every strategy and tile, with threads, and under sanitizers."""
+"""Programs of all kernels with scalar leaves: right under every strategy and tile, with threads, under sanitizers."""
 
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from polyfuse.codegen.build import compile_program
@@ -68,20 +67,22 @@ def check(network: Network, programs: list[Program], threads: int = 1, options: 
 def test_all_strategies_and_tiles_agree_with_the_reference(name: str) -> None:
     network = kernel(name)
     groups = every_group(network)
-    check(network, [generate(network, each) for each in groups])
+    check(network, [generate(network, each, leaf="scalar") for each in groups])
 
 
 @pytest.mark.parametrize("name", ["mbv2_block", "vgg_pair"])
 def test_optimised_code_agrees_with_the_reference(name: str) -> None:
     network = kernel(name)
     groups = [fused(network, strategy) for strategy in strategies((3, 4))[:4]]
-    check(network, [generate(network, each) for each in groups], options=Options())
+    check(network, [generate(network, each, leaf="scalar") for each in groups], options=Options())
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_two_threads_agree_with_the_reference(name: str) -> None:
     network = kernel(name, batch=2)
-    programs = [generate(network, each, staged=k % 2 == 0) for k, each in enumerate(every_group(network))]
+    programs = [
+        generate(network, each, leaf="scalar", staged=k % 2 == 0) for k, each in enumerate(every_group(network))
+    ]
     shared = [program for program in programs if program.is_parallel]
     assert shared
     check(network, shared, threads=2)
@@ -110,7 +111,7 @@ def test_sanitizers_find_nothing(name: str) -> None:
     network = kernel(name)
     groups = [fused(network, strategy) for strategy in strategies((3, 4))]
     for k, each in enumerate(groups):
-        compile_and_run(generate(network, each, staged=k % 2 == 0))
+        compile_and_run(generate(network, each, leaf="scalar", staged=k % 2 == 0))
 
 
 def compile_and_run(program: Program) -> None:
@@ -125,16 +126,18 @@ def main_of(program: Program) -> str:
     network = program.network
     lines = ["#include <stdlib.h>", "int main(void) {"]
     kinds = {
-        "inputs": [t.elements for t in network.inputs],
-        "weights": [int(np.prod(value.shape)) for value in network.weights.values()],
-        "outputs": [t.elements for t in network.outputs],
-        "scratch": [t.elements for t in program.scratch],
+        "inputs": [program.array(t).elements for t in network.inputs],
+        "weights": [value.size for value in program.constants.values()],
+        "outputs": [program.array(t).elements for t in network.outputs],
+        "scratch": [program.array(t).elements for t in program.scratch],
     }
     for kind, sizes in kinds.items():
         arrays = ", ".join(f"calloc({size}, 4)" for size in sizes) or "0"
         lines.append(f"  float *{kind}[] = {{{arrays}}};")
-    lines.append("  void *chips = malloc(polyfuse_chip_bytes()), *kept = malloc(polyfuse_kept_bytes());")
-    lines.append("  polyfuse_run(inputs, weights, outputs, scratch, chips, kept, 1, 0);")
+    aligned = "aligned_alloc(64, (polyfuse_{}_bytes() + 63) / 64 * 64)"
+    lines.append(f"  void *chips = {aligned.format('chip')}, *kept = {aligned.format('kept')};")
+    lines.append(f"  static long long counts[{len(program.counters) + 1}];")
+    lines.append("  polyfuse_run(inputs, weights, outputs, scratch, chips, kept, 1, counts);")
     for kind, sizes in kinds.items():
         lines += [f"  free({kind}[{k}]);" for k in range(len(sizes))]
     return "\n".join([*lines, "  free(chips); free(kept);", "  return 0;", "}", ""])

@@ -13,6 +13,8 @@ from polyfuse.schedule.retention import PLACES
 from tests.fuzz.case import Case, GroupOf, LayerOf, group_networks, network_of
 
 LARGEST = 14
+MOST_CHANNELS = 9
+FORMS = ("instrumented", "staged", "in place", "rows", "blocked rows")
 MOST_TILES = 60
 Shape = tuple[int, int, int, int]
 ACTIVATIONS: tuple[Any, ...] = ("relu", "relu6", ("leaky_relu", 0.1), "tanh", ("clip", -0.5, 0.5))
@@ -59,7 +61,7 @@ def draw_network(rng: random.Random) -> Case:
 
 def draw_input(rng: random.Random, batch: int) -> Shape:
     """The shape of an input."""
-    return batch, rng.randint(1, 3), rng.randint(2, LARGEST), rng.randint(2, LARGEST)
+    return batch, rng.randint(1, rng.choice((3, MOST_CHANNELS))), rng.randint(2, LARGEST), rng.randint(2, LARGEST)
 
 
 def with_second_input(rng: random.Random, case: Case, shapes: list[Shape]) -> Case:
@@ -117,7 +119,8 @@ def draw_window(rng: random.Random) -> dict[str, Any]:
 def draw_conv(rng: random.Random, channels: int) -> dict[str, Any]:
     """Channels, groups, activation and bias of a convolution."""
     groups = rng.choice((1, 1, channels))
-    found: dict[str, Any] = {"channels": groups * rng.randint(1, max(1, 4 // groups)), "groups": groups}
+    most = rng.choice((4, MOST_CHANNELS))
+    found: dict[str, Any] = {"channels": groups * rng.randint(1, max(1, most // groups)), "groups": groups}
     if rng.random() < 0.3:
         found["activation"] = rng.choice(ACTIVATIONS)
     if rng.random() < 0.3:
@@ -138,7 +141,7 @@ def with_groups(rng: random.Random, case: Case) -> Case | None:
         if group is None:
             return None
         groups.append(group)
-    form = rng.choices(("instrumented", "staged", "in place"), (5, 1, 2))[0]
+    form = rng.choices(FORMS, (5, 1, 1, 4, 2))[0]
     return replace(case, groups=tuple(groups), form=form, threads=rng.choice((1, 1, 2)))
 
 

@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import Built, compile_shared, load
-from polyfuse.codegen.cfile import PRELUDE
+from polyfuse.codegen.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
+from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.rows.shape import Target
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.interpreter import interpret
@@ -35,7 +37,9 @@ INTERPRETED = 300
 """The most executions of a case that is interpreted too."""
 FAST_FLAGS = ("-std=c11", "-O0", "-w")
 OPTIMISED_FLAGS = ("-std=c11", "-O2", "-w")
-EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+)\b|\b(union) (chip|kept)\b")
+EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+|row\d+_\w+)\b|\b(union) (chip|kept)\b")
+TARGET = Target(4, 16)
+"""Narrow vectors, so that few channels fill several blocks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,12 @@ def prepare(case: Case) -> Prepared:
     groups = tuple(storage(scheduled(n, s)) for n, s in zip(networks, strategies, strict=True))
     for each in groups:
         check(each)
-    program = generate(network, groups, staged=case.form != "in place", instrumented=case.form == "instrumented")
+    if case.form in ("rows", "blocked rows"):
+        leaf = leaves(network, TARGET, "blocked" if case.form == "blocked rows" else "nchw")
+        program = generate(network, groups, leaf=leaf, instrumented=True)
+    else:
+        forms = {"staged": case.form != "in place", "instrumented": case.form == "instrumented"}
+        program = generate(network, groups, leaf="scalar", **forms)
     expected = tuple(Brute(n, s).counts for n, s in zip(networks, strategies, strict=True))
     return Prepared(case, network, groups, program, expected)
 
@@ -160,7 +169,8 @@ def batch_source(programs: Iterable[Program]) -> str:
     def prefixed(source: str, k: int) -> str:
         return EXPORTED.sub(lambda m: f"union case{k}_{m[3]}" if m[2] else f"case{k}_{m[1]}", source)
 
-    return PRELUDE + "\n".join(prefixed(p.source.replace(PRELUDE, ""), k) for k, p in enumerate(programs))
+    bodies = (p.source.replace(PRELUDE, "").replace(ROW_PRELUDE, "") for p in programs)
+    return PRELUDE + "#include <stddef.h>\n" + ROW_PRELUDE + "\n".join(prefixed(b, k) for k, b in enumerate(bodies))
 
 
 def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
@@ -173,7 +183,9 @@ def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
         error = difference(value, reference[name])
         assert error <= TOLERANCE, f"values: output {name} of the generated C differs by {error:g}"
     done = [prepared.case.form, "threads" if kernel.threads > 1 else "one thread"]
-    if prepared.program.instrumented:
+    if prepared.program.leaves.target is not None:
+        compare_points(prepared, kernel)
+    elif prepared.program.instrumented:
         compare_counts(prepared, kernel)
     if prepared.program.staged:
         compare_bytes(prepared, kernel)
@@ -196,6 +208,17 @@ def compare_counts(prepared: Prepared, kernel: Kernel) -> None:
         counted = +counted
         wrong = {key: (counted[key], expected[key]) for key in counted | expected if counted[key] != expected[key]}
         assert not wrong, f"counts: group {group}, (counted, expected): {wrong}"
+
+
+def compare_points(prepared: Prepared, kernel: Kernel) -> None:
+    """Row kernels, and scalar leaves where there is no row kernel, execute as many points as expected."""
+    for index, (group, expected) in enumerate(zip(prepared.groups, prepared.expected, strict=True)):
+        got = {(c.kind, c.name): n for c, n in kernel.counts.items() if c.group == index}
+        for layer in group.schedule.network.layers:
+            starts = [("executions", s.name) for s in layer.statements if not s.accumulates]
+            scalar = sum(got.get(start, 0) for start in starts)
+            ran, wanted = got.get(("points", layer.output.name), scalar), sum(expected[start] for start in starts)
+            assert ran == wanted, f"points: group {index}, layer {layer.name}: {ran} executed, {wanted} expected"
 
 
 def compare_bytes(prepared: Prepared, kernel: Kernel) -> None:

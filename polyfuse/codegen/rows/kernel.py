@@ -8,6 +8,9 @@
   NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
+- `winograd`: `in` are height + 2 rows, `out` and `residual` height rows. It keeps `RowKernel.workspace_bytes` for
+  itself in each thread. A file may define ROW_WORKSPACE as a `_Thread_local` array of floats, at a cache line and as
+  large as the largest; its kernels then share that.
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
@@ -29,7 +32,9 @@ from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
+from polyfuse.codegen.rows.tiling import Tiling, workspace_bytes
 from polyfuse.codegen.rows.tune import check_tuning, default_tuning
+from polyfuse.codegen.rows.winograd import winograd_functions
 
 ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
 BODIES: dict[str, ChunkBody] = {
@@ -58,6 +63,11 @@ class RowKernel:
         return self.shape.name
 
     @property
+    def workspace_bytes(self) -> int:
+        """What it keeps for itself, in each thread."""
+        return workspace_bytes(self.shape, self.tuning, self.floats)
+
+    @property
     def source(self) -> str:
         """A C file of its own."""
         return f"{prelude(self.floats)}\n{self.text}"
@@ -78,6 +88,8 @@ def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) ->
     v = target.floats
     if shape.kind == "stencil":
         lines = stencil_functions(shape, used, v)
+    elif shape.kind == "winograd":
+        lines = winograd_functions(shape, used, v)
     elif shape.kind in ("to_blocked", "to_planar"):
         lines = convert_functions(shape, v)
     else:
@@ -197,6 +209,8 @@ def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
         + (f", {shape.residual_pitch} residual" if shape.residual != "none" else ""),
         f"bias {'yes' if shape.bias else 'no'}, activation {shape.activation or 'none'}, residual {shape.residual}",
     ]
+    if shape.kind == "winograd":
+        return [*lines, *_tiles_header(Tiling(shape, tuning, v))]
     if shape.kind in ("direct", "few_channels"):
         lines.append(f"weights [group][block or channel][kernel row][lane][tap][{tuning.blocks} blocks][{v}]")
         if tuning.ways > 1:
@@ -206,3 +220,15 @@ def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
     if shape.kind in BODIES:
         lines.append(f"accumulators {tuning.blocks} x {', '.join(str(c.pixels) for c in chunks(shape, tuning.pixels))}")
     return lines
+
+
+def _tiles_header(plan: Tiling) -> list[str]:
+    m, tuning = plan.tile, plan.tuning
+    batches = ", ".join(map(str, plan.batches)) if len(set(plan.batches)) > 1 else str(plan.batches[0])
+    return [
+        f"F({m}x{m}, 3x3): {plan.bands} x {plan.across} tiles, batches of {batches}, "
+        f"accumulators {tuning.blocks} x {min(tuning.pixels, plan.batches[0])}",
+        f"weights [group][frequency][in channel][{tuning.blocks} blocks][{plan.floats}], transformed",
+        f"workspace {4 * plan.workspace_floats} bytes in each thread: inputs [frequency][block][tile][{plan.floats}], "
+        f"then products alike",
+    ]

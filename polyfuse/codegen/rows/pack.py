@@ -5,6 +5,7 @@
     few_channels  [group of A out blocks][in channel][kernel row][tap][A][V]
     depthwise     [block][kernel row][tap][V]
     stencil       [kernel row][tap]
+    winograd      [group of A out blocks][frequency][in channel][A][V], transformed in float64
     bias          [block][V], zeros where there is none; a stencil's as it is
     blocked row   [block][column][V], channels that fill up the last block are 0
 
@@ -14,6 +15,7 @@ Output channels are filled up with zeros to whole blocks; input channels that do
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.codegen.rows.interpolation import transformed_weights
 from polyfuse.codegen.rows.kernel import RowKernel
 from polyfuse.codegen.rows.shape import block_sizes, tap_groups
 from polyfuse.errors import InvalidInput
@@ -31,6 +33,8 @@ def packed_weights(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
     expected = (shape.out_channels, per_group, *shape.kernel)
     if weights.shape != expected:
         raise InvalidInput(f"row kernel {shape.name!r}: expected weights of shape {expected}, got {weights.shape}")
+    if shape.kind == "winograd":
+        return _transformed(kernel, weights)
     w = np.asarray(weights, dtype=np.float32)
     if shape.kind == "stencil":
         return np.ascontiguousarray(w[0, 0]).reshape(-1)
@@ -42,6 +46,14 @@ def packed_weights(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
     groups = blocks[:full].reshape(-1, kernel.tuning.blocks, *blocks.shape[1:])
     last = [_last_block(kernel, blocks[-1])] if full < len(blocks) else []
     return np.concatenate([*(_group(kernel, group) for group in groups), *last])
+
+
+def _transformed(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
+    """Weights as every tile's frequencies are multiplied by them."""
+    u = transformed_weights(np.asarray(weights, dtype=np.float32), kernel.tuning.tile).astype(np.float32)
+    # [group, A, V, in channel, frequency]
+    groups = _filled(u, 0, kernel.floats).reshape(-1, kernel.tuning.blocks, kernel.floats, u.shape[1], u[0, 0].size)
+    return np.ascontiguousarray(groups.transpose(0, 4, 3, 1, 2)).reshape(-1)
 
 
 def _last_block(kernel: RowKernel, block: Floats) -> Floats:

@@ -18,6 +18,7 @@ Kind = Literal[
     "few_channels",
     "depthwise",
     "stencil",
+    "winograd",
     "max_pool",
     "average_pool",
     "add",
@@ -27,13 +28,13 @@ Kind = Literal[
 ]
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
-WEIGHTED = ("direct", "few_channels", "depthwise", "stencil")
+WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
 LANEWISE = ("depthwise", "max_pool", "average_pool", "add", "mul", "to_blocked", "to_planar")
 
 
 @dataclass(frozen=True)
 class RowShape:
-    """One row of a layer, `columns` outputs wide (`stencil`: `height` rows at once).
+    """One row of a layer, `columns` outputs wide (`stencil`, `winograd`: `height` rows at once).
 
     - `kernel` is (rows, columns); `stride` and `dilation` are those along columns: rows are the caller's, by pointers.
     - `outside` is how many columns of the first window lie left, and of the last window right, of what there is to
@@ -94,8 +95,12 @@ class RowShape:
             raise InvalidInput(
                 f"row kernel {self.name!r}: a stencil expects one channel and stride 1; use few_channels instead"
             )
-        if self.kind != "stencil" and self.height != 1:
-            raise InvalidInput(f"row kernel {self.name!r}: only a stencil makes {self.height} rows at once")
+        if self.kind == "winograd" and (self.kernel, self.stride, self.dilation) != ((3, 3), 1, 1):
+            raise InvalidInput(
+                f"row kernel {self.name!r}: winograd expects kernel (3, 3), stride 1 and dilation 1; use direct instead"
+            )
+        if self.kind not in ("stencil", "winograd") and self.height != 1:
+            raise InvalidInput(f"row kernel {self.name!r}: only stencil and winograd make {self.height} rows at once")
         if self.kind != "direct" and self.groups != 1:
             raise InvalidInput(
                 f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
@@ -124,7 +129,7 @@ class RowShape:
     @property
     def rows_read(self) -> int:
         """How many input rows the caller points at (of each input channel where the input is planar)."""
-        if self.kind == "stencil":
+        if self.kind in ("stencil", "winograd"):
             return self.height - 1 + self.dilation * (self.kernel[0] - 1) + 1
         return {"add": 2, "mul": 2}.get(self.kind, self.kernel[0])
 
@@ -150,6 +155,8 @@ class Tuning:
     - `unroll`: input channels per step of the inner loop; divides the channels of every block;
     - `ways`: the last output block, half empty or more, takes so many input channels at once (see narrow.py);
     - `order`: which loop is outside, over output blocks or over chunks of columns;
+    - `tile`, `batch`: `winograd` makes tiles of `tile` x `tile` outputs, transforms so many at once, and multiplies
+      `pixels` of them at once;
     - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing.
     """
 
@@ -159,6 +166,8 @@ class Tuning:
     unroll: int = 1
     order: Order = "blocks"
     ways: int = 1
+    tile: int = 0
+    batch: int = 0
     prefetch: bool = False
 
 

@@ -37,6 +37,8 @@ _COMMON = """\
 /* They keep NaN. */
 ROW_HELPER float minimum_of(float a, float b) { return a < b || a != a ? a : b; }
 ROW_HELPER float maximum_of(float a, float b) { return a > b || a != a ? a : b; }
+ROW_HELPER int smaller_of(int a, int b) { return a < b ? a : b; }
+ROW_HELPER int within(int most, int n) { return n < 0 ? 0 : n < most ? n : most; }
 #endif
 """
 

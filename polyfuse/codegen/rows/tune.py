@@ -4,9 +4,15 @@ The defaults follow measurements (`python -m polyfuse.bench.rows`), as a rule of
 held, and one or two for the input.
 """
 
+from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.narrow import best_ways
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
+from polyfuse.codegen.rows.pricing import cheapest_tile
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, balanced, block_sizes
 from polyfuse.errors import InvalidInput
+
+BATCHES = (12, *range(13, 17), *range(11, 5, -1))
+"""Tiles transformed at once: with more, transforms leave the second cache; with fewer, weights are read too often. The
+first of these is taken that leaves enough tiles to multiply at once."""
 
 ENOUGH = 10
 """Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
@@ -23,11 +29,31 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
     if shape.kind == "stencil":
         fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
         return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
+    if shape.kind == "winograd":
+        return cheapest_tile(shape, [winograd_tuning(shape, target, tile) for tile in TILES], target.floats)
     if shape.kind == "depthwise":
         return Tuning(pixels=10 if target.registers < 32 else 16)
     if shape.kind in ("max_pool", "average_pool"):
         return Tuning(pixels=target.registers // 4)
     return Tuning(pixels=64)
+
+
+def winograd_tuning(shape: RowShape, target: Target, tile: int) -> Tuning:
+    """2 x 12 accumulators, or 2 x 6 with few registers; of few tiles more output blocks at once."""
+    blocks = len(block_sizes(shape.out_channels, target.floats))
+    tiles = -(-shape.columns // tile) * -(-shape.height // tile)
+    accumulators, wide = (12, (2, 3, 1)) if target.registers < 32 else (24, (2, 1))
+    if target.registers >= 32 and 2 * tiles < ENOUGH:
+        wide = (4, 2, 1)
+    together = next(a for a in wide if blocks % a == 0)
+    pixels = min(12, accumulators // together)
+    batch = next((n for n in BATCHES if together * min(_chunks(tiles, n, pixels)) >= ENOUGH), BATCHES[0])
+    return Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=batch)
+
+
+def _chunks(tiles: int, batch: int, pixels: int) -> set[int]:
+    """How many tiles are multiplied at once."""
+    return {chunk for part in balanced(tiles, batch) for chunk in balanced(part, pixels)}
 
 
 def _convolution(shape: RowShape, target: Target) -> Tuning:
@@ -55,18 +81,22 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
     where = f"row kernel {shape.name!r}"
     if min(tuning.blocks, tuning.pixels, tuning.taps, tuning.unroll) < 1:
         raise InvalidInput(f"{where}: expected numbers of at least 1, got {tuning}")
+    if shape.kind == "winograd":
+        _check_winograd(where, tuning)
+    elif tuning.tile or tuning.batch:
+        raise InvalidInput(f"{where}: {shape.kind} has no tiles, got {tuning}; leave tile and batch at 0")
     if tuning.ways > 1 and best_ways(shape, floats) % tuning.ways:
         raise InvalidInput(f"{where}: {tuning.ways} ways do not fit, at most {best_ways(shape, floats)}; set ways=1")
     out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats)) - (tuning.ways > 1)
-    if out_blocks % tuning.blocks or (tuning.blocks > 1 and shape.kind not in ("direct", "few_channels")):
+    if out_blocks % tuning.blocks or (tuning.blocks > 1 and shape.kind not in ("direct", "few_channels", "winograd")):
         raise InvalidInput(
             f"{where}: expected a number of blocks that divides {out_blocks} blocks of {floats} output channels, "
             f"got {tuning.blocks}"
         )
     sizes = block_sizes(shape.in_channels // shape.groups, floats)
-    if shape.kind == "direct" and any(size % tuning.unroll for size in sizes):
+    if shape.kind in ("direct", "winograd") and any(size % tuning.unroll for size in sizes):
         raise InvalidInput(f"{where}: {tuning.unroll} channels at once do not divide blocks of {sizes} input channels")
-    if shape.kind not in ("direct",) and tuning.unroll > 1:
+    if shape.kind not in ("direct", "winograd") and tuning.unroll > 1:
         raise InvalidInput(f"{where}: only direct convolution unrolls over input channels; set unroll=1")
     channels = (shape.in_channels, shape.out_channels)
     if shape.groups > 1 and any(c % (shape.groups * floats) for c in channels):
@@ -74,3 +104,10 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
             f"{where}: {shape.groups} groups of {channels[0]} and {channels[1]} channels expect a multiple of {floats} "
             "channels in each; use narrower vectors, or weights with zeros and groups=1"
         )
+
+
+def _check_winograd(where: str, tuning: Tuning) -> None:
+    if tuning.tile not in TILES or tuning.batch < 1:
+        raise InvalidInput(f"{where}: expected a tile of {TILES} and a batch of at least 1 tile, got {tuning}")
+    if tuning.prefetch:
+        raise InvalidInput(f"{where}: winograd does not prefetch, since it gained nothing; set prefetch=False")

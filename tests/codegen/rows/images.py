@@ -13,6 +13,7 @@ from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 REGISTERS = {4: 16, 8: 16, 16: 32}
 PLANAR_IN = ("few_channels", "stencil", "to_blocked")
 PLANAR_OUT = ("stencil", "to_planar")
+TALL = ("stencil", "winograd")
 GUARD = np.float32(12345.0)
 
 
@@ -80,8 +81,9 @@ def pointers(rows: Sequence[np.ndarray | None]) -> ctypes.Array:
 
 def in_rows(case: Case, x: np.ndarray, floats: int, oh: int) -> list[np.ndarray | None]:
     """The rows that output row `oh` reads; None outside of the image."""
-    reads = case.height - 1 + case.dilation * (case.kernel[0] - 1) + 1 if case.kind == "stencil" else case.kernel[0]
-    step = 1 if case.kind == "stencil" else case.dilation
+    tall = case.kind in TALL
+    reads = case.height - 1 + case.dilation * (case.kernel[0] - 1) + 1 if tall else case.kernel[0]
+    step = 1 if tall else case.dilation
     wanted = [case.stride * oh + step * k - case.padding[0] for k in range(reads)]
     if case.kind in PLANAR_IN:
         x = np.ascontiguousarray(x)
@@ -103,16 +105,17 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
         reads = in_rows(case, arrays["x"], v, oh)
         if case.kind in ("add", "mul"):
             reads.append(blocked(arrays["y"], v)[oh])
-        shape = (channels * case.height, 1 + columns) if flat else (-(-channels // v), 1 + columns, v)
-        out = np.full((shape[0] * shape[1] + 1, *shape[2:]), GUARD, np.float32)
+        shape = (channels * case.height, 1 + columns) if flat else (case.height, -(-channels // v), 1 + columns, v)
+        out = np.full((np.prod(shape[: 2 if flat else 3]) + 1, *shape[2 if flat else 3 :]), GUARD, np.float32)
         inside = out[:-1].reshape(shape)
-        targets = list(inside) if flat else [inside]
-        adds = [added[0, oh + k] for k in range(case.height)] if flat else [added[oh]]
+        targets = list(inside)
+        adds = [added[0, oh + k] if flat else added[oh + k] for k in range(case.height)]
         values = [ctypes.c_void_p(packed.ctypes.data), ctypes.c_void_p(bias.ctypes.data), pointers(adds)]
         places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(1), None, None]
         function(pointers(reads), *values, pointers(targets), *places)
-        assert (inside[:, 0] == GUARD).all() and (out[-1] == GUARD).all(), "wrote outside of its columns"
-        made.append(inside[:, 1:])
+        gap = inside[:, 0] if flat else inside[:, :, 0]
+        assert (gap == GUARD).all() and (out[-1] == GUARD).all(), "wrote outside of its columns"
+        made += [inside[:, 1:]] if flat else list(inside[:, :, 1:])
     if flat:
         return np.stack(made).reshape(1, -1, columns) if case.kind == "stencil" else np.stack(made, axis=1)
     return planar(np.stack(made), channels)

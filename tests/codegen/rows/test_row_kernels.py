@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, compile_shared, find_compiler, load
-from polyfuse.codegen.rows.shape import Tuning
+from polyfuse.codegen.rows.shape import WEIGHTED, Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.network.reference import max_relative_error
 from tests.codegen.rows.images import Case, run
@@ -133,7 +133,7 @@ def arrays_of(case: Case, seed: int) -> dict[str, np.ndarray]:
         "r": draw(cout, *case.out_image),
         "y": draw(cin, *case.image),
     }
-    if case.kind in ("direct", "few_channels", "stencil", "depthwise"):
+    if case.kind in WEIGHTED:
         found["w"] = draw(cout, 1 if case.kind == "depthwise" else cin // case.groups, *case.kernel)
     return found if case.bias else found | {"b": np.zeros(cout, np.float32)}
 

@@ -3,17 +3,19 @@
 import ctypes
 import subprocess
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, compile_program, compile_shared, load
+from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
+from polyfuse.codegen.rows.pricing import weight_bytes
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
 from polyfuse.codegen.rows.text import NAMES, prelude
-from polyfuse.codegen.rows.tune import default_tuning
+from polyfuse.codegen.rows.tune import default_tuning, winograd_tuning
 from tests.codegen.rows.images import REGISTERS, Case, pointers
 
 SANITIZED = [
@@ -27,6 +29,9 @@ SANITIZED = [
     RowShape("largest", "max_pool", 9, 9, 11, kernel=(3, 3), stride=2, outside=(1, 1)),
     RowShape("mean", "average_pool", 9, 9, 11, kernel=(3, 3), outside=(1, 1), counted=(1, 0)),
     RowShape("add", "add", 9, 9, 11, activation="relu", residual="after"),
+    RowShape("wide", "winograd", 19, 21, 31, kernel=(3, 3), outside=(1, 1), height=7, residual="before"),
+    RowShape("strip", "winograd", 5, 40, 13, kernel=(3, 3), height=12, activation="silu", residual="after"),
+    RowShape("corner", "winograd", 9, 9, 5, kernel=(3, 3), outside=(3, 2), height=1, activation="relu"),
     RowShape("blocks", "to_blocked", 19, 19, 21),
     RowShape("planes", "to_planar", 19, 19, 21),
 ]
@@ -39,11 +44,12 @@ def calling(kernel: RowKernel) -> str:
     planar_out = shape.kind in ("stencil", "to_planar")
     rows_in = shape.rows_read * (shape.in_channels if planar_in else 1)
     floats_in = shape.in_columns if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_columns * v
-    rows_out = {"stencil": shape.height, "to_planar": shape.out_channels}.get(shape.kind, 1)
+    rows_out = shape.out_channels if shape.kind == "to_planar" else shape.height
     floats_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.columns * v
     per_group = 1 if shape.kind == "depthwise" else shape.in_channels
     weights = -(-shape.out_channels // v) * v * per_group * shape.kernel[0] * shape.kernel[1]
     weights = shape.kernel[0] * shape.kernel[1] if shape.kind == "stencil" else weights
+    weights = weight_bytes(shape, kernel.tuning, v) // 4 if shape.kind == "winograd" else weights
     bias = 1 if shape.kind == "stencil" else -(-shape.out_channels // v) * v
     absent = f"in[{rows_in - 1}] = 0;" if shape.rows_read > 2 else ""
     return f"""
@@ -57,16 +63,29 @@ def calling(kernel: RowKernel) -> str:
   }}"""
 
 
+def watched(kernel: RowKernel) -> str:
+    """The kernel with a workspace from `filled`, because sanitizers do not watch the ends of thread-local arrays."""
+    if not kernel.workspace_bytes:
+        return kernel.text
+    workspace = f"#define ROW_WORKSPACE filled({kernel.workspace_bytes // 4})"
+    return f"{workspace}\n{kernel.text}#undef ROW_WORKSPACE\n"
+
+
 @pytest.mark.parametrize("floats", [4, 8, 16])
 def test_nothing_outside_is_touched_and_nothing_is_undefined(floats: int) -> None:
-    kernels = [row_kernel(shape, Target(floats, REGISTERS[floats])) for shape in SANITIZED]
+    target = Target(floats, REGISTERS[floats])
+    tiled = [shape for shape in SANITIZED if shape.kind == "winograd" and floats == 4]
+    kernels = [row_kernel(shape, target) for shape in SANITIZED]
+    for shape, tile in product(tiled, TILES):
+        named = replace(shape, name=f"{shape.name}_{tile}")
+        kernels.append(row_kernel(named, target, winograd_tuning(named, target, tile)))
     filled = (
         "static float *filled(int n) { float *p = malloc(n * sizeof *p); "
         "for (int i = 0; i < n; i++) p[i] = 0.01f * (i % 7); return p; }"
     )
     body = "".join(map(calling, kernels))
     source = "\n".join(
-        ["#include <stdlib.h>", prelude(floats), filled, *(k.text for k in kernels), f"int main(void) {{{body}\n}}\n"]
+        ["#include <stdlib.h>", prelude(floats), filled, *map(watched, kernels), f"int main(void) {{{body}\n}}\n"]
     )
     environment = 'const char *__asan_default_options(void) { return "detect_leaks=0"; }\n'
     program = compile_program(

@@ -1,0 +1,279 @@
+"""Winograd's convolution F(m x m, 3x3) of blocked rows, `height` output rows at once.
+
+    for each batch of tiles:
+      for each run of tiles in a band, each input block:       V = B d B^T: columns into `t`, then rows out of it
+      for each group of output blocks:
+        for each frequency, each chunk of tiles:               accumulators a<block>_<tile> = sum of U V, into M
+        for each output block, each tile:                      A M A^T: columns into `t`, then rows; finished and stored
+
+A run shares the columns that its tiles overlap in. Columns outside of the image are zeros in `t`; a row whose pointer
+is NULL, and rows below the last that the last band does not need, are read from one row of zeros. Tiles that are not
+whole are computed whole; of them, what exists is stored.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from polyfuse.codegen.rows.activation import finished, finished_later
+from polyfuse.codegen.rows.direct import products
+from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
+from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.codegen.rows.tiling import Tiling
+
+
+def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+    """The functions of a Winograd convolution; the last is the row kernel."""
+    plan = Tiling(shape, tuning, floats)
+    chunks = {count for batch in plan.batches for count in balanced(batch, tuning.pixels)}
+    parts = [
+        _columns(plan),
+        _rows(plan),
+        _inputs(plan),
+        *(_multiply(plan, count) for count in sorted(chunks, reverse=True)),
+        *(_outputs(plan, width) for width in sorted(_widths(plan), reverse=True)),
+        *(_batch(plan, count) for count in sorted(set(plan.batches), reverse=True)),
+    ]
+    lines = _storage(plan)
+    for part in parts:
+        lines += [*part, ""]
+    return [*lines, *_entry(plan)]
+
+
+def _storage(plan: Tiling) -> list[str]:
+    """V and M, and the row of zeros; the kernels of a file may share one workspace."""
+    name, v = plan.shape.name, plan.floats
+    return [
+        "#ifdef ROW_WORKSPACE",
+        f"#define {name}__workspace ROW_WORKSPACE",
+        "#else",
+        f"static _Thread_local _Alignas(64) float {name}__workspace[{plan.workspace_floats}];",
+        "#endif",
+        f"static const _Alignas(64) float {name}__zeros[{plan.run_columns * v}];",
+        "",
+    ]
+
+
+def statements(sums: Iterable[Sum], floats: int) -> list[str]:
+    """Sums as C, one named vector each.
+
+    >>> statements([Sum("e", ((1.0, "d4"), (-2.5, "d2")))], 4)
+    ['const vec4 e = d4 - 2.5f * d2;']
+    """
+    return [f"const vec{floats} {s.name} = {_sum(s)};" for s in sums]
+
+
+def _sum(total: Sum) -> str:
+    text = ""
+    for coefficient, operand in sorted(total.terms, key=lambda term: (abs(term[0]) != 1, term[0] < 0)):
+        sign = (" - " if text else "-") if coefficient < 0 else (" + " if text else "")
+        size = abs(coefficient)
+        text += sign + (operand if size == 1 else f"{size:.9g}{'' if size % 1 else '.0'}f * {operand}")
+    return text
+
+
+def _loads(v: int, values: Sequence[str]) -> list[str]:
+    """Vectors that are used several times, and loaded once."""
+    names = (value.split()[0] for value in values)
+    return [*listed(f"vec{v} ", values), " ".join(f"KEEP({name});" for name in names)]
+
+
+def _columns(plan: Tiling) -> list[str]:
+    """Columns of n rows from `x`, transformed to `[column][n][V]` in `t`."""
+    v, n = plan.floats, plan.side
+    loads = _loads(v, [f"d{k} = GET{v}(x[{k}], i * {v})" for k in range(n)])
+    stores = [f"PUT{v}(t, (i * {n} + {k}) * {v}, f{k});" for k in range(n)]
+    body = [*loads, *statements(input_sums(plan.tile), v), *stores]
+    parameters = ("const float *const *x", "float *t", "int columns")
+    return function(
+        f"ROW_PART void {plan.shape.name}__columns", parameters, braces("for (int i = 0; i < columns; i++)", body)
+    )
+
+
+def _rows(plan: Tiling) -> list[str]:
+    """The tiles of a run out of `t` into V: row k of the frequencies is the transform of row k of `t`."""
+    v, n, step = plan.floats, plan.side, plan.input_floats
+    loads = _loads(v, [f"d{j} = GET{v}(row, {j * n * v})" for j in range(n)])
+    stores = [f"PUT{v}(to, {j * step}, f{j});" for j in range(n)]
+    body = [
+        f"const float *row = t + (tile * {plan.tile * n} + k) * {v};",
+        f"float *to = transformed + k * {n * step} + tile * {v};",
+        *loads,
+        *statements(input_sums(plan.tile), v),
+        *stores,
+    ]
+    loops = braces("for (int tile = 0; tile < tiles; tile++)", braces(f"for (int k = 0; k < {n}; k++)", body))
+    return function(
+        f"ROW_PART void {plan.shape.name}__rows", ("const float *t", "float *transformed", "int tiles"), loops
+    )
+
+
+def _inputs(plan: Tiling) -> list[str]:
+    """A run of tiles from `column` of a band, every input block, into V."""
+    shape, v, m, n, name = plan.shape, plan.floats, plan.tile, plan.side, plan.shape.name
+    inside = shape.span - shape.outside[1]
+    read = f"{shape.rows_read}"
+    ragged = plan.bands * m + 2 > shape.rows_read
+    exists = f"row < {read} && in[row]" if ragged else "in[row]"
+    place = f"(block * (ptrdiff_t){shape.in_pitch} + from + first + low) * {v}"
+    zero = "t[i] = 0.0f;"
+    block = [
+        f"const float *x[{n}];",
+        *braces(
+            f"for (int k = 0; k < {n}; k++)",
+            [f"const int row = band * {m} + k;", f"x[k] = {exists} ? in[row] + {place} : {name}__zeros;"],
+        ),
+        f"for (int i = 0; i < low * {n * v}; i++) {zero}",
+        f"{name}__columns(x, t + low * {n * v}, high - low);",
+        f"for (int i = high * {n * v}; i < columns * {n * v}; i++) {zero}",
+        f"{name}__rows(t, transformed + (ptrdiff_t)block * {plan.block_floats}, tiles);",
+    ]
+    body = [
+        f"_Alignas(64) float t[{plan.run_columns * n * v}];",
+        f"const int first = column * {m}, columns = tiles * {m} + 2;",
+        f"const int low = within(columns, {shape.outside[0]} - first), "
+        f"high = low + within(columns - low, {inside} - first - low);",
+        *braces(f"for (int block = 0; block < {plan.in_blocks}; block++)", block),
+    ]
+    parameters = (
+        "const float *const *in",
+        "ptrdiff_t from",
+        "int band",
+        "int column",
+        "int tiles",
+        "float *transformed",
+    )
+    return function(f"ROW_PART void {name}__in", parameters, body)
+
+
+def _multiply(plan: Tiling, count: int) -> list[str]:
+    """`count` tiles of one frequency: the sums over all input channels of `u` times `x`, into `to`."""
+    shape, tuning, v = plan.shape, plan.tuning, plan.floats
+    sizes = block_sizes(shape.in_channels, v)
+    lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
+    used = [(p, [(p, 0)]) for p in range(count)]
+    inner: list[str] = []
+    for lane in range(tuning.unroll):
+        places = {p: p * v + lane for p in range(count)}
+        terms = products(tuning.blocks, v, used, range(1), lane * tuning.blocks * v, places)
+        inner += scope(terms) if tuning.unroll > 1 else terms
+    inner.append(f"w += {tuning.blocks * tuning.unroll * v};")
+    loop = [
+        f"const int lanes = {lanes};",
+        *braces(f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})", ["const float *xl = x + lane;", *inner]),
+    ]
+    body = [
+        f"const vec{v} zero = SPLAT{v}(0.0f);",
+        *listed(f"vec{v} ", (f"a{a}_{p} = zero" for a in range(tuning.blocks) for p in range(count))),
+        *braces(f"for (int block = 0; block < {plan.in_blocks}; block++, x += {plan.block_floats})", loop),
+        *(
+            f"PUT{v}(to, {a * plan.block_floats + p * v}, a{a}_{p});"
+            for a in range(tuning.blocks)
+            for p in range(count)
+        ),
+    ]
+    parameters = ("const float *w", "const float *x", "float *to")
+    return function(f"ROW_PART void {shape.name}__multiply__{count}", parameters, body)
+
+
+def _widths(plan: Tiling) -> set[int]:
+    """The columns that exist of a tile: m, and of the last one what is left."""
+    return {plan.last_columns, plan.tile} if plan.across > 1 else {plan.last_columns}
+
+
+def _outputs(plan: Tiling, width: int) -> list[str]:
+    """`rows` rows and `width` columns of one tile of one output block out of M."""
+    shape, v, m, n = plan.shape, plan.floats, plan.tile, plan.side
+    step = plan.product_floats
+    sums = needed(output_sums(m), width)
+    operands = {operand for s in sums for _, operand in s.terms}
+    used = [j for j in range(n) if f"f{j}" in operands]
+    first = [
+        *listed(f"const vec{v} ", (f"f{k} = GET{v}(products, i * {step} + {k * n * step})" for k in range(n))),
+        *statements(output_sums(m), v),
+        *(f"PUT{v}(t, ({k * n} + i) * {v}, y{k});" for k in range(m)),
+    ]
+    residual = ["const float *r = residual[i] + residual_place;"] if shape.residual != "none" else []
+    second = [
+        *listed(f"const vec{v} ", (f"f{j} = GET{v}(t, (i * {n} + {j}) * {v})" for j in used)),
+        *statements(sums, v),
+        "float *o = out[i] + place;",
+        *residual,
+    ]
+    for j in range(width):
+        second += [f"vec{v} z{j} = y{j} + b;" if shape.bias else f"vec{v} z{j} = y{j};"]
+        second += finished(shape, f"z{j}", v, str(j * v))
+    second += finished_later(shape, str(width * v))
+    body = [
+        f"_Alignas(64) float t[{m * n * v}];",
+        *braces(f"for (int i = 0; i < {n}; i++)", first),
+        *braces("for (int i = 0; i < rows; i++)", second),
+    ]
+    parameters = ["const float *products", "float *const *out", "ptrdiff_t place", "int rows"]
+    parameters += [f"vec{v} b"] if shape.bias else []
+    parameters += ["const float *const *residual", "ptrdiff_t residual_place"] if residual else []
+    return function(f"ROW_PART void {shape.name}__out__{width}", parameters, body)
+
+
+def _batch(plan: Tiling, count: int) -> list[str]:
+    """`count` tiles from `first`: transformed, multiplied, transformed back."""
+    shape, tuning, v, name = plan.shape, plan.tuning, plan.floats, plan.shape.name
+    where = [f"const int band = (first + tile) / {plan.across}, column = (first + tile) % {plan.across};"]
+    runs = [
+        *where,
+        f"run = smaller_of({plan.run}, smaller_of({count} - tile, {plan.across} - column));",
+        f"{name}__in(in, from, band, column, run, v + tile * {v});",
+    ]
+    multiply, at = [], 0
+    for chunk in balanced(count, tuning.pixels):
+        multiply.append(
+            f"{name}__multiply__{chunk}(u, v + f * {plan.input_floats} + {at * v}, "
+            f"m + f * {plan.product_floats} + {at * v});"
+        )
+        at += chunk
+    group_floats = shape.in_channels * tuning.blocks * v
+    weights = f"const float *u = weights + (group * (ptrdiff_t){plan.frequencies} + f) * {group_floats};"
+    groups = [
+        *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *multiply]),
+        *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
+    ]
+    body = [
+        f"float *v = {name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
+        *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
+        *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),
+    ]
+    head = f"ROW_PART void {name}__tiles__{count}"
+    return function(head, (*PARAMETERS, "int first"), [*unused(body, NAMES), *body])
+
+
+def _finish(plan: Tiling) -> list[str]:
+    """One tile of every output block of the group."""
+    shape, v, m = plan.shape, plan.floats, plan.tile
+    rows = str(m) if plan.last_rows == m else f"band + 1 < {plan.bands} ? {m} : {plan.last_rows}"
+
+    def place(pitch: int) -> str:
+        return f"(number * (ptrdiff_t){pitch} + to + column * {m}) * {v}"
+
+    arguments = [f"m + a * {plan.block_floats} + tile * {v}", f"out + band * {m}", place(shape.out_pitch), "rows"]
+    arguments += [f"GET{v}(bias, number * {v})"] if shape.bias else []
+    arguments += [f"residual + band * {m}", place(shape.residual_pitch)] if shape.residual != "none" else []
+    call = f"({', '.join(arguments)});"
+    widths = sorted(_widths(plan), reverse=True)
+    calls = [f"{shape.name}__out__{width}{call}" for width in widths]
+    if len(calls) == 2:
+        calls = [f"if (column + 1 < {plan.across})", f"  {calls[0]}", "else", f"  {calls[1]}"]
+    number = f"const int number = group * {plan.tuning.blocks} + a;"
+    return [
+        f"const int rows = {rows};",
+        *braces(f"for (int a = 0; a < {plan.tuning.blocks}; a++)", [number, *calls]),
+    ]
+
+
+def _entry(plan: Tiling) -> list[str]:
+    """The batches, those of the same size in a loop."""
+    name, lines, first = plan.shape.name, [], 0
+    for count in sorted(set(plan.batches), reverse=True):
+        end = first + count * plan.batches.count(count)
+        call = f"{name}__tiles__{count}({', '.join(NAMES)}, first);"
+        lines += braces(f"for (int first = {first}; first < {end}; first += {count})", [call])
+        first = end
+    return function(f"void {name}", PARAMETERS, lines)

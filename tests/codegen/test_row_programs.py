@@ -1,0 +1,138 @@
+"""Programs with row kernels: right under every strategy, layout and vector width, with threads, under sanitizers."""
+
+import pytest
+
+from polyfuse.bench.compare import executed_points
+from polyfuse.codegen.kernel import Options, build_many
+from polyfuse.codegen.leaves import Interface, leaves
+from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.rows.width import probe
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Builder, Network
+from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.schedule.counts import counts
+from polyfuse.schedule.groups import fused, layer_by_layer
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.storage import Storage
+from tests.codegen.test_programs import QUICK, SMALL, compile_and_run, every_group, kernel, strategies
+
+NARROW = Target(4, 16)
+WIDER = {"vgg_pair": {"channels": 9}, "resnet_block": {"channels": 12}, "sr4": {"channels": 6}}
+
+
+def workload(name: str, **more: int) -> Network:
+    return kernel(name, **(WIDER.get(name, {}) | more))
+
+
+def programs(network: Network, groups: list[tuple[Storage, ...]], target: Target = NARROW) -> list[Program]:
+    chosen = [leaves(network, target, interface) for interface in ("nchw", "blocked")]
+    return [generate(network, each, leaf=chosen[k % 2], instrumented=True) for k, each in enumerate(groups)]
+
+
+def check(network: Network, every: list[Program], threads: int = 1, options: Options = QUICK) -> None:
+    """Values, and the points that row kernels executed."""
+    inputs = random_inputs(network, 5)
+    expected = run(network, inputs)
+    for built in build_many(every, threads=threads, options=options):
+        built.set_inputs(inputs)
+        built.poison()
+        built.run()
+        for tensor in network.outputs:
+            assert max_relative_error(built.outputs[tensor.name], expected[tensor.name]) <= 1e-5, built.built.source
+        assert executed_points(built) == sum(counts(group.storage).executions for group in built.program.groups)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_all_strategies_and_tiles_agree_with_the_reference(name: str) -> None:
+    network = workload(name)
+    check(network, programs(network, every_group(network)))
+
+
+@pytest.mark.parametrize("name", ["mbv2_block", "stencil3", "fsrcnn"])
+def test_optimised_code_for_this_machine_agrees_with_the_reference(name: str) -> None:
+    network = workload(name)
+    groups = [fused(network, strategy) for strategy in strategies((3, 4))[:4]]
+    check(network, programs(network, groups, probe()), options=Options())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_two_threads_agree_with_the_reference(name: str) -> None:
+    network = workload(name, batch=2)
+    shared = [program for program in programs(network, every_group(network)) if program.is_parallel]
+    assert shared
+    check(network, shared, threads=2)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_sanitizers_find_nothing(name: str) -> None:
+    network = workload(name)
+    for program in programs(network, [fused(network, strategy) for strategy in strategies((3, 4))[:6]]):
+        compile_and_run(program)
+
+
+def every_kind() -> Network:
+    """Layers of every kind, with and without row kernels, that meet in additions, products and a concat."""
+    build = Builder("every_kind")
+    x = build.input("x", (1, 6, 13, 15))
+    first = build.conv("first", x, 10, kernel=(3, 5), stride=(1, 2), padding=(1, 2, 1, 2), activation="relu6")
+    deep = build.depthwise("deep", first, kernel=5, padding=2)
+    soft = build.activation("soft", deep, "tanh")
+    wide = build.conv("wide", first, 10, kernel=3, padding=2, dilation=2)
+    both = build.arithmetic("both", "add", wide, soft, activation=("leaky_relu", 0.1))
+    times = build.arithmetic("times", "mul", both, first)
+    rest = build.arithmetic("rest", "sub", times, both)
+    grouped = build.conv("grouped", rest, 8, kernel=3, groups=2, padding=1)
+    joined = build.concat("joined", times, grouped)
+    largest = build.max_pool("largest", joined, kernel=3, stride=2, padding=1)
+    mean = build.average_pool("mean", joined, kernel=3, stride=2, padding=1, count_include_pad=True)
+    return build.network(build.arithmetic("last", "add", largest, mean), rest)
+
+
+@pytest.mark.parametrize("target", [NARROW, probe()])
+def test_every_kind_of_layer_in_one_group(target: Target) -> None:
+    network = every_kind()
+    groups = [layer_by_layer(network), *(fused(network, strategy) for strategy in strategies((3, 4))[::3])]
+    inputs = random_inputs(network, 5)
+    expected = run(network, inputs)
+    for built in build_many(programs(network, groups, target), options=Options(flags=("-std=c11", "-march=native"))):
+        built.set_inputs(inputs)
+        built.poison()
+        built.run()
+        for tensor in network.outputs:
+            assert max_relative_error(built.outputs[tensor.name], expected[tensor.name]) <= 1e-5, built.built.source
+
+
+def test_an_addition_and_an_activation_are_finished_by_the_kernel_before_them() -> None:
+    build = Builder("chain")
+    x = build.input("x", (1, 8, 9, 9))
+    conv = build.conv("conv", x, 8, kernel=1)
+    both = build.arithmetic("both", "add", conv, x)
+    network = build.network(build.activation("act", both, "relu"))
+    program = generate(network, fused(network, Strategy((3,))), leaf=leaves(network, NARROW, "blocked"))
+    (step,) = program.groups[0].rows[:1]
+    assert [tensor.name for tensor in step.makes] == ["act_out", "both_out", "conv_out"]
+    assert (step.shape.residual, step.shape.activation) == ("before", "relu")
+    assert "chip_" not in program.source.split("struct kept0")[0].split("struct chip0")[1]
+
+
+def test_a_sum_that_is_an_output_too_is_not_lost() -> None:
+    build = Builder("both_live")
+    x = build.input("x", (1, 8, 9, 9))
+    conv = build.conv("conv", x, 8, kernel=1)
+    network = build.network(conv, build.arithmetic("both", "add", conv, x))
+    check(network, programs(network, [fused(network, Strategy((3,))), fused(network, Strategy((3, 4)))]))
+
+
+@pytest.mark.parametrize("interface", ["nchw", "blocked"])
+def test_blocks_at_the_interface_need_no_conversion(interface: Interface) -> None:
+    network = workload("resnet_block")
+    program = generate(network, fused(network, Strategy((4,))), leaf=leaves(network, NARROW, interface))
+    kinds = {step.shape.kind for step in program.groups[0].rows}
+    assert kinds == ({"direct"} if interface == "blocked" else {"direct", "to_blocked", "to_planar"})
+
+
+def test_row_kernels_are_not_staged() -> None:
+    network = workload("two_convs")
+    with pytest.raises(InvalidInput, match="row kernels work in place; expected staged=False"):
+        generate(network, fused(network, Strategy()), leaf="rows", staged=True)
