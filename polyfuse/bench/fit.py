@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
-from polyfuse.codegen.leaves import Interface, leaves
+from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe as probe_target
@@ -81,14 +81,14 @@ def generated(target: Target) -> Iterator[tuple[str, Program, Work]]:
     """Every chain under every strategy: its name, the program and its work."""
     for network, interface in chains():
         leaf = leaves(network, target, interface)
-        for label, groups in ways(network):
+        for label, groups in ways(network, leaf):
             name = f"{network.name} {interface} {label}"
             yield name, generate(network, groups, leaf=leaf), work_of(groups, leaf)
 
 
-def ways(network: Network) -> Iterator[tuple[str, Sequence[Storage]]]:
+def ways(network: Network, leaf: Leaves) -> Iterator[tuple[str, Sequence[Storage]]]:
     """Layer by layer, and a few strategies that differ in what they recompute and where values wait."""
-    yield "unfused", layer_by_layer(network)
+    yield "unfused", layer_by_layer(network, leaf.tallest)
     *_, rows, columns = network.outputs[-1].concrete_shape
     for name, tile in (("recompute", (3,)), ("local", (3,)), ("local", (24,)), ("global", (6,))):
         yield f"{name} {tile[0]}", fused(network, Strategy.named(name, (min(tile[0], rows),), "shifted"))

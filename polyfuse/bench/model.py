@@ -112,7 +112,7 @@ def sweep(
         choice = prediction.choice
         try:
             leaf = choice.leaves(network, target, interface)
-            programs.append((choice.label, generate(network, choice.groups(network), leaf=leaf)))
+            programs.append((choice.label, generate(network, choice.groups(network, leaf), leaf=leaf)))
         except PolyfuseError:
             continue
         predicted[choice.label] = prediction.seconds.total

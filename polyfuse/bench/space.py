@@ -51,12 +51,12 @@ class Choice:
             words = ["x".join(map(str, self.strategy.tile)), short(self.strategy.others), *own]
         return " ".join([*words, *(f"{layer}=F{m}" for layer, m in self.algorithms.items())])
 
-    def groups(self, network: Network) -> tuple[Storage, ...]:
+    def groups(self, network: Network, leaf: Leaves) -> tuple[Storage, ...]:
         """The scheduled groups, proved legal.
 
         Errors: InvalidInput for a strategy that does not fit; IllegalSchedule, TooComplex, Unbounded.
         """
-        return layer_by_layer(network) if self.strategy is None else fused(network, self.strategy)
+        return layer_by_layer(network, leaf.tallest) if self.strategy is None else fused(network, self.strategy)
 
     def leaves(self, network: Network, target: Target, interface: Interface) -> Leaves:
         """The row kernels of the network's layers."""
@@ -139,9 +139,12 @@ def predict(
 
     Errors: InvalidInput, TooComplex, Unbounded.
     """
-    groups = layer_by_layer(network) if choice.strategy is None else (storage(scheduled(network, choice.strategy)),)
-    work = work_of(groups, choice.leaves(network, target, interface))
-    return Prediction(choice, seconds(work, machine, threads))
+    leaf = choice.leaves(network, target, interface)
+    if choice.strategy is None:
+        groups = choice.groups(network, leaf)
+    else:
+        groups = (storage(scheduled(network, choice.strategy)),)
+    return Prediction(choice, seconds(work_of(groups, leaf), machine, threads))
 
 
 def ranked(

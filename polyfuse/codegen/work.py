@@ -136,7 +136,8 @@ class StepRows:
         each = row_work(shape, tuning, self.places.leaves.target.floats)
         uses = np.array(row_uses(shape))
         used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
-        vectors, macs = each.vectors * used / uses.sum(), each.macs * calls * used // every
+        macs = each.macs * calls * used // every
+        vectors = each.vectors * (calls if shape.kind == "winograd" else used / uses.sum())
         name = f"{self.group}.{self.step.name}"
         return KernelWork(name, shape.kind, calls, macs, vectors, each.chunks * calls, threads)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from polyfuse.codegen.rows.kernel import part_chunks
+from polyfuse.codegen.rows.pricing import price
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
+from polyfuse.codegen.rows.tiling import Tiling
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
         return _convolution(shape, tuning, floats)
     if shape.kind == "stencil":
         return _stencil(shape, floats)
+    if shape.kind == "winograd":
+        return _winograd(shape, tuning, floats)
     if shape.kind in ("depthwise", "max_pool", "average_pool"):
         return _window(shape, tuning, floats)
     vectors = shape.columns * len(block_sizes(shape.out_channels, floats))
@@ -54,7 +58,7 @@ def row_uses(shape: RowShape) -> tuple[int, ...]:
     >>> row_uses(RowShape("s", "stencil", 1, 1, 64, kernel=(3, 3), height=2))
     (1, 2, 2, 1)
     """
-    if shape.kind != "stencil":
+    if shape.kind not in ("stencil", "winograd"):
         return (1,) * (1 if shape.kind in ("add", "mul") else shape.kernel[0])
     found = Counter(r + shape.dilation * k for r in range(shape.height) for k in range(shape.kernel[0]))
     return tuple(found[row] for row in range(shape.rows_read))
@@ -102,3 +106,10 @@ def _stencil(shape: RowShape, v: int) -> RowWork:
     macs = taps_inside(shape) * kh * shape.height
     loads = vectors * shape.rows_read * kw
     return RowWork(macs, vectors * shape.height * kh * kw, loads, vectors * shape.height, 1)
+
+
+def _winograd(shape: RowShape, tuning: Tuning, v: int) -> RowWork:
+    """Vectors are those of its price, transforms and weights included; multiply-accumulates are the layer's."""
+    batches = len(Tiling(shape, tuning, v).batches)
+    macs = taps_inside(shape) * 3 * shape.height * shape.in_channels * shape.out_channels
+    return RowWork(macs, price(shape, tuning, v), 0.0, shape.height * shape.columns, batches)
