@@ -52,7 +52,13 @@ def tune_command(
     )
     @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write what was measured as JSON.")
     def command(
-        measured: int, threads: int, layout: Interface, path: Path | None, json_file: Path | None, **request: Any
+        measured: int,
+        threads: int,
+        layout: Interface,
+        exact: bool,
+        path: Path | None,
+        json_file: Path | None,
+        **request: Any,
     ) -> None:
         """Find the fastest tile, retention and algorithms for a WORKLOAD, and keep them for later runs.
 
@@ -76,6 +82,7 @@ def tune_command(
                 measured=measured,
                 interface=layout,
                 threads=threads,
+                exact=exact,
                 path=chosen,
                 options=options,
                 progress=progress,

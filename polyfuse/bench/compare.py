@@ -184,19 +184,20 @@ def compare(
     repeats: int = 5,
     leaf: LeafName = "rows",
     layout: str = "nchw",
+    exact: bool = False,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Predict every candidate and, with `run`, compile, count, check and time it.
 
-    `leaf` and `layout` are those of the code that is timed. Candidates that cannot share threads are timed with one;
-    their row says so.
+    `leaf` and `layout` are those of the code that is timed, `exact` keeps it to the direct algorithm. Candidates that
+    cannot share threads are timed with one; their row says so.
     Errors: as `prepare`; BuildError; InvalidInput for no rows.
     """
     options = options or Options()
     if run:
         options = ready_to_build(options)
-    cases = prepared(network, rows, progress, leaves_to_run(network, leaf, layout, options, run))
+    cases = prepared(network, rows, progress, leaves_to_run(network, leaf, layout, exact, options, run))
     return compare_cases(
         network, cases, workload=workload, run=run, threads=threads, repeats=repeats, options=options, progress=progress
     )
@@ -211,12 +212,14 @@ def ready_to_build(options: Options) -> Options:
     return replace(options, compiler=options.compiler or find_compiler())
 
 
-def leaves_to_run(network: Network, leaf: LeafName, layout: str, options: Options, run: bool) -> Leaves:
+def leaves_to_run(network: Network, leaf: LeafName, layout: str, exact: bool, options: Options, run: bool) -> Leaves:
     """The leaves of the code that is timed; scalar where nothing is run, which needs no compiler.
 
     Errors: InvalidInput for unknown names, BuildError.
     """
-    return named_leaves(network, leaf, layout, options.compiler, options.flags) if run else SCALAR
+    if not run:
+        return SCALAR
+    return named_leaves(network, leaf, layout, exact=exact, compiler=options.compiler, flags=options.flags)
 
 
 def prepared(

@@ -79,10 +79,10 @@ def samples(options: Options, tell: Progress) -> list[Sample]:
 
 def generated(target: Target) -> Iterator[tuple[str, Program, Work]]:
     """Every chain under every strategy: its name, the program and its work."""
-    for network, interface in chains():
-        leaf = leaves(network, target, interface)
+    for network, interface, exact in chains():
+        leaf = leaves(network, target, interface, exact=exact)
         for label, groups in ways(network, leaf):
-            name = f"{network.name} {interface} {label}"
+            name = f"{network.name} {interface} {'direct' if exact else 'priced'} {label}"
             yield name, generate(network, groups, leaf=leaf), work_of(groups, leaf)
 
 
@@ -98,19 +98,22 @@ def ways(network: Network, leaf: Leaves) -> Iterator[tuple[str, Sequence[Storage
     yield "tiles", fused(network, Strategy(cut, ("recompute", "recompute")))
 
 
-def chains() -> tuple[tuple[Network, Interface], ...]:
-    """Chains of every kind of layer, small enough for a cache and large enough for none."""
+def chains() -> tuple[tuple[Network, Interface, bool], ...]:
+    """Chains of every kind of layer, small enough for a cache and large enough for none; and whether Winograd is out."""
     return (
-        (convolutions(32, 60), "blocked"),
-        (convolutions(16, 400), "blocked"),
-        (convolutions(64, 50, pool=True), "nchw"),
-        (bottleneck(40, 40), "blocked"),
-        (bottleneck(16, 200), "nchw"),
-        (separable(48, 72, 1), "blocked"),
-        (separable(40, 150, 2), "nchw"),
-        (stencils(500), "nchw"),
-        (stencils(1700), "nchw"),
-        (first_layers(130), "nchw"),
+        (convolutions(32, 60), "blocked", True),
+        (convolutions(32, 60), "blocked", False),
+        (convolutions(16, 400), "blocked", True),
+        (convolutions(16, 400), "blocked", False),
+        (convolutions(64, 50, pool=True), "nchw", True),
+        (convolutions(64, 130, pool=True), "nchw", False),
+        (bottleneck(40, 40), "blocked", True),
+        (bottleneck(16, 200), "nchw", True),
+        (separable(48, 72, 1), "blocked", True),
+        (separable(40, 150, 2), "nchw", True),
+        (stencils(500), "nchw", True),
+        (stencils(1700), "nchw", True),
+        (first_layers(130), "nchw", True),
     )
 
 

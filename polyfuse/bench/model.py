@@ -94,6 +94,7 @@ def sweep(
     machine: Machine,
     *,
     interface: Interface = "blocked",
+    exact: bool = False,
     most: int = 40,
     repeats: int = 9,
     options: Options | None = None,
@@ -106,7 +107,9 @@ def sweep(
     chosen = options or Options()
     tell = progress or (lambda what, done, of: None)
     target = probe(chosen.compiler, tuple(chosen.flags))
-    found = ranked(network, thinned(search_space(network), most), machine, target, interface, progress=tell)
+    found = ranked(
+        network, thinned(search_space(network, target, exact), most), machine, target, interface, progress=tell
+    )
     programs, predicted = [], {}
     for prediction in found:
         choice = prediction.choice
@@ -149,8 +152,9 @@ def table(sweeps: Sequence[Sweep]) -> Table:
 @click.option("--most", type=click.IntRange(2), default=40, show_default=True, help="Choices for each workload.")
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="Samples of each choice.")
 @click.option("--layout", type=click.Choice(("nchw", "blocked")), default="blocked", show_default=True)
+@click.option("--exact-arithmetic", "exact", is_flag=True, help="No Winograd.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every point as JSON.")
-def main(only: str, most: int, repeats: int, layout: Interface, json_file: Path | None) -> None:
+def main(only: str, most: int, repeats: int, layout: Interface, exact: bool, json_file: Path | None) -> None:
     """Print the error of the time model on the workloads in kernels/, and what it picks."""
     if json_file is not None:
         check_writable(json_file)
@@ -161,7 +165,7 @@ def main(only: str, most: int, repeats: int, layout: Interface, json_file: Path 
         if only in full:
             click.echo(full, err=True)
             network = load_workload(name, parameters=parameters)
-            sweeps.append(sweep(full, network, machine, interface=layout, most=most, repeats=repeats))
+            sweeps.append(sweep(full, network, machine, interface=layout, exact=exact, most=most, repeats=repeats))
     Console(width=150).print(table(sweeps))
     if json_file is not None:
         write_atomically(json_file, (json.dumps([asdict(each) for each in sweeps], indent=1) + "\n").encode())

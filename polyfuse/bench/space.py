@@ -6,10 +6,10 @@ Network ──search_space()──> Choice: tile, retention of each tensor, algo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from polyfuse.codegen.leaves import Interface, Leaves, leaves
+from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.work import work_of
-from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.plan.cost import Seconds, seconds
 from polyfuse.plan.machine import Machine
@@ -21,6 +21,8 @@ from polyfuse.schedule.storage import Storage, storage
 Progress = Callable[[str, int, int], None]
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """Rows of a tile that are tried, besides divisors of the image's."""
+TALL_ROWS = (12, 24, 48)
+"""The same where layers compute bands of several rows at once."""
 COLUMN_CUTS = (2, 4, 8)
 """Into how many tiles rows are cut."""
 NARROWEST = 12
@@ -35,7 +37,8 @@ UNFUSED = "unfused"
 class Choice:
     """One way to run a network: None for the strategy is layer by layer.
 
-    `algorithms` are those of layers, by name, that are not computed directly: 2, 4 or 6 for Winograd's F(m x m, 3x3).
+    `algorithms` are those of layers that have a choice, by name: 2, 4 or 6 for Winograd's F(m x m, 3x3), 0 for the
+    direct one.
     """
 
     strategy: Strategy | None = None
@@ -49,7 +52,10 @@ class Choice:
         else:
             own = [f"{name}={short(places)}" for name, places in self.strategy.retention.items()]
             words = ["x".join(map(str, self.strategy.tile)), short(self.strategy.others), *own]
-        return " ".join([*words, *(f"{layer}=F{m}" for layer, m in self.algorithms.items())])
+        tiles = set(self.algorithms.values())
+        if len(tiles) > 1:
+            return " ".join([*words, *(f"{layer}=F{m}" for layer, m in self.algorithms.items() if m)])
+        return " ".join([*words, *(f"F{m}" for m in tiles if m)])
 
     def groups(self, network: Network, leaf: Leaves) -> tuple[Storage, ...]:
         """The scheduled groups, proved legal.
@@ -59,10 +65,11 @@ class Choice:
         return layer_by_layer(network, leaf.tallest) if self.strategy is None else fused(network, self.strategy)
 
     def leaves(self, network: Network, target: Target, interface: Interface) -> Leaves:
-        """The row kernels of the network's layers."""
-        if self.algorithms:
-            raise InvalidInput(f"algorithms of {', '.join(self.algorithms)}: expected none but the direct one so far")
-        return leaves(network, target, interface)
+        """The row kernels of the network's layers.
+
+        Errors: InvalidInput for an algorithm that does not suit a layer.
+        """
+        return leaves(network, target, interface, exact=True, winograd=self.algorithms)
 
 
 def short(places: Sequence[Place]) -> str:
@@ -78,17 +85,33 @@ class Prediction:
     seconds: Seconds
 
 
-def search_space(network: Network) -> tuple[Choice, ...]:
-    """Layer by layer first, then tiles of rows and of rows x columns, each with its retentions; no choice twice."""
-    found = [Choice(), *(Choice(strategy) for strategy in strategies(network))]
+def algorithm_sets(network: Network, target: Target, exact: bool = False) -> list[dict[str, int]]:
+    """Ways to choose every layer's algorithm: all direct, Winograd's as its price says, and one tile for all."""
+    kinds, _ = kinds_and_blocked(network, target)
+    names = [layer.name for layer in network.layers if kinds.get(layer.name) == "direct" and is_3x3(layer)]
+    direct = dict.fromkeys(names, 0)
+    if exact or not names:
+        return [direct]
+    priced = direct | dict(leaves(network, target).tiles)
+    found = [direct, priced, *(dict.fromkeys(names, tile) for tile in (4, 6))]
+    return [each for k, each in enumerate(found) if each not in found[:k]]
+
+
+def search_space(network: Network, target: Target, exact: bool = False) -> tuple[Choice, ...]:
+    """Every strategy with every set of algorithms; layer by layer first. `exact` keeps to the direct algorithm."""
+    found = []
+    for algorithms in algorithm_sets(network, target, exact):
+        several = any(algorithms.values())
+        found += [Choice(None, algorithms)]
+        found += [Choice(strategy, algorithms) for strategy in strategies(network, TALL_ROWS if several else ROWS)]
     return tuple({choice.label: choice for choice in found}.values())
 
 
-def strategies(network: Network) -> Iterator[Strategy]:
+def strategies(network: Network, wanted: Sequence[int] = ROWS) -> Iterator[Strategy]:
     """Every tile with recompute, local and global rows; local rows with recomputed or local columns."""
     *_, height, width = network.outputs[-1].concrete_shape
     lone = network.layers[0].name == network.layers[-1].name
-    for rows in row_sizes(height):
+    for rows in row_sizes(height, wanted):
         for place in ("local",) if lone else ("local", "recompute", "global"):
             yield Strategy.named(place, (rows,), "shifted")
         if not lone:
@@ -112,15 +135,15 @@ def halo_tensors(network: Network) -> list[str]:
     return names if 1 < len(names) <= MOST_TENSORS else []
 
 
-def row_sizes(height: int) -> list[int]:
-    """Powers of two, and for each the divisor of the height next above it, so that no tile is cut short.
+def row_sizes(height: int, wanted: Sequence[int] = ROWS) -> list[int]:
+    """What is wanted, and for each the divisor of the height next above it, so that no tile is cut short.
 
     >>> row_sizes(56)
     [1, 2, 4, 8, 16, 28, 32, 56]
     """
-    powers = [rows for rows in ROWS if rows <= height]
-    divisors = [next(d for d in range(rows, height + 1) if height % d == 0) for rows in powers]
-    return sorted({*powers, *(d for d in divisors if d <= 2 * ROWS[-1])})
+    fitting = [rows for rows in wanted if rows <= height] or [height]
+    divisors = [next(d for d in range(rows, height + 1) if height % d == 0) for rows in fitting]
+    return sorted({*fitting, *(d for d in divisors if d <= 2 * wanted[-1])})
 
 
 def column_sizes(width: int) -> list[int]:
@@ -164,6 +187,6 @@ def ranked(
         try:
             found.append(predict(network, choice, machine, target, interface, threads))
         except PolyfuseError:
-            if choice.strategy is None:
+            if choice is choices[0]:
                 raise
     return sorted(found, key=lambda prediction: prediction.seconds.total)

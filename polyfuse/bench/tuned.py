@@ -38,7 +38,8 @@ DIGITS = 32
 class Key:
     """What a measurement holds for: on another CPU, compiler, flags, network, threads or layout it is another one.
 
-    `network` is a digest of layers, shapes and relations, not of weights.
+    `network` is a digest of layers, shapes and relations, not of weights. `arithmetic` is `exact` without Winograd's
+    algorithm, else `any`.
     """
 
     cpu: str
@@ -47,6 +48,7 @@ class Key:
     network: str
     threads: int
     layout: str
+    arithmetic: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samp
     )
 
 
-def key_of(network: Network, interface: Interface, threads: int, options: Options) -> Key:
+def key_of(network: Network, interface: Interface, threads: int, exact: bool, options: Options) -> Key:
     """The key of a network here and now.
 
     Errors: BuildError without a compiler.
@@ -131,7 +133,15 @@ def key_of(network: Network, interface: Interface, threads: int, options: Option
     facts = host_facts()
     compiler = options.compiler or find_compiler()
     cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
-    return Key(cpu, compiler.version, tuple(options.flags), network_digest(network), threads, interface)
+    return Key(
+        cpu,
+        compiler.version,
+        tuple(options.flags),
+        network_digest(network),
+        threads,
+        interface,
+        "exact" if exact else "any",
+    )
 
 
 def network_digest(network: Network) -> str:
@@ -209,6 +219,7 @@ def best_known(
     *,
     interface: Interface = "nchw",
     threads: int = 1,
+    exact: bool = False,
     options: Options | None = None,
     path: Path | None = None,
 ) -> Tried | None:
@@ -216,7 +227,7 @@ def best_known(
 
     Errors: BuildError without a compiler, InvalidInput as `read_tuned`.
     """
-    entry = entry_of(key_of(network, interface, threads, options or Options()), path)
+    entry = entry_of(key_of(network, interface, threads, exact, options or Options()), path)
     return entry.best if entry is not None else None
 
 
@@ -225,6 +236,7 @@ def tuned(
     *,
     interface: Interface = "nchw",
     threads: int = 1,
+    exact: bool = False,
     options: Options | None = None,
     path: Path | None = None,
 ) -> Kernel:
@@ -233,7 +245,7 @@ def tuned(
     Errors: InvalidInput where the network was not tuned, and as `best_known`; BuildError.
     """
     chosen = options or Options()
-    found = best_known(network, interface=interface, threads=threads, options=chosen, path=path)
+    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen, path=path)
     if found is None:
         raise InvalidInput(
             f"network {network.name!r}: nothing is known of it for this CPU, compiler, layout and number of threads; "

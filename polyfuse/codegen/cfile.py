@@ -57,10 +57,21 @@ def c_file(
     """
     lines = [*header(network, groups, form), PRELUDE]
     if kernels:
-        lines += [row_prelude(kernels[0].floats), ROW_PRELUDE, *kernel_lines(kernels)]
+        lines += [row_prelude(kernels[0].floats), ROW_PRELUDE, *workspace(kernels), *kernel_lines(kernels)]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
     return "\n".join([*lines, *entry(network, groups, scratch, constants), ""])
+
+
+def workspace(kernels: Sequence[RowKernel]) -> list[str]:
+    """What row kernels keep for themselves: one array of each thread, as large as the largest."""
+    size = max(kernel.workspace_bytes for kernel in kernels)
+    if size == 0:
+        return []
+    return [
+        f"static _Thread_local _Alignas(64) float row_workspace[{size // 4}];",
+        "#define ROW_WORKSPACE row_workspace",
+    ]
 
 
 def kernel_lines(kernels: Sequence[RowKernel]) -> list[str]:

@@ -12,7 +12,10 @@ from typing import Literal, cast, get_args
 from polyfuse.codegen.build import DEFAULT_FLAGS
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
-from polyfuse.codegen.rows.shape import Kind, Target
+from polyfuse.codegen.rows.interpolation import TILES
+from polyfuse.codegen.rows.pricing import worthwhile
+from polyfuse.codegen.rows.shape import Kind, RowShape, Target
+from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
@@ -27,8 +30,8 @@ LeafName = Literal["rows", "scalar"]
 LEAF_NAMES: tuple[LeafName, ...] = get_args(LeafName)
 LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
 """Layouts of inputs and outputs by name; `blocked` is the one of these that fits the machine's vectors."""
-TALLEST_STENCIL = 8
-"""The most rows that a stencil computes at once."""
+TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
+"""The most rows that are computed at once."""
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
 WIDEST_WINDOW = 16
@@ -55,11 +58,13 @@ class Window:
 class Leaves:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
 
+    `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name.
     `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs.
     """
 
     target: Target | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    tiles: Mapping[str, int] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
 
@@ -78,7 +83,7 @@ class Leaves:
 
     def tallest(self, layer: Layer) -> int:
         """How many rows of a layer are worth computing at once."""
-        return TALLEST_STENCIL if self.kinds.get(layer.name) == "stencil" else 1
+        return TALLEST.get(self.kinds.get(layer.name, "direct"), 1)
 
     def reads_offchip(self, layer: Layer, tensor: Tensor) -> bool:
         """Whether a layer takes planar rows of an input straight from its off-chip array."""
@@ -92,11 +97,14 @@ def named_leaves(
     network: Network,
     leaf: LeafName = "rows",
     layout: str = "nchw",
+    *,
+    exact: bool = False,
     compiler: Compiler | None = None,
     flags: Sequence[str] = DEFAULT_FLAGS,
 ) -> Leaves:
     """The leaves by name: `scalar`, or row kernels as wide as the vectors that the compiler has under its flags.
 
+    `exact` keeps to the direct algorithm.
     Errors: InvalidInput for unknown names, and for a layout in blocks that are not as wide as a vector; BuildError.
     """
     if leaf not in LEAF_NAMES or layout not in LAYOUTS:
@@ -114,23 +122,74 @@ def named_leaves(
             f"layout {layout!r}: the compiler's vectors hold {target.floats} floats; use nchw{target.floats}c or "
             "blocked"
         )
-    return leaves(network, target, "nchw" if layout == "nchw" else "blocked")
+    return leaves(network, target, "nchw" if layout == "nchw" else "blocked", exact=exact)
 
 
-def leaves(network: Network, target: Target, interface: Interface = "nchw") -> Leaves:
+def leaves(
+    network: Network,
+    target: Target,
+    interface: Interface = "nchw",
+    *,
+    exact: bool = False,
+    winograd: Mapping[str, int] | None = None,
+) -> Leaves:
     """Choose the row kernels of a network.
 
     `interface` says how inputs and outputs are laid out: all planar, or in blocks where layers work on blocks.
-    Errors: InvalidInput for an unknown interface.
+    `winograd` gives the tile of Winograd's algorithm for layers by name, 0 for the direct one; for others it is chosen
+    by price, or not used where `exact`.
+    Errors: InvalidInput for an unknown interface, and for a layer that Winograd's algorithm does not suit.
     """
     if interface not in ("nchw", "blocked"):
         raise InvalidInput(f"layout {interface!r}: expected 'nchw' or 'blocked'")
     kinds, blocked = kinds_and_blocked(network, target)
+    tiles = winograd_tiles(network, kinds, target, exact, winograd or {})
+    kinds |= dict.fromkeys(tiles, "winograd")
     outside = {}
     for tensor in (*network.inputs, *network.outputs):
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
-    return Leaves(target, kinds, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
+    return Leaves(target, kinds, tiles, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
+
+
+def winograd_tiles(
+    network: Network, kinds: Mapping[str, Kind], target: Target, exact: bool, given: Mapping[str, int]
+) -> dict[str, int]:
+    """The tiles of the layers that Winograd's algorithm computes, by name."""
+    suitable = {layer.name: layer for layer in network.layers if kinds.get(layer.name) == "direct" and is_3x3(layer)}
+    if unfit := [name for name, tile in given.items() if tile and (name not in suitable or tile not in TILES)]:
+        raise InvalidInput(
+            f"winograd of layer {unfit[0]!r}: expected a 3x3 convolution with stride and dilation 1, one group and "
+            f"blocks of channels, and a tile of 0, {', '.join(map(str, TILES))}; got {given[unfit[0]]}"
+        )
+    chosen = {name: given[name] if name in given else 0 if exact else best_tile(layer, target)
+              for name, layer in suitable.items()}  # fmt: skip
+    return {name: tile for name, tile in chosen.items() if tile}
+
+
+def is_3x3(layer: Layer) -> bool:
+    """A 3x3 convolution that Winograd's algorithm can compute."""
+    window = Window.of(layer)
+    plain = (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
+    return plain and layer.attributes.get("groups") == 1
+
+
+def best_tile(layer: Layer, target: Target) -> int:
+    """The cheapest tile for whole rows of a layer, several at once; 0 where the direct algorithm is expected to win."""
+    _, channels, rows, columns = layer.output.concrete_shape
+    left, right = Window.of(layer).padding[1::2]
+    shape = RowShape(
+        "row",
+        "winograd",
+        layer.inputs[0].concrete_shape[1],
+        channels,
+        columns,
+        (3, 3),
+        outside=(min(left, columns + 1), min(right, columns + 1 - left)),
+        height=min(rows, TALLEST["winograd"]),
+    )
+    tuning = default_tuning(shape, target)
+    return tuning.tile if worthwhile(shape, tuning, target.floats) else 0
 
 
 def is_thin(network: Network, tensor: Tensor) -> bool:

@@ -27,6 +27,7 @@ from polyfuse.codegen.layout import Array
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
 from polyfuse.codegen.rowplan import RowKernels
+from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.codegen.rowsteps import RowStep, row_lines
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
@@ -54,6 +55,13 @@ class Program:
     def array(self, tensor: Tensor) -> Array:
         """The off-chip array of an input, an output or a scratch tensor."""
         return self.groups[0].places.array(tensor, True)
+
+    @property
+    def error_bound(self) -> float:
+        """What Winograd's algorithm may add to the relative error, summed over its layers; 0 without it."""
+        layers = (self.network.layer(name) for name in self.leaves.tiles)
+        sizes = ((self.leaves.tiles[layer.name], layer.inputs[0].concrete_shape[1]) for layer in layers)
+        return sum(relative_error(tile, channels) for tile, channels in sizes)
 
     @property
     def loops(self) -> int:
@@ -110,7 +118,7 @@ def generate(
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     staged = staged or (instrumented and not fast)
     scratch = scratch_tensors(network, groups)
-    kernels = RowKernels(network, leaf.target) if leaf.target is not None else None
+    kernels = RowKernels(network, leaf.target, leaf.tiles) if leaf.target is not None else None
     emitter = Emitter(staged, instrumented, leaf, kernels)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
     read = {array.name for part in parts for array in part.offchip}

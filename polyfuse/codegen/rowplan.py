@@ -3,7 +3,7 @@
 RowStep of every group  ──RowKernels.named()──> the name to call;  .kernels and .constants go into the program
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,12 +13,21 @@ from polyfuse.codegen.layout import Array
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
-from polyfuse.codegen.rows.tune import default_tuning
+from polyfuse.codegen.rows.tune import default_tuning, winograd_tuning
 from polyfuse.codegen.rowsteps import RowStep, bias_name, packed_name
 from polyfuse.network.network import Network
+from polyfuse.sets.counting import count
 
 Floats = NDArray[np.float32]
 LONGEST = 60
+
+
+def layer_tuning(steps: Sequence[RowStep], target: Target, tiles: Mapping[str, int]) -> tuple[RowStep, Tuning]:
+    """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
+    main = max(steps, key=lambda step: step.points * count(step.executions))
+    tile = tiles.get(main.layer.name, 0) if main.layer is not None else 0
+    shape = main.shape
+    return main, winograd_tuning(shape, target, tile) if tile else default_tuning(shape, target)
 
 
 @dataclass
@@ -27,18 +36,23 @@ class RowKernels:
 
     network: Network
     target: Target
+    tiles: Mapping[str, int]
     kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
     constants: dict[str, Floats] = field(default_factory=dict)
 
     def add(self, steps: Sequence[RowStep]) -> tuple[dict[str, str], tuple[Array, ...]]:
         """The kernel of every step of a layer, by name, and the arrays of constants that they read.
 
-        Weights are packed once, so that all kernels of a layer hold as many blocks and taps as its widest one.
+        Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
-        widest = max(steps, key=lambda step: step.shape.columns)
-        tuning = default_tuning(widest.shape, self.target)
+        main, tuning = layer_tuning(steps, self.target, self.tiles)
         names = {step.name: self._kernel(step, tuning).name for step in steps}
-        return names, self._pack(widest, self.kernels[widest.shape, tuning])
+        return names, self._pack(main, self.kernels[main.shape, tuning])
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What the kernels keep for themselves, in each thread: as much as the largest needs."""
+        return max((kernel.workspace_bytes for kernel in self.kernels.values()), default=0)
 
     def _kernel(self, step: RowStep, tuning: Tuning) -> RowKernel:
         key = step.shape, tuning

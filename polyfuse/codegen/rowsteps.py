@@ -109,8 +109,13 @@ def between(schedule: Schedule, finish: Finish) -> Iterator[Layer]:
 
 
 def several(x: Array, tallest: int) -> Heights:
-    """Several rows at once; fewer where the rows of an image start at the same place in every page."""
-    if x.layout.order == "planar" and 4 * x.pitch % PAGE_BYTES == 0:
+    """Several rows at once; fewer where the rows of an image start at the same place in every page.
+
+    In blocks, where more rows come than are computed at once, all but the last take as many as are.
+    """
+    if x.layout.order != "planar":
+        return lambda rows: (tallest,) * (rows // tallest) + ((rows % tallest,) if rows % tallest else ())
+    if 4 * x.pitch % PAGE_BYTES == 0:
         tallest //= 2
     return lambda rows: balanced(rows, tallest)
 
@@ -191,7 +196,7 @@ def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, ki
     row = strip.first_row.scale_val(isl.Val(window.stride[0])).add_constant_val(isl.Val(-top))
     column = strip.first_column.scale_val(isl.Val(window.stride[1])).add_constant_val(isl.Val(-left))
     taps, step = window.kernel[0], window.dilation[0]
-    if kind == "stencil":
+    if kind in ("stencil", "winograd"):
         taps, step = strip.height + step * (taps - 1), 1
     outside = offchip or places.stays(tensor)
     indices = () if outside else places.indices(tensor)

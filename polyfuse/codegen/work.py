@@ -17,8 +17,10 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.program import Program, parallel_coordinate
+from polyfuse.codegen.rowplan import layer_tuning
+from polyfuse.codegen.rows.pricing import weight_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
-from polyfuse.codegen.rows.tune import default_tuning
+from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.codegen.rows.work import row_uses, row_work
 from polyfuse.codegen.rowsteps import Rows, RowStep, packed_name
 from polyfuse.plan.cost import KernelWork, Work, seconds
@@ -44,18 +46,16 @@ def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
         places = Places(storage, False, leaves)
         found, replaced = group_rows(places)
         threads = parallel_coordinate(places) is not None
-        every = [(StepRows.of(index, places, step), tuning_of(part, leaves)) for part in found for step in part]
-        widths = widest(rows for rows, _ in every)
-        kernels += [rows.work(tuning, threads) for rows, tuning in every]
+        every: list[StepRows] = []
+        for part in found:
+            assert leaves.target is not None
+            _, tuning = layer_tuning(part, leaves.target, leaves.tiles)
+            every += [StepRows.of(index, places, step, tuning) for step in part]
+        widths = widest(every)
+        kernels += [rows.work(threads) for rows in every]
         kernels += scalar_work(places, replaced, threads)
-        touched.append(in_order([moments for rows, _ in every for moments in rows.touched(things, widths)]))
+        touched.append(in_order([moments for rows in every for moments in rows.touched(things, widths)]))
     return Work(tuple(kernels), Touches.joined(touched))
-
-
-def tuning_of(part: Sequence[RowStep], leaves: Leaves) -> Tuning:
-    """The tuning that all kernels of a layer share."""
-    assert leaves.target is not None
-    return default_tuning(max(part, key=lambda step: step.shape.columns).shape, leaves.target)
 
 
 def scalar_work(places: Places, replaced: set[str], threads: bool) -> Iterator[KernelWork]:
@@ -118,22 +118,28 @@ class StepRows:
     group: int
     places: Places
     step: RowStep
+    tuning: Tuning
     at: Integers
     times: Integers
 
     @staticmethod
-    def of(group: int, places: Places, step: RowStep) -> "StepRows":
+    def of(group: int, places: Places, step: RowStep, tuning: Tuning) -> "StepRows":
         """The executions of a step and the stages in which they are."""
         coordinates = step.executions.dim(isl.dim_type.set) - 2
         stage = int(step.time.range().dim_min_val(coordinates).to_python())
         at = points(step.executions)
-        return StepRows(group, places, step, at, np.column_stack([at[:, :-2], np.full(len(at), stage)]))
+        return StepRows(group, places, step, tuning, at, np.column_stack([at[:, :-2], np.full(len(at), stage)]))
 
-    def work(self, tuning: Tuning, threads: bool) -> KernelWork:
+    @property
+    def floats(self) -> int:
+        """The floats of a vector."""
+        assert self.places.leaves.target is not None
+        return self.places.leaves.target.floats
+
+    def work(self, threads: bool) -> KernelWork:
         """All executions of the kernel. Rows outside of the image are not computed with."""
         shape, calls = self.step.shape, len(self.at)
-        assert self.places.leaves.target is not None
-        each = row_work(shape, tuning, self.places.leaves.target.floats)
+        each = row_work(shape, self.tuning, self.floats)
         uses = np.array(row_uses(shape))
         used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
         macs = each.macs * calls * used // every
@@ -164,10 +170,13 @@ class StepRows:
     def touched(self, things: Things, widths: Mapping[str, int]) -> list[Moments]:
         """The touches of rows and of weights."""
         found = [self._rows(things, widths, rows) for rows in self.every()]
-        layer = self.step.layer
+        layer, held = self.step.layer, {}
         if layer is not None and layer.weights:
-            first = things.base(packed_name(layer), 1)
-            found.append(Moments(self.times, np.full(len(self.at), first), weight_bytes(self.step.shape), 1, False))
+            held[packed_name(layer)] = packed_bytes(self.step.shape, self.tuning, self.floats)
+        if workspace := workspace_bytes(self.step.shape, self.tuning, self.floats):
+            held["workspace"] = workspace
+        for name, amount in held.items():
+            found.append(Moments(self.times, np.full(len(self.at), things.base(name, 1)), amount, 1, False))
         return found
 
     def _rows(self, things: Things, widths: Mapping[str, int], rows: Rows) -> Moments:
@@ -191,7 +200,7 @@ class StepRows:
         return Moments(self.times[one], first + number, *row_extent(rows, columns), rows is self.step.writes)
 
 
-def widest(every: Iterator[StepRows]) -> dict[str, int]:
+def widest(every: Sequence[StepRows]) -> dict[str, int]:
     """For each array of a group the most columns that one execution touches."""
     found: dict[str, int] = {}
     for step in every:
@@ -222,7 +231,9 @@ def row_extent(rows: Rows, columns: int) -> tuple[int, int]:
     return 4 * columns * layout.floats * blocks, 1 if whole else blocks
 
 
-def weight_bytes(shape: RowShape) -> int:
-    """The bytes of a layer's weights."""
+def packed_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
+    """The bytes of a layer's weights as its kernel reads them, without what fills up blocks; of Winograd's with it."""
+    if shape.kind == "winograd":
+        return weight_bytes(shape, tuning, floats)
     per_output = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
     return 4 * shape.out_channels * per_output * prod(shape.kernel)

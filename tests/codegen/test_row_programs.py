@@ -26,7 +26,7 @@ def workload(name: str, **more: int) -> Network:
 
 
 def programs(network: Network, groups: list[tuple[Storage, ...]], target: Target = NARROW) -> list[Program]:
-    chosen = [leaves(network, target, interface) for interface in ("nchw", "blocked")]
+    chosen = [leaves(network, target, interface, exact=True) for interface in ("nchw", "blocked")]
     return [generate(network, each, leaf=chosen[k % 2], instrumented=True) for k, each in enumerate(groups)]
 
 
@@ -39,7 +39,10 @@ def check(network: Network, every: list[Program], threads: int = 1, options: Opt
         built.poison()
         built.run()
         for tensor in network.outputs:
-            assert max_relative_error(built.outputs[tensor.name], expected[tensor.name]) <= 1e-5, built.built.source
+            assert (
+                max_relative_error(built.outputs[tensor.name], expected[tensor.name])
+                <= 1e-5 + built.program.error_bound
+            )
         assert executed_points(built) == sum(counts(group.storage).executions for group in built.program.groups)
 
 
@@ -109,7 +112,7 @@ def test_an_addition_and_an_activation_are_finished_by_the_kernel_before_them() 
     conv = build.conv("conv", x, 8, kernel=1)
     both = build.arithmetic("both", "add", conv, x)
     network = build.network(build.activation("act", both, "relu"))
-    program = generate(network, fused(network, Strategy((3,))), leaf=leaves(network, NARROW, "blocked"))
+    program = generate(network, fused(network, Strategy((3,))), leaf=leaves(network, NARROW, "blocked", exact=True))
     (step,) = program.groups[0].rows[:1]
     assert [tensor.name for tensor in step.makes] == ["act_out", "both_out", "conv_out"]
     assert (step.shape.residual, step.shape.activation) == ("before", "relu")
@@ -127,9 +130,31 @@ def test_a_sum_that_is_an_output_too_is_not_lost() -> None:
 @pytest.mark.parametrize("interface", ["nchw", "blocked"])
 def test_blocks_at_the_interface_need_no_conversion(interface: Interface) -> None:
     network = workload("resnet_block")
-    program = generate(network, fused(network, Strategy((4,))), leaf=leaves(network, NARROW, interface))
+    program = generate(network, fused(network, Strategy((4,))), leaf=leaves(network, NARROW, interface, exact=True))
     kinds = {step.shape.kind for step in program.groups[0].rows}
     assert kinds == ({"direct"} if interface == "blocked" else {"direct", "to_blocked", "to_planar"})
+
+
+@pytest.mark.parametrize("tile", [2, 4, 6])
+@pytest.mark.parametrize("name", ["vgg_pair", "resnet_block", "sr4"])
+def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: str, tile: int) -> None:
+    network = workload(name)
+    convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
+    leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, tile))
+    every = [generate(network, each, leaf=leaf, instrumented=True) for each in every_group(network)[::2]]
+    assert all(program.error_bound > 0 for program in every)
+    check(network, every)
+
+
+def test_winograd_is_chosen_by_price_and_can_be_forbidden() -> None:
+    build = Builder("both")
+    x = build.input("x", (1, 64, 56, 56))
+    network = build.network(build.conv("narrow", build.conv("wide", x, 64, kernel=3), 6, kernel=3))
+    assert "wide" in leaves(network, Target(16, 32)).tiles
+    assert not leaves(network, Target(16, 32), exact=True).tiles
+    assert leaves(network, Target(16, 32), winograd={"wide": 2}).tiles["wide"] == 2
+    with pytest.raises(InvalidInput, match=r"winograd of layer 'wide': expected a 3x3 convolution .* got 5"):
+        leaves(network, Target(16, 32), winograd={"wide": 5})
 
 
 def test_row_kernels_are_not_staged() -> None:

@@ -14,7 +14,7 @@ from tests.fuzz.case import Case, GroupOf, LayerOf, group_networks, network_of
 
 LARGEST = 14
 MOST_CHANNELS = 9
-FORMS = ("instrumented", "staged", "in place", "rows", "blocked rows")
+FORMS = ("instrumented", "staged", "in place", "rows", "blocked rows", "winograd rows")
 MOST_TILES = 60
 Shape = tuple[int, int, int, int]
 ACTIVATIONS: tuple[Any, ...] = ("relu", "relu6", ("leaky_relu", 0.1), "tanh", ("clip", -0.5, 0.5))
@@ -141,7 +141,7 @@ def with_groups(rng: random.Random, case: Case) -> Case | None:
         if group is None:
             return None
         groups.append(group)
-    form = rng.choices(FORMS, (5, 1, 1, 4, 2))[0]
+    form = rng.choices(FORMS, (5, 1, 1, 3, 2, 2))[0]
     return replace(case, groups=tuple(groups), form=form, threads=rng.choice((1, 1, 2)))
 
 
