@@ -99,7 +99,7 @@ def ways(network: Network, leaf: Leaves) -> Iterator[tuple[str, Sequence[Storage
 
 
 def chains() -> tuple[tuple[Network, Interface, bool], ...]:
-    """Chains of every kind of layer, small enough for a cache and large enough for none; and whether Winograd is out."""
+    """Chains of every kind of layer, small enough for a cache or too large for any; and whether Winograd is out."""
     return (
         (convolutions(32, 60), "blocked", True),
         (convolutions(32, 60), "blocked", False),
