@@ -35,10 +35,14 @@ True
 from importlib.metadata import PackageNotFoundError, version
 
 from polyfuse.bench.compare import Choices, candidates, compare, default_tiles
+from polyfuse.bench.fit import fit
 from polyfuse.bench.probe import probe
 from polyfuse.bench.results import Comparison, Row, read_comparison
+from polyfuse.bench.tune import tune
+from polyfuse.bench.tuned import best_known, tuned
 from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
 from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.work import predicted_seconds
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -95,6 +99,7 @@ __all__ = [
     "Unbounded",
     "UnsupportedOperator",
     "__version__",
+    "best_known",
     "build",
     "candidates",
     "check",
@@ -102,6 +107,7 @@ __all__ = [
     "count",
     "counts",
     "default_tiles",
+    "fit",
     "fused",
     "generate",
     "halos",
@@ -110,6 +116,7 @@ __all__ = [
     "load_workload",
     "lower",
     "max_relative_error",
+    "predicted_seconds",
     "probe",
     "random_inputs",
     "read_comparison",
@@ -120,4 +127,6 @@ __all__ = [
     "statement_layer",
     "storage",
     "total",
+    "tune",
+    "tuned",
 ]

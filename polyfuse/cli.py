@@ -29,16 +29,15 @@ from polyfuse.bench.compare import (
     ready_to_build,
 )
 from polyfuse.bench.emit import emit
-from polyfuse.bench.files import check_writable, make_folder, write_atomically
-from polyfuse.bench.probe import DEFAULT_SECONDS, probe
+from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.results import Comparison
+from polyfuse.cli_machine import machine
+from polyfuse.cli_tune import tune_command
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
-from polyfuse.plan.machine import machine_path, read_machine
-from polyfuse.report.machine import print_machine
 from polyfuse.report.plot import SUFFIXES, plot
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.table import print_comparison
@@ -311,40 +310,6 @@ def show(**request: Any) -> None:
         click.echo("\n".join(show_lines(row, prepare(network, row))))
 
 
-@main.command()
-@click.argument("file", required=False, type=FILE, metavar="[FILE.toml]")
-@click.option("--probe", "wanted", is_flag=True, help="Measure this host and write its machine file.")
-@click.option("-o", "--output", type=FILE, metavar="FILE.toml", help="Write there instead of the user's config folder.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
-    metavar="S",
-    help=f"How long --probe measures, about; more is steadier.  [default: {DEFAULT_SECONDS:g}]",
-)
-def machine(file: Path | None, wanted: bool, output: Path | None, seconds: float | None) -> None:
-    """Print the machine file of this host, or another one; with --probe, measure and write it.
-
-    The file holds compute rates, capacities and bandwidths. It is $POLYFUSE_MACHINE, else machine.toml in the user's
-    config folder.
-    """
-    if not wanted:
-        if output is not None or seconds is not None:
-            raise click.UsageError(f"{'--seconds' if output is None else '--output'} goes with --probe")
-        print_machine(read_machine(file))
-        return
-    if file is not None:
-        raise click.UsageError(f"--probe measures this host and reads no file; to write '{file}', use -o {file}")
-    if output is None:
-        make_folder(machine_path().parent)
-    path = output or machine_path()
-    check_writable(path)
-    with ProgressBar() as progress:
-        found = probe(seconds or DEFAULT_SECONDS, progress=progress)
-    write_atomically(path, found.to_toml().encode())
-    print_machine(found)
-    click.echo(f"written: {path}")
-
-
 def load(request: Mapping[str, Any]) -> Network:
     """The workload that was asked for."""
     return load_workload(
@@ -415,3 +380,7 @@ def check_results(found: Comparison, winograd: float = 0.0) -> None:
             f"{found.workload}: counts differ from their prediction, or values from the reference by more than "
             f"{most:.1g}, in {', '.join(dict.fromkeys(wrong))}; this is a polyfuse bug, please report it"
         )
+
+
+main.add_command(machine)
+main.add_command(tune_command(SHARED[:5], load, ready_to_build))

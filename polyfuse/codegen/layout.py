@@ -22,6 +22,27 @@ PAGE_BYTES = 4096
 """Addresses that agree modulo so many bytes compete for the same lines of a first-level cache."""
 LINE = 16
 """The floats of a cache line."""
+ROWS_AT_ONCE = 18
+"""The rows that a kernel reads and writes at the same time, at most."""
+APART = 128
+"""Bytes between the starts of rows that do not compete."""
+
+
+def spread_pitch(width: int) -> int:
+    """The floats from one planar row to the next: no fewer than its width, and so many that rows spread over a page.
+
+    >>> spread_pitch(2048), spread_pitch(2046), spread_pitch(515), spread_pitch(100), spread_pitch(20)
+    (2080, 2080, 528, 106, 20)
+    """
+    if width * ROWS_AT_ONCE * 4 <= PAGE_BYTES:
+        return width
+    return next(pitch for pitch in range(width, width + PAGE_BYTES) if is_spread(4 * pitch))
+
+
+def is_spread(pitch_bytes: int) -> bool:
+    """Whether so many neighbouring rows start far enough from each other, modulo a page."""
+    starts = (row * pitch_bytes % PAGE_BYTES for row in range(1, ROWS_AT_ONCE))
+    return all(APART <= start <= PAGE_BYTES - APART for start in starts)
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ PLANAR = Layout()
 class Array:
     """A C array that holds a tensor, or a window of it: `sizes` are those of `[.., n, c, h, w]`, or of any indices.
 
-    A `padded` array has wider rows where they would start at the same place in every page.
+    A `padded` array has wider rows where they would start at nearly the same place in every page.
     """
 
     name: str
@@ -55,8 +76,7 @@ class Array:
         """The dimensions in C."""
         if self.layout.order == "planar":
             *outer, width = self.sizes
-            clash = self.padded and width > LINE and 4 * width % PAGE_BYTES == 0
-            return (*outer, width + LINE) if clash else self.sizes
+            return (*outer, spread_pitch(width)) if self.padded else self.sizes
         *copies, n, channels, height, width = self.sizes
         blocks = -(-channels // self.layout.floats)
         if self.layout.order == "rows":

@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
 from polyfuse.codegen.cfile import c_file
-from polyfuse.codegen.epilogue import finishes
 from polyfuse.codegen.group import Counter, Group
+from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
 from polyfuse.codegen.rowleaf import row_lines
 from polyfuse.codegen.rowplan import RowKernels
 from polyfuse.codegen.rows.interpolation import relative_error
-from polyfuse.codegen.rowsteps import RowStep, between, copy_steps, finish_steps
+from polyfuse.codegen.rowsteps import RowStep
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.schedule import Action
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 from polyfuse.text import html_text
@@ -197,7 +196,7 @@ class Emitter:
     def group(self, index: int, storage: Storage) -> Group:
         """Generate the loops of a group."""
         schedule, places = storage.schedule, Places(storage, self.staged, self.leaves)
-        rows, replaced = self.rows(places)
+        rows, replaced = group_rows(places)
         kept = [step for step in steps(schedule) if step.name not in replaced and self.is_kept(places, step)]
         timed = with_wraps(places, kept, time_names(schedule))
         packed, row_leaf = self.row_leaf(index, rows)
@@ -225,29 +224,6 @@ class Emitter:
         loading = Timed(padded, ("stage", *(f"a{d}" for d in range(rank))), {step.name: {} for step in padded})
         nest = loop_nest(padded, loading.names, self.leaf(index, places, loading)) if preload else None
         return preload, nest
-
-    def rows(self, places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:
-        """The row steps of every layer and copy that has them, and the names of the steps that they replace."""
-        found: list[tuple[RowStep, ...]] = []
-        replaced: set[str] = set()
-        if self.kernels is None:
-            return found, replaced
-        for finish in finishes(places.storage.schedule, self.leaves).values():
-            steps_ = finish_steps(places, finish)
-            if steps_ is not None:
-                found.append(steps_)
-                layers = between(places.storage.schedule, finish)
-                replaced |= {statement.name for layer in layers for statement in layer.statements}
-        for flow in places.storage.schedule.flows.values():
-            if not self.leaves.converts(flow.tensor):
-                continue
-            moved: dict[Action, isl.Map] = {"load": flow.loads, "store": flow.stores}
-            for action, moments in moved.items():
-                copies = copy_steps(places, flow, action) if not moments.is_empty() else None
-                if copies is not None:
-                    found.append(copies)
-                    replaced.add(f"{action}_{flow.tensor.name}")
-        return found, replaced
 
     def row_leaf(
         self, index: int, rows: Sequence[tuple[RowStep, ...]]

@@ -22,6 +22,14 @@ Floats = NDArray[np.float32]
 LONGEST = 60
 
 
+def layer_tuning(steps: Sequence[RowStep], target: Target, tiles: Mapping[str, int]) -> tuple[RowStep, Tuning]:
+    """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
+    main = max(steps, key=lambda step: step.points * count(step.executions))
+    tile = tiles.get(main.layer.name, 0) if main.layer is not None else 0
+    shape = main.shape
+    return main, winograd_tuning(shape, target, tile) if tile else default_tuning(shape, target)
+
+
 @dataclass
 class RowKernels:
     """Kernels by shape and tuning, and constants by their name in C, in the order in which they were asked for."""
@@ -37,12 +45,9 @@ class RowKernels:
 
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
-        main = max(steps, key=lambda step: step.points * count(step.executions))
-        tile = self.tiles.get(main.layer.name, 0) if main.layer is not None else 0
-        shape = main.shape
-        tuning = winograd_tuning(shape, self.target, tile) if tile else default_tuning(shape, self.target)
+        main, tuning = layer_tuning(steps, self.target, self.tiles)
         names = {step.name: self._kernel(step, tuning).name for step in steps}
-        return names, self._pack(main, self.kernels[shape, tuning])
+        return names, self._pack(main, self.kernels[main.shape, tuning])
 
     @property
     def workspace_bytes(self) -> int:

@@ -3,7 +3,8 @@
 Enters: measured numbers, or the text of a machine file. Leaves: a `Machine`, checked.
 
 The file holds "format" ("polyfuse-machine"), "version" (1) and all fields of `Machine`; peaks and levels are lists of
-tables. Keys carry their unit; GB is 10^9 bytes. A change of meaning raises the version.
+tables, costs are tables that may be missing. Keys carry their unit; GB is 10^9 bytes. A change of meaning raises the
+version.
 """
 
 import dataclasses
@@ -70,6 +71,28 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What work takes on one core, fitted to measurements; docs/model.md says how.
+
+    compute      nanoseconds of a vector operation of each kind of row kernel, of a `chunk`, and of a `call`
+    memory       nanoseconds of a byte, as `L2 read`, `DRAM write` and so on; of a separate run of bytes, as `L2 run`
+    held_bytes   for each cache, what it holds in practice
+    """
+
+    compute: dict[str, float]
+    memory: dict[str, float]
+    held_bytes: dict[str, int]
+
+    def __post_init__(self) -> None:
+        for name, value in (*self.compute.items(), *self.memory.items()):
+            if not 0 <= value < math.inf:
+                raise InvalidInput(f"costs: expected {name!r} of 0 or more and finite, got {value}; correct it")
+        for name, size in self.held_bytes.items():
+            if size <= 0:
+                raise InvalidInput(f"costs: expected held_bytes of {name!r} above 0, got {size}; correct it")
+
+
+@dataclass(frozen=True)
 class Machine:
     """A host: compute rates of a core, and levels of memory from the nearest to DRAM.
 
@@ -89,6 +112,7 @@ class Machine:
     vector_bytes: int
     peaks: tuple[Peak, ...]
     levels: tuple[Level, ...]
+    costs: Costs | None = None
 
     def __post_init__(self) -> None:
         for key in ("name", "compiler"):
@@ -146,7 +170,7 @@ class Machine:
                 f"{where}: expected format '{FORMAT}' version {VERSION}, got {_shown(found[0])} version "
                 f"{_shown(found[1])}; write it again with polyfuse machine --probe"
             )
-        machine: Machine = decode(document, cls, where)
+        machine: Machine = decode({"costs": None, **document}, cls, where)
         return machine
 
 
@@ -181,10 +205,12 @@ def _lines(machine: Machine) -> Iterator[str]:
     yield from (HEAD, f"format = {_toml(FORMAT)}", f"version = {VERSION}")
     names = [field.name for field in dataclasses.fields(machine)]
     lists = ("peaks", "levels")
-    yield from (f"{name} = {_toml(getattr(machine, name))}" for name in names if name not in lists)
+    yield from (f"{name} = {_toml(getattr(machine, name))}" for name in names if name not in (*lists, "costs"))
     for name in lists:
         for record in getattr(machine, name):
             yield from ("", f"[[{name}]]", *_entries(record))
+    for name, numbers in vars(machine.costs).items() if machine.costs is not None else ():
+        yield from ("", f"[costs.{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in numbers.items()))
 
 
 def _entries(record: Any) -> list[str]:

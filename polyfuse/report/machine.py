@@ -4,13 +4,14 @@ Enters: a `Machine`. Leaves: text of at most 80 columns.
 """
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.plan.machine import Bandwidth, Machine
+from polyfuse.plan.machine import Bandwidth, Costs, Machine
 from polyfuse.report.format import short_bytes, significant
 
 
@@ -29,6 +30,9 @@ def _parts(machine: Machine) -> Iterator[RenderableType]:
     yield _peaks(machine)
     yield Text()
     yield _levels(machine)
+    if machine.costs is not None:
+        yield Text()
+        yield _costs(machine.costs)
     yield Text("GB/s: 10^9 bytes per second; a copy counts what it reads and what it writes", style="dim")
 
 
@@ -48,6 +52,19 @@ def _levels(machine: Machine) -> Table:
         measured = (*_rates(level.one_core), *_rates(level.all_cores))
         table.add_row(level.name, short_bytes(level.capacity_bytes), str(level.shared_by_cores), *measured)
     return table
+
+
+def _costs(costs: Costs) -> Table:
+    """Every cost in nanoseconds, computing beside memory."""
+    table = _table("time model", "ns", "", "ns")
+    pairs = zip_longest(costs.compute.items(), costs.memory.items(), fillvalue=("", None))
+    for (name, value), (other, cost) in pairs:
+        table.add_row(name, _cost(value), other, _cost(cost))
+    return table
+
+
+def _cost(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _rates(bandwidth: Bandwidth) -> tuple[str, str, str]:

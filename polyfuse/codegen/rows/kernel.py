@@ -130,6 +130,16 @@ def _parts(shape: RowShape, tuning: Tuning, v: int) -> list[_Part]:
     return parts
 
 
+def part_chunks(shape: RowShape, tuning: Tuning, v: int) -> list[tuple[int, int, int, tuple[Chunk, ...]]]:
+    """The chunks of a convolution: (output blocks at once, groups of them, input channels at once, chunks)."""
+    return [
+        (tuning.blocks, part.end - part.first, 1, part.cut)
+        if part.body is not narrow_chunk
+        else (1, part.end - part.first, tuning.ways, part.cut)
+        for part in _parts(shape, tuning, v)
+    ]
+
+
 def _chunked(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
     """The functions of every part, and the entry that calls them."""
     lines: list[str] = []

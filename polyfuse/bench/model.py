@@ -1,0 +1,175 @@
+"""The error of the time model: `python -m polyfuse.bench.model`.
+
+For every workload the choices of the tuner's search space, thinned out, are predicted and then measured in turns. A
+line for each: the mean relative error, what the model would pick without measuring, and its time over the best one's.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from polyfuse.bench.files import check_writable, write_atomically
+from polyfuse.bench.measure import measure
+from polyfuse.bench.space import Choice, Progress, ranked, search_space
+from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.program import generate
+from polyfuse.codegen.rows.width import probe
+from polyfuse.errors import PolyfuseError
+from polyfuse.network.network import Network
+from polyfuse.network.reference import random_inputs
+from polyfuse.network.workload import load_workload
+from polyfuse.plan.machine import Machine, read_machine
+
+WORKLOADS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("stencil3", {}),
+    ("vgg_pair", {}),
+    ("mbv2_block", {"size": "56"}),
+    ("mbv2_block", {"size": "224"}),
+    ("dwsep", {"pairs": "1"}),
+    ("dwsep", {"pairs": "2"}),
+    ("sr4", {}),
+    ("resnet_block", {}),
+)
+SAMPLE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Point:
+    """One choice, predicted and measured."""
+
+    label: str
+    predicted_seconds: float
+    seconds: float
+
+    @property
+    def error(self) -> float:
+        """The relative error."""
+        return abs(self.predicted_seconds / self.seconds - 1)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All choices of one workload."""
+
+    workload: str
+    points: tuple[Point, ...]
+
+    @property
+    def mean_error(self) -> float:
+        """Of the predictions."""
+        return sum(point.error for point in self.points) / len(self.points)
+
+    @property
+    def bias(self) -> float:
+        """The median of predicted over measured."""
+        ratios = sorted(point.predicted_seconds / point.seconds for point in self.points)
+        return ratios[len(ratios) // 2]
+
+    @property
+    def picked(self) -> Point:
+        """The fastest by the model."""
+        return min(self.points, key=lambda point: point.predicted_seconds)
+
+    @property
+    def best(self) -> Point:
+        """The fastest measured."""
+        return min(self.points, key=lambda point: point.seconds)
+
+
+def thinned(choices: Sequence[Choice], most: int) -> list[Choice]:
+    """The first choice, and others at equal distances."""
+    step = max(1, -(-(len(choices) - 1) // max(1, most - 1)))
+    return [choices[0], *choices[1::step]]
+
+
+def sweep(
+    name: str,
+    network: Network,
+    machine: Machine,
+    *,
+    interface: Interface = "blocked",
+    exact: bool = False,
+    most: int = 40,
+    repeats: int = 9,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Predict and measure the choices of one workload, on one thread.
+
+    Errors: BuildError, InvalidInput.
+    """
+    chosen = options or Options()
+    tell = progress or (lambda what, done, of: None)
+    target = probe(chosen.compiler, tuple(chosen.flags))
+    found = ranked(
+        network, thinned(search_space(network, target, exact), most), machine, target, interface, progress=tell
+    )
+    programs, predicted = [], {}
+    for prediction in found:
+        choice = prediction.choice
+        try:
+            leaf = choice.leaves(network, target, interface)
+            programs.append((choice.label, generate(network, choice.groups(network, leaf), leaf=leaf)))
+        except PolyfuseError:
+            continue
+        predicted[choice.label] = prediction.seconds.total
+    tell("compiling", 0, 1)
+    built = compile_programs([program for _, program in programs], options=chosen)
+    kernels: dict[str, Kernel] = {}
+    first: Kernel | None = None
+    for (label, program), library in zip(programs, built, strict=True):
+        kernels[label] = Kernel(program, library, sharing=first)
+        first = first or kernels[label]
+    assert first is not None
+    first.set_inputs(random_inputs(network, seed=1))
+    runs = {label: kernel.run for label, kernel in kernels.items()}
+    timings = measure(
+        runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda k, of: tell("measuring", k, of)
+    )
+    return Sweep(name, tuple(Point(label, predicted[label], timing.minimum) for label, timing in timings.items()))
+
+
+def table(sweeps: Sequence[Sweep]) -> Table:
+    """A line for each workload."""
+    shown = Table(box=None)
+    for heading in ("workload", "choices", "mean error", "predicted / measured", "picked", "its time / best", "best"):
+        shown.add_column(heading, justify="left" if heading in ("workload", "picked", "best") else "right")
+    for each in sweeps:
+        ratio = each.picked.seconds / each.best.seconds
+        numbers = (str(len(each.points)), f"{each.mean_error:.1%}", f"{each.bias:.2f}")
+        shown.add_row(each.workload, *numbers, each.picked.label, f"{ratio:.3f}", each.best.label)
+    return shown
+
+
+@click.command()
+@click.option("--only", default="", help="Workloads whose name holds this.")
+@click.option("--most", type=click.IntRange(2), default=40, show_default=True, help="Choices for each workload.")
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="Samples of each choice.")
+@click.option("--layout", type=click.Choice(("nchw", "blocked")), default="blocked", show_default=True)
+@click.option("--exact-arithmetic", "exact", is_flag=True, help="No Winograd.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every point as JSON.")
+def main(only: str, most: int, repeats: int, layout: Interface, exact: bool, json_file: Path | None) -> None:
+    """Print the error of the time model on the workloads in kernels/, and what it picks."""
+    if json_file is not None:
+        check_writable(json_file)
+    machine = read_machine()
+    sweeps = []
+    for name, parameters in WORKLOADS:
+        full = " ".join([name, *(f"{key}={value}" for key, value in parameters.items())])
+        if only in full:
+            click.echo(full, err=True)
+            network = load_workload(name, parameters=parameters)
+            sweeps.append(sweep(full, network, machine, interface=layout, exact=exact, most=most, repeats=repeats))
+    Console(width=150).print(table(sweeps))
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps([asdict(each) for each in sweeps], indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The ways to run a network that a tuner chooses from, and what the time model says of each.
+
+Network ──search_space()──> Choice: tile, retention of each tensor, algorithm of each layer ──ranked()──> Prediction
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
+from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.work import work_of
+from polyfuse.errors import PolyfuseError
+from polyfuse.network.network import Network
+from polyfuse.plan.cost import Seconds, seconds
+from polyfuse.plan.machine import Machine
+from polyfuse.schedule.groups import fused, layer_by_layer
+from polyfuse.schedule.retention import Place
+from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.storage import Storage, storage
+
+Progress = Callable[[str, int, int], None]
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+"""Rows of a tile that are tried, besides divisors of the image's."""
+TALL_ROWS = (12, 24, 48)
+"""The same where layers compute bands of several rows at once."""
+COLUMN_CUTS = (2, 4, 8)
+"""Into how many tiles rows are cut."""
+NARROWEST = 12
+"""Tiles of fewer columns are all halo and calls."""
+MOST_TENSORS = 4
+"""Of so many tensors each is recomputed by itself while the others are kept."""
+ON_STRIPS: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("local", "local"), ("recompute", "recompute"))
+UNFUSED = "unfused"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to run a network: None for the strategy is layer by layer.
+
+    `algorithms` are those of layers that have a choice, by name: 2, 4 or 6 for Winograd's F(m x m, 3x3), 0 for the
+    direct one.
+    """
+
+    strategy: Strategy | None = None
+    algorithms: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Such as `4x60 local,recompute`, with what differs for single tensors and layers."""
+        if self.strategy is None:
+            words = [UNFUSED]
+        else:
+            own = [f"{name}={short(places)}" for name, places in self.strategy.retention.items()]
+            words = ["x".join(map(str, self.strategy.tile)), short(self.strategy.others), *own]
+        tiles = set(self.algorithms.values())
+        if len(tiles) > 1:
+            return " ".join([*words, *(f"{layer}=F{m}" for layer, m in self.algorithms.items() if m)])
+        return " ".join([*words, *(f"F{m}" for m in tiles if m)])
+
+    def groups(self, network: Network, leaf: Leaves) -> tuple[Storage, ...]:
+        """The scheduled groups, proved legal.
+
+        Errors: InvalidInput for a strategy that does not fit; IllegalSchedule, TooComplex, Unbounded.
+        """
+        return layer_by_layer(network, leaf.tallest) if self.strategy is None else fused(network, self.strategy)
+
+    def leaves(self, network: Network, target: Target, interface: Interface) -> Leaves:
+        """The row kernels of the network's layers.
+
+        Errors: InvalidInput for an algorithm that does not suit a layer.
+        """
+        return leaves(network, target, interface, exact=True, winograd=self.algorithms)
+
+
+def short(places: Sequence[Place]) -> str:
+    """The places along the tile's dimensions; one word where all are the same."""
+    return places[0] if len(set(places)) == 1 else ",".join(places)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A choice with what the model says."""
+
+    choice: Choice
+    seconds: Seconds
+
+
+def algorithm_sets(network: Network, target: Target, exact: bool = False) -> list[dict[str, int]]:
+    """Ways to choose every layer's algorithm: all direct, Winograd's as its price says, and one tile for all."""
+    kinds, _ = kinds_and_blocked(network, target)
+    names = [layer.name for layer in network.layers if kinds.get(layer.name) == "direct" and is_3x3(layer)]
+    direct = dict.fromkeys(names, 0)
+    if exact or not names:
+        return [direct]
+    priced = direct | dict(leaves(network, target).tiles)
+    found = [direct, priced, *(dict.fromkeys(names, tile) for tile in (4, 6))]
+    return [each for k, each in enumerate(found) if each not in found[:k]]
+
+
+def search_space(network: Network, target: Target, exact: bool = False) -> tuple[Choice, ...]:
+    """Every strategy with every set of algorithms; layer by layer first. `exact` keeps to the direct algorithm."""
+    found = []
+    for algorithms in algorithm_sets(network, target, exact):
+        several = any(algorithms.values())
+        found += [Choice(None, algorithms)]
+        found += [Choice(strategy, algorithms) for strategy in strategies(network, TALL_ROWS if several else ROWS)]
+    return tuple({choice.label: choice for choice in found}.values())
+
+
+def strategies(network: Network, wanted: Sequence[int] = ROWS) -> Iterator[Strategy]:
+    """Every tile with recompute, local and global rows; local rows with recomputed or local columns."""
+    *_, height, width = network.outputs[-1].concrete_shape
+    lone = network.layers[0].name == network.layers[-1].name
+    for rows in row_sizes(height, wanted):
+        for place in ("local",) if lone else ("local", "recompute", "global"):
+            yield Strategy.named(place, (rows,), "shifted")
+        if not lone:
+            yield from (one_recomputed(rows, name) for name in halo_tensors(network))
+        for columns in column_sizes(width):
+            yield from (Strategy((rows, columns), places, placement="shifted") for places in ON_STRIPS)
+
+
+def one_recomputed(rows: int, tensor: str) -> Strategy:
+    """Tiles of rows that keep everything but one tensor."""
+    return Strategy((rows,), ("local",), {tensor: ("recompute",)}, placement="shifted")
+
+
+def halo_tensors(network: Network) -> list[str]:
+    """Tensors between layers that a window reads, if they are few and there is more than one."""
+    found = []
+    for layer in network.layers:
+        taller = [x for x in layer.inputs if x in network.makers and layer.attributes.get("kernel", (1, 1)) != (1, 1)]
+        found += [x.name for x in taller]
+    names = list(dict.fromkeys(found))
+    return names if 1 < len(names) <= MOST_TENSORS else []
+
+
+def row_sizes(height: int, wanted: Sequence[int] = ROWS) -> list[int]:
+    """What is wanted, and for each the divisor of the height next above it, so that no tile is cut short.
+
+    >>> row_sizes(56)
+    [1, 2, 4, 8, 16, 28, 32, 56]
+    """
+    fitting = [rows for rows in wanted if rows <= height] or [height]
+    divisors = [next(d for d in range(rows, height + 1) if height % d == 0) for rows in fitting]
+    return sorted({*fitting, *(d for d in divisors if d <= 2 * wanted[-1])})
+
+
+def column_sizes(width: int) -> list[int]:
+    """Rows in a few equal parts.
+
+    >>> column_sizes(960), column_sizes(30)
+    ([120, 240, 480], [15])
+    """
+    return sorted({-(-width // cut) for cut in COLUMN_CUTS if width // cut >= NARROWEST})
+
+
+def predict(
+    network: Network, choice: Choice, machine: Machine, target: Target, interface: Interface, threads: int = 1
+) -> Prediction:
+    """What the model says of a choice; nothing is generated, and legality is not proved yet.
+
+    Errors: InvalidInput, TooComplex, Unbounded.
+    """
+    leaf = choice.leaves(network, target, interface)
+    if choice.strategy is None:
+        groups = choice.groups(network, leaf)
+    else:
+        groups = (storage(scheduled(network, choice.strategy)),)
+    return Prediction(choice, seconds(work_of(groups, leaf), machine, threads))
+
+
+def ranked(
+    network: Network,
+    choices: Sequence[Choice],
+    machine: Machine,
+    target: Target,
+    interface: Interface,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[Prediction]:
+    """The predictions of all choices that can be scheduled, the fastest first."""
+    found = []
+    for k, choice in enumerate(choices):
+        if progress is not None:
+            progress("predicting", k, len(choices))
+        try:
+            found.append(predict(network, choice, machine, target, interface, threads))
+        except PolyfuseError:
+            if choice is choices[0]:
+                raise
+    return sorted(found, key=lambda prediction: prediction.seconds.total)

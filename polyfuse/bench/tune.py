@@ -1,0 +1,201 @@
+"""Find the fastest way to run a network on this host: `polyfuse tune`.
+
+    Network + Machine ──tune()──> Entry in the file of `bench.tuned`, measured choices and the best of them
+
+The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
+unfused program, a few at a time; the best three of all are measured again, more often. What is measured is kept at
+once, so an interrupt loses the few that are being measured, and the next run goes on behind them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from polyfuse.bench.measure import measure
+from polyfuse.bench.space import Choice, Prediction, ranked, search_space
+from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, write_entry
+from polyfuse.codegen.compiler import find_compiler
+from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.rows.width import probe
+from polyfuse.errors import PolyfuseError, TooComplex
+from polyfuse.network.network import Network, Values
+from polyfuse.network.reference import max_relative_error, random_inputs
+from polyfuse.network.reference import run as run_reference
+from polyfuse.plan.machine import Machine
+
+Progress = Callable[[str, int, int], None]
+MEASURED = 8
+AT_ONCE = 4
+"""Choices that are measured in the same rounds, beside the unfused one."""
+FINALISTS = 3
+SAMPLES, FINAL_SAMPLES = 7, 21
+SAMPLE_SECONDS = 0.02
+FROM_EACH_KIND = 2
+"""Choices of one kind of retention that come first: what the model gets wrong, it gets wrong for a kind."""
+WITHIN = 1.25
+"""Kinds whose best choice is predicted to take more than so many times the best of all are not measured first."""
+MOST_ERROR = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is tuned, and how its code is built and fed."""
+
+    network: Network
+    interface: Interface
+    threads: int
+    options: Options
+    target: Target
+    inputs: dict[str, Values]
+    expected: dict[str, np.ndarray]
+
+    def program(self, choice: Choice) -> Program:
+        """The program of a choice, proved legal."""
+        leaf = choice.leaves(self.network, self.target, self.interface)
+        return generate(self.network, choice.groups(self.network, leaf), leaf=leaf)
+
+
+def tune(
+    network: Network,
+    machine: Machine,
+    *,
+    workload: str | None = None,
+    measured: int = MEASURED,
+    interface: Interface = "nchw",
+    threads: int = 1,
+    exact: bool = False,
+    path: Path | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Entry:
+    """Measure the choices that the model likes best, `measured` of them and the unfused one, and keep what was found.
+
+    `exact` keeps to the direct algorithm; what is found is kept apart.
+
+    Errors: BuildError; InvalidInput for a tuned file that holds something else; PolyfuseError for wrong results.
+    """
+    tell = progress or (lambda what, done, of: None)
+    chosen = options or Options()
+    chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
+    key = key_of(network, interface, threads, exact, chosen)
+    entry = entry_of(key, path) or Entry(key, workload or network.name, ())
+    target = probe(chosen.compiler, tuple(chosen.flags))
+    predictions = ranked(network, search_space(network, target, exact), machine, target, interface, threads, tell)
+    wanted = promising(predictions, measured)
+    inputs = random_inputs(network, seed=1)
+    values = run_reference(network, inputs)
+    expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
+    task = Task(network, interface, threads, chosen, target, inputs, expected)
+    known = {each.label for each in entry.tried}
+    missing = [each for each in wanted if each.choice.label not in known]
+    unfused = first_unfused(predictions)
+    for first in range(0, len(missing), AT_ONCE):
+        batch = missing[first : first + AT_ONCE]
+        tell("measuring", first, len(missing))
+        entry = entry.with_tried(timed(task, [unfused, *batch], SAMPLES))
+        write_entry(entry, path)
+    return with_final(task, entry, predictions, path, tell)
+
+
+def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:
+    """The best choices measured again, all in the same rounds, unless they were."""
+    by_label = {each.choice.label: each for each in predictions}
+    best = sorted((each for each in entry.tried if each.label in by_label), key=lambda each: each.ratio)
+    final = [by_label[each.label] for each in best if each.choice.strategy is not None][:FINALISTS]
+    if all(each.samples == FINAL_SAMPLES for each in best[: len(final)]):
+        return entry
+    unfused = first_unfused(predictions)
+    tell("measuring the best again", 0, 1)
+    entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
+    write_entry(entry, path)
+    return entry
+
+
+def first_unfused(predictions: Sequence[Prediction]) -> Prediction:
+    """The layer by layer choice with which others are compared: the fastest by the model."""
+    return next(each for each in predictions if each.choice.strategy is None)
+
+
+def promising(predictions: Sequence[Prediction], count: int) -> list[Prediction]:
+    """The unfused choice, the best few of every kind that is not far behind, then whatever is fastest; `count` in all.
+
+    `predictions` are in order, the fastest first.
+    """
+    fused = [each for each in predictions if each.choice.strategy is not None]
+    unfused = [first_unfused(predictions)]
+    if not fused:
+        return unfused
+    limit = WITHIN * fused[0].seconds.total
+    kinds: dict[tuple[object, ...], int] = {}
+    first: list[Prediction] = []
+    rest: list[Prediction] = []
+    for each in fused:
+        kind = kind_of(each.choice)
+        kinds[kind] = kinds.get(kind, 0) + 1
+        early = kinds[kind] <= FROM_EACH_KIND and each.seconds.total <= limit
+        (first if early else rest).append(each)
+    return [*unfused, *first, *rest][: count + len(unfused)]
+
+
+def kind_of(choice: Choice) -> tuple[object, ...]:
+    """What choices have in common beside sizes of tiles: places, tensors with places of their own, algorithms."""
+    strategy = choice.strategy
+    places = () if strategy is None else (strategy.others, tuple(strategy.retention))
+    return (*places, tuple(choice.algorithms.items()))
+
+
+def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[Tried]:
+    """Compile some choices, the unfused one first, check each, and time them in turns.
+
+    Choices that cannot be scheduled after all are left out.
+    """
+    programs: list[tuple[Prediction, Program]] = []
+    for each in predictions:
+        try:
+            programs.append((each, task.program(each.choice)))
+        except TooComplex:
+            continue
+    openmp = task.threads > 1
+    built = compile_programs([program for _, program in programs], openmp=openmp, options=task.options)
+    kernels: dict[str, Kernel] = {}
+    errors: dict[str, float] = {}
+    first: Kernel | None = None
+    for (each, program), library in zip(programs, built, strict=True):
+        threads = task.threads if program.is_parallel else 1
+        kernel = Kernel(program, library, threads, sharing=first)
+        first = first or kernel
+        kernels[each.choice.label] = kernel
+        errors[each.choice.label] = checked(task, each.choice, kernel)
+    runs = {label: kernel.run for label, kernel in kernels.items()}
+    timings = measure(runs, repeats=samples, min_seconds=SAMPLE_SECONDS, threads=task.threads)
+    seconds = {label: timing.minimum for label, timing in timings.items()}
+    unfused = seconds[programs[0][0].choice.label]
+    found = []
+    for each, _ in programs:
+        label = each.choice.label
+        total = each.seconds.total
+        found.append(tried(each.choice, total, seconds[label], unfused, samples, errors[label]))
+    return found
+
+
+def checked(task: Task, choice: Choice, kernel: Kernel) -> float:
+    """The error of a kernel's outputs on memory full of NaN.
+
+    Errors: PolyfuseError where it is more than rounding.
+    """
+    kernel.set_inputs(task.inputs)
+    kernel.poison()
+    kernel.run()
+    error = max(max_relative_error(kernel.outputs[name], task.expected[name]) for name in task.expected)
+    most = MOST_ERROR + kernel.program.error_bound
+    if not error <= most:
+        raise PolyfuseError(
+            f"{task.network.name}, {choice.label}: values differ from the reference by {error:.1e}, more than "
+            f"{most:.1e}; this is a polyfuse bug, please report it"
+        )
+    return error

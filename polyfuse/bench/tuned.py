@@ -1,0 +1,258 @@
+"""What tuning found, kept in one JSON file for all workloads of a user.
+
+Enters: measurements of choices under a `Key`. Leaves: the file, whole or as it was; the best known choice of a network.
+
+The file is one object: "format" ("polyfuse-tuned"), "version" (1), and "entries", a list of objects with the fields of
+`Entry`. A change of meaning raises the version. docs/formats.md lists the keys.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import platformdirs
+
+from polyfuse.bench.files import write_atomically
+from polyfuse.bench.host import host_facts
+from polyfuse.bench.space import Choice
+from polyfuse.codegen.compiler import find_compiler
+from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.program import generate
+from polyfuse.codegen.rows.width import probe
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Network
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.typed_json import decode, encode, parse
+
+FORMAT = "polyfuse-tuned"
+VERSION = 1
+VARIABLE = "POLYFUSE_TUNED"
+DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a measurement holds for: on another CPU, compiler, flags, network, threads or layout it is another one.
+
+    `network` is a digest of layers, shapes and relations, not of weights. `arithmetic` is `exact` without Winograd's
+    algorithm, else `any`.
+    """
+
+    cpu: str
+    compiler: str
+    flags: tuple[str, ...]
+    network: str
+    threads: int
+    layout: str
+    arithmetic: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A choice and what was measured of it; the fields of a `Strategy` are null layer by layer.
+
+    seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with it.
+    """
+
+    label: str
+    tile: tuple[int, ...] | None
+    others: tuple[str, ...]
+    retention: dict[str, tuple[str, ...]]
+    placement: str
+    algorithms: dict[str, int]
+    predicted_seconds: float
+    seconds: float
+    unfused_seconds: float
+    samples: int
+    max_rel_error: float
+
+    @property
+    def ratio(self) -> float:
+        """To the unfused run of the same rounds: what compares choices measured at different times."""
+        return self.seconds / self.unfused_seconds
+
+    @property
+    def choice(self) -> Choice:
+        """The choice itself.
+
+        Errors: InvalidInput for places and placements that there are not.
+        """
+        if self.tile is None:
+            return Choice(None, self.algorithms)
+        strategy = Strategy(self.tile, self.others, self.retention, self.placement)  # type: ignore[arg-type]
+        return Choice(strategy, self.algorithms)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All that was measured under one key; `workload` is a name for people."""
+
+    key: Key
+    workload: str
+    tried: tuple[Tried, ...]
+
+    @property
+    def best(self) -> Tried | None:
+        """The fastest of those that were measured most often; None before anything was."""
+        most = max((each.samples for each in self.tried), default=0)
+        return min((each for each in self.tried if each.samples == most), key=lambda each: each.ratio, default=None)
+
+    def with_tried(self, found: Sequence[Tried]) -> "Entry":
+        """With measurements added, or put in the place of earlier ones of the same choices."""
+        merged = {each.label: each for each in (*self.tried, *found)}
+        return replace(self, tried=tuple(merged.values()))
+
+
+def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float) -> Tried:
+    """A choice as it is written down."""
+    strategy = choice.strategy
+    return Tried(
+        choice.label,
+        strategy.tile if strategy is not None else None,
+        tuple(strategy.others) if strategy is not None else (),
+        {name: tuple(places) for name, places in strategy.retention.items()} if strategy is not None else {},
+        strategy.placement if strategy is not None else "first",
+        dict(choice.algorithms),
+        predicted,
+        seconds,
+        unfused,
+        samples,
+        error,
+    )
+
+
+def key_of(network: Network, interface: Interface, threads: int, exact: bool, options: Options) -> Key:
+    """The key of a network here and now.
+
+    Errors: BuildError without a compiler.
+    """
+    facts = host_facts()
+    compiler = options.compiler or find_compiler()
+    cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
+    return Key(
+        cpu,
+        compiler.version,
+        tuple(options.flags),
+        network_digest(network),
+        threads,
+        interface,
+        "exact" if exact else "any",
+    )
+
+
+def network_digest(network: Network) -> str:
+    """A digest of everything that schedules and code depend on: names, shapes, layers, relations. Weights are not in.
+
+    >>> from polyfuse.network.network import Builder
+    >>> def digest(size):
+    ...     build = Builder("net")
+    ...     return network_digest(build.network(build.conv("conv", build.input("x", (1, 1, size, size)), 1, kernel=3)))
+    >>> digest(8) == digest(8), digest(8) == digest(9)
+    (True, False)
+    """
+    layers = [
+        [
+            layer.name,
+            layer.kind,
+            sorted((name, str(value)) for name, value in layer.attributes.items()),
+            [str(tensor) for tensor in (*layer.inputs, *layer.weights, layer.output)],
+            [
+                [str(s.domain), s.expression, [(name, str(access.relation)) for name, access in s.operands.items()]]
+                for s in layer.statements
+            ],
+        ]
+        for layer in network.layers
+    ]
+    document = [[str(tensor) for tensor in (*network.inputs, *network.outputs)], layers]
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:DIGITS]
+
+
+def tuned_path() -> Path:
+    """Where the file is: $POLYFUSE_TUNED, else tuned.json in the user's data folder."""
+    named = os.environ.get(VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_data_path("polyfuse") / "tuned.json"
+
+
+def read_tuned(path: Path | None = None) -> tuple[Entry, ...]:
+    """All entries of a file; none where there is no file.
+
+    Errors: InvalidInput for one that cannot be read or holds something else.
+    """
+    chosen = tuned_path() if path is None else path
+    where = f"tuned file '{chosen}'"
+    try:
+        text = chosen.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"{where}: expected a file of JSON, got: {reason}; repair it or move it away") from error
+    document = parse(text, where)
+    if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, VERSION):
+        raise InvalidInput(f"{where}: expected format '{FORMAT}' version {VERSION}; repair it or move it away")
+    entries: tuple[Entry, ...] = decode(document.get("entries"), tuple[Entry, ...], f"{where}: entries")
+    return entries
+
+
+def entry_of(key: Key, path: Path | None = None) -> Entry | None:
+    """What was measured under a key. Errors: as `read_tuned`."""
+    return next((entry for entry in read_tuned(path) if entry.key == key), None)
+
+
+def write_entry(entry: Entry, path: Path | None = None) -> None:
+    """Put an entry into the file, in the place of the one under its key; the others stay.
+
+    Errors: InvalidInput for a file that holds something else, which is left alone, and one that cannot be written.
+    """
+    chosen = tuned_path() if path is None else path
+    kept = [each for each in read_tuned(chosen) if each.key != entry.key]
+    document = {"format": FORMAT, "version": VERSION, "entries": encode([*kept, entry])}
+    write_atomically(chosen, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def best_known(
+    network: Network,
+    *,
+    interface: Interface = "nchw",
+    threads: int = 1,
+    exact: bool = False,
+    options: Options | None = None,
+    path: Path | None = None,
+) -> Tried | None:
+    """The best choice that tuning found for a network on this host; None where it was not tuned.
+
+    Errors: BuildError without a compiler, InvalidInput as `read_tuned`.
+    """
+    entry = entry_of(key_of(network, interface, threads, exact, options or Options()), path)
+    return entry.best if entry is not None else None
+
+
+def tuned(
+    network: Network,
+    *,
+    interface: Interface = "nchw",
+    threads: int = 1,
+    exact: bool = False,
+    options: Options | None = None,
+    path: Path | None = None,
+) -> Kernel:
+    """The kernel of the best choice that tuning found.
+
+    Errors: InvalidInput where the network was not tuned, and as `best_known`; BuildError.
+    """
+    chosen = options or Options()
+    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen, path=path)
+    if found is None:
+        raise InvalidInput(
+            f"network {network.name!r}: nothing is known of it for this CPU, compiler, layout and number of threads; "
+            "run polyfuse tune, or pf.tune(network)"
+        )
+    target = probe(chosen.compiler, tuple(chosen.flags))
+    choice = found.choice
+    leaf = choice.leaves(network, target, interface)
+    program = generate(network, choice.groups(network, leaf), leaf=leaf)
+    return build(program, threads=threads if program.is_parallel else 1, options=chosen)

@@ -1,0 +1,239 @@
+"""What running groups amounts to, counted exactly: what row kernels do and which rows they touch. No loops are made.
+
+    Storage of each group + Leaves ──work_of()──> Work, which `plan.cost` turns into seconds
+
+A thing that is touched is a row of an array, all channels of it, or a part of one that is as wide as a tile. A stage
+of a tile touches each once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import islpy as isl
+import numpy as np
+
+from polyfuse.codegen.access import Places
+from polyfuse.codegen.grouprows import group_rows
+from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.program import Program, parallel_coordinate
+from polyfuse.codegen.rowplan import layer_tuning
+from polyfuse.codegen.rows.pricing import weight_bytes
+from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
+from polyfuse.codegen.rows.tiling import workspace_bytes
+from polyfuse.codegen.rows.work import row_uses, row_work
+from polyfuse.codegen.rowsteps import Rows, RowStep, packed_name
+from polyfuse.plan.cost import KernelWork, Work, seconds
+from polyfuse.plan.machine import Machine
+from polyfuse.plan.reuse import Integers, Touches
+from polyfuse.schedule.steps import steps
+from polyfuse.schedule.storage import Storage
+from polyfuse.sets.counting import count
+from polyfuse.sets.points import aff_at, points, values_at
+
+
+def predicted_seconds(program: Program, machine: Machine, threads: int = 1) -> float:
+    """How long one run of a program takes on a machine, by its time model."""
+    return seconds(work_of([group.storage for group in program.groups], program.leaves), machine, threads).total
+
+
+def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
+    """The work of groups that run one after the other, in place."""
+    things = Things()
+    kernels: list[KernelWork] = []
+    touched: list[Touches] = []
+    for index, storage in enumerate(groups):
+        places = Places(storage, False, leaves)
+        found, replaced = group_rows(places)
+        threads = parallel_coordinate(places) is not None
+        every: list[StepRows] = []
+        for part in found:
+            assert leaves.target is not None
+            _, tuning = layer_tuning(part, leaves.target, leaves.tiles)
+            every += [StepRows.of(index, places, step, tuning) for step in part]
+        widths = widest(every)
+        kernels += [rows.work(threads) for rows in every]
+        kernels += scalar_work(places, replaced, threads)
+        touched.append(in_order([moments for rows in every for moments in rows.touched(things, widths)]))
+    return Work(tuple(kernels), Touches.joined(touched))
+
+
+def scalar_work(places: Places, replaced: set[str], threads: bool) -> Iterator[KernelWork]:
+    """The steps with scalar leaves; what they touch is taken for free."""
+    for step in steps(places.storage.schedule):
+        kept = step.action == "make" or not places.stays(step.touches[0].tensor)
+        if step.name not in replaced and kept:
+            executed = count(step.executions)
+            macs = executed * step.statement.macs if step.statement is not None else 0
+            yield KernelWork(step.name, "scalar", 0, macs, executed, 0, threads)
+
+
+@dataclass
+class Things:
+    """Numbers for rows of arrays: an array has as many as its rows times the parts of a row."""
+
+    first: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+
+    def base(self, name: str, count: int) -> int:
+        """The number of the first row of an array."""
+        if name not in self.first:
+            self.first[name] = self.total
+            self.total += count
+        return self.first[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Touches that are alike, with the time of each, `[tile.., stage]`."""
+
+    times: Integers
+    things: Integers
+    bytes: int
+    runs: int
+    writes: bool
+
+
+def in_order(moments: Sequence[Moments]) -> Touches:
+    """The touches of a group in order of time, each thing once for a stage of a tile; written ones last."""
+    if not moments:
+        return Touches.joined([])
+    times, things = (np.concatenate([getattr(part, name) for part in moments]) for name in ("times", "things"))
+    sizes = [len(part.things) for part in moments]
+    amounts, runs, writes = (
+        np.repeat([getattr(part, name) for part in moments], sizes) for name in ("bytes", "runs", "writes")
+    )
+    order = np.lexsort((-amounts, things, writes, *times.T[::-1]))
+    times, things, amounts, runs, writes = (values[order] for values in (times, things, amounts, runs, writes))
+    new = np.ones(len(things), bool)
+    new[1:] = (things[1:] != things[:-1]) | (writes[1:] != writes[:-1]) | (times[1:] != times[:-1]).any(axis=1)
+    return Touches(things[new], amounts[new], runs[new], writes[new])
+
+
+@dataclass(frozen=True, eq=False)
+class StepRows:
+    """A row step with its executions as arrays: `at[k]` are the coordinates `[tile.., n, g]` of execution k."""
+
+    group: int
+    places: Places
+    step: RowStep
+    tuning: Tuning
+    at: Integers
+    times: Integers
+
+    @staticmethod
+    def of(group: int, places: Places, step: RowStep, tuning: Tuning) -> "StepRows":
+        """The executions of a step and the stages in which they are."""
+        coordinates = step.executions.dim(isl.dim_type.set) - 2
+        stage = int(step.time.range().dim_min_val(coordinates).to_python())
+        at = points(step.executions)
+        return StepRows(group, places, step, tuning, at, np.column_stack([at[:, :-2], np.full(len(at), stage)]))
+
+    @property
+    def floats(self) -> int:
+        """The floats of a vector."""
+        assert self.places.leaves.target is not None
+        return self.places.leaves.target.floats
+
+    def work(self, threads: bool) -> KernelWork:
+        """All executions of the kernel. Rows outside of the image are not computed with."""
+        shape, calls = self.step.shape, len(self.at)
+        each = row_work(shape, self.tuning, self.floats)
+        uses = np.array(row_uses(shape))
+        used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
+        macs = each.macs * calls * used // every
+        vectors = each.vectors * (calls if shape.kind == "winograd" else used / uses.sum())
+        name = f"{self.group}.{self.step.name}"
+        return KernelWork(name, shape.kind, calls, macs, vectors, each.chunks * calls, threads)
+
+    def inside(self) -> Integers:
+        """`[execution, row]`: 1 where a row of the first operand is inside of the image."""
+        rows = self.step.reads[0]
+        at = values_at(rows.row, self.at)[:, None] + rows.step * np.arange(rows.count)
+        return ((at >= 0) & (at < rows.tensor.concrete_shape[2])).astype(np.int64)
+
+    def columns(self, rows: Rows) -> int:
+        """The columns that one execution touches."""
+        beside = rows is self.step.writes or rows is self.step.added
+        return self.step.shape.columns if beside else self.step.shape.in_columns
+
+    def every(self) -> tuple[Rows, ...]:
+        """All rows that the step reads and writes, the written ones last."""
+        added = (self.step.added,) if self.step.added is not None else ()
+        return (*self.step.reads, *added, self.step.writes)
+
+    def array(self, rows: Rows) -> str:
+        """The name of an array: buffers of groups are their own."""
+        return f"{self.group}.{rows.array.name}" if rows.indices else rows.array.name
+
+    def touched(self, things: Things, widths: Mapping[str, int]) -> list[Moments]:
+        """The touches of rows and of weights."""
+        found = [self._rows(things, widths, rows) for rows in self.every()]
+        layer, held = self.step.layer, {}
+        if layer is not None and layer.weights:
+            held[packed_name(layer)] = packed_bytes(self.step.shape, self.tuning, self.floats)
+        if workspace := workspace_bytes(self.step.shape, self.tuning, self.floats):
+            held["workspace"] = workspace
+        for name, amount in held.items():
+            found.append(Moments(self.times, np.full(len(self.at), things.base(name, 1)), amount, 1, False))
+        return found
+
+    def _rows(self, things: Things, widths: Mapping[str, int], rows: Rows) -> Moments:
+        beside = rows is self.step.writes or rows is self.step.added
+        left = 0 if beside else self.step.shape.outside[0]
+        row = (values_at(rows.row, self.at)[:, None] + rows.step * np.arange(rows.count)).ravel()
+        inside = (row >= 0) & (row < rows.tensor.concrete_shape[2])
+        one = np.repeat(np.arange(len(self.at)), rows.count)[inside]
+        column = values_at(rows.column, self.at)[one] + left
+        element = (self.at[one, -2], np.zeros(len(one), np.int64), row[inside], column)
+        indices, sizes = cells(rows, np.column_stack([self.at[one, :-2], *element]), element)
+        *outer, image, _, row, column = indices
+        *copies, images, _, height, width = sizes
+        columns, name = self.columns(rows), self.array(rows)
+        parts = things.parts.setdefault(name, max(1, round(width / widths[name])))
+        part = np.clip((column + columns // 2) * parts // width, 0, parts - 1)
+        number = np.zeros(len(row), np.int64)
+        for value, size in zip((*outer, image, row, part), (*copies, images, height, parts), strict=True):
+            number = number * size + value
+        first = things.base(name, prod(copies) * images * height * parts)
+        return Moments(self.times[one], first + number, *row_extent(rows, columns), rows is self.step.writes)
+
+
+def widest(every: Sequence[StepRows]) -> dict[str, int]:
+    """For each array of a group the most columns that one execution touches."""
+    found: dict[str, int] = {}
+    for step in every:
+        for rows in step.every():
+            name = step.array(rows)
+            found[name] = max(found.get(name, 0), step.columns(rows))
+    return found
+
+
+def cells(rows: Rows, known: Integers, element: Sequence[Integers]) -> tuple[list[Integers], list[int]]:
+    """The indices of elements in their array, `[.., n, c, h, w]`, and the sizes of these."""
+    if not rows.indices:
+        return list(element), list(rows.tensor.concrete_shape)
+    found = []
+    for index in rows.indices:
+        value = aff_at(index.origin, known)
+        found.append(value % index.window if index.folded else value)
+    return found, [index.window for index in rows.indices]
+
+
+def row_extent(rows: Rows, columns: int) -> tuple[int, int]:
+    """The bytes of one row, of so many columns and all channels, and in how many runs they lie in memory."""
+    channels, layout = rows.tensor.concrete_shape[1], rows.array.layout
+    if layout.order == "planar":
+        return 4 * columns * channels, channels
+    blocks = len(block_sizes(channels, layout.floats))
+    whole = layout.order == "rows" and columns >= rows.array.sizes[-1]
+    return 4 * columns * layout.floats * blocks, 1 if whole else blocks
+
+
+def packed_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
+    """The bytes of a layer's weights as its kernel reads them, without what fills up blocks; of Winograd's with it."""
+    if shape.kind == "winograd":
+        return weight_bytes(shape, tuning, floats)
+    per_output = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
+    return 4 * shape.out_channels * per_output * prod(shape.kernel)

@@ -1,0 +1,103 @@
+"""The time model: distances of reuse against a brute force, and what must not make a run cheaper."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyfuse.errors import InvalidInput
+from polyfuse.plan.cost import KernelWork, Work, guessed_costs, missing, seconds
+from polyfuse.plan.machine import Costs, Machine
+from polyfuse.plan.reuse import BLOCK, Touches, distances
+from tests.plan.example import example
+
+
+def touches(things: list[int], sizes: list[int], writes: bool = False) -> Touches:
+    of = np.array(things, np.int64)
+    return Touches(of, np.array(sizes, np.int64)[of], np.ones(len(of), np.int64), np.full(len(of), writes))
+
+
+def brute_distances(things: list[int], sizes: list[int]) -> list[int]:
+    """The bytes of all different things from the last touch of one to this one, in the second of two runs."""
+    twice = [*things, *things]
+    found = []
+    for k in range(len(things), len(twice)):
+        last = max(j for j in range(k) if twice[j] == twice[k])
+        found.append(sum(sizes[thing] for thing in set(twice[last:k])))
+    return found
+
+
+@given(st.lists(st.integers(0, 7), max_size=60))
+def test_distances_match_brute_force(things: list[int]) -> None:
+    sizes = [3, 5, 1, 8, 2, 9, 4, 7]
+    assert distances(touches(things, sizes)).tolist() == brute_distances(things, sizes)
+
+
+def test_distances_match_brute_force_over_several_blocks() -> None:
+    things = np.random.default_rng(0).integers(0, 40, 3 * BLOCK + 7).tolist()
+    sizes = list(range(1, 41))
+    assert distances(touches(things, sizes)).tolist() == brute_distances(things, sizes)
+
+
+def work(*kernels: KernelWork, things: list[int] | None = None, size: int = 1000) -> Work:
+    used = things or []
+    return Work(kernels, touches(used, [size] * (max(used, default=0) + 1)))
+
+
+def machine() -> Machine:
+    return replace(example(), costs=guessed_costs(example()))
+
+
+CONV = KernelWork("conv", "direct", 10, 5000, 400.0, 20)
+
+
+def test_parts_add_up() -> None:
+    costs = Costs({"direct": 0.5, "chunk": 3.0, "call": 10.0}, {"DRAM read": 0.25, "DRAM run": 7.0}, {"L1": 100})
+    found = seconds(work(CONV, things=[0, 1, 0, 1]), replace(example(), costs=costs))
+    assert found.compute == pytest.approx({"direct": 200e-9, "chunk": 60e-9, "call": 100e-9})
+    assert found.memory == pytest.approx({"DRAM read": 1000e-9, "DRAM run": 28e-9})
+    assert found.total == pytest.approx(1388e-9)
+
+
+def test_what_stays_in_the_first_cache_is_free() -> None:
+    small, large = (seconds(work(things=[0, 1, 2] * 9, size=size), machine()).total for size in (1000, 100_000))
+    assert small == 0 < large
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_farther_touches_and_smaller_caches_never_miss_less(near: int, more: int, held: int) -> None:
+    close, far = missing(np.array([near, near + more]), held)
+    assert 0 <= close <= far <= 1
+    assert missing(np.array([near]), held + more)[0] <= close
+
+
+@pytest.mark.parametrize("name", ["calls", "vectors", "chunks"])
+def test_more_work_never_costs_less(name: str) -> None:
+    more = replace(CONV, **{name: 2 * getattr(CONV, name)})
+    assert seconds(work(more), machine()).total > seconds(work(CONV), machine()).total
+
+
+def test_threads_share_what_can_be_shared() -> None:
+    alone = seconds(work(CONV), machine(), threads=2).total
+    shared = seconds(work(replace(CONV, threads=True)), machine(), threads=2).total
+    assert shared == pytest.approx(alone / 2)
+
+
+def test_costs_come_back_from_a_machine_file() -> None:
+    assert Machine.from_toml(machine().to_toml()) == machine()
+
+
+@pytest.mark.parametrize(
+    "costs", [({"direct": -1.0}, {}, {}), ({}, {"L2 read": float("nan")}, {}), ({}, {}, {"L1": 0})]
+)
+def test_impossible_costs_are_refused(costs: tuple[dict[str, float], dict[str, float], dict[str, int]]) -> None:
+    with pytest.raises(InvalidInput, match=r"costs: expected .*; correct it"):
+        Costs(*costs)
+
+
+def test_a_file_with_impossible_costs_is_refused_in_one_line() -> None:
+    text = machine().to_toml().replace('"chunk" = ', '"chunk" = -', 1)
+    with pytest.raises(InvalidInput, match=r"machine file\.costs: costs: expected 'chunk'"):
+        Machine.from_toml(text)
