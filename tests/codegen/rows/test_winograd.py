@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 
@@ -271,6 +272,23 @@ def test_a_residual_may_be_the_output_itself(residual: str) -> None:
         places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
         library.conv(pointers(rows), *values, pointers(list(add)), pointers(list(out)), *places)
     assert np.array_equal(apart[:, :, :29], place[:, :, :29]) and np.array_equal(place[:, :, 29], added[:, :, 29])
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    kernel = row_kernel(replace(WHOLE, out_pitch=29), Target(8, 16))
+    library = built([kernel], 8)
+    images = [[row * scale for row in drawn_rows(13)] for scale in np.float32([1, 2, 4])]
+
+    def repeated(rows: list[np.ndarray]) -> list[np.ndarray]:
+        made = [np.zeros((13, 2, 29, 8), np.float32) for _ in range(40)]
+        for out in made:
+            call(library, kernel, rows, out, (0, 0))
+        return made
+
+    alone = [repeated(rows)[0] for rows in images]
+    with ThreadPoolExecutor(3) as pool:
+        for want, made in zip(alone, pool.map(repeated, images), strict=True):
+            assert all(np.array_equal(want, out) for out in made)
 
 
 def test_kernels_of_a_file_may_share_one_workspace() -> None:
