@@ -332,8 +332,7 @@ def test_an_interrupt_is_one_line_and_130(tmp_path: Path) -> None:
 def test_a_wrong_count_fails_the_command(pair: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import polyfuse.bench.compare as bench
 
-    honest = bench.counted
-    monkeypatch.setattr(bench, "counted", lambda *given: {**honest(*given), "executions": 1})
+    monkeypatch.setattr(bench, "executed_points", lambda kernel: 1)
     result = call("compare", pair, "--tile", "8", "--strategy", "recompute", "--repeats", "1")
     assert "counts differ" in refused(result, 1)
     assert "≠ 1" in result.stdout

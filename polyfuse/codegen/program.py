@@ -26,9 +26,10 @@ from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
+from polyfuse.codegen.rowleaf import row_lines
 from polyfuse.codegen.rowplan import RowKernels
 from polyfuse.codegen.rows.interpolation import relative_error
-from polyfuse.codegen.rowsteps import RowStep, row_lines
+from polyfuse.codegen.rowsteps import RowStep
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network

@@ -1,0 +1,128 @@
+"""One execution of a row step as C: pointers to the rows that are read and written, and the call of the kernel.
+
+    RowStep + name of its kernel  ──row_lines()──>  lines of C
+"""
+
+from collections.abc import Callable, Sequence
+
+import islpy as isl
+
+from polyfuse.codegen.rowsteps import Rows, RowStep, bias_name, packed_name
+from polyfuse.schedule.storage import Index
+
+Text = Callable[[isl.PwAff], str]
+"""Prints an expression over the executions of a step."""
+
+
+def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
+    """The C of one execution: pointers to the rows, and the call of the kernel."""
+    planar_in = step.shape.kind in ("few_channels", "to_blocked")
+    lines: list[str] = []
+    start = 0
+    total = sum(rows.count for rows in step.reads) * (step.shape.in_channels if planar_in else 1)
+    lines.append(f"const float *row_in[{total}];")
+    for rows in step.reads:
+        lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text)
+        start += rows.count
+    targets = step.shape.out_channels if step.shape.kind == "to_planar" else step.writes.count
+    lines.append(f"float *row_out[{targets}];")
+    lines += output_pointers("row_out", step.writes, step.shape.kind == "to_planar", targets, text)
+    residual = "NULL"
+    if step.added is not None:
+        residual = "row_add"
+        lines.append(f"const float *row_add[{step.added.count}];")
+        lines += output_pointers("row_add", step.added, False, step.added.count, text, step.writes)
+    weights, bias = "NULL", "NULL"
+    if step.layer is not None and step.layer.weights:
+        weights = packed_name(step.layer)
+        bias = bias_name(step.layer) if step.shape.bias else "NULL"
+    origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, NULL, NULL);"
+    return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
+
+
+def input_pointers(rows: Rows, channels: int, start: int, text: Text) -> list[str]:
+    """`row_in[channel * rows + k]`: NULL for a row outside of the image."""
+    height = rows.tensor.concrete_shape[2]
+    several = channels > 1
+    k = f"k * {rows.step}" if rows.step > 1 else "k"
+    first = text(rows.row)
+    address = row_address(rows, "c" if several else "0", k, text)
+    place = f"c * {rows.count} + k" if several else f"{start} + k" if start else "k"
+    lines = [f"for (int k = 0; k < {rows.count}; k++)"]
+    lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")
+    return [f"for (int c = 0; c < {channels}; c++)", *(f"  {line}" for line in lines)] if several else lines
+
+
+def output_pointers(
+    name: str, rows: Rows, planar: bool, count: int, text: Text, beside: Rows | None = None
+) -> list[str]:
+    """`row_out[k]` for each row that is written, or for each channel of one.
+
+    Rows that are read `beside` others have their columns under the same numbers.
+    """
+    moved = "" if beside is None else column_offset(rows, beside, text)
+    if count == 1:
+        return [f"{name}[0] = {row_address(rows, '0', '0', text)}{moved};"]
+    address = row_address(rows, "k" if planar else "0", "0" if planar else "k", text) + moved
+    return [f"for (int k = 0; k < {count}; k++)", f"  {name}[k] = {address};"]
+
+
+def column_offset(rows: Rows, beside: Rows, text: Text) -> str:
+    """What is added to a row's address where its first column has another number than that of the rows beside it."""
+    here, there = local_column(rows, text), local_column(beside, text)
+    return "" if here == there else f" + ({here} - ({there})) * {rows.array.layout.floats}"
+
+
+def row_address(rows: Rows, channel: str, offset: str, text: Text) -> str:
+    """The start of the row `offset` rows below the first one."""
+    tail = "" if offset == "0" else f" + {offset}"
+    executions = rows.row.get_domain_space()
+    image = executions.dim(isl.dim_type.set) - 2
+    n = isl.PwAff.from_aff(isl.Aff.var_on_domain(isl.LocalSpace.from_space(executions), isl.dim_type.set, image))
+    if not rows.indices:
+        return rows.array.row((), text(n), channel, text(rows.row) + tail)
+    values = local_values(rows, n)
+    *copies, image_index, _, row_index, _ = (
+        wrapped(text(value), index) for value, index in zip(values, rows.indices, strict=True)
+    )
+    row = rows.indices[-2]
+    local = wrapped(text(values[-2]) + tail, row) if tail else row_index
+    return rows.array.row(copies, image_index, channel, local)
+
+
+def wrapped(value: str, index: Index) -> str:
+    """An index of a buffer as C, modulo its window where it is a ring."""
+    return f"MOD({value}, {index.window})" if index.folded else value
+
+
+def local_column(rows: Rows, text: Text) -> str:
+    """The first column, counted in the array."""
+    if not rows.indices:
+        return text(rows.column)
+    executions = rows.row.get_domain_space()
+    zero = isl.PwAff.from_aff(isl.Aff.zero_on_domain(isl.LocalSpace.from_space(executions)))
+    return text(local_values(rows, zero)[-1])
+
+
+def local_values(rows: Rows, n: isl.PwAff) -> Sequence[isl.PwAff]:
+    """The indices of the buffer for the element `[n, 0, row, column]`, before any modulo."""
+    executions = rows.row.get_domain_space()
+    local = isl.LocalSpace.from_space(executions)
+    zero = isl.PwAff.from_aff(isl.Aff.zero_on_domain(local))
+    tiles = (
+        isl.PwAff.from_aff(isl.Aff.var_on_domain(local, isl.dim_type.set, d))
+        for d in range(executions.dim(isl.dim_type.set) - 2)
+    )
+    variables = [*tiles, n, zero, rows.row, rows.column]
+    return [evaluated(index.origin, variables, zero) for index in rows.indices]
+
+
+def evaluated(origin: isl.Aff, variables: Sequence[isl.PwAff], zero: isl.PwAff) -> isl.PwAff:
+    """An affine expression at given values of its variables."""
+    total = zero.add_constant_val(origin.get_constant_val())
+    for d, variable in enumerate(variables):
+        coefficient = origin.get_coefficient_val(isl.dim_type.in_, d)
+        if not coefficient.is_zero():
+            total = total.add(variable.scale_val(coefficient))
+    return total
