@@ -25,6 +25,8 @@ TALL_ROWS = (12, 24, 48)
 """The same where layers compute bands of several rows at once."""
 COLUMN_CUTS = (2, 4, 8)
 """Into how many tiles rows are cut."""
+STRIP_ROWS = (4, 32)
+"""Rows of tiles whose columns are cut as well."""
 NARROWEST = 12
 """Tiles of fewer columns are all halo and calls."""
 MOST_TENSORS = 4
@@ -116,7 +118,7 @@ def strategies(network: Network, wanted: Sequence[int] = ROWS) -> Iterator[Strat
             yield Strategy.named(place, (rows,), "shifted")
         if not lone:
             yield from (one_recomputed(rows, name) for name in halo_tensors(network))
-        for columns in column_sizes(width):
+        for columns in column_sizes(width) if STRIP_ROWS[0] <= rows <= STRIP_ROWS[1] else ():
             yield from (Strategy((rows, columns), places, placement="shifted") for places in ON_STRIPS)
 
 

@@ -142,7 +142,7 @@ class StepRows:
         uses = np.array(row_uses(shape))
         used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
         macs = each.macs * calls * used // every
-        vectors = each.vectors * (calls if shape.kind == "winograd" else used / uses.sum())
+        vectors = each.vectors * (calls if shape.kind == "winograd" else used / int(uses.sum()))
         name = f"{self.group}.{self.step.name}"
         return KernelWork(name, shape.kind, calls, macs, vectors, each.chunks * calls, threads)
 

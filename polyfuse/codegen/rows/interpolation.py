@@ -92,6 +92,7 @@ class Sum:
         return sum(abs(c) != 1 for c, _ in self.terms)
 
 
+@lru_cache(maxsize=8)
 def input_sums(tile: int) -> tuple[Sum, ...]:
     """`f0 … ` = B (`d0 …`): even and odd parts once for every pair of points.
 
@@ -113,6 +114,7 @@ def input_sums(tile: int) -> tuple[Sum, ...]:
     return tuple(sums + _sums(f"f{tile + 1}", b.row(tile + 1), names))
 
 
+@lru_cache(maxsize=8)
 def output_sums(tile: int) -> tuple[Sum, ...]:
     """`y0 …` = A (`f0 …`): the even powers of a pair of points take its sum, the odd ones its difference."""
     a = matrices(tile).a
