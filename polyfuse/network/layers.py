@@ -196,10 +196,12 @@ def pointwise(
     *,
     kind: str = "pointwise",
     constants: Sequence[str] = (),
+    activation: str | Sequence[object] | None = None,
 ) -> Layer:
     """`out[p] = expression` over operands of the same shape, or of size 1 along an axis they are broadcast over.
 
-    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`.
+    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`. What
+    `kind` and `activation` say is for those who know these words; the expression is what the layer computes.
     """
     shapes = [tensor.shape for tensor in operands.values()]
     if any(len(shape) != 4 for shape in shapes):
@@ -232,13 +234,14 @@ def pointwise(
         inputs,
         weights,
         partial(_ordered, reference, order),
+        {"operands": tuple(tensor.name for tensor in operands.values()), "activation": activation},
     )
 
 
 def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
     """An activation as a layer of its own."""
     act = Activation(spec)
-    return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name)
+    return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name, activation=spec)
 
 
 def affine(
@@ -254,6 +257,7 @@ def affine(
         partial(_scaled, act),
         kind="affine",
         constants=("scale", "shift"),
+        activation=activation,
     )
 
 
@@ -294,6 +298,7 @@ def arithmetic(
         partial(_applied, act, function),
         kind=kind,
         constants=constants,
+        activation=activation,
     )
 
 
@@ -324,6 +329,7 @@ def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
         inputs,
         (),
         partial(_ordered, _concatenated, order),
+        {"operands": tuple(tensor.name for tensor in tensors)},
     )
 
 
