@@ -4,11 +4,10 @@
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -31,17 +30,18 @@ from polyfuse.bench.emit import emit
 from polyfuse.bench.files import check_writable, make_folder, write_atomically
 from polyfuse.bench.probe import DEFAULT_SECONDS, probe
 from polyfuse.bench.results import Comparison
+from polyfuse.cli_bench import bench
+from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
 from polyfuse.codegen.kernel import Options
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import machine_path, read_machine
 from polyfuse.report.machine import print_machine
-from polyfuse.report.plot import SUFFIXES, plot
+from polyfuse.report.plot import plot
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.table import print_comparison
 from polyfuse.schedule.describe import describe_footprints, describe_network, describe_schedule
-from polyfuse.schedule.retention import PLACES, Place
 from polyfuse.text import section
 
 MOST_ERROR = 1e-5
@@ -105,55 +105,6 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Tile(click.ParamType):  # type: ignore[type-arg]
-    """`72x60`, rows x columns, or `8`, rows."""
-
-    name = "tile"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        sizes = tuple(map(int, value.split("x"))) if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", value) else ()
-        if not sizes or 0 in sizes:
-            self.fail(f"expected rows x columns such as 72x60, or rows such as 8, all at least 1; got {value!r}")
-        return sizes
-
-
-class Places(click.ParamType):  # type: ignore[type-arg]
-    """`local,recompute`: one place for each tile dimension."""
-
-    name = "places"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Place, ...]:
-        places = tuple(value.split(","))
-        if len(places) > 2 or any(place not in PLACES for place in places):
-            self.fail(f"expected one or two of {', '.join(PLACES)}, with a comma between; got {value!r}")
-        return cast(tuple[Place, ...], places)
-
-
-class Pair(click.ParamType):  # type: ignore[type-arg]
-    """`KEY=VALUE`, the value of some other type."""
-
-    name = "pair"
-
-    def __init__(self, value: click.ParamType, example: str) -> None:  # type: ignore[type-arg]
-        self.value, self.example = value, example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        key, equals, text = value.partition("=")
-        if not (key and equals and text):
-            self.fail(f"expected {self.example}, got {value!r}")
-        return key, self.value.convert(text, param, ctx)
-
-
-class Picture(click.Path):
-    """A file name that says which kind of picture it holds."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if Path(value).suffix.lower() not in SUFFIXES:
-            self.fail(f"expected a name that ends in {' or '.join(SUFFIXES)}, got {str(value)!r}")
-        return super().convert(value, param, ctx)
-
-
-FILE = click.Path(path_type=Path)
 ORDERS = {"rows,columns": (0, 1), "columns,rows": (1, 0)}
 
 SHARED = (
@@ -326,6 +277,9 @@ def machine(file: Path | None, wanted: bool, output: Path | None, seconds: float
     write_atomically(path, found.to_toml().encode())
     print_machine(found)
     click.echo(f"written: {path}")
+
+
+main.add_command(bench)
 
 
 def load(request: Mapping[str, Any]) -> Network:
