@@ -120,7 +120,9 @@ class Scheduler:
 
     def _turn(self, function: Any) -> None:
         """The conversion to planes of channels, over the whole image."""
-        function.vectorize(self.stages.x, self.lanes)
+        hl = self.stages.hl
+        inner = hl.Var("xi")
+        function.split(self.stages.x, self.stages.x, inner, self.lanes, hl.TailStrategy.GuardWithIf).vectorize(inner)
         if self.threads > 1:
             function.parallel(self.stages.y)
 

@@ -101,7 +101,7 @@ class Stages:
             copy[c, x, y] = source[c, x, y]
             self.stages.append(Stage(f"{tensor.name}_copy", copy, (), channels, columns, rows))
             source = copy
-        self.reads[tensor.name] = lambda *index: source[index]
+        self.reads[tensor.name] = lambda *index: hl.Expr(source[index])
 
     def _needs_border(self, tensor: Tensor) -> bool:
         return any(reader.kind in WINDOWED and any(padding(reader)) for reader in self.readers[tensor])
@@ -118,7 +118,7 @@ class Stages:
             value = hl.select(hl.likely(inside), value, hl.f32(0.0))
         function = hl.Func(layer.name)
         function[self.c, self.x, self.y] = value
-        self.reads[output.name] = lambda *index: function[index]
+        self.reads[output.name] = lambda *index: hl.Expr(function[index])
         readers = self.readers[output]
         if len(readers) == 1 and readers[0].kind not in (*WINDOWED, "concat") and output not in self.network.outputs:
             self.pending[output.name] = sums

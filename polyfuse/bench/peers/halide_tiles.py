@@ -95,7 +95,7 @@ class Search:
         try:
             run = self.compiled(plan)
             self.tried.append(Tried(plan, run, seconds_of(run, self.clock)))
-        except RuntimeError as error:
+        except (RuntimeError, self.hl.HalideError) as error:
             self.refused.append(f"{plan}: {error}")
 
     def compiled(self, plan: Plan) -> Callable[[], object]:

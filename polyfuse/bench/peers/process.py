@@ -56,7 +56,7 @@ class Worker:
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):
             raise PeerError(self._death()) from None
         line = self._line(deadline, seconds)
         try:

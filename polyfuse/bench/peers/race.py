@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,9 +184,10 @@ class Entrant:
         Errors: PeerError where there are none.
         """
         try:
-            with np.load(self.folder / f"outputs-{self.number}.npz", allow_pickle=False) as stored:
-                found = {name: stored[name] for name in stored}
-        except (OSError, ValueError, EOFError) as error:
+            with (self.folder / f"outputs-{self.number}.npz").open("rb") as file:
+                stored = np.load(file, allow_pickle=False)
+                found = {name: np.asarray(stored[name]) for name in stored}
+        except (OSError, ValueError, EOFError, TypeError, BadZipFile) as error:
             raise PeerError(f"left no outputs ({type(error).__name__})") from None
         if set(found) != set(expected):
             raise PeerError(f"left the outputs {', '.join(sorted(found)) or 'none'}, not {', '.join(sorted(expected))}")

@@ -21,7 +21,8 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
     """The network as a function of torch, in single precision on so many threads."""
     torch: Any = import_module("torch")
     torch.set_num_threads(settings.threads)
-    torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision("highest")
     torch.backends.mkldnn.set_flags(_fp32_precision="ieee")
     torch.set_grad_enabled(False)
