@@ -118,7 +118,7 @@ class Session:
         bare = replace(net, layers=tuple(replace(layer, reference=None) for layer in net.layers))
         (self.folder / "network.pickle").write_bytes(pickle.dumps(bare))
         np.savez(self.folder / "inputs.npz", **inputs)
-        settings = asdict(Settings(threads, interface, 2.0, self.peer.options))
+        settings = asdict(Settings(threads, interface, 0.0, self.peer.options))
         question = {"do": "prepare", "module": self.peer.module, "folder": str(self.folder), "number": 0}
         try:
             self.worker.ask({**question, "settings": settings}, 300)

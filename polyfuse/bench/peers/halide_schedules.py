@@ -65,7 +65,7 @@ def first_plans(rows: int, columns: int, *, fusible: bool) -> list[Plan]:
 
 def refinements(plan: Plan) -> list[Plan]:
     """Variations of a good plan, to be tried next."""
-    shapes = [(1, 12), (1, 8), (2, 12), (4, 6), (2, 8), (4, 4), (2, 4), (1, 4), (3, 8)]
+    shapes = [(1, 12), (1, 8), (2, 12), (4, 6), (2, 8), (2, 14), (1, 28), (3, 7), (4, 4), (2, 4), (1, 4), (3, 8)]
     varied = [replace(plan, vectors=vectors, pixels=pixels) for vectors, pixels in shapes]
     varied += [replace(plan, stencil_rows=rows) for rows in (1, 2, 8)]
     return [replace(plan, staged=not plan.staged), *varied]
