@@ -96,7 +96,7 @@ def bench(
         click.echo("peak and bandwidths were measured just now; polyfuse machine --probe keeps them in a file")
     if json_file is not None:
         PeerReport(host_facts(), found, shared_settings(rules)).write_json(json_file)
-    if picture is not None:
+    if picture is not None and any(comparison.timed for comparison in found):
         plot_peers(found, picture)
     check_found(found)
 

@@ -21,8 +21,8 @@ from polyfuse.network.reference import random_inputs, run
 from tests.plan.example import example as machine
 
 FAKE = Path(__file__).with_name("fake_peer.py")
-QUICK = Rules(repeats=3, start_seconds=20, run_seconds=20)
-BRIEF = Rules(repeats=3, start_seconds=2, run_seconds=1)
+QUICK = Rules(repeats=3, search_seconds=0, start_seconds=20, run_seconds=20)
+BRIEF = Rules(repeats=3, search_seconds=0, start_seconds=2, run_seconds=1)
 
 
 def pair() -> Network:

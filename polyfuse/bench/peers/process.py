@@ -29,6 +29,7 @@ class Worker:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         self._rest = b""
+        self._ended = False
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 command,
@@ -101,8 +102,11 @@ class Worker:
         return f"{how}: {shown_text(last)}" if last else how
 
     def end(self) -> None:
-        """Kill the process and all it started, and wait for it."""
-        with suppress(ProcessLookupError):
+        """Kill the process and all it started, and wait for it; once."""
+        if self._ended:
+            return
+        self._ended = True
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

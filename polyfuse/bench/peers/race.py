@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.bench.host import working_cores
+from polyfuse.bench.measure import current_core
 from polyfuse.bench.peers.bounds import bandwidth_of, compulsory_bytes, direct_flops, level_for, peak_of
 from polyfuse.bench.peers.contender import (
     DEFAULT_SEARCH_SECONDS,
@@ -70,7 +71,8 @@ class Rules:
 
     repeats       rounds; every second one goes backwards
     min_seconds   of one sample, which is as many runs in a row as that takes
-    start_seconds a contender may take to prepare; `search_seconds` of them to try schedules
+    start_seconds a contender may take to prepare, and `search_seconds` more to try schedules
+    run_seconds   a sample may take at least; slow networks get more
     """
 
     threads: int = 1
@@ -107,39 +109,49 @@ def race(
     """
     chosen, report = rules or Rules(), progress or (lambda what, done, of: None)
     check_rules(chosen, contenders)
-    size = compulsory_bytes(network)
-    level = level_for(machine, size)
-    cores = cores_for(chosen.threads)
-    start = command or (lambda contender, where: worker_command(where))
-    rows: dict[str, PeerRow] = {}
+    start = command or (lambda contender, cores: worker_command(cores))
     with folder_of(network, chosen.seed, report) as (folder, expected), ExitStack() as processes:
+        rows: dict[str, PeerRow] = {}
         entrants: dict[str, Entrant] = {}
+        cores = cores_for(chosen.threads)
         for number, contender in enumerate(contenders):
             report(contender.name, number, len(contenders))
-            rows[contender.name] = row = PeerRow(contender.name, "timed", version=contender.version)
+            row = PeerRow(contender.name, "timed", version=contender.version)
             if not contender.installed:
-                hint = f"not installed; {how_to_install([contender])}"
-                rows[contender.name] = replace(row, state="missing", message=hint, version="")
+                rows[contender.name] = replace(row, state="missing", message=missing(contender))
                 continue
-            worker = Worker(start(contender, cores), environment(chosen.threads, folder), folder / f"log-{number}.txt")
+            log = folder / f"log-{number}.txt"
+            worker = Worker(start(contender, cores), environment(chosen.threads, folder), log)
             processes.callback(worker.end)
             entrant = Entrant(contender, worker, chosen, folder, number)
             rows[contender.name] = entrant.prepared(row, expected)
             if rows[contender.name].state == "timed":
                 entrants[contender.name] = entrant
         rows |= timed(entrants, rows, chosen, report)
+    return comparison(network, machine, chosen, tuple(rows.values()))
+
+
+def comparison(network: Network, machine: Machine, rules: Rules, rows: tuple[PeerRow, ...]) -> PeerComparison:
+    """The rows with what the network costs and the machine can do."""
+    size = compulsory_bytes(network)
+    level = level_for(machine, size)
     return PeerComparison(
         workload=network.name,
-        threads=chosen.threads,
-        interface=chosen.interface,
-        clock=chosen.clock,
+        threads=rules.threads,
+        interface=rules.interface,
+        clock=rules.clock,
         flops=direct_flops(network),
         compulsory_bytes=size,
-        peak_gflop_per_second=peak_of(machine, chosen.threads),
-        bandwidth_gb_per_second=bandwidth_of(level, machine, chosen.threads),
+        peak_gflop_per_second=peak_of(machine, rules.threads),
+        bandwidth_gb_per_second=bandwidth_of(level, machine, rules.threads),
         level=level.name,
-        rows=tuple(rows.values()),
+        rows=rows,
     )
+
+
+def missing(contender: Contender) -> str:
+    """Why a contender does not take part, and what to do."""
+    return f"not installed; {how_to_install([contender])}"
 
 
 @dataclass
@@ -166,7 +178,8 @@ class Entrant:
             "settings": asdict(settings),
         }
         try:
-            answer = self.worker.ask(question, rules.start_seconds)
+            answer = self.worker.ask(question, rules.start_seconds + rules.search_seconds)
+            self.call_seconds = first_seconds(answer)
             error = self.error(expected)
             if not error <= MOST_ERROR:
                 self.worker.end()
@@ -213,6 +226,12 @@ class Entrant:
         if not (0 <= cpu < float("inf") and 0 < wall < float("inf")):
             raise PeerError(f"answered times that are none: {seconds}")
         return cpu / self.calls, wall / self.calls
+
+
+def first_seconds(answer: Mapping[str, object]) -> float:
+    """How long the first run took; nothing where it was not said."""
+    seconds = answer.get("first_seconds")
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < float("inf") else 0.0
 
 
 def timed(
@@ -289,7 +308,10 @@ def shared_settings(rules: Rules, root: Path = Path("/")) -> dict[str, str]:
 def cores_for(threads: int) -> list[int]:
     """The cores that every contender stays on; none, which is all, where there are not enough."""
     cores = working_cores()
-    return cores[-threads:] if threads <= len(cores) else []
+    if threads > len(cores):
+        return []
+    here = current_core(set(cores))
+    return sorted([here, *(core for core in cores if core != here)][:threads])
 
 
 def check_rules(rules: Rules, contenders: Sequence[Contender]) -> None:
