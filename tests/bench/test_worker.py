@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import types
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -121,6 +122,39 @@ def test_what_a_library_prints_does_not_disturb(net: Network, tmp_path: Path) ->
         assert process.ask(preparation(tmp_path, "noisy_contender"), 60)["layout"] == "nchw"
         assert "cpu_seconds" in process.ask({"do": "run", "calls": 2}, 60)
     assert "hello from C" in (tmp_path / "log.txt").read_text()
+
+
+SLEEPY = """
+import os, pathlib, time
+from polyfuse.bench.peers.contender import Prepared
+def prepare(network, inputs, settings):
+    pathlib.Path(settings.options["pid"]).write_text(str(os.getpid()))
+    time.sleep(100)
+"""
+ASKING = """
+import json, os, pathlib, sys
+from polyfuse.bench.peers.process import Worker, worker_command
+Worker(worker_command([]), os.environ, pathlib.Path(sys.argv[1])).ask(json.loads(sys.argv[2]), 100)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_busy_worker_dies_with_polyfuse(net: Network, tmp_path: Path) -> None:
+    (tmp_path / "sleepy_contender.py").write_text(SLEEPY)
+    pid = tmp_path / "pid"
+    question = json.dumps(preparation(tmp_path, "sleepy_contender", pid=str(pid)))
+    settings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", ASKING, str(tmp_path / "log.txt"), question]
+    with subprocess.Popen(command, env=settings) as process:
+        deadline = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    status = Path("/proc") / pid.read_text() / "status"
+    deadline = time.monotonic() + 10
+    while status.exists() and "State:\tZ" not in status.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not status.exists() or "State:\tZ" in status.read_text()
 
 
 def test_a_dead_worker_stays_dead(net: Network, tmp_path: Path) -> None:
