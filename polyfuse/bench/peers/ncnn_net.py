@@ -243,9 +243,9 @@ def parameter(key: int, value: object) -> str:
 
 
 def number(value: object) -> str:
-    """A number as ncnn reads it: one with a decimal point or an exponent is a float.
+    """A number as ncnn reads it: one with a decimal point or an exponent is a float; at most 15 characters.
 
-    >>> number(3), number(6.0), number(1e-7)
-    ('3', '6.0', '1e-07')
+    >>> number(3), number(6.0), number(1e-7), number(1 / 6)
+    ('3', '6.0', '1e-07', '0.16666667')
     """
-    return repr(value) if isinstance(value, float) else str(value)
+    return str(np.float32(value)) if isinstance(value, float) else str(value)
