@@ -25,6 +25,8 @@ class Plan:
     vectors, pixels    vectors of channels and columns whose sums are in registers at once
     stencil_rows       rows at once where vectors are of columns
     staged             inputs are copied into the tile with their padding, instead of tested where they are read
+    inward             no column or row is computed that is not needed, and inputs are read without tests; for networks
+                       without padding
     """
 
     kind: Kind
@@ -34,11 +36,12 @@ class Plan:
     pixels: int = 6
     stencil_rows: int = 4
     staged: bool = False
+    inward: bool = False
 
     def __str__(self) -> str:
         tile = "" if self.kind == "unfused" else f" {self.rows}x{self.columns}"
         registers = f"{self.vectors}x{self.pixels} registers, {self.stencil_rows} rows"
-        return f"{self.kind}{tile}, {registers}{', staged' if self.staged else ''}"
+        return f"{self.kind}{tile}, {registers}{', staged' * self.staged}{', inward' * self.inward}"
 
 
 def tiles(rows: int, columns: int) -> Iterator[tuple[int, int]]:
@@ -47,19 +50,19 @@ def tiles(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     >>> list(tiles(56, 56))[:4]
     [(8, 56), (4, 56), (16, 56), (28, 56)]
     """
-    strips = [(height, columns) for height in (8, 4, 16, 28, 32, 64)]
+    strips = [(height, columns) for height in (8, 4, 16, 28, 32, 64, 256)]
     blocks = [(height, width) for height, width in ((16, 64), (32, 32), (8, 112), (32, 128), (64, 256), (16, 28))]
     for height, width in (*strips, *blocks):
         if height <= rows and width <= columns:
             yield height, width
 
 
-def first_plans(rows: int, columns: int, *, fusible: bool) -> list[Plan]:
+def first_plans(rows: int, columns: int, *, fusible: bool, padded: bool) -> list[Plan]:
     """What is tried first: all kinds and tiles with one shape of the innermost loops."""
     plans = [Plan("unfused")]
     if fusible:
         for tile in tiles(rows, columns):
-            plans += [Plan("overlapped", *tile), Plan("sliding", *tile)]
+            plans += [Plan("overlapped", *tile, inward=not padded), Plan("sliding", *tile, inward=not padded)]
     return plans
 
 
@@ -67,8 +70,8 @@ def refinements(plan: Plan) -> list[Plan]:
     """Variations of a good plan, to be tried next."""
     shapes = [(1, 12), (1, 8), (2, 12), (4, 6), (2, 8), (2, 14), (1, 28), (3, 7), (4, 4), (2, 4), (1, 4), (3, 8)]
     varied = [replace(plan, vectors=vectors, pixels=pixels) for vectors, pixels in shapes]
-    varied += [replace(plan, stencil_rows=rows) for rows in (1, 2, 8)]
-    return [replace(plan, staged=not plan.staged), *varied]
+    varied += [replace(plan, stencil_rows=rows) for rows in (1, 2, 3, 6, 8)]
+    return [replace(plan, staged=not plan.staged), replace(plan, inward=False), *varied]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Scheduler:
                     self._turn(function)
             return outputs
         if turned:
-            loops = self._tile_of_turned(outputs[0])
+            loops = self._tile_of_turned(outputs[0], self._height(last) if last.channels < FEW_CHANNELS else 1)
             self._inside(last, outputs[0], loops)
         else:
             loops = self._tile(last)
@@ -134,13 +137,14 @@ class Scheduler:
             last.function.parallel(tile_y)
         return Loops(row, tile_x)
 
-    def _tile_of_turned(self, function: Any) -> Loops:
-        """The loops over tiles of the conversion to planes of channels, which reads the last layer."""
+    def _tile_of_turned(self, function: Any, height: int) -> Loops:
+        """The loops over tiles of the conversion to planes; the last layer makes some rows at once for it."""
         stages, hl = self.stages, self.stages.hl
         tile_y, tile_x = self._tile_loops(function)
-        inner = hl.Var("xi")
+        inner, row = hl.Var("xi"), hl.Var("yi")
         function.split(stages.x, stages.x, inner, self.lanes, hl.TailStrategy.GuardWithIf)
-        function.reorder(inner, stages.x, stages.c, stages.y, tile_x, tile_y).vectorize(inner)
+        function.split(stages.y, stages.y, row, height, hl.TailStrategy.ShiftInwards)
+        function.reorder(inner, stages.x, row, stages.c, stages.y, tile_x, tile_y).vectorize(inner)
         if self.threads > 1:
             function.parallel(tile_y)
         return Loops(stages.y, tile_x)
@@ -166,6 +170,11 @@ class Scheduler:
             return self._leaf_of_columns(stage, is_output, outer)
         return self._leaf_of_channels(stage, is_output, outer)
 
+    def _tail(self, is_output: bool) -> Any:
+        """Where the last columns and rows fill no vector: overlap those before, or reach beyond."""
+        strategies = self.stages.hl.TailStrategy
+        return strategies.ShiftInwards if is_output or self.plan.inward else strategies.RoundUp
+
     def _leaf_of_channels(self, stage: Stage, is_output: bool, outer: tuple[Any, ...]) -> Any:
         stages, hl, function = self.stages, self.stages.hl, stage.function
         c, x, y = stages.c, stages.x, stages.y
@@ -174,10 +183,10 @@ class Scheduler:
         pixels = min(self.plan.pixels if stage.sums else 4, stage.columns)
         if is_output and outer:
             pixels = min(pixels, self.plan.columns)
-        tail = hl.TailStrategy.ShiftInwards if is_output else hl.TailStrategy.RoundUp
+        block_tail = hl.TailStrategy.ShiftInwards if is_output else hl.TailStrategy.RoundUp
         block, vector, lane, column, strip = (hl.Var(name) for name in ("cb", "cv", "ci", "xi", "xo"))
-        function.split(c, block, vector, vectors * lanes, tail).split(vector, vector, lane, lanes)
-        function.split(x, strip, column, pixels, tail)
+        function.split(c, block, vector, vectors * lanes, block_tail).split(vector, vector, lane, lanes)
+        function.split(x, strip, column, pixels, self._tail(is_output))
         function.reorder(lane, vector, column, strip, block, y, *outer)
         function.vectorize(lane).unroll(vector).unroll(column)
         for each in stage.sums:
@@ -191,13 +200,17 @@ class Scheduler:
         update = total.function.update()
         update.split(c, c, lane, lanes).reorder(lane, c, x, *total.loops).vectorize(lane).unroll(c).unroll(x)
 
+    def _height(self, stage: Stage) -> int:
+        """How many rows a stage of few channels computes at once."""
+        return min(self.plan.stencil_rows, self.plan.rows or stage.rows)
+
     def _leaf_of_columns(self, stage: Stage, is_output: bool, outer: tuple[Any, ...]) -> Any:
         stages, hl, function = self.stages, self.stages.hl, stage.function
         c, x, y = stages.c, stages.x, stages.y
         most = self.plan.columns if is_output and outer else stage.columns
         lanes = min(self.lanes, 1 << (most.bit_length() - 1)) if is_output else self.lanes
-        height = min(self.plan.stencil_rows, self.plan.rows or stage.rows) if self.plan.kind != "sliding" else 1
-        tail = hl.TailStrategy.ShiftInwards if is_output else hl.TailStrategy.RoundUp
+        height = self._height(stage)
+        tail = self._tail(is_output)
         rows, row, strip, lane = (hl.Var(name) for name in ("yo", "yi", "xo", "xi"))
         function.split(x, strip, lane, lanes, tail).split(y, rows, row, height, tail)
         function.reorder(lane, row, c, strip, rows, *outer)

@@ -47,11 +47,16 @@ class Sum:
 
 @dataclass
 class Stages:
-    """The functions of a network; `staged` copies every input that is read beyond its borders into the tile first."""
+    """The functions of a network.
+
+    `staged` copies every input that is read beyond its borders into the tile first; `plain` says that no other input
+    is read beyond its borders, whatever the schedule.
+    """
 
     network: Network
     nchw: bool
     staged: bool
+    plain: bool = False
     hl: Any = field(default_factory=lambda: import_module("halide"))
 
     def __post_init__(self) -> None:
@@ -95,7 +100,7 @@ class Stages:
         if padded:
             source = hl.BoundaryConditions.constant_exterior(plain, 0.0, bounds)
         else:
-            source = hl.BoundaryConditions.repeat_edge(plain, bounds)
+            source = plain if self.plain else hl.BoundaryConditions.repeat_edge(plain, bounds)
         if self.staged and (padded or self.nchw):
             copy = hl.Func(f"{tensor.name}_copy")
             copy[c, x, y] = source[c, x, y]

@@ -6,7 +6,7 @@ Inputs and outputs have their channels innermost, or are [c, h, w] planes where 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.bench.peers.halide_schedules import Plan, Scheduler, first_plans, refinements
-from polyfuse.bench.peers.halide_stages import Stages
+from polyfuse.bench.peers.halide_stages import WINDOWED, Stages, padding
 from polyfuse.network.network import Network
 
 SAMPLE_SECONDS = 0.05
@@ -75,8 +75,9 @@ class Search:
         """Try the table, then variations of the best until none is better."""
         *_, rows, columns = self.network.outputs[-1].concrete_shape
         nchw = self.settings.interface == "nchw"
-        for plan in first_plans(rows, columns, fusible=len(self.network.outputs) == 1):
-            self.attempt(plan if not nchw else Plan(plan.kind, plan.rows, plan.columns, staged=True))
+        padded = any(any(padding(layer)) for layer in self.network.layers if layer.kind in WINDOWED)
+        for plan in first_plans(rows, columns, fusible=len(self.network.outputs) == 1, padded=padded):
+            self.attempt(replace(plan, staged=nchw))
         for _ in range(ROUNDS_OF_REFINEMENT):
             best = self.best().plan
             for plan in refinements(best):
@@ -101,7 +102,7 @@ class Search:
     def compiled(self, plan: Plan) -> Callable[[], object]:
         """The call of a plan."""
         target = self.hl.get_host_target()
-        stages = Stages(self.network, self.settings.interface == "nchw", plan.staged, self.hl)
+        stages = Stages(self.network, self.settings.interface == "nchw", plan.staged, plan.inward, self.hl)
         lanes = target.natural_vector_size(self.hl.Float(32))
         functions = Scheduler(stages, plan, self.settings.threads, lanes).apply()
         call = self.hl.Pipeline(functions).compile_to_callable(stages.parameters, target)
