@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INCHES = (9.0, 5.4)
+_INCHES = (9.0, 6.2)
 _DOTS_PER_INCH = 150
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 _MARKERS = "osD^vP*X"
 _ROOF = "#444444"
+_NAME_WIDTH = 0.025
 
 
 def plot_peers(comparisons: Sequence[PeerComparison], path: Path) -> None:
@@ -97,14 +98,14 @@ def _points(axes: "Axes", comparisons: Sequence[PeerComparison]) -> None:
 
 
 def _roofs(axes: "Axes", comparisons: Sequence[PeerComparison]) -> None:
-    """The peak, the bandwidth of each level that a workload comes from, and the workloads' names above their points."""
+    """The peak, and the bandwidth of each level that a workload comes from."""
     peak = max(comparison.peak_gflop_per_second for comparison in comparisons)
     where = [intensity(comparison) for comparison in comparisons]
     bandwidths = {comparison.level: comparison.bandwidth_gb_per_second for comparison in comparisons}
     rates = [comparison.gflop_per_second(row) or peak for comparison in comparisons for row in comparison.timed]
     corners = [peak / rate for rate in bandwidths.values()]
     left, right = min(*where, *corners) / 2, max(*where, *corners) * 2
-    low, high = min(*rates, peak) / 2, max(*rates, peak) * 2.2
+    low, high = min(*rates, peak) / 2, max(*rates, peak) * 1.6
     axes.axhline(peak, color=_ROOF, linewidth=1.4)
     axes.text(max(corners), peak * 1.03, f"peak {significant(peak, 3)} GFLOP/s", va="bottom", color=_ROOF, fontsize=8)
     for level, rate in bandwidths.items():
@@ -113,7 +114,7 @@ def _roofs(axes: "Axes", comparisons: Sequence[PeerComparison]) -> None:
         x = max(left, low / rate) * 1.15
         axes.text(
             x,
-            x * rate * 1.08,
+            x * rate * 1.12,
             f"{level} {significant(rate, 3)} GB/s",
             rotation=math.degrees(math.atan2(rate, 1.0)),
             rotation_mode="anchor",
@@ -121,11 +122,31 @@ def _roofs(axes: "Axes", comparisons: Sequence[PeerComparison]) -> None:
             fontsize=8,
             color=_ROOF,
         )
-    for comparison, x in zip(comparisons, where, strict=True):
-        axes.axvline(x, color=_ROOF, linewidth=0.4, linestyle=":")
-        axes.text(x, high, f" {_plain(comparison.workload)}", rotation=90, ha="center", va="top", fontsize=8)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
+    _names(axes, comparisons, where)
+
+
+def _names(axes: "Axes", comparisons: Sequence[PeerComparison], where: Sequence[float]) -> None:
+    """The names of workloads above the axes, over their points, and aside where they would cover each other."""
+    left, right = (math.log(limit) for limit in axes.get_xlim())
+    after = 0.0
+    for x, comparison in sorted(zip(where, comparisons, strict=True), key=lambda pair: pair[0]):
+        place = max((math.log(x) - left) / (right - left), after)
+        after = place + _NAME_WIDTH
+        axes.axvline(x, color=_ROOF, linewidth=0.4, linestyle=":")
+        axes.annotate(
+            _plain(comparison.workload),
+            (x, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(place, 1.03),
+            textcoords="axes fraction",
+            rotation=60,
+            ha="left",
+            rotation_mode="anchor",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _ROOF, "shrinkA": 0, "shrinkB": 0},
+        )
 
 
 def _plain(text: str) -> str:
