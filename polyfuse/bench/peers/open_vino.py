@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: the exported model, one stream, single precision enforced, tensors of [n, c, h, w] set once."""
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -35,4 +36,4 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
         request.set_tensor(name, openvino.Tensor(np.ascontiguousarray(value), shared_memory=True))
     for name, value in made.items():
         request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
-    return Prepared(request.infer, lambda: made, "nchw")
+    return Prepared(partial(request.infer, share_outputs=True), lambda: made, "nchw")
