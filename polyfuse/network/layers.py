@@ -244,6 +244,21 @@ def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
     return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name, activation=spec)
 
 
+def is_activation(layer: Layer) -> bool:
+    """Whether a layer is an activation and nothing else, as `activation` makes it.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("two")
+    >>> x = build.input("x", (1, 1, 4, 4))
+    >>> y = build.arithmetic("sum", "add", build.activation("act", x, "relu"), x, activation="relu")
+    >>> [is_activation(layer) for layer in build.network(y).layers]
+    [True, False]
+    """
+    spec = layer.attributes.get("activation")
+    name = spec if isinstance(spec, str) else next(iter(spec), None) if isinstance(spec, Sequence) else None
+    return name is not None and name == layer.kind
+
+
 def affine(
     name: str, x: Tensor, scale: Tensor, shift: Tensor, *, activation: str | Sequence[object] | None = None
 ) -> Layer:

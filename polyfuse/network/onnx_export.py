@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network, Values
 from polyfuse.network.onnx_attributes import SIMPLE, WITH_NUMBERS
 from polyfuse.network.tensor import Tensor
@@ -79,8 +80,8 @@ def save_onnx(network: Network, path: str | Path) -> None:
 
 def layer_nodes(layer: Layer) -> Parts:
     """The nodes of one layer; the last one makes its output."""
-    convert = CONVERTERS.get(layer.kind) or (_activation if "activation" in layer.attributes else None)
-    if convert is None or (layer.kind == "pointwise"):
+    convert = _activation if is_activation(layer) else CONVERTERS.get(layer.kind)
+    if convert is None:
         raise UnsupportedOperator(
             f"layer {layer.name!r}: no ONNX operator computes a layer of kind {layer.kind!r}; export the layers "
             f"around it, or build it of {', '.join(sorted(CONVERTERS))} and activations"
@@ -190,8 +191,6 @@ def _copy(layer: Layer) -> Parts:
 
 
 def _activation(layer: Layer) -> Parts:
-    if layer.attributes["activation"] is None:
-        raise UnsupportedOperator(f"layer {layer.name!r}: no ONNX operator computes a layer of kind {layer.kind!r}")
     return activation_nodes(layer.name, layer.attributes["activation"], layer.inputs[0].name, layer.output.name)
 
 

@@ -88,13 +88,19 @@ NETWORKS: dict[str, Callable[[], Network]] = {
         lambda b, x: b.add(layers.affine("n", x, b.weight("s", (1, 12, 1, 1), 1), b.weight("t", (1, 12, 1, 1), 1))),
         lambda b, x: b.conv("c", x, 16, kernel=3, padding=1, activation=("elu", 0.5)),
     ),
+    "normalised": lambda: chain(
+        lambda b, x: b.add(
+            layers.affine("n", x, b.weight("s", (1, 12, 1, 1), 1), b.weight("t", (1, 12, 1, 1), 1), activation="relu")
+        ),
+        lambda b, x: b.conv("c", x, 16, kernel=3, padding=1),
+    ),
     "two ends": two_ends,
     "ceil": lambda: chain(lambda b, x: b.max_pool("a", x, kernel=2, ceil=True)),
     "batch": lambda: chain(lambda b, x: b.conv("a", x, 16, kernel=3, padding=1), shape=(2, 8, 9, 9)),
 }
 REFUSED = {
     ("ncnn", "gated"): "operands of one shape",
-    ("ncnn", "scaled"): "not written for the kind 'affine'",
+    ("ncnn", "scaled"): "not written for the activation 'elu'",
     ("ncnn", "ceil"): "beyond the padding",
     ("ncnn", "batch"): "one image",
     ("halide", "batch"): "one image",

@@ -14,6 +14,7 @@ import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 
@@ -245,11 +246,11 @@ class Stages:
             "prelu": lambda a, slope: self.hl.max(a, 0.0) + slope * self.hl.min(a, 0.0),
             "copy": lambda a: a,
         }
-        function = known.get(layer.kind)
-        if function is None and (layer.kind == "pointwise" or layer.attributes.get("activation") is None):
+        function = known["copy"] if is_activation(layer) else known.get(layer.kind)
+        if function is None:
             raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, being of kind {layer.kind!r}")
         index = (self.c, self.x, self.y)
-        return (function or (lambda a: a))(*(value(*index) for value in values))
+        return function(*(value(*index) for value in values))
 
     def _broadcast(self, name: str, shape: Sequence[int], out: Sequence[int]) -> Read:
         """A tensor or a constant, read at an element of the output."""

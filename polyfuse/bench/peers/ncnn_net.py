@@ -16,6 +16,7 @@ import numpy as np
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
 
 MAGIC = 7767517
@@ -114,11 +115,11 @@ class NetFiles:
     def layer(self, layer: Layer) -> None:
         """One layer of the network, with its activation."""
         make = {"conv": self.convolution, "max_pool": self.pool, "average_pool": self.pool, "concat": self.concat}
-        make |= dict.fromkeys(BINARY, self.arithmetic) | {"global_average_pool": self.mean}
-        if layer.kind in make:
-            make[layer.kind](layer)
-        elif layer.kind != "pointwise" and layer.attributes.get("activation") is not None:
+        make |= dict.fromkeys(BINARY, self.arithmetic) | {"global_average_pool": self.mean, "affine": self.affine}
+        if is_activation(layer):
             self.activation(layer, self.read(layer)[0], layer.name)
+        elif layer.kind in make:
+            make[layer.kind](layer)
         else:
             raise UnsupportedOperator(f"layer {layer.name!r}: a net of ncnn is not written for the kind {layer.kind!r}")
 
@@ -166,6 +167,19 @@ class NetFiles:
         alone = layer.attributes.get("activation") is None
         linear = layer.output.name if alone else f"{layer.name}__linear"
         self.add("BinaryOp", layer.name, self.read(layer), linear, {0: BINARY[layer.kind]})
+        if not alone:
+            self.activation(layer, linear, f"{layer.name}__activation")
+
+    def affine(self, layer: Layer) -> None:
+        """A scale and a shift of each channel; the activation follows as a layer."""
+        scale, shift = (self.network.weights[tensor.name] for tensor in layer.weights)
+        channels = layer.output.concrete_shape[1]
+        if not scale.shape == shift.shape == (1, channels, 1, 1):
+            raise UnsupportedOperator(f"layer {layer.name!r}: a net of ncnn scales and shifts whole channels only")
+        alone = layer.attributes.get("activation") is None
+        linear = layer.output.name if alone else f"{layer.name}__linear"
+        self.add("Scale", layer.name, self.read(layer), linear, {0: channels, 1: 1})
+        self.data += [np.ascontiguousarray(value, "<f4").tobytes() for value in (scale, shift)]
         if not alone:
             self.activation(layer, linear, f"{layer.name}__activation")
 

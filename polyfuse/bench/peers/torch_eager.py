@@ -12,6 +12,7 @@ import numpy as np
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
 
 Tensors = dict[str, Any]
@@ -137,10 +138,9 @@ def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
         "concat": lambda *parts: torch.cat(parts, 1),
         "copy": torch.clone,
     }
-    function = functions.get(layer.kind)
-    if function is None and (layer.kind == "pointwise" or layer.attributes.get("activation") is None):
+    known = (lambda x: x) if is_activation(layer) else functions.get(layer.kind)
+    if known is None:
         raise UnsupportedOperator(f"layer {layer.name!r}: no function of torch computes the kind {layer.kind!r}")
-    known: Callable[..., Any] = function or (lambda x: x)
     operands: Any = layer.attributes["operands"]
     return lambda v: known(*(v[name] for name in operands))
 
