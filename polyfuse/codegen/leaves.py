@@ -19,9 +19,9 @@ from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
 from polyfuse.network.operators import Padding, Pair
-from polyfuse.network.statements import Activation
 from polyfuse.network.tensor import Tensor
 
 Interface = Literal["nchw", "blocked"]
@@ -233,12 +233,6 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
         if like and (layer.kind == "add" or is_activation(layer)):
             found.add(layer.output.name)
     return frozenset(found)
-
-
-def is_activation(layer: Layer) -> bool:
-    """A layer that only applies an activation."""
-    spec = activation_of(layer)
-    return spec is not None and len(layer.inputs) == 1 and not layer.weights and Activation(spec).name == layer.kind
 
 
 def activation_of(layer: Layer) -> Spec | None:
