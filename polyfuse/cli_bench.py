@@ -32,7 +32,7 @@ from polyfuse.report.roofline import plot_peers
     "strategies",
     type=click.Choice(STRATEGIES),
     multiple=True,
-    help="How polyfuse computes it; again for more.  [default: local]",
+    help="How polyfuse computes it; again for more.  [default: tuned]",
 )
 @click.option("--exact-arithmetic", is_flag=True, help="polyfuse uses no algorithm but the direct one.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of every contender.")
