@@ -1,6 +1,6 @@
 """One execution of a row step as C: pointers to the rows that are read and written, and the call of the kernel.
 
-    RowStep + name of its kernel  ──row_lines()──>  lines of C
+RowStep + name of its kernel  ──row_lines()──>  lines of C
 """
 
 from collections.abc import Callable, Sequence
