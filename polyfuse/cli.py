@@ -30,12 +30,13 @@ from polyfuse.bench.compare import (
 from polyfuse.bench.emit import emit
 from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.results import Comparison
+from polyfuse.bench.tuned import tuned_row
 from polyfuse.cli_bench import bench
 from polyfuse.cli_machine import machine
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
 from polyfuse.codegen.kernel import Options
-from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, LeafName
+from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
@@ -214,7 +215,10 @@ def compare(
     folder: Path | None,
     **request: Any,
 ) -> None:
-    """Compare strategies and tiles for a WORKLOAD: predicted, counted and timed."""
+    """Compare strategies and tiles for a WORKLOAD: predicted, counted and timed.
+
+    What polyfuse tune found for it is one more row, `tuned`.
+    """
     for path in filter(None, (json_file, picture)):
         check_writable(path)
     if folder is not None:
@@ -223,6 +227,10 @@ def compare(
     network = load(request)
     rows = rows_of(network, request)
     leaves = leaves_to_run(network, leaf, layout, exact, options, not no_run)
+    if not no_run and leaf == "rows":
+        interface: Interface = "nchw" if layout == "nchw" else "blocked"
+        known = tuned_row(network, interface=interface, threads=threads, exact=exact, options=options)
+        rows += [known] if known is not None else []
     with ProgressBar() as progress:
         cases = prepared(network, rows, progress, leaves)
         if folder is not None:

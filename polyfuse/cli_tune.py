@@ -47,6 +47,7 @@ def tune_command(
         show_default=True,
         help="Of inputs and outputs: channels in the order of the network, or in blocks of a vector.",
     )
+    @click.option("--exact-arithmetic", "exact", is_flag=True, help="No Winograd.")
     @click.option(
         "--tuned", "path", type=FILE, metavar="FILE", help="Keep results there, not in the user's data folder."
     )

@@ -28,3 +28,12 @@ def machine_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYFUSE_MACHINE", str(path))
         yield path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tuned_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this session's tuned file would be: never the user's own."""
+    path = tmp_path_factory.mktemp("data") / "tuned.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYFUSE_TUNED", str(path))
+        yield path

@@ -51,7 +51,7 @@ def test_tune_prints_a_table_and_keeps_what_it_found(mine: Path, pair: str, tmp_
     [
         (["--measure", "0"], 2, "0 is not in the range"),
         (["--layout", "nhwc"], 2, "'nhwc' is not one of"),
-        (["--set", "size=2"], 1, "workload"),
+        (["--set", "size=2"], 1, "a window of 3 does not fit"),
         (["--tuned", "no/such/folder/x.json"], 1, "make the folder"),
         (["--json", "no/such/folder/x.json"], 1, "make the folder"),
     ],

@@ -33,10 +33,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row to be: the name of its strategy, and the strategy itself; None is layer by layer."""
+    """One row to be: the name of its strategy, and the strategy itself; None is layer by layer.
+
+    `leaf` are leaves of its own, in the place of those that all rows share.
+    """
 
     label: str
     strategy: Strategy | None
+    leaf: Leaves | None = None
 
     @property
     def tile(self) -> tuple[int, ...]:
@@ -165,7 +169,7 @@ def prepare(network: Network, candidate: Candidate, leaf: Leaves = SCALAR) -> Ca
 
     Errors: InvalidInput, IllegalSchedule, TooComplex, Unbounded.
     """
-    strategy = candidate.strategy
+    strategy, leaf = candidate.strategy, candidate.leaf or leaf
     groups = layer_by_layer(network, leaf.tallest) if strategy is None else fused(network, strategy)
     predicted = total(counts(group) for group in groups)
     timed = generate(network, groups, leaf=leaf)

@@ -18,7 +18,7 @@ from polyfuse.typed_json import decode, encode, parse
 
 FORMAT = "polyfuse-comparison"
 VERSION = 1
-STRATEGIES = ("unfused", "recompute", "local", "global", "mixed")
+STRATEGIES = ("unfused", "recompute", "local", "global", "mixed", "tuned")
 PLACEMENTS = ("first", "shifted")
 RETENTIONS = ("recompute", "local", "global")
 COUNTED = ("executions", "macs_executed", "onchip_bytes", "offchip_read_bytes", "offchip_write_bytes")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
+from polyfuse.bench.compare import Candidate
 from polyfuse.bench.files import write_atomically
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.space import Choice
@@ -229,6 +230,26 @@ def best_known(
     """
     entry = entry_of(key_of(network, interface, threads, exact, options or Options()), path)
     return entry.best if entry is not None else None
+
+
+def tuned_row(
+    network: Network,
+    *,
+    interface: Interface = "nchw",
+    threads: int = 1,
+    exact: bool = False,
+    options: Options | None = None,
+) -> Candidate | None:
+    """The best known choice as a row of a comparison, `tuned`; None where the network was not tuned.
+
+    Errors: as `best_known`.
+    """
+    chosen = options or Options()
+    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen)
+    if found is None:
+        return None
+    leaf = found.choice.leaves(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
+    return Candidate("tuned", found.choice.strategy, leaf)
 
 
 def tuned(

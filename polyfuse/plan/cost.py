@@ -139,7 +139,7 @@ def missing(away: NDArray[np.int64], held_bytes: int) -> NDArray[np.float64]:
     return np.clip((away / held_bytes - KEPT) / (1 - KEPT), 0.0, 1.0)
 
 
-GUESSED_KINDS = {"stencil": 1.3, "max_pool": 1.5, "scalar": 4.0}
+GUESSED_KINDS = {"stencil": 0.9, "max_pool": 1.5, "scalar": 4.0}
 """How many times as long as a multiply-add, at best, a vector operation of these kinds takes; others 1.1 times."""
 KINDS = (
     *("direct", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),

@@ -23,8 +23,8 @@ SUFFIXES = (".png", ".svg")
 _INCHES = (9.0, 4.6)
 _DOTS_PER_INCH = 150
 # Okabe and Ito's palette, which people of any colour vision tell apart; marks and dashes say the same again.
-_COLOURS = dict(zip(STRATEGIES, ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7"), strict=True))
-_MARKERS = dict(zip(STRATEGIES, ("x", "o", "s", "^", "D"), strict=True))
+_COLOURS = dict(zip(STRATEGIES, ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True))
+_MARKERS = dict(zip(STRATEGIES, ("x", "o", "s", "^", "D", "*"), strict=True))
 _MORE_MARKERS = "vP*<>"
 _DASHES: dict[str | None, str] = {None: "-", "first": ":", "shifted": "-"}
 _SIDESTEP = 0.07

@@ -145,7 +145,7 @@ def test_counted_keys_are_fields_of_a_row() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": "fused"}, "strategy of unfused, recompute, local, global, mixed, got 'fused'"),
+        ({"strategy": "fused"}, "strategy of unfused, recompute, local, global, mixed, tuned, got 'fused'"),
         ({"placement": "last"}, "placement of first, shifted, got 'last'"),
         ({"retention": {"t": ("far",)}}, "retention of 't' of recompute, local, global, got 'far'"),
         ({"counted": {"seconds": 1}}, "counted of executions, .*, got 'seconds'"),

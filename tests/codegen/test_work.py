@@ -43,7 +43,7 @@ def stencils() -> Network:
 
 
 def leaf(network: Network) -> Leaves:
-    return leaves(network, TARGET, "blocked")
+    return leaves(network, TARGET, "blocked", exact=True)
 
 
 def works(network: Network, strategy: Strategy) -> tuple[Work, tuple[Storage, ...]]:
@@ -139,6 +139,15 @@ def test_a_program_is_predicted_by_its_groups() -> None:
     assert predicted_seconds(program, example()) == seconds(work_of(groups, leaf(network)), example()).total > 0
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_winograd_counts_the_multiply_accumulates_of_the_layer(strategy: Strategy) -> None:
+    network = pair()
+    groups = fused(network, strategy)
+    work = work_of(groups, leaves(network, TARGET, "blocked", winograd={"conv": 4}))
+    assert "winograd" in {kernel.kind for kernel in work.kernels}
+    assert work.macs == total(counts(group) for group in groups).macs_executed
+
+
 def test_vectors_of_a_row_count_its_empty_lanes() -> None:
     shape = RowShape("conv", "direct", 16, 24, 10, kernel=(3, 3), outside=(1, 1))
     full, shared = (row_work(shape, Tuning(pixels=10, ways=ways), 16) for ways in (1, 2))
@@ -150,4 +159,4 @@ def test_vectors_of_a_row_count_its_empty_lanes() -> None:
 def test_stencils_count_every_output_row() -> None:
     shape = RowShape("s", "stencil", 1, 1, 32, kernel=(3, 3), height=4)
     work = row_work(shape, default_tuning(shape, Target(16, 32)), 16)
-    assert work.macs == 4 * 32 * 9 and work.vectors == 4 * 2 * 9
+    assert work.macs == 4 * 32 * 9 and work.vectors == 2 * (4 * 9 + 6 * 3)
