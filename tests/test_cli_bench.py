@@ -101,7 +101,7 @@ def test_nobody_to_time_is_one_line(pair: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CC", "no_such_compiler")
     result = call("bench", pair, "--peers", "none", "--repeats", "1")
     assert "no contender could be timed" in refused(result, 1)
-    assert "polyfuse local failed: BuildError: $CC 'no_such_compiler'" in result.stdout
+    assert "polyfuse failed: BuildError: $CC 'no_such_compiler'" in result.stdout
 
 
 def workers() -> set[int]:

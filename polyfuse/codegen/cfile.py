@@ -57,7 +57,12 @@ def c_file(
     """
     lines = [*header(network, groups, form), PRELUDE]
     if kernels:
-        lines += [row_prelude(kernels[0].floats), ROW_PRELUDE, *workspace(kernels), *kernel_lines(kernels)]
+        lines += [
+            *(row_prelude(floats) for floats in sorted({kernel.floats for kernel in kernels})),
+            ROW_PRELUDE,
+            *workspace(kernels),
+            *kernel_lines(kernels),
+        ]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
     return "\n".join([*lines, *entry(network, groups, scratch, constants), ""])

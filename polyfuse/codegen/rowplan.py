@@ -32,6 +32,14 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     return main, default_tuning(main.shape, leaves.target)
 
 
+def fitting(shape: RowShape, target: Target) -> Target:
+    """The vectors for a shape: narrower ones for a stencil with fewer columns inside than a vector holds."""
+    inside = shape.columns - sum(shape.outside)
+    if shape.kind != "stencil" or inside >= target.floats:
+        return target
+    return replace(target, floats=8 if inside >= 8 and target.floats > 8 else 4)
+
+
 @dataclass
 class RowKernels:
     """Kernels by shape and tuning, constants by their name in C, Winograd's tiles by layer, in the order asked for."""
@@ -64,7 +72,7 @@ class RowKernels:
         if key not in self.kernels:
             label = step.layer.name if step.layer is not None else step.writes.tensor.name
             name = f"row{len(self.kernels)}_{label}"[:LONGEST].rstrip("_")
-            self.kernels[key] = row_kernel(replace(step.shape, name=name), self.target, tuning)
+            self.kernels[key] = row_kernel(replace(step.shape, name=name), fitting(step.shape, self.target), tuning)
         return self.kernels[key]
 
     def _pack(self, step: RowStep, kernel: RowKernel) -> tuple[Array, ...]:
