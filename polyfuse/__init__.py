@@ -55,6 +55,7 @@ from polyfuse.errors import (
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.onnx_export import onnx_model, save_onnx
 from polyfuse.network.onnx_import import load_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
@@ -116,6 +117,7 @@ __all__ = [
     "load_workload",
     "lower",
     "max_relative_error",
+    "onnx_model",
     "predicted_seconds",
     "probe",
     "random_inputs",
@@ -123,6 +125,7 @@ __all__ = [
     "read_machine",
     "rebuild",
     "reference",
+    "save_onnx",
     "scheduled",
     "statement_layer",
     "storage",

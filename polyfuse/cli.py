@@ -4,11 +4,10 @@
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -32,18 +31,19 @@ from polyfuse.bench.emit import emit
 from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.results import Comparison
 from polyfuse.bench.tuned import tuned_row
+from polyfuse.cli_bench import bench
 from polyfuse.cli_machine import machine
 from polyfuse.cli_tune import tune_command
+from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
-from polyfuse.report.plot import SUFFIXES, plot
+from polyfuse.report.plot import plot
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.table import print_comparison
 from polyfuse.schedule.describe import describe_footprints, describe_network, describe_schedule
-from polyfuse.schedule.retention import PLACES, Place
 from polyfuse.text import section
 
 MOST_ERROR = 1e-5
@@ -107,55 +107,6 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Tile(click.ParamType):  # type: ignore[type-arg]
-    """`72x60`, rows x columns, or `8`, rows."""
-
-    name = "tile"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        sizes = tuple(map(int, value.split("x"))) if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", value) else ()
-        if not sizes or 0 in sizes:
-            self.fail(f"expected rows x columns such as 72x60, or rows such as 8, all at least 1; got {value!r}")
-        return sizes
-
-
-class Places(click.ParamType):  # type: ignore[type-arg]
-    """`local,recompute`: one place for each tile dimension."""
-
-    name = "places"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Place, ...]:
-        places = tuple(value.split(","))
-        if len(places) > 2 or any(place not in PLACES for place in places):
-            self.fail(f"expected one or two of {', '.join(PLACES)}, with a comma between; got {value!r}")
-        return cast(tuple[Place, ...], places)
-
-
-class Pair(click.ParamType):  # type: ignore[type-arg]
-    """`KEY=VALUE`, the value of some other type."""
-
-    name = "pair"
-
-    def __init__(self, value: click.ParamType, example: str) -> None:  # type: ignore[type-arg]
-        self.value, self.example = value, example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        key, equals, text = value.partition("=")
-        if not (key and equals and text):
-            self.fail(f"expected {self.example}, got {value!r}")
-        return key, self.value.convert(text, param, ctx)
-
-
-class Picture(click.Path):
-    """A file name that says which kind of picture it holds."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if Path(value).suffix.lower() not in SUFFIXES:
-            self.fail(f"expected a name that ends in {' or '.join(SUFFIXES)}, got {str(value)!r}")
-        return super().convert(value, param, ctx)
-
-
-FILE = click.Path(path_type=Path)
 ORDERS = {"rows,columns": (0, 1), "columns,rows": (1, 0)}
 
 SHARED = (
@@ -390,5 +341,6 @@ def check_results(found: Comparison, winograd: float = 0.0) -> None:
         )
 
 
+main.add_command(bench)
 main.add_command(machine)
 main.add_command(tune_command(SHARED[:5], load, ready_to_build))

@@ -119,7 +119,7 @@ def _pinned(wanted: bool) -> Iterator[None]:
         return
     before = os.sched_getaffinity(0)
     try:
-        os.sched_setaffinity(0, {_current_core(before)})
+        os.sched_setaffinity(0, {current_core(before)})
     except OSError:
         yield
         return
@@ -129,7 +129,7 @@ def _pinned(wanted: bool) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _current_core(allowed: set[int]) -> int:
+def current_core(allowed: set[int]) -> int:
     """The core that this thread is on: two measurements at once have been given different ones."""
     try:
         core = int(ctypes.CDLL(None).sched_getcpu())

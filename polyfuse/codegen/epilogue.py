@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import Leaves, Spec, activation_of, is_activation
+from polyfuse.codegen.leaves import Leaves, Spec, activation_of
 from polyfuse.codegen.rows.shape import Residual
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 

@@ -19,9 +19,9 @@ from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
 from polyfuse.network.operators import Padding, Pair
-from polyfuse.network.statements import Activation
 from polyfuse.network.tensor import Tensor
 
 Interface = Literal["nchw", "blocked"]
@@ -58,13 +58,15 @@ class Window:
 class Leaves:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
 
-    `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name.
+    `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name; for layers in `priced`
+    it is what suits whole rows; what a group executes of them may make another tile, or the direct algorithm, cheaper.
     `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs.
     """
 
     target: Target | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     tiles: Mapping[str, int] = field(default_factory=dict)
+    priced: frozenset[str] = frozenset()
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
 
@@ -149,7 +151,8 @@ def leaves(
     for tensor in (*network.inputs, *network.outputs):
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
-    return Leaves(target, kinds, tiles, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
+    priced = frozenset(tiles) - frozenset(winograd or {})
+    return Leaves(target, kinds, tiles, priced, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
 
 
 def winograd_tiles(
@@ -230,12 +233,6 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
         if like and (layer.kind == "add" or is_activation(layer)):
             found.add(layer.output.name)
     return frozenset(found)
-
-
-def is_activation(layer: Layer) -> bool:
-    """A layer that only applies an activation."""
-    spec = activation_of(layer)
-    return spec is not None and len(layer.inputs) == 1 and not layer.weights and Activation(spec).name == layer.kind
 
 
 def activation_of(layer: Layer) -> Spec | None:

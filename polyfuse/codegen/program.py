@@ -41,13 +41,17 @@ from polyfuse.text import html_text
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Generated C and what is needed to call it; sizes are in bytes."""
+    """Generated C and what is needed to call it; sizes are in bytes.
+
+    `constants` are what `weights` of the entry points at; `tiles` are those of Winograd's algorithm, by layer.
+    """
 
     network: Network
     groups: tuple[Group, ...]
     source: str
     scratch: tuple[Tensor, ...]
     constants: Mapping[str, NDArray[np.float32]]
+    tiles: Mapping[str, int]
     counters: tuple[Counter, ...]
     leaves: Leaves
     staged: bool
@@ -60,9 +64,8 @@ class Program:
     @property
     def error_bound(self) -> float:
         """What Winograd's algorithm may add to the relative error, summed over its layers; 0 without it."""
-        layers = (self.network.layer(name) for name in self.leaves.tiles)
-        sizes = ((self.leaves.tiles[layer.name], layer.inputs[0].concrete_shape[1]) for layer in layers)
-        return sum(relative_error(tile, channels) for tile, channels in sizes)
+        used = ((self.network.layer(name), tile) for name, tile in self.tiles.items())
+        return sum(relative_error(tile, layer.inputs[0].concrete_shape[1]) for layer, tile in used)
 
     @property
     def loops(self) -> int:
@@ -119,7 +122,7 @@ def generate(
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     staged = staged or (instrumented and not fast)
     scratch = scratch_tensors(network, groups)
-    kernels = RowKernels(network, leaf.target, leaf.tiles) if leaf.target is not None else None
+    kernels = RowKernels(network, leaf, leaf.target) if leaf.target is not None else None
     emitter = Emitter(staged, instrumented, leaf, kernels)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
     read = {array.name for part in parts for array in part.offchip}
@@ -135,7 +138,9 @@ def generate(
         counters=len(emitter.counters),
         kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
     )
-    return Program(network, parts, source, scratch, constants, tuple(emitter.counters), leaf, staged, instrumented)
+    tiles = kernels.tiles if kernels is not None else {}
+    counters = tuple(emitter.counters)
+    return Program(network, parts, source, scratch, constants, tiles, counters, leaf, staged, instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:

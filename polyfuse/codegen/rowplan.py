@@ -3,41 +3,44 @@
 RowStep of every group  ──RowKernels.named()──> the name to call;  .kernels and .constants go into the program
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.layout import Array
+from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.tune import default_tuning, winograd_tuning
-from polyfuse.codegen.rowsteps import RowStep, bias_name, packed_name
+from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step, packed_name
 from polyfuse.network.network import Network
-from polyfuse.sets.counting import count
 
 Floats = NDArray[np.float32]
 LONGEST = 60
 
 
-def layer_tuning(steps: Sequence[RowStep], target: Target, tiles: Mapping[str, int]) -> tuple[RowStep, Tuning]:
+def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tuning]:
     """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
-    main = max(steps, key=lambda step: step.points * count(step.executions))
-    tile = tiles.get(main.layer.name, 0) if main.layer is not None else 0
-    shape = main.shape
-    return main, winograd_tuning(shape, target, tile) if tile else default_tuning(shape, target)
+    assert leaves.target is not None
+    main = main_step(steps)
+    named = main.shape.kind == "winograd" and main.layer is not None and main.layer.name not in leaves.priced
+    if named and main.layer is not None:
+        return main, winograd_tuning(main.shape, leaves.target, leaves.tiles[main.layer.name])
+    return main, default_tuning(main.shape, leaves.target)
 
 
 @dataclass
 class RowKernels:
-    """Kernels by shape and tuning, and constants by their name in C, in the order in which they were asked for."""
+    """Kernels by shape and tuning, constants by their name in C, Winograd's tiles by layer, in the order asked for."""
 
     network: Network
+    leaves: Leaves
     target: Target
-    tiles: Mapping[str, int]
     kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
+    tiles: dict[str, int] = field(default_factory=dict)
     constants: dict[str, Floats] = field(default_factory=dict)
 
     def add(self, steps: Sequence[RowStep]) -> tuple[dict[str, str], tuple[Array, ...]]:
@@ -45,7 +48,9 @@ class RowKernels:
 
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
-        main, tuning = layer_tuning(steps, self.target, self.tiles)
+        main, tuning = layer_tuning(steps, self.leaves)
+        if tuning.tile and main.layer is not None:
+            self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}
         return names, self._pack(main, self.kernels[main.shape, tuning])
 

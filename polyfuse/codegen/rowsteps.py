@@ -5,7 +5,7 @@
 The executions are those of the schedule: a row step stands for the points of whole strips, `points` of them each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import islpy as isl
@@ -13,14 +13,17 @@ import islpy as isl
 from polyfuse.codegen.access import Places
 from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
-from polyfuse.codegen.leaves import Window
+from polyfuse.codegen.leaves import TALLEST, Window
+from polyfuse.codegen.rows.pricing import worthwhile
 from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
+from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
 from polyfuse.schedule.storage import Index
+from polyfuse.sets.counting import count
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,34 +65,55 @@ class RowStep:
 
 def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
     """The row steps of a layer and what its kernel finishes; None where its executions are no rows."""
+    leaves, layer = places.leaves, finish.base
+    steps = steps_of_kind(places, finish, leaves.kinds[layer.name])
+    if steps is None or layer.name not in leaves.priced or leaves.target is None:
+        return steps
+    main = main_step(steps)
+    pays = worthwhile(main.shape, default_tuning(main.shape, leaves.target), leaves.target.floats)
+    return steps if pays else steps_of_kind(places, finish, "direct")
+
+
+def main_step(steps: Sequence[RowStep]) -> RowStep:
+    """The step of a layer that computes most."""
+    return max(steps, key=lambda step: step.points * count(step.executions))
+
+
+def steps_of_kind(places: Places, finish: Finish, kind: Kind) -> tuple[RowStep, ...] | None:
+    """The row steps that compute a layer with one kind of row kernel; None where its executions are no rows."""
     schedule, layer = places.storage.schedule, finish.base
     window, x, out = Window.of(layer), layer.inputs[0], finish.last.output
-    kind = places.leaves.kinds[layer.name]
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
-    tallest = places.leaves.tallest(layer)
+    tallest = TALLEST.get(kind, 1)
     heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
     moments = schedule.flows[out.name].executions
     found = strips(moments, out, window, x.concrete_shape[3], heights)
     if found is None or any(columns_read(window, strip) < 1 for strip in found):
         return None
-    operands = [x] if kind not in ("add", "mul") else [*layer.inputs, *layer.inputs][:2]
     stage = schedule.stage("make", out)
     assert stage is not None
-    steps = []
-    for k, strip in enumerate(found):
-        named = with_name(strip, f"{finish.last.name}__{k}")
-        reads = tuple(window_rows(places, t, named, window, kind, offchip and t == x) for t in operands)
-        writes = plain_rows(places, out, named, places.stays(out))
-        added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
-        if len({rows.array.pitch for rows in reads}) > 1 or reads[0].array.pitch < columns_read(window, strip):
-            return None
-        shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
-        makes = tuple(each.output for each in between(schedule, finish))
-        points = strip.height * strip.columns * out.concrete_shape[1]
-        time = row_time(schedule, named.executions, stage)
-        name = f"{finish.last.name}__{k}"
-        steps.append(RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added))
-    return tuple(steps)
+    steps = [strip_step(places, finish, kind, strip, k, stage, offchip) for k, strip in enumerate(found)]
+    return None if None in steps else tuple(step for step in steps if step is not None)
+
+
+def strip_step(
+    places: Places, finish: Finish, kind: Kind, strip: Strip, k: int, stage: int, offchip: bool
+) -> RowStep | None:
+    """The row step of one strip; None where the rows that it reads lie too differently for one kernel."""
+    schedule, layer, name = places.storage.schedule, finish.base, f"{finish.last.name}__{k}"
+    window, out = Window.of(layer), finish.last.output
+    operands = layer.inputs[:1] if kind not in ("add", "mul") else (*layer.inputs, *layer.inputs)[:2]
+    named = with_name(strip, name)
+    reads = tuple(window_rows(places, t, named, window, kind, offchip and t == layer.inputs[0]) for t in operands)
+    writes = plain_rows(places, out, named, places.stays(out))
+    added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
+    if len({rows.array.pitch for rows in reads}) > 1 or reads[0].array.pitch < columns_read(window, strip):
+        return None
+    shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
+    makes = tuple(each.output for each in between(schedule, finish))
+    points = strip.height * strip.columns * out.concrete_shape[1]
+    time = row_time(schedule, named.executions, stage)
+    return RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added)
 
 
 def columns_read(window: Window, strip: Strip) -> int:

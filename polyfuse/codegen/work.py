@@ -48,8 +48,7 @@ def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
         threads = parallel_coordinate(places) is not None
         every: list[StepRows] = []
         for part in found:
-            assert leaves.target is not None
-            _, tuning = layer_tuning(part, leaves.target, leaves.tiles)
+            _, tuning = layer_tuning(part, leaves)
             every += [StepRows.of(index, places, step, tuning) for step in part]
         widths = widest(every)
         kernels += [rows.work(threads) for rows in every]

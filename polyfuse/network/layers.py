@@ -200,8 +200,8 @@ def pointwise(
 ) -> Layer:
     """`out[p] = expression` over operands of the same shape, or of size 1 along an axis they are broadcast over.
 
-    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`.
-    `activation` says which one the expression ends with.
+    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`. What
+    `kind` and `activation` say is for those who know these words; the expression is what the layer computes.
     """
     shapes = [tensor.shape for tensor in operands.values()]
     if any(len(shape) != 4 for shape in shapes):
@@ -234,7 +234,7 @@ def pointwise(
         inputs,
         weights,
         partial(_ordered, reference, order),
-        {"activation": activation},
+        {"operands": tuple(tensor.name for tensor in operands.values()), "activation": activation},
     )
 
 
@@ -242,6 +242,21 @@ def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
     """An activation as a layer of its own."""
     act = Activation(spec)
     return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name, activation=spec)
+
+
+def is_activation(layer: Layer) -> bool:
+    """Whether a layer is an activation and nothing else, as `activation` makes it.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("two")
+    >>> x = build.input("x", (1, 1, 4, 4))
+    >>> y = build.arithmetic("sum", "add", build.activation("act", x, "relu"), x, activation="relu")
+    >>> [is_activation(layer) for layer in build.network(y).layers]
+    [True, False]
+    """
+    spec = layer.attributes.get("activation")
+    name = spec if isinstance(spec, str) else next(iter(spec), None) if isinstance(spec, Sequence) else None
+    return name is not None and name == layer.kind
 
 
 def affine(
@@ -329,6 +344,7 @@ def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
         inputs,
         (),
         partial(_ordered, _concatenated, order),
+        {"operands": tuple(tensor.name for tensor in tensors)},
     )
 
 

@@ -170,7 +170,8 @@ def relative_error(tile: int, in_channels: int) -> float:
 
 
 def transformed_weights(weights: NDArray[np.floating], tile: int) -> NDArray[np.float64]:
-    """`[out, in, 3, 3]` to `[out, in, n, n]`: G g G^T of every kernel, in float64."""
+    """`[out, in, 3, 3]` to `[out, in, n, n]`: G g G^T of every kernel, in float64; not finite where that is not."""
     g = np.array(matrices(tile).g.evalf(30).tolist(), dtype=np.float64)
-    found: NDArray[np.float64] = np.einsum("fk,oikl,gl->oifg", g, weights.astype(np.float64), g, optimize=True)
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = g @ weights.astype(np.float64) @ g.T
     return found

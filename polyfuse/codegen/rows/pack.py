@@ -50,7 +50,8 @@ def packed_weights(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
 
 def _transformed(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
     """Weights as every tile's frequencies are multiplied by them."""
-    u = transformed_weights(np.asarray(weights, dtype=np.float32), kernel.tuning.tile).astype(np.float32)
+    with np.errstate(over="ignore"):
+        u = transformed_weights(np.asarray(weights, dtype=np.float32), kernel.tuning.tile).astype(np.float32)
     # [group, A, V, in channel, frequency]
     groups = _filled(u, 0, kernel.floats).reshape(-1, kernel.tuning.blocks, kernel.floats, u.shape[1], u[0, 0].size)
     return np.ascontiguousarray(groups.transpose(0, 4, 3, 1, 2)).reshape(-1)

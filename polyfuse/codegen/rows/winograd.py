@@ -11,7 +11,7 @@ is NULL, and rows below the last that the last band does not need, are read from
 whole are computed whole; of them, what exists is stored.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import products
@@ -26,11 +26,12 @@ def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str
     plan = Tiling(shape, tuning, floats)
     chunks = {count for batch in plan.batches for count in balanced(batch, tuning.pixels)}
     parts = [
-        _columns(plan),
-        _rows(plan),
+        _in_columns(plan),
+        _in_rows(plan),
         _inputs(plan),
         *(_multiply(plan, count) for count in sorted(chunks, reverse=True)),
-        *(_outputs(plan, width) for width in sorted(_widths(plan), reverse=True)),
+        _out_columns(plan),
+        *(_out_rows(plan, width) for width in sorted(_widths(plan), reverse=True)),
         *(_batch(plan, count) for count in sorted(set(plan.batches), reverse=True)),
     ]
     lines = _storage(plan)
@@ -71,25 +72,23 @@ def _sum(total: Sum) -> str:
     return text
 
 
-def _loads(v: int, values: Sequence[str]) -> list[str]:
+def _loads(v: int, values: Iterable[str]) -> list[str]:
     """Vectors that are used several times, and loaded once."""
-    names = (value.split()[0] for value in values)
-    return [*listed(f"vec{v} ", values), " ".join(f"KEEP({name});" for name in names)]
+    return [f"vec{v} {value}; KEEP({value.split()[0]});" for value in values]
 
 
-def _columns(plan: Tiling) -> list[str]:
+def _in_columns(plan: Tiling) -> list[str]:
     """Columns of n rows from `x`, transformed to `[column][n][V]` in `t`."""
     v, n = plan.floats, plan.side
     loads = _loads(v, [f"d{k} = GET{v}(x[{k}], i * {v})" for k in range(n)])
-    stores = [f"PUT{v}(t, (i * {n} + {k}) * {v}, f{k});" for k in range(n)]
+    stores = [f"PUT{v}(t, {_plus(f'i * {n * v}', k * v)}, f{k});" for k in range(n)]
     body = [*loads, *statements(input_sums(plan.tile), v), *stores]
     parameters = ("const float *const *x", "float *t", "int columns")
-    return function(
-        f"ROW_PART void {plan.shape.name}__columns", parameters, braces("for (int i = 0; i < columns; i++)", body)
-    )
+    loop = braces("for (int i = 0; i < columns; i++)", body)
+    return function(f"ROW_PART void {plan.shape.name}__in_columns", parameters, loop)
 
 
-def _rows(plan: Tiling) -> list[str]:
+def _in_rows(plan: Tiling) -> list[str]:
     """The tiles of a run out of `t` into V: row k of the frequencies is the transform of row k of `t`."""
     v, n, step = plan.floats, plan.side, plan.input_floats
     loads = _loads(v, [f"d{j} = GET{v}(row, {j * n * v})" for j in range(n)])
@@ -102,18 +101,15 @@ def _rows(plan: Tiling) -> list[str]:
         *stores,
     ]
     loops = braces("for (int tile = 0; tile < tiles; tile++)", braces(f"for (int k = 0; k < {n}; k++)", body))
-    return function(
-        f"ROW_PART void {plan.shape.name}__rows", ("const float *t", "float *transformed", "int tiles"), loops
-    )
+    parameters = ("const float *t", "float *transformed", "int tiles")
+    return function(f"ROW_PART void {plan.shape.name}__in_rows", parameters, loops)
 
 
 def _inputs(plan: Tiling) -> list[str]:
     """A run of tiles from `column` of a band, every input block, into V."""
     shape, v, m, n, name = plan.shape, plan.floats, plan.tile, plan.side, plan.shape.name
     inside = shape.span - shape.outside[1]
-    read = f"{shape.rows_read}"
-    ragged = plan.bands * m + 2 > shape.rows_read
-    exists = f"row < {read} && in[row]" if ragged else "in[row]"
+    exists = "in[row]" if plan.last_rows == m else f"row < {shape.rows_read} && in[row]"
     place = f"(block * (ptrdiff_t){shape.in_pitch} + from + first + low) * {v}"
     zero = "t[i] = 0.0f;"
     block = [
@@ -123,9 +119,9 @@ def _inputs(plan: Tiling) -> list[str]:
             [f"const int row = band * {m} + k;", f"x[k] = {exists} ? in[row] + {place} : {name}__zeros;"],
         ),
         f"for (int i = 0; i < low * {n * v}; i++) {zero}",
-        f"{name}__columns(x, t + low * {n * v}, high - low);",
+        f"{name}__in_columns(x, t + low * {n * v}, high - low);",
         f"for (int i = high * {n * v}; i < columns * {n * v}; i++) {zero}",
-        f"{name}__rows(t, transformed + (ptrdiff_t)block * {plan.block_floats}, tiles);",
+        f"{name}__in_rows(t, transformed + (ptrdiff_t)block * {plan.block_floats}, tiles);",
     ]
     body = [
         f"_Alignas(64) float t[{plan.run_columns * n * v}];",
@@ -134,15 +130,8 @@ def _inputs(plan: Tiling) -> list[str]:
         f"high = low + within(columns - low, {inside} - first - low);",
         *braces(f"for (int block = 0; block < {plan.in_blocks}; block++)", block),
     ]
-    parameters = (
-        "const float *const *in",
-        "ptrdiff_t from",
-        "int band",
-        "int column",
-        "int tiles",
-        "float *transformed",
-    )
-    return function(f"ROW_PART void {name}__in", parameters, body)
+    where = ("ptrdiff_t from", "int band", "int column", "int tiles")
+    return function(f"ROW_PART void {name}__in", ("const float *const *in", *where, "float *transformed"), body)
 
 
 def _multiply(plan: Tiling, count: int) -> list[str]:
@@ -180,38 +169,39 @@ def _widths(plan: Tiling) -> set[int]:
     return {plan.last_columns, plan.tile} if plan.across > 1 else {plan.last_columns}
 
 
-def _outputs(plan: Tiling, width: int) -> list[str]:
-    """`rows` rows and `width` columns of one tile of one output block out of M."""
-    shape, v, m, n = plan.shape, plan.floats, plan.tile, plan.side
-    step = plan.product_floats
-    sums = needed(output_sums(m), width)
+def _out_columns(plan: Tiling) -> list[str]:
+    """One tile of one output block out of M: every column of its frequencies to m rows of `t`, `[row][n][V]`."""
+    v, m, n, step = plan.floats, plan.tile, plan.side, plan.product_floats
+    loads = (f"const vec{v} f{k} = GET{v}(products, {_plus(f'i * {step}', k * n * step)});" for k in range(n))
+    stores = [f"PUT{v}(t, {_plus(f'i * {v}', k * n * v)}, y{k});" for k in range(m)]
+    body = [*loads, *statements(output_sums(m), v), *stores]
+    head = f"ROW_PART void {plan.shape.name}__out_columns"
+    return function(head, ("const float *products", "float *t"), braces(f"for (int i = 0; i < {n}; i++)", body))
+
+
+def _out_rows(plan: Tiling, width: int) -> list[str]:
+    """`rows` rows and `width` columns of the tile, finished and stored."""
+    shape, v, n = plan.shape, plan.floats, plan.side
+    sums = needed(output_sums(plan.tile), width)
     operands = {operand for s in sums for _, operand in s.terms}
-    used = [j for j in range(n) if f"f{j}" in operands]
-    first = [
-        *listed(f"const vec{v} ", (f"f{k} = GET{v}(products, i * {step} + {k * n * step})" for k in range(n))),
-        *statements(output_sums(m), v),
-        *(f"PUT{v}(t, ({k * n} + i) * {v}, y{k});" for k in range(m)),
-    ]
-    residual = ["const float *r = residual[i] + residual_place;"] if shape.residual != "none" else []
-    second = [
-        *listed(f"const vec{v} ", (f"f{j} = GET{v}(t, (i * {n} + {j}) * {v})" for j in used)),
-        *statements(sums, v),
-        "float *o = out[i] + place;",
-        *residual,
-    ]
+    loads = (f"const vec{v} f{j} = GET{v}(t, {_plus(f'i * {n * v}', j * v)});" for j in range(n) if f"f{j}" in operands)
+    body = [*loads, *statements(sums, v), "float *o = out[i] + place;"]
+    if shape.residual != "none":
+        body.append("const float *r = residual[i] + residual_place;")
     for j in range(width):
-        second += [f"vec{v} z{j} = y{j} + b;" if shape.bias else f"vec{v} z{j} = y{j};"]
-        second += finished(shape, f"z{j}", v, str(j * v))
-    second += finished_later(shape, str(width * v))
-    body = [
-        f"_Alignas(64) float t[{m * n * v}];",
-        *braces(f"for (int i = 0; i < {n}; i++)", first),
-        *braces("for (int i = 0; i < rows; i++)", second),
-    ]
-    parameters = ["const float *products", "float *const *out", "ptrdiff_t place", "int rows"]
-    parameters += [f"vec{v} b"] if shape.bias else []
-    parameters += ["const float *const *residual", "ptrdiff_t residual_place"] if residual else []
-    return function(f"ROW_PART void {shape.name}__out__{width}", parameters, body)
+        body += [f"vec{v} z{j} = y{j} + b;" if shape.bias else f"vec{v} z{j} = y{j};"]
+        body += finished(shape, f"z{j}", v, str(j * v))
+    body += finished_later(shape, str(width * v))
+    bias = [f"const vec{v} b = GET{v}(bias, 0);"] if shape.bias else []
+    parameters = ["const float *t", "const float *bias", "float *const *out", "ptrdiff_t place", "int rows"]
+    parameters = parameters if shape.bias else [x for x in parameters if not x.endswith("bias")]
+    parameters += ["const float *const *residual", "ptrdiff_t residual_place"] if shape.residual != "none" else []
+    head = f"ROW_PART void {shape.name}__out_rows__{width}"
+    return function(head, parameters, [*bias, *braces("for (int i = 0; i < rows; i++)", body)])
+
+
+def _plus(base: str, number: int) -> str:
+    return f"{base} + {number}" if number else base
 
 
 def _batch(plan: Tiling, count: int) -> list[str]:
@@ -226,8 +216,8 @@ def _batch(plan: Tiling, count: int) -> list[str]:
     multiply, at = [], 0
     for chunk in balanced(count, tuning.pixels):
         multiply.append(
-            f"{name}__multiply__{chunk}(u, v + f * {plan.input_floats} + {at * v}, "
-            f"m + f * {plan.product_floats} + {at * v});"
+            f"{name}__multiply__{chunk}(u, {_plus(f'v + f * {plan.input_floats}', at * v)}, "
+            f"{_plus(f'm + f * {plan.product_floats}', at * v)});"
         )
         at += chunk
     group_floats = shape.in_channels * tuning.blocks * v
@@ -237,6 +227,7 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
     ]
     body = [
+        f"_Alignas(64) float t[{plan.tile * plan.side * v}];",
         f"float *v = {name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
         *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
         *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),
@@ -247,24 +238,29 @@ def _batch(plan: Tiling, count: int) -> list[str]:
 
 def _finish(plan: Tiling) -> list[str]:
     """One tile of every output block of the group."""
-    shape, v, m = plan.shape, plan.floats, plan.tile
-    rows = str(m) if plan.last_rows == m else f"band + 1 < {plan.bands} ? {m} : {plan.last_rows}"
+    shape, v, m, name = plan.shape, plan.floats, plan.tile, plan.shape.name
 
     def place(pitch: int) -> str:
         return f"(number * (ptrdiff_t){pitch} + to + column * {m}) * {v}"
 
-    arguments = [f"m + a * {plan.block_floats} + tile * {v}", f"out + band * {m}", place(shape.out_pitch), "rows"]
-    arguments += [f"GET{v}(bias, number * {v})"] if shape.bias else []
-    arguments += [f"residual + band * {m}", place(shape.residual_pitch)] if shape.residual != "none" else []
-    call = f"({', '.join(arguments)});"
+    residual = shape.residual != "none"
+    arguments = ["t", *([f"bias + number * {v}"] if shape.bias else []), f"out + band * {m}", "place", "rows"]
+    arguments += [f"residual + band * {m}", "residual_place"] if residual else []
     widths = sorted(_widths(plan), reverse=True)
-    calls = [f"{shape.name}__out__{width}{call}" for width in widths]
+    calls = [f"{name}__out_rows__{width}({', '.join(arguments)});" for width in widths]
     if len(calls) == 2:
         calls = [f"if (column + 1 < {plan.across})", f"  {calls[0]}", "else", f"  {calls[1]}"]
-    number = f"const int number = group * {plan.tuning.blocks} + a;"
+    ragged = plan.last_rows < m and plan.bands > 1
+    block = [
+        f"const int number = group * {plan.tuning.blocks} + a;",
+        f"const ptrdiff_t place = {place(shape.out_pitch)};",
+        *([f"const ptrdiff_t residual_place = {place(shape.residual_pitch)};"] if residual else []),
+        f"{name}__out_columns(m + a * {plan.block_floats} + tile * {v}, t);",
+        *calls,
+    ]
     return [
-        f"const int rows = {rows};",
-        *braces(f"for (int a = 0; a < {plan.tuning.blocks}; a++)", [number, *calls]),
+        f"const int rows = {f'band + 1 < {plan.bands} ? {m} : {plan.last_rows}' if ragged else plan.last_rows};",
+        *braces(f"for (int a = 0; a < {plan.tuning.blocks}; a++)", block),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 
@@ -183,6 +184,17 @@ def test_huge_and_tiny_inputs_lose_no_more_digits(tile: int, scale: float) -> No
     assert error(run(built([kernel], 8).row, kernel, case, arrays), case, arrays) < relative_error(tile, 8)
 
 
+@pytest.mark.parametrize("tile", TILES)
+def test_a_weight_that_is_not_finite_spoils_its_output_channel(tile: int) -> None:
+    """The border, too: padding is zeros. Other channels are not touched."""
+    case = layer((4, 8), (7, 9), 7, tuning=Tuning(tile=tile, batch=8, pixels=6))
+    kernel = case.row_kernel("row", 4)
+    arrays = arrays_of(case, 1)
+    arrays["w"][2, 1, 1, 1] = np.inf
+    made = run(built([kernel], 4).row, kernel, case, arrays)
+    assert not np.isfinite(made[2]).any() and np.isfinite(np.delete(made, 2, axis=0)).all()
+
+
 def test_a_nan_stays_through_the_activation() -> None:
     case = layer((4, 4), (4, 4), 4, activation="relu6", tuning=Tuning(tile=4, batch=1, pixels=1))
     kernel = case.row_kernel("row", 4)
@@ -191,7 +203,14 @@ def test_a_nan_stays_through_the_activation() -> None:
     assert np.isnan(run(built([kernel], 4).row, kernel, case, arrays)).all()
 
 
-WHOLE = RowShape("whole", "winograd", 12, 12, 29, kernel=(3, 3), outside=(1, 1), height=13, in_pitch=29, out_pitch=29)
+WHOLE = RowShape("whole", "winograd", 12, 12, 29, kernel=(3, 3), outside=(1, 1), height=13, in_pitch=31, out_pitch=30)
+
+
+def drawn_rows(count: int) -> list[np.ndarray]:
+    """Rows of WHOLE; between their blocks are columns of NaN, which are none of it."""
+    image = np.full((12, count, 31), np.nan, np.float32)
+    image[:, :, :29] = np.random.default_rng(1).standard_normal((12, count, 29))
+    return list(blocked(image, 8))
 
 
 def call(library: ctypes.CDLL, kernel: RowKernel, rows: list[np.ndarray], out: np.ndarray, where: tuple[int, int]):
@@ -217,22 +236,22 @@ def test_strips_and_bands_of_whole_tiles_make_what_a_whole_image_makes(tile: int
     other = replace(tuning, batch=3, pixels=2)
     kernels = [row_kernel(s, Target(8, 16), tuning if s is WHOLE else other) for s in (WHOLE, left, right, *low)]
     library = built(kernels, 8)
-    random = np.random.default_rng(1)
-    rows = list(blocked(random.standard_normal((12, 13, 29)).astype(np.float32), 8))
-    whole, parts = (np.full((13, 2, 29, 8), np.nan, np.float32) for _ in range(2))
+    rows = drawn_rows(13)
+    whole, parts = (np.full((13, 2, 30, 8), np.nan, np.float32) for _ in range(2))
     call(library, kernels[0], rows, whole, (0, 0))
     for kernel in kernels[1:]:
         column = cut if kernel.shape.outside[1] else 0
         for row in (2 * tile,) if kernel.name.startswith("low") else (0, tile):
             call(library, kernel, rows, parts, (row, column))
-    assert np.array_equal(whole, parts) and not np.isnan(whole).any()
+    assert np.array_equal(whole, parts, equal_nan=True)
+    assert not np.isnan(whole[:, :, :29]).any() and np.isnan(whole[:, :, 29]).all()
 
 
 def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
     kernel = row_kernel(replace(WHOLE, height=1), Target(8, 16))
     library = built([kernel], 8)
-    rows = list(blocked(np.random.default_rng(1).standard_normal((12, 13, 29)).astype(np.float32), 8))
-    made = [np.empty((13, 2, 29, 8), np.float32) for _ in range(2)]
+    rows = drawn_rows(13)
+    made = [np.zeros((13, 2, 30, 8), np.float32) for _ in range(2)]
     call(library, kernel, rows, made[0], (0, 0))
     call(library, kernel, [np.zeros_like(rows[0]), *rows], made[1], (1, 0))
     assert np.array_equal(made[0][0], made[1][1])
@@ -240,19 +259,36 @@ def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
 
 @pytest.mark.parametrize("residual", ["before", "after"])
 def test_a_residual_may_be_the_output_itself(residual: str) -> None:
-    shape = replace(WHOLE, name="conv", activation="relu", residual=residual)
+    shape = replace(WHOLE, name="conv", activation="relu", residual=residual, residual_pitch=30)
     kernel = row_kernel(shape, Target(8, 16))
     library = built([kernel], 8)
     random = np.random.default_rng(4)
-    rows = list(blocked(random.standard_normal((12, 15, 29)).astype(np.float32), 8))
+    rows = drawn_rows(15)
     weights, bias = packed_weights(kernel, random.standard_normal((12, 12, 3, 3))), packed_bias(kernel, None)
-    added = random.standard_normal((13, 2, 29, 8)).astype(np.float32)
+    added = random.standard_normal((13, 2, 30, 8)).astype(np.float32)
     apart, place = np.empty_like(added), added.copy()
     for out, add in ((apart, added), (place, place)):
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
         library.conv(pointers(rows), *values, pointers(list(add)), pointers(list(out)), *places)
-    assert np.array_equal(apart, place)
+    assert np.array_equal(apart[:, :, :29], place[:, :, :29]) and np.array_equal(place[:, :, 29], added[:, :, 29])
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    kernel = row_kernel(replace(WHOLE, out_pitch=29), Target(8, 16))
+    library = built([kernel], 8)
+    images = [[row * scale for row in drawn_rows(13)] for scale in np.float32([1, 2, 4])]
+
+    def repeated(rows: list[np.ndarray]) -> list[np.ndarray]:
+        made = [np.zeros((13, 2, 29, 8), np.float32) for _ in range(40)]
+        for out in made:
+            call(library, kernel, rows, out, (0, 0))
+        return made
+
+    alone = [repeated(rows)[0] for rows in images]
+    with ThreadPoolExecutor(3) as pool:
+        for want, made in zip(alone, pool.map(repeated, images), strict=True):
+            assert all(np.array_equal(want, out) for out in made)
 
 
 def test_kernels_of_a_file_may_share_one_workspace() -> None:
@@ -263,9 +299,9 @@ def test_kernels_of_a_file_may_share_one_workspace() -> None:
     texts = [kernel.text for kernel in kernels]
     apart = built(kernels, 8)
     together = load(compile_shared("\n".join([prelude(8), shared, *texts]), warnings_as_errors=True))
-    rows = list(blocked(np.random.default_rng(1).standard_normal((12, 13, 29)).astype(np.float32), 8))
+    rows = drawn_rows(13)
     for kernel in kernels:
-        made = [np.zeros((13, 2, 29, 8), np.float32) for _ in range(2)]
+        made = [np.zeros((13, 2, 30, 8), np.float32) for _ in range(2)]
         for library, out in zip((apart, together), made, strict=True):
             call(library, kernel, rows, out, (0, 0))
         assert np.array_equal(*made) and made[0].any()

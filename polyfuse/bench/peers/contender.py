@@ -1,0 +1,113 @@
+"""Who takes part in a comparison with peers, and what one of them prepares.
+
+A contender is a name, the module that runs it in a process of its own, and the package that has to be there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.errors import InvalidInput
+
+Interface = Literal["preferred", "nchw"]
+INTERFACES: tuple[Interface, ...] = ("preferred", "nchw")
+Values = Mapping[str, NDArray[np.float32]]
+
+DEFAULT_SEARCH_SECONDS = 120.0
+FOLDER = "polyfuse.bench.peers"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of every contender alike; `search_seconds` is for those that try schedules, `options` for one."""
+
+    threads: int = 1
+    interface: Interface = "preferred"
+    search_seconds: float = DEFAULT_SEARCH_SECONDS
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A network that is ready to run: `run` computes, without converting anything; `outputs` are [n, c, h, w] then.
+
+    `layout` is how inputs and outputs lie in memory while it is timed; `detail` what was chosen, in a few words.
+    """
+
+    run: Callable[[], object]
+    outputs: Callable[[], Values]
+    layout: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name for people, the module with its `prepare(network, inputs, settings)`, and the package that it needs.
+
+    `options` go to the module as they are. `package` None needs nothing.
+    """
+
+    name: str
+    module: str
+    package: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package can be imported; nothing is imported to find out."""
+        return self.package is None or find_spec(self.package) is not None
+
+    @property
+    def version(self) -> str:
+        """The version of the package; empty where there is none."""
+        try:
+            return "" if self.package is None else version(self.package)
+        except PackageNotFoundError:
+            return ""
+
+
+PEERS = (
+    Contender("onnxruntime", f"{FOLDER}.onnx_runtime", "onnxruntime"),
+    Contender("openvino", f"{FOLDER}.open_vino", "openvino"),
+    Contender("torch-eager", f"{FOLDER}.torch_eager", "torch"),
+    Contender("torch-inductor", f"{FOLDER}.torch_eager", "torch", {"compile": True}),
+    Contender("ncnn", f"{FOLDER}.ncnn_net", "ncnn"),
+    Contender("halide", f"{FOLDER}.halide_tiles", "halide"),
+)
+"""The tools that polyfuse is compared with, in the order in which they are asked."""
+
+
+def peers_named(text: str) -> tuple[Contender, ...]:
+    """The peers of a list such as `onnxruntime,halide`; `all` for every one, `none` for none; `torch` is both.
+
+    Errors: InvalidInput for a name that no peer has.
+
+    >>> [peer.name for peer in peers_named("halide,torch")]
+    ['torch-eager', 'torch-inductor', 'halide']
+    """
+    words = [word.strip() for word in text.split(",")]
+    if words in (["all"], ["none"]):
+        return PEERS if words == ["all"] else ()
+    known = {peer.name for peer in PEERS} | {"torch"}
+    for word in words:
+        if word not in known:
+            raise InvalidInput(
+                f"peers: expected all, none or some of {', '.join(peer.name for peer in PEERS)} with commas between, "
+                f"got {word!r}; correct the name"
+            )
+    return tuple(peer for peer in PEERS if peer.name in words or (peer.package == "torch" and "torch" in words))
+
+
+def how_to_install(peers: Iterable[Contender]) -> str:
+    """The command that installs what they need.
+
+    >>> how_to_install(PEERS[2:5])
+    'pip install torch ncnn'
+    """
+    packages = dict.fromkeys(peer.package for peer in peers if peer.package is not None)
+    return f"pip install {' '.join(packages)}"

@@ -1,0 +1,336 @@
+"""What Halide computes: a network as functions of channel, column and row, before anything is scheduled.
+
+A `Network` enters; a `Stage` for each layer that is computed on its own leaves, in order. A tensor that somebody reads
+beyond the borders of its image is zero there, so that tiles reach over borders without tests where they are read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from polyfuse.errors import UnsupportedOperator
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
+from polyfuse.network.network import Network
+from polyfuse.network.tensor import Tensor
+
+MOST_WRITTEN_OUT = 32
+"""Reductions of so many taps are written as one expression; longer ones are loops over a sum."""
+
+CHANNEL_PADDING = 64
+WINDOWED = ("conv", "max_pool", "average_pool", "global_average_pool")
+Read = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A function that is computed: its values, and the sums that are computed for it first, where it has any."""
+
+    name: str
+    function: Any
+    sums: tuple["Sum", ...]
+    channels: int
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A reduction in a loop: the function, and its variables from the innermost loop outwards."""
+
+    function: Any
+    loops: tuple[Any, ...]
+
+
+@dataclass
+class Stages:
+    """The functions of a network.
+
+    `staged` copies every input that is read beyond its borders into the tile first; `plain` says that no other input
+    is read beyond its borders, whatever the schedule.
+    """
+
+    network: Network
+    nchw: bool
+    staged: bool
+    plain: bool = False
+    hl: Any = field(default_factory=lambda: import_module("halide"))
+
+    def __post_init__(self) -> None:
+        hl = self.hl
+        self.c, self.x, self.y = hl.Var("c"), hl.Var("x"), hl.Var("y")
+        self.readers = {
+            tensor: self.network.readers(tensor)
+            for tensor in (*self.network.inputs, *(layer.output for layer in self.network.layers))
+        }
+        self.reads: dict[str, Read] = {}
+        self.parameters: list[Any] = []
+        self.constants: list[np.ndarray[Any, Any]] = []
+        self.stages: list[Stage] = []
+        self.made: dict[str, Stage] = {}
+        self.pending: dict[str, tuple[Sum, ...]] = {}
+        for tensor in (*self.network.inputs, *self.network.outputs):
+            if len(tensor.shape) != 4 or tensor.shape[0] != 1:
+                raise UnsupportedOperator(f"{tensor}: the schedules for Halide take one image [1, c, h, w] at a time")
+        for tensor in self.network.inputs:
+            self._input(tensor)
+        for layer in self.network.layers:
+            self._layer(layer)
+
+    def order(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Sizes of an interface from the innermost dimension outwards."""
+        _, channels, rows, columns = shape
+        return (columns, rows, channels) if self.nchw else (channels, columns, rows)
+
+    def _input(self, tensor: Tensor) -> None:
+        """An image, read as zero beyond its borders where somebody reads there, and as its border elsewhere."""
+        hl = self.hl
+        image = hl.ImageParam(hl.Float(32), 3, f"{tensor.name}_image")
+        constrain(image, self.order(tensor.concrete_shape))
+        self.parameters.append(image)
+        _, channels, rows, columns = tensor.concrete_shape
+        plain = hl.Func(f"{tensor.name}_plain")
+        c, x, y = self.c, self.x, self.y
+        plain[c, x, y] = image[x, y, c] if self.nchw else image[c, x, y]
+        bounds = [(0, channels), (0, columns), (0, rows)]
+        padded = self._needs_border(tensor)
+        if padded:
+            source = hl.BoundaryConditions.constant_exterior(plain, 0.0, bounds)
+        else:
+            source = plain if self.plain else hl.BoundaryConditions.repeat_edge(plain, bounds)
+        if self.staged and (padded or self.nchw):
+            copy = hl.Func(f"{tensor.name}_copy")
+            copy[c, x, y] = source[c, x, y]
+            self.stages.append(Stage(f"{tensor.name}_copy", copy, (), channels, columns, rows))
+            source = copy
+        self.reads[tensor.name] = lambda *index: hl.Expr(source[index])
+
+    def _needs_border(self, tensor: Tensor) -> bool:
+        return any(reader.kind in WINDOWED and any(padding(reader)) for reader in self.readers[tensor])
+
+    def _layer(self, layer: Layer) -> None:
+        """The function of a layer; inlined into its only reader where that reads it element by element."""
+        hl, output = self.hl, layer.output
+        _, channels, rows, columns = output.concrete_shape
+        value, sums = self._value(layer)
+        value = activation(hl, layer.attributes.get("activation"), value)
+        if self._needs_border(output):
+            x, y = self.x, self.y
+            inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+            value = hl.select(hl.likely(inside), value, hl.f32(0.0))
+        function = hl.Func(layer.name)
+        function[self.c, self.x, self.y] = value
+        self.reads[output.name] = lambda *index: hl.Expr(function[index])
+        readers = self.readers[output]
+        if len(readers) == 1 and readers[0].kind not in (*WINDOWED, "concat") and output not in self.network.outputs:
+            self.pending[output.name] = sums
+            return
+        stage = Stage(layer.name, function, sums, channels, columns, rows)
+        self.stages.append(stage)
+        self.made[output.name] = stage
+
+    def _value(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
+        """The expression of one element, and the sums it takes."""
+        if layer.kind == "conv":
+            return self._convolution(layer)
+        if layer.kind in WINDOWED:
+            return self._pool(layer)
+        operands: Any = layer.attributes.get("operands", ())
+        sums = tuple(each for name in operands for each in self.pending.get(name, ()))
+        return self._pointwise(layer, operands), sums
+
+    def _convolution(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
+        hl, a = self.hl, attributes(layer)
+        weight, *bias = (self.network.weights[tensor.name] for tensor in layer.weights)
+        out, inner, taps_y, taps_x = weight.shape
+        (sy, sx), (dy, dx), (top, left, _, _) = a["stride"], a["dilation"], a["padding"]
+        read, groups, c, x, y = self.reads[layer.inputs[0].name], a["groups"], self.c, self.x, self.y
+        first = hl.f32(0.0) if not bias else self._vector(bias[0])[c]
+        if out == 1 and bias:
+            first = hl.f32(float(bias[0][0]))
+
+        def product(k: Any, i: Any, j: Any, factor: Any) -> Any:
+            channel = k if groups == 1 else c if inner == 1 and groups == out else c // (out // groups) * inner + k
+            return factor * read(channel, x * sx + j * dx - left, y * sy + i * dy - top)
+
+        if inner * taps_y * taps_x <= MOST_WRITTEN_OUT:
+            if out == 1:
+                factor = {index: hl.f32(float(weight[0][index])) for index in np.ndindex(*weight.shape[1:])}
+            else:
+                stored = self._vector(weight.reshape(out, -1).T)
+                factor = {index: stored[c, n] for n, index in enumerate(np.ndindex(*weight.shape[1:]))}
+            total = first
+            for (k, i, j), value in factor.items():
+                total = total + product(k, i, j, value)
+            return total, ()
+        r = hl.RDom([(0, inner), (0, taps_x), (0, taps_y)], f"{layer.name}_taps")
+        stored = self._vector(weight.transpose(2, 3, 1, 0))
+        total = hl.Func(f"{layer.name}_sum")
+        total[c, x, y] = first
+        total[c, x, y] += product(r[0], r[2], r[1], stored[c, r[0], r[1], r[2]])
+        return total[c, x, y], (Sum(total, (r[0], r[1], r[2])),)
+
+    def _vector(self, value: np.ndarray[Any, Any]) -> Any:
+        """Constants whose last axis is the channel, with zeros for the channels that whole vectors reach beyond."""
+        more = -value.shape[-1] % CHANNEL_PADDING
+        return self._constant(np.pad(value, [(0, 0)] * (value.ndim - 1) + [(0, more)]))
+
+    def _constant(self, value: np.ndarray[Any, Any]) -> Any:
+        """A buffer of constants; compiled code reads the memory of the array, which has to outlive it."""
+        array = np.ascontiguousarray(value, np.float32)
+        self.constants.append(array)
+        return self.hl.Buffer(array)
+
+    def _pool(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
+        hl, a = self.hl, attributes(layer)
+        (ky, kx), (sy, sx), (dy, dx), (top, left, _, _) = (
+            a[key] for key in ("kernel", "stride", "dilation", "padding")
+        )
+        _, _, rows, columns = layer.inputs[0].concrete_shape
+        largest, c, x, y = layer.kind == "max_pool", self.c, self.x, self.y
+        reach = layer.output.concrete_shape[2:]
+        beyond = any(padding(layer)) or (reach[0] - 1) * sy + (ky - 1) * dy >= rows
+        beyond = beyond or (reach[1] - 1) * sx + (kx - 1) * dx >= columns
+
+        def element(i: Any, j: Any) -> Any:
+            column, row = x * sx + j * dx - left, y * sy + i * dy - top
+            value = self.reads[layer.inputs[0].name](c, column, row)
+            if not beyond:
+                return value
+            inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+            return hl.select(hl.likely(inside), value, hl.f32(-np.inf if largest else 0.0))
+
+        join = hl.max if largest else lambda p, q: p + q
+        sums: tuple[Sum, ...] = ()
+        if ky * kx <= MOST_WRITTEN_OUT:
+            total = element(0, 0)
+            for i, j in list(np.ndindex(ky, kx))[1:]:
+                total = join(total, element(i, j))
+        else:
+            r = hl.RDom([(0, kx), (0, ky)], f"{layer.name}_taps")
+            function = hl.Func(f"{layer.name}_sum")
+            function[c, x, y] = hl.f32(-np.inf if largest else 0.0)
+            function[c, x, y] = join(function[c, x, y], element(r[1], r[0]))
+            total, sums = function[c, x, y], (Sum(function, (r[0], r[1])),)
+        return (total if largest else total / self._taps_that_count(layer)), sums
+
+    def _taps_that_count(self, layer: Layer) -> Any:
+        """How many taps an average is over."""
+        hl, a = self.hl, attributes(layer)
+        counted = a["padding"] if a.get("count_include_pad") else (0, 0, 0, 0)
+        if a["dilation"] != (1, 1):
+            raise UnsupportedOperator(f"layer {layer.name!r}: averages of windows with holes have no Halide form here")
+        lengths = []
+        for d, position in enumerate((self.y, self.x)):
+            size = layer.inputs[0].concrete_shape[2 + d]
+            start = position * a["stride"][d] - a["padding"][d]
+            end = hl.min(start + a["kernel"][d], size + counted[2 + d])
+            lengths.append(end - hl.max(start, -counted[d]))
+        return hl.cast(hl.Float(32), lengths[0] * lengths[1])
+
+    def _pointwise(self, layer: Layer, operands: Sequence[str]) -> Any:
+        shapes = {t.name: t.concrete_shape for t in (*layer.inputs, *layer.weights)}
+        values = [self._broadcast(name, shapes[name], layer.output.concrete_shape) for name in operands]
+        if layer.kind == "concat":
+            return self._concat(values, [shapes[name][1] for name in operands])
+        known: Mapping[str, Callable[..., Any]] = {
+            "add": lambda a, b: a + b,
+            "sub": lambda a, b: a - b,
+            "mul": lambda a, b: a * b,
+            "div": lambda a, b: a / b,
+            "affine": lambda a, scale, shift: a * scale + shift,
+            "prelu": lambda a, slope: self.hl.max(a, 0.0) + slope * self.hl.min(a, 0.0),
+            "copy": lambda a: a,
+        }
+        function = known["copy"] if is_activation(layer) else known.get(layer.kind)
+        if function is None:
+            raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, being of kind {layer.kind!r}")
+        index = (self.c, self.x, self.y)
+        return function(*(value(*index) for value in values))
+
+    def _broadcast(self, name: str, shape: Sequence[int], out: Sequence[int]) -> Read:
+        """A tensor or a constant, read at an element of the output."""
+        sizes = dict(zip("cyx", zip(shape[1:], out[1:], strict=True), strict=True))
+        one = [size == 1 and made != 1 for size, made in (sizes["c"], sizes["x"], sizes["y"])]
+        if name not in self.network.weights:
+            return lambda *index: self.reads[name](*(0 if single else i for i, single in zip(index, one, strict=True)))
+        value = self.network.weights[name].reshape(shape)[0].transpose(1, 2, 0)
+        stored, (rows, columns, channels) = self._constant(value), value.shape
+        last = (channels - 1, columns - 1, rows - 1)
+        return lambda *index: stored[tuple(self.hl.clamp(i, 0, end) for i, end in zip(index, last, strict=True))]
+
+    def _concat(self, values: Sequence[Read], channels: Sequence[int]) -> Any:
+        c, x, y = self.c, self.x, self.y
+        starts = [sum(channels[:k]) for k in range(len(channels))]
+        parts = [
+            value(self.hl.clamp(c - start, 0, size - 1), x, y)
+            for value, start, size in zip(values, starts, channels, strict=True)
+        ]
+        joined = parts[-1]
+        for part, start in zip(reversed(parts[:-1]), reversed(starts[1:]), strict=True):
+            joined = self.hl.select(c < start, part, joined)
+        return joined
+
+    def output_functions(self) -> list[Any]:
+        """The functions that fill the output arrays, in the order of the network's outputs."""
+        functions = []
+        for tensor in self.network.outputs:
+            function = self.made[tensor.name].function
+            if self.nchw:
+                turned = self.hl.Func(f"{tensor.name}_nchw")
+                turned[self.x, self.y, self.c] = function[self.c, self.x, self.y]
+                function = turned
+            constrain(function.output_buffer(), self.order(tensor.concrete_shape))
+            functions.append(function)
+        return functions
+
+
+def constrain(buffer: Any, sizes: Sequence[int]) -> None:
+    """Tell Halide the sizes and strides of a dense buffer that begins at zero."""
+    for d, size in enumerate(sizes):
+        buffer.dim(d).set_bounds(0, size)
+        buffer.dim(d).set_stride(prod(sizes[:d]))
+
+
+def attributes(layer: Layer) -> Mapping[str, Any]:
+    """The attributes of a layer with windows."""
+    return layer.attributes
+
+
+def padding(layer: Layer) -> tuple[int, ...]:
+    """The padding of a layer with windows."""
+    return tuple(attributes(layer)["padding"])
+
+
+def activation(hl: Any, spec: Any, x: Any) -> Any:
+    """The expression of an activation."""
+    if spec is None:
+        return x
+    name, *numbers = (spec,) if isinstance(spec, str) else spec
+    given = [hl.f32(float(number)) for number in numbers]
+    known: dict[str, Callable[..., Any]] = {
+        "relu": lambda: hl.max(x, 0.0),
+        "relu6": lambda: hl.min(hl.max(x, 0.0), 6.0),
+        "clip": lambda low, high: hl.min(hl.max(x, low), high),
+        "at_least": lambda low: hl.max(x, low),
+        "at_most": lambda high: hl.min(x, high),
+        "leaky_relu": lambda slope: hl.max(x, 0.0) + slope * hl.min(x, 0.0),
+        "sigmoid": lambda: 1.0 / (1.0 + hl.exp(-x)),
+        "silu": lambda: x / (1.0 + hl.exp(-x)),
+        "tanh": lambda: hl.tanh(x),
+        "hard_sigmoid": lambda slope, offset: hl.clamp(slope * x + offset, 0.0, 1.0),
+        "hard_swish": lambda: x * hl.clamp(x / 6.0 + 0.5, 0.0, 1.0),
+        "elu": lambda scale: hl.max(x, 0.0) + scale * (hl.exp(hl.min(x, 0.0)) - 1.0),
+        "softplus": lambda: hl.max(x, 0.0) + hl.log(1.0 + hl.exp(-hl.abs(x))),
+        "abs": lambda: hl.abs(x),
+        "neg": lambda: -x,
+        "exp": lambda: hl.exp(x),
+        "sqrt": lambda: hl.sqrt(x),
+    }
+    if name not in known:
+        raise UnsupportedOperator(f"activation {name!r}: has no Halide form here")
+    return known[name](*given)

@@ -1,0 +1,120 @@
+"""polyfuse as a contender: a network and a configuration to a kernel that is ready to run."""
+
+from dataclasses import dataclass, replace
+
+from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
+from polyfuse.bench.space import Choice
+from polyfuse.bench.tuned import best_known
+from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.leaves import LeafName, Leaves, named_leaves
+from polyfuse.codegen.program import generate
+from polyfuse.codegen.rows.width import probe
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Network
+from polyfuse.schedule.groups import fused, layer_by_layer
+from polyfuse.schedule.retention import Place
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.storage import Storage
+
+STRATEGIES = ("tuned", "local", "recompute", "unfused")
+STRIP_ROWS = 4
+WINOGRAD_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How polyfuse computes a network.
+
+    strategy           `unfused`: layer by layer; `local`, `recompute`: fused, in strips of rows; `tuned`: what
+                       `polyfuse tune` found, or `local` where it was not asked
+    leaf               what computes a row: `rows`, kernels of vectors, or `scalar` C
+    layout             of inputs and outputs in memory: `nchw`, or `blocked` by channels
+    exact_arithmetic   no algorithm but the direct one
+    """
+
+    strategy: str = "tuned"
+    leaf: LeafName = "rows"
+    layout: str = "nchw"
+    exact_arithmetic: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise InvalidInput(
+                f"configuration: expected a strategy of {', '.join(STRATEGIES)}, got {self.strategy!r}; correct it"
+            )
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        words = ["polyfuse", *([self.strategy] if self.strategy != "tuned" else [])]
+        words += ["scalar"] if self.leaf == "scalar" else []
+        return " ".join([*words, *(["exact"] if self.exact_arithmetic else [])])
+
+    def contender(self) -> Contender:
+        """The contender that runs it; the interface that all are asked for says how inputs and outputs lie."""
+        chosen = {key: getattr(self, key) for key in ("strategy", "leaf", "exact_arithmetic")}
+        return Contender(self.name, f"{FOLDER}.ours", None, chosen)
+
+
+def ours(network: Network, configuration: Configuration) -> Kernel:
+    """The kernel of a network, compiled; calling it, or `run()` after `set_inputs`, computes.
+
+    Errors: those of scheduling and of the compiler; IllegalSchedule where threads find nothing to share.
+    """
+    leaf, groups, _ = chosen(network, configuration)
+    return build(generate(network, groups, leaf=leaf), threads=configuration.threads, options=Options())
+
+
+def chosen(network: Network, configuration: Configuration) -> tuple[Leaves, tuple[Storage, ...], str]:
+    """The leaves and the groups of a configuration, and what was chosen in a few words."""
+    known = choice_of(network, configuration)
+    if known is not None:
+        leaf = known.leaves(network, probe(), "blocked" if configuration.layout == "blocked" else "nchw")
+        return leaf, known.groups(network, leaf), known.label
+    exact = configuration.exact_arithmetic
+    leaf = named_leaves(network, configuration.leaf, configuration.layout, exact=exact)
+    if configuration.strategy == "unfused":
+        return leaf, layer_by_layer(network, leaf.tallest), "unfused"
+    strategy = strips(network, configuration, WINOGRAD_ROWS if leaf.tiles else STRIP_ROWS)
+    return leaf, fused(network, strategy), f"{'x'.join(map(str, strategy.tile))}, not tuned"
+
+
+def choice_of(network: Network, configuration: Configuration) -> Choice | None:
+    """What tuning found."""
+    if configuration.strategy != "tuned" or configuration.leaf != "rows":
+        return None
+    interface = "blocked" if configuration.layout == "blocked" else "nchw"
+    found = best_known(
+        network,
+        interface=interface,  # type: ignore[arg-type]
+        threads=configuration.threads,
+        exact=configuration.exact_arithmetic,
+    )
+    return found.choice if found is not None else None
+
+
+def strips(network: Network, configuration: Configuration, most_rows: int) -> Strategy:
+    """Strips of a few rows; several threads take columns each, which nothing is kept along."""
+    *_, rows, columns = network.outputs[-1].concrete_shape
+    place: Place = "recompute" if configuration.strategy == "recompute" else "local"
+    height = min(most_rows, rows)
+    if configuration.threads == 1:
+        return Strategy((height,), (place,), placement="shifted" if place == "local" else "first")
+    if place == "recompute":
+        return Strategy((height,), (place,))
+    width = -(-columns // configuration.threads)
+    return Strategy((height, width), (place, "recompute"), placement="shifted", order=(1, 0))
+
+
+def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+    """A kernel with its inputs set, in blocks of channels unless all contenders take NCHW."""
+    configuration = Configuration(threads=settings.threads, **settings.options)  # type: ignore[arg-type]
+    if settings.interface == "preferred" and configuration.leaf == "rows":
+        configuration = replace(configuration, layout="blocked")
+    leaf, groups, detail = chosen(network, configuration)
+    kernel = build(generate(network, groups, leaf=leaf), threads=settings.threads, options=Options())
+    kernel.set_inputs(inputs)
+    kernel.poison()
+    layout = next((str(layout) for layout in leaf.interface.values() if layout.floats > 1), "nchw")
+    return Prepared(kernel.run, lambda: kernel.outputs, layout, detail)

@@ -1,0 +1,153 @@
+"""What a comparison with peers found, and its JSON.
+
+Enters: numbers, or the text of a JSON file. Leaves: a `PeerReport`, checked.
+
+The file holds "format" ("polyfuse-peers"), "version" (1) and all fields of `PeerReport`; docs/formats.md says what each
+key means. A change of meaning raises the version.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polyfuse.bench.files import write_atomically
+from polyfuse.errors import InvalidInput
+from polyfuse.text import columns, html_table
+from polyfuse.typed_json import decode, encode, parse
+
+FORMAT = "polyfuse-peers"
+VERSION = 1
+STATES = ("timed", "wrong", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """One contender on one workload; times are medians over rounds of one run, in seconds.
+
+    state: `timed`; `wrong` where its result is not that of the reference; `failed`; `missing` where it is not
+    installed. message: one line, for those that are not timed.
+    """
+
+    contender: str
+    state: str
+    message: str = ""
+    version: str = ""
+    layout: str = ""
+    detail: str = ""
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+    cpu_seconds_min: float | None = None
+    wall_seconds_min: float | None = None
+    calls: int = 0
+    rounds: int = 0
+    max_rel_error: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.state not in STATES:
+            raise InvalidInput(f"row: expected a state of {', '.join(STATES)}, got '{self.state}'; correct it")
+
+
+@dataclass(frozen=True)
+class PeerComparison:
+    """All contenders on one workload.
+
+    clock            `CPU time` or `wall time`: what ratios are made of
+    flops            of the direct algorithm, two for each multiply-accumulate; taps on padding are none
+    compulsory_bytes inputs, outputs and weights, once
+    peak, bandwidth  what so many threads reach: GFLOP/s, and GB/s of `level`, the nearest that holds those bytes
+    """
+
+    workload: str
+    threads: int
+    interface: str
+    clock: str
+    flops: int
+    compulsory_bytes: int
+    peak_gflop_per_second: float
+    bandwidth_gb_per_second: float
+    level: str
+    rows: tuple[PeerRow, ...]
+
+    @property
+    def bound_seconds(self) -> float:
+        """What no direct algorithm stays below: `max(flops / peak, compulsory bytes / bandwidth)`."""
+        compute = self.flops / (self.peak_gflop_per_second * 1e9)
+        return max(compute, self.compulsory_bytes / (self.bandwidth_gb_per_second * 1e9))
+
+    @property
+    def timed(self) -> tuple[PeerRow, ...]:
+        """The rows with times, the fastest first."""
+        rows = [row for row in self.rows if row.state == "timed"]
+        return tuple(sorted(rows, key=lambda row: self.seconds(row) or math.inf))
+
+    def seconds(self, row: PeerRow) -> float | None:
+        """The time of a row by the clock that counts."""
+        return row.cpu_seconds if self.clock == "CPU time" else row.wall_seconds
+
+    def gflop_per_second(self, row: PeerRow) -> float | None:
+        """The rate of the direct algorithm; faster algorithms do less and may pass the peak."""
+        seconds = self.seconds(row)
+        return None if not seconds or not self.flops else self.flops / seconds / 1e9
+
+    def ratio_to_best(self, row: PeerRow) -> float | None:
+        """The time of a row over that of the fastest."""
+        seconds = self.seconds(row)
+        return None if seconds is None else seconds / (self.seconds(self.timed[0]) or math.nan)
+
+    def ratio_to_bound(self, row: PeerRow) -> float | None:
+        """The time of a row over the bound."""
+        seconds = self.seconds(row)
+        return None if seconds is None else seconds / self.bound_seconds
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.workload}: {self.clock}", *columns([SUMMARY, *map(self.summary, self.rows)], 2)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self.workload}: {self.clock}", SUMMARY, map(self.summary, self.rows))
+
+    def summary(self, row: PeerRow) -> tuple[object, ...]:
+        """A row in the columns of SUMMARY."""
+        seconds, ratio = self.seconds(row), self.ratio_to_best(row)
+        if seconds is None or ratio is None:
+            return row.contender, row.state, "", ""
+        return row.contender, f"{seconds * 1e3:.3g}", f"{ratio:.2f}", f"{row.max_rel_error:.0e}"
+
+
+SUMMARY = ("contender", "ms", "to best", "max error")
+
+
+@dataclass(frozen=True)
+class PeerReport:
+    """Comparisons on one machine: `machine` is free-form JSON, such as `host_facts` gives."""
+
+    machine: dict[str, object]
+    comparisons: tuple[PeerComparison, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The JSON text, in the order of the fields."""
+        encoded = encode(self)
+        assert isinstance(encoded, dict)
+        document = {"format": FORMAT, "version": VERSION, **encoded}
+        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def write_json(self, path: Path) -> None:
+        """Write the JSON text, all of it or nothing; raises InvalidInput when the path cannot be written."""
+        write_atomically(path, self.to_json().encode())
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "peers") -> "PeerReport":
+        """The report in a JSON text, which errors call `where`; raises InvalidInput when it holds none."""
+        found = parse(text, where)
+        document = dict(found) if isinstance(found, dict) else {}
+        kind = (document.pop("format", None), document.pop("version", None))
+        if kind != (FORMAT, VERSION):
+            raise InvalidInput(
+                f"{where}: expected format '{FORMAT}' version {VERSION}, got '{kind[0]}' version {kind[1]}; "
+                "write it again with this polyfuse"
+            )
+        report: PeerReport = decode(document, cls, where)
+        return report

@@ -1,0 +1,169 @@
+"""PyTorch: the layers as calls of torch.nn.functional, channels last, eagerly or compiled by inductor.
+
+With inputs and outputs in [n, c, h, w] (`interface="nchw"`), both conversions are part of what is timed.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from polyfuse.bench.peers.contender import Prepared, Settings, Values
+from polyfuse.errors import UnsupportedOperator
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import is_activation
+from polyfuse.network.network import Network
+
+Tensors = dict[str, Any]
+
+
+def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+    """The network as a function of torch, in single precision on so many threads."""
+    torch: Any = import_module("torch")
+    torch.set_num_threads(settings.threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.mkldnn.set_flags(_fp32_precision="ieee")
+    torch.set_grad_enabled(False)
+    last = settings.interface == "preferred"
+    module = network_module(torch, network, convert=not last)
+    if settings.options.get("compile"):
+        inductor: Any = import_module("torch._inductor.config")
+        inductor.freezing = True
+        module = torch.compile(module, backend="inductor", fullgraph=True, dynamic=False)
+    layout = torch.channels_last if last else torch.contiguous_format
+    given = [torch.from_numpy(inputs[t.name]).contiguous(memory_format=layout) for t in network.inputs]
+    made: list[Any] = []
+
+    def run() -> None:
+        made[:] = module(*given)
+
+    with torch.inference_mode(not settings.options.get("compile")):
+        for _ in range(3):
+            run()
+    call = run if settings.options.get("compile") else torch.inference_mode()(run)
+    outputs = {tensor.name: k for k, tensor in enumerate(network.outputs)}
+    return Prepared(
+        call,
+        lambda: {name: np.ascontiguousarray(made[k].numpy()) for name, k in outputs.items()},
+        "channels last" if last else "nchw",
+    )
+
+
+def network_module(torch: Any, network: Network, *, convert: bool) -> Any:
+    """A module that computes the outputs of a network; with `convert`, from and to [n, c, h, w] in memory."""
+    module = torch.nn.Module()
+    steps = []
+    for layer in network.layers:
+        step = layer_function(torch, layer)
+        for tensor in layer.weights:
+            value = torch.from_numpy(network.weights[tensor.name].copy())
+            wide = value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+            module.register_parameter(f"weight_{tensor.name}", torch.nn.Parameter(wide, requires_grad=False))
+        steps.append((layer, step))
+    names = [tensor.name for tensor in network.inputs]
+    outputs = [tensor.name for tensor in network.outputs]
+
+    def forward(*given: Any) -> list[Any]:
+        values: Tensors = dict(zip(names, given, strict=True))
+        if convert:
+            values = {name: value.contiguous(memory_format=torch.channels_last) for name, value in values.items()}
+        for layer, step in steps:
+            weights = {tensor.name: getattr(module, f"weight_{tensor.name}") for tensor in layer.weights}
+            values[layer.output.name] = step(values | weights)
+        return [values[name].contiguous() if convert else values[name] for name in outputs]
+
+    module.forward = forward
+    return module.eval()
+
+
+def layer_function(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    """What computes one layer from all tensors by name.
+
+    Errors: UnsupportedOperator for a layer that is not built in.
+    """
+    make = {"conv": _convolution, "max_pool": _pool, "average_pool": _pool, "global_average_pool": _mean}.get(
+        layer.kind, _pointwise
+    )
+    apply = _activation(torch, layer.attributes.get("activation"))
+    step = make(torch, layer)
+    return lambda values: apply(step(values))
+
+
+def _padded(torch: Any, attributes: Mapping[str, Any], fill: float) -> tuple[Callable[[Any], Any], Any]:
+    """What pads a tensor, and the padding that is left for the layer: torch pads both sides alike."""
+    top, left, bottom, right = attributes["padding"]
+    if (top, left) == (bottom, right):
+        return lambda x: x, (top, left)
+    return lambda x: torch.nn.functional.pad(x, (left, right, top, bottom), value=fill), (0, 0)
+
+
+def _convolution(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    a: Mapping[str, Any] = layer.attributes
+    pad, padding = _padded(torch, a, 0.0)
+    x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
+    conv = torch.nn.functional.conv2d
+    return lambda v: conv(
+        pad(v[x]), v[weight], v[bias[0]] if bias else None, a["stride"], padding, a["dilation"], a["groups"]
+    )
+
+
+def _pool(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    a: Mapping[str, Any] = layer.attributes
+    x, largest = layer.inputs[0].name, layer.kind == "max_pool"
+    if not largest and (a["dilation"] != (1, 1) or a["padding"][:2] != a["padding"][2:]):
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch averages no windows with holes or uneven padding")
+    pad, padding = _padded(torch, a, -np.inf)
+    pool = torch.nn.functional.max_pool2d if largest else torch.nn.functional.avg_pool2d
+    if largest:
+        return lambda v: pool(pad(v[x]), a["kernel"], a["stride"], padding, a["dilation"], a["ceil"])
+    return lambda v: pool(v[x], a["kernel"], a["stride"], padding, a["ceil"], a["count_include_pad"])
+
+
+def _mean(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    x = layer.inputs[0].name
+    return lambda v: v[x].mean((2, 3), keepdim=True)
+
+
+def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    functions: dict[str, Callable[..., Any]] = {
+        "add": torch.add,
+        "sub": torch.sub,
+        "mul": torch.mul,
+        "div": torch.div,
+        "affine": lambda x, scale, shift: x * scale + shift,
+        "prelu": lambda x, slope: torch.clamp(x, min=0) + slope * torch.clamp(x, max=0),
+        "concat": lambda *parts: torch.cat(parts, 1),
+        "copy": torch.clone,
+    }
+    known = (lambda x: x) if is_activation(layer) else functions.get(layer.kind)
+    if known is None:
+        raise UnsupportedOperator(f"layer {layer.name!r}: no function of torch computes the kind {layer.kind!r}")
+    operands: Any = layer.attributes["operands"]
+    return lambda v: known(*(v[name] for name in operands))
+
+
+def _activation(torch: Any, spec: Any) -> Callable[[Any], Any]:
+    if spec is None:
+        return lambda x: x
+    name, *numbers = (spec,) if isinstance(spec, str) else spec
+    functional = torch.nn.functional
+    known: dict[str, Callable[..., Any]] = {
+        "relu": torch.relu,
+        "relu6": functional.relu6,
+        "clip": lambda x, low, high: torch.clamp(x, low, high),
+        "at_least": lambda x, low: torch.clamp(x, min=low),
+        "at_most": lambda x, high: torch.clamp(x, max=high),
+        "leaky_relu": functional.leaky_relu,
+        "silu": functional.silu,
+        "hard_sigmoid": lambda x, slope, offset: torch.clamp(slope * x + offset, 0.0, 1.0),
+        "hard_swish": functional.hardswish,
+        "elu": functional.elu,
+        "softplus": functional.softplus,
+        "gelu": functional.gelu,
+        "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    }
+    function = known.get(name) or getattr(torch, name)
+    return lambda x: function(x, *numbers)

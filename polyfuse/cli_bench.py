@@ -1,0 +1,147 @@
+"""`polyfuse bench`: options in; a table, files and an exit status out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from polyfuse.bench.files import check_writable
+from polyfuse.bench.host import host_facts
+from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
+from polyfuse.bench.peers.ours import STRATEGIES, Configuration
+from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
+from polyfuse.bench.peers.results import PeerComparison, PeerReport
+from polyfuse.bench.probe import probe
+from polyfuse.cli_types import FILE, Pair, Picture
+from polyfuse.errors import PolyfuseError
+from polyfuse.network.network import Network
+from polyfuse.network.workload import load_workload
+from polyfuse.plan.machine import Machine, machine_path, read_machine
+from polyfuse.report.peers import print_peers
+from polyfuse.report.progress import ProgressBar
+from polyfuse.report.roofline import plot_peers
+
+
+@click.command()
+@click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
+@click.option(
+    "--peers", default="all", show_default=True, metavar="all|none|LIST", help="Peers, with commas between them."
+)
+@click.option(
+    "--strategy",
+    "strategies",
+    type=click.Choice(STRATEGIES),
+    multiple=True,
+    help="How polyfuse computes it; again for more.  [default: tuned]",
+)
+@click.option("--exact-arithmetic", is_flag=True, help="polyfuse uses no algorithm but the direct one.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of every contender.")
+@click.option(
+    "--interface",
+    type=click.Choice(INTERFACES),
+    default="preferred",
+    show_default=True,
+    help="Layout of inputs and outputs: what each prefers, or NCHW for all.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=11, show_default=True, help="Timed rounds.")
+@click.option(
+    "--search-seconds",
+    type=click.FloatRange(0, 86_400),
+    default=DEFAULT_SEARCH_SECONDS,
+    show_default=True,
+    help="How long Halide may try schedules, for each workload.",
+)
+@click.option("--from", "first", metavar="NAME", help="First node of a model, or layer, to take.")
+@click.option("--to", "last", metavar="NAME", help="Last node or layer to take; both ends are included.")
+@click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights.")
+@click.option(
+    "--set",
+    "parameters",
+    type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of every workload, such as size=224.",
+)
+@click.option("--machine", "machine_file", type=FILE, metavar="FILE.toml", help="Peak and bandwidths are those there.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON.")
+@click.option("--plot", "picture", type=Picture(path_type=Path), metavar="FILE.png|.svg", help="Draw the roofline.")
+def bench(
+    peers: str,
+    strategies: tuple[str, ...],
+    exact_arithmetic: bool,
+    threads: int,
+    interface: Interface,
+    repeats: int,
+    search_seconds: float,
+    machine_file: Path | None,
+    json_file: Path | None,
+    picture: Path | None,
+    **request: Any,
+) -> None:
+    """Time WORKLOADs beside onnxruntime, OpenVINO, torch, ncnn and Halide, where installed.
+
+    Each runs in a process of its own on the same cores, in turns, in single precision; every result is checked against
+    the float64 reference. Peers that are missing or fail are told, and the others go on.
+    """
+    contenders = contenders_of(peers, strategies, exact_arithmetic, threads)
+    for path in filter(None, (json_file, picture)):
+        check_writable(path)
+    networks = networks_of(request)
+    rules = Rules(threads, interface, repeats, search_seconds=search_seconds)
+    with ProgressBar() as progress:
+        machine = machine_for(machine_file, progress)
+        found = tuple(race(network, contenders, machine, rules, progress=progress) for network in networks)
+    print_peers(found)
+    if machine_file is None and not machine_path().exists():
+        click.echo("peak and bandwidths were measured just now; polyfuse machine --probe keeps them in a file")
+    if json_file is not None:
+        PeerReport(host_facts(), found, shared_settings(rules)).write_json(json_file)
+    if picture is not None and any(comparison.timed for comparison in found):
+        plot_peers(found, picture)
+    check_found(found)
+
+
+def contenders_of(
+    peers: str, strategies: tuple[str, ...], exact_arithmetic: bool, threads: int
+) -> tuple[Contender, ...]:
+    """polyfuse in every way that was asked for, then the peers.
+
+    Errors: InvalidInput for a peer that there is none of.
+    """
+    chosen = dict.fromkeys(strategies or STRATEGIES[:1])
+    own = [Configuration(name, exact_arithmetic=exact_arithmetic, threads=threads).contender() for name in chosen]
+    return (*own, *peers_named(peers))
+
+
+def networks_of(request: dict[str, Any]) -> list[Network]:
+    """All workloads, read before anything is measured."""
+    return [
+        load_workload(
+            name,
+            first=request["first"],
+            last=request["last"],
+            parameters=dict(request["parameters"]),
+            random_weights=request["random_weights"],
+        )
+        for name in request["workloads"]
+    ]
+
+
+def machine_for(file: Path | None, progress: RaceProgress) -> Machine:
+    """The machine file that was named, or that of the user; without one this host is measured."""
+    if file is not None or machine_path().exists():
+        return read_machine(file)
+    return probe(progress=progress)
+
+
+def check_found(found: tuple[PeerComparison, ...]) -> None:
+    """Refuse a wrong result of polyfuse, and a comparison of nobody, once it is printed.
+
+    Errors: PolyfuseError.
+    """
+    for comparison in found:
+        own = [row for row in comparison.rows if row.contender.startswith("polyfuse") and row.state == "wrong"]
+        if own:
+            raise PolyfuseError(f"{comparison.workload}: {own[0].message}; this is a polyfuse bug, please report it")
+        if not comparison.timed:
+            raise PolyfuseError(f"{comparison.workload}: no contender could be timed; the lines above say why")

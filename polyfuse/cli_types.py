@@ -1,0 +1,61 @@
+"""Values of options: text that a user types enters, a checked value leaves."""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from polyfuse.report.plot import SUFFIXES
+from polyfuse.schedule.retention import PLACES, Place
+
+
+class Tile(click.ParamType):  # type: ignore[type-arg]
+    """`72x60`, rows x columns, or `8`, rows."""
+
+    name = "tile"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        sizes = tuple(map(int, value.split("x"))) if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", value) else ()
+        if not sizes or 0 in sizes:
+            self.fail(f"expected rows x columns such as 72x60, or rows such as 8, all at least 1; got {value!r}")
+        return sizes
+
+
+class Places(click.ParamType):  # type: ignore[type-arg]
+    """`local,recompute`: one place for each tile dimension."""
+
+    name = "places"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Place, ...]:
+        places = tuple(value.split(","))
+        if len(places) > 2 or any(place not in PLACES for place in places):
+            self.fail(f"expected one or two of {', '.join(PLACES)}, with a comma between; got {value!r}")
+        return cast(tuple[Place, ...], places)
+
+
+class Pair(click.ParamType):  # type: ignore[type-arg]
+    """`KEY=VALUE`, the value of some other type."""
+
+    name = "pair"
+
+    def __init__(self, value: click.ParamType, example: str) -> None:  # type: ignore[type-arg]
+        self.value, self.example = value, example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        key, equals, text = value.partition("=")
+        if not (key and equals and text):
+            self.fail(f"expected {self.example}, got {value!r}")
+        return key, self.value.convert(text, param, ctx)
+
+
+class Picture(click.Path):
+    """A file name that says which kind of picture it holds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if Path(value).suffix.lower() not in SUFFIXES:
+            self.fail(f"expected a name that ends in {' or '.join(SUFFIXES)}, got {str(value)!r}")
+        return super().convert(value, param, ctx)
+
+
+FILE = click.Path(path_type=Path)
