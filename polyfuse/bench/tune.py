@@ -3,7 +3,7 @@
     Network + Machine ──tune()──> Entry in the file of `bench.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
-unfused program, a few at a time; the best three of all are measured again, more often. What is measured is kept at
+unfused program, a few at a time; the best of all are measured again, more often. What is measured is kept at
 once, so an interrupt loses the few that are being measured, and the next run goes on behind them.
 """
 
@@ -94,6 +94,8 @@ def tune(
     known = {each.label for each in entry.tried}
     missing = [each for each in wanted if each.choice.label not in known]
     unfused = first_unfused(predictions)
+    if missing:
+        entry = replace(entry, tried=tuple(replace(each, samples=min(each.samples, SAMPLES)) for each in entry.tried))
     for first in range(0, len(missing), AT_ONCE):
         batch = missing[first : first + AT_ONCE]
         tell("measuring", first, len(missing))
@@ -103,17 +105,24 @@ def tune(
 
 
 def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:
-    """The best choices measured again, all in the same rounds, unless they were."""
+    """The best choices measured again, all in the same rounds, unless some were since others were measured."""
     by_label = {each.choice.label: each for each in predictions}
-    best = sorted((each for each in entry.tried if each.label in by_label), key=lambda each: each.ratio)
-    final = [by_label[each.label] for each in best if each.choice.strategy is not None][:FINALISTS]
-    if all(each.samples == FINAL_SAMPLES for each in best[: len(final)]):
+    best = finalists([each for each in entry.tried if each.label in by_label and each.tile is not None])
+    final = [by_label[each.label] for each in best]
+    if not final or any(each.samples == FINAL_SAMPLES for each in entry.tried):
         return entry
     unfused = first_unfused(predictions)
     tell("measuring the best again", 0, 1)
     entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
     write_entry(entry, path)
     return entry
+
+
+def finalists(measured: Sequence[Tried]) -> list[Tried]:
+    """The best few by their ratio to the unfused program and by their time: a disturbed round spoils one of them."""
+    by_ratio = sorted(measured, key=lambda each: each.ratio)[:FINALISTS]
+    by_seconds = sorted(measured, key=lambda each: each.seconds)[:FINALISTS]
+    return list({each.label: each for each in (*by_ratio, *by_seconds)}.values())
 
 
 def first_unfused(predictions: Sequence[Prediction]) -> Prediction:

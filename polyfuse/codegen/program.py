@@ -246,7 +246,8 @@ class Emitter:
             instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
 
             def text(value: isl.PwAff) -> str:
-                return str(build.expr_from_pw_aff(value.pullback_pw_multi_aff(instance)).to_C_str())
+                printed = str(build.expr_from_pw_aff(value.pullback_pw_multi_aff(instance)).to_C_str())
+                return f"({printed})" if "?" in printed else printed
 
             counting = [
                 f"counts[{self.number('points', index, tensor.name)}] += {step.points};"

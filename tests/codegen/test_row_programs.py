@@ -146,6 +146,15 @@ def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: s
     check(network, every)
 
 
+def test_rows_whose_first_one_is_a_condition_on_the_tile_are_right() -> None:
+    network = workload("resnet_block", size=56, channels=4)
+    convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
+    leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, 4))
+    program = generate(network, fused(network, Strategy((28,))), leaf=leaf, instrumented=True)
+    assert "INSIDE((ty == 0 ? " in program.source
+    check(network, [program])
+
+
 def test_winograd_is_chosen_by_price_and_can_be_forbidden() -> None:
     build = Builder("both")
     x = build.input("x", (1, 64, 56, 56))
