@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.measure import measure
 from polyfuse.bench.space import Choice, Prediction, ranked, search_space
-from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, write_entry
+from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
 from polyfuse.codegen.leaves import Interface
@@ -77,11 +78,14 @@ def tune(
 
     `exact` keeps to the direct algorithm; what is found is kept apart.
 
-    Errors: BuildError; InvalidInput for a tuned file that holds something else; PolyfuseError for wrong results.
+    Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for wrong results.
     """
     tell = progress or (lambda what, done, of: None)
     chosen = options or Options()
     chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
+    if path is None:
+        make_folder(tuned_path().parent)
+    check_writable(path or tuned_path())
     key = key_of(network, interface, threads, exact, chosen)
     entry = entry_of(key, path) or Entry(key, workload or network.name, ())
     target = probe(chosen.compiler, tuple(chosen.flags))

@@ -96,6 +96,15 @@ def test_an_interrupted_run_goes_on_where_it_stopped(path: Path, monkeypatch: py
     assert {each.label for each in kept.tried} <= {each.label for each in found.tried} and len(found.tried) == 5
 
 
+def test_without_a_path_it_is_the_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYFUSE_TUNED", str(tmp_path / "not" / "yet" / "tuned.json"))
+    found = tune(pair(), example(), measured=1, options=QUICK)
+    assert best_known(pair(), options=QUICK) == found.best
+    monkeypatch.setattr(tune_module, "ranked", lambda *given: pytest.fail("worked"))
+    with pytest.raises(InvalidInput, match="make the folder"):
+        tune(pair(), example(), path=tmp_path / "no" / "x.json", options=QUICK)
+
+
 def test_more_choices_compete_with_those_that_were_the_best(path: Path) -> None:
     tuned_pair(path, measured=1)
     found = tuned_pair(path, measured=5)
