@@ -78,7 +78,8 @@ def tune(
 
     `exact` keeps to the direct algorithm; what is found is kept apart.
 
-    Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for wrong results.
+    Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for
+    wrong results.
     """
     tell = progress or (lambda what, done, of: None)
     chosen = options or Options()
