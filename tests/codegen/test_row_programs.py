@@ -147,7 +147,7 @@ def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: s
 
 
 def test_rows_whose_first_one_is_a_condition_on_the_tile_are_right() -> None:
-    network = workload("resnet_block", size=56, channels=4)
+    network = workload("resnet_block", size=56)
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
     leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, 4))
     program = generate(network, fused(network, Strategy((28,))), leaf=leaf, instrumented=True)
