@@ -3,8 +3,9 @@
     Network + Machine ──tune()──> Entry in the file of `bench.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
-unfused program, a few at a time; the best of all are measured again, more often. What is measured is kept at
-once, so an interrupt loses the few that are being measured, and the next run goes on behind them.
+unfused program, a few at a time, then those beside the best one; the best of all are measured again, more often. What
+is measured is kept at once, so an interrupt loses the few that are being measured, and the next run goes on behind
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ MEASURED = 8
 AT_ONCE = 4
 """Choices that are measured in the same rounds, beside the unfused one."""
 FINALISTS = 3
+STEPS = 3
+"""How often choices beside the best one are measured, with fewer and with more rows."""
 SAMPLES, FINAL_SAMPLES = 7, 21
 SAMPLE_SECONDS = 0.02
 FROM_EACH_KIND = 2
@@ -110,17 +113,43 @@ def tune(
 
 
 def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:
-    """The best choices measured again, all in the same rounds, unless some were since others were measured."""
-    by_label = {each.choice.label: each for each in predictions}
-    best = finalists([each for each in entry.tried if each.label in by_label and each.tile is not None])
-    final = [by_label[each.label] for each in best]
-    if not final or any(each.samples == FINAL_SAMPLES for each in entry.tried):
-        return entry
+    """What is beside the best choice, then the best of all again in the same rounds; unless that was done before."""
     unfused = first_unfused(predictions)
-    tell("measuring the best again", 0, 1)
-    entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
-    write_entry(entry, path)
+    if any(each.samples == FINAL_SAMPLES for each in entry.tried):
+        return entry
+    for step in range(STEPS):
+        best = final_predictions(entry, predictions)[:1]
+        known = {each.label for each in entry.tried}
+        beside = [near for each in best for near in neighbours(each, predictions) if near.choice.label not in known]
+        if not beside:
+            break
+        tell("measuring beside the best", step, STEPS)
+        entry = entry.with_tried(timed(task, [unfused, *best, *beside], SAMPLES))
+        write_entry(entry, path)
+    if final := final_predictions(entry, predictions):
+        tell("measuring the best again", 0, 1)
+        entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
+        write_entry(entry, path)
     return entry
+
+
+def final_predictions(entry: Entry, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The fused choices that compete at last, the best one first."""
+    by_label = {each.choice.label: each for each in predictions if each.choice.strategy is not None}
+    return [by_label[each.label] for each in finalists([each for each in entry.tried if each.label in by_label])]
+
+
+def neighbours(best: Prediction, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The choices that differ from a given one by the next smaller and the next larger number of rows only."""
+
+    def columns(each: Prediction) -> tuple[object, ...]:
+        strategy = each.choice.strategy
+        return (*kind_of(each.choice), strategy is None, strategy.tile[1:] if strategy is not None else ())
+
+    alike = [each for each in predictions if columns(each) == columns(best)]
+    ordered = sorted(alike, key=lambda each: each.choice.strategy.tile[:1] if each.choice.strategy is not None else ())
+    place = ordered.index(best)
+    return [*ordered[max(0, place - 1) : place], *ordered[place + 1 : place + 2]]
 
 
 def finalists(measured: Sequence[Tried]) -> list[Tried]:

@@ -9,7 +9,7 @@ import pytest
 
 from polyfuse.bench import tune as tune_module
 from polyfuse.bench.space import Choice, Prediction, algorithm_sets, search_space
-from polyfuse.bench.tune import promising, tune
+from polyfuse.bench.tune import neighbours, promising, tune
 from polyfuse.bench.tuned import Entry, Tried, best_known, entry_of, key_of, network_digest, read_tuned, tuned
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.rows.shape import Target
@@ -69,7 +69,7 @@ class Recorder:
 
 def test_the_best_of_what_was_measured_is_known_from_then_on(path: Path) -> None:
     found = tuned_pair(path)
-    assert any(each.tile is None for each in found.tried) and len(found.tried) == 4
+    assert any(each.tile is None for each in found.tried) and len(found.tried) >= 4
     assert all(each.max_rel_error < 1e-6 and each.seconds > 0 for each in found.tried)
     final = [each for each in found.tried if each.samples == 3]
     assert found.best in final and found.best is not None
@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(path: Path, monkeypatch: py
     rest = Recorder(monkeypatch)
     found = tuned_pair(path, measured=4)
     assert not {each.label for each in kept.tried if each.tile is not None} & set(rest.labels)
-    assert {each.label for each in kept.tried} <= {each.label for each in found.tried} and len(found.tried) == 5
+    assert {each.label for each in kept.tried} <= {each.label for each in found.tried} and len(found.tried) >= 5
 
 
 def test_without_a_path_it_is_the_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_more_choices_compete_with_those_that_were_the_best(path: Path) -> None:
     tuned_pair(path, measured=1)
     found = tuned_pair(path, measured=5)
     final = [each.label for each in found.tried if each.samples == 3]
-    assert len(found.tried) == 6 and tune_module.FINALISTS < len(final) <= 2 * tune_module.FINALISTS + 1
+    assert len(found.tried) >= 6 and tune_module.FINALISTS < len(final) <= 2 * tune_module.FINALISTS + 1
 
 
 def test_a_finished_run_measures_nothing_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +197,14 @@ def test_what_is_no_image_runs_layer_by_layer(path: Path) -> None:
     found = tune(build.network(build.add(layer)), example(), path=path, options=QUICK)
     assert [each.label for each in found.tried] == ["unfused"]
     assert found.best is not None and found.best.ratio == 1.0
+
+
+def test_what_is_beside_the_best_is_measured_too() -> None:
+    rows = [predicted(f"local {rows}", 1.0) for rows in (8, 1, 4, 2)]
+    every = [*rows, predicted("recompute 3", 1.0), predicted("unfused", 1.0)]
+    assert [each.choice.label for each in neighbours(rows[2], every)] == ["2 local", "8 local"]
+    assert [each.choice.label for each in neighbours(rows[1], every)] == ["2 local"]
+    assert neighbours(every[4], every) == []
 
 
 def test_search_space_has_each_choice_once_and_no_winograd_where_exact() -> None:
