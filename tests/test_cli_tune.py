@@ -41,7 +41,7 @@ def test_tune_prints_a_table_and_keeps_what_it_found(mine: Path, pair: str, tmp_
         assert word in found.stdout
     assert list(mine.parent.iterdir()) == [mine]
     document = json.loads((tmp_path / "x.json").read_text())
-    assert document["workload"] == "pair size=12" and len(document["tried"]) == 3
+    assert document["workload"] == "pair size=12" and len(document["tried"]) >= 3
     again = call("tune", pair, "--set", "size=12", "--measure", "2", width=120)
     assert again.stdout == found.stdout
 

@@ -108,7 +108,7 @@ def chains() -> tuple[tuple[Network, Interface, bool], ...]:
         (convolutions(64, 50, pool=True), "nchw", True),
         (convolutions(64, 130, pool=True), "nchw", False),
         (bottleneck(40, 40), "blocked", True),
-        (bottleneck(16, 200), "nchw", True),
+        (bottleneck(32, 200), "nchw", True),
         (separable(48, 72, 1), "blocked", True),
         (separable(40, 150, 2), "nchw", True),
         (stencils(500), "nchw", True),

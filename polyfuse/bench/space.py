@@ -110,7 +110,12 @@ def search_space(network: Network, target: Target, exact: bool = False) -> tuple
 
 
 def strategies(network: Network, wanted: Sequence[int] = ROWS) -> Iterator[Strategy]:
-    """Every tile with recompute, local and global rows; local rows with recomputed or local columns."""
+    """Every tile with recompute, local and global rows; local rows with recomputed or local columns.
+
+    None where the last output is no image.
+    """
+    if len(network.outputs[-1].shape) != 4:
+        return
     *_, height, width = network.outputs[-1].concrete_shape
     lone = network.layers[0].name == network.layers[-1].name
     for rows in row_sizes(height, wanted):

@@ -3,8 +3,9 @@
     Network + Machine ──tune()──> Entry in the file of `bench.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
-unfused program, a few at a time; the best three of all are measured again, more often. What is measured is kept at
-once, so an interrupt loses the few that are being measured, and the next run goes on behind them.
+unfused program, a few at a time, then those beside the best one; the best of all are measured again, more often. What
+is measured is kept at once, so an interrupt loses the few that are being measured, and the next run goes on behind
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.measure import measure
 from polyfuse.bench.space import Choice, Prediction, ranked, search_space
-from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, write_entry
+from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
 from polyfuse.codegen.leaves import Interface
@@ -33,6 +35,8 @@ MEASURED = 8
 AT_ONCE = 4
 """Choices that are measured in the same rounds, beside the unfused one."""
 FINALISTS = 3
+STEPS = 3
+"""How often choices beside the best one are measured, with fewer and with more rows."""
 SAMPLES, FINAL_SAMPLES = 7, 21
 SAMPLE_SECONDS = 0.02
 FROM_EACH_KIND = 2
@@ -77,11 +81,15 @@ def tune(
 
     `exact` keeps to the direct algorithm; what is found is kept apart.
 
-    Errors: BuildError; InvalidInput for a tuned file that holds something else; PolyfuseError for wrong results.
+    Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for
+    wrong results.
     """
     tell = progress or (lambda what, done, of: None)
     chosen = options or Options()
     chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
+    if path is None:
+        make_folder(tuned_path().parent)
+    check_writable(path or tuned_path())
     key = key_of(network, interface, threads, exact, chosen)
     entry = entry_of(key, path) or Entry(key, workload or network.name, ())
     target = probe(chosen.compiler, tuple(chosen.flags))
@@ -94,6 +102,8 @@ def tune(
     known = {each.label for each in entry.tried}
     missing = [each for each in wanted if each.choice.label not in known]
     unfused = first_unfused(predictions)
+    if missing:
+        entry = replace(entry, tried=tuple(replace(each, samples=min(each.samples, SAMPLES)) for each in entry.tried))
     for first in range(0, len(missing), AT_ONCE):
         batch = missing[first : first + AT_ONCE]
         tell("measuring", first, len(missing))
@@ -103,17 +113,50 @@ def tune(
 
 
 def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:
-    """The best choices measured again, all in the same rounds, unless they were."""
-    by_label = {each.choice.label: each for each in predictions}
-    best = sorted((each for each in entry.tried if each.label in by_label), key=lambda each: each.ratio)
-    final = [by_label[each.label] for each in best if each.choice.strategy is not None][:FINALISTS]
-    if all(each.samples == FINAL_SAMPLES for each in best[: len(final)]):
-        return entry
+    """What is beside the best choice, then the best of all again in the same rounds; unless that was done before."""
     unfused = first_unfused(predictions)
-    tell("measuring the best again", 0, 1)
-    entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
-    write_entry(entry, path)
+    if any(each.samples == FINAL_SAMPLES for each in entry.tried):
+        return entry
+    for step in range(STEPS):
+        best = final_predictions(entry, predictions)[:1]
+        known = {each.label for each in entry.tried}
+        beside = [near for each in best for near in neighbours(each, predictions) if near.choice.label not in known]
+        if not beside:
+            break
+        tell("measuring beside the best", step, STEPS)
+        entry = entry.with_tried(timed(task, [unfused, *best, *beside], SAMPLES))
+        write_entry(entry, path)
+    if final := final_predictions(entry, predictions):
+        tell("measuring the best again", 0, 1)
+        entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
+        write_entry(entry, path)
     return entry
+
+
+def final_predictions(entry: Entry, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The fused choices that compete at last, the best one first."""
+    by_label = {each.choice.label: each for each in predictions if each.choice.strategy is not None}
+    return [by_label[each.label] for each in finalists([each for each in entry.tried if each.label in by_label])]
+
+
+def neighbours(best: Prediction, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The choices that differ from a given one by the next smaller and the next larger number of rows only."""
+
+    def columns(each: Prediction) -> tuple[object, ...]:
+        strategy = each.choice.strategy
+        return (*kind_of(each.choice), strategy is None, strategy.tile[1:] if strategy is not None else ())
+
+    alike = [each for each in predictions if columns(each) == columns(best)]
+    ordered = sorted(alike, key=lambda each: each.choice.strategy.tile[:1] if each.choice.strategy is not None else ())
+    place = ordered.index(best)
+    return [*ordered[max(0, place - 1) : place], *ordered[place + 1 : place + 2]]
+
+
+def finalists(measured: Sequence[Tried]) -> list[Tried]:
+    """The best few by their ratio to the unfused program and by their time: a disturbed round spoils one of them."""
+    by_ratio = sorted(measured, key=lambda each: each.ratio)[:FINALISTS]
+    by_seconds = sorted(measured, key=lambda each: each.seconds)[:FINALISTS]
+    return list({each.label: each for each in (*by_ratio, *by_seconds)}.values())
 
 
 def first_unfused(predictions: Sequence[Prediction]) -> Prediction:

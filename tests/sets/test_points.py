@@ -10,6 +10,7 @@ from polyfuse.sets.points import points, values_at
 SETS = [
     "{ [] }",
     "{ [a] : 3 <= a < 3 }",
+    "{ [a, b, c] : a = 3 - b and 0 <= b < 4 and 0 <= c < a }",
     "{ [a, b] : 0 <= a < 5 and a <= b < 2a }",
     "{ [a, b] : exists (k : a = 3k + 1) and 0 <= a < 20 and 0 <= 2b <= a }",
     "{ [a, b] : 0 <= a < 9 and 0 <= b < 9 and (a + b) mod 4 = 2 }",
