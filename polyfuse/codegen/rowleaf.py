@@ -22,7 +22,8 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
     total = sum(rows.count for rows in step.reads) * (step.shape.in_channels if planar_in else 1)
     lines.append(f"const float *row_in[{total}];")
     for rows in step.reads:
-        lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text)
+        moved = column_offset(rows, step.reads[0], text)
+        lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text, moved)
         start += rows.count
     targets = step.shape.out_channels if step.shape.kind == "to_planar" else step.writes.count
     lines.append(f"float *row_out[{targets}];")
@@ -41,13 +42,13 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
 
 
-def input_pointers(rows: Rows, channels: int, start: int, text: Text) -> list[str]:
-    """`row_in[channel * rows + k]`: NULL for a row outside of the image."""
+def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str) -> list[str]:
+    """`row_in[channel * rows + k]`: NULL for a row outside of the image; `moved` is added to the address."""
     height = rows.tensor.concrete_shape[2]
     several = channels > 1
     k = f"k * {rows.step}" if rows.step > 1 else "k"
     first = text(rows.row)
-    address = row_address(rows, "c" if several else "0", k, text)
+    address = row_address(rows, "c" if several else "0", k, text) + moved
     place = f"c * {rows.count} + k" if several else f"{start} + k" if start else "k"
     lines = [f"for (int k = 0; k < {rows.count}; k++)"]
     lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")

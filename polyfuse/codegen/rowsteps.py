@@ -107,9 +107,11 @@ def strip_step(
     reads = tuple(window_rows(places, t, named, window, kind, offchip and t == layer.inputs[0]) for t in operands)
     writes = plain_rows(places, out, named, places.stays(out))
     added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
-    if len({rows.array.pitch for rows in reads}) > 1 or reads[0].array.pitch < columns_read(window, strip):
+    if reads[0].array.pitch < columns_read(window, strip):
         return None
     shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
+    if len(reads) > 1:
+        shape = replace(shape, second_pitch=reads[1].array.pitch)
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
     time = row_time(schedule, named.executions, stage)

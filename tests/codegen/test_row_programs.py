@@ -170,3 +170,17 @@ def test_row_kernels_are_not_staged() -> None:
     network = workload("two_convs")
     with pytest.raises(InvalidInput, match="row kernels work in place; expected staged=False"):
         generate(network, fused(network, Strategy()), leaf="rows", staged=True)
+
+
+@pytest.mark.parametrize("kind", ["add", "mul"])
+def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str) -> None:
+    build = Builder("two")
+    x = build.input("x", (1, 8, 13, 15))
+    conv = build.conv("conv", x, 8, kernel=3, padding=1)
+    wide = build.conv("wide", x, 8, kernel=5, padding=2)
+    network = build.network(build.arithmetic("both", kind, conv, x), build.arithmetic("other", kind, conv, wide))
+    leaf = leaves(network, NARROW, "blocked", exact=True)
+    groups = [layer_by_layer(network), *(fused(network, strategy) for strategy in strategies((3, 4)))]
+    every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
+    assert all(any(step.shape.kind == kind for step in group.rows) for group in every[1].groups)
+    check(network, every)

@@ -18,7 +18,7 @@ def elementwise_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk
     ahead = [f"const float *ahead = next_in + {place};"] if tuning.prefetch else []
     return [
         f"const float *a = in[0] + {place};",
-        f"const float *b = in[1] + {place};",
+        f"const float *b = in[1] + (group * (ptrdiff_t){shape.second_pitch} + from) * {v};",
         *ahead,
         *pointers(shape, v, "group"),
         *braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {v})", body),

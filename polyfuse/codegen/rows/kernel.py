@@ -104,6 +104,7 @@ def with_pitches(shape: RowShape) -> RowShape:
         in_pitch=shape.in_pitch or shape.in_columns,
         out_pitch=shape.out_pitch or shape.columns,
         residual_pitch=shape.residual_pitch or shape.columns,
+        second_pitch=shape.second_pitch or shape.in_pitch or shape.in_columns,
     )
 
 

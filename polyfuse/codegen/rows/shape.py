@@ -40,6 +40,7 @@ class RowShape:
     - `outside` is how many columns of the first window lie left, and of the last window right, of what there is to
       read. They are not read, whatever the weight; `counted` of them on either side count in the divisor of a mean.
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
+      `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
     - `residual` adds a row like the output's before or after the activation.
     """
 
@@ -61,6 +62,7 @@ class RowShape:
     activation: str | Sequence[object] | None = None
     residual: Residual = "none"
     height: int = 1
+    second_pitch: int = 0
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
@@ -82,7 +84,8 @@ class RowShape:
 
     def _check_pitches(self) -> None:
         pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.columns),
-                   ("residual", self.residual_pitch, self.columns))  # fmt: skip
+                   ("residual", self.residual_pitch, self.columns),
+                   ("of the second operand", self.second_pitch, self.columns))  # fmt: skip
         for side, pitch, columns in pitches:
             if pitch and pitch < columns:
                 raise InvalidInput(
