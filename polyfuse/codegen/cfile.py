@@ -1,7 +1,7 @@
 """The text of a C file around the loop nests: prelude, buffers, functions, and the entry that runs all groups."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap as fold
 
@@ -50,10 +50,12 @@ def c_file(
     form: str,
     counters: int,
     kernels: Sequence[RowKernel] = (),
+    users: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The whole file. `form` is told in its header; with `counters` above 0, that many are summed over threads.
 
-    `constants` names the arrays that `weights` of the entry points at; `kernels` come before the groups that call them.
+    `constants` names the arrays that `weights` of the entry points at; `kernels` come before the groups that call them,
+    each with the names of the layers that are its `users`.
     """
     lines = [*header(network, groups, form), PRELUDE]
     if kernels:
@@ -61,7 +63,7 @@ def c_file(
             *(row_prelude(floats) for floats in sorted({kernel.floats for kernel in kernels})),
             ROW_PRELUDE,
             *workspace(kernels),
-            *kernel_lines(kernels),
+            *kernel_lines(kernels, users or {}),
         ]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
@@ -79,9 +81,13 @@ def workspace(kernels: Sequence[RowKernel]) -> list[str]:
     ]
 
 
-def kernel_lines(kernels: Sequence[RowKernel]) -> list[str]:
-    """Row kernels, which nothing outside of the file calls."""
-    return [line for kernel in kernels for line in (f"ROW_KERNEL({kernel.name});", kernel.text)]
+def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]]) -> list[str]:
+    """Row kernels, which nothing outside of the file calls, under the names of the layers that they compute."""
+    lines: list[str] = []
+    for kernel in kernels:
+        lines += fold(f"/* For {', '.join(users.get(kernel.name, ()))}: */", 112, subsequent_indent="   ")
+        lines += [f"ROW_KERNEL({kernel.name});", kernel.text]
+    return lines
 
 
 def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:

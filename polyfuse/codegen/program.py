@@ -137,6 +137,7 @@ def generate(
         form=form,
         counters=len(emitter.counters),
         kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
+        users=kernels.users if kernels is not None else {},
     )
     tiles = kernels.tiles if kernels is not None else {}
     counters = tuple(emitter.counters)

@@ -32,6 +32,11 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     return main, default_tuning(main.shape, leaves.target)
 
 
+def label_of(step: RowStep) -> str:
+    """What a step computes: a layer, or a tensor that is converted."""
+    return step.layer.name if step.layer is not None else step.writes.tensor.name
+
+
 def fitting(shape: RowShape, target: Target) -> Target:
     """The vectors for a shape: narrower ones for a stencil with fewer columns inside than a vector holds."""
     inside = shape.columns - sum(shape.outside)
@@ -42,12 +47,16 @@ def fitting(shape: RowShape, target: Target) -> Target:
 
 @dataclass
 class RowKernels:
-    """Kernels by shape and tuning, constants by their name in C, Winograd's tiles by layer, in the order asked for."""
+    """Kernels by shape and tuning, who uses them, Winograd's tiles by layer, and constants by their name in C.
+
+    All are in the order in which they were asked for.
+    """
 
     network: Network
     leaves: Leaves
     target: Target
     kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
+    users: dict[str, list[str]] = field(default_factory=dict)
     tiles: dict[str, int] = field(default_factory=dict)
     constants: dict[str, Floats] = field(default_factory=dict)
 
@@ -60,6 +69,8 @@ class RowKernels:
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}
+        for step in steps:
+            self._note_user(names[step.name], label_of(step))
         return names, self._pack(main, self.kernels[main.shape, tuning])
 
     @property
@@ -70,10 +81,14 @@ class RowKernels:
     def _kernel(self, step: RowStep, tuning: Tuning) -> RowKernel:
         key = step.shape, tuning
         if key not in self.kernels:
-            label = step.layer.name if step.layer is not None else step.writes.tensor.name
-            name = f"row{len(self.kernels)}_{label}"[:LONGEST].rstrip("_")
+            name = f"row{len(self.kernels)}_{label_of(step)}"[:LONGEST].rstrip("_")
             self.kernels[key] = row_kernel(replace(step.shape, name=name), fitting(step.shape, self.target), tuning)
         return self.kernels[key]
+
+    def _note_user(self, kernel: str, label: str) -> None:
+        users = self.users.setdefault(kernel, [])
+        if label not in users:
+            users.append(label)
 
     def _pack(self, step: RowStep, kernel: RowKernel) -> tuple[Array, ...]:
         if step.layer is None or not step.layer.weights:
