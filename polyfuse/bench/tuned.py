@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import islpy as isl
 import platformdirs
 
 from polyfuse.bench.compare import Candidate
@@ -162,7 +163,11 @@ def network_digest(network: Network) -> str:
             sorted((name, str(value)) for name, value in layer.attributes.items()),
             [str(tensor) for tensor in (*layer.inputs, *layer.weights, layer.output)],
             [
-                [str(s.domain), s.expression, [(name, str(access.relation)) for name, access in s.operands.items()]]
+                [
+                    canonical(s.domain),
+                    s.expression,
+                    [(name, canonical(access.relation)) for name, access in s.operands.items()],
+                ]
                 for s in layer.statements
             ],
         ]
@@ -170,6 +175,11 @@ def network_digest(network: Network) -> str:
     ]
     document = [[str(tensor) for tensor in (*network.inputs, *network.outputs)], layers]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:DIGITS]
+
+
+def canonical(relation: isl.Set | isl.Map) -> str:
+    """The text of a set or relation as isl reads it: the same for one that was sent to another process."""
+    return str(type(relation)(str(relation)))
 
 
 def tuned_path() -> Path:

@@ -1,6 +1,7 @@
 """Tuning: what is measured is kept, not measured again, and found again only where it holds."""
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.workload import load_workload
 from polyfuse.plan.cost import Seconds
 from polyfuse.schedule.schedule import Strategy
 from tests.plan.example import example
@@ -217,3 +219,11 @@ def test_search_space_has_each_choice_once_and_no_winograd_where_exact() -> None
     assert every[0].label == exact[0].label == "unfused"
     assert all(not any(choice.algorithms.values()) for choice in exact)
     assert {"conv": 4} in algorithm_sets(network, Target(16, 32))
+
+
+@pytest.mark.parametrize("name", ["stencil3", "dwsep", "mbv2_block", "fsrcnn"])
+def test_a_network_sent_to_another_process_keeps_its_digest(name: str) -> None:
+    network = load_workload(str(Path(__file__).parents[2] / "kernels" / f"{name}.py"))
+    sent = pickle.loads(pickle.dumps(network))
+    assert network_digest(sent) == network_digest(network)
+    assert network_digest(pickle.loads(pickle.dumps(sent))) == network_digest(network)
