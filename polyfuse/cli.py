@@ -223,6 +223,8 @@ def compare(
         check_writable(path)
     if folder is not None:
         make_folder(folder)
+    if no_run and (layout != "nchw" or exact):
+        raise click.UsageError("--layout and --exact-arithmetic say how code is run; without --no-run")
     options = Options() if no_run else ready_to_build(Options())
     network = load(request)
     rows = rows_of(network, request)
@@ -245,7 +247,7 @@ def compare(
         found.write_json(json_file)
     if picture is not None:
         plot(found, picture)
-    check_results(found, max(case.timed.error_bound for case in cases))
+    check_results(found, [case.timed.error_bound for case in cases])
 
 
 @main.command()
@@ -326,18 +328,20 @@ def tell_threads(found: Comparison, threads: int) -> None:
         )
 
 
-def check_results(found: Comparison, winograd: float = 0.0) -> None:
-    """Refuse a comparison that contradicts itself, once it is printed; `winograd` is what his algorithm may add.
+def check_results(found: Comparison, winograd: Sequence[float]) -> None:
+    """Refuse a comparison that contradicts itself, once it is printed; `winograd` is what his algorithm adds to a row.
 
     Errors: PolyfuseError.
     """
-    most = MOST_ERROR + winograd
     wrong = [row.label for row in found.rows if row.mismatches]
-    wrong += [row.label for row in found.rows if row.max_rel_error is not None and not row.max_rel_error <= most]
+    for row, more in zip(found.rows, winograd, strict=True):
+        if row.max_rel_error is not None and not row.max_rel_error <= MOST_ERROR + more:
+            wrong.append(row.label)
     if wrong:
         raise PolyfuseError(
             f"{found.workload}: counts differ from their prediction, or values from the reference by more than "
-            f"{most:.1g}, in {', '.join(dict.fromkeys(wrong))}; this is a polyfuse bug, please report it"
+            f"{MOST_ERROR + max(winograd):.1g}, in {', '.join(dict.fromkeys(wrong))}; this is a polyfuse bug, please "
+            "report it"
         )
 
 

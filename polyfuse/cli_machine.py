@@ -7,11 +7,10 @@ import click
 from polyfuse.bench.files import check_writable, make_folder, write_atomically
 from polyfuse.bench.fit import fit
 from polyfuse.bench.probe import DEFAULT_SECONDS, probe
+from polyfuse.cli_types import FILE
 from polyfuse.plan.machine import machine_path, read_machine
 from polyfuse.report.machine import print_machine
 from polyfuse.report.progress import ProgressBar
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -35,7 +34,7 @@ def machine(file: Path | None, wanted: bool, fitting: bool, output: Path | None,
         raise click.UsageError("--seconds goes with --probe")
     if not (wanted or fitting):
         if output is not None:
-            raise click.UsageError("--output goes with --probe")
+            raise click.UsageError("--output goes with --probe or --fit")
         print_machine(read_machine(file))
         return
     if file is not None:

@@ -10,6 +10,7 @@ import click
 from polyfuse.bench.files import check_writable, make_folder, write_atomically
 from polyfuse.bench.tune import MEASURED, tune
 from polyfuse.bench.tuned import read_tuned, tuned_path
+from polyfuse.cli_types import FILE
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.network.network import Network
@@ -17,8 +18,6 @@ from polyfuse.plan.machine import read_machine
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.tuning import print_tuning
 from polyfuse.typed_json import encode
-
-FILE = click.Path(path_type=Path)
 
 
 def tune_command(

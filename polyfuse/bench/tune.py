@@ -24,7 +24,7 @@ from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe
-from polyfuse.errors import PolyfuseError, TooComplex
+from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.network.network import Network, Values
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
@@ -195,14 +195,15 @@ def kind_of(choice: Choice) -> tuple[object, ...]:
 def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[Tried]:
     """Compile some choices, the unfused one first, check each, and time them in turns.
 
-    Choices that cannot be scheduled after all are left out.
+    Choices that cannot be scheduled after all are left out; the first must be.
     """
     programs: list[tuple[Prediction, Program]] = []
     for each in predictions:
         try:
             programs.append((each, task.program(each.choice)))
-        except TooComplex:
-            continue
+        except (TooComplex, Unbounded, IllegalSchedule):
+            if not programs:
+                raise
     openmp = task.threads > 1
     built = compile_programs([program for _, program in programs], openmp=openmp, options=task.options)
     kernels: dict[str, Kernel] = {}

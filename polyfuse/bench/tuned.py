@@ -11,11 +11,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import islpy as isl
 import platformdirs
 
+from polyfuse import codegen
 from polyfuse.bench.compare import Candidate
 from polyfuse.bench.files import write_atomically
 from polyfuse.bench.host import host_facts
@@ -40,13 +42,14 @@ DIGITS = 32
 class Key:
     """What a measurement holds for: on another CPU, compiler, flags, network, threads or layout it is another one.
 
-    `network` is a digest of layers, shapes and relations, not of weights. `arithmetic` is `exact` without Winograd's
-    algorithm, else `any`.
+    `code` is a digest of what generates C, so that another polyfuse measures again; `network` is one of layers, shapes
+    and relations, not of weights. `arithmetic` is `exact` without Winograd's algorithm, else `any`.
     """
 
     cpu: str
     compiler: str
     flags: tuple[str, ...]
+    code: str
     network: str
     threads: int
     layout: str
@@ -139,6 +142,7 @@ def key_of(network: Network, interface: Interface, threads: int, exact: bool, op
         cpu,
         compiler.version,
         tuple(options.flags),
+        code_digest(),
         network_digest(network),
         threads,
         interface,
@@ -175,6 +179,14 @@ def network_digest(network: Network) -> str:
     ]
     document = [[str(tensor) for tensor in (*network.inputs, *network.outputs)], layers]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:DIGITS]
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """A digest of the modules that generate C."""
+    folder = Path(codegen.__file__).parent
+    sources = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
+    return hashlib.sha256(sources).hexdigest()[:DIGITS]
 
 
 def canonical(relation: isl.Set | isl.Map) -> str:

@@ -58,7 +58,8 @@ class Places:
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""
         layout = self.leaves.layout(tensor, offchip)
-        padded = self.leaves.target is not None and tensor.name not in self.leaves.interface
+        given = tensor.name in self.leaves.interface or tensor.name in self.storage.schedule.network.weights
+        padded = self.leaves.target is not None and not given
         if offchip:
             return Array(tensor.name, tensor.concrete_shape, layout, padded)
         sizes = tuple(index.window for index in self.indices(tensor))

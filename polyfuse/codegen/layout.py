@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 Order = Literal["planar", "rows", "blocks"]
 PAGE_BYTES = 4096
 """Addresses that agree modulo so many bytes compete for the same lines of a first-level cache."""
-LINE = 16
-"""The floats of a cache line."""
 ROWS_AT_ONCE = 18
 """The rows that a kernel reads and writes at the same time, at most."""
 APART = 128

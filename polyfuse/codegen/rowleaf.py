@@ -46,13 +46,13 @@ def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str
     """`row_in[channel * rows + k]`: NULL for a row outside of the image; `moved` is added to the address."""
     height = rows.tensor.concrete_shape[2]
     several = channels > 1
-    k = f"k * {rows.step}" if rows.step > 1 else "k"
+    k = f"row_k * {rows.step}" if rows.step > 1 else "row_k"
     first = text(rows.row)
-    address = row_address(rows, "c" if several else "0", k, text) + moved
-    place = f"c * {rows.count} + k" if several else f"{start} + k" if start else "k"
-    lines = [f"for (int k = 0; k < {rows.count}; k++)"]
+    address = row_address(rows, "row_c" if several else "0", k, text) + moved
+    place = f"row_c * {rows.count} + row_k" if several else f"{start} + row_k" if start else "row_k"
+    lines = [f"for (int row_k = 0; row_k < {rows.count}; row_k++)"]
     lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")
-    return [f"for (int c = 0; c < {channels}; c++)", *(f"  {line}" for line in lines)] if several else lines
+    return [f"for (int row_c = 0; row_c < {channels}; row_c++)", *(f"  {line}" for line in lines)] if several else lines
 
 
 def output_pointers(
@@ -65,8 +65,8 @@ def output_pointers(
     moved = "" if beside is None else column_offset(rows, beside, text)
     if count == 1:
         return [f"{name}[0] = {row_address(rows, '0', '0', text)}{moved};"]
-    address = row_address(rows, "k" if planar else "0", "0" if planar else "k", text) + moved
-    return [f"for (int k = 0; k < {count}; k++)", f"  {name}[k] = {address};"]
+    address = row_address(rows, "row_k" if planar else "0", "0" if planar else "row_k", text) + moved
+    return [f"for (int row_k = 0; row_k < {count}; row_k++)", f"  {name}[row_k] = {address};"]
 
 
 def column_offset(rows: Rows, beside: Rows, text: Text) -> str:

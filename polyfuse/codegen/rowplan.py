@@ -1,6 +1,6 @@
 """The row kernels of a program: one for each shape, named, and the constants that they read.
 
-RowStep of every group  ──RowKernels.named()──> the name to call;  .kernels and .constants go into the program
+RowStep of every group  ──RowKernels.add()──> the names to call;  .kernels and .constants go into the program
 """
 
 from collections.abc import Sequence
@@ -72,11 +72,6 @@ class RowKernels:
         for step in steps:
             self._note_user(names[step.name], label_of(step))
         return names, self._pack(main, self.kernels[main.shape, tuning])
-
-    @property
-    def workspace_bytes(self) -> int:
-        """What the kernels keep for themselves, in each thread: as much as the largest needs."""
-        return max((kernel.workspace_bytes for kernel in self.kernels.values()), default=0)
 
     def _kernel(self, step: RowStep, tuning: Tuning) -> RowKernel:
         key = step.shape, tuning

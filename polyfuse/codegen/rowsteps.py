@@ -246,9 +246,9 @@ def row_time(schedule: Schedule, executions: isl.Set, stage: int) -> isl.Map:
 
 def packed_name(layer: Layer) -> str:
     """The C array of a layer's packed weights."""
-    return f"packed_{layer.name}"
+    return f"packed_weights_{layer.name}"
 
 
 def bias_name(layer: Layer) -> str:
     """The C array of a layer's bias, filled up to whole blocks."""
-    return f"packed_{layer.name}_bias"
+    return f"packed_bias_{layer.name}"

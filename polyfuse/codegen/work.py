@@ -17,7 +17,7 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.program import Program, parallel_coordinate
-from polyfuse.codegen.rowplan import layer_tuning
+from polyfuse.codegen.rowplan import fitting, layer_tuning
 from polyfuse.codegen.rows.pricing import weight_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.tiling import workspace_bytes
@@ -33,7 +33,7 @@ from polyfuse.sets.points import aff_at, points, values_at
 
 
 def predicted_seconds(program: Program, machine: Machine, threads: int = 1) -> float:
-    """How long one run of a program takes on a machine, by its time model."""
+    """How long one run of a program takes on a machine, by its time model; tiles are taken in lexicographic order."""
     return seconds(work_of([group.storage for group in program.groups], program.leaves), machine, threads).total
 
 
@@ -133,7 +133,7 @@ class StepRows:
     def floats(self) -> int:
         """The floats of a vector."""
         assert self.places.leaves.target is not None
-        return self.places.leaves.target.floats
+        return fitting(self.step.shape, self.places.leaves.target).floats
 
     def work(self, threads: bool) -> KernelWork:
         """All executions of the kernel. Rows outside of the image are not computed with."""

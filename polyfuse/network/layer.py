@@ -77,7 +77,11 @@ class Statement:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy."""
+    """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy.
+
+    A `kind` of the built-in layers (`conv`, `add`, `max_pool`, …) promises what those compute: code generation may take
+    a row kernel of that kind for it. A layer of your own has a kind of its own.
+    """
 
     name: str
     kind: str

@@ -199,7 +199,12 @@ def test_onnxruntime_races_polyfuse() -> None:
 def test_a_configuration_is_a_kernel() -> None:
     net = NETWORKS["uneven"]()
     inputs = random_inputs(net, 2)
-    for configuration in (Configuration(), Configuration("recompute", threads=2), Configuration("local", threads=2)):
+    for configuration in (
+        Configuration(),
+        Configuration("recompute", threads=2),
+        Configuration("local", threads=2),
+        Configuration("unfused", threads=2),
+    ):
         made = ours(net, configuration)(**inputs)
         assert max_relative_error(made["b_out"], run(net, inputs)["b_out"]) < 1e-5
     with pytest.raises(InvalidInput, match="expected a strategy of tuned, local, recompute, unfused, got 'best'"):

@@ -49,7 +49,12 @@ def check(network: Network, every: list[Program], threads: int = 1, options: Opt
 @pytest.mark.parametrize("name", SMALL)
 def test_all_strategies_and_tiles_agree_with_the_reference(name: str) -> None:
     network = workload(name)
-    check(network, programs(network, every_group(network)))
+    every = programs(network, every_group(network))
+    for program in every:
+        made = {tensor.name for group in program.groups for step in group.rows for tensor in step.makes}
+        thin = {layer.output.name for layer in network.layers if program.leaves.kind(layer) is None}
+        assert made | thin == {layer.output.name for layer in network.layers} and len(thin) < len(network.layers)
+    check(network, every)
 
 
 @pytest.mark.parametrize("name", ["mbv2_block", "stencil3", "fsrcnn"])
@@ -164,6 +169,23 @@ def test_winograd_is_chosen_by_price_and_can_be_forbidden() -> None:
     assert leaves(network, Target(16, 32), winograd={"wide": 2}).tiles["wide"] == 2
     with pytest.raises(InvalidInput, match=r"winograd of layer 'wide': expected a 3x3 convolution .* got 5"):
         leaves(network, Target(16, 32), winograd={"wide": 5})
+
+
+def test_weights_that_scalar_leaves_read_lie_as_they_are_given() -> None:
+    build = Builder("wide")
+    x = build.input("x", (1, 6, 4, 128))
+    network = build.network(build.conv("wide", x, 6, kernel=(1, 64)))
+    program = generate(network, fused(network, Strategy((2,))), leaf=leaves(network, NARROW), instrumented=True)
+    assert not program.groups[0].rows and "wide_weight[restrict 6][6][1][64]" in program.source
+    check(network, [program])
+
+
+@pytest.mark.parametrize("name", ["k", "c", "row_count", "chunk"])
+def test_tensors_may_have_the_names_of_counters(name: str) -> None:
+    build = Builder("named")
+    x = build.input(name, (1, 6, 9, 9))
+    network = build.network(build.conv("conv", x, 6, kernel=3, padding=1))
+    check(network, programs(network, [fused(network, Strategy((4,))), fused(network, Strategy((4, 4)))]))
 
 
 def test_row_kernels_are_not_staged() -> None:

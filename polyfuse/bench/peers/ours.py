@@ -7,7 +7,7 @@ from polyfuse.bench.space import Choice
 from polyfuse.bench.tuned import best_known
 from polyfuse.codegen.kernel import Kernel, Options, build
 from polyfuse.codegen.leaves import LeafName, Leaves, named_leaves
-from polyfuse.codegen.program import generate
+from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -60,10 +60,15 @@ class Configuration:
 def ours(network: Network, configuration: Configuration) -> Kernel:
     """The kernel of a network, compiled; calling it, or `run()` after `set_inputs`, computes.
 
-    Errors: those of scheduling and of the compiler; IllegalSchedule where threads find nothing to share.
+    Errors: those of scheduling and of the compiler.
     """
     leaf, groups, _ = chosen(network, configuration)
-    return build(generate(network, groups, leaf=leaf), threads=configuration.threads, options=Options())
+    return built(generate(network, groups, leaf=leaf), configuration.threads)
+
+
+def built(program: Program, threads: int) -> Kernel:
+    """The kernel, on one thread where nothing can be shared, as `polyfuse tune` measures it."""
+    return build(program, threads=threads if program.is_parallel else 1, options=Options())
 
 
 def chosen(network: Network, configuration: Configuration) -> tuple[Leaves, tuple[Storage, ...], str]:
@@ -77,7 +82,11 @@ def chosen(network: Network, configuration: Configuration) -> tuple[Leaves, tupl
     if configuration.strategy == "unfused":
         return leaf, layer_by_layer(network, leaf.tallest), "unfused"
     strategy = strips(network, configuration, WINOGRAD_ROWS if leaf.tiles else STRIP_ROWS)
-    return leaf, fused(network, strategy), f"{'x'.join(map(str, strategy.tile))}, not tuned"
+    return (
+        leaf,
+        fused(network, strategy),
+        f"{'x'.join(map(str, strategy.tile))}, not tuned (polyfuse tune --layout {configuration.layout})",
+    )
 
 
 def choice_of(network: Network, configuration: Configuration) -> Choice | None:
@@ -113,7 +122,7 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
     if settings.interface == "preferred" and configuration.leaf == "rows":
         configuration = replace(configuration, layout="blocked")
     leaf, groups, detail = chosen(network, configuration)
-    kernel = build(generate(network, groups, leaf=leaf), threads=settings.threads, options=Options())
+    kernel = built(generate(network, groups, leaf=leaf), settings.threads)
     kernel.set_inputs(inputs)
     kernel.poison()
     layout = next((str(layout) for layout in leaf.interface.values() if layout.floats > 1), "nchw")
