@@ -42,7 +42,7 @@ counted the executions and bytes that were predicted, in all rows of the strateg
 """
 AFTER = """
 The leaves are plain C: the innermost loop runs along a row of the tile and adds one tap at a time, so a short row
-(a narrow tile) costs time that vectorised row kernels would not. The counts do not depend on it.
+(a narrow tile) costs time that [row kernels](fast-benchmarks.md) do not. The counts do not depend on it.
 
 """
 TOOLKIT = """\
@@ -84,7 +84,7 @@ def strategy_lines() -> tuple[pf.Comparison, list[str]]:
     for name, parameters in KERNELS:
         network = pf.load_workload(str(FOLDER.parent / "kernels" / f"{name}.py"), parameters=parameters)
         rows = pf.candidates(pf.default_tiles(network), ("recompute", "local", "global", "mixed"))
-        comparison = pf.compare(network, rows, repeats=5)
+        comparison = pf.compare(network, rows, repeats=5, leaf="scalar")
         (unfused, *_) = comparison.rows
         before = unfused.offchip_read_bytes + unfused.offchip_write_bytes
         for row, exact in fastest(comparison.rows[1:]):
