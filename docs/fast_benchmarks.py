@@ -42,14 +42,13 @@ HEAD = """\
 # Beside other tools, measured
 
 Measured {date} on {cpu}, {cores} cores, {compiler}; one thread, fp32.
-`python docs/fast_benchmarks.py` measures all of this again and writes this page; [peers.md](peers.md) says how each tool
-is run, and what is the same for all. Ratios are of medians of CPU time in one race. They are what one machine showed,
-not promises.
+`python docs/fast_benchmarks.py` measures all of this again and writes this page; [peers.md](peers.md) says how each
+tool is run, and what is the same for all. Ratios are of medians of CPU time in one race. They are what one machine
+showed, not promises.
 
-*peer / polyfuse* is how many times longer the best peer takes, *goal* what that was to be on a core that does twice as
-many multiply-adds for the bytes it reads, *peer / bound* the most that the direct algorithm could reach here: the peer
-over `max(flops / peak, compulsory bytes / bandwidth)`. *exact* is polyfuse without Winograd's algorithm, *unfused* its
-own code layer by layer.
+*peer / polyfuse* is how many times longer the best peer takes, *goal* what was aimed at, *peer / bound* the most that
+the direct algorithm could reach here: the peer over `max(flops / peak, compulsory bytes / bandwidth)`. *exact* is
+polyfuse without Winograd's algorithm, *unfused* its own code layer by layer.
 
 """
 INTRODUCTION = {
