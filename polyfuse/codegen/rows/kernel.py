@@ -99,12 +99,13 @@ def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) ->
 
 def with_pitches(shape: RowShape) -> RowShape:
     """The shape with blocks side by side where no pitch was given."""
+    in_pitch = shape.in_pitch or shape.in_columns
     return replace(
         shape,
-        in_pitch=shape.in_pitch or shape.in_columns,
+        in_pitch=in_pitch,
         out_pitch=shape.out_pitch or shape.columns,
         residual_pitch=shape.residual_pitch or shape.columns,
-        second_pitch=shape.second_pitch or shape.in_pitch or shape.in_columns,
+        second_pitch=shape.second_pitch or (in_pitch if shape.kind in ("add", "mul") else 0),
     )
 
 
