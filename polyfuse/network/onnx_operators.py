@@ -106,7 +106,7 @@ def affine(state: Import, node: Node, tensor: str, channels: int) -> Affine | No
     side = node.inputs.index(tensor)
     if not state.graph.constants.known(node.inputs[1 - side]) or (node.operator == "Div" and side == 1):
         return None
-    value = state.constant(node, 1 - side).astype(np.float64)
+    value = in_double(state.constant(node, 1 - side))
     shape = (1,) * (4 - value.ndim) + value.shape
     if len(shape) != 4 or shape not in ((1, channels, 1, 1), (1, 1, 1, 1)):
         return None
@@ -127,7 +127,7 @@ def _normalisation(state: Import, node: Node, channels: int) -> Affine:
     attributes.check_attributes(node, ["epsilon", "momentum", "spatial", "training_mode"])
     if attributes.flag(node, "training_mode") or not attributes.int_attribute(node, "spatial", 1):
         raise UnsupportedOperator(f"{node.label}: BatchNormalization in training or per element; export for inference")
-    scale, shift, mean, variance = (state.constant(node, k).astype(np.float64) for k in range(1, 5))
+    scale, shift, mean, variance = (in_double(state.constant(node, k)) for k in range(1, 5))
     if any(value.shape != (channels,) for value in (scale, shift, mean, variance)):
         raise InvalidInput(f"{node.label}: expected scale, shift, mean and variance of {channels} channels")
     epsilon = attributes.float_attribute(node, "epsilon", float(np.float32(1e-5)))
@@ -136,16 +136,22 @@ def _normalisation(state: Import, node: Node, channels: int) -> Affine:
     return factor, shift - mean * factor
 
 
+def in_double(values: np.ndarray) -> np.ndarray:
+    """The values as float64; a signalling NaN of a damaged file stays NaN without a warning."""
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
+
+
 def _convolution(state: Import, node: Node) -> None:
     attributes.check_attributes(node, ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
-    x, w = state.tensor(node), state.constant(node, 1).astype(np.float64)
+    x, w = state.tensor(node), in_double(state.constant(node, 1))
     if w.ndim != 4 or 0 in w.shape:
         raise UnsupportedOperator(f"{node.label}: expected weights of 4 axes (2-D convolution), got shape {w.shape}")
     kernel: Pair = (w.shape[2], w.shape[3])
     if attributes.pair(node, "kernel_shape", kernel) != kernel:
         raise InvalidInput(f"{node.label}: kernel_shape does not agree with weights of shape {w.shape}")
     biased = len(node.inputs) > 2 and bool(node.inputs[2])
-    b = state.constant(node, 2).astype(np.float64) if biased else np.zeros(len(w))
+    b = in_double(state.constant(node, 2)) if biased else np.zeros(len(w))
     if b.shape != (len(w),):
         raise InvalidInput(f"{node.label}: expected a bias of {len(w)} channels, got shape {b.shape}")
     (scale, shift), end = state.affines(node, len(w))
