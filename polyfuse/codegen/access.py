@@ -42,6 +42,10 @@ class Places:
         """Whether layers work on the off-chip array of a tensor, without a copy."""
         return not self.staged and in_place(self.storage.schedule, tensor) and not self.leaves.converts(tensor)
 
+    def keeps(self, step: Step) -> bool:
+        """Whether a step is there in this form of the program: copies are not, where values stay in place."""
+        return step.action == "make" or not self.stays(step.touches[0].tensor)
+
     def is_offchip(self, touch: Touch) -> bool:
         """The access goes to an off-chip array: because it is a copy's far end, or because there is no copy."""
         return touch.memory == "offchip" or self.stays(touch.tensor)

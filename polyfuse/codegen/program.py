@@ -203,7 +203,7 @@ class Emitter:
         """Generate the loops of a group."""
         schedule, places = storage.schedule, Places(storage, self.staged, self.leaves)
         rows, replaced = group_rows(places)
-        kept = [step for step in steps(schedule) if step.name not in replaced and self.is_kept(places, step)]
+        kept = [step for step in steps(schedule) if step.name not in replaced and places.keeps(step)]
         timed = with_wraps(places, kept, time_names(schedule))
         packed, row_leaf = self.row_leaf(index, rows)
         scalar_leaf = self.leaf(index, places, timed)
@@ -258,10 +258,6 @@ class Emitter:
             return [*row_lines(step, names[step.name], text), *counting]
 
         return tuple(packed), lines
-
-    def is_kept(self, places: Places, step: Step) -> bool:
-        """Whether a step is there in this form of the program: copies are not, where values stay in place."""
-        return step.action == "make" or not places.stays(step.touches[0].tensor)
 
     def leaf(self, index: int, places: Places, timed: Timed) -> Leaf[Step]:
         """How one execution of a step is printed: `target = expression;` and, instrumented, its counts."""

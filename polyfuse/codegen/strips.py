@@ -13,7 +13,7 @@ import islpy as isl
 from polyfuse.codegen.leaves import Window
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets.coalescing import coalesced
-from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.points import points
 
 MOST_VARIANTS = 48
 """Executions that would need more kinds of rows than this keep scalar leaves."""
@@ -117,16 +117,8 @@ def at_least_zero(value: isl.PwAff) -> isl.PwAff:
 
 
 def points_of(values: isl.Set) -> list[tuple[int, ...]]:
-    """The points of a bounded set, in order."""
-    found: list[tuple[int, ...]] = []
-
-    def add(point: isl.Point) -> None:
-        count = values.dim(isl.dim_type.set)
-        found.append(tuple(int(str(point.get_coordinate_val(isl.dim_type.set, d))) for d in range(count)))
-
-    with interrupts_held():
-        values.foreach_point(add)
-    return sorted(found, reverse=True)
+    """The points of a bounded set, the last one first."""
+    return [tuple(map(int, point)) for point in points(values)[::-1]]
 
 
 def last_index(rows: isl.Set) -> isl.PwAff:

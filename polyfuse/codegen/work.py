@@ -60,8 +60,7 @@ def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
 def scalar_work(places: Places, replaced: set[str], threads: bool) -> Iterator[KernelWork]:
     """The steps with scalar leaves; what they touch is taken for free."""
     for step in steps(places.storage.schedule):
-        kept = step.action == "make" or not places.stays(step.touches[0].tensor)
-        if step.name not in replaced and kept:
+        if step.name not in replaced and places.keeps(step):
             executed = count(step.executions)
             macs = executed * step.statement.macs if step.statement is not None else 0
             yield KernelWork(step.name, "scalar", 0, macs, executed, 0, threads)
