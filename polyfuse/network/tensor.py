@@ -24,8 +24,8 @@ WORDS = (
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""
-PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row)\d")
-"""How names made by polyfuse begin."""
+PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row|wrap)\d|\w{1,6}_loop$")
+"""How names made by polyfuse begin, and all of the names that loops have where a tensor has theirs."""
 
 
 def checked_name(name: str) -> str:

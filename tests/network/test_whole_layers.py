@@ -1,4 +1,4 @@
-"""Copies, products, reductions, normalisation, run instance by instance, agree with numpy; what does not fit is refused."""
+"""Copies, products, reductions, normalisation, instance by instance, agree with numpy; what does not fit is refused."""
 
 from collections.abc import Callable
 
