@@ -8,6 +8,9 @@ from math import prod
 
 import numpy as np
 
+MAX_TRIM = 8
+"""The most entries at an end of a table that are looked at on their own."""
+
 
 def along(dim: str, start: int, step: int) -> str:
     """`start + step * dim`, in the shortest form."""
@@ -53,18 +56,38 @@ def _runs(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[
 
 
 def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
-    """The intervals of an index over which a table is affine, and the entries there, as isl text.
-
-    Tables that are `floor((p*i + q)/r)` for small numbers are one run.
+    """The intervals of an index over which a table is one expression of it, and the expressions, as isl text.
 
     >>> index_runs("h", [2, 1, 0, 1, 2])
     [('0 <= h <= 2', '2 + -1*h'), ('3 <= h <= 4', 'h + -2')]
     >>> index_runs("h", [0, 0, 0, 1, 1, 1])
-    [('true', 'floor((1*h + 0)/3)')]
+    [('true', 'floor((h)/3)')]
+    >>> index_runs("h", [0, 0, 0, 1, 1, 2, 2])
+    [('0 <= h <= 0', '0 + 0*h'), ('1 <= h <= 6', 'floor((h + -1)/2)')]
     """
-    whole = _floored(dim, table)
-    if whole is not None:
-        return [("true", whole)]
+    for low, high in sorted(_trims(table), key=sum):
+        inner = floored(dim, table[low : len(table) - high], low)
+        if inner is not None:
+            ends = [(0, low, table[0]), (len(table) - high, len(table), table[-1])]
+            runs = [
+                (first, (f"{first} <= {dim} <= {end - 1}", along(dim, value, 0)))
+                for first, end, value in ends
+                if first < end
+            ]
+            runs.append((low, (f"{low} <= {dim} <= {len(table) - high - 1}" if low or high else "true", inner)))
+            return [run for _, run in sorted(runs)]
+    return _affine_runs(dim, table)
+
+
+def _trims(table: Sequence[int]) -> list[tuple[int, int]]:
+    """How many equal entries may be cut off at the beginning and at the end of a table."""
+    lead = next((k for k, entry in enumerate(table) if entry != table[0]), 1)
+    trail = next((k for k, entry in enumerate(table[::-1]) if entry != table[-1]), 1)
+    return [(low, high) for low in range(min(lead, MAX_TRIM)) for high in range(min(trail, MAX_TRIM))]
+
+
+def _affine_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
+    """The longest intervals, from the beginning on, over which a table is affine."""
     runs, low = [], 0
     while low < len(table):
         step = table[low + 1] - table[low] if low + 1 < len(table) else 1
@@ -76,16 +99,21 @@ def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
     return runs
 
 
-def _floored(dim: str, table: Sequence[int]) -> str | None:
-    """The table as one expression of the index, where it is one."""
-    count, entries = len(table), np.asarray(table)
-    points = np.arange(count)
-    for divisor in range(1, min(count, 16) + 1):
-        rise = np.rint(divisor * (entries[-1] - entries[0]) / max(count - 1, 1))
-        for factor in (rise - 1, rise, rise + 1):
+def floored(dim: str, table: Sequence[int], first: int = 0) -> str | None:
+    """`floor((p*dim + q)/r)` that gives the entries of a table, which begins at an index; None where there is none.
+
+    r is at most the number of entries, which suffices for any straight line that is rounded down.
+
+    >>> floored("h", [0, 0, 1, 1, 2])
+    'floor((h)/2)'
+    """
+    entries, points = np.asarray(table), first + np.arange(len(table))
+    for divisor in range(1, len(table) + 1):
+        rise = np.rint(divisor * (entries[-1] - entries[0]) / max(len(table) - 1, 1))
+        for factor in (rise, rise - 1, rise + 1):
             low = int(np.max(divisor * entries - factor * points))
             high = int(np.min(divisor * entries - factor * points)) + divisor - 1
             if low <= high:
-                whole = f"{int(factor)}*{dim} + {low}"
-                return along(dim, low, int(factor)) if divisor == 1 else f"floor(({whole})/{divisor})"
+                offset = along(dim, low, int(factor))
+                return offset if divisor == 1 else f"floor(({offset})/{divisor})"
     return None

@@ -7,7 +7,7 @@ normalisation and other scales and shifts of channels into the weights, an activ
 from collections.abc import Callable
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.onnx import attributes, elementwise, moving, reducing, windows
+from polyfuse.network.onnx import attributes, elementwise, moving, reducing, resizing, windows
 from polyfuse.network.onnx.attributes import ACTIVATION_OPERATORS
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
@@ -24,6 +24,7 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "BatchNormalization": elementwise.batch_normalisation,
     "Concat": moving.concat,
     "Conv": windows.convolution,
+    "ConvTranspose": windows.deconvolution,
     "DepthToSpace": moving.depth_to_space,
     "Dropout": elementwise.dropout,
     "Expand": moving.expand,
@@ -35,12 +36,14 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "PRelu": elementwise.prelu,
     "Pad": moving.pad,
     "Reshape": moving.reshape,
+    "Resize": resizing.resize,
     "Slice": moving.slice_,
     "SpaceToDepth": moving.space_to_depth,
     "Split": moving.split,
     "Squeeze": moving.squeeze,
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
+    "Upsample": resizing.upsample,
 }
 """What converts a node of each operator."""
 
