@@ -62,8 +62,8 @@ def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
     [('0 <= h <= 2', '2 + -1*h'), ('3 <= h <= 4', 'h + -2')]
     >>> index_runs("h", [0, 0, 0, 1, 1, 1])
     [('true', 'floor((h)/3)')]
-    >>> index_runs("h", [0, 0, 0, 1, 1, 2, 2])
-    [('0 <= h <= 0', '0 + 0*h'), ('1 <= h <= 6', 'floor((h + -1)/2)')]
+    >>> index_runs("h", [0, 0, 0, 0, 1, 1, 2, 2, 3, 3])
+    [('0 <= h <= 1', '0 + 0*h'), ('2 <= h <= 9', 'floor((h + -2)/2)')]
     """
     for low, high in sorted(_trims(table), key=sum):
         inner = floored(dim, table[low : len(table) - high], low)

@@ -63,6 +63,7 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "depth_to_space": lambda: copies.depth_to_space("l", x(2, 12, 2, 3), 2),
     "depth_to_space, columns first": lambda: copies.depth_to_space("l", x(2, 12, 2, 3), 2, "CRD"),
     "space_to_depth": lambda: copies.space_to_depth("l", x(2, 3, 4, 6), 2),
+    "space_to_depth, columns first": lambda: copies.space_to_depth("l", x(2, 3, 4, 6), 2, "CRD"),
     "concat of rows": lambda: copies.concat("l", [x(2, 3, 5), y(4, 3, 5)], 0),
     "concat of vectors": lambda: copies.concat("l", [x(2), y(3), x(2)], -1),
     "concat with a weight": lambda: copies.concat("l", [y(2, 3), x(2, 4)], 1, [y(2, 3)]),

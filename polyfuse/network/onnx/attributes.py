@@ -135,19 +135,21 @@ def spread_padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: 
     )
     if len(sizes) != 2 or len(x.shape) != 4:
         raise InvalidInput(f"{node.label}: expected an output_shape of rows and columns, got {wanted}")
-    before, after = [], []
+    before, after, beyond = [], [], []
     for axis in range(2):
         reach = stride[axis] * (x.concrete_shape[2 + axis] - 1) + (kernel[axis] - 1) * dilation[axis] + 1
         total = reach + more[axis] - sizes[axis]
-        if total < 0:
+        if total < 0 and wanted is None:
             raise UnsupportedOperator(
-                f"{node.label}: an output of {sizes[axis]} is larger than the {reach} that its taps reach, and tools "
-                "differ in where it begins; use pads and output_padding"
+                f"{node.label}: {mode} asks for {sizes[axis]} elements, more than the {reach} that the taps reach, and "
+                "tools differ in where they begin; use pads and output_padding"
             )
-        less, rest = total // 2, total - total // 2
+        cut = max(total, 0)
+        less, rest = cut // 2, cut - cut // 2
+        beyond.append(more[axis] - min(total, 0))
         before.append(less if mode == "SAME_UPPER" else rest)
         after.append(rest if mode == "SAME_UPPER" else less)
-    return (before[0], before[1], after[0], after[1]), more
+    return (before[0], before[1], after[0], after[1]), (beyond[0], beyond[1])
 
 
 def activation(node: Node, constants: Constants) -> Spec | None:

@@ -59,7 +59,7 @@ def add(state: Import, node: Node) -> None:
     if convert is None:
         raise UnsupportedOperator(
             f"{node.label}: the operator {node.operator} is not supported; name a first and a last node that leave "
-            f"it out, or use {', '.join(sorted(CONVERTERS))}"
+            f"it out, or export the model with one of the {len(CONVERTERS)} operators that docs/operators.md lists"
         )
     if not node.outputs or not all(node.inputs[:1]):
         raise InvalidInput(f"{node.label}: expected an input and an output for {node.operator}")
