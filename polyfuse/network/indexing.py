@@ -10,6 +10,8 @@ import numpy as np
 
 MAX_TRIM = 8
 """The most entries at an end of a table that are looked at on their own."""
+TRIM_PRICE = 3
+"""How much larger a divisor may be to save looking at one entry on its own."""
 
 
 def along(dim: str, start: int, step: int) -> str:
@@ -65,18 +67,20 @@ def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
     >>> index_runs("h", [0, 0, 0, 0, 1, 1, 2, 2, 3, 3])
     [('0 <= h <= 1', '0 + 0*h'), ('2 <= h <= 9', 'floor((h + -2)/2)')]
     """
-    for low, high in sorted(_trims(table), key=sum):
-        inner = floored(dim, table[low : len(table) - high], low)
-        if inner is not None:
-            ends = [(0, low, table[0]), (len(table) - high, len(table), table[-1])]
-            runs = [
-                (first, (f"{first} <= {dim} <= {end - 1}", along(dim, value, 0)))
-                for first, end, value in ends
-                if first < end
-            ]
-            runs.append((low, (f"{low} <= {dim} <= {len(table) - high - 1}" if low or high else "true", inner)))
-            return [run for _, run in sorted(runs)]
-    return _affine_runs(dim, table)
+    fits = [
+        (fit[0] + TRIM_PRICE * (low + high), low, len(table) - high, fit[1])
+        for low, high in _trims(table)
+        if (fit := _fit(dim, table[low : len(table) - high], low)) is not None
+    ]
+    if not fits:
+        return _affine_runs(dim, table)
+    _, low, high, inner = min(fits)
+    runs = [(f"{low} <= {dim} <= {high - 1}" if (low, high) != (0, len(table)) else "true", inner)]
+    if low:
+        runs.insert(0, (f"0 <= {dim} <= {low - 1}", along(dim, table[0], 0)))
+    if high < len(table):
+        runs.append((f"{high} <= {dim} <= {len(table) - 1}", along(dim, table[-1], 0)))
+    return runs
 
 
 def _trims(table: Sequence[int]) -> list[tuple[int, int]]:
@@ -107,6 +111,12 @@ def floored(dim: str, table: Sequence[int], first: int = 0) -> str | None:
     >>> floored("h", [0, 0, 1, 1, 2])
     'floor((h)/2)'
     """
+    fit = _fit(dim, table, first)
+    return fit[1] if fit is not None else None
+
+
+def _fit(dim: str, table: Sequence[int], first: int) -> tuple[int, str] | None:
+    """The smallest divisor of such an expression, and its text."""
     entries, points = np.asarray(table), first + np.arange(len(table))
     for divisor in range(1, len(table) + 1):
         rise = np.rint(divisor * (entries[-1] - entries[0]) / max(len(table) - 1, 1))
@@ -115,5 +125,5 @@ def floored(dim: str, table: Sequence[int], first: int = 0) -> str | None:
             high = int(np.min(divisor * entries - factor * points)) + divisor - 1
             if low <= high:
                 offset = along(dim, low, int(factor))
-                return offset if divisor == 1 else f"floor(({offset})/{divisor})"
+                return divisor, offset if divisor == 1 else f"floor(({offset})/{divisor})"
     return None
