@@ -43,6 +43,9 @@ from polyfuse.bench.tuned import best_known, tuned
 from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.work import predicted_seconds
+from polyfuse.deploy.model import Model, Settings, load
+from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.verify import verify
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -87,12 +90,15 @@ __all__ = [
     "Layer",
     "Lowered",
     "Machine",
+    "Model",
     "Network",
     "Options",
+    "Plan",
     "PolyfuseError",
     "Program",
     "Row",
     "Schedule",
+    "Settings",
     "Storage",
     "Strategy",
     "Tensor",
@@ -113,6 +119,7 @@ __all__ = [
     "generate",
     "halos",
     "layer_by_layer",
+    "load",
     "load_onnx",
     "load_workload",
     "lower",
@@ -123,6 +130,7 @@ __all__ = [
     "random_inputs",
     "read_comparison",
     "read_machine",
+    "read_plan",
     "rebuild",
     "reference",
     "save_onnx",
@@ -132,4 +140,5 @@ __all__ = [
     "total",
     "tune",
     "tuned",
+    "verify",
 ]

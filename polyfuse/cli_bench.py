@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from polyfuse.bench.files import check_writable
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
 from polyfuse.bench.peers.ours import STRATEGIES, Configuration
@@ -14,6 +13,7 @@ from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
 from polyfuse.cli_types import FILE, Pair, Picture
 from polyfuse.errors import PolyfuseError
+from polyfuse.files import check_writable
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, machine_path, read_machine

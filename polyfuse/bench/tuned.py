@@ -19,15 +19,15 @@ import platformdirs
 
 from polyfuse import codegen
 from polyfuse.bench.compare import Candidate
-from polyfuse.bench.files import write_atomically
 from polyfuse.bench.host import host_facts
-from polyfuse.bench.space import Choice
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
+from polyfuse.files import write_atomically
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.typed_json import decode, encode, parse

@@ -9,6 +9,7 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.loops import LoopNest
 from polyfuse.codegen.rowsteps import RowStep
+from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.steps import Step
 from polyfuse.schedule.storage import Storage
 
@@ -44,6 +45,12 @@ class Group:
     def storage(self) -> Storage:
         """The schedule of the group with its buffers."""
         return self.places.storage
+
+    @property
+    def tensors(self) -> frozenset[Tensor]:
+        """What the layers of the group read and make."""
+        layers = self.storage.schedule.network.layers
+        return frozenset(tensor for layer in layers for tensor in (*layer.inputs, layer.output))
 
     @cached_property
     def chip(self) -> tuple[Array, ...]:

@@ -14,13 +14,14 @@ chip are a struct that threads share. Two forms of one program exist:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
-from polyfuse.codegen.cfile import c_file
+from polyfuse.codegen.cfile import c_body, entry
 from polyfuse.codegen.group import Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
@@ -34,21 +35,26 @@ from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.plan.addresses import Lived, Packing, packed
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 from polyfuse.text import html_text
+
+ALIGNMENT = 64
+"""Bytes: of a cache line, and of the widest vectors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
     """Generated C and what is needed to call it; sizes are in bytes.
 
-    `constants` are what `weights` of the entry points at; `tiles` are those of Winograd's algorithm, by layer.
+    `body` is the C without the entry; `constants` are what `weights` of the entry points at; `tiles` are those of
+    Winograd's algorithm, by layer.
     """
 
     network: Network
     groups: tuple[Group, ...]
-    source: str
+    body: str
     scratch: tuple[Tensor, ...]
     constants: Mapping[str, NDArray[np.float32]]
     tiles: Mapping[str, int]
@@ -57,9 +63,19 @@ class Program:
     staged: bool
     instrumented: bool
 
+    @cached_property
+    def source(self) -> str:
+        """The whole C file."""
+        return f"{self.body}\n{entry(self.network, self.groups, self.scratch, tuple(self.constants))}"
+
     def array(self, tensor: Tensor) -> Array:
         """The off-chip array of an input, an output or a scratch tensor."""
         return self.groups[0].places.array(tensor, True)
+
+    @cached_property
+    def arena(self) -> Packing:
+        """Addresses for the scratch tensors in one piece of memory: each lives from its first group to its last."""
+        return packed(lifetimes(self), ALIGNMENT)
 
     @property
     def error_bound(self) -> float:
@@ -129,11 +145,9 @@ def generate(
     constants = {name: value for name, value in network.weights.items() if name in read or not fast}
     constants |= kernels.constants if kernels is not None else {}
     form = "instrumented" if instrumented else "staged" if staged else "in place"
-    source = c_file(
+    body = c_body(
         network,
         parts,
-        scratch,
-        tuple(constants),
         form=form,
         counters=len(emitter.counters),
         kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
@@ -141,7 +155,7 @@ def generate(
     )
     tiles = kernels.tiles if kernels is not None else {}
     counters = tuple(emitter.counters)
-    return Program(network, parts, source, scratch, constants, tiles, counters, leaf, staged, instrumented)
+    return Program(network, parts, body, scratch, constants, tiles, counters, leaf, staged, instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:
@@ -163,6 +177,15 @@ def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor
     if missing := set(network.outputs) - made:
         raise InvalidInput(f"network {network.name!r}: no group stores its output {missing.pop()}")
     return tuple(dict.fromkeys(scratch))
+
+
+def lifetimes(program: Program) -> list[Lived]:
+    """The bytes of each scratch tensor, and the groups between which it is needed."""
+    found = []
+    for tensor in program.scratch:
+        uses = [group.index for group in program.groups if tensor in group.tensors]
+        found.append(Lived(tensor.name, 4 * program.array(tensor).elements, min(uses), max(uses)))
+    return found
 
 
 def parallel_coordinate(places: Places) -> int | None:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 
 from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
-from polyfuse.bench.space import Choice
 from polyfuse.bench.tuned import best_known
 from polyfuse.codegen.kernel import Kernel, Options, build
 from polyfuse.codegen.leaves import LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.groups import fused, layer_by_layer
