@@ -52,8 +52,9 @@ class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
 
     >>> import polyfuse as pf
-    >>> model = pf.load(pf.load_workload("kernels/two_convs.py"))
-    >>> model(np.zeros((1, 1, 20, 20), np.float32)).shape
+    >>> build = pf.Builder("two_convs")
+    >>> y = build.conv("conv2", build.conv("conv1", build.input("x", (1, 1, 20, 20)), 1, kernel=3), 1, kernel=3)
+    >>> pf.load(build.network(y))(np.zeros((1, 1, 20, 20), np.float32)).shape
     (1, 1, 16, 16)
     """
 
