@@ -58,8 +58,8 @@ from polyfuse.errors import (
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.onnx_export import onnx_model, save_onnx
-from polyfuse.network.onnx_import import load_onnx
+from polyfuse.network.onnx.export import onnx_model, save_onnx
+from polyfuse.network.onnx.load import load_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
 from polyfuse.network.tensor import Tensor

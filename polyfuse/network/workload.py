@@ -11,7 +11,7 @@ from pathlib import Path
 
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
-from polyfuse.network.onnx_import import load_onnx
+from polyfuse.network.onnx.load import load_onnx
 
 KERNELS = Path("kernels")
 

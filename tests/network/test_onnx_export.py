@@ -10,8 +10,8 @@ from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import layers
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.onnx_export import onnx_model, save_onnx
-from polyfuse.network.onnx_import import load_onnx
+from polyfuse.network.onnx.export import onnx_model, save_onnx
+from polyfuse.network.onnx.load import load_onnx
 from polyfuse.network.operators import ACTIVATIONS
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from polyfuse.network.network import Network
-from polyfuse.network.onnx_import import load_onnx, randomised
+from polyfuse.network.onnx.load import load_onnx, randomised
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from tests.network.onnx_models import Array, model, onnxruntime_run, values
 

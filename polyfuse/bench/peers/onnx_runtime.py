@@ -10,7 +10,7 @@ import numpy as np
 
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.network.network import Network
-from polyfuse.network.onnx_export import onnx_model
+from polyfuse.network.onnx.export import onnx_model
 
 
 def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.onnx_file import Constant, check_size, tensor_value
+from polyfuse.network.onnx.file import Constant, check_size, tensor_value
 
 RANDOM = frozenset(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"]

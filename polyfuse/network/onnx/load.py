@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx
 
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.onnx_constants import with_random_weights
-from polyfuse.network.onnx_file import read_model
-from polyfuse.network.onnx_graph import graph_of, sorted_nodes
-from polyfuse.network.onnx_operators import Import
-from polyfuse.network.onnx_shapes import entering_tensors
+from polyfuse.network.onnx.constants import with_random_weights
+from polyfuse.network.onnx.file import read_model
+from polyfuse.network.onnx.graph import graph_of, sorted_nodes
+from polyfuse.network.onnx.operators import Import
+from polyfuse.network.onnx.shapes import entering_tensors
 from polyfuse.network.tensor import safe_name
 
 

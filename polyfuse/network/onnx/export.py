@@ -17,7 +17,7 @@ from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network, Values
-from polyfuse.network.onnx_attributes import SIMPLE, WITH_NUMBERS
+from polyfuse.network.onnx.attributes import SIMPLE, WITH_NUMBERS
 from polyfuse.network.tensor import Tensor
 
 OPSET = 20

@@ -10,8 +10,8 @@ import onnx
 from onnx import helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.onnx_constants import Constants
-from polyfuse.network.onnx_graph import Node
+from polyfuse.network.onnx.constants import Constants
+from polyfuse.network.onnx.graph import Node
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.tensor import Tensor
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.onnx_constants import Constants
+from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.tensor import safe_name
 
 PARTS = tuple(f"_part{k}" for k in range(64))

@@ -11,10 +11,10 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import layers
-from polyfuse.network import onnx_attributes as attributes
 from polyfuse.network.network import Builder, Values
-from polyfuse.network.onnx_attributes import ACTIVATION_OPERATORS, Spec
-from polyfuse.network.onnx_graph import Graph, Node
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.attributes import ACTIVATION_OPERATORS, Spec
+from polyfuse.network.onnx.graph import Graph, Node
 from polyfuse.network.operators import Array, Pair
 from polyfuse.network.tensor import Tensor
 

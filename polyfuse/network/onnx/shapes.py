@@ -10,7 +10,7 @@ import onnx
 from onnx import shape_inference
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.onnx_file import MAX_ELEMENTS
+from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.tensor import Tensor, safe_name
 
 
