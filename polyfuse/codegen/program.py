@@ -241,8 +241,6 @@ class Emitter:
         nest = loop_nest(every, timed.names, leaf, whole)
         preload, preload_nest = self.preload(index, places)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
-        if parallel is not None and not nest.encloses_all(parallel):
-            parallel = None
         return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, row_steps, packed)
 
     def preload(self, index: int, places: Places) -> tuple[tuple[Step, ...], LoopNest | None]:
