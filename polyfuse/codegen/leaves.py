@@ -60,6 +60,7 @@ class Leaves:
 
     `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name; for layers in `priced`
     it is what suits whole rows; what a group executes of them may make another tile, or the direct algorithm, cheaper.
+    `edges` holds the smaller tiles (`Tuning.edge`) of layers with a tile of their own, where price is not to choose.
     `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs.
     """
 
@@ -67,6 +68,7 @@ class Leaves:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     tiles: Mapping[str, int] = field(default_factory=dict)
     priced: frozenset[str] = frozenset()
+    edges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
 
@@ -152,7 +154,8 @@ def leaves(
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
     priced = frozenset(tiles) - frozenset(winograd or {})
-    return Leaves(target, kinds, tiles, priced, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
+    onchip = dict.fromkeys(blocked, Layout("rows", target.floats))
+    return Leaves(target, kinds, tiles, priced, onchip=onchip, interface=outside)
 
 
 def winograd_tiles(
