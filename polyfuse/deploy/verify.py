@@ -17,7 +17,7 @@ from polyfuse.deploy.model import Settings, program_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values
-from polyfuse.network.onnx_export import onnx_model
+from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.tensor import Tensor
 

@@ -109,7 +109,7 @@ def test_onnxruntime_agrees_with_every_group() -> None:
 
 def test_verify_sees_a_wrong_weight() -> None:
     pytest.importorskip("onnxruntime")
-    from polyfuse.network.onnx_export import onnx_model
+    from polyfuse.network.onnx.export import onnx_model
 
     network = branches()
     settings = Settings(fuse=False).ready
