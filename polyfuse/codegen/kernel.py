@@ -54,7 +54,7 @@ class Kernel:
             addresses([array.ctypes.data for array in self._inputs.values()]),
             addresses([array.ctypes.data for array in self._weights]),
             addresses([array.ctypes.data for array in self._outputs.values()]),
-            addresses([first_aligned(self._arena) + at for at in program.arena.addresses.values()]),
+            addresses([first_aligned(self._arena) + at for at in program.addresses.values()]),
             ctypes.c_void_p(first_aligned(self._chips)),
             ctypes.c_void_p(first_aligned(self._kept)),
             ctypes.c_int(threads),

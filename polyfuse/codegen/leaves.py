@@ -54,6 +54,14 @@ class Window:
         return Window(**{name: layer.attributes[name] for name in names if name in layer.attributes})  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Some channels of a tensor, from the first one on."""
+
+    whole: Tensor
+    channel: int
+
+
 @dataclass(frozen=True, eq=False)
 class Leaves:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
@@ -61,7 +69,8 @@ class Leaves:
     `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name; for layers in `priced`
     it is what suits whole rows; what a group executes of them may make another tile, or the direct algorithm, cheaper.
     `edges` holds the smaller tiles (`Tuning.edge`) of layers with a tile of their own, where price is not to choose.
-    `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs.
+    `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs; `inside`
+    holds the tensors that lie in the array of another.
     """
 
     target: Target | None = None
@@ -71,6 +80,7 @@ class Leaves:
     edges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
+    inside: Mapping[str, Slice] = field(default_factory=dict)
 
     def layout(self, tensor: Tensor, offchip: bool) -> Layout:
         """The layout of a tensor's array."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
 from polyfuse.codegen.cfile import c_body, entry
+from polyfuse.codegen.concats import holder, is_covered
 from polyfuse.codegen.group import Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
@@ -74,8 +75,18 @@ class Program:
 
     @cached_property
     def arena(self) -> Packing:
-        """Addresses for the scratch tensors in one piece of memory: each lives from its first group to its last."""
+        """Addresses for scratch arrays in one piece of memory: each lives from its first group to its last."""
         return packed(lifetimes(self), ALIGNMENT)
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where each scratch tensor begins in the arena."""
+        found = {}
+        for tensor in self.scratch:
+            whole = holder(tensor, self.leaves)
+            channel = self.leaves.inside[tensor.name].channel if whole != tensor else 0
+            found[tensor.name] = self.arena.addresses[whole.name] + 4 * self.array(whole).offset(channel)
+        return found
 
     @property
     def error_bound(self) -> float:
@@ -137,7 +148,7 @@ def generate(
     if staged and fast:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     staged = staged or (instrumented and not fast)
-    scratch = scratch_tensors(network, groups)
+    scratch = scratch_tensors(network, groups, leaf)
     kernels = RowKernels(network, leaf, leaf.target) if leaf.target is not None else None
     emitter = Emitter(staged, instrumented, leaf, kernels)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
@@ -158,13 +169,19 @@ def generate(
     return Program(network, parts, body, scratch, constants, tiles, counters, leaf, staged, instrumented)
 
 
-def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:
-    """The off-chip arrays that are neither input, weight nor output: between groups, and stored by retention."""
+def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:
+    """The off-chip tensors that are neither input, weight nor output: between groups, and stored by retention.
+
+    A tensor that others lie in is made with the last of them.
+    """
     given = {*network.inputs, *network.outputs}
     made: set[Tensor] = set(network.inputs)
     scratch = []
     for storage in groups:
         for tensor in storage.schedule.network.inputs:
+            if tensor not in made and is_covered(tensor, made, leaves):
+                made.add(tensor)
+                scratch.append(tensor)
             if tensor not in made:
                 raise InvalidInput(
                     f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it"
@@ -180,12 +197,14 @@ def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor
 
 
 def lifetimes(program: Program) -> list[Lived]:
-    """The bytes of each scratch tensor, and the groups between which it is needed."""
-    found = []
+    """The bytes of each scratch array, and the groups between which what lies in it is needed."""
+    uses: dict[Tensor, list[int]] = {}
     for tensor in program.scratch:
-        uses = [group.index for group in program.groups if tensor in group.tensors]
-        found.append(Lived(tensor.name, 4 * program.array(tensor).elements, min(uses), max(uses)))
-    return found
+        found = (group.index for group in program.groups if tensor in group.tensors)
+        uses.setdefault(holder(tensor, program.leaves), []).extend(found)
+    return [
+        Lived(tensor.name, 4 * program.array(tensor).elements, min(steps), max(steps)) for tensor, steps in uses.items()
+    ]
 
 
 def parallel_coordinate(places: Places) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import islpy as isl
 
+from polyfuse.codegen.concats import is_placeable
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.work import work_of
 from polyfuse.errors import PolyfuseError
@@ -177,7 +178,12 @@ class Prices:
         return None if found is None else Part(names, *found)
 
     def best(self, part: Network) -> tuple[Strategy | None, float] | None:
-        """The cheapest strategy; a single layer is run as `layer_by_layer` does, and its errors are the caller's."""
+        """The cheapest strategy; None for a layer by itself, which runs as `layer_by_layer` does.
+
+        A concat without copies costs nothing. Errors: those of a layer that cannot be scheduled even by itself.
+        """
+        if len(part.layers) == 1 and is_placeable(self.network, part.layers[0], self.leaves):
+            return None, 0.0
         if len(part.layers) == 1:
             return None, self.price(layer_by_layer(part, self.leaves.tallest), self.leaves)
         found = []

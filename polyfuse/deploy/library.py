@@ -151,7 +151,7 @@ def checks(memory: Memory) -> list[str]:
 
 def run_function(program: Program, memory: Memory, offsets: dict[str, int]) -> list[str]:
     """`NAME_run`: the groups in order, with the address of each array."""
-    network, addresses = program.network, program.arena.addresses
+    network, addresses = program.network, program.addresses
     known = {name: f"(void *)(constants + {offset})" for name, offset in offsets.items()}
     known |= {tensor.name: f"(void *){tensor.name}" for tensor in (*network.inputs, *network.outputs)}
     known |= {tensor.name: f"(void *)(memory + {addresses[tensor.name]})" for tensor in program.scratch}

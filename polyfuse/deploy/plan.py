@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from polyfuse.codegen.concats import placed_concats
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
@@ -158,4 +159,5 @@ def program(network: Network, plan: Plan, target: Target) -> Program:
     """
     leaf = plan.leaves(network, target)
     grouping = plan.grouping(network)
-    return generate(grouping.network, grouping.groups(leaf), leaf=leaf)
+    placed, groups = placed_concats(network, grouping.groups(leaf), leaf)
+    return generate(grouping.network, groups, leaf=placed)

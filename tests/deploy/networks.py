@@ -32,3 +32,13 @@ def branches() -> Network:
     a = build.conv("a2", a, 16, kernel=3, padding=1)
     b = build.conv("b2", b, 16, kernel=5, padding=2)
     return build.network(build.conv("end", build.concat("both", a, b), 8, kernel=1))
+
+
+def growing() -> Network:
+    """Every concat has all that came before in it, as in DenseNet; one operand fills no block."""
+    build = Builder("growing")
+    x = build.conv("stem", build.input("x", (1, 3, 10, 10)), 16, kernel=3, padding=1)
+    for k, channels in enumerate((32, 16, 20)):
+        y = build.conv(f"y{k}", x, channels, kernel=3 if k % 2 else 1, padding=k % 2, activation="relu")
+        x = build.concat(f"x{k}", x, y)
+    return build.network(build.conv("end", x, 24, kernel=1))
