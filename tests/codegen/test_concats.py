@@ -68,7 +68,7 @@ def test_operands_lie_next_to_each_other() -> None:
     base = made.addresses["x2_out"]
     found = {name: (address - base) // pitch for name, address in made.addresses.items()}
     assert found == {"stem_out": 0, "y0_out": 16, "x0_out": 0, "y1_out": 48, "x1_out": 0, "y2_out": 64, "x2_out": 0}
-    assert [name for name in made.arena.addresses] == ["x2_out"]
+    assert list(made.arena.addresses) == ["x2_out"]
 
 
 def test_operands_that_fill_no_block_are_copied_but_for_the_last() -> None:
