@@ -30,6 +30,7 @@ FLOAT_FUNCTIONS: dict[str, tuple[int, Callable[..., np.float64]]] = {
     "log1pf": (1, np.log1p),
     "logf": (1, np.log),
     "sqrtf": (1, np.sqrt),
+    "powf": (2, np.power),
     "fabsf": (1, np.abs),
     "erff": (1, lambda x: np.float64(erf(x))),
 }

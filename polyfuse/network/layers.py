@@ -1,10 +1,11 @@
-"""The built-in layers: convolution, pooling, pointwise arithmetic and concat, as sets and relations.
+"""The built-in layers that most networks have: convolution, pooling and pointwise arithmetic, as sets and relations.
 
-Sizes of tensors enter, as numbers or parameters; a `Layer` leaves. Points are `[n, c, h, w]`.
+Sizes of tensors enter, as numbers or parameters; a `Layer` leaves. Windows move over images `[n, c, h, w]`; what is
+pointwise takes tensors of any rank.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operators import Padding, Pair
-from polyfuse.network.statements import POINT, Activation, point_statement, window_statement
+from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Size, Tensor
 from polyfuse.network.windows import ceil_padding, check_window, spatial, taps
 
@@ -75,6 +76,7 @@ def convolution(
     reads = {} if bias is None else {"bias": (bias, "c")}
     statements = [point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0"), update]
     act = Activation(activation) if activation is not None else None
+    computed = partial(operators.convolution, stride=stride, dilation=dilation, padding=padding, groups=groups)
     if act is not None:
         statements.append(point_statement(f"{name}_final", out, {}, act.text("acc")))
 
@@ -85,7 +87,7 @@ def convolution(
         tuple(statements),
         (x,),
         (w,) if bias is None else (w, bias),
-        partial(_convolved, act, stride, dilation, padding, groups),
+        partial(operators.activated, act, computed),
         {
             "kernel": kernel,
             "stride": stride,
@@ -188,6 +190,29 @@ def global_average_pool(name: str, x: Tensor) -> Layer:
     return Layer(**{**layer.__dict__, "kind": "global_average_pool"})
 
 
+def broadcast(name: str, tensors: Sequence[Tensor]) -> tuple[Size, ...]:
+    """The shape that numpy broadcasts tensors to: axes aligned at the last, sizes that agree or are 1.
+
+    Errors: InvalidInput where they do not fit together.
+    """
+    rank = max(len(tensor.shape) for tensor in tensors)
+    sizes: list[Size] = []
+    for axis in zip(*((1,) * (rank - len(tensor.shape)) + tensor.shape for tensor in tensors), strict=True):
+        wide = {size for size in axis if size != 1}
+        if len(wide) > 1:
+            raise InvalidInput(
+                f"layer {name!r}: cannot broadcast {', '.join(map(str, tensors))}; sizes must agree or be 1"
+            )
+        sizes.append(wide.pop() if wide else 1)
+    return tuple(sizes)
+
+
+def broadcast_index(tensor: Tensor, shape: Sequence[Size], dims: Sequence[str]) -> str:
+    """Which element of a tensor a point of the broadcast shape reads, as isl text."""
+    axes = zip(tensor.shape[::-1], shape[::-1], dims[::-1], strict=False)
+    return ", ".join(["0" if read == 1 and size != 1 else d for read, size, d in axes][::-1])
+
+
 def pointwise(
     name: str,
     operands: Mapping[str, Tensor],
@@ -198,31 +223,14 @@ def pointwise(
     constants: Sequence[str] = (),
     activation: str | Sequence[object] | None = None,
 ) -> Layer:
-    """`out[p] = expression` over operands of the same shape, or of size 1 along an axis they are broadcast over.
+    """`out[p] = expression` over operands of any rank that are broadcast as numpy does.
 
     `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`. What
     `kind` and `activation` say is for those who know these words; the expression is what the layer computes.
     """
-    shapes = [tensor.shape for tensor in operands.values()]
-    if any(len(shape) != 4 for shape in shapes):
-        raise InvalidInput(
-            f"layer {name!r}: expected operands [n, c, h, w], got {', '.join(map(str, operands.values()))}"
-        )
-    sizes: list[Size] = []
-    for axis in zip(*shapes, strict=True):
-        wide = {size for size in axis if size != 1}
-        if len(wide) > 1:
-            raise InvalidInput(
-                f"layer {name!r}: cannot broadcast {', '.join(map(str, operands.values()))}; sizes must agree or be 1"
-            )
-        sizes.append(wide.pop() if wide else 1)
-    out = Tensor(f"{name}_out", tuple(sizes))
-    reads = {}
-    for operand, tensor in operands.items():
-        index = ", ".join(
-            "0" if t == 1 and size != 1 else d for d, size, t in zip(POINT, sizes, tensor.shape, strict=True)
-        )
-        reads[operand] = (tensor, index)
+    out = Tensor(f"{name}_out", broadcast(name, tuple(operands.values())))
+    dims = point_dims(len(out.shape))
+    reads = {operand: (tensor, broadcast_index(tensor, out.shape, dims)) for operand, tensor in operands.items()}
     inputs = tuple(dict.fromkeys(t for o, t in operands.items() if o not in constants))
     weights = tuple(dict.fromkeys(operands[o] for o in constants))
     order = [(*inputs, *weights).index(t) for t in operands.values()]
@@ -233,7 +241,7 @@ def pointwise(
         (point_statement(f"{name}_final", out, reads, expression),),
         inputs,
         weights,
-        partial(_ordered, reference, order),
+        partial(operators.ordered, reference, order),
         {"operands": tuple(tensor.name for tensor in operands.values()), "activation": activation},
     )
 
@@ -269,7 +277,7 @@ def affine(
         name,
         {"x": x, "scale": scale, "shift": shift},
         act.text("(x * scale + shift)") if act is not None else "x * scale + shift",
-        partial(_scaled, act),
+        partial(operators.activated, act, operators.scaled),
         kind="affine",
         constants=("scale", "shift"),
         activation=activation,
@@ -282,13 +290,22 @@ def prelu(name: str, x: Tensor, slope: Tensor) -> Layer:
         name,
         {"x": x, "slope": slope},
         "maximum(x, 0) + slope * minimum(x, 0)",
-        _sloped,
+        operators.sloped,
         kind="prelu",
         constants=("slope",),
     )
 
 
-ARITHMETIC = {"add": ("+", np.add), "sub": ("-", np.subtract), "mul": ("*", np.multiply), "div": ("/", np.divide)}
+ARITHMETIC: dict[str, tuple[str, Callable[..., operators.Array]]] = {
+    "add": ("a + b", np.add),
+    "sub": ("a - b", np.subtract),
+    "mul": ("a * b", np.multiply),
+    "div": ("a / b", np.divide),
+    "max": ("maximum(a, b)", np.maximum),
+    "min": ("minimum(a, b)", np.minimum),
+    "pow": ("powf(a, b)", np.power),
+}
+"""Functions of two operands: as an expression, and in numpy."""
 
 
 def arithmetic(
@@ -300,95 +317,52 @@ def arithmetic(
     constants: Sequence[str] = (),
     activation: str | Sequence[object] | None = None,
 ) -> Layer:
-    """`a + b`, `a - b`, `a * b` or `a / b` with broadcasting, and an activation of the result."""
+    """A function of two operands that are broadcast, a kind of ARITHMETIC, and an activation of the result."""
     if kind not in ARITHMETIC:
         raise InvalidInput(f"layer {name!r}: expected one of {', '.join(ARITHMETIC)}, got {kind!r}")
-    symbol, function = ARITHMETIC[kind]
+    text, function = ARITHMETIC[kind]
     act = Activation(activation) if activation is not None else None
-    text = f"(a {symbol} b)"
     return pointwise(
         name,
         {"a": a, "b": b},
-        act.text(text) if act is not None else f"a {symbol} b",
-        partial(_applied, act, function),
+        act.text(f"({text})") if act is not None else text,
+        partial(operators.activated, act, function),
         kind=kind,
         constants=constants,
         activation=activation,
     )
 
 
-def concat(name: str, tensors: Sequence[Tensor]) -> Layer:
-    """Concatenation along the channels: one statement for each part."""
-    if not tensors:
-        raise InvalidInput(f"layer {name!r}: expected at least one tensor to concatenate, got none")
-    first = tensors[0]
-    if any(len(t.shape) != 4 or (t.shape[0], *t.shape[2:]) != (first.shape[0], *first.shape[2:]) for t in tensors):
-        raise InvalidInput(
-            f"layer {name!r}: expected tensors that differ only in channels, got {', '.join(map(str, tensors))}"
-        )
-    channels = [int(t.shape[1]) for t in tensors]
-    out = Tensor(f"{name}_out", (first.shape[0], sum(channels), *first.shape[2:]))
-    statements = []
-    for k, tensor in enumerate(tensors):
-        low = sum(channels[:k])
-        reads = {"x": (tensor, f"n, c - {low}, h, w")}
-        where = f"{low} <= c < {low + channels[k]}"
-        statements.append(point_statement(f"{name}_part{k}", out, reads, "x", where))
-    inputs = tuple(dict.fromkeys(tensors))
-    order = [inputs.index(t) for t in tensors]
-    return Layer(
+VARIADIC: dict[str, tuple[str, str, Callable[..., operators.Array]]] = {
+    "sum": ("{} + {}", "{}", operators.total),
+    "mean": ("{} + {}", "({}) / {}", operators.mean),
+    "max": ("maximum({}, {})", "{}", operators.largest),
+    "min": ("minimum({}, {})", "{}", operators.smallest),
+}
+"""Functions of any number of operands: how two are joined, what is made of all and their number, and in numpy."""
+
+
+def variadic(
+    name: str,
+    kind: str,
+    tensors: Sequence[Tensor],
+    *,
+    constants: Sequence[Tensor] = (),
+    activation: str | Sequence[object] | None = None,
+) -> Layer:
+    """A function of several operands that are broadcast, a kind of VARIADIC (ONNX Sum, Mean, Max and Min)."""
+    if kind not in VARIADIC or not tensors:
+        raise InvalidInput(f"layer {name!r}: expected operands of one of {', '.join(VARIADIC)}, got {kind!r}")
+    join, finish, function = VARIADIC[kind]
+    operands = {f"x{k}": tensor for k, tensor in enumerate(tensors)}
+    text = finish.format(reduce(join.format, operands), len(tensors))
+    act = Activation(activation) if activation is not None else None
+    return pointwise(
         name,
-        "concat",
-        out,
-        tuple(statements),
-        inputs,
-        (),
-        partial(_ordered, _concatenated, order),
-        {"operands": tuple(tensor.name for tensor in tensors)},
+        operands,
+        act.text(f"({text})") if act is not None else text,
+        partial(operators.activated, act, function),
+        kind=kind,
+        constants=[operand for operand, tensor in operands.items() if tensor in constants],
+        activation=activation,
     )
-
-
-# References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
-
-
-def _applied(
-    act: Activation | None, function: Callable[..., operators.Array], *arrays: operators.Array
-) -> operators.Array:
-    y = function(*arrays)
-    return y if act is None else act(y)
-
-
-def _ordered(
-    function: Callable[..., operators.Array], order: Sequence[int], *arrays: operators.Array
-) -> operators.Array:
-    """A function of arrays that come in another order, each of them perhaps several times."""
-    return function(*(arrays[k] for k in order))
-
-
-def _convolved(
-    act: Activation | None,
-    stride: Pair,
-    dilation: Pair,
-    padding: Padding,
-    groups: int,
-    x: operators.Array,
-    w: operators.Array,
-    bias: operators.Array | None = None,
-) -> operators.Array:
-    y = operators.convolution(x, w, bias, stride, dilation, padding, groups)
-    return y if act is None else act(y)
-
-
-def _scaled(
-    act: Activation | None, x: operators.Array, scale: operators.Array, shift: operators.Array
-) -> operators.Array:
-    y = x * scale + shift
-    return y if act is None else act(y)
-
-
-def _sloped(x: operators.Array, slope: operators.Array) -> operators.Array:
-    return np.asarray(np.maximum(x, 0.0) + slope * np.minimum(x, 0.0), dtype=np.float64)
-
-
-def _concatenated(*arrays: operators.Array) -> operators.Array:
-    return np.concatenate(arrays, axis=1)

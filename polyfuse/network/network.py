@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers as make
+from polyfuse.network.copies import concat
 from polyfuse.network.layer import Layer
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.tensor import Size, Tensor, checked_name
@@ -302,12 +303,12 @@ class Builder:
     def arithmetic(
         self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: str | Sequence[object] | None = None
     ) -> Tensor:
-        """`kind` is add, sub, mul or div; with broadcasting over axes of size 1."""
+        """`kind` is add, sub, mul, div, max, min or pow, with broadcasting."""
         return self.add(make.arithmetic(name, kind, a, b, activation=activation))
 
-    def concat(self, name: str, *tensors: Tensor) -> Tensor:
-        """Concatenation along the channels."""
-        return self.add(make.concat(name, tensors))
+    def concat(self, name: str, *tensors: Tensor, axis: int = 1) -> Tensor:
+        """Concatenation, along the channels unless another axis is given."""
+        return self.add(concat(name, tensors, axis))
 
     def __repr__(self) -> str:
         return f"Builder({self.name!r}): {', '.join(layer.name for layer in self.layers) or 'no layers yet'}"

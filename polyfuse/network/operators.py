@@ -1,9 +1,11 @@
 """What the built-in layers compute, in float64 numpy: the reference semantics, written without isl.
 
-Every function takes whole arrays `[n, c, h, w]` and returns a whole array. Padding is (top, left, bottom, right).
+Every function takes whole arrays and returns a whole array; images are `[n, c, h, w]`. Padding is (top, left, bottom,
+right).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from math import erf
 
 import numpy as np
@@ -25,7 +27,14 @@ def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Paddi
 
 
 def convolution(
-    x: Array, w: Array, bias: Array | None, stride: Pair, dilation: Pair, padding: Padding, groups: int
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    stride: Pair,
+    dilation: Pair,
+    padding: Padding,
+    groups: int,
 ) -> Array:
     """ONNX Conv over two spatial axes, one tap at a time; padding is not read, whatever the weight."""
     batch, channels, *image = x.shape
@@ -66,6 +75,65 @@ def average_pool(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: 
     ones = np.ones((1, 1, x.shape[2] + counted[0] + counted[2], x.shape[3] + counted[1] + counted[3]))
     divisor = windows(ones, kernel, stride, dilation, (rest[0], rest[1], rest[2], rest[3]), 0.0).sum(axis=(4, 5))
     return np.asarray(total / divisor, dtype=np.float64)
+
+
+# Pointwise layers: functions of modules with arguments bound, so that networks can be pickled and sent to processes.
+
+
+def activated(act: Callable[[Array], Array] | None, function: Callable[..., Array], *arrays: Array) -> Array:
+    """A function of arrays, and an activation of what it gives."""
+    y = function(*arrays)
+    return y if act is None else act(y)
+
+
+def ordered(function: Callable[..., Array], order: Sequence[int], *arrays: Array) -> Array:
+    """A function of arrays that come in another order, each of them perhaps several times."""
+    return function(*(arrays[k] for k in order))
+
+
+def scaled(x: Array, scale: Array, shift: Array) -> Array:
+    """Scale and shift."""
+    return x * scale + shift
+
+
+def sloped(x: Array, slope: Array) -> Array:
+    """PReLU."""
+    return np.asarray(np.maximum(x, 0.0) + slope * np.minimum(x, 0.0), dtype=np.float64)
+
+
+def total(*arrays: Array) -> Array:
+    """The sum of arrays, from the first to the last."""
+    return reduce(np.add, arrays)
+
+
+def mean(*arrays: Array) -> Array:
+    """The mean of arrays."""
+    return total(*arrays) / len(arrays)
+
+
+def largest(*arrays: Array) -> Array:
+    """The largest of arrays, element by element; NaN stays NaN."""
+    return reduce(np.maximum, arrays)
+
+
+def smallest(*arrays: Array) -> Array:
+    """The smallest of arrays, element by element; NaN stays NaN."""
+    return reduce(np.minimum, arrays)
+
+
+def sum_square(x: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of squares along axes."""
+    return np.asarray(np.sum(x * x, axis=axis), dtype=np.float64)
+
+
+def norm1(x: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of magnitudes along axes."""
+    return np.asarray(np.sum(np.abs(x), axis=axis), dtype=np.float64)
+
+
+def norm2(x: Array, axis: tuple[int, ...]) -> Array:
+    """The Euclidean norm along axes."""
+    return np.sqrt(sum_square(x, axis))
 
 
 def _erf(x: Array) -> Array:
@@ -120,5 +188,7 @@ ACTIVATIONS: dict[str, tuple[str, Callable[..., Array], int]] = {
     "neg": ("-{0}", np.negative, 0),
     "exp": ("expf({0})", np.exp, 0),
     "sqrt": ("sqrtf({0})", np.sqrt, 0),
+    "log": ("logf({0})", np.log, 0),
+    "reciprocal": ("1 / {0}", np.reciprocal, 0),
 }
 """Each activation: its expression over {0} and its arguments {1}…, its numpy form, how many arguments it takes."""

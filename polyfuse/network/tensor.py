@@ -19,13 +19,13 @@ WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long main "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
     "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch arena "
-    "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf fabsf erff NULL MOD INSIDE row_in "
+    "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff NULL MOD INSIDE row_in "
     "row_out row_add row_k row_c row_workspace"
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""
-PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row)\d")
-"""How names made by polyfuse begin."""
+PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row|wrap)\d|\w{1,6}_loop$")
+"""How names made by polyfuse begin, and all of the names that loops have where a tensor has theirs."""
 
 
 def checked_name(name: str) -> str:

@@ -197,10 +197,12 @@ def point_dims(schedule: Schedule) -> int:
 
 
 def time_names(schedule: Schedule) -> tuple[str, ...]:
-    """A name for each dimension of a time: what the generated loops are called."""
+    """A name for each dimension of a time: what the generated loops are called, none like a tensor of the group."""
     rank = point_dims(schedule)
     tile_times = schedule.tile_to_time.dim(isl.dim_type.out)
     tiles = tuple(dim.name for dim in schedule.tiling.dims)
     tiles = tiles if len(tiles) == tile_times else tuple(f"t{d}" for d in range(tile_times))
     points = ("n", "h", "c", "w") if rank == 4 else tuple(f"i{d}" for d in range(rank))
-    return (*tiles, "stage", *points[:-1], "step", *(f"r{d}" for d in range(REDUCTION_DIMS)), points[-1])
+    names = (*tiles, "stage", *points[:-1], "step", *(f"r{d}" for d in range(REDUCTION_DIMS)), points[-1])
+    tensors = {*schedule.flows, *(weight.name for layer in schedule.network.layers for weight in layer.weights)}
+    return tuple(f"{name}_loop" if name in tensors else name for name in names)

@@ -49,7 +49,7 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (node("Softmax"), "node 'n0': the operator Softmax is not supported"),
+        (node("Einsum"), "node 'n0': the operator Einsum is not supported"),
         (node("Relu", domain="com.microsoft"), "the operator com.microsoft.Relu"),
         (node("Conv", "x w b", pads=[1, 1]), "four whole numbers for pads"),
         (node("Conv", "x w b", strides=[1, 1, 1]), "two whole numbers for strides"),
@@ -70,10 +70,11 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
         (node("Conv", "x w b", colour=1), "the attribute 'colour'"),
         (node("MaxPool"), "two whole numbers for kernel_shape"),
         (node("MaxPool", kernel_shape=[2, 2], pads=[2, 0, 0, 0]), "padding smaller than the window"),
-        (node("Concat", "x x", axis=2), "along axis 2"),
-        (node("Concat", "x w", axis=1), "got a constant"),
+        (node("Concat", "x x", axis=4), "expected an axis of x[1, 4, 8, 8], from -4 to 3, got 4"),
+        (node("Concat", "x short", axis=1), "differ only along axis 1"),
         (node("Add", "x short"), "cannot broadcast"),
-        (node("Sum", "x x x"), "expected two operands for Sum, got 3"),
+        (node("Sum", "x x short"), "cannot broadcast"),
+        (node("Add", "x x x"), "expected two operands for Add, got 3"),
         (node("Gelu", approximate="sine"), "approximate is b'sine'"),
         (node("Clip", "x b"), "expected one float32 for the bound 'b'"),
         (node("Clip", "x x"), "the bound 'x' of Clip is computed"),
@@ -81,7 +82,7 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
         (node("BatchNormalization", "x b b b b", training_mode=1), "export for inference"),
         (node("Relu", ""), "nothing computed leads to an output"),
         (model([make("MaxPool", ["", "x"], ["y"], kernel_shape=[2, 2])], {"x": SHAPE}, ["y"]), "expected an input and"),
-        (relu(inputs={"x": (1, 4)}), r"expected 4 axes [n, c, h, w], got 2"),
+        (relu(inputs={"x": (1,) * 9}), "expected at most 8 axes, got 9"),
         (relu(inputs={"x": ("batch", 4, 8, 8)}), "axis 0 ('batch') has no fixed size; fix it with"),
         (relu(inputs={"x": (1, 0, 8, 8)}), "sizes of at least 1"),
         (relu(inputs={"x": (1, 2**20, 2**20, 2**20)}), "2,147,483,647 elements"),
@@ -118,9 +119,9 @@ def test_names_that_are_not_there_get_near_matches(tmp_path: Path) -> None:
 
 def test_what_is_left_out_does_no_harm(tmp_path: Path) -> None:
     nodes = [
-        make("Softmax", ["x"], ["a"]),
+        make("Selu", ["x"], ["a"]),
         make("Relu", ["a"], ["b"], name="mid"),
-        make("Softmax", ["b"], ["y"]),
+        make("Selu", ["b"], ["y"]),
     ]
     path = tmp_path / "m.onnx"
     path.write_bytes(model(nodes, {"x": SHAPE}, ["y"]).SerializeToString())
@@ -191,8 +192,8 @@ def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
 
 
 def test_constants_that_cannot_be_evaluated(tmp_path: Path) -> None:
-    nodes = [make("Exp", ["v"], ["w"]), make("Conv", ["x", "w"], ["y"])]
-    assert "made by the operator 'Exp'" in refused(model(nodes, {"x": SHAPE}, ["y"], {"v": W}), tmp_path)
+    nodes = [make("Erf", ["v"], ["w"]), make("Conv", ["x", "w"], ["y"])]
+    assert "made by the operator 'Erf'" in refused(model(nodes, {"x": SHAPE}, ["y"], {"v": W}), tmp_path)
     nodes = [make("Reshape", ["v", "s"], ["w"]), make("Conv", ["x", "w"], ["y"])]
     stored = {"v": W, "s": np.array([5, 5], dtype=np.int64)}
     assert "cannot evaluate its 'Reshape'" in refused(model(nodes, {"x": SHAPE}, ["y"], stored), tmp_path)

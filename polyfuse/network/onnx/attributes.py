@@ -28,6 +28,8 @@ SIMPLE: dict[str, Spec] = {
     "Neg": ("neg",),
     "Exp": ("exp",),
     "Sqrt": ("sqrt",),
+    "Log": ("log",),
+    "Reciprocal": ("reciprocal",),
 }
 """Activations without attributes."""
 WITH_NUMBERS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
@@ -129,17 +131,17 @@ def activation(node: Node, constants: Constants) -> Spec | None:
         return ("gelu_tanh",) if mode == b"tanh" else ("gelu",)
     name, numbers = WITH_NUMBERS[node.operator]
     check_attributes(node, [each for each, _ in numbers])
-    return name, *(_short(attribute(node, each, default)) for each, default in numbers)
+    return name, *(short(attribute(node, each, default)) for each, default in numbers)
 
 
-def _short(value: object) -> float:
+def short(value: object) -> float:
     """A float32 as the shortest number that rounds to it."""
     return float(str(np.float32(value)))  # type: ignore[arg-type]
 
 
 def _clip(node: Node, constants: Constants) -> Spec:
     check_attributes(node, ["min", "max"])
-    bounds = [_short(attribute(node, "min", -LARGEST)), _short(attribute(node, "max", LARGEST))]
+    bounds = [short(attribute(node, "min", -LARGEST)), short(attribute(node, "max", LARGEST))]
     for position, name in enumerate(node.inputs[1:3]):
         if name:
             if not constants.known(name):
@@ -147,16 +149,33 @@ def _clip(node: Node, constants: Constants) -> Spec:
             value = constants.value(name)
             if value.size != 1 or value.dtype != np.float32:
                 raise InvalidInput(f"{node.label}: expected one float32 for the bound {name!r}, got {value.shape}")
-            bounds[position] = _short(value.reshape(()))
+            bounds[position] = short(value.reshape(()))
     low, high = bounds
     if np.isnan(low) or np.isnan(high):
         raise InvalidInput(f"{node.label}: expected bounds that are numbers, got {low} and {high}")
-    floor, ceiling = low > -_short(LARGEST), high < _short(LARGEST)
+    floor, ceiling = low > -short(LARGEST), high < short(LARGEST)
     if floor and ceiling:
         return "clip", low, high
     if floor:
         return ("relu",) if low == 0.0 else ("at_least", low)
     return ("at_most", high) if ceiling else ()
+
+
+def integers(node: Node, name: str) -> tuple[int, ...] | None:
+    """Whole numbers; None where the attribute is left out."""
+    if all(each.name != name for each in node.proto.attribute):
+        return None
+    value = attribute(node, name, ())
+    if not isinstance(value, tuple) or not all(isinstance(each, int) for each in value):
+        raise InvalidInput(f"{node.label}: expected whole numbers for {name}, got {value!r}")
+    return value
+
+
+def text(node: Node, name: str, default: str) -> str:
+    """A word."""
+    value = attribute(node, name, default.encode())
+    assert isinstance(value, bytes)
+    return value.decode(errors="replace")
 
 
 def int_attribute(node: Node, name: str, default: int) -> int:

@@ -4,22 +4,29 @@ Nodes in topological order enter; which tensors are constant, and their values o
 """
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.onnx.file import Constant, check_size, tensor_value
+from polyfuse.network.onnx.file import Constant, check_size, opset_of, tensor_value
+from polyfuse.network.onnx.folding import evaluated
 
 RANDOM = frozenset(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"]
 )
+SHAPES = frozenset(["Shape", "Size"])
+"""Operators whose result is constant, whatever they read: all sizes are known."""
 ROLES: dict[str, dict[int, str]] = {
     "Conv": {1: "weight", 2: "shift"},
+    "ConvTranspose": {1: "deconvolution", 2: "shift"},
+    "Gemm": {1: "weight", 2: "shift"},
+    "MatMul": {0: "weight", 1: "weight"},
+    "InstanceNormalization": {1: "scale", 2: "shift"},
     "BatchNormalization": {1: "scale", 2: "shift", 3: "shift", 4: "scale"},
     "PRelu": {1: "slope"},
     "Add": {0: "shift", 1: "shift"},
@@ -31,17 +38,25 @@ ROLES: dict[str, dict[int, str]] = {
 
 
 class Constants:
-    """The constant tensors of a graph, evaluated when they are asked for."""
+    """The constant tensors of a graph, evaluated when they are asked for.
 
-    def __init__(self, graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], folder: Path, seed: int | None) -> None:
+    The shape of a computed tensor is constant, too: `shape_of` tells it by the tensor's name.
+    """
+
+    def __init__(self, model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], folder: Path, seed: int | None) -> None:
         self.folder = folder
         self.seed = seed
-        self.stored = {tensor.name: tensor for tensor in graph.initializer}
-        self.sparse = {tensor.values.name for tensor in graph.sparse_initializer}
+        self.opset = opset_of(model)
+        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.sparse = {tensor.values.name for tensor in model.graph.sparse_initializer}
         self.makers: dict[str, onnx.NodeProto] = {}
+        self.of_shapes: set[str] = set()
         for node in nodes:
-            if node.op_type not in RANDOM and all(self.known(name) for name in node.input if name):
+            if node.op_type in SHAPES or (node.op_type not in RANDOM and all(self.known(n) for n in node.input if n)):
                 self.makers |= {name: node for name in node.output if name}
+            if self.makes(node) and (node.op_type in SHAPES or self.of_shapes & set(node.input)):
+                self.of_shapes |= set(node.output)
+        self.shape_of: Callable[[str], Sequence[int]] = _unknown_shape
         self.roles = self._roles(nodes) if seed is not None else {}
         self.values: dict[str, Constant] = {}
 
@@ -58,8 +73,9 @@ class Constants:
         for node in nodes:
             if not self.makes(node):
                 for position, role in ROLES.get(node.op_type, {}).items():
-                    if position < len(node.input) and self.known(node.input[position]):
-                        found[node.input[position]] = role
+                    name = node.input[position] if position < len(node.input) else ""
+                    if self.known(name) and name not in self.of_shapes:
+                        found[name] = "matrix" if role == "weight" and _is_transposed(node) else role
         return found
 
     def floats(self, name: str, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -77,41 +93,51 @@ class Constants:
     def value(self, name: str) -> Constant:
         """The value of a constant as the model has it.
 
-        Errors: UnsupportedOperator where a node that makes it is not one of FOLD; InvalidInput for bad data.
+        Errors: UnsupportedOperator where a node that makes it is not one of FOLDED; InvalidInput for bad data.
         """
         waiting = [name]
         while waiting:
             top = waiting[-1]
-            inputs = [] if top in self.stored or top not in self.makers else self.makers[top].input
-            missing = [each for each in inputs if each and each not in self.values]
+            missing = [each for each in self._needed(top) if each not in self.values]
             if not missing:
                 self._evaluate(waiting.pop())
             waiting += missing
         return self.values[name]
 
+    def _needed(self, name: str) -> list[str]:
+        """The constants that a constant is computed from."""
+        if name in self.stored or name not in self.makers:
+            return []
+        return [each for each in self.makers[name].input if self.known(each)]
+
     def _evaluate(self, name: str) -> None:
         """Stores the value of a constant whose inputs have one."""
         if name in self.stored and name not in self.values:
             self.values[name] = tensor_value(self.stored[name], self.folder)
-        elif name in self.makers and self.makers[name].output[0] not in self.values:
-            self.values[self.makers[name].output[0]] = self._fold(self.makers[name])
+        elif name in self.makers and name not in self.values:
+            node = self.makers[name]
+            inputs = [self._argument(node, each) if each else None for each in node.input]
+            made = zip(filter(None, node.output), evaluated(node, inputs, self.opset), strict=False)
+            self.values |= dict(made)
         if name not in self.values:
-            raise UnsupportedOperator(f"constant {name!r}: is sparse or a second output; store it as a dense tensor")
+            raise UnsupportedOperator(f"constant {name!r}: is sparse; store it as a dense tensor")
 
-    def _fold(self, node: onnx.NodeProto) -> Constant:
-        if node.op_type not in FOLD or node.domain not in ("", "ai.onnx"):
-            raise UnsupportedOperator(
-                f"constant {node.output[0]!r}: made by the operator {node.op_type!r}; only {', '.join(sorted(FOLD))} "
-                "are evaluated at import; fold the model's constants first, e.g. with onnxsim"
-            )
-        arguments = [self.values[name] for name in node.input if name]
-        try:
-            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            value = np.asarray(FOLD[node.op_type](arguments, attributes))
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-            why = " ".join(str(error).split())
-            raise InvalidInput(f"constant {node.output[0]!r}: cannot evaluate its {node.op_type!r} ({why})") from None
-        return value
+    def _argument(self, node: onnx.NodeProto, name: str) -> Constant:
+        """The value of an input; of a computed one, of which the shape is asked, zeros that take no memory."""
+        if node.op_type in SHAPES and name not in self.values:
+            return np.broadcast_to(np.float32(0.0), tuple(self.shape_of(name)))
+        return self.values[name]
+
+
+def _unknown_shape(name: str) -> Sequence[int]:
+    raise UnsupportedOperator(f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes")
+
+
+def _is_transposed(node: onnx.NodeProto) -> bool:
+    """The weight of a node has its inputs in front: a sum runs over the second axis from behind."""
+    return node.op_type == "MatMul" or (
+        node.op_type == "Gemm" and not any(each.name == "transB" and each.i for each in node.attribute)
+    )
 
 
 def random_weight(
@@ -124,7 +150,8 @@ def random_weight(
         return generator.uniform(0.5, 1.5, shape).astype(np.float32)
     if role == "slope":
         return generator.uniform(0.0, 0.5, shape).astype(np.float32)
-    spread = (2.0 / prod(shape[1:])) ** 0.5 if role == "weight" else 0.25
+    added = {"weight": shape[1:], "matrix": shape[-2:-1], "deconvolution": (*shape[:1], *shape[2:])}
+    spread = (2.0 / prod(added[role])) ** 0.5 if role in added else 0.25
     return generator.standard_normal(shape, dtype=np.float32) * np.float32(spread)
 
 
@@ -135,7 +162,7 @@ def with_random_weights(
 
     `nodes` are the model's nodes in topological order.
     """
-    constants = Constants(model.graph, nodes, folder, seed)
+    constants = Constants(model, nodes, folder, seed)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     replaced = {name for name in constants.roles if constants.value(name).size > 1}
@@ -146,53 +173,3 @@ def with_random_weights(
     made.graph.node.extend(kept)
     made.graph.initializer.extend([*stored, *fresh])
     return made
-
-
-Arguments = Sequence[Constant]
-Attributes = Mapping[str, object]
-
-
-def _constant(_: Arguments, attributes: Attributes) -> object:
-    for name in ("value_float", "value_floats"):
-        if name in attributes:
-            return np.asarray(attributes[name], dtype=np.float32)
-    for name in ("value_int", "value_ints"):
-        if name in attributes:
-            return np.asarray(attributes[name], dtype=np.int64)
-    value = attributes["value"]
-    if not isinstance(value, onnx.TensorProto):
-        raise TypeError("its value is no tensor")
-    return tensor_value(value, None)
-
-
-def _constant_of_shape(arguments: Arguments, attributes: Attributes) -> object:
-    shape = tuple(int(size) for size in arguments[0].ravel())
-    check_size("ConstantOfShape", shape)
-    value = attributes.get("value")
-    fill = tensor_value(value, None) if isinstance(value, onnx.TensorProto) else np.zeros(1, dtype=np.float32)
-    return np.broadcast_to(fill.reshape(()), shape)
-
-
-def _axes(arguments: Arguments, attributes: Attributes) -> tuple[int, ...] | None:
-    axes = attributes.get("axes", arguments[1] if len(arguments) > 1 else None)
-    return None if axes is None else tuple(int(axis) for axis in np.asarray(axes).ravel())
-
-
-def _reshape(arguments: Arguments, attributes: Attributes) -> object:
-    sizes = [int(size) for size in arguments[1].ravel()]
-    kept = [
-        arguments[0].shape[d] if size == 0 and not attributes.get("allowzero") else size for d, size in enumerate(sizes)
-    ]
-    return arguments[0].reshape(kept)
-
-
-FOLD: dict[str, Callable[[Arguments, Attributes], object]] = {
-    "Constant": _constant,
-    "ConstantOfShape": _constant_of_shape,
-    "Identity": lambda arguments, _: arguments[0],
-    "Reshape": _reshape,
-    "Squeeze": lambda arguments, attributes: np.squeeze(arguments[0], _axes(arguments, attributes)),
-    "Transpose": lambda arguments, attributes: np.transpose(arguments[0], attributes.get("perm")),  # type: ignore[call-overload]
-    "Unsqueeze": lambda arguments, attributes: np.expand_dims(arguments[0], _axes(arguments, attributes) or ()),
-}
-"""The operators that are evaluated on constants at import."""

@@ -67,10 +67,14 @@ def _texts(graph: onnx.GraphProto) -> Iterator[object]:
         yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators; 0 where the model has none."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
 def _known_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    if not versions or versions[0] < MIN_OPSET:
-        got = versions[0] if versions else "none"
+    if opset_of(model) < MIN_OPSET:
+        got = opset_of(model) or "none"
         raise UnsupportedOperator(
             f"model {str(file)!r}: expected ONNX operator set {MIN_OPSET} or later, got {got}; convert it with "
             "onnx.version_converter.convert_version"

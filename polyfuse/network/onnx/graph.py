@@ -6,6 +6,7 @@ are n0, n1, ... in the order of the computation.
 
 import difflib
 import heapq
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,35 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.tensor import safe_name
 
-PARTS = tuple(f"_part{k}" for k in range(64))
-ENDINGS = ("", "_out", "_init", "_update", "_final", "_weight", "_bias", "_scale", "_shift", "_constant", *PARTS)
-"""What the names of a layer's tensors and statements add to the layer's name."""
+STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled|split[0-9]+"
+PARTS = "out|init|update|final|weight|bias|scale|shift|rows|columns|(constant|taps|part)[0-9]*"
+ENDING = re.compile(rf"(_({STAGES}))?(_({PARTS}))?")
+"""What the names of a node's layers, tensors and statements add to the node's name."""
+
+
+class Names:
+    """Names that isl and C can use, none of which is what another becomes with an ENDING."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.beginnings: set[str] = set()
+
+    def fresh(self, text: str) -> str:
+        """A name like the text that is not taken, and taken from now on."""
+        refused = set(self.taken)
+        name = safe_name(text, refused)
+        while name in self.beginnings or _beginnings(name) & self.taken:
+            refused.add(name)
+            name = safe_name(text, refused)
+        self.taken.add(name)
+        self.beginnings |= _beginnings(name)
+        return name
+
+
+def _beginnings(name: str) -> set[str]:
+    """The name itself, and what it could be made of by an ENDING."""
+    cuts = (k for k, character in enumerate(name) if character == "_")
+    return {name} | {name[:k] for k in cuts if ENDING.fullmatch(name[k:])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +66,10 @@ class Node:
     def outputs(self) -> tuple[str, ...]:
         """The tensors it makes."""
         return tuple(self.proto.output)
+
+    def input(self, position: int) -> str:
+        """The tensor it reads at a position; empty where it reads none there."""
+        return self.inputs[position] if position < len(self.inputs) else ""
 
     @property
     def operator(self) -> str:
@@ -61,7 +92,7 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     constants: Constants
-    taken: frozenset[str]
+    names: Names
 
     @cached_property
     def readers(self) -> Mapping[str, Sequence[Node]]:
@@ -91,8 +122,10 @@ def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str 
     Errors: InvalidInput for graphs that are no DAG, names that are not in it, and ends that no path joins.
     """
     protos = sorted_nodes(model.graph.node)
-    constants = Constants(model.graph, protos, folder, seed)
-    nodes = _named([proto for proto in protos if not constants.makes(proto)])
+    constants = Constants(model, protos, folder, seed)
+    names = Names()
+    computed = [proto for proto in protos if not constants.makes(proto)]
+    nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
     results = {value.name for value in model.graph.output}
     ends = [] if last is None else [_find(nodes, last)]
     starts = [] if first is None else [_find(nodes, first)]
@@ -106,9 +139,7 @@ def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str 
     inside = set(chosen)
     wanted = results | {name for node in nodes if node not in inside for name in node.inputs if starts or ends}
     outputs = [n for node in chosen for n in node.outputs if n in wanted or (node in ends and n == node.outputs[0])]
-    return Graph(
-        tuple(chosen), tuple(outputs), constants, frozenset(n + end for n in map(_name, nodes) for end in ENDINGS)
-    )
+    return Graph(tuple(chosen), tuple(outputs), constants, names)
 
 
 def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
@@ -143,25 +174,6 @@ def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
             f"node {stuck.name or stuck.op_type!r}: is on or behind a cycle; expected a graph without cycles"
         )
     return order
-
-
-def _name(node: Node) -> str:
-    return node.name
-
-
-def _named(protos: Sequence[onnx.NodeProto]) -> list[Node]:
-    """Each node with a name of its own: its own where that is usable, n<position> where it has none."""
-    taken: set[str] = set()
-    nodes = []
-    for position, proto in enumerate(protos):
-        refused = set(taken)
-        name = safe_name(proto.name or f"n{position}", refused)
-        while taken & {name + ending for ending in ENDINGS}:
-            refused.add(name)
-            name = safe_name(proto.name or f"n{position}", refused)
-        taken |= {name + ending for ending in ENDINGS}
-        nodes.append(Node(name, proto))
-    return nodes
 
 
 def _find(nodes: Sequence[Node], wanted: str) -> Node:

@@ -11,7 +11,8 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.constants import with_random_weights
 from polyfuse.network.onnx.file import read_model
 from polyfuse.network.onnx.graph import graph_of, sorted_nodes
-from polyfuse.network.onnx.operators import Import
+from polyfuse.network.onnx.importing import Import
+from polyfuse.network.onnx.operators import add
 from polyfuse.network.onnx.shapes import entering_tensors
 from polyfuse.network.tensor import safe_name
 
@@ -37,12 +38,13 @@ def load_onnx(
     model = read_model(file)
     graph = graph_of(model, file.parent, first, last, random_weights)
     build = Builder(safe_name(file.stem))
-    entering = entering_tensors(model, graph.entering, graph.taken)
+    entering = entering_tensors(model, graph.entering, graph.names)
     for tensor in entering.values():
         build.input(tensor.name, tensor.shape)
     state = Import(build, graph, fuse_activations, dict(entering))
+    graph.constants.shape_of = state.shape_of
     for node in graph.nodes:
-        state.add(node)
+        add(state, node)
     return build.network(*dict.fromkeys(state.tensors[name] for name in graph.outputs))
 
 

@@ -1,6 +1,6 @@
 """The shapes of the tensors that enter the imported part of an ONNX graph.
 
-A `ModelProto` and names of its tensors enter; `Tensor`s of known sizes leave.
+A `ModelProto` and names of its tensors enter; `Tensor`s of known sizes leave. One of rank 0 has the shape (1,).
 """
 
 from collections.abc import Sequence
@@ -11,27 +11,28 @@ from onnx import shape_inference
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.file import MAX_ELEMENTS
-from polyfuse.network.tensor import Tensor, safe_name
+from polyfuse.network.onnx.graph import Names
+from polyfuse.network.tensor import Tensor
+
+MAX_RANK = 8
+"""The most axes of a tensor that enters."""
 
 
-def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: frozenset[str]) -> dict[str, Tensor]:
+def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names) -> dict[str, Tensor]:
     """A tensor of its own name for each of the names, by the model's names.
 
-    Errors: InvalidInput for tensors that are not float32 `[n, c, h, w]` of known and reasonable sizes.
+    Errors: InvalidInput for tensors that are not float32 of known and reasonable sizes.
     """
     known = {value.name: value.type for value in (*model.graph.value_info, *model.graph.input)}
     if any(name not in known for name in names):
         known = _inferred(model) | known
-    used = set(taken)
     found = {}
     for name in names:
         if name not in known:
             raise InvalidInput(
                 f"tensor {name!r}: its shape is not known; add it to the model's value_info or start elsewhere"
             )
-        mapped = safe_name(name, used)
-        used.add(mapped)
-        found[name] = Tensor(mapped, _shape(name, known[name]))
+        found[name] = Tensor(taken.fresh(name), _shape(name, known[name]) or (1,))
     return found
 
 
@@ -48,9 +49,9 @@ def _shape(name: str, type_: onnx.TypeProto) -> tuple[int, ...]:
     if tensor.elem_type != onnx.TensorProto.FLOAT:
         got = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type in _TYPES else "no tensor"
         raise InvalidInput(f"tensor {name!r}: expected float32 elements, got {got}; convert the model to float32")
-    if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
+    if not tensor.HasField("shape") or len(tensor.shape.dim) > MAX_RANK:
         rank = len(tensor.shape.dim) if tensor.HasField("shape") else "unknown"
-        raise InvalidInput(f"tensor {name!r}: expected 4 axes [n, c, h, w], got {rank}")
+        raise InvalidInput(f"tensor {name!r}: expected at most {MAX_RANK} axes, got {rank}")
     for axis, dim in enumerate(tensor.shape.dim):
         if not dim.HasField("dim_value"):
             called = f" ({dim.dim_param!r})" if dim.dim_param else ""
@@ -59,7 +60,7 @@ def _shape(name: str, type_: onnx.TypeProto) -> tuple[int, ...]:
                 f"make_dynamic_shape_fixed --input_name {name!r} --input_shape 1,3,224,224 (your sizes)"
             )
     shape = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
-    if min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
+    if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS:
         raise InvalidInput(f"tensor {name!r}: expected sizes of at least 1 and {MAX_ELEMENTS:,} elements, got {shape}")
     return shape
 

@@ -1,0 +1,91 @@
+"""Which element a copy reads, as isl text: of a tensor of another shape, of a table of indices.
+
+Sizes, tables and the names of a point's indices enter; index text leaves.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+
+def along(dim: str, start: int, step: int) -> str:
+    """`start + step * dim`, in the shortest form."""
+    return f"{start} + {step}*{dim}" if step != 1 else f"{dim} + {start}" if start else dim
+
+
+def reshaped_index(old: Sequence[int], new: Sequence[int], dims: Sequence[str]) -> tuple[str, frozenset[str]]:
+    """Which element of the old shape a point of the new one reads, as isl text, and the dims that are plain indices.
+
+    Axes are matched in runs of the same number of elements, so that the index of one run depends on its dims alone.
+
+    >>> reshaped_index((1, 12, 5), (1, 3, 4, 5), ("n", "c", "h", "w"))[0]
+    '0, 4*c + h, w'
+    >>> reshaped_index((3, 4, 5), (12, 5), ("d0", "d1"))[0]
+    'floor((d0)/4), (d0) mod 4, d1'
+    """
+    index, plain = ["0"] * len(old), set()
+    for there, here in _runs(old, new):
+        steps = [prod(new[d] for d in here[k + 1 :]) for k in range(len(here))]
+        position = " + ".join(dims[d] if s == 1 else f"{s}*{dims[d]}" for d, s in zip(here, steps, strict=True))
+        if len(here) == len(there) == 1:
+            plain.add(dims[here[0]])
+        for k, axis in enumerate(there):
+            step = prod(old[a] for a in there[k + 1 :])
+            whole = position if step == 1 else f"floor(({position})/{step})"
+            index[axis] = whole if k == 0 else f"({whole}) mod {old[axis]}"
+    return ", ".join(index), frozenset(plain)
+
+
+def _runs(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """The shortest runs of axes of two shapes that have the same number of elements; axes of size 1 are left out."""
+    found: list[tuple[list[int], list[int]]] = []
+    there, here = ([a for a, size in enumerate(shape) if size != 1] for shape in (old, new))
+    while there:
+        left, right = [there.pop(0)], [here.pop(0)]
+        while (elements := prod(old[a] for a in left)) != (others := prod(new[a] for a in right)):
+            if elements < others:
+                left.append(there.pop(0))
+            else:
+                right.append(here.pop(0))
+        found.append((left, right))
+    return found
+
+
+def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
+    """The intervals of an index over which a table is affine, and the entries there, as isl text.
+
+    Tables that are `floor((p*i + q)/r)` for small numbers are one run.
+
+    >>> index_runs("h", [2, 1, 0, 1, 2])
+    [('0 <= h <= 2', '2 + -1*h'), ('3 <= h <= 4', 'h + -2')]
+    >>> index_runs("h", [0, 0, 0, 1, 1, 1])
+    [('true', 'floor((1*h + 0)/3)')]
+    """
+    whole = _floored(dim, table)
+    if whole is not None:
+        return [("true", whole)]
+    runs, low = [], 0
+    while low < len(table):
+        step = table[low + 1] - table[low] if low + 1 < len(table) else 1
+        high = low
+        while high + 1 < len(table) and table[high + 1] - table[high] == step:
+            high += 1
+        runs.append((f"{low} <= {dim} <= {high}", along(dim, table[low] - step * low, step)))
+        low = high + 1
+    return runs
+
+
+def _floored(dim: str, table: Sequence[int]) -> str | None:
+    """The table as one expression of the index, where it is one."""
+    count, entries = len(table), np.asarray(table)
+    points = np.arange(count)
+    for divisor in range(1, min(count, 16) + 1):
+        rise = np.rint(divisor * (entries[-1] - entries[0]) / max(count - 1, 1))
+        for factor in (rise - 1, rise, rise + 1):
+            low = int(np.max(divisor * entries - factor * points))
+            high = int(np.min(divisor * entries - factor * points)) + divisor - 1
+            if low <= high:
+                whole = f"{int(factor)}*{dim} + {low}"
+                return along(dim, low, int(factor)) if divisor == 1 else f"floor(({whole})/{divisor})"
+    return None

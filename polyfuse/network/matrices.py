@@ -1,0 +1,114 @@
+"""Products of matrices: of a tensor and a weight, and of two tensors.
+
+Tensors of concrete sizes enter; a `Layer` of one reduction leaves.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import operators
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import broadcast, broadcast_index
+from polyfuse.network.operators import Array
+from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
+from polyfuse.network.tensor import Tensor
+
+
+def gemm(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | Sequence[object] | None = None,
+) -> Layer:
+    """`out[n, m] = sum over k of x[n, k] * w[m, k], + bias`, with weights and a bias that is broadcast (ONNX Gemm).
+
+    Errors: InvalidInput where shapes do not fit together.
+    """
+    if len(x.shape) != 2 or len(w.shape) != 2 or x.shape[1] != w.shape[1]:
+        raise InvalidInput(f"layer {name!r}: expected an input [n, k] and weights [m, k], got {x} and {w}")
+    out = Tensor(f"{name}_out", (x.shape[0], w.shape[0]))
+    if bias is not None and broadcast(name, (out, bias)) != out.shape:
+        raise InvalidInput(f"layer {name!r}: expected a bias that is broadcast to {out}, got {bias}")
+    dims = point_dims(2)
+    reads = {} if bias is None else {"bias": (bias, broadcast_index(bias, out.shape, dims))}
+    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0")
+    update = window_statement(
+        f"{name}_update",
+        out,
+        {"k": x.shape[1]},
+        {"x": (x, "d0, k"), "weight": (w, "d1, k")},
+        "x",
+        "acc + weight * x",
+        macs=1,
+    )
+    act = Activation(activation) if activation is not None else None
+    final = [] if act is None else [point_statement(f"{name}_final", out, {}, act.text("acc"))]
+    return Layer(
+        name,
+        "gemm",
+        out,
+        (init, update, *final),
+        (x,),
+        (w,) if bias is None else (w, bias),
+        partial(operators.activated, act, _affine),
+        {"activation": activation},
+    )
+
+
+def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) -> Layer:
+    """`out[…, i, j] = sum over k of a[…, i, k] * b[…, k, j]`, the axes in front broadcast (ONNX MatMul).
+
+    A vector is a row on the left and a column on the right, and its axis is left out of the result; where that leaves
+    none, the result has one element. `constants` are those that are weights.
+    Errors: InvalidInput where shapes do not fit together.
+    """
+    left, right = a.concrete_shape, b.concrete_shape
+    if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
+        raise InvalidInput(f"layer {name!r}: expected operands [.., i, k] and [.., k, j], got {a} and {b}")
+    front = broadcast(name, tuple(Tensor(t.name, t.concrete_shape[:-2]) for t in (a, b)))
+    rows, columns = left[-2:-1], right[-1:] if len(right) > 1 else ()
+    out = Tensor(f"{name}_out", (*front, *rows, *columns) or (1,))
+    dims = point_dims(len(out.shape))
+    batch, row, column = dims[: len(front)], dims[len(front) : len(front) + len(rows)], dims[len(dims) - len(columns) :]
+    a_batch, b_batch = (_batch(t, front, batch) for t in (a, b))
+    reads = {
+        "a": (a, ", ".join([*a_batch, *row, "k"])),
+        "b": (b, ", ".join([*b_batch, "k", *(column if columns else ())])),
+    }
+    update = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", "acc + a * b", macs=1)
+    inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
+    weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
+    order = [(*inputs, *weights).index(t) for t in (a, b)]
+    return Layer(
+        name,
+        "matmul",
+        out,
+        (point_statement(f"{name}_init", out, {}, "0.0"), update),
+        inputs,
+        weights,
+        partial(operators.ordered, _product, order),
+        {"operands": (a.name, b.name)},
+    )
+
+
+def _batch(tensor: Tensor, front: Sequence[object], dims: Sequence[str]) -> list[str]:
+    sizes = tensor.concrete_shape[:-2]
+    axes = zip(sizes[::-1], front[::-1], dims[::-1], strict=False)
+    return ["0" if read == 1 and size != 1 else d for read, size, d in axes][::-1]
+
+
+# References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
+
+
+def _affine(x: Array, w: Array, bias: Array | None = None) -> Array:
+    y: Array = x @ w.T
+    return y if bias is None else y + bias
+
+
+def _product(a: Array, b: Array) -> Array:
+    return np.asarray(a @ b, dtype=np.float64).reshape(np.shape(a @ b) or (1,))

@@ -1,0 +1,148 @@
+"""ONNX operators of single elements as layers: activations, arithmetic with broadcasting, scales, normalisation."""
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network import layers
+from polyfuse.network.normalisation import instance_norm, lrn
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import, in_double, normalisation
+
+
+def activation(state: Import, node: Node) -> None:
+    """An activation as a layer of its own; SiLU from its gate on."""
+    spec = attributes.activation(node, state.graph.constants)
+    gated = state.gate(node.inputs[0]) if state.fuse_activations else None
+    if gated is not None:
+        spec, node_at_end = gated
+        state.add(node_at_end, layers.activation(node.name, state.tensor(node), spec))
+    elif spec:
+        state.add(node, layers.activation(node.name, state.tensor(node), spec))
+    else:
+        state.alias(node, state.tensor(node))
+
+
+def batch_normalisation(state: Import, node: Node) -> None:
+    """BatchNormalization that no convolution took, with the scales, shifts and the activation behind it."""
+    x = state.tensor(node)
+    if len(x.shape) < 2:
+        raise InvalidInput(f"{node.label}: expected a tensor with channels, got {x}")
+    channels = x.concrete_shape[1]
+    scale, shift = normalisation(state, node, channels)
+    (more, further), end = state.affines(node, len(x.shape), channels)
+    spec, end = state.activation(end)
+    column = (1, channels, *[1] * (len(x.shape) - 2))
+    operands = {
+        "x": x,
+        "scale": state.weight(f"{node.name}_scale", (scale * more).reshape(column)),
+        "shift": state.weight(f"{node.name}_shift", (shift * more + further).reshape(column)),
+    }
+    state.add(end, layers.affine(node.name, *operands.values(), activation=spec))
+
+
+def instance_normalisation(state: Import, node: Node) -> None:
+    """InstanceNormalization, with the activation behind it."""
+    attributes.check_attributes(node, ["epsilon"])
+    x = state.tensor(node)
+    scale, shift = (in_double(state.constant(node, k)) for k in (1, 2))
+    if len(x.shape) < 3 or not scale.shape == shift.shape == x.shape[1:2]:
+        raise InvalidInput(
+            f"{node.label}: expected a tensor [n, c, ..] and a scale and a shift for each channel, got {x}, "
+            f"{scale.shape} and {shift.shape}"
+        )
+    spec, end = state.activation(node)
+    column = (1, len(scale), *[1] * (len(x.shape) - 2))
+    parts = instance_norm(
+        node.name,
+        x,
+        state.weight(f"{node.name}_scale", scale.reshape(column)),
+        state.weight(f"{node.name}_shift", shift.reshape(column)),
+        epsilon=attributes.short(attributes.float_attribute(node, "epsilon", 1e-5)),
+        activation=spec,
+    )
+    state.add_all(end, parts)
+
+
+def local_response(state: Import, node: Node) -> None:
+    """LRN."""
+    attributes.check_attributes(node, ["alpha", "beta", "bias", "size"])
+    numbers = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    given = {name: attributes.short(attributes.float_attribute(node, name, value)) for name, value in numbers.items()}
+    state.add(node, lrn(node.name, state.tensor(node), attributes.int_attribute(node, "size", 0), **given))
+
+
+def prelu(state: Import, node: Node) -> None:
+    """PRelu with a constant slope."""
+    attributes.check_attributes(node, ())
+    x, slope = state.tensor(node), state.constant(node, 1)
+    rank = len(x.shape)
+    if slope.ndim > rank:
+        raise InvalidInput(f"{node.label}: expected a slope of at most {rank} axes, got shape {slope.shape}")
+    weight = state.weight(f"{node.name}_scale", slope.reshape((1,) * (rank - slope.ndim) + slope.shape))
+    state.add(node, layers.prelu(node.name, x, weight))
+
+
+KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Sum": "add", "Max": "max", "Min": "min"}
+
+
+def arithmetic(state: Import, node: Node) -> None:
+    """Functions of two operands, with the activation behind them."""
+    attributes.check_attributes(node, ())
+    if len(node.inputs) != 2:
+        raise InvalidInput(f"{node.label}: expected two operands for {node.operator}, got {len(node.inputs)}")
+    if node.operator == "Pow" and _powered(state, node):
+        return
+    read, constants = state.operands(node, state.rank(node))
+    spec, end = state.activation(node)
+    names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
+    kind = KINDS[node.operator]
+    state.add(end, layers.arithmetic(node.name, kind, *read, constants=names, activation=spec))
+
+
+def _powered(state: Import, node: Node) -> bool:
+    """Powers by a constant that are simpler than that: the square, the root, the tensor itself."""
+    exponent = state.constant(node, 1) if state.is_constant(node, 1) else np.empty(0, np.float32)
+    simple = exponent.size == 1 and exponent.ndim <= state.rank(node) and not state.is_constant(node, 0)
+    value = float(exponent.ravel()[0]) if simple else 0.0
+    if value not in (0.5, 1.0, 2.0):
+        return False
+    x = state.tensor(node)
+    if value == 1.0:
+        state.alias(node, x)
+    elif value == 0.5:
+        state.add(node, layers.activation(node.name, x, "sqrt"))
+    else:
+        spec, end = state.activation(node)
+        state.add(end, layers.arithmetic(node.name, "mul", x, x, activation=spec))
+    return True
+
+
+def variadic(state: Import, node: Node) -> None:
+    """Sum, Max, Min and Mean of any number of operands, with the activation behind them."""
+    attributes.check_attributes(node, ())
+    if len(node.inputs) == 1:
+        state.alias(node, state.tensor(node))
+    elif len(node.inputs) == 2 and node.operator != "Mean":
+        arithmetic(state, node)
+    else:
+        read, constants = state.operands(node, state.rank(node))
+        spec, end = state.activation(node)
+        kind = node.operator.lower()
+        state.add(end, layers.variadic(node.name, kind, read, constants=constants, activation=spec))
+
+
+def dropout(state: Import, node: Node) -> None:
+    """Dropout at inference: the tensor itself."""
+    if state.is_constant(node, 2) and state.graph.constants.value(node.input(2)).any():
+        raise UnsupportedOperator(f"{node.label}: Dropout in training; export for inference")
+    if node.input(2) and not state.is_constant(node, 2):
+        raise UnsupportedOperator(f"{node.label}: Dropout in training; export for inference")
+    state.alias(node, state.tensor(node))
+
+
+def identity(state: Import, node: Node) -> None:
+    """Identity, and Cast of what is float32 to float32."""
+    if node.operator == "Cast" and attributes.int_attribute(node, "to", 1) != 1:
+        raise UnsupportedOperator(f"{node.label}: Cast of a computed tensor to another type; only float32 is computed")
+    state.alias(node, state.tensor(node))

@@ -1,0 +1,191 @@
+"""ONNX operators that only move elements as layers; what says sizes, axes and positions has to be constant."""
+
+from math import prod
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network import copies
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import
+from polyfuse.network.tensor import Tensor
+
+
+def _integers(state: Import, node: Node, name: str, position: int) -> tuple[int, ...]:
+    found = state.listed(node, name, position)
+    if found is None:
+        raise InvalidInput(f"{node.label}: expected {name} for {node.operator}, got none")
+    return found
+
+
+def _axes(node: Node, x: Tensor | int, axes: tuple[int, ...]) -> list[int]:
+    """Axes counted from the first one, all different."""
+    rank = x if isinstance(x, int) else len(x.shape)
+    if any(not -rank <= axis < rank for axis in axes) or len({axis % rank for axis in axes}) != len(axes):
+        raise InvalidInput(f"{node.label}: expected different axes from {-rank} to {rank - 1}, got {list(axes)}")
+    return [axis % rank for axis in axes]
+
+
+def _reshaped(state: Import, node: Node, shape: tuple[int, ...]) -> None:
+    x = state.tensor(node)
+    if shape == x.shape:
+        state.alias(node, x)
+    else:
+        state.add(node, copies.reshape(node.name, x, shape or (1,)))
+
+
+def reshape(state: Import, node: Node) -> None:
+    """Reshape: 0 keeps a size, -1 stands for what is left."""
+    attributes.check_attributes(node, ["allowzero", "shape"])
+    x, wanted = state.tensor(node), list(_integers(state, node, "shape", 1))
+    old = x.concrete_shape
+    if not attributes.flag(node, "allowzero"):
+        wanted = [old[k] if size == 0 and k < len(old) else size for k, size in enumerate(wanted)]
+    if wanted.count(-1) == 1:
+        rest = -prod(wanted)
+        wanted[wanted.index(-1)] = x.elements // rest if rest > 0 and x.elements % rest == 0 else 0
+    if min(wanted, default=1) < 1 or prod(wanted) != x.elements:
+        raise InvalidInput(f"{node.label}: expected a shape of the {x.elements} elements of {x}, got {wanted}")
+    _reshaped(state, node, tuple(wanted))
+
+
+def flatten(state: Import, node: Node) -> None:
+    """Flatten to rows of what is behind an axis."""
+    attributes.check_attributes(node, ["axis"])
+    shape = state.tensor(node).concrete_shape
+    axis = attributes.int_attribute(node, "axis", 1)
+    if not -len(shape) <= axis <= len(shape):
+        raise InvalidInput(f"{node.label}: expected an axis up to {len(shape)}, got {axis}")
+    _reshaped(state, node, (prod(shape[:axis]), prod(shape[axis:])))
+
+
+def squeeze(state: Import, node: Node) -> None:
+    """Squeeze: axes of size 1 left out."""
+    attributes.check_attributes(node, ["axes"])
+    x = state.tensor(node)
+    given = state.listed(node, "axes", 1)
+    ones = tuple(a for a, size in enumerate(x.shape) if size == 1)
+    axes = _axes(node, x, given if given is not None else ones)
+    if not set(axes) <= set(ones):
+        raise InvalidInput(f"{node.label}: expected axes of size 1 of {x}, got {axes}")
+    _reshaped(state, node, tuple(size for a, size in enumerate(x.concrete_shape) if a not in axes))
+
+
+def unsqueeze(state: Import, node: Node) -> None:
+    """Unsqueeze: axes of size 1 put in."""
+    attributes.check_attributes(node, ["axes"])
+    shape, given = list(state.tensor(node).concrete_shape), _integers(state, node, "axes", 1)
+    for axis in sorted(_axes(node, len(shape) + len(given), given)):
+        shape.insert(axis, 1)
+    _reshaped(state, node, tuple(shape))
+
+
+def transpose(state: Import, node: Node) -> None:
+    """Transpose."""
+    attributes.check_attributes(node, ["perm"])
+    x = state.tensor(node)
+    given = attributes.integers(node, "perm")
+    order = given if given is not None else tuple(range(len(x.shape)))[::-1]
+    if order == tuple(range(len(x.shape))):
+        state.alias(node, x)
+    else:
+        state.add(node, copies.transpose(node.name, x, order))
+
+
+def slice_(state: Import, node: Node) -> None:
+    """Slice, with the borders that Python's slices have."""
+    attributes.check_attributes(node, ["axes", "ends", "starts"])
+    x = state.tensor(node)
+    begins, ends = _integers(state, node, "starts", 1), _integers(state, node, "ends", 2)
+    given, apart = state.listed(node, "axes", 3), state.integers(node, 4)
+    along = _axes(node, x, given if given is not None else tuple(range(len(begins))))
+    strides = apart if apart is not None else (1,) * len(along)
+    if not len(begins) == len(ends) == len(along) == len(strides) or 0 in strides:
+        raise InvalidInput(f"{node.label}: expected as many starts, ends and steps other than 0 as axes {along}")
+    parts = [range(size) for size in x.concrete_shape]
+    for axis, begin, end, step in zip(along, begins, ends, strides, strict=True):
+        parts[axis] = parts[axis][slice(begin, end, step)]
+    if not all(parts):
+        raise InvalidInput(f"{node.label}: expected a slice of {x} that leaves elements, got none along an axis")
+    starts, sizes, steps = ([f(part) for part in parts] for f in (lambda p: p[0], len, lambda p: p.step))
+    state.add(node, copies.slice_of(node.name, x, starts, sizes, steps))
+
+
+def split(state: Import, node: Node) -> None:
+    """Split: a layer for each output that is used."""
+    attributes.check_attributes(node, ["axis", "num_outputs", "split"])
+    x = state.tensor(node)
+    (axis,) = _axes(node, x, (attributes.int_attribute(node, "axis", 0),))
+    size, count = x.concrete_shape[axis], len(node.outputs)
+    given = state.listed(node, "split", 1)
+    each = -(-size // count)
+    sizes = given if given is not None else (*[each] * (count - 1), size - each * (count - 1))
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 1:
+        raise InvalidInput(f"{node.label}: expected {count} sizes of at least 1 that sum to {size}, got {list(sizes)}")
+    for k, output in enumerate(node.outputs):
+        if output in state.graph.readers or output in state.graph.outputs:
+            layer = copies.split(f"{node.name}_split{k}", x, axis, sum(sizes[:k]), sizes[k])
+            state.tensors[output] = state.build.add(layer)
+
+
+def concat(state: Import, node: Node) -> None:
+    """Concat along any axis; some of the operands may be constants."""
+    attributes.check_attributes(node, ["axis"])
+    read, constants = state.operands(node)
+    if len(read) == 1:
+        state.alias(node, read[0])
+    else:
+        state.add(node, copies.concat(node.name, read, attributes.int_attribute(node, "axis", 1), constants))
+
+
+def expand(state: Import, node: Node) -> None:
+    """Expand: broadcast to a shape, which may itself be smaller than the tensor's."""
+    attributes.check_attributes(node, ())
+    x, wanted = state.tensor(node), _integers(state, node, "shape", 1)
+    try:
+        shape = np.broadcast_shapes(x.concrete_shape, wanted)
+    except ValueError:
+        raise InvalidInput(f"{node.label}: cannot broadcast {x} and the shape {list(wanted)}") from None
+    if shape == x.shape:
+        state.alias(node, x)
+    else:
+        state.add(node, copies.expand(node.name, x, shape))
+
+
+def pad(state: Import, node: Node) -> None:
+    """Pad, constant and of the other modes."""
+    attributes.check_attributes(node, ["mode", "pads", "value"])
+    x, pads = state.tensor(node), _integers(state, node, "pads", 1)
+    mode = attributes.text(node, "mode", "constant")
+    value = attributes.float_attribute(node, "value", 0.0)
+    if node.input(2):
+        value = float(state.constant(node, 2).ravel()[0])
+    given = state.integers(node, 3)
+    axes = _axes(node, x, given if given is not None else tuple(range(len(x.shape))))
+    if len(pads) != 2 * len(axes) or mode not in copies.PAD_MODES:
+        raise UnsupportedOperator(
+            f"{node.label}: expected two pads for each of {len(axes)} axes and a mode of "
+            f"{', '.join(copies.PAD_MODES)}, got {list(pads)} and {mode!r}"
+        )
+    before, after = [0] * len(x.shape), [0] * len(x.shape)
+    for k, axis in enumerate(axes):
+        before[axis], after[axis] = pads[k], pads[len(axes) + k]
+    if not any(before) and not any(after):
+        state.alias(node, x)
+    else:
+        state.add(node, copies.pad(node.name, x, before, after, mode, attributes.short(value)))
+
+
+def depth_to_space(state: Import, node: Node) -> None:
+    """DepthToSpace."""
+    attributes.check_attributes(node, ["blocksize", "mode"])
+    block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
+    state.add(node, copies.depth_to_space(node.name, state.tensor(node), block, mode))
+
+
+def space_to_depth(state: Import, node: Node) -> None:
+    """SpaceToDepth."""
+    attributes.check_attributes(node, ["blocksize"])
+    block = attributes.int_attribute(node, "blocksize", 0)
+    state.add(node, copies.space_to_depth(node.name, state.tensor(node), block))

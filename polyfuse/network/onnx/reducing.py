@@ -1,0 +1,132 @@
+"""ONNX operators that sum over axes as layers: products of matrices, reductions, softmax."""
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import copies, layers, matrices, reductions
+from polyfuse.network.layer import Layer
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import, in_double
+from polyfuse.network.tensor import Tensor
+
+
+def gemm(state: Import, node: Node) -> None:
+    """Gemm: with constant weights one layer, with the activation behind it; else a product, a scale and a sum."""
+    attributes.check_attributes(node, ["alpha", "beta", "transA", "transB"])
+    alpha, beta = (attributes.float_attribute(node, name, 1.0) for name in ("alpha", "beta"))
+    if state.is_constant(node, 1) and not state.is_constant(node, 0) and not _computed(state, node, 2):
+        a = _left(state, node)
+        w = in_double(state.constant(node, 1))
+        w = w if attributes.flag(node, "transB") else w.T
+        bias = in_double(state.constant(node, 2)) * beta if node.input(2) else None
+        spec, end = state.activation(node)
+        weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w * alpha))
+        shift = None if bias is None else state.weight(f"{node.name}_bias", np.atleast_1d(bias))
+        state.add(end, matrices.gemm(node.name, a, weight, shift, activation=spec))
+        return
+    _computed_gemm(state, node, alpha, beta)
+
+
+def _computed(state: Import, node: Node, position: int) -> bool:
+    return bool(node.input(position)) and not state.is_constant(node, position)
+
+
+def _left(state: Import, node: Node) -> Tensor:
+    """The first operand, transposed where the node says so."""
+    a = state.tensor(node)
+    if len(a.shape) != 2:
+        raise InvalidInput(f"{node.label}: expected a matrix as input 0 of {node.operator}, got {a}")
+    return state.build.add(copies.transpose(f"{node.name}_a", a, (1, 0))) if attributes.flag(node, "transA") else a
+
+
+def _computed_gemm(state: Import, node: Node, alpha: float, beta: float) -> None:
+    """`alpha * A * B + beta * C` of operands that are computed, or constant but not weights."""
+    read, constants = state.operands(node)
+    if any(len(tensor.shape) != 2 for tensor in read[:2]):
+        raise InvalidInput(f"{node.label}: expected matrices for {node.operator}, got {read[0]} and {read[1]}")
+    for position, (flag, ending) in enumerate((("transA", "a"), ("transB", "b"))):
+        if attributes.flag(node, flag):
+            if read[position] in constants:
+                raise InvalidInput(
+                    f"{node.label}: {flag} of a constant beside computed operands; transpose the constant"
+                )
+            read[position] = state.build.add(copies.transpose(f"{node.name}_{ending}", read[position], (1, 0)))
+    last = "sum" if len(read) > 2 else "scaled" if alpha != 1.0 else "product"
+    names = {stage: f"{node.name}_{stage}" for stage in ("product", "scaled", "c")} | {last: node.name}
+    made = matrices.matmul(names["product"], read[0], read[1], constants)
+    if alpha != 1.0:
+        made = _times(state, names["scaled"], state.build.add(made), alpha)
+    if len(read) > 2:
+        c = read[2] if beta == 1.0 else state.build.add(_times(state, names["c"], read[2], beta))
+        fixed = ["b"] if c in constants else []
+        made = layers.arithmetic(node.name, "add", state.build.add(made), c, constants=fixed)
+    state.add(node, made)
+
+
+def _times(state: Import, name: str, x: Tensor, factor: float) -> Layer:
+    """A tensor times a number."""
+    weight = state.weight(f"{name}_constant", np.full((1,) * len(x.shape), factor))
+    return layers.arithmetic(name, "mul", x, weight, constants=("b",))
+
+
+def matmul(state: Import, node: Node) -> None:
+    """MatMul: of a matrix and constant weights the same layer as Gemm."""
+    attributes.check_attributes(node, ())
+    if state.is_constant(node, 1) and not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2:
+        w = state.constant(node, 1)
+        if w.ndim == 2:
+            spec, end = state.activation(node)
+            weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w.T))
+            state.add(end, matrices.gemm(node.name, state.tensor(node), weight, activation=spec))
+            return
+    read, constants = state.operands(node)
+    if len(read) != 2:
+        raise InvalidInput(f"{node.label}: expected two operands for MatMul, got {len(read)}")
+    state.add(node, matrices.matmul(node.name, read[0], read[1], constants))
+
+
+REDUCTIONS = {
+    "ReduceSum": "reduce_sum",
+    "ReduceMean": "reduce_mean",
+    "ReduceMax": "reduce_max",
+    "ReduceMin": "reduce_min",
+    "ReduceProd": "reduce_prod",
+    "ReduceSumSquare": "reduce_sum_square",
+    "ReduceL1": "reduce_l1",
+    "ReduceL2": "reduce_l2",
+    "ReduceLogSum": "reduce_sum",
+    "ReduceLogSumExp": "",
+}
+"""The reductions, and what layers they are."""
+
+
+def reduction(state: Import, node: Node) -> None:
+    """A reduction along the axes given, or all."""
+    attributes.check_attributes(node, ["axes", "keepdims", "noop_with_empty_axes"])
+    x = state.tensor(node)
+    axes = state.listed(node, "axes", 1)
+    keepdims = bool(attributes.int_attribute(node, "keepdims", 1))
+    if not axes and attributes.flag(node, "noop_with_empty_axes"):
+        axes = ()
+    elif not axes:
+        axes = tuple(range(len(x.shape)))
+    if not axes:
+        raise InvalidInput(f"{node.label}: expected axes to reduce {x} along, got none")
+    if node.operator == "ReduceLogSumExp":
+        state.add_all(node, reductions.log_sum_exp(node.name, x, axes, keepdims))
+        return
+    spec = ("log",) if node.operator == "ReduceLogSum" else None
+    kind = REDUCTIONS[node.operator]
+    state.add(node, reductions.reduce(node.name, kind, x, axes, keepdims=keepdims, activation=spec))
+
+
+def softmax(state: Import, node: Node) -> None:
+    """Softmax and LogSoftmax: along one axis, before opset 13 along all axes from one on."""
+    attributes.check_attributes(node, ["axis"])
+    x = state.tensor(node)
+    flat = state.opset < 13
+    axis = copies.checked_axis(node.name, x, attributes.int_attribute(node, "axis", 1 if flat else -1))
+    axes = range(axis, len(x.shape)) if flat else (axis,)
+    make = reductions.softmax if node.operator == "Softmax" else reductions.log_softmax
+    state.add_all(node, make(node.name, x, axes))

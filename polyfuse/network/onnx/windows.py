@@ -1,0 +1,102 @@
+"""ONNX operators with windows as layers: convolutions and pools, with what follows a convolution folded into it."""
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network import layers
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import, in_double
+from polyfuse.network.operators import Pair
+from polyfuse.network.reductions import reduce
+
+
+def convolution(state: Import, node: Node) -> None:
+    """Conv, with the scales, shifts and the activation behind it."""
+    attributes.check_attributes(node, ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
+    x, w = state.tensor(node), in_double(state.constant(node, 1))
+    kernel = kernel_of(node, w)
+    biased = bool(node.input(2))
+    b = bias_of(state, node, len(w))
+    (scale, shift), end = state.affines(node, 4, len(w))
+    spec, end = state.activation(end)
+    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    b = b * scale + shift
+    layer = layers.convolution(
+        node.name,
+        x,
+        state.weight(f"{node.name}_weight", w * scale[:, None, None, None]),
+        state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
+        stride=stride,
+        padding=attributes.padding(node, x, kernel, stride, dilation),
+        dilation=dilation,
+        groups=groups_of(node),
+        activation=spec,
+    )
+    state.add(end, layer)
+
+
+def kernel_of(node: Node, w: np.ndarray) -> Pair:
+    """Rows and columns of the weights of a convolution."""
+    if w.ndim != 4:
+        raise UnsupportedOperator(f"{node.label}: expected weights of 4 axes (2-D convolution), got shape {w.shape}")
+    kernel: Pair = (w.shape[2], w.shape[3])
+    if attributes.pair(node, "kernel_shape", kernel) != kernel:
+        raise InvalidInput(f"{node.label}: kernel_shape does not agree with weights of shape {w.shape}")
+    return kernel
+
+
+def bias_of(state: Import, node: Node, channels: int) -> np.ndarray:
+    """The bias of a convolution; zeros where it has none."""
+    b = in_double(state.constant(node, 2)) if node.input(2) else np.zeros(channels)
+    if b.shape != (channels,):
+        raise InvalidInput(f"{node.label}: expected a bias of {channels} channels, got shape {b.shape}")
+    return b
+
+
+def groups_of(node: Node) -> int:
+    """The groups of a convolution."""
+    groups = attributes.int_attribute(node, "group", 1)
+    if groups < 1:
+        raise InvalidInput(f"{node.label}: expected a group of at least 1, got {groups}")
+    return groups
+
+
+def pool(state: Import, node: Node) -> None:
+    """MaxPool and AveragePool."""
+    largest = node.operator == "MaxPool"
+    own = "storage_order" if largest else "count_include_pad"
+    attributes.check_attributes(node, ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides", own])
+    x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
+    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    padding = attributes.padding(node, x, kernel, stride, dilation)
+    ceil = attributes.flag(node, "ceil_mode")
+    if largest:
+        layer = layers.max_pool(
+            node.name, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil=ceil
+        )
+    else:
+        layer = layers.average_pool(
+            node.name,
+            x,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            ceil=ceil,
+            count_include_pad=attributes.flag(node, "count_include_pad"),
+        )
+    state.add(node, layer)
+
+
+def global_pool(state: Import, node: Node) -> None:
+    """GlobalAveragePool and GlobalMaxPool."""
+    attributes.check_attributes(node, ())
+    x = state.tensor(node)
+    if node.operator == "GlobalAveragePool" and len(x.shape) == 4:
+        state.add(node, layers.global_average_pool(node.name, x))
+        return
+    if len(x.shape) < 3:
+        raise InvalidInput(f"{node.label}: expected a tensor [n, c, ..] with axes behind the channels, got {x}")
+    kind = "reduce_mean" if node.operator == "GlobalAveragePool" else "reduce_max"
+    state.add(node, reduce(node.name, kind, x, range(2, len(x.shape))))

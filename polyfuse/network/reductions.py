@@ -1,0 +1,149 @@
+"""Reductions along any axes, and the layers that softmax is made of.
+
+A tensor of concrete sizes enters; a `Layer`, or several, leave.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import operators
+from polyfuse.network.copies import checked_axis
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import arithmetic
+from polyfuse.network.operators import Array
+from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
+from polyfuse.network.tensor import Tensor
+
+REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
+    "reduce_sum": ("0.0", "acc + x", "{0}", np.sum),
+    "reduce_mean": ("0.0", "acc + x", "{0} / {1}", np.mean),
+    "reduce_max": ("-INFINITY", "maximum(acc, x)", "{0}", np.max),
+    "reduce_min": ("INFINITY", "minimum(acc, x)", "{0}", np.min),
+    "reduce_prod": ("1.0", "acc * x", "{0}", np.prod),
+    "reduce_sum_square": ("0.0", "acc + x * x", "{0}", operators.sum_square),
+    "reduce_l1": ("0.0", "acc + fabsf(x)", "{0}", operators.norm1),
+    "reduce_l2": ("0.0", "acc + x * x", "sqrtf({0})", operators.norm2),
+}
+"""The start, the step, and what is made of the result and the number of elements, as expressions; and in numpy."""
+
+
+def reduce(
+    name: str,
+    kind: str,
+    x: Tensor,
+    axes: Sequence[int],
+    *,
+    keepdims: bool = True,
+    activation: str | Sequence[object] | None = None,
+) -> Layer:
+    """A reduction along axes, a kind of REDUCTIONS, and an activation of the result (ONNX ReduceSum, ReduceMean, …).
+
+    Reduced axes keep size 1 or are left out; where that leaves none, the result has one element.
+    Errors: InvalidInput for axes that the tensor does not have.
+    """
+    along = _checked_axes(name, kind, x, axes)
+    start, step, finish, function = REDUCTIONS[kind]
+    sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
+    kept = [1 if a in along else s for a, s in enumerate(x.concrete_shape) if keepdims or a not in along]
+    out = Tensor(f"{name}_out", tuple(kept) or (1,))
+    index = reduced_index(len(x.shape), along, point_dims(len(out.shape)), keepdims)
+    update = window_statement(f"{name}_update", out, sizes, {"x": (x, index)}, "x", step, macs=0)
+    act = Activation(activation) if activation is not None else None
+    last = finish.format("acc", prod(sizes.values()))
+    last = act.text(f"({last})" if last != "acc" else last) if act is not None else last
+    final = [] if last == "acc" else [point_statement(f"{name}_final", out, {}, last)]
+    return Layer(
+        name,
+        kind,
+        out,
+        (point_statement(f"{name}_init", out, {}, start), update, *final),
+        (x,),
+        (),
+        partial(operators.activated, act, partial(_reduced, function, along, out.concrete_shape)),
+        {"axes": along, "keepdims": keepdims, "activation": activation},
+    )
+
+
+def _checked_axes(name: str, kind: str, x: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+    along = tuple(sorted(checked_axis(name, x, axis) for axis in axes))
+    if kind not in REDUCTIONS or not along or len(set(along)) != len(along):
+        raise InvalidInput(
+            f"layer {name!r}: expected one of {', '.join(REDUCTIONS)} along different axes of {x}, got {kind} along "
+            f"{tuple(axes)}"
+        )
+    return along
+
+
+def reduced_index(rank: int, along: Sequence[int], dims: Sequence[str], keepdims: bool) -> str:
+    """Which element of a tensor a step of its reduction reads: the k-th reduced axis at `rk`, others at the point."""
+    others = iter([d for a, d in enumerate(dims) if a not in along] if keepdims else dims)
+    return ", ".join(f"r{along.index(a)}" if a in along else next(others) for a in range(rank))
+
+
+def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
+    """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result."""
+    along = _checked_axes(name, "reduce_mean", x, axes)
+    sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
+    out = Tensor(f"{name}_out", tuple(1 if a in along else s for a, s in enumerate(x.concrete_shape)))
+    if mean.shape != out.shape:
+        raise InvalidInput(f"layer {name!r}: expected means of the shape {out.shape}, got {mean}")
+    dims = point_dims(len(out.shape))
+    reads = {"x": (x, reduced_index(len(x.shape), along, dims, True)), "m": (mean, ", ".join(dims))}
+    update = window_statement(f"{name}_update", out, sizes, reads, "x", "acc + (x - m) * (x - m)", macs=0)
+    final = point_statement(f"{name}_final", out, {}, f"acc / {prod(sizes.values())}")
+    return Layer(
+        name,
+        "variance",
+        out,
+        (point_statement(f"{name}_init", out, {}, "0.0"), update, final),
+        (x, mean),
+        (),
+        partial(_variance, along),
+        {"axes": along},
+    )
+
+
+def softmax(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, ...]:
+    """`exp(x - max) / sum of exp(x - max)` along axes: the layers max, exp, sum, and the quotient (ONNX Softmax)."""
+    largest = reduce(f"{name}_max", "reduce_max", x, axes)
+    raised = arithmetic(f"{name}_exp", "sub", x, largest.output, activation="exp")
+    total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes)
+    return largest, raised, total, arithmetic(name, "div", raised.output, total.output)
+
+
+def log_softmax(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, ...]:
+    """`(x - max) - log(sum of exp(x - max))` along axes: max, sub, exp, sum with its log, and the difference.
+
+    ONNX LogSoftmax.
+    """
+    largest = reduce(f"{name}_max", "reduce_max", x, axes)
+    shifted = arithmetic(f"{name}_sub", "sub", x, largest.output)
+    raised = arithmetic(f"{name}_exp", "sub", x, largest.output, activation="exp")
+    total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes, activation="log")
+    return largest, shifted, raised, total, arithmetic(name, "sub", shifted.output, total.output)
+
+
+def log_sum_exp(name: str, x: Tensor, axes: Sequence[int], keepdims: bool = True) -> tuple[Layer, ...]:
+    """`max + log(sum of exp(x - max))` along axes (ONNX ReduceLogSumExp)."""
+    largest = reduce(f"{name}_max", "reduce_max", x, axes)
+    raised = arithmetic(f"{name}_exp", "sub", x, largest.output, activation="exp")
+    total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes, keepdims=keepdims, activation="log")
+    if keepdims:
+        return largest, raised, total, arithmetic(name, "add", largest.output, total.output)
+    flat = reduce(f"{name}_log", "reduce_max", x, axes, keepdims=False)
+    return largest, raised, total, flat, arithmetic(name, "add", flat.output, total.output)
+
+
+# References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
+
+
+def _reduced(function: Callable[..., Array], axes: tuple[int, ...], shape: tuple[int, ...], x: Array) -> Array:
+    return np.asarray(function(x, axis=axes), dtype=np.float64).reshape(shape)
+
+
+def _variance(axes: tuple[int, ...], x: Array, mean: Array) -> Array:
+    return np.asarray(np.mean((x - mean) ** 2, axis=axes, keepdims=True), dtype=np.float64)
