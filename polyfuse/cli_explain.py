@@ -7,15 +7,21 @@ from typing import Any
 
 import click
 
-from polyfuse.bench.files import check_writable, write_atomically
+from polyfuse.bench.files import check_writable, make_folder, write_atomically
+from polyfuse.bench.profiles import by_measurement, profiles_path
 from polyfuse.cli_types import FILE
 from polyfuse.network.network import Network
 from polyfuse.report.rewriting import print_explanation
-from polyfuse.rewrite.explain import FORMAT, VERSION, explain
-from polyfuse.rewrite.fusion import Profitable, always, by_traffic, never
+from polyfuse.rewrite.explain import FORMAT, VERSION, Decide, by_model, explain
+from polyfuse.rewrite.fusion import always, never
 from polyfuse.typed_json import encode
 
-PROFILES: Mapping[str, Profitable] = {"model": by_traffic, "never": never, "always": always}
+PROFILES: Mapping[str, Decide] = {
+    "model": by_model,
+    "measured": by_measurement,
+    "never": lambda network: never,
+    "always": lambda network: always,
+}
 
 
 def explain_command(
@@ -29,7 +35,8 @@ def explain_command(
         type=click.Choice(tuple(PROFILES)),
         default="model",
         show_default=True,
-        help="Who decides where the fusion table says Y: a model of traffic, nobody, everybody.",
+        help="Who decides where the fusion table says Y: a model of traffic, measurements kept in a file, nobody, "
+        "everybody.",
     )
     @click.option("--conv-to-pool", is_flag=True, help="Let pooling be fused with the convolution before it, too.")
     @click.option(
@@ -49,9 +56,10 @@ def explain_command(
         """
         if json_file is not None:
             check_writable(json_file)
-        found = explain(
-            load(request), profitable=PROFILES[profile], conv_to_pool=conv_to_pool, onchip_bytes=onchip_bytes
-        )
+        if profile == "measured":
+            make_folder(profiles_path().parent)
+            check_writable(profiles_path())
+        found = explain(load(request), decide=PROFILES[profile], conv_to_pool=conv_to_pool, onchip_bytes=onchip_bytes)
         print_explanation(found)
         if json_file is not None:
             document = {"format": FORMAT, "version": VERSION} | vars(found)

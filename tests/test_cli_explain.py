@@ -60,6 +60,11 @@ def test_a_model_is_explained() -> None:
     assert found.exit_code == 0 and "concat" in found.stdout
 
 
+@pytest.mark.parametrize("profile", ["model", "measured", "never", "always"])
+def test_every_profile_decides(normalised: str, profile: str) -> None:
+    assert call("explain", normalised, "--profile", profile).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -4,7 +4,7 @@ Enters: a `Network`, who decides where the table only says "if it pays", and a s
 `Explanation`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyfuse.network.network import Network
@@ -61,16 +61,25 @@ class Explanation:
     groups: tuple[Group, ...]
 
 
+Decide = Callable[[Network], Profitable]
+"""Who decides a Y of the table, for the layers of a network."""
+
+
+def by_model(network: Network) -> Profitable:
+    """The model of traffic, which measures nothing."""
+    return by_traffic
+
+
 def explain(
-    network: Network, *, profitable: Profitable = by_traffic, conv_to_pool: bool = False, onchip_bytes: int = 1 << 20
+    network: Network, *, decide: Decide = by_model, conv_to_pool: bool = False, onchip_bytes: int = 1 << 20
 ) -> Explanation:
     """Rewrite a network, plan its groups as published, and join them as far as that saves off-chip bytes.
 
-    Errors: TooComplex, InvalidInput for symbolic sizes.
+    Errors: TooComplex, InvalidInput for symbolic sizes; those of `decide`.
     """
     found = rewrite(network)
     operators = operators_of(found.network)
-    planned = fusion_plan(operators, profitable, conv_to_pool)
+    planned = fusion_plan(operators, decide(found.network), conv_to_pool)
     price = offchip_price(found.network, onchip_bytes)
     joined = groups_beyond(operators, planned, price)
     groups = []
