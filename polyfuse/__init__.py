@@ -65,6 +65,7 @@ from polyfuse.network.reference import run as reference
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, read_machine
+from polyfuse.rewrite.explain import Explanation, explain
 from polyfuse.schedule.counts import Counts, counts, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.legality import check
@@ -84,6 +85,7 @@ __all__ = [
     "Choices",
     "Comparison",
     "Counts",
+    "Explanation",
     "IllegalSchedule",
     "InvalidInput",
     "Kernel",
@@ -114,6 +116,7 @@ __all__ = [
     "count",
     "counts",
     "default_tiles",
+    "explain",
     "fit",
     "fused",
     "generate",

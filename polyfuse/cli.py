@@ -32,6 +32,7 @@ from polyfuse.bench.results import Comparison
 from polyfuse.bench.tuned import tuned_row
 from polyfuse.cli_bench import bench
 from polyfuse.cli_deploy import compile_command, run_command, verify_command
+from polyfuse.cli_explain import explain_command
 from polyfuse.cli_machine import machine
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
@@ -350,5 +351,6 @@ main.add_command(bench)
 main.add_command(compile_command)
 main.add_command(run_command)
 main.add_command(verify_command)
+main.add_command(explain_command(SHARED[:5], load))
 main.add_command(machine)
 main.add_command(tune_command(SHARED[:5], load, ready_to_build))

@@ -81,14 +81,14 @@ class Graph:
         return np.asarray(self.weights[weight.name], dtype=np.float64)
 
     def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "Graph":
-        """Without the removed layers, with new ones where the root was; who read the root reads `new.tensor`."""
-        gone = set(removed)
-        layers: list[Layer] = []
-        for layer in self.layers:
-            if layer is root:
-                layers.extend(new.layers)
-            elif layer not in gone:
-                layers.append(renamed(layer, root.output, new.tensor, new.tensor.name in new.weights))
+        """Without the removed layers, with new ones as early as may be; who read the root reads `new.tensor`."""
+        gone, place = set(removed), self._place(removed, new.layers)
+        is_weight = new.tensor.name in new.weights
+        before, after = (
+            [renamed(layer, root.output, new.tensor, is_weight) for layer in part if layer not in gone]
+            for part in (self.layers[:place], self.layers[place:])
+        )
+        layers = (*before, *new.layers, *after)
         vanished = {layer.output for layer in removed if layer is not root}
         tensors = {
             name: new.tensor if now == root.output else now for name, now in self.tensors.items() if now not in vanished
@@ -96,7 +96,13 @@ class Graph:
         outputs = tuple(new.tensor if tensor == root.output else tensor for tensor in self.outputs)
         used = {tensor.name for layer in layers for tensor in layer.weights}
         weights = {name: value for name, value in {**self.weights, **new.weights}.items() if name in used}
-        return replace(self, layers=tuple(layers), outputs=outputs, weights=weights, tensors=tensors)
+        return replace(self, layers=layers, outputs=outputs, weights=weights, tensors=tensors)
+
+    def _place(self, removed: Sequence[Layer], new: Sequence[Layer]) -> int:
+        """Where new layers go: where the first removed one was, or behind all they read."""
+        read = {tensor for layer in new for tensor in layer.inputs}
+        first = min(self.layers.index(layer) for layer in removed)
+        return max([first, *(k + 1 for k, layer in enumerate(self.layers) if layer.output in read)])
 
     def network(self) -> Network:
         """The network; weights are rounded to float32 here."""

@@ -43,8 +43,6 @@ def _computing(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> Iterator
         if not inputs:
             continue
         flowing |= set(node.output)
-        elements = prod(shapes[node.output[0]])
-        signature = f"{node.op_type} {elements}"
-        yield Operator(
-            f"n{position}", node.op_type, TYPES[node.op_type], inputs, tuple(node.output), elements, signature
-        )
+        mapping, outputs = TYPES[node.op_type], tuple(node.output)
+        read, made = sum(prod(shapes.get(name, [0])) for name in node.input), prod(shapes[outputs[0]])
+        yield Operator(f"n{position}", node.op_type, mapping, inputs, outputs, read, made, f"{node.op_type} {made}")

@@ -21,6 +21,8 @@ SCALES = frozenset(["affine", "add", "sub", "mul", "div"])
 WITH_ACTIVATION = SCALES | {"conv"}
 """Kinds that can end in an activation."""
 ACTIVATION_KINDS = frozenset(ACTIVATIONS)
+TRIED = (-1.0, 1.0, -4.0, 4.0, 0.5)
+"""Values that counterexamples are looked for among."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -134,27 +136,42 @@ def without_activation(role: str) -> Condition:
 
 
 def _activation_between(match: Match, role: str) -> Refusal:
-    """Numbers for which scaling before and after an activation differ, where the root is a scaling."""
+    """Numbers that show that a scaling after an activation is not one before it, or an activation not linear."""
     spec = activation_of(match[role])
     assert spec is not None
     name = Activation(spec).name
-    found = scaling(match.graph, match.root)
     reason = f"{match[role].name} ends in {name}"
-    if found is None:
-        return Refusal(reason)
-    pairs = {(float(s), float(t)) for s, t in zip(*map(np.ravel, _broadcast(found)), strict=True)}
-    for scale, shift in sorted(pairs)[:64]:
-        for value in (-1.0, 1.0, -4.0, 4.0, 0.5):
-            after, before = scale * applied(spec, value) + shift, applied(spec, scale * value + shift)
-            if abs(after - before) > 1e-9 * max(1.0, abs(after)):
-                return Refusal(
-                    f"{reason}, and scaling before it is not scaling after it",
-                    f"{name}({value:g}) * {scale:g} + {shift:g} = {after:g}, "
-                    f"{name}({value:g} * {scale:g} + {shift:g}) = {before:g}",
-                )
+    after, before = scaling(match.graph, match.root), scaling(match.graph, match[role])
+    if after is not None:
+        return Refusal(f"{reason}, and scaling before it is not scaling after it", _not_commuting(name, spec, after))
+    if before is not None:
+        return Refusal(f"{reason}, which is not linear", _not_linear(name, spec, before))
     return Refusal(reason)
 
 
-def _broadcast(found: Scaling) -> tuple[Array, Array]:
+def _not_commuting(name: str, spec: Spec, found: Scaling) -> str:
+    for scale, shift in _pairs(found):
+        for value in TRIED:
+            after, before = scale * applied(spec, value) + shift, applied(spec, scale * value + shift)
+            if abs(after - before) > 1e-9 * max(1.0, abs(after)):
+                return (
+                    f"{name}({value:g}) * {scale:g} + {shift:g} = {after:g}, "
+                    f"{name}({value:g} * {scale:g} + {shift:g}) = {before:g}"
+                )
+    return ""
+
+
+def _not_linear(name: str, spec: Spec, found: Scaling) -> str:
+    for scale, shift in _pairs(found):
+        for value in TRIED:
+            scaled = scale * value + shift
+            if abs(applied(spec, scaled) - scaled) > 1e-9 * max(1.0, abs(scaled)):
+                text = f"{value:g} * {scale:g} + {shift:g}"
+                return f"{name}({text}) = {applied(spec, scaled):g}, {text} = {scaled:g}"
+    return ""
+
+
+def _pairs(found: Scaling) -> list[tuple[float, float]]:
+    """Some pairs of scale and shift that occur together."""
     scale, shift = np.broadcast_arrays(found.scale, found.shift)
-    return scale, shift
+    return list(dict.fromkeys(zip(scale.ravel()[:64].tolist(), shift.ravel()[:64].tolist(), strict=True)))
