@@ -67,18 +67,28 @@ def c_file(
         ]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
-    return "\n".join([*lines, *entry(network, groups, scratch, constants), ""])
+    return "\n".join([*lines, *entry(network, groups, scratch, constants, size_of_workspace(kernels)), ""])
 
 
 def workspace(kernels: Sequence[RowKernel]) -> list[str]:
     """What row kernels keep for themselves: one array of each thread, as large as the largest."""
-    size = max(kernel.workspace_bytes for kernel in kernels)
+    size = workspace_bytes(kernels)
     if size == 0:
         return []
     return [
         f"static _Thread_local _Alignas(64) float row_workspace[{size // 4}];",
         "#define ROW_WORKSPACE row_workspace",
     ]
+
+
+def workspace_bytes(kernels: Sequence[RowKernel]) -> int:
+    """What the largest kernel keeps for itself."""
+    return max((kernel.workspace_bytes for kernel in kernels), default=0)
+
+
+def size_of_workspace(kernels: Sequence[RowKernel]) -> str:
+    """The bytes of the array of a thread, as C."""
+    return "sizeof row_workspace" if workspace_bytes(kernels) else "0"
 
 
 def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]]) -> list[str]:
@@ -108,7 +118,7 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
 def structs(group: Group) -> list[str]:
     """The on-chip buffers of a group: those of each thread, and those that threads share."""
     lines = []
-    align = "_Alignas(64) " if group.places.leaves.target else ""
+    align = f"_Alignas({group.alignment}) " if group.places.leaves.target else ""
     for kind, arrays in (("chip", group.chip), ("kept", group.kept)):
         lines.append(f"struct {kind}{group.index} {{")
         lines += [f"  {align}{array.declared()};" for array in arrays] or ["  char none;"]
@@ -167,8 +177,10 @@ def functions(group: Group, counters: int) -> list[str]:
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
 
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]) -> list[str]:
-    """`polyfuse_run`, and the sizes of what its caller provides."""
+def entry(
+    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str], workspace: str
+) -> list[str]:
+    """`polyfuse_run`, the sizes of what its caller provides, and of the `workspace` that it keeps itself."""
     given: dict[str, str] = {}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
         given |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
@@ -180,6 +192,7 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], 
         lines += [f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}"]
     sizes = ", ".join(size_of_buffers(group) for group in groups)
     lines.append(f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{sizes}}}[group]; }}")
+    lines.append(f"long long polyfuse_workspace_bytes(void) {{ return {workspace}; }}")
     parameters = [f"float *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
     parameters += ["void *chips", "void *kept", "int threads", "long long *counts"]
     lines += ["", *signature("void polyfuse_run", parameters), "{"]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
-from polyfuse.codegen.cfile import c_file
+from polyfuse.codegen.cfile import c_file, workspace_bytes
 from polyfuse.codegen.group import Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
@@ -43,7 +43,8 @@ from polyfuse.text import html_text
 class Program:
     """Generated C and what is needed to call it; sizes are in bytes.
 
-    `constants` are what `weights` of the entry points at; `tiles` are those of Winograd's algorithm, by layer.
+    `constants` are what `weights` of the entry points at; `tiles` are those of Winograd's algorithm, by layer, and
+    `workspace_bytes` what its transforms keep in each thread.
     """
 
     network: Network
@@ -52,6 +53,7 @@ class Program:
     scratch: tuple[Tensor, ...]
     constants: Mapping[str, NDArray[np.float32]]
     tiles: Mapping[str, int]
+    workspace_bytes: int
     counters: tuple[Counter, ...]
     leaves: Leaves
     staged: bool
@@ -60,6 +62,11 @@ class Program:
     def array(self, tensor: Tensor) -> Array:
         """The off-chip array of an input, an output or a scratch tensor."""
         return self.groups[0].places.array(tensor, True)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The on-chip buffers of the largest group, one thread, as the C has them."""
+        return max(group.buffer_bytes for group in self.groups)
 
     @property
     def error_bound(self) -> float:
@@ -129,6 +136,7 @@ def generate(
     constants = {name: value for name, value in network.weights.items() if name in read or not fast}
     constants |= kernels.constants if kernels is not None else {}
     form = "instrumented" if instrumented else "staged" if staged else "in place"
+    used = tuple(kernels.kernels.values()) if kernels is not None else ()
     source = c_file(
         network,
         parts,
@@ -136,12 +144,13 @@ def generate(
         tuple(constants),
         form=form,
         counters=len(emitter.counters),
-        kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
+        kernels=used,
         users=kernels.users if kernels is not None else {},
     )
     tiles = kernels.tiles if kernels is not None else {}
     counters = tuple(emitter.counters)
-    return Program(network, parts, source, scratch, constants, tiles, counters, leaf, staged, instrumented)
+    kept = workspace_bytes(used)
+    return Program(network, parts, source, scratch, constants, tiles, kept, counters, leaf, staged, instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:
