@@ -44,6 +44,8 @@ def check(network: Network, every: list[Program], threads: int = 1, options: Opt
                 <= 1e-5 + built.program.error_bound
             )
         assert executed_points(built) == sum(counts(group.storage).executions for group in built.program.groups)
+        assert built.group_bytes == tuple(group.buffer_bytes for group in built.program.groups)
+        assert built.workspace_bytes == built.program.workspace_bytes
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -174,7 +176,7 @@ def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: s
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
     leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, tile))
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in every_group(network)[::2]]
-    assert all(program.error_bound > 0 for program in every)
+    assert all(program.error_bound > 0 and program.workspace_bytes > 0 for program in every)
     check(network, every)
 
 
