@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polyfuse as pf
-from polyfuse.bench.files import make_folder
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import INTERFACES, Interface, peers_named
 from polyfuse.bench.peers.ours import Configuration
 from polyfuse.bench.peers.race import Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport, PeerRow
 from polyfuse.codegen.compiler import find_compiler
+from polyfuse.files import make_folder
 
 FOLDER = Path(__file__).parent
 KEPT = FOLDER / "fast"

@@ -43,6 +43,9 @@ from polyfuse.bench.tuned import best_known, tuned
 from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.work import predicted_seconds
+from polyfuse.deploy.model import Model, Settings, load
+from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.verify import verify
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -62,6 +65,7 @@ from polyfuse.network.reference import run as reference
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, read_machine
+from polyfuse.rewrite.explain import Explanation, explain
 from polyfuse.schedule.counts import Counts, counts, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.legality import check
@@ -81,18 +85,22 @@ __all__ = [
     "Choices",
     "Comparison",
     "Counts",
+    "Explanation",
     "IllegalSchedule",
     "InvalidInput",
     "Kernel",
     "Layer",
     "Lowered",
     "Machine",
+    "Model",
     "Network",
     "Options",
+    "Plan",
     "PolyfuseError",
     "Program",
     "Row",
     "Schedule",
+    "Settings",
     "Storage",
     "Strategy",
     "Tensor",
@@ -108,11 +116,13 @@ __all__ = [
     "count",
     "counts",
     "default_tiles",
+    "explain",
     "fit",
     "fused",
     "generate",
     "halos",
     "layer_by_layer",
+    "load",
     "load_onnx",
     "load_workload",
     "lower",
@@ -123,6 +133,7 @@ __all__ = [
     "random_inputs",
     "read_comparison",
     "read_machine",
+    "read_plan",
     "rebuild",
     "reference",
     "save_onnx",
@@ -132,4 +143,5 @@ __all__ = [
     "total",
     "tune",
     "tuned",
+    "verify",
 ]

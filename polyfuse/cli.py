@@ -28,16 +28,18 @@ from polyfuse.bench.compare import (
     ready_to_build,
 )
 from polyfuse.bench.emit import emit
-from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.results import Comparison
 from polyfuse.bench.tuned import tuned_row
 from polyfuse.cli_bench import bench
+from polyfuse.cli_deploy import compile_command, run_command, verify_command
+from polyfuse.cli_explain import explain_command
 from polyfuse.cli_machine import machine
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.files import check_writable, make_folder
 from polyfuse.network.network import Network
 from polyfuse.network.workload import load_workload
 from polyfuse.report.plot import plot
@@ -346,5 +348,9 @@ def check_results(found: Comparison, winograd: Sequence[float]) -> None:
 
 
 main.add_command(bench)
+main.add_command(compile_command)
+main.add_command(run_command)
+main.add_command(verify_command)
+main.add_command(explain_command(SHARED[:5], load))
 main.add_command(machine)
 main.add_command(tune_command(SHARED[:5], load, ready_to_build))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from polyfuse.bench.files import check_writable, make_folder, write_atomically
 from polyfuse.bench.fit import fit
 from polyfuse.bench.probe import DEFAULT_SECONDS, probe
 from polyfuse.cli_types import FILE
+from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.plan.machine import machine_path, read_machine
 from polyfuse.report.machine import print_machine
 from polyfuse.report.progress import ProgressBar

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from polyfuse.bench.files import check_writable, make_folder, write_atomically
 from polyfuse.bench.tune import MEASURED, tune
 from polyfuse.bench.tuned import read_tuned, tuned_path
 from polyfuse.cli_types import FILE
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
+from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.plan.machine import read_machine
 from polyfuse.report.progress import ProgressBar

@@ -1,7 +1,7 @@
 """JSON, or TOML, to frozen dataclasses by their annotations, and back.
 
-Enters: what a parser of JSON or TOML gives, and a type built of dataclasses, tuples, dictionaries, str, int, float,
-object and `| None`. Leaves: a value of that type; or an InvalidInput that says where the text is wrong.
+Enters: what a parser of JSON or TOML gives, and a type built of dataclasses, tuples, dictionaries, literals, str, int,
+float, object and `| None`. Leaves: a value of that type; or an InvalidInput that says where the text is wrong.
 
 A float that is not finite has no JSON number: it is written as the string "nan", "inf" or "-inf".
 """
@@ -11,7 +11,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from polyfuse.errors import InvalidInput
 
@@ -36,6 +36,10 @@ def decode(value: object, kind: Any, where: str) -> Any:
     if isinstance(kind, types.UnionType):
         (other,) = (option for option in get_args(kind) if option is not types.NoneType)
         return None if value is None else decode(value, other, where)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise InvalidInput(f"{where}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
+        return value
     if get_origin(kind) is tuple:
         items = _expect(value, list, "a list", where)
         return tuple(decode(item, get_args(kind)[0], f"{where}[{index}]") for index, item in enumerate(items))

@@ -32,8 +32,9 @@ def machine_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def tuned_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where this session's tuned file would be: never the user's own."""
+    """Where this session's tuned file would be, and beside it the profile file: never the user's own."""
     path = tmp_path_factory.mktemp("data") / "tuned.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYFUSE_TUNED", str(path))
+        patch.setenv("POLYFUSE_PROFILES", str(path.with_name("profiles.json")))
         yield path

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from polyfuse.bench.compare import Candidate, Case
-from polyfuse.bench.files import make_folder, write_atomically
+from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import safe_name
 from polyfuse.schedule.describe import schedule_text

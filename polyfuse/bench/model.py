@@ -13,14 +13,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from polyfuse.bench.files import check_writable, write_atomically
 from polyfuse.bench.measure import measure
-from polyfuse.bench.space import Choice, Progress, ranked, search_space
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.space import Choice, Progress, ranked, search_space
 from polyfuse.errors import PolyfuseError
+from polyfuse.files import check_writable, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.network.workload import load_workload

@@ -23,7 +23,7 @@ from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prelude
-from polyfuse.codegen.rows.tune import winograd_tuning
+from polyfuse.codegen.rows.tune import tiled
 from polyfuse.codegen.rows.width import probe
 
 CALLS = 50
@@ -75,7 +75,7 @@ def winograd_kernels(target: Target) -> list[RowKernel]:
             f"{name}_{columns}", "winograd", channels, channels, columns, kernel=(3, 3), outside=(1, 1), height=height,
             activation="relu",
         )  # fmt: skip
-        found.append(row_kernel(shape, target, winograd_tuning(shape, target, tile)))
+        found.append(row_kernel(shape, target, tiled(shape, target, tile)))
     return found
 
 

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyfuse.bench.files import check_writable, make_folder
 from polyfuse.bench.measure import measure
-from polyfuse.bench.space import Choice, Prediction, ranked, search_space
 from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
@@ -24,7 +22,9 @@ from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
+from polyfuse.files import check_writable, make_folder
 from polyfuse.network.network import Network, Values
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference

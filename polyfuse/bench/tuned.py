@@ -19,18 +19,17 @@ import platformdirs
 
 from polyfuse import codegen
 from polyfuse.bench.compare import Candidate
-from polyfuse.bench.files import write_atomically
+from polyfuse.bench.entries import EntriesFile
 from polyfuse.bench.host import host_facts
-from polyfuse.bench.space import Choice
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
-from polyfuse.typed_json import decode, encode, parse
 
 FORMAT = "polyfuse-tuned"
 VERSION = 1
@@ -110,6 +109,9 @@ class Entry:
         """With measurements added, or put in the place of earlier ones of the same choices."""
         merged = {each.label: each for each in (*self.tried, *found)}
         return replace(self, tried=tuple(merged.values()))
+
+
+FILE = EntriesFile("tuned file", FORMAT, VERSION, Entry)
 
 
 def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float) -> Tried:
@@ -205,20 +207,7 @@ def read_tuned(path: Path | None = None) -> tuple[Entry, ...]:
 
     Errors: InvalidInput for one that cannot be read or holds something else.
     """
-    chosen = tuned_path() if path is None else path
-    where = f"tuned file '{chosen}'"
-    try:
-        text = chosen.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"{where}: expected a file of JSON, got: {reason}; repair it or move it away") from error
-    document = parse(text, where)
-    if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, VERSION):
-        raise InvalidInput(f"{where}: expected format '{FORMAT}' version {VERSION}; repair it or move it away")
-    entries: tuple[Entry, ...] = decode(document.get("entries"), tuple[Entry, ...], f"{where}: entries")
-    return entries
+    return FILE.read(tuned_path() if path is None else path)
 
 
 def entry_of(key: Key, path: Path | None = None) -> Entry | None:
@@ -233,8 +222,7 @@ def write_entry(entry: Entry, path: Path | None = None) -> None:
     """
     chosen = tuned_path() if path is None else path
     kept = [each for each in read_tuned(chosen) if each.key != entry.key]
-    document = {"format": FORMAT, "version": VERSION, "entries": encode([*kept, entry])}
-    write_atomically(chosen, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    FILE.write(chosen, [*kept, entry])
 
 
 def best_known(

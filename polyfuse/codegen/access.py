@@ -65,7 +65,9 @@ class Places:
         given = tensor.name in self.leaves.interface or tensor.name in self.storage.schedule.network.weights
         padded = self.leaves.target is not None and not given
         if offchip:
-            return Array(tensor.name, tensor.concrete_shape, layout, padded)
+            part = self.leaves.inside.get(tensor.name)
+            among = part.whole.concrete_shape[1] if part is not None else None
+            return Array(tensor.name, tensor.concrete_shape, layout, padded, among)
         sizes = tuple(index.window for index in self.indices(tensor))
         return Array(chip_name(tensor), sizes, layout, self.leaves.target is not None)
 

@@ -1,4 +1,7 @@
-"""The text of a C file around the loop nests: prelude, buffers, functions, and the entry that runs all groups."""
+"""The text of a C file around the loop nests: prelude, buffers, functions, and the entry that runs all groups.
+
+Groups ──c_body()──> all but the entry;  Groups ──entry()──> `polyfuse_run` and the sizes of what it needs
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -41,21 +44,18 @@ HELPER int MOD(int a, int b) {{ return a % b < 0 ? a % b + b : a % b; }}
 """
 
 
-def c_file(
+def c_body(
     network: Network,
     groups: Sequence[Group],
-    scratch: Sequence[Tensor],
-    constants: Sequence[str],
     *,
     form: str,
     counters: int,
     kernels: Sequence[RowKernel] = (),
     users: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """The whole file. `form` is told in its header; with `counters` above 0, that many are summed over threads.
+    """All but the entry. `form` is told in its header; with `counters` above 0, that many are summed over threads.
 
-    `constants` names the arrays that `weights` of the entry points at; `kernels` come before the groups that call them,
-    each with the names of the layers that are its `users`.
+    `kernels` come before the groups that call them, each with the names of the layers that are its `users`.
     """
     lines = [*header(network, groups, form), PRELUDE]
     if kernels:
@@ -67,18 +67,23 @@ def c_file(
         ]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
-    return "\n".join([*lines, *entry(network, groups, scratch, constants), ""])
+    return "\n".join(lines + [line for kind in ("chip", "kept") for line in union(groups, kind)])
 
 
 def workspace(kernels: Sequence[RowKernel]) -> list[str]:
     """What row kernels keep for themselves: one array of each thread, as large as the largest."""
-    size = max(kernel.workspace_bytes for kernel in kernels)
+    size = workspace_bytes(kernels)
     if size == 0:
         return []
     return [
         f"static _Thread_local _Alignas(64) float row_workspace[{size // 4}];",
         "#define ROW_WORKSPACE row_workspace",
     ]
+
+
+def workspace_bytes(kernels: Sequence[RowKernel]) -> int:
+    """What the largest kernel keeps for itself."""
+    return max((kernel.workspace_bytes for kernel in kernels), default=0)
 
 
 def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]]) -> list[str]:
@@ -108,7 +113,7 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
 def structs(group: Group) -> list[str]:
     """The on-chip buffers of a group: those of each thread, and those that threads share."""
     lines = []
-    align = "_Alignas(64) " if group.places.leaves.target else ""
+    align = f"_Alignas({group.alignment}) " if group.places.leaves.target else ""
     for kind, arrays in (("chip", group.chip), ("kept", group.kept)):
         lines.append(f"struct {kind}{group.index} {{")
         lines += [f"  {align}{array.declared()};" for array in arrays] or ["  char none;"]
@@ -167,27 +172,45 @@ def functions(group: Group, counters: int) -> list[str]:
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
 
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]) -> list[str]:
-    """`polyfuse_run`, and the sizes of what its caller provides."""
-    given: dict[str, str] = {}
+def union(groups: Sequence[Group], kind: str) -> list[str]:
+    """The buffers of all groups, which are never in use at the same time."""
+    return [f"union {kind} {{ {' '.join(f'struct {kind}{group.index} {kind}{group.index};' for group in groups)} }};"]
+
+
+def entry(
+    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str], workspace: int
+) -> str:
+    """`polyfuse_run`, the sizes of what its caller provides, and the bytes of the `workspace` that it keeps itself.
+
+    `constants` are what its `weights` point at.
+    """
+    known: dict[str, str] = {name: f"(void *)weights[{k}]" for k, name in enumerate(constants)}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
-        given |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
-    weights = {name: f"(void *)weights[{k}]" for k, name in enumerate(constants)}
-    lines = []
-    for kind in ("chip", "kept"):
-        members = " ".join(f"struct {kind}{group.index} {kind}{group.index};" for group in groups)
-        lines += [f"union {kind} {{ {members} }};"]
-        lines += [f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}"]
+        known |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
     sizes = ", ".join(size_of_buffers(group) for group in groups)
-    lines.append(f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{sizes}}}[group]; }}")
     parameters = [f"float *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
     parameters += ["void *chips", "void *kept", "int threads", "long long *counts"]
-    lines += ["", *signature("void polyfuse_run", parameters), "{"]
-    lines.append("  (void)inputs; (void)weights; (void)outputs; (void)scratch;")
-    for group in groups:
-        arguments = [given.get(array.name) or weights[array.name] for array in group.offchip]
-        lines.append(f"  group{group.index}({', '.join([*arguments, 'chips', 'kept', 'threads', 'counts'])});")
-    return [*lines, "}"]
+    lines = [
+        *(f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}" for kind in ("chip", "kept")),
+        f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{sizes}}}[group]; }}",
+        f"long long polyfuse_workspace_bytes(void) {{ return {'sizeof row_workspace' if workspace else 0}; }}",
+        "",
+        *signature("void polyfuse_run", parameters),
+        "{",
+        "  (void)inputs; (void)weights; (void)outputs; (void)scratch;",
+        *calls(groups, known, ("chips", "kept", "threads", "counts")),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def calls(groups: Sequence[Group], known: Mapping[str, str], rest: Sequence[str]) -> list[str]:
+    """The calls of all groups, in order: `known` has the C of each array's address, by name."""
+    return [
+        f"  group{group.index}({', '.join([*(known[array.name] for array in group.offchip), *rest])});"
+        for group in groups
+    ]
 
 
 def size_of_buffers(group: Group) -> str:

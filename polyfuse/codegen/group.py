@@ -9,8 +9,11 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.loops import LoopNest
 from polyfuse.codegen.rowsteps import RowStep
+from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.steps import Step
 from polyfuse.schedule.storage import Storage
+
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,26 @@ class Group:
     packed: tuple[Array, ...] = ()
 
     @property
+    def alignment(self) -> int:
+        """What the address of each buffer is a multiple of, in bytes: rows of vectors start at cache lines."""
+        return 4 if self.places.leaves.target is None else LINE_BYTES
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The buffers as the C has them, those of one thread, with what fills up blocks, rows and cache lines."""
+        every = (*self.chip, *self.kept)
+        return sum(-(-4 * array.elements // self.alignment) * self.alignment for array in every)
+
+    @property
     def storage(self) -> Storage:
         """The schedule of the group with its buffers."""
         return self.places.storage
+
+    @property
+    def tensors(self) -> frozenset[Tensor]:
+        """What the layers of the group read and make."""
+        layers = self.storage.schedule.network.layers
+        return frozenset(tensor for layer in layers for tensor in (*layer.inputs, layer.output))
 
     @cached_property
     def chip(self) -> tuple[Array, ...]:

@@ -15,19 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from polyfuse.codegen.build import DEFAULT_FLAGS, Built, compile_file, compile_many, load
 from polyfuse.codegen.compiler import Compiler
 from polyfuse.codegen.group import Counter
-from polyfuse.codegen.program import Program, unsupported_threads
+from polyfuse.codegen.program import ALIGNMENT, Program, unsupported_threads
 from polyfuse.errors import InvalidInput
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
 
 Values = NDArray[np.float32]
-ALIGNMENT = 64
 
 
 class Kernel:
     """A compiled program with its own memory; calls of one kernel are not concurrent.
 
-    `scratch`, on-chip buffers and outputs are allocated once; `run` computes in place on what `set_inputs` copied.
+    The arena of scratch tensors, on-chip buffers and outputs are allocated once; `run` computes in place on what
+    `set_inputs` copied.
     `sharing` is a kernel of the same network whose inputs and outputs this one takes for its own, in the same layout.
     """
 
@@ -37,7 +37,7 @@ class Kernel:
         self.built = built
         self.threads = threads
         self._library = load(built)
-        for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes"):
+        for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes", "polyfuse_workspace_bytes"):
             getattr(self._library, name).restype = ctypes.c_longlong
         network = program.network
         ends = (*network.inputs, *network.outputs)
@@ -46,15 +46,15 @@ class Kernel:
         self._inputs: dict[str, Values] = sharing._inputs if sharing else self._arrays(network.inputs)
         self._outputs: dict[str, Values] = sharing._outputs if sharing else self._arrays(network.outputs)
         self._weights = [aligned_copy(value) for value in program.constants.values()]
-        self._scratch = [aligned(program.array(tensor).shape) for tensor in program.scratch]
+        self._arena = np.zeros(program.arena.bytes + ALIGNMENT, np.uint8)
         self._chips = np.zeros(threads * self._library.polyfuse_chip_bytes() + ALIGNMENT, np.uint8)
         self._kept = np.zeros(self._library.polyfuse_kept_bytes() + ALIGNMENT, np.uint8)
         self._counts = np.zeros(max(1, len(program.counters)), np.int64)
         self._arguments = (
-            pointers(list(self._inputs.values())),
-            pointers(self._weights),
-            pointers(list(self._outputs.values())),
-            pointers(self._scratch),
+            addresses([array.ctypes.data for array in self._inputs.values()]),
+            addresses([array.ctypes.data for array in self._weights]),
+            addresses([array.ctypes.data for array in self._outputs.values()]),
+            addresses([first_aligned(self._arena) + at for at in program.addresses.values()]),
             ctypes.c_void_p(first_aligned(self._chips)),
             ctypes.c_void_p(first_aligned(self._kept)),
             ctypes.c_int(threads),
@@ -68,7 +68,17 @@ class Kernel:
     @property
     def onchip_bytes(self) -> int:
         """The on-chip buffers of the largest group, one thread, as the compiled code has them."""
-        return max(int(self._library.polyfuse_group_bytes(group.index)) for group in self.program.groups)
+        return max(self.group_bytes)
+
+    @property
+    def group_bytes(self) -> tuple[int, ...]:
+        """The on-chip buffers of each group, one thread, as the compiled code has them."""
+        return tuple(int(self._library.polyfuse_group_bytes(group.index)) for group in self.program.groups)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What row kernels keep for themselves in each thread, as the compiled code has it."""
+        return int(self._library.polyfuse_workspace_bytes())
 
     @property
     def counts(self) -> dict[Counter, int]:
@@ -90,9 +100,9 @@ class Kernel:
 
     def poison(self) -> None:
         """Fill outputs, scratch and on-chip buffers with NaN, so that a value never computed is seen."""
-        for array in (*self._outputs.values(), *self._scratch):
+        for array in self._outputs.values():
             array.fill(np.nan)
-        for memory in (self._chips, self._kept):
+        for memory in (self._arena, self._chips, self._kept):
             memory.fill(0xFF)
 
     @property
@@ -200,6 +210,6 @@ def first_aligned(memory: NDArray[np.uint8]) -> int:
     return -(-memory.ctypes.data // ALIGNMENT) * ALIGNMENT
 
 
-def pointers(values: Sequence[Values]) -> ctypes.Array[ctypes.c_void_p]:
-    """The addresses of arrays, as C's `float *const *`."""
-    return (ctypes.c_void_p * max(1, len(values)))(*(array.ctypes.data for array in values))
+def addresses(values: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
+    """Addresses of arrays, as C's `float *const *`."""
+    return (ctypes.c_void_p * max(1, len(values)))(*values)

@@ -61,21 +61,24 @@ PLANAR = Layout()
 class Array:
     """A C array that holds a tensor, or a window of it: `sizes` are those of `[.., n, c, h, w]`, or of any indices.
 
-    A `padded` array has wider rows where they would start at nearly the same place in every page.
+    A `padded` array has wider rows where they would start at nearly the same place in every page. With `among` it is
+    part of an array of so many channels, and has the dimensions of that.
     """
 
     name: str
     sizes: tuple[int, ...]
     layout: Layout = PLANAR
     padded: bool = False
+    among: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The dimensions in C."""
         if self.layout.order == "planar":
-            *outer, width = self.sizes
-            return (*outer, spread_pitch(width)) if self.padded else self.sizes
+            *outer, width = self.sizes if self.among is None else (self.sizes[0], self.among, *self.sizes[2:])
+            return (*outer, spread_pitch(width) if self.padded else width)
         *copies, n, channels, height, width = self.sizes
+        channels = channels if self.among is None else self.among
         blocks = -(-channels // self.layout.floats)
         if self.layout.order == "rows":
             return (*copies, n, height, blocks, self._pitch(width, blocks), self.layout.floats)
@@ -101,6 +104,16 @@ class Array:
         if self.layout.order == "blocks":
             return self.shape[-3] * self.shape[-2]
         return self.shape[-2] if self.layout.order == "rows" else self.shape[-1]
+
+    def offset(self, channel: int) -> int:
+        """The floats from the start of the array to a channel: where a part of it begins.
+
+        >>> Array("a", (1, 48, 5, 7), Layout("rows", 16)).offset(32), Array("a", (1, 3, 5, 7)).offset(2)
+        (224, 70)
+        """
+        if self.layout.order == "planar":
+            return channel * self.shape[-2] * self.shape[-1]
+        return channel * self.pitch
 
     def subscripts(self, index: Sequence[isl.PwAff]) -> list[isl.PwAff]:
         """The subscripts of an element, from its indices in the order of `sizes`."""

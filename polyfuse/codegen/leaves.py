@@ -54,21 +54,33 @@ class Window:
         return Window(**{name: layer.attributes[name] for name in names if name in layer.attributes})  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Some channels of a tensor, from the first one on."""
+
+    whole: Tensor
+    channel: int
+
+
 @dataclass(frozen=True, eq=False)
 class Leaves:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
 
     `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name; for layers in `priced`
     it is what suits whole rows; what a group executes of them may make another tile, or the direct algorithm, cheaper.
-    `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs.
+    `edges` holds the smaller tiles (`Tuning.edge`) of layers with a tile of their own, where price is not to choose.
+    `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs; `inside`
+    holds the tensors that lie in the array of another.
     """
 
     target: Target | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     tiles: Mapping[str, int] = field(default_factory=dict)
     priced: frozenset[str] = frozenset()
+    edges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
+    inside: Mapping[str, Slice] = field(default_factory=dict)
 
     def layout(self, tensor: Tensor, offchip: bool) -> Layout:
         """The layout of a tensor's array."""
@@ -152,7 +164,8 @@ def leaves(
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
     priced = frozenset(tiles) - frozenset(winograd or {})
-    return Leaves(target, kinds, tiles, priced, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
+    onchip = dict.fromkeys(blocked, Layout("rows", target.floats))
+    return Leaves(target, kinds, tiles, priced, onchip=onchip, interface=outside)
 
 
 def winograd_tiles(

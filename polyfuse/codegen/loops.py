@@ -50,20 +50,6 @@ class LoopNest:
         """The number of `if` statements."""
         return self._count("if_")
 
-    def encloses_all(self, iterator: str) -> bool:
-        """Whether one loop of that name holds every leaf."""
-        inside = 0
-
-        def visit(node: isl.AstNode) -> bool:
-            nonlocal inside
-            is_loop = kind_of(node) == "for_" and node.for_get_iterator().to_C_str() == iterator
-            if is_loop:
-                inside = max(inside, leaves_below(node))
-            return not is_loop
-
-        visit_all(self.root, visit)
-        return inside == leaves_below(self.root)
-
     def _count(self, kind: str) -> int:
         found = 0
 
@@ -87,34 +73,19 @@ def kind_of(node: isl.AstNode) -> str:
     return isl.ast_node_type(node.get_type()).name
 
 
-def leaves_below(root: isl.AstNode) -> int:
-    """The number of leaves of a tree."""
-    found = 0
-
-    def visit(node: isl.AstNode) -> bool:
-        nonlocal found
-        found += kind_of(node) == "user"
-        return True
-
-    visit_all(root, visit)
-    return found
-
-
 def loop_nest(steps: Sequence[S], names: Sequence[str], leaf: Leaf[S], whole: int = 0) -> LoopNest:
     """Generate the loops over all executions of some steps, ordered by their times.
 
-    The outermost `whole` dimensions of time are not split into ranges.
+    The outermost `whole` dimensions of time are one loop each, which holds all steps.
 
     Errors: Unbounded where there are infinitely many executions; IllegalSchedule where two executions of a step share
     a time (isl would order them arbitrarily).
     """
-    schedule = isl.UnionMap.empty(isl.Space.params_alloc(isl.DEFAULT_CONTEXT, 0))
     for step in steps:
         if not step.executions.is_bounded():
             raise Unbounded(f"step {step.name}: it has infinitely many executions; bound the tiles")
         if not step.time.is_injective():
             raise IllegalSchedule(f"step {step.name}: two executions have the same time; add the missing dimensions")
-        schedule = schedule.union(isl.UnionMap.from_map(step.time))
     by_name = {step.name: step for step in steps}
     leaves: dict[str, list[str]] = {}
     failed: list[Exception] = []
@@ -134,24 +105,54 @@ def loop_nest(steps: Sequence[S], names: Sequence[str], leaf: Leaf[S], whole: in
     for name in names:
         ids = ids.add(isl.Id(name))
     build = build.set_iterators(ids)
-    if whole:
-        build = build.set_options(atomic(len(names), whole))
     build, keep = build.set_at_each_domain(at_each_domain)
+    times = [step.time for step in steps]
     with interrupts_held():
-        root = build.node_from_schedule_map(schedule)
+        if whole and times:
+            root = build.node_from_schedule(enclosed(times, whole))
+        else:
+            root = build.node_from_schedule_map(union_map(times))
     del keep
     if failed:
         raise failed[0]
     return LoopNest(root, leaves)
 
 
-def atomic(dims: int, whole: int) -> isl.UnionMap:
-    """isl's option not to split the outermost dimensions of time: `{ [time] -> atomic[d] : d < whole }`."""
-    time = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, dims)
-    option = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1).set_tuple_name(isl.dim_type.set, "atomic")
-    relation = isl.Map.universe(time.map_from_domain_and_range(option))
-    relation = relation.lower_bound_val(isl.dim_type.out, 0, isl.Val(0))
-    return isl.UnionMap.from_map(relation.upper_bound_val(isl.dim_type.out, 0, isl.Val(whole - 1)))
+def enclosed(times: Sequence[isl.Map], whole: int) -> isl.Schedule:
+    """The schedule of some steps in which one loop for each of the `whole` outermost dimensions of time holds them all.
+
+        { step[t, i] -> [time] }   to   a band over { tile[outer time] }, each expanded to a band of the steps inside
+
+    Steps that run at different values of the outermost dimensions, such as those at the borders of an image, would get
+    loops of their own from a flat schedule, one after the other.
+    """
+    outer = [outermost(time, whole).set_tuple_name(isl.dim_type.out, "tile") for time in times]
+    inner = [time.project_out(isl.dim_type.out, 0, whole) for time in times]
+    tiles = union_map(outer).range()
+    identity = isl.Set.from_union_set(tiles).identity().reset_tuple_id(isl.dim_type.out)
+    band = band_of(tiles, isl.UnionMap.from_map(identity)).get_root().child(0)
+    for d in range(whole):
+        band = band.band_member_set_ast_loop_type(d, isl.ast_loop_type.atomic)
+    steps = band_of(union_map(times).domain(), union_map(inner))
+    return band.get_schedule().expand(isl.UnionPwMultiAff.from_union_map(union_map(outer)), steps)
+
+
+def outermost(time: isl.Map, whole: int) -> isl.Map:
+    """`{ step[t, i] -> [time] }` without what follows the first `whole` dimensions."""
+    return time.project_out(isl.dim_type.out, whole, time.dim(isl.dim_type.out) - whole)
+
+
+def band_of(domain: isl.UnionSet, times: isl.UnionMap) -> isl.Schedule:
+    """The schedule of one band."""
+    return isl.Schedule.from_domain(domain).insert_partial_schedule(isl.MultiUnionPwAff.from_union_map(times))
+
+
+def union_map(maps: Sequence[isl.Map]) -> isl.UnionMap:
+    """The union of some maps; empty where there are none."""
+    found = isl.UnionMap.empty(isl.Space.params_alloc(isl.DEFAULT_CONTEXT, 0))
+    for each in maps:
+        found = found.union(isl.UnionMap.from_map(each))
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,15 @@ chip are a struct that threads share. Two forms of one program exist:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
-from polyfuse.codegen.cfile import c_file
+from polyfuse.codegen.cfile import c_body, entry, workspace_bytes
+from polyfuse.codegen.concats import holder, is_covered
 from polyfuse.codegen.group import Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
@@ -34,32 +36,64 @@ from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.plan.addresses import Lived, Packing, packed
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 from polyfuse.text import html_text
+
+ALIGNMENT = 64
+"""Bytes: of a cache line, and of the widest vectors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
     """Generated C and what is needed to call it; sizes are in bytes.
 
-    `constants` are what `weights` of the entry points at; `tiles` are those of Winograd's algorithm, by layer.
+    `body` is the C without the entry; `constants` are what `weights` of the entry points at; `tiles` are those of
+    Winograd's algorithm, by layer, and `workspace_bytes` what its transforms keep in each thread.
     """
 
     network: Network
     groups: tuple[Group, ...]
-    source: str
+    body: str
     scratch: tuple[Tensor, ...]
     constants: Mapping[str, NDArray[np.float32]]
     tiles: Mapping[str, int]
+    workspace_bytes: int
     counters: tuple[Counter, ...]
     leaves: Leaves
     staged: bool
     instrumented: bool
 
+    @cached_property
+    def source(self) -> str:
+        """The whole C file."""
+        last = entry(self.network, self.groups, self.scratch, tuple(self.constants), self.workspace_bytes)
+        return f"{self.body}\n{last}"
+
     def array(self, tensor: Tensor) -> Array:
         """The off-chip array of an input, an output or a scratch tensor."""
         return self.groups[0].places.array(tensor, True)
+
+    @cached_property
+    def arena(self) -> Packing:
+        """Addresses for scratch arrays in one piece of memory: each lives from its first group to its last."""
+        return packed(lifetimes(self), ALIGNMENT)
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where each scratch tensor begins in the arena."""
+        found = {}
+        for tensor in self.scratch:
+            whole = holder(tensor, self.leaves)
+            channel = self.leaves.inside[tensor.name].channel if whole != tensor else 0
+            found[tensor.name] = self.arena.addresses[whole.name] + 4 * self.array(whole).offset(channel)
+        return found
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The on-chip buffers of the largest group, one thread, as the C has them."""
+        return max(group.buffer_bytes for group in self.groups)
 
     @property
     def error_bound(self) -> float:
@@ -121,7 +155,7 @@ def generate(
     if staged and fast:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     staged = staged or (instrumented and not fast)
-    scratch = scratch_tensors(network, groups)
+    scratch = scratch_tensors(network, groups, leaf)
     kernels = RowKernels(network, leaf, leaf.target) if leaf.target is not None else None
     emitter = Emitter(staged, instrumented, leaf, kernels)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
@@ -129,28 +163,34 @@ def generate(
     constants = {name: value for name, value in network.weights.items() if name in read or not fast}
     constants |= kernels.constants if kernels is not None else {}
     form = "instrumented" if instrumented else "staged" if staged else "in place"
-    source = c_file(
+    used = tuple(kernels.kernels.values()) if kernels is not None else ()
+    body = c_body(
         network,
         parts,
-        scratch,
-        tuple(constants),
         form=form,
         counters=len(emitter.counters),
-        kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
+        kernels=used,
         users=kernels.users if kernels is not None else {},
     )
     tiles = kernels.tiles if kernels is not None else {}
     counters = tuple(emitter.counters)
-    return Program(network, parts, source, scratch, constants, tiles, counters, leaf, staged, instrumented)
+    kept = workspace_bytes(used)
+    return Program(network, parts, body, scratch, constants, tiles, kept, counters, leaf, staged, instrumented)
 
 
-def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor, ...]:
-    """The off-chip arrays that are neither input, weight nor output: between groups, and stored by retention."""
+def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:
+    """The off-chip tensors that are neither input, weight nor output: between groups, and stored by retention.
+
+    A tensor that others lie in is made with the last of them.
+    """
     given = {*network.inputs, *network.outputs}
     made: set[Tensor] = set(network.inputs)
     scratch = []
     for storage in groups:
         for tensor in storage.schedule.network.inputs:
+            if tensor not in made and is_covered(tensor, made, leaves):
+                made.add(tensor)
+                scratch.append(tensor)
             if tensor not in made:
                 raise InvalidInput(
                     f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it"
@@ -163,6 +203,17 @@ def scratch_tensors(network: Network, groups: Sequence[Storage]) -> tuple[Tensor
     if missing := set(network.outputs) - made:
         raise InvalidInput(f"network {network.name!r}: no group stores its output {missing.pop()}")
     return tuple(dict.fromkeys(scratch))
+
+
+def lifetimes(program: Program) -> list[Lived]:
+    """The bytes of each scratch array, and the groups between which what lies in it is needed."""
+    uses: dict[Tensor, list[int]] = {}
+    for tensor in program.scratch:
+        found = (group.index for group in program.groups if tensor in group.tensors)
+        uses.setdefault(holder(tensor, program.leaves), []).extend(found)
+    return [
+        Lived(tensor.name, 4 * program.array(tensor).elements, min(steps), max(steps)) for tensor, steps in uses.items()
+    ]
 
 
 def parallel_coordinate(places: Places) -> int | None:
@@ -218,8 +269,6 @@ class Emitter:
         nest = loop_nest(every, timed.names, leaf, whole)
         preload, preload_nest = self.preload(index, places)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
-        if parallel is not None and not nest.encloses_all(parallel):
-            parallel = None
         return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, row_steps, packed)
 
     def preload(self, index: int, places: Places) -> tuple[tuple[Step, ...], LoopNest | None]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
-from polyfuse.codegen.rows.tune import default_tuning, winograd_tuning
+from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
 from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step, packed_name
 from polyfuse.network.network import Network
+from polyfuse.sets import count
 
 Floats = NDArray[np.float32]
 LONGEST = 60
@@ -26,10 +28,15 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
     assert leaves.target is not None
     main = main_step(steps)
-    named = main.shape.kind == "winograd" and main.layer is not None and main.layer.name not in leaves.priced
-    if named and main.layer is not None:
-        return main, winograd_tuning(main.shape, leaves.target, leaves.tiles[main.layer.name])
-    return main, default_tuning(main.shape, leaves.target)
+    if main.shape.kind != "winograd" or main.layer is None:
+        return main, default_tuning(main.shape, leaves.target)
+    name = main.layer.name
+    tiles = TILES if name in leaves.priced else (leaves.tiles[name],)
+    if name in leaves.edges:
+        return main, tiled(main.shape, leaves.target, leaves.tiles[name], leaves.edges[name])
+    others = [step for step in steps if step is not main]
+    calls = [(step.shape, count(step.executions)) for step in (main, *others)]
+    return main, winograd_tuning(calls, leaves.target, tiles)
 
 
 def label_of(step: RowStep) -> str:

@@ -18,7 +18,7 @@ from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.program import Program, parallel_coordinate
 from polyfuse.codegen.rowplan import fitting, layer_tuning
-from polyfuse.codegen.rows.pricing import weight_bytes
+from polyfuse.codegen.rows.pricing import read_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.codegen.rows.work import row_uses, row_work
@@ -232,6 +232,6 @@ def row_extent(rows: Rows, columns: int) -> tuple[int, int]:
 def packed_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """The bytes of a layer's weights as its kernel reads them, without what fills up blocks; of Winograd's with it."""
     if shape.kind == "winograd":
-        return weight_bytes(shape, tuning, floats)
+        return read_bytes(shape, tuning, floats)
     per_output = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
     return 4 * shape.out_channels * per_output * prod(shape.kernel)

@@ -18,9 +18,9 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long main "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch "
-    "acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff NULL MOD INSIDE row_in row_out row_add "
-    "row_k row_c row_workspace"
+    "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch arena "
+    "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff NULL MOD INSIDE row_in "
+    "row_out row_add row_k row_c row_workspace"
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""

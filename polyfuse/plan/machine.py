@@ -14,6 +14,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,17 @@ def read_machine(path: Path | None = None) -> Machine:
         reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
         raise InvalidInput(f"{where}: expected a file of TOML, got: {reason}; check the path") from error
     return Machine.from_toml(text, where)
+
+
+def known_machine() -> Machine:
+    """The machine in this user's file; where there is none, one with typical numbers, which plan/machines/ has.
+
+    Errors: InvalidInput for a file that cannot be read or holds something else.
+    """
+    if machine_path().exists():
+        return read_machine()
+    text = resources.files("polyfuse.plan").joinpath("machines", "typical.toml").read_text(encoding="utf-8")
+    return Machine.from_toml(text, "the typical machine")
 
 
 def _lines(machine: Machine) -> Iterator[str]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyfuse.bench.files import write_atomically
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
 from polyfuse.errors import InvalidInput
+from polyfuse.files import write_atomically
 from polyfuse.report.format import TIME_UNITS, byte_unit, tile_label
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyfuse.bench.files import write_atomically
 from polyfuse.bench.peers.results import PeerComparison
 from polyfuse.errors import InvalidInput
+from polyfuse.files import write_atomically
 from polyfuse.report.format import significant
 from polyfuse.report.plot import SUFFIXES
 

@@ -44,6 +44,8 @@ def check(network: Network, every: list[Program], threads: int = 1, options: Opt
                 <= 1e-5 + built.program.error_bound
             )
         assert executed_points(built) == sum(counts(group.storage).executions for group in built.program.groups)
+        assert built.group_bytes == tuple(group.buffer_bytes for group in built.program.groups)
+        assert built.workspace_bytes == built.program.workspace_bytes
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -70,6 +72,33 @@ def test_two_threads_agree_with_the_reference(name: str) -> None:
     shared = [program for program in programs(network, every_group(network)) if program.is_parallel]
     assert shared
     check(network, shared, threads=2)
+
+
+TWO_STRIPS = {
+    "stencil3": {"size": 29},
+    "sr4": {"rows": 21, "columns": 23, "channels": 6},
+    "resnet_block": {"size": 28, "channels": 12},
+}
+
+
+@pytest.mark.parametrize("tile", [0, 4])
+@pytest.mark.parametrize("name", TWO_STRIPS)
+def test_two_tiles_along_a_recomputed_coordinate_are_one_loop_for_threads(name: str, tile: int) -> None:
+    network = workload(name, **TWO_STRIPS[name])
+    height, width = network.outputs[0].concrete_shape[2:]
+    rows, columns = -(-height // 2), -(-width // 2)
+    chosen = [
+        Strategy((5, columns), ("local", "recompute"), placement="shifted"),
+        Strategy((5, columns), ("local", "recompute")),
+        Strategy((rows, width)),
+        Strategy((rows,)),
+    ]
+    wide = [layer.name for layer in network.layers if layer.kind == "conv" and layer.inputs[0].concrete_shape[1] > 1]
+    leaf = leaves(network, NARROW, "blocked", winograd=dict.fromkeys(wide, tile))
+    every = [generate(network, fused(network, strategy), leaf=leaf, instrumented=True) for strategy in chosen]
+    assert [program.groups[0].parallel for program in every] == ["tx", "tx", "ty", "ty"]
+    assert [program.source.count("OMP(omp parallel for") for program in every] == [1, 1, 1, 1]
+    check(network, every, threads=2)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -147,7 +176,7 @@ def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: s
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
     leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, tile))
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in every_group(network)[::2]]
-    assert all(program.error_bound > 0 for program in every)
+    assert all(program.error_bound > 0 and program.workspace_bytes > 0 for program in every)
     check(network, every)
 
 

@@ -14,6 +14,8 @@ from tests.fuzz.case import Case, GroupOf, LayerOf, group_networks, network_of
 
 LARGEST = 14
 MOST_CHANNELS = 9
+WINOGRAD_CHANNELS = 5
+"""Fewer are taken for those of a first layer."""
 FORMS = ("instrumented", "staged", "in place", "rows", "blocked rows", "winograd rows")
 MOST_TILES = 60
 Shape = tuple[int, int, int, int]
@@ -29,20 +31,23 @@ def draw(seed: int) -> Case:
     """The case of a seed."""
     rng = random.Random(seed)
     while True:
-        case = with_groups(rng, draw_network(rng))
+        form = rng.choices(FORMS, (5, 1, 1, 3, 2, 2))[0]
+        case = with_groups(rng, draw_network(rng, form), form)
         if case is not None:
             return case
 
 
-def draw_network(rng: random.Random) -> Case:
-    """Inputs, layers and outputs."""
+def draw_network(rng: random.Random, form: str = "rows") -> Case:
+    """Inputs, layers and outputs; for Winograd's algorithm most layers are what it suits."""
+    fewest = WINOGRAD_CHANNELS if form == "winograd rows" else 1
     batch = rng.choice((1, 1, 1, 2))
     count = rng.choices(range(1, 7), (6, 7, 4, 2, 1, 1))[0]
-    shapes = [draw_input(rng, batch)]
+    shapes = [draw_input(rng, batch, fewest)]
     inputs = [shapes[0]]
     layers: list[LayerOf] = []
     while len(layers) < count:
-        layer = draw_layer(rng, shapes)
+        suitable = form == "winograd rows" and rng.random() < 0.7
+        layer = draw_3x3(rng, len(shapes) - 1) if suitable else draw_layer(rng, shapes)
         alone = replace(layer, reads=tuple(range(len(layer.reads))))
         try:
             shape = network_of(Case(tuple(shapes[r] for r in layer.reads), (alone,), ())).outputs[0].concrete_shape
@@ -59,9 +64,19 @@ def draw_network(rng: random.Random) -> Case:
     return replace(case, outputs=extra)
 
 
-def draw_input(rng: random.Random, batch: int) -> Shape:
+def draw_input(rng: random.Random, batch: int, fewest: int) -> Shape:
     """The shape of an input."""
-    return batch, rng.randint(1, rng.choice((3, MOST_CHANNELS))), rng.randint(2, LARGEST), rng.randint(2, LARGEST)
+    channels = rng.randint(fewest, max(fewest, rng.choice((3, MOST_CHANNELS))))
+    return batch, channels, rng.randint(2, LARGEST), rng.randint(2, LARGEST)
+
+
+def draw_3x3(rng: random.Random, at: int) -> LayerOf:
+    """A convolution that Winograd's algorithm can compute."""
+    padding = tuple(rng.choice((0, 1, 1, 2)) for _ in range(4))
+    found: dict[str, Any] = {"kernel": 3, "padding": padding, "channels": rng.randint(WINOGRAD_CHANNELS, MOST_CHANNELS)}
+    if rng.random() < 0.3:
+        found["activation"] = rng.choice(ACTIVATIONS)
+    return LayerOf("conv", (at,), found)
 
 
 def with_second_input(rng: random.Random, case: Case, shapes: list[Shape]) -> Case:
@@ -128,7 +143,7 @@ def draw_conv(rng: random.Random, channels: int) -> dict[str, Any]:
     return found
 
 
-def with_groups(rng: random.Random, case: Case) -> Case | None:
+def with_groups(rng: random.Random, case: Case, form: str) -> Case | None:
     """The case cut into one or two groups, each with a strategy; None where there are too many tiles."""
     layers = len(case.layers)
     first = rng.randint(1, layers - 1) if layers > 1 and rng.random() < 0.2 else layers
@@ -141,7 +156,6 @@ def with_groups(rng: random.Random, case: Case) -> Case | None:
         if group is None:
             return None
         groups.append(group)
-    form = rng.choices(FORMS, (5, 1, 1, 3, 2, 2))[0]
     return replace(case, groups=tuple(groups), form=form, threads=rng.choice((1, 1, 2)))
 
 

@@ -9,7 +9,8 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 from unittest.mock import patch
 
 import numpy as np
@@ -21,7 +22,6 @@ from polyfuse.codegen.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -38,6 +38,9 @@ WINOGRAD_SCALE = 10.0
 """Errors of Winograd's algorithm are relative to sums that a later layer may scale or subtract."""
 INTERPRETED = 300
 """The most executions of a case that is interpreted too."""
+MIXES = ((6, (4, 2)), (4, (2, 2)), (6, (2, 0)), (2, (0, 0)), (6, (0, 0)))
+"""Winograd's tiles, and smaller ones in the last rows and columns."""
+MIXED = re.compile(r"F\((\d)x(?!\1)\d, 3x3\)")
 FAST_FLAGS = ("-std=c11", "-O0", "-w")
 OPTIMISED_FLAGS = ("-std=c11", "-O2", "-w")
 EXPORTED = re.compile(r"\b(polyfuse_\w+|group\d+|chip\d+|kept\d+|row\d+_\w+)\b|\b(union) (chip|kept)\b")
@@ -113,12 +116,13 @@ def prepare(case: Case) -> Prepared:
 
 
 def row_leaves(form: str, network: Network) -> Leaves:
-    """Row kernels of one form; with Winograd's algorithm wherever it can be, in tiles of all sizes."""
+    """Row kernels of one form; with Winograd's algorithm wherever it can be, in tiles of all sizes, mixed ones too."""
     interface: Interface = "blocked" if form == "blocked rows" else "nchw"
     exact = leaves(network, TARGET, interface, exact=True)
     suitable = [name for name, kind in exact.kinds.items() if kind == "direct" and is_3x3(network.layer(name))]
-    tiles = {name: TILES[k % len(TILES)] for k, name in enumerate(suitable)} if form == "winograd rows" else {}
-    return leaves(network, TARGET, interface, exact=True, winograd=tiles)
+    used = dict(zip(suitable, cycle(MIXES), strict=False)) if form == "winograd rows" else {}
+    found = leaves(network, TARGET, interface, exact=True, winograd={name: tile for name, (tile, _) in used.items()})
+    return replace(found, edges={name: edge for name, (_, edge) in used.items()})
 
 
 def run_cases(cases: Sequence[Case], flags: Sequence[str] = FAST_FLAGS) -> Outcome:
@@ -196,6 +200,8 @@ def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
         most = TOLERANCE + WINOGRAD_SCALE * prepared.program.error_bound
         assert error <= most, f"values: output {name} of the generated C differs by {error:g}"
     done = [prepared.case.form, "threads" if kernel.threads > 1 else "one thread"]
+    if MIXED.search(prepared.program.source):
+        done.append("mixed tiles")
     if prepared.program.leaves.target is not None:
         compare_points(prepared, kernel)
     elif prepared.program.instrumented:

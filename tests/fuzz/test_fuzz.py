@@ -23,7 +23,7 @@ CHAIN = Case(
 def test_seeded_cases_agree_with_the_oracles() -> None:
     outcome = run_cases([draw(seed) for seed in range(48)])
     assert [f"{failure.kind}: {failure.message}\n{failure.case}" for failure in outcome.failures] == []
-    wanted = ("interpreted", "threads", "in place", "rows", "blocked rows", "winograd rows")
+    wanted = ("interpreted", "threads", "in place", "rows", "blocked rows", "winograd rows", "mixed tiles")
     assert all(outcome.checks[check] > 2 for check in wanted), outcome.checks
 
 

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polyfuse.bench.files import write_atomically
 from polyfuse.errors import InvalidInput
+from polyfuse.files import write_atomically
 from polyfuse.text import columns, html_table
 from polyfuse.typed_json import decode, encode, parse
 

@@ -169,9 +169,12 @@ def relative_error(tile: int, in_channels: int) -> float:
     return float(ERROR[tile] * np.sqrt(1 + in_channels / 32))
 
 
-def transformed_weights(weights: NDArray[np.floating], tile: int) -> NDArray[np.float64]:
-    """`[out, in, 3, 3]` to `[out, in, n, n]`: G g G^T of every kernel, in float64; not finite where that is not."""
-    g = np.array(matrices(tile).g.evalf(30).tolist(), dtype=np.float64)
+def transformed_weights(weights: NDArray[np.floating], tile: tuple[int, int]) -> NDArray[np.float64]:
+    """`[out, in, 3, 3]` to `[out, in, n, n']`: G g G'^T of every kernel, G of the rows of a tile and G' of its columns.
+
+    In float64; not finite where a weight is not.
+    """
+    down, across = (np.array(matrices(m).g.evalf(30).tolist(), dtype=np.float64) for m in tile)
     with np.errstate(invalid="ignore"):
-        found: NDArray[np.float64] = g @ weights.astype(np.float64) @ g.T
+        found: NDArray[np.float64] = down @ weights.astype(np.float64) @ across.T
     return found

@@ -32,7 +32,7 @@ from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
-from polyfuse.codegen.rows.tiling import Tiling, workspace_bytes
+from polyfuse.codegen.rows.tiling import Tiling, tilings, transforms, workspace_bytes
 from polyfuse.codegen.rows.tune import check_tuning, default_tuning
 from polyfuse.codegen.rows.winograd import winograd_functions
 
@@ -212,7 +212,7 @@ def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
         f"bias {'yes' if shape.bias else 'no'}, activation {shape.activation or 'none'}, residual {shape.residual}",
     ]
     if shape.kind == "winograd":
-        return [*lines, *_tiles_header(Tiling(shape, tuning, v))]
+        return [*lines, *_tiles_header(shape, tuning, v)]
     if shape.kind in ("direct", "few_channels"):
         lines.append(f"weights [group][block or channel][kernel row][lane][tap][{tuning.blocks} blocks][{v}]")
         if tuning.ways > 1:
@@ -224,13 +224,20 @@ def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
     return lines
 
 
-def _tiles_header(plan: Tiling) -> list[str]:
-    m, tuning = plan.tile, plan.tuning
-    batches = ", ".join(map(str, plan.batches)) if len(set(plan.batches)) > 1 else str(plan.batches[0])
+def _tiles_header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
+    sizes = ", ".join(f"{high}x{wide}" for high, wide in transforms(tuning))
     return [
-        f"F({m}x{m}, 3x3): {plan.bands} x {plan.across} tiles, batches of {batches}, "
-        f"accumulators {tuning.blocks} x {min(tuning.pixels, plan.batches[0])}",
-        f"weights [group][frequency][in channel][{tuning.blocks} blocks][{plan.floats}], transformed",
-        f"workspace {4 * plan.workspace_floats} bytes in each thread: inputs [frequency][block][tile][{plan.floats}], "
+        *map(_region_header, tilings(shape, tuning, v)),
+        f"weights [group][frequency][in channel][{tuning.blocks} blocks][{v}], transformed for {sizes}",
+        f"workspace {workspace_bytes(shape, tuning, v)} bytes in each thread: inputs [frequency][block][tile][{v}], "
         f"then products alike",
     ]
+
+
+def _region_header(plan: Tiling) -> str:
+    batches = ", ".join(map(str, plan.batches)) if len(set(plan.batches)) > 1 else str(plan.batches[0])
+    accumulators = f"{plan.tuning.blocks} x {min(plan.tuning.pixels, plan.batches[0])}"
+    return (
+        f"F({plan.tile[0]}x{plan.tile[1]}, 3x3): {plan.bands} x {plan.across} tiles, batches of {batches}, "
+        f"accumulators {accumulators}"
+    )

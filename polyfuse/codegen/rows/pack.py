@@ -5,7 +5,7 @@
     few_channels  [group of A out blocks][in channel][kernel row][tap][A][V]
     depthwise     [block][kernel row][tap][V]
     stencil       [kernel row][tap]
-    winograd      [group of A out blocks][frequency][in channel][A][V], transformed in float64
+    winograd      [group of A out blocks][frequency][in channel][A][V], transformed in float64, for each size of tiles
     bias          [block][V], zeros where there is none; a stencil's as it is
     blocked row   [block][column][V], channels that fill up the last block are 0
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from polyfuse.codegen.rows.interpolation import transformed_weights
 from polyfuse.codegen.rows.kernel import RowKernel
 from polyfuse.codegen.rows.shape import block_sizes, tap_groups
+from polyfuse.codegen.rows.tiling import transforms
 from polyfuse.errors import InvalidInput
 
 Floats = NDArray[np.float32]
@@ -49,9 +50,15 @@ def packed_weights(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
 
 
 def _transformed(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
-    """Weights as every tile's frequencies are multiplied by them."""
+    """Weights as the frequencies of every size of tiles are multiplied by them."""
+    w = np.asarray(weights, dtype=np.float32)
+    return np.concatenate([_frequencies(kernel, w, tile) for tile in transforms(kernel.tuning)])
+
+
+def _frequencies(kernel: RowKernel, weights: Floats, tile: tuple[int, int]) -> Floats:
+    """Weights as the frequencies of one size of tiles are multiplied by them."""
     with np.errstate(over="ignore"):
-        u = transformed_weights(np.asarray(weights, dtype=np.float32), kernel.tuning.tile).astype(np.float32)
+        u = transformed_weights(weights, tile).astype(np.float32)
     # [group, A, V, in channel, frequency]
     groups = _filled(u, 0, kernel.floats).reshape(-1, kernel.tuning.blocks, kernel.floats, u.shape[1], u[0, 0].size)
     return np.ascontiguousarray(groups.transpose(0, 4, 3, 1, 2)).reshape(-1)

@@ -3,13 +3,14 @@
 A `winograd` shape with its tuning enters; numbers leave.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache
 from typing import Literal
 
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
-from polyfuse.codegen.rows.shape import RowShape, Tuning
-from polyfuse.codegen.rows.tiling import Tiling
+from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced
+from polyfuse.codegen.rows.tiling import Tiling, frequencies, tilings, transforms, weight_floats
 
 Unit = Literal["numbers", "vectors"]
 
@@ -22,8 +23,17 @@ CACHE_BYTES, MEMORY_BYTES = 4.0, 0.75
 """What is read in the time of a multiply-add, for each of its floats: weights up to CACHED_BYTES from the last-level
 cache for every batch, larger ones from memory."""
 
+CHAINS = 8
+"""Multiply-adds that are on their way at once: fewer accumulators take as long as so many."""
+
 GAIN = 0.95
 """A larger tile, which loses more digits, must cost at most this share of a smaller one."""
+
+EDGE_GAIN = 0.99
+"""Smaller tiles at the edges, whose weights take up room, must cost at most this share of what fewer weights cost."""
+
+Calls = Sequence[tuple[RowShape, int]]
+"""The kernels of a layer, and how often each is called."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,14 @@ class Counts:
     vectors, and what fills up the last block counts.
     """
 
-    products: int
-    input_additions: int
-    input_multiplications: int
-    output_additions: int
-    output_multiplications: int
+    products: int = 0
+    input_additions: int = 0
+    input_multiplications: int = 0
+    output_additions: int = 0
+    output_multiplications: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 def winograd_counts(shape: RowShape, tuning: Tuning, floats: int, unit: Unit = "numbers") -> Counts:
@@ -48,19 +61,21 @@ def winograd_counts(shape: RowShape, tuning: Tuning, floats: int, unit: Unit = "
     >>> winograd_counts(shape, Tuning(tile=6, batch=2, pixels=2), 8).products == 2 * 64 * 8 * 8
     True
     """
-    plan = Tiling(shape, tuning, floats)
+    plans = tilings(shape, tuning, floats)
+    return sum((_region_counts(plan, unit) for plan in plans), Counts())
+
+
+def _region_counts(plan: Tiling, unit: Unit) -> Counts:
+    """The operations of one region."""
     vectors = unit == "vectors"
-    ins = plan.in_blocks if vectors else shape.in_channels
-    outs = plan.out_blocks if vectors else shape.out_channels
-    lines = ins * _input_lines(plan)
-    added, multiplied = _operations(input_sums(plan.tile))
-    sums = [(_operations(part), outs * count) for part, count in _output_lines(plan)]
+    ins = plan.in_blocks if vectors else plan.shape.in_channels
+    outs = plan.out_blocks if vectors else plan.shape.out_channels
+    down, across = (_operations(input_sums(m)) for m in plan.tile)
+    lines = [(ins * _input_columns(plan), down), (ins * plan.tiles * plan.side[0], across)]
+    sums = [(outs * count, _operations(part)) for part, count in _output_lines(plan)]
     return Counts(
-        plan.tiles * plan.frequencies * shape.in_channels * outs,
-        lines * added,
-        lines * multiplied,
-        sum(n * count for (n, _), count in sums),
-        sum(n * count for (_, n), count in sums),
+        plan.tiles * plan.frequencies * plan.shape.in_channels * outs,
+        *(sum(count * each[k] for count, each in part) for part in (lines, sums) for k in range(2)),
     )
 
 
@@ -70,44 +85,64 @@ def _operations(sums: Iterable[Sum]) -> tuple[int, int]:
     return sum(s.additions for s in every), sum(s.multiplications for s in every)
 
 
-def _input_lines(plan: Tiling) -> int:
-    """The transforms in one dimension of one input channel: columns that exist, then rows."""
-    left, right = plan.shape.outside
+def _input_columns(plan: Tiling) -> int:
+    """The columns of a run, of one input channel, that exist and are transformed, of all runs."""
+    (left, right), wide = plan.outside, plan.tile[1]
     columns = 0
     for first, tiles in plan.runs():
-        low, high = first % plan.across * plan.tile, (first % plan.across + tiles) * plan.tile + 2
-        columns += max(0, min(high, plan.shape.span - right) - max(low, left))
-    return columns + plan.tiles * plan.side
+        low, high = first % plan.across * wide, (first % plan.across + tiles) * wide + 2
+        columns += max(0, min(high, len(plan.columns) + 2 - right) - max(low, left))
+    return columns
 
 
 def _output_lines(plan: Tiling) -> Iterator[tuple[tuple[Sum, ...], int]]:
     """The transforms in one dimension of one output channel, and how many: columns, then the rows that exist."""
-    sums = output_sums(plan.tile)
-    yield sums, plan.tiles * plan.side
-    yield sums, (plan.across - 1) * plan.shape.height
-    yield needed(sums, plan.last_columns), plan.shape.height
+    down, across = map(output_sums, plan.tile)
+    yield down, plan.tiles * plan.side[1]
+    yield across, (plan.across - 1) * len(plan.rows)
+    yield needed(across, plan.last_columns), len(plan.rows)
 
 
 def weight_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """The transformed weights, output channels filled up to whole blocks."""
-    plan = Tiling(shape, tuning, floats)
-    return 4 * plan.frequencies * shape.in_channels * plan.out_blocks * floats
+    """The transformed weights, for every size of tiles, output channels filled up to whole blocks."""
+    return 4 * sum(weight_floats(shape, tile, floats) for tile in transforms(tuning))
 
 
+def read_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
+    """Those of them that a kernel reads: for the sizes of tiles that it is made of."""
+    return 4 * sum(weight_floats(shape, plan.tile, floats) for plan in tilings(shape, tuning, floats))
+
+
+@lru_cache(maxsize=4096)
 def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
     """About how long a call takes, in multiply-adds of vectors.
 
-    Products, transforms, and reading the weights once for every batch.
+    Products, transforms, and reading the weights of a region once for each of its batches.
     """
-    plan = Tiling(shape, tuning, floats)
     counts = winograd_counts(shape, tuning, floats, "vectors")
     flops = counts.input_additions + counts.input_multiplications
     flops += counts.output_additions + counts.output_multiplications
-    stores = plan.in_blocks * plan.side * _input_lines(plan) + plan.out_blocks * plan.tiles * plan.frequencies
-    stores += plan.out_blocks * (plan.tiles * plan.side * plan.tile + shape.height * shape.columns)
-    size = weight_bytes(shape, tuning, floats)
-    rate = floats * (CACHE_BYTES if size <= CACHED_BYTES else MEMORY_BYTES)
-    return counts.products + FLOP * flops + STORE * stores + size * len(plan.batches) / rate
+    rate = floats * (CACHE_BYTES if read_bytes(shape, tuning, floats) <= CACHED_BYTES else MEMORY_BYTES)
+    regions = tilings(shape, tuning, floats)
+    stores = sum(map(_stores, regions))
+    read = sum(4 * weight_floats(shape, plan.tile, floats) * len(plan.batches) for plan in regions)
+    return sum(map(_multiplying, regions)) + FLOP * flops + STORE * stores + read / rate
+
+
+def _multiplying(plan: Tiling) -> int:
+    """The products of a region in multiply-adds of vectors, and the time for more where accumulators are few."""
+    blocks = plan.tuning.blocks
+    accumulators = (blocks * chunk for batch in plan.batches for chunk in balanced(batch, plan.tuning.pixels))
+    steps = plan.frequencies * plan.shape.in_channels * (plan.out_blocks // blocks)
+    return steps * sum(max(CHAINS, count) for count in accumulators)
+
+
+def _stores(plan: Tiling) -> int:
+    """Vectors that a region stores: both transforms of inputs, products, both transforms back."""
+    (high, wide), (down, _) = plan.side, plan.tile
+    inputs = plan.in_blocks * (_input_columns(plan) * high + plan.tiles * plan.frequencies)
+    back = plan.tiles * wide * down + len(plan.rows) * len(plan.columns)
+    return inputs + plan.out_blocks * (plan.tiles * plan.frequencies + back)
 
 
 def direct_price(shape: RowShape, floats: int) -> float:
@@ -116,11 +151,26 @@ def direct_price(shape: RowShape, floats: int) -> float:
     return float(9 * shape.in_channels * blocks * shape.height * shape.columns)
 
 
-def cheapest_tile(shape: RowShape, tunings: Iterable[Tuning], floats: int) -> Tuning:
-    """Of tunings with tiles that grow, the one that a larger tile no longer makes GAIN cheaper."""
-    best, *larger = tunings
-    for tuning in larger:
-        if price(shape, tuning, floats) < GAIN * price(shape, best, floats):
+def cheapest_tile(calls: Calls, tunings: Iterable[Iterable[Tuning]], floats: int) -> Tuning:
+    """The tuning for all calls. `tunings` come by tile, these growing, and for each tile with any smaller ones."""
+
+    def total(tuning: Tuning) -> float:
+        return sum(count * price(shape, tuning, floats) for shape, count in calls)
+
+    edged = [_cheapest(total, sorted(each, key=_weights), EDGE_GAIN) for each in tunings]
+    return _cheapest(total, edged, GAIN)
+
+
+def _weights(tuning: Tuning) -> int:
+    """The weights transformed for a pair of channels."""
+    return sum(map(frequencies, transforms(tuning)))
+
+
+def _cheapest(total: Callable[[Tuning], float], tunings: Sequence[Tuning], gain: float) -> Tuning:
+    """The first tuning, unless a later one costs less than `gain` of it, and so on."""
+    best, *later = tunings
+    for tuning in later:
+        if total(tuning) < gain * total(best):
             best = tuning
     return best
 

@@ -160,6 +160,7 @@ class Tuning:
     - `order`: which loop is outside, over output blocks or over chunks of columns;
     - `tile`, `batch`: `winograd` makes tiles of `tile` x `tile` outputs, transforms so many at once, and multiplies
       `pixels` of them at once;
+    - `edge`: the last rows, and the last columns, may be made by smaller tiles, so high or so wide; 0 for none;
     - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing.
     """
 
@@ -171,6 +172,7 @@ class Tuning:
     ways: int = 1
     tile: int = 0
     batch: int = 0
+    edge: tuple[int, int] = (0, 0)
     prefetch: bool = False
 
 

@@ -1,6 +1,9 @@
 """The tiles of a Winograd row kernel: how many, in which batches, and where their transforms wait.
 
-A `winograd` shape with its tuning enters; a `Tiling` leaves, from which the C, the counts and the workspace follow.
+A `winograd` shape with its tuning enters; a `Tiling` for each of its regions leaves, from which the C, the counts and
+the workspace follow. A tile is as large as its transforms along rows and along columns make it. Where tiles do not fit
+a map, its last rows, its last columns, or both may have smaller ones (56 = 8 * 6 + 2 * 4): regions of a kernel, each
+with its own transforms and transformed weights.
 
     V  [frequency][in block][tile of the batch][V]                  transformed inputs
     M  [frequency][out block of the group][tile of the batch][V]    products, summed over all input channels
@@ -10,6 +13,7 @@ Frequencies are an odd number of cache lines apart: the n*n stores of a tile the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 
@@ -17,39 +21,60 @@ LINE = 64
 RUN_BYTES = 10 * 1024
 """What the columns of a run may take up of the innermost cache."""
 
+Sizes = tuple[int, int]
+"""Of rows and of columns."""
+
 
 @dataclass(frozen=True)
 class Tiling:
-    """`across` tiles a band, `bands` bands of `tile` rows; tiles are counted along bands, band by band."""
+    """Tiles of `tile` outputs that cover the outputs `rows` x `columns` of a kernel, counted band by band.
+
+    `across` tiles are a band, `bands` bands are the region. `weights` is where its transformed weights begin.
+    """
 
     shape: RowShape
     tuning: Tuning
     floats: int
+    tile: Sizes
+    rows: range
+    columns: range
+    weights: int = 0
 
     @property
-    def tile(self) -> int:
-        """Output rows and columns of a tile, m."""
-        return self.tuning.tile
+    def name(self) -> str:
+        """What the names of its functions begin with: the kernel's, where it is all of it."""
+        return self.shape.name if self.whole else f"{self.shape.name}__{self.tile[0]}x{self.tile[1]}"
 
     @property
-    def side(self) -> int:
-        """Input rows and columns of a tile, n."""
-        return self.tuning.tile + 2
+    def whole(self) -> bool:
+        """Whether it is all of the kernel, and its weights are the first."""
+        return not self.weights and len(self.rows) == self.shape.height and len(self.columns) == self.shape.columns
+
+    @property
+    def side(self) -> Sizes:
+        """Input rows and columns of a tile."""
+        return self.tile[0] + 2, self.tile[1] + 2
 
     @property
     def frequencies(self) -> int:
         """The products of a tile for a pair of channels."""
-        return self.side**2
+        return frequencies(self.tile)
+
+    @property
+    def outside(self) -> Sizes:
+        """How many columns left of the image and right of it the windows of the region read."""
+        left, right = self.shape.outside
+        return max(0, left - self.columns.start), max(0, right - (self.shape.columns - self.columns.stop))
 
     @property
     def across(self) -> int:
         """Tiles along a row, the last one perhaps not whole."""
-        return -(-self.shape.columns // self.tile)
+        return -(-len(self.columns) // self.tile[1])
 
     @property
     def bands(self) -> int:
         """Rows of tiles, the last one perhaps not whole."""
-        return -(-self.shape.height // self.tile)
+        return -(-len(self.rows) // self.tile[0])
 
     @property
     def tiles(self) -> int:
@@ -59,23 +84,24 @@ class Tiling:
     @property
     def last_columns(self) -> int:
         """The columns that exist of the last tile of a band."""
-        return self.shape.columns - (self.across - 1) * self.tile
+        return len(self.columns) - (self.across - 1) * self.tile[1]
 
     @property
     def last_rows(self) -> int:
         """The rows that exist of the last band."""
-        return self.shape.height - (self.bands - 1) * self.tile
+        return len(self.rows) - (self.bands - 1) * self.tile[0]
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """The tiles of each batch."""
-        return balanced(self.tiles, self.tuning.batch)
+        """The tiles of each batch: as many as the tuning says, more of smaller ones."""
+        main = frequencies((self.tuning.tile, self.tuning.tile))
+        return balanced(self.tiles, self.tuning.batch * main // self.frequencies)
 
     @property
     def run(self) -> int:
         """How many tiles of a band are transformed at once, so that they share their columns."""
-        column = 4 * self.side * self.floats
-        return max(1, min(self.across, self.batches[0], (RUN_BYTES // column - 2) // self.tile))
+        column = 4 * self.side[0] * self.floats
+        return max(1, min(self.across, self.batches[0], (RUN_BYTES // column - 2) // self.tile[1]))
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """The first tile of each run, and its tiles: a run ends with its batch and with its band."""
@@ -90,7 +116,7 @@ class Tiling:
     @property
     def run_columns(self) -> int:
         """The input columns of a run."""
-        return self.run * self.tile + 2
+        return self.run * self.tile[1] + 2
 
     @property
     def in_blocks(self) -> int:
@@ -123,6 +149,68 @@ class Tiling:
         return self.frequencies * (self.input_floats + self.product_floats)
 
 
+def tilings(shape: RowShape, tuning: Tuning, floats: int) -> tuple[Tiling, ...]:
+    """The regions of a kernel, those of larger tiles first; one, where all tiles are alike.
+
+    >>> shape = RowShape("conv", "winograd", 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
+    >>> [(each.tile, each.bands, each.across) for each in tilings(shape, Tuning(tile=6, batch=12, edge=(4, 4)), 16)]
+    [((6, 6), 2, 8), ((6, 4), 2, 2)]
+    """
+    sizes = zip((shape.height, shape.columns), tuning.edge, strict=True)
+    rows, columns = (split(size, tuning.tile, edge) for size, edge in sizes)
+    starts = weight_starts(shape, tuning, floats)
+    return tuple(
+        Tiling(shape, tuning, floats, (high, wide), rows[high], columns[wide], starts[high, wide])
+        for high, wide in product(rows, columns)
+    )
+
+
+def split(size: int, tile: int, edge: int) -> dict[int, range]:
+    """The outputs along one dimension that tiles of each size make: as few products as `edge`, if not 0, allows.
+
+    >>> split(56, 6, 4), split(12, 6, 4), split(8, 6, 4), split(57, 6, 0)
+    ({6: range(0, 48), 4: range(48, 56)}, {6: range(0, 12)}, {4: range(0, 8)}, {6: range(0, 57)})
+    """
+    most = -(-size // tile)
+    large = min(range(most, -1, -1), key=lambda n: _sides(size, n, tile, edge)) if edge else most
+    end = min(size, large * tile)
+    return {m: part for m, part in ((tile, range(end)), (edge, range(end, size))) if part}
+
+
+def _sides(size: int, large: int, tile: int, edge: int) -> int:
+    """The input rows, or columns, of `large` tiles and of the smaller ones that make the rest."""
+    return large * (tile + 2) + -(-max(0, size - large * tile) // edge) * (edge + 2)
+
+
+def transforms(tuning: Tuning) -> tuple[Sizes, ...]:
+    """The tiles that kernels of a tuning are made of, those that a kernel has no use for among them."""
+    rows, columns = ((tuning.tile, edge) if edge else (tuning.tile,) for edge in tuning.edge)
+    return tuple(product(rows, columns))
+
+
+def weight_starts(shape: RowShape, tuning: Tuning, floats: int) -> dict[Sizes, int]:
+    """Where the weights transformed for each tile begin, in floats."""
+    found, start = {}, 0
+    for tile in transforms(tuning):
+        found[tile] = start
+        start += weight_floats(shape, tile, floats)
+    return found
+
+
+def weight_floats(shape: RowShape, tile: Sizes, floats: int) -> int:
+    """The weights transformed for one tile, output channels filled up to whole blocks."""
+    return frequencies(tile) * shape.in_channels * len(block_sizes(shape.out_channels, floats)) * floats
+
+
+def frequencies(tile: Sizes) -> int:
+    """The products of a tile for a pair of channels.
+
+    >>> frequencies((6, 4))
+    48
+    """
+    return (tile[0] + 2) * (tile[1] + 2)
+
+
 def _odd_lines(floats: int) -> int:
     """So many floats, or more: an odd number of cache lines."""
     return (-(-4 * floats // LINE) | 1) * LINE // 4
@@ -130,4 +218,9 @@ def _odd_lines(floats: int) -> int:
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """What a kernel of the shape keeps for itself, in each thread: 0 for kinds other than `winograd`."""
-    return 4 * Tiling(shape, tuning, floats).workspace_floats if shape.kind == "winograd" else 0
+    return 4 * workspace_floats(tilings(shape, tuning, floats)) if shape.kind == "winograd" else 0
+
+
+def workspace_floats(regions: tuple[Tiling, ...]) -> int:
+    """What regions share, one after the other."""
+    return max(region.workspace_floats for region in regions)

@@ -4,10 +4,14 @@ The defaults follow measurements (`python -m polyfuse.bench.rows`), as a rule of
 held, and one or two for the input.
 """
 
+from collections.abc import Sequence
+from itertools import product
+
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.narrow import best_ways
-from polyfuse.codegen.rows.pricing import cheapest_tile
+from polyfuse.codegen.rows.pricing import Calls, cheapest_tile
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, balanced, block_sizes
+from polyfuse.codegen.rows.tiling import Sizes, tilings
 from polyfuse.errors import InvalidInput
 
 BATCHES = (12, *range(13, 17), *range(11, 5, -1))
@@ -30,7 +34,7 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
         fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
         return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
     if shape.kind == "winograd":
-        return cheapest_tile(shape, [winograd_tuning(shape, target, tile) for tile in TILES], target.floats)
+        return winograd_tuning(((shape, 1),), target)
     if shape.kind == "depthwise":
         return Tuning(pixels=10 if target.registers < 32 else 16)
     if shape.kind in ("max_pool", "average_pool"):
@@ -38,17 +42,26 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
     return Tuning(pixels=64)
 
 
-def winograd_tuning(shape: RowShape, target: Target, tile: int) -> Tuning:
+def winograd_tuning(calls: Calls, target: Target, tiles: Sequence[int] = TILES) -> Tuning:
+    """The cheapest tuning with one of the tiles, for all kernels of a layer; the first of them computes most."""
+    main = calls[0][0]
+    edges = {tile: (0, *(m for m in TILES if m < tile)) for tile in tiles}
+    choices = ([tiled(main, target, m, edge) for edge in product(edges[m], edges[m])] for m in tiles)
+    return cheapest_tile(calls, choices, target.floats)
+
+
+def tiled(shape: RowShape, target: Target, tile: int, edge: Sizes = (0, 0)) -> Tuning:
     """2 x 12 accumulators, or 2 x 6 with few registers; of few tiles more output blocks at once."""
     blocks = len(block_sizes(shape.out_channels, target.floats))
-    tiles = -(-shape.columns // tile) * -(-shape.height // tile)
+    plain = Tuning(tile=tile, batch=1, edge=edge)
+    tiles = max(region.tiles for region in tilings(shape, plain, target.floats))
     accumulators, wide = (12, (2, 3, 1)) if target.registers < 32 else (24, (2, 1))
     if target.registers >= 32 and 2 * tiles < ENOUGH:
         wide = (4, 2, 1)
     together = next(a for a in wide if blocks % a == 0)
     pixels = min(12, accumulators // together)
     batch = next((n for n in BATCHES if together * min(_chunks(tiles, n, pixels)) >= ENOUGH), BATCHES[0])
-    return Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=batch)
+    return Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=batch, edge=edge)
 
 
 def _chunks(tiles: int, batch: int, pixels: int) -> set[int]:
@@ -83,8 +96,8 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
         raise InvalidInput(f"{where}: expected numbers of at least 1, got {tuning}")
     if shape.kind == "winograd":
         _check_winograd(where, tuning)
-    elif tuning.tile or tuning.batch:
-        raise InvalidInput(f"{where}: {shape.kind} has no tiles, got {tuning}; leave tile and batch at 0")
+    elif tuning.tile or tuning.batch or any(tuning.edge):
+        raise InvalidInput(f"{where}: {shape.kind} has no tiles, got {tuning}; leave tile, batch and edge at 0")
     if tuning.ways > 1 and best_ways(shape, floats) % tuning.ways:
         raise InvalidInput(f"{where}: {tuning.ways} ways do not fit, at most {best_ways(shape, floats)}; set ways=1")
     out_blocks = len(block_sizes(shape.out_channels // shape.groups, floats)) - (tuning.ways > 1)
@@ -109,5 +122,8 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
 def _check_winograd(where: str, tuning: Tuning) -> None:
     if tuning.tile not in TILES or tuning.batch < 1:
         raise InvalidInput(f"{where}: expected a tile of {TILES} and a batch of at least 1 tile, got {tuning}")
+    smaller = (0, *(m for m in TILES if m < tuning.tile))
+    if not all(edge in smaller for edge in tuning.edge):
+        raise InvalidInput(f"{where}: expected tiles of {smaller} at the edges of larger ones, got {tuning}")
     if tuning.prefetch:
         raise InvalidInput(f"{where}: winograd does not prefetch, since it gained nothing; set prefetch=False")

@@ -1,4 +1,6 @@
-"""Winograd's convolution F(m x m, 3x3) of blocked rows, `height` output rows at once.
+"""Winograd's convolution F(m x m', 3x3) of blocked rows, `height` output rows at once.
+
+Region by region, where tiles are of several sizes:
 
     for each batch of tiles:
       for each run of tiles in a band, each input block:       V = B d B^T: columns into `t`, then rows out of it
@@ -18,13 +20,25 @@ from polyfuse.codegen.rows.direct import products
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
-from polyfuse.codegen.rows.tiling import Tiling
+from polyfuse.codegen.rows.tiling import Tiling, tilings, workspace_floats
 
 
 def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
     """The functions of a Winograd convolution; the last is the row kernel."""
-    plan = Tiling(shape, tuning, floats)
-    chunks = {count for batch in plan.batches for count in balanced(batch, tuning.pixels)}
+    regions = tilings(shape, tuning, floats)
+    lines = _storage(regions)
+    for plan in regions:
+        lines += _region(plan)
+    if regions[0].whole:
+        return [*lines, *_entry(regions[0], "void")]
+    for plan in regions:
+        lines += [*_entry(plan, "ROW_PART void"), ""]
+    return [*lines, *function(f"void {shape.name}", PARAMETERS, [_call(plan) for plan in regions])]
+
+
+def _region(plan: Tiling) -> list[str]:
+    """The functions of a region, without its entry."""
+    chunks = {count for batch in plan.batches for count in balanced(batch, plan.tuning.pixels)}
     parts = [
         _in_columns(plan),
         _in_rows(plan),
@@ -34,22 +48,29 @@ def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str
         *(_out_rows(plan, width) for width in sorted(_widths(plan), reverse=True)),
         *(_batch(plan, count) for count in sorted(set(plan.batches), reverse=True)),
     ]
-    lines = _storage(plan)
-    for part in parts:
-        lines += [*part, ""]
-    return [*lines, *_entry(plan)]
+    return [line for part in parts for line in (*part, "")]
 
 
-def _storage(plan: Tiling) -> list[str]:
-    """V and M, and the row of zeros; the kernels of a file may share one workspace."""
-    name, v = plan.shape.name, plan.floats
+def _call(plan: Tiling) -> str:
+    """The entry of a region, from the rows and columns on that it makes."""
+    moved = {"weights": plan.weights, "from": plan.columns.start, "to": plan.columns.start}
+    moved |= dict.fromkeys(("in", "out"), plan.rows.start)
+    if plan.shape.residual != "none":
+        moved["residual"] = plan.rows.start
+    return f"{plan.name}({', '.join(_plus(name, moved.get(name, 0)) for name in NAMES)});"
+
+
+def _storage(regions: tuple[Tiling, ...]) -> list[str]:
+    """V and M, and the row of zeros, of all regions; the kernels of a file may share one workspace."""
+    name = regions[0].shape.name
+    zeros = max(plan.run_columns * plan.floats for plan in regions)
     return [
         "#ifdef ROW_WORKSPACE",
         f"#define {name}__workspace ROW_WORKSPACE",
         "#else",
-        f"static _Thread_local _Alignas(64) float {name}__workspace[{plan.workspace_floats}];",
+        f"static _Thread_local _Alignas(64) float {name}__workspace[{workspace_floats(regions)}];",
         "#endif",
-        f"static const _Alignas(64) float {name}__zeros[{plan.run_columns * v}];",
+        f"static const _Alignas(64) float {name}__zeros[{zeros}];",
         "",
     ]
 
@@ -79,44 +100,46 @@ def _loads(v: int, values: Iterable[str]) -> list[str]:
 
 def _in_columns(plan: Tiling) -> list[str]:
     """Columns of n rows from `x`, transformed to `[column][n][V]` in `t`."""
-    v, n = plan.floats, plan.side
+    v, n = plan.floats, plan.side[0]
     loads = _loads(v, [f"d{k} = GET{v}(x[{k}], i * {v})" for k in range(n)])
     stores = [f"PUT{v}(t, {_plus(f'i * {n * v}', k * v)}, f{k});" for k in range(n)]
-    body = [*loads, *statements(input_sums(plan.tile), v), *stores]
+    body = [*loads, *statements(input_sums(plan.tile[0]), v), *stores]
     parameters = ("const float *const *x", "float *t", "int columns")
     loop = braces("for (int i = 0; i < columns; i++)", body)
-    return function(f"ROW_PART void {plan.shape.name}__in_columns", parameters, loop)
+    return function(f"ROW_PART void {plan.name}__in_columns", parameters, loop)
 
 
 def _in_rows(plan: Tiling) -> list[str]:
     """The tiles of a run out of `t` into V: row k of the frequencies is the transform of row k of `t`."""
-    v, n, step = plan.floats, plan.side, plan.input_floats
-    loads = _loads(v, [f"d{j} = GET{v}(row, {j * n * v})" for j in range(n)])
-    stores = [f"PUT{v}(to, {j * step}, f{j});" for j in range(n)]
+    v, step = plan.floats, plan.input_floats
+    high, wide = plan.side
+    loads = _loads(v, [f"d{j} = GET{v}(row, {j * high * v})" for j in range(wide)])
+    stores = [f"PUT{v}(to, {j * step}, f{j});" for j in range(wide)]
     body = [
-        f"const float *row = t + (tile * {plan.tile * n} + k) * {v};",
-        f"float *to = transformed + k * {n * step} + tile * {v};",
+        f"const float *row = t + (tile * {plan.tile[1] * high} + k) * {v};",
+        f"float *to = transformed + k * {wide * step} + tile * {v};",
         *loads,
-        *statements(input_sums(plan.tile), v),
+        *statements(input_sums(plan.tile[1]), v),
         *stores,
     ]
-    loops = braces("for (int tile = 0; tile < tiles; tile++)", braces(f"for (int k = 0; k < {n}; k++)", body))
+    loops = braces("for (int tile = 0; tile < tiles; tile++)", braces(f"for (int k = 0; k < {high}; k++)", body))
     parameters = ("const float *t", "float *transformed", "int tiles")
-    return function(f"ROW_PART void {plan.shape.name}__in_rows", parameters, loops)
+    return function(f"ROW_PART void {plan.name}__in_rows", parameters, loops)
 
 
 def _inputs(plan: Tiling) -> list[str]:
     """A run of tiles from `column` of a band, every input block, into V."""
-    shape, v, m, n, name = plan.shape, plan.floats, plan.tile, plan.side, plan.shape.name
-    inside = shape.span - shape.outside[1]
-    exists = "in[row]" if plan.last_rows == m else f"row < {shape.rows_read} && in[row]"
+    shape, v, n, name = plan.shape, plan.floats, plan.side[0], plan.name
+    down, m = plan.tile
+    left, inside = plan.outside[0], len(plan.columns) + 2 - plan.outside[1]
+    exists = "in[row]" if plan.last_rows == down else f"row < {len(plan.rows) + 2} && in[row]"
     place = f"(block * (ptrdiff_t){shape.in_pitch} + from + first + low) * {v}"
     zero = "t[i] = 0.0f;"
     block = [
         f"const float *x[{n}];",
         *braces(
             f"for (int k = 0; k < {n}; k++)",
-            [f"const int row = band * {m} + k;", f"x[k] = {exists} ? in[row] + {place} : {name}__zeros;"],
+            [f"const int row = band * {down} + k;", f"x[k] = {exists} ? in[row] + {place} : {shape.name}__zeros;"],
         ),
         f"for (int i = 0; i < low * {n * v}; i++) {zero}",
         f"{name}__in_columns(x, t + low * {n * v}, high - low);",
@@ -126,8 +149,7 @@ def _inputs(plan: Tiling) -> list[str]:
     body = [
         f"_Alignas(64) float t[{plan.run_columns * n * v}];",
         f"const int first = column * {m}, columns = tiles * {m} + 2;",
-        f"const int low = within(columns, {shape.outside[0]} - first), "
-        f"high = low + within(columns - low, {inside} - first - low);",
+        f"const int low = within(columns, {left} - first), high = low + within(columns - low, {inside} - first - low);",
         *braces(f"for (int block = 0; block < {plan.in_blocks}; block++)", block),
     ]
     where = ("ptrdiff_t from", "int band", "int column", "int tiles")
@@ -161,28 +183,29 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
         ),
     ]
     parameters = ("const float *w", "const float *x", "float *to")
-    return function(f"ROW_PART void {shape.name}__multiply__{count}", parameters, body)
+    return function(f"ROW_PART void {plan.name}__multiply__{count}", parameters, body)
 
 
 def _widths(plan: Tiling) -> set[int]:
     """The columns that exist of a tile: m, and of the last one what is left."""
-    return {plan.last_columns, plan.tile} if plan.across > 1 else {plan.last_columns}
+    return {plan.last_columns, plan.tile[1]} if plan.across > 1 else {plan.last_columns}
 
 
 def _out_columns(plan: Tiling) -> list[str]:
     """One tile of one output block out of M: every column of its frequencies to m rows of `t`, `[row][n][V]`."""
-    v, m, n, step = plan.floats, plan.tile, plan.side, plan.product_floats
-    loads = (f"const vec{v} f{k} = GET{v}(products, {_plus(f'i * {step}', k * n * step)});" for k in range(n))
+    v, m, step = plan.floats, plan.tile[0], plan.product_floats
+    high, n = plan.side
+    loads = (f"const vec{v} f{k} = GET{v}(products, {_plus(f'i * {step}', k * n * step)});" for k in range(high))
     stores = [f"PUT{v}(t, {_plus(f'i * {v}', k * n * v)}, y{k});" for k in range(m)]
     body = [*loads, *statements(output_sums(m), v), *stores]
-    head = f"ROW_PART void {plan.shape.name}__out_columns"
+    head = f"ROW_PART void {plan.name}__out_columns"
     return function(head, ("const float *products", "float *t"), braces(f"for (int i = 0; i < {n}; i++)", body))
 
 
 def _out_rows(plan: Tiling, width: int) -> list[str]:
     """`rows` rows and `width` columns of the tile, finished and stored."""
-    shape, v, n = plan.shape, plan.floats, plan.side
-    sums = needed(output_sums(plan.tile), width)
+    shape, v, n = plan.shape, plan.floats, plan.side[1]
+    sums = needed(output_sums(plan.tile[1]), width)
     operands = {operand for s in sums for _, operand in s.terms}
     loads = (f"const vec{v} f{j} = GET{v}(t, {_plus(f'i * {n * v}', j * v)});" for j in range(n) if f"f{j}" in operands)
     body = [*loads, *statements(sums, v), "float *o = out[i] + place;"]
@@ -196,7 +219,7 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
     parameters = ["const float *t", "const float *bias", "float *const *out", "ptrdiff_t place", "int rows"]
     parameters = parameters if shape.bias else [x for x in parameters if not x.endswith("bias")]
     parameters += ["const float *const *residual", "ptrdiff_t residual_place"] if shape.residual != "none" else []
-    head = f"ROW_PART void {shape.name}__out_rows__{width}"
+    head = f"ROW_PART void {plan.name}__out_rows__{width}"
     return function(head, parameters, [*bias, *braces("for (int i = 0; i < rows; i++)", body)])
 
 
@@ -206,7 +229,7 @@ def _plus(base: str, number: int) -> str:
 
 def _batch(plan: Tiling, count: int) -> list[str]:
     """`count` tiles from `first`: transformed, multiplied, transformed back."""
-    shape, tuning, v, name = plan.shape, plan.tuning, plan.floats, plan.shape.name
+    shape, tuning, v, name = plan.shape, plan.tuning, plan.floats, plan.name
     where = [f"const int band = (first + tile) / {plan.across}, column = (first + tile) % {plan.across};"]
     runs = [
         *where,
@@ -227,8 +250,8 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
     ]
     body = [
-        f"_Alignas(64) float t[{plan.tile * plan.side * v}];",
-        f"float *v = {name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
+        f"_Alignas(64) float t[{plan.tile[0] * plan.side[1] * v}];",
+        f"float *v = {shape.name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
         *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
         *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),
     ]
@@ -238,10 +261,11 @@ def _batch(plan: Tiling, count: int) -> list[str]:
 
 def _finish(plan: Tiling) -> list[str]:
     """One tile of every output block of the group."""
-    shape, v, m, name = plan.shape, plan.floats, plan.tile, plan.shape.name
+    shape, v, name = plan.shape, plan.floats, plan.name
+    m, wide = plan.tile
 
     def place(pitch: int) -> str:
-        return f"(number * (ptrdiff_t){pitch} + to + column * {m}) * {v}"
+        return f"(number * (ptrdiff_t){pitch} + to + column * {wide}) * {v}"
 
     residual = shape.residual != "none"
     arguments = ["t", *([f"bias + number * {v}"] if shape.bias else []), f"out + band * {m}", "place", "rows"]
@@ -264,12 +288,12 @@ def _finish(plan: Tiling) -> list[str]:
     ]
 
 
-def _entry(plan: Tiling) -> list[str]:
+def _entry(plan: Tiling, kind: str) -> list[str]:
     """The batches, those of the same size in a loop."""
-    name, lines, first = plan.shape.name, [], 0
+    name, lines, first = plan.name, [], 0
     for count in sorted(set(plan.batches), reverse=True):
         end = first + count * plan.batches.count(count)
         call = f"{name}__tiles__{count}({', '.join(NAMES)}, first);"
         lines += braces(f"for (int first = {first}; first < {end}; first += {count})", [call])
         first = end
-    return function(f"void {name}", PARAMETERS, lines)
+    return function(f"{kind} {name}", PARAMETERS, lines)

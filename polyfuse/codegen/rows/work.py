@@ -10,7 +10,7 @@ from functools import lru_cache
 from polyfuse.codegen.rows.kernel import part_chunks
 from polyfuse.codegen.rows.pricing import price
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
-from polyfuse.codegen.rows.tiling import Tiling
+from polyfuse.codegen.rows.tiling import tilings
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,6 @@ def _stencil(shape: RowShape, v: int) -> RowWork:
 
 def _winograd(shape: RowShape, tuning: Tuning, v: int) -> RowWork:
     """Vectors are those of its price, transforms and weights included; multiply-accumulates are the layer's."""
-    batches = len(Tiling(shape, tuning, v).batches)
+    batches = sum(len(plan.batches) for plan in tilings(shape, tuning, v))
     macs = taps_inside(shape) * 3 * shape.height * shape.in_channels * shape.out_channels
     return RowWork(macs, price(shape, tuning, v), 0.0, shape.height * shape.columns, batches)

@@ -15,7 +15,7 @@ from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
 from polyfuse.codegen.rows.pricing import weight_bytes
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
 from polyfuse.codegen.rows.text import NAMES, prelude
-from polyfuse.codegen.rows.tune import default_tuning, winograd_tuning
+from polyfuse.codegen.rows.tune import default_tuning, tiled
 from tests.codegen.rows.images import REGISTERS, Case, pointers
 
 SANITIZED = [
@@ -74,11 +74,13 @@ def watched(kernel: RowKernel) -> str:
 @pytest.mark.parametrize("floats", [4, 8, 16])
 def test_nothing_outside_is_touched_and_nothing_is_undefined(floats: int) -> None:
     target = Target(floats, REGISTERS[floats])
-    tiled = [shape for shape in SANITIZED if shape.name == "wide" and floats == 4]
+    wide = [shape for shape in SANITIZED if shape.name == "wide" and floats == 4]
     kernels = [row_kernel(shape, target) for shape in SANITIZED]
-    for shape, tile in product(tiled, TILES):
+    for shape, tile in product(wide, TILES):
         named = replace(shape, name=f"{shape.name}_{tile}")
-        kernels.append(row_kernel(named, target, winograd_tuning(named, target, tile)))
+        kernels.append(row_kernel(named, target, tiled(named, target, tile, (2, 2) if tile == 4 else (0, 0))))
+    named = RowShape("edged", "winograd", 9, 9, 20, kernel=(3, 3), outside=(1, 1), height=10, residual="before")
+    kernels.append(row_kernel(named, target, tiled(named, target, 6, (4, 2))))
     filled = (
         "static float *filled(int n) { float *p = malloc(n * sizeof *p); "
         "for (int i = 0; i < n; i++) p[i] = 0.01f * (i % 7); return p; }"

@@ -32,6 +32,7 @@ CASES = [
     (layer((16, 16), (12, 13), 12, activation="relu"), {}),
     (layer((32, 32), (6, 56), 6, activation="relu"), {"blocks": 2, "pixels": 12, "batch": 24}),
     (layer((24, 24), (11, 17), 11, residual="before", activation="relu6"), {"batch": 4}),
+    (layer((12, 20), (14, 20), 14, residual="after", activation="relu"), {"batch": 5}),
     (layer((5, 7), (9, 8), 3, residual="after", activation="sigmoid"), {"batch": 40, "pixels": 3}),
     (layer((24, 40), (8, 9), 4, residual="after", activation="hard_swish"), {"unroll": 4}),
     (layer((32, 64), (9, 29), 7, padding=VALID, bias=False), {"unroll": 2, "batch": 40}),
@@ -43,11 +44,15 @@ CASES = [
 ]
 
 
-def with_tile(case: Case, tile: int, changes: dict[str, int], floats: int) -> Case:
+EDGED = ((6, (4, 2)), (6, (2, 4)), (4, (2, 2)))
+"""Tiles with smaller ones in the last rows and columns."""
+
+
+def with_tile(case: Case, tile: int, edge: tuple[int, int], changes: dict[str, int], floats: int) -> Case:
     """The case with its tuning; output blocks that do not go by two go by one."""
     blocks = changes.get("blocks", 1) if -(-case.channels[1] // floats) % changes.get("blocks", 1) == 0 else 1
     used: dict[str, int] = {"pixels": 6, "taps": 1, "batch": 9} | changes | {"tile": tile, "blocks": blocks}
-    return replace(case, tuning=Tuning(**used))
+    return replace(case, tuning=Tuning(**used, edge=edge))
 
 
 def built(kernels: Sequence[RowKernel], floats: int, compiler: str = COMPILERS[0]) -> ctypes.CDLL:
@@ -65,12 +70,20 @@ def error(made: np.ndarray, case: Case, arrays: dict[str, np.ndarray]) -> float:
     return float(np.abs(made - want).max() / scale)
 
 
-@pytest.mark.parametrize(
-    ("tile", "floats", "compiler"),
-    [c for c in product(TILES, WIDTHS, COMPILERS) if c[2] == "gcc" or (c[0] == 6 and c[1] > 4)],
-)
-def test_rows_agree_with_numpy(tile: int, floats: int, compiler: str) -> None:
-    cases = [with_tile(case, tile, changes, floats) for case, changes in CASES]
+FORMS = [
+    *(
+        (tile, (0, 0), *c)
+        for tile, *c in product(TILES, WIDTHS, COMPILERS)
+        if c[1] == "gcc" or (tile == 6 and c[0] > 4)
+    ),
+    *((*each, 8, "gcc") for each in EDGED),
+    *((*EDGED[0], 16, compiler) for compiler in COMPILERS),
+]
+
+
+@pytest.mark.parametrize(("tile", "edge", "floats", "compiler"), FORMS)
+def test_rows_agree_with_numpy(tile: int, edge: tuple[int, int], floats: int, compiler: str) -> None:
+    cases = [with_tile(case, tile, edge, changes, floats) for case, changes in CASES]
     kernels = [case.row_kernel(f"row{k}", floats) for k, case in enumerate(cases)]
     library = built(kernels, floats, compiler)
     for seed, (case, kernel) in enumerate(zip(cases, kernels, strict=True)):
@@ -90,20 +103,27 @@ def test_default_tunings_agree_with_numpy(floats: int) -> None:
         assert error(made, case, arrays) < relative_error(kernel.tuning.tile, case.channels[0]), case
 
 
+def tiles_with_edges() -> st.SearchStrategy[tuple[int, tuple[int, int]]]:
+    """A tile, and smaller ones or none for its edges."""
+    edges = {tile: st.sampled_from((0, *(m for m in TILES if m < tile))) for tile in TILES}
+    return st.sampled_from(TILES).flatmap(lambda tile: st.tuples(st.just(tile), st.tuples(edges[tile], edges[tile])))
+
+
 @settings(max_examples=12, deadline=None)
 @given(
-    st.sampled_from(TILES), st.integers(1, 9), st.integers(1, 9), st.integers(1, 15), st.integers(1, 15),
+    tiles_with_edges(), st.integers(1, 9), st.integers(1, 9), st.integers(1, 15), st.integers(1, 15),
     st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), st.integers(1, 7),
     st.integers(1, 5), st.integers(0, 100),
 )  # fmt: skip
 def test_any_size_agrees_with_numpy(
-    tile: int, cin: int, cout: int, rows: int, columns: int, padding: tuple[int, int, int, int], batch: int,
-    pixels: int, seed: int,
+    tiles: tuple[int, tuple[int, int]], cin: int, cout: int, rows: int, columns: int,
+    padding: tuple[int, int, int, int], batch: int, pixels: int, seed: int,
 ) -> None:  # fmt: skip
+    tile, edge = tiles
     high = max(1, rows + padding[0] + padding[2] - 2)
     case = layer(
         (cin, cout), (max(rows, 3), max(columns, 3)), high, padding=padding,
-        tuning=Tuning(tile=tile, batch=batch, pixels=pixels),
+        tuning=Tuning(tile=tile, batch=batch, pixels=pixels, edge=edge),
     )  # fmt: skip
     kernel = case.row_kernel("row", 4)
     arrays = arrays_of(case, seed)
@@ -120,11 +140,12 @@ INPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize(("tile", "edge", "size"), [*((tile, (0, 0), 24) for tile in TILES), (6, (4, 2), 26)])
 @pytest.mark.parametrize("channels", [1, 16, 64, 256])
-def test_errors_stay_below_what_is_stated(tile: int, channels: int) -> None:
+def test_errors_stay_below_what_is_stated(tile: int, edge: tuple[int, int], size: int, channels: int) -> None:
     """And the statement is not idle: with normal inputs, a tenth of it is passed."""
-    case = layer((channels, 16), (24, 24), 24, bias=False, tuning=Tuning(tile=tile, batch=16, pixels=12))
+    tuning = Tuning(tile=tile, batch=16, pixels=12, edge=edge)
+    case = layer((channels, 16), (size, size), size, bias=False, tuning=tuning)
     kernel = case.row_kernel("row", 8)
     library = built([kernel], 8)
     found = {}
@@ -141,31 +162,37 @@ def reached(tile: int, position: int) -> range:
     return {0: range(1), tile + 1: range(tile - 1, tile)}.get(position, range(tile))
 
 
-def touched(size: int, tile: int, place: int, before: int) -> set[int]:
-    """The output rows, of `size`, that the input row `place` of an image padded by `before` reaches."""
-    found = set()
-    for first in range(0, size, tile):
+def touched(tiles: Sequence[int], size: int, place: int, before: int) -> set[int]:
+    """The outputs, of `size` in tiles side by side, that input `place` of an image padded by `before` reaches."""
+    found, first = set(), 0
+    for tile in tiles:
         position = place + before - first
         if 0 <= position < tile + 2:
             found |= {first + k for k in reached(tile, position) if first + k < size}
+        first += tile
     return found
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("tile", TILES)
-def test_nan_and_infinity_spread_over_the_tiles_that_read_them(tile: int, value: float) -> None:
+@pytest.mark.parametrize(
+    ("tile", "edge", "down", "across"),
+    [*((tile, (0, 0), [tile] * 9, [tile] * 10) for tile in TILES), (6, (4, 2), [6, 6, 4], [6, 6, 6, 2])],
+)
+def test_nan_and_infinity_spread_over_the_tiles_that_read_them(
+    tile: int, edge: tuple[int, int], down: list[int], across: list[int], value: float
+) -> None:
     """Nothing finite comes out where the reference has none, and nothing else is spoilt outside of those tiles."""
-    case = layer((8, 16), (17, 19), 17, tuning=Tuning(tile=tile, batch=8, pixels=6))
+    case = layer((8, 16), (16, 20), 16, tuning=Tuning(tile=tile, batch=8, pixels=6, edge=edge))
     kernel = case.row_kernel("row", 8)
     library = built([kernel], 8)
     arrays = arrays_of(case, 1)
     clean = run(library.row, kernel, case, arrays)
-    for row, column in ((0, 0), (16, 18), (8, 9), (tile, tile), (tile - 1, 2 * tile + 1)):
+    for row, column in ((0, 0), (15, 19), (8, 9), (tile, tile), (tile - 1, 2 * tile + 1)):
         x = arrays["x"].copy()
         x[3, row, column] = value
         spoilt = run(library.row, kernel, case, arrays | {"x": x})
-        rows, columns = touched(17, tile, row, 1), touched(19, tile, column, 1)
-        place = np.zeros((17, 19), bool)
+        rows, columns = touched(down, 16, row, 1), touched(across, 20, column, 1)
+        place = np.zeros((16, 20), bool)
         place[np.ix_(sorted(rows), sorted(columns))] = True
         assert np.array_equal(~np.isfinite(spoilt), np.broadcast_to(place, spoilt.shape))
         assert np.array_equal(spoilt[:, ~place], clean[:, ~place])

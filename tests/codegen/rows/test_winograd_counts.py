@@ -3,6 +3,7 @@
 import ctypes
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from polyfuse.codegen.rows.pack import packed_weights
 from polyfuse.codegen.rows.pricing import price, weight_bytes, winograd_counts
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.text import prelude
-from polyfuse.codegen.rows.tiling import Tiling, workspace_bytes
-from polyfuse.codegen.rows.tune import default_tuning, winograd_tuning
+from polyfuse.codegen.rows.tiling import tilings, workspace_bytes
+from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
 from polyfuse.errors import InvalidInput
 from tests.codegen.rows.images import pointers
 
@@ -91,12 +92,22 @@ def bodies(kernel: RowKernel) -> dict[str, str]:
     return dict(zip(parts, whole, strict=True))
 
 
+def part_of(name: str) -> str:
+    """What a function does, without the tile of its region and how many tiles, or how many columns, it is for."""
+    return re.sub(r"^\dx\d__|__\d+$", "", name)
+
+
+def side_of(name: str, tile: int) -> np.ndarray:
+    """The input rows and columns of the tiles of a function's region."""
+    found = re.match(r"(\d)x(\d)__", name)
+    return np.array([int(found[1]), int(found[2])] if found else [tile, tile]) + 2
+
+
 def instrumented(kernel: RowKernel) -> str:
     """The kernel, counting what it runs: columns and rows of the transforms, and vectors of products."""
     text = kernel.text
-    counters = {"in_columns": "columns", "in_rows": f"tiles * {kernel.tuning.tile + 2}", "out_columns": "1"}
-    counters |= {name: "1" for name in bodies(kernel) if name.startswith("multiply")}
-    counters |= {name: "rows" for name in bodies(kernel) if name.startswith("out_rows")}
+    amounts = {"in_columns": "columns", "in_rows": "tiles", "out_columns": "1", "multiply": "1", "out_rows": "rows"}
+    counters = {name: amounts[part] for name in bodies(kernel) if (part := part_of(name)) in amounts}
     declared = []
     for name, amount in counters.items():
         declared.append(f"long count_{name}, calls_{name};")
@@ -117,32 +128,41 @@ def counted(kernel: RowKernel) -> dict[str, int]:
     bias = np.zeros(blocks_out * v, np.float32)
     values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
     places = [ctypes.c_ssize_t(-shape.outside[0]), ctypes.c_ssize_t(0), None, None]
+    pairs = re.findall(r"^long (\w+), (\w+);", instrumented(kernel), re.MULTILINE)
+    found = {name: ctypes.c_long.in_dll(library, name) for pair in pairs for name in pair}
+    for counter in found.values():
+        counter.value = 0
     getattr(library, kernel.name)(pointers(rows), *values, None, pointers(outs), *places)
-    names = re.findall(r"^long (\w+), (\w+);", instrumented(kernel), re.MULTILINE)
-    return {name: ctypes.c_long.in_dll(library, name).value for pair in names for name in pair}
+    return {name: counter.value for name, counter in found.items()}
 
 
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize(
+    ("tile", "edge"), [*((tile, (0, 0)) for tile in TILES), (6, (4, 2)), (6, (0, 4)), (6, (2, 2)), (4, (2, 0))]
+)
 @pytest.mark.parametrize(
     ("shape", "tuning"),
     [
         (CONV, Tuning(batch=7, pixels=4)),
         (replace(CONV, columns=24, height=12, outside=(0, 0)), Tuning(batch=24, pixels=6, blocks=5)),
+        (replace(CONV, columns=20, height=14), Tuning(batch=7, pixels=4)),
         (replace(CONV, columns=9, height=1, outside=(4, 3), in_channels=3, out_channels=4), Tuning(batch=1, pixels=1)),
     ],
 )
-def test_counts_are_what_the_kernel_runs(tile: int, shape: RowShape, tuning: Tuning) -> None:
+def test_counts_are_what_the_kernel_runs(tile: int, edge: tuple[int, int], shape: RowShape, tuning: Tuning) -> None:
     """Operators in the text of each function, times how often it ran."""
-    kernel = row_kernel(shape, Target(4, 16), replace(tuning, tile=tile))
+    kernel = row_kernel(shape, Target(4, 16), replace(tuning, tile=tile, edge=edge))
     shape, ran, texts = kernel.shape, counted(kernel), bodies(kernel)
-    side = tile + 2
-    ins = sum(np.array(operators(texts[name])) * ran[f"count_{name}"] for name in ("in_columns", "in_rows"))
-    outs = np.array(operators(texts["out_columns"])) * side * ran["count_out_columns"]
-    for name in (n for n in texts if n.startswith("out_rows")):
-        assert texts[name].count(" + b;") == int(name.removeprefix("out_rows__"))
-        outs += np.array(operators(texts[name])) * ran[f"count_{name}"]
-    multiplied = [name for name in texts if name.startswith("multiply__")]
-    products = sum(ran[f"calls_{n}"] * texts[n].count(" += w0_") * shape.in_channels for n in multiplied)
+    ins, outs, products = np.zeros(2, int), np.zeros(2, int), 0
+    for name, text in texts.items():
+        part, (high, wide) = part_of(name), side_of(name, tile)
+        times = ran.get(f"count_{name}", 0) * {"in_rows": high, "out_columns": wide}.get(part, 1)
+        if part in ("in_columns", "in_rows"):
+            ins += np.array(operators(text)) * times
+        elif part in ("out_columns", "out_rows"):
+            outs += np.array(operators(text)) * times
+            assert part == "out_columns" or text.count(" + b;") == int(name.rsplit("__", 1)[1])
+        elif part == "multiply":
+            products += times * text.count(" += w0_") * shape.in_channels
     found = winograd_counts(shape, kernel.tuning, 4, "vectors")
     assert (found.input_additions, found.input_multiplications) == tuple(ins)
     assert (found.output_additions, found.output_multiplications) == tuple(outs)
@@ -158,29 +178,59 @@ def test_counts_of_numbers_by_hand() -> None:
     assert (found.output_additions, found.output_multiplications) == (5 * 2 * (4 + 2) * 4, 0)
 
 
-@given(st.sampled_from(TILES), st.integers(1, 40), st.integers(1, 20), st.integers(1, 30), st.sampled_from([4, 8, 16]))
+EDGES = st.sampled_from([(0, 0), (2, 0), (0, 4), (4, 2), (2, 2)])
+
+
+def drawn_tilings(tile: int, edge: tuple[int, int], sizes: tuple[int, int], batch: int, floats: int):
+    """The regions of a kernel of so many rows and columns; the edges that are smaller than its tile."""
+    tuning = Tuning(tile=tile, batch=batch, pixels=4, edge=tuple(m if m < tile else 0 for m in edge))
+    return tilings(replace(CONV, height=sizes[0], columns=sizes[1], outside=(0, 0)), tuning, floats)
+
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@given(st.sampled_from(TILES), EDGES, SIZES, st.integers(1, 30), st.sampled_from([4, 8, 16]))
 def test_runs_are_every_tile_once_within_batches_and_bands(
-    tile: int, columns: int, height: int, batch: int, floats: int
+    tile: int, edge: tuple[int, int], sizes: tuple[int, int], batch: int, floats: int
 ) -> None:
-    shape = replace(CONV, columns=columns, height=height, outside=(0, 0))
-    plan = Tiling(shape, Tuning(tile=tile, batch=batch, pixels=4), floats)
-    tiles = [first + k for first, count in plan.runs() for k in range(count)]
-    assert tiles == list(range(-(-columns // tile) * -(-height // tile)))
-    ends = list(np.cumsum(plan.batches))
-    for first, count in plan.runs():
-        assert first // plan.across == (first + count - 1) // plan.across
-        assert not any(first < end < first + count for end in ends)
+    for plan in drawn_tilings(tile, edge, sizes, batch, floats):
+        tiles = [first + k for first, count in plan.runs() for k in range(count)]
+        high, wide = plan.tile
+        assert tiles == list(range(-(-len(plan.columns) // wide) * -(-len(plan.rows) // high)))
+        ends = list(np.cumsum(plan.batches))
+        for first, count in plan.runs():
+            assert first // plan.across == (first + count - 1) // plan.across
+            assert not any(first < end < first + count for end in ends)
 
 
-@given(st.sampled_from(TILES), st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.sampled_from([4, 8, 16]))
+@given(st.sampled_from(TILES), EDGES, SIZES)
+def test_regions_are_every_output_once_with_the_fewest_products(
+    tile: int, edge: tuple[int, int], sizes: tuple[int, int]
+) -> None:
+    """Along each dimension by itself, against every number of larger tiles."""
+    made = np.zeros(sizes, int)
+    sides = [set(), set()]
+    for plan in drawn_tilings(tile, edge, sizes, 12, 8):
+        made[plan.rows.start : plan.rows.stop, plan.columns.start : plan.columns.stop] += 1
+        for axis, part in enumerate((plan.rows, plan.columns)):
+            sides[axis].add((plan.tile[axis], -(-len(part) // plan.tile[axis])))
+    assert (made == 1).all()
+    for axis, size in enumerate(sizes):
+        small = edge[axis] if edge[axis] < tile else 0
+        numbers = product(range(size + 1), range(size + 1 if small else 1))
+        ways = (n * (tile + 2) + k * (small + 2) for n, k in numbers if n * tile + k * small >= size)
+        assert sum((m + 2) * count for m, count in sides[axis]) == min(ways)
+
+
+@given(st.sampled_from(TILES), EDGES, SIZES, st.integers(1, 30), st.sampled_from([4, 8, 16]))
 def test_frequencies_are_an_odd_number_of_cache_lines_apart(
-    tile: int, columns: int, height: int, batch: int, floats: int
+    tile: int, edge: tuple[int, int], sizes: tuple[int, int], batch: int, floats: int
 ) -> None:
-    tuning = Tuning(tile=tile, batch=batch, pixels=4)
-    plan = Tiling(replace(CONV, columns=columns, height=height), tuning, floats)
-    assert plan.input_floats * 4 % 128 == plan.product_floats * 4 % 128 == 64
-    assert plan.input_floats >= plan.in_blocks * max(plan.batches) * floats
-    assert plan.product_floats >= max(plan.batches) * floats
+    for plan in drawn_tilings(tile, edge, sizes, batch, floats):
+        assert plan.input_floats * 4 % 128 == plan.product_floats * 4 % 128 == 64
+        assert plan.input_floats >= plan.in_blocks * max(plan.batches) * floats
+        assert plan.product_floats >= max(plan.batches) * floats
 
 
 def test_the_workspace_is_what_the_text_declares() -> None:
@@ -193,19 +243,27 @@ def test_the_workspace_is_what_the_text_declares() -> None:
 
 
 @pytest.mark.parametrize("tile", TILES)
-def test_weights_are_transformed_and_their_bytes_known(tile: int) -> None:
+@pytest.mark.parametrize("edge", [(0, 0), (0, 2), (2, 0), (2, 2)])
+def test_weights_are_transformed_and_their_bytes_known(tile: int, edge: tuple[int, int]) -> None:
+    """For each pair of sizes, those of the larger tiles first, columns changing fastest."""
+    edge = tuple(m if m < tile else 0 for m in edge)
     shape = RowShape("conv", "winograd", 5, 9, 12, kernel=(3, 3), height=6)
-    kernel = row_kernel(shape, Target(4, 16), Tuning(tile=tile, batch=4, pixels=4, blocks=3))
+    kernel = row_kernel(shape, Target(4, 16), Tuning(tile=tile, batch=4, pixels=4, blocks=3, edge=edge))
     w = np.random.default_rng(0).standard_normal((9, 5, 3, 3)).astype(np.float32)
     packed = packed_weights(kernel, w)
     assert packed.nbytes == weight_bytes(shape, kernel.tuning, 4)
-    g = np.array(matrices(tile).g.evalf().tolist(), float)
-    side = tile + 2
-    u = packed.reshape(side, side, 5, 12)
-    assert np.allclose(u[..., 9:], 0)
-    for out in range(9):
-        for channel in range(5):
-            assert np.allclose(u[:, :, channel, out], g @ w[out, channel] @ g.T, rtol=1e-6, atol=1e-6)
+    pairs = [(high, wide) for high in (tile, edge[0]) if high for wide in (tile, edge[1]) if wide]
+    start = 0
+    for pair in pairs:
+        down, across = (np.array(matrices(m).g.evalf().tolist(), float) for m in pair)
+        end = start + len(down) * len(across) * 5 * 12
+        u = packed[start:end].reshape(len(down), len(across), 5, 12)
+        assert np.allclose(u[..., 9:], 0)
+        for out in range(9):
+            for channel in range(5):
+                assert np.allclose(u[:, :, channel, out], down @ w[out, channel] @ across.T, rtol=1e-6, atol=1e-6)
+        start = end
+    assert start == packed.size
 
 
 def sized(channels: int, columns: int, height: int) -> RowShape:
@@ -213,28 +271,42 @@ def sized(channels: int, columns: int, height: int) -> RowShape:
 
 
 @pytest.mark.parametrize(
-    ("shape", "tile"),
+    ("shape", "tile", "edge"),
     [
-        (sized(64, 224, 12), 6),
-        (sized(64, 56, 6), 6),
-        (sized(16, 960, 12), 6),
-        (sized(128, 28, 24), 6),
-        (sized(64, 224, 4), 4),
-        (sized(256, 14, 14), 4),
-        (sized(128, 7, 7), 4),
-        (sized(64, 224, 2), 2),
-        (sized(512, 7, 7), 2),
+        (sized(64, 224, 12), 6, (0, 4)),
+        (sized(64, 56, 6), 6, (0, 0)),
+        (sized(64, 56, 8), 6, (4, 4)),
+        (sized(64, 56, 28), 6, (4, 2)),
+        (sized(16, 960, 12), 6, (0, 0)),
+        (sized(128, 28, 24), 6, (0, 4)),
+        (sized(64, 224, 4), 6, (4, 0)),
+        (sized(64, 224, 2), 6, (2, 0)),
+        (sized(256, 14, 14), 4, (0, 2)),
+        (sized(128, 7, 7), 4, (0, 0)),
+        (sized(512, 7, 7), 2, (0, 0)),
     ],
 )
-def test_tiles_are_chosen_by_shape(shape: RowShape, tile: int) -> None:
-    """Large ones, but for small maps, few rows, and weights that leave the cache."""
-    assert default_tuning(shape, WIDE).tile == tile
-    prices = [price(shape, winograd_tuning(shape, WIDE, t), 16) for t in TILES]
-    assert price(shape, default_tuning(shape, WIDE), 16) <= min(prices) / 0.9
+def test_tiles_are_chosen_by_shape(shape: RowShape, tile: int, edge: tuple[int, int]) -> None:
+    """Large ones, but for small maps, and weights that leave the cache; smaller ones where large ones do not fit."""
+    found = default_tuning(shape, WIDE)
+    assert (found.tile, found.edge) == (tile, edge)
+    edges = {t: product((0, *(m for m in TILES if m < t)), repeat=2) for t in TILES}
+    prices = [price(shape, tiled(shape, WIDE, t, edge), 16) for t in TILES for edge in edges[t]]
+    assert price(shape, found, 16) <= min(prices) / 0.9
+
+
+def test_all_calls_of_a_layer_choose_together() -> None:
+    """56 rows as 24, 24 and 8: the last ones want smaller tiles, for which the others have no use."""
+    tall, low = sized(64, 56, 24), sized(64, 56, 8)
+    alone, both = winograd_tuning([(tall, 2)], WIDE), winograd_tuning([(tall, 2), (low, 1)], WIDE)
+    assert (alone.edge, both.edge) == ((0, 2), (4, 2))
+    assert winograd_tuning([(tall, 2), (low, 1)], WIDE, (4,)).tile == 4
 
 
 def test_the_header_says_tiles_weights_and_workspace() -> None:
     head = row_kernel(CONV, Target(8, 16), Tuning(tile=4, batch=10, pixels=6)).text.split("*/")[0]
+    edged = row_kernel(replace(CONV, height=10), Target(8, 16), Tuning(tile=6, batch=10, pixels=6, edge=(4, 0)))
+    assert "F(6x6, 3x3): 1 x 4 tiles" in edged.text and "F(4x6, 3x3): 1 x 4 tiles" in edged.text
     for said in ("conv: winograd 3x3, height 11, 12 -> 20 channels", "F(4x4, 3x3): 3 x 6 tiles, batches of 9,",
                  "accumulators 1 x 6", "[group][frequency][in channel][1 blocks][8]"):  # fmt: skip
         assert said in head, said
@@ -265,6 +337,7 @@ def test_shapes_that_are_none_are_refused(changes: dict[str, object], match: str
         (Tuning(tile=4, batch=4, blocks=2), "divides 3 blocks"),
         (Tuning(tile=4, batch=4, unroll=8), "do not divide"),
         (Tuning(tile=4, batch=4, ways=2), "ways do not fit"),
+        (Tuning(tile=4, batch=4, edge=(0, 4)), r"expected tiles of \(0, 2\) at the edges"),
     ],
 )
 def test_tunings_that_do_not_suit_are_refused(tuning: Tuning, match: str) -> None:

@@ -1,0 +1,109 @@
+"""The profile database of the fusion plan as a file, and the measurements that go into it.
+
+Enters: a `Network` whose layers a plan asks about. Leaves: a `Profitable` that measures each question once: the layers
+as one group in tiles of rows beside the same layers as two groups, in turns, in seconds.
+
+The file is "format" ("polyfuse-profile"), "version" (1), and "entries", a list of objects like `Profiled`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from polyfuse.bench.compare import leaves_to_run, ready_to_build
+from polyfuse.bench.entries import EntriesFile
+from polyfuse.bench.host import host_facts
+from polyfuse.bench.measure import measure
+from polyfuse.codegen.kernel import Options, build_many
+from polyfuse.codegen.program import Program, generate
+from polyfuse.errors import IllegalSchedule, InvalidInput, TooComplex, Unbounded
+from polyfuse.network.network import Network
+from polyfuse.network.reference import random_inputs
+from polyfuse.rewrite.fusion import Operator, Profitable, by_traffic
+from polyfuse.rewrite.profile import Measure, Profiled, ProfileKey, by_profile
+from polyfuse.schedule.groups import fused
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.storage import Storage
+
+VARIABLE = "POLYFUSE_PROFILES"
+FILE = EntriesFile("profile file", "polyfuse-profile", 1, Profiled)
+TILE_ROWS = 8
+SAMPLES = 7
+
+
+def profiles_path() -> Path:
+    """Where the file is: $POLYFUSE_PROFILES, else profiles.json in the user's data folder."""
+    named = os.environ.get(VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_data_path("polyfuse") / "profiles.json"
+
+
+@dataclass(frozen=True)
+class ProfileFile:
+    """The database: every question reads the file, every answer replaces it."""
+
+    path: Path
+
+    def find(self, key: ProfileKey) -> Profiled | None:
+        """What was measured under a key. Errors: InvalidInput for a file that holds something else."""
+        return next((each for each in FILE.read(self.path) if each.key == key), None)
+
+    def add(self, measured: Profiled) -> None:
+        """Keep a measurement, in the place of one under the same key. Errors: as `find`; where it cannot be written."""
+        kept = [each for each in FILE.read(self.path) if each.key != measured.key]
+        FILE.write(self.path, [*kept, measured])
+
+
+def by_measurement(network: Network, path: Path | None = None, options: Options | None = None) -> Profitable:
+    """Decides by what the file knows, else by measuring the layers here; by traffic what cannot be run.
+
+    Errors: BuildError without a compiler; InvalidInput for a file that holds something else or cannot be written.
+    """
+    chosen = ready_to_build(options or Options())
+    assert chosen.compiler is not None
+    facts = host_facts()
+    machine = f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
+    compiler = " ".join([chosen.compiler.version, *chosen.flags])
+    database = ProfileFile(path or profiles_path())
+    return by_profile(database, machine, compiler, measured_on(network, chosen), by_traffic)
+
+
+def measured_on(network: Network, options: Options) -> Measure:
+    """Measures questions about the layers of a network."""
+
+    def seconds(block: Sequence[Operator], neighbour: Operator) -> tuple[float, float] | None:
+        first = [operator.name for operator in block]
+        both = network.select([*first, neighbour.name])
+        try:
+            leads = neighbour.name == both.layers[0].name
+            parts = [[neighbour.name], first] if leads else [first, [neighbour.name]]
+            programs = [_program(both, each, options) for each in ([[*first, neighbour.name]], parts)]
+        except (IllegalSchedule, InvalidInput, TooComplex, Unbounded):
+            return None
+        return _timed(both, programs, options)
+
+    return seconds
+
+
+def _program(network: Network, parts: Sequence[Sequence[str]], options: Options) -> Program:
+    groups = tuple(_group(network.select(part)) for part in parts)
+    return generate(network, groups, leaf=leaves_to_run(network, "rows", "nchw", False, options, True))
+
+
+def _group(part: Network) -> Storage:
+    """A group in tiles of a few rows that keep what the next tile needs."""
+    shape = part.outputs[0].concrete_shape
+    rows = min(TILE_ROWS, shape[2] if len(shape) == 4 else shape[0])
+    return fused(part, Strategy((rows,), others=("local",), placement="shifted"))[0]
+
+
+def _timed(network: Network, programs: Sequence[Program], options: Options) -> tuple[float, float]:
+    """Seconds of the fastest run of each of two programs."""
+    kernels = build_many(programs, options=options)
+    inputs = random_inputs(network, seed=1)
+    for kernel in kernels:
+        kernel.set_inputs(inputs)
+    timings = measure({str(k): kernel.run for k, kernel in enumerate(kernels)}, repeats=SAMPLES)
+    return timings["0"].minimum, timings["1"].minimum

@@ -1,0 +1,186 @@
+"""`polyfuse compile`, `run` and `verify`: whole networks; options in, files, arrays and tables out."""
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from polyfuse.cli_types import FILE, Pair
+from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.leaves import Interface
+from polyfuse.deploy.files import library_files
+from polyfuse.deploy.grouping import LONGEST
+from polyfuse.deploy.model import Settings, load, plan_of, program_of
+from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.source import Source, read_source
+from polyfuse.deploy.verify import MOST_ERROR, verify
+from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.network.arrays import read_array
+from polyfuse.network.reference import random_inputs
+from polyfuse.report.deploy import print_compiled, print_verified
+from polyfuse.report.progress import ProgressBar
+
+MODEL = (
+    click.argument("model"),
+    click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights."),
+    click.option(
+        "--set",
+        "parameters",
+        type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A parameter of a kernel file.",
+    ),
+    click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Compile this plan instead of making one."),
+    click.option("--no-fuse", is_flag=True, help="Every layer a group of its own."),
+    click.option(
+        "--longest",
+        type=click.IntRange(1, 64),
+        default=LONGEST,
+        show_default=True,
+        help="The most layers of one group.",
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Where tiles can share."
+    ),
+    click.option("--exact-arithmetic", "exact", is_flag=True, help="No Winograd."),
+    click.option(
+        "--layout",
+        type=click.Choice(("nchw", "blocked")),
+        default="nchw",
+        show_default=True,
+        help="Of inputs and outputs: channels in the order of the network, or in blocks of a vector.",
+    ),
+)
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The model and how it is planned, as arguments of a command."""
+    for option in reversed(MODEL):
+        command = option(command)
+    return command
+
+
+def settings_of(request: Mapping[str, Any]) -> Settings:
+    """What the options say, with a compiler."""
+    interface: Interface = request["layout"]
+    return Settings(
+        fuse=not request["no_fuse"],
+        longest=request["longest"],
+        exact=request["exact"],
+        interface=interface,
+        threads=request["threads"],
+        options=Options(),
+    ).ready
+
+
+def source_asked(request: Mapping[str, Any]) -> Source:
+    """The model that was asked for."""
+    parameters = dict(request["parameters"])
+    return read_source(request["model"], parameters=parameters, random_weights=request["random_weights"])
+
+
+def given_plan(request: Mapping[str, Any]) -> Plan | None:
+    """The plan in the file that was named."""
+    return read_plan(request["plan_file"]) if request["plan_file"] is not None else None
+
+
+@click.command(name="compile")
+@model_options
+@click.option("-o", "--output", "folder", type=FILE, default=Path("build"), show_default=True, metavar="DIR")
+@click.option("--prefix", metavar="NAME", help="What C names and files begin with. Default: the model's name.")
+@click.option("--embed", is_flag=True, help="Weights as C too, for targets without files.")
+def compile_command(folder: Path, prefix: str | None, embed: bool, **request: Any) -> None:
+    """Compile a MODEL, an .onnx or kernel file, to one C library: .c, .h, .weights, plan.json and a shared library."""
+    make_folder(folder)
+    plan, settings = given_plan(request), settings_of(request)
+    network = source_asked(request).network
+    with ProgressBar() as progress:
+        made = plan or plan_of(network, settings, progress)
+        code = program_of(network, made, settings, progress)
+        files = library_files(code, made, settings, prefix=prefix, embed=embed, progress=progress)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    print_compiled(Console(), code, made, {name: len(data) for name, data in files.items()}, folder)
+
+
+@click.command(name="run")
+@model_options
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]FILE.npy",
+    help="An input; again for more. Without any, seeded random values.",
+)
+@click.option("-o", "--output", "path", type=FILE, metavar="FILE", help="Write one output as .npy, or all as .npz.")
+def run_command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> None:
+    """Run a MODEL on arrays in .npy files."""
+    if path is not None:
+        if path.suffix not in (".npy", ".npz"):
+            raise InvalidInput(f"--output {str(path)!r}: expected a name that ends in .npy or .npz")
+        check_writable(path)
+    plan, settings = given_plan(request), settings_of(request)
+    source = source_asked(request)
+    arrays = given_arrays(source, inputs)
+    with ProgressBar() as progress:
+        model = load(source, plan=plan, settings=settings, progress=progress)
+    found = model.run(**arrays)
+    for name, array in found.items():
+        click.echo(f"{name}: {list(array.shape)}, {array.min():.6g} to {array.max():.6g}, mean {array.mean():.6g}")
+    if path is not None:
+        write_atomically(path, saved(found, path))
+
+
+def given_arrays(source: Source, inputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays in files, by input; random ones where no file is named.
+
+    Errors: InvalidInput for names that are no input's, and files that are no arrays.
+    """
+    if not inputs:
+        return {source.names[name]: value for name, value in random_inputs(source.network, seed=0).items()}
+    names = [source.names[tensor.name] for tensor in source.network.inputs]
+    found: dict[str, np.ndarray] = {}
+    for position, text in enumerate(inputs):
+        name, equals, file = text.partition("=")
+        if not equals:
+            name, file = names[position] if position < len(names) else "", text
+        if name not in names or name in found:
+            raise InvalidInput(f"--input {text!r}: expected one file for each of {', '.join(names)}, as NAME=FILE.npy")
+        found[name] = read_array(Path(file))
+    return found
+
+
+def saved(arrays: Mapping[str, np.ndarray], path: Path) -> bytes:
+    """The arrays as a .npy or .npz file. Errors: InvalidInput for several arrays in a .npy file."""
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    elif len(arrays) == 1:
+        np.save(buffer, next(iter(arrays.values())))
+    else:
+        raise InvalidInput(f"--output {str(path)!r}: there are {len(arrays)} outputs; name a .npz file")
+    return buffer.getvalue()
+
+
+@click.command(name="verify")
+@model_options
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+def verify_command(seed: int, **request: Any) -> None:
+    """Compare every group's output of a MODEL with onnxruntime, on seeded random inputs."""
+    plan, settings = given_plan(request), settings_of(request)
+    source = source_asked(request)
+    with ProgressBar() as progress:
+        made = plan or plan_of(source.network, settings, progress)
+        found = verify(source, made, settings, seed=seed, progress=progress)
+    print_verified(Console(), found)
+    if not found.worst.error <= MOST_ERROR + found.error_bound:
+        raise PolyfuseError(
+            f"{found.network}: {found.worst.tensor} differs from onnxruntime by {found.worst.error:.2g} relative, more "
+            f"than {MOST_ERROR + found.error_bound:.2g}"
+        )

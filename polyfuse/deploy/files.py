@@ -1,0 +1,46 @@
+"""The files of a compiled network.
+
+Program + Plan ──library_files()──> {file name: bytes}: NAME.c, NAME.h, NAME.weights, libNAME.so, plan.json
+"""
+
+from dataclasses import replace
+
+from polyfuse.codegen.build import compile_shared
+from polyfuse.codegen.program import Program
+from polyfuse.deploy.grouping import Progress
+from polyfuse.deploy.library import library
+from polyfuse.deploy.model import Settings
+from polyfuse.deploy.plan import Plan
+from polyfuse.network.tensor import checked_name
+
+
+def library_files(
+    program: Program,
+    plan: Plan,
+    settings: Settings,
+    *,
+    prefix: str | None = None,
+    embed: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """The files by name; `embed` adds the weights as C. Everything is made before anything is returned.
+
+    Errors: InvalidInput for a prefix that is no name; BuildError.
+    """
+    name = checked_name(prefix) if prefix is not None else program.network.name
+    threads = settings.threads if program.is_parallel else 1
+    made = library(replace(program, network=replace(program.network, name=name)), threads=threads)
+    if progress is not None:
+        progress("compiling", 0, 1)
+    options = settings.options
+    built = compile_shared(
+        made.source, compiler=options.compiler, flags=options.flags, openmp=threads > 1, cache=options.cache
+    )
+    files = {
+        f"{name}.c": made.source.encode(),
+        f"{name}.h": made.header.encode(),
+        f"{name}.weights": made.weights,
+        "plan.json": plan.to_json().encode(),
+        f"lib{name}.so": built.library.read_bytes(),
+    }
+    return files | ({f"{name}_weights.c": made.embedded.encode()} if embed else {})

@@ -1,0 +1,141 @@
+"""A whole network, planned, compiled and callable: `load("model.onnx")(x)`.
+
+path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polyfuse.codegen.compiler import find_compiler
+from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.program import Program
+from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.grouping import LONGEST, Progress, seconds_on
+from polyfuse.deploy.plan import Plan, planned, program
+from polyfuse.deploy.source import Source, read_source, source_of
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Network
+from polyfuse.plan.machine import Machine, known_machine
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is planned and built.
+
+    fuse         whether layers may share groups, of at most `longest` each
+    exact        keep to sums of products as they are written: no Winograd
+    interface    `nchw`, or `blocked` for inputs and outputs in blocks of channels
+    machine      whose time model says what pays; None for this user's, or a typical one
+    """
+
+    fuse: bool = True
+    longest: int = LONGEST
+    exact: bool = False
+    interface: Interface = "nchw"
+    threads: int = 1
+    machine: Machine | None = None
+    options: Options = field(default_factory=Options)
+
+    @property
+    def ready(self) -> "Settings":
+        """The same with a compiler. Errors: BuildError where there is none."""
+        return replace(self, options=replace(self.options, compiler=self.options.compiler or find_compiler()))
+
+
+class Model:
+    """A compiled network. Calls of one model are not concurrent; results are copies.
+
+    >>> import polyfuse as pf
+    >>> build = pf.Builder("two_convs")
+    >>> y = build.conv("conv2", build.conv("conv1", build.input("x", (1, 1, 20, 20)), 1, kernel=3), 1, kernel=3)
+    >>> pf.load(build.network(y))(np.zeros((1, 1, 20, 20), np.float32)).shape
+    (1, 1, 16, 16)
+    """
+
+    def __init__(self, source: Source, plan: Plan, code: Program, kernel: Kernel) -> None:
+        self.source = source
+        self.network = source.network
+        self.plan = plan
+        self.program = code
+        self.kernel = kernel
+        self.inputs = tuple(source.names[tensor.name] for tensor in self.network.inputs)
+        self.outputs = tuple(source.names[tensor.name] for tensor in self.network.outputs)
+
+    def run(self, *arrays: ArrayLike, **named: ArrayLike) -> dict[str, Floats]:
+        """The outputs by name; inputs in order, or by name. Names are those of the model.
+
+        Errors: InvalidInput for too many or unknown inputs, wrong shapes, and what is not an array of real numbers.
+        """
+        given = {**named, **dict(zip(self.inputs, arrays, strict=False))}
+        if len(given) != len(arrays) + len(named) or set(given) != set(self.inputs):
+            raise InvalidInput(
+                f"model {self.network.name!r}: expected the inputs {', '.join(self.inputs)}, each once, got "
+                f"{len(arrays)} in order and {', '.join(named) or 'none'} by name"
+            )
+        tensors = (tensor.name for tensor in self.network.inputs)
+        found = self.kernel(**{name: given[own] for name, own in zip(tensors, self.inputs, strict=True)})
+        return {self.source.names[name]: array for name, array in found.items()}
+
+    def __call__(self, *arrays: ArrayLike, **named: ArrayLike) -> Floats | dict[str, Floats]:
+        """The output, or the outputs by name where there are several. Errors: as `run`."""
+        found = self.run(*arrays, **named)
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def __repr__(self) -> str:
+        ends = f"{', '.join(map(str, self.network.inputs))} -> {', '.join(map(str, self.network.outputs))}"
+        return f"Model({self.network.name}: {ends}; {len(self.plan.groups)} groups)"
+
+
+def load(
+    source: str | Path | Network | Source,
+    *,
+    random_weights: int | None = None,
+    plan: Plan | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Plan a network, compile it and load it; with a `plan`, compile what that says.
+
+    `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed. Models and networks
+    are rewritten first.
+    Errors: InvalidInput for files that cannot be used; UnsupportedOperator; BuildError.
+    """
+    if isinstance(source, Network):
+        source = source_of(source)
+    elif not isinstance(source, Source):
+        source = read_source(source, random_weights=random_weights)
+    network = source.network
+    chosen = (settings or Settings()).ready
+    made = plan or plan_of(network, chosen, progress)
+    code = program_of(network, made, chosen, progress)
+    threads = chosen.threads if code.is_parallel else 1
+    return Model(source, made, code, build(code, threads=threads, options=chosen.options))
+
+
+def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:
+    """The plan of a network on this host. Errors: as `planned`, and BuildError."""
+    price = seconds_on(settings.machine or known_machine(), settings.threads) if settings.fuse else None
+    target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
+    return planned(
+        network,
+        target,
+        price,
+        interface=settings.interface,
+        exact=settings.exact,
+        longest=settings.longest,
+        progress=progress,
+    )
+
+
+def program_of(network: Network, plan: Plan, settings: Settings, progress: Progress | None = None) -> Program:
+    """The C of a plan, for this host's compiler. Errors: as `program`, and BuildError."""
+    if progress is not None:
+        progress("generating", 0, 1)
+    target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
+    return program(network, plan, target)

@@ -1,0 +1,163 @@
+"""What was decided for a whole network, as data: a JSON file that people read, edit, compare and compile again.
+
+    Network + settings ──planned()──> Plan ──program()──> Program
+    Plan ──to_json()──> text ──from_json()──> Plan
+
+The file is one object: "format" ("polyfuse-plan"), "version" (1) and the fields of `Plan`. docs/formats.md lists them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from polyfuse.codegen.concats import placed_concats
+from polyfuse.codegen.leaves import Interface, Leaves, leaves
+from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.rows.shape import Target
+from polyfuse.deploy.grouping import LONGEST, Grouping, Part, Price, Progress, grouped, in_chains, ungrouped
+from polyfuse.errors import InvalidInput
+from polyfuse.network.network import Network
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.typed_json import decode, encode, parse
+
+FORMAT = "polyfuse-plan"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """One group: its layers in order, and its strategy; `tile` is null where layers run row by row, one by one.
+
+    price: what it was predicted to cost, in seconds.
+    """
+
+    layers: tuple[str, ...]
+    tile: tuple[int, ...] | None
+    others: tuple[str, ...]
+    retention: dict[str, tuple[str, ...]]
+    placement: str
+    price: float
+
+    @staticmethod
+    def of(part: Part) -> "PlannedGroup":
+        """A part as it is written down."""
+        strategy = part.strategy
+        if strategy is None:
+            return PlannedGroup(part.layers, None, (), {}, "shifted", part.price)
+        retention: dict[str, tuple[str, ...]] = {name: tuple(places) for name, places in strategy.retention.items()}
+        return PlannedGroup(part.layers, strategy.tile, strategy.others, retention, strategy.placement, part.price)
+
+    @property
+    def part(self) -> Part:
+        """The part itself. Errors: InvalidInput for places and placements that there are not."""
+        strategy = None
+        if self.tile is not None:
+            strategy = Strategy(self.tile, self.others, self.retention, self.placement)  # type: ignore[arg-type]
+        return Part(self.layers, strategy, self.price)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The groups of a network in the order in which they run, its layout, and the algorithm of each layer.
+
+    vector_floats: the floats of a vector, which the layouts follow. interface: `nchw` or `blocked`. arithmetic: `exact`
+    without Winograd's algorithm, else `any`. algorithms: for some 3x3 layers by name 2, 4 or 6, the tile of Winograd's
+    algorithm, or 0 for the direct one; for the others the price decides.
+    """
+
+    network: str
+    vector_floats: int
+    interface: Interface
+    arithmetic: Literal["any", "exact"]
+    algorithms: dict[str, int]
+    groups: tuple[PlannedGroup, ...] = field(default=())
+
+    def leaves(self, network: Network, target: Target) -> Leaves:
+        """The row kernels of the network's layers.
+
+        Errors: InvalidInput for vectors of another width than the plan's, and an algorithm that suits a layer not.
+        """
+        if target.floats != self.vector_floats:
+            raise InvalidInput(
+                f"plan of {self.network!r}: it is for vectors of {self.vector_floats} floats, this compiler and its "
+                f"flags have {target.floats}; plan again"
+            )
+        return leaves(network, target, self.interface, exact=self.arithmetic == "exact", winograd=self.algorithms)
+
+    def grouping(self, network: Network) -> Grouping:
+        """The groups of a network.
+
+        Errors: InvalidInput where they are not all its layers, each once.
+        """
+        planned, known = [name for group in self.groups for name in group.layers], [x.name for x in network.layers]
+        if sorted(planned) != sorted(known):
+            strange = sorted(set(planned) - set(known)) or sorted(set(known) - set(planned)) or ["one layer twice"]
+            raise InvalidInput(
+                f"plan of {self.network!r}: expected the {len(known)} layers of {network.name!r}, each in one group; "
+                f"{strange[0]!r} does not fit; plan this model again"
+            )
+        return Grouping(in_chains(network), tuple(group.part for group in self.groups))
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        encoded = encode(self)
+        assert isinstance(encoded, Mapping)
+        return json.dumps({"format": FORMAT, "version": VERSION, **encoded}, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str = "plan") -> "Plan":
+        """The plan in a text, which errors call `where`.
+
+        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
+        """
+        document = parse(text, where)
+        if not isinstance(document, dict):
+            raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it a plan?")
+        found = (document.pop("format", None), document.pop("version", None))
+        if found != (FORMAT, VERSION):
+            raise InvalidInput(f"{where}: expected format '{FORMAT}' version {VERSION}, got {found[0]!r} {found[1]!r}")
+        plan: Plan = decode(document, Plan, where)
+        return plan
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `Plan.from_json`."""
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"), f"plan '{path}'")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"plan '{path}': expected a file of JSON, got: {reason}; check the path") from error
+
+
+def planned(
+    network: Network,
+    target: Target,
+    price: Price | None,
+    *,
+    interface: Interface = "nchw",
+    exact: bool = False,
+    longest: int = LONGEST,
+    progress: Progress | None = None,
+) -> Plan:
+    """Decide which layers to fuse and how: what `price` says is cheapest; without it no layers are fused.
+
+    `exact` keeps to the direct algorithm.
+    Errors: InvalidInput, TooComplex, Unbounded, as scheduling a layer by itself has them.
+    """
+    leaf = leaves(network, target, interface, exact=exact)
+    found = ungrouped(network) if price is None else grouped(network, leaf, price, longest=longest, progress=progress)
+    groups = tuple(PlannedGroup.of(part) for part in found.parts)
+    return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups)
+
+
+def program(network: Network, plan: Plan, target: Target) -> Program:
+    """The C of a planned network; every group is proved legal.
+
+    Errors: InvalidInput for a plan of another network; IllegalSchedule with a witness.
+    """
+    leaf = plan.leaves(network, target)
+    grouping = plan.grouping(network)
+    placed, groups = placed_concats(network, grouping.groups(leaf), leaf)
+    return generate(grouping.network, groups, leaf=placed)

@@ -1,0 +1,53 @@
+"""Compiled and verified networks on the terminal."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from polyfuse.codegen.program import Program
+from polyfuse.deploy.plan import Plan, PlannedGroup
+from polyfuse.deploy.verify import Verified
+from polyfuse.report.format import short_bytes, short_seconds
+
+MOST_ROWS = 40
+"""Rows of a table on the terminal; files have all."""
+
+
+def print_compiled(console: Console, program: Program, plan: Plan, sizes: dict[str, int], folder: Path) -> None:
+    """The groups, the memory, and the files."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for title in ("group", "tile", "predicted", "layers"):
+        table.add_column(title, justify="left" if title == "layers" else "right", overflow="fold")
+    for index, group in enumerate(plan.groups[:MOST_ROWS]):
+        table.add_row(str(index), tile_text(group), short_seconds(group.price), " ".join(group.layers))
+    console.print(table)
+    if len(plan.groups) > MOST_ROWS:
+        console.print(f"... and {len(plan.groups) - MOST_ROWS} more groups, in {folder / 'plan.json'}")
+    layers = sum(len(group.layers) for group in plan.groups)
+    arena, live = program.arena.bytes, program.arena.live_bytes
+    console.print(f"{layers} layers in {len(plan.groups)} groups")
+    console.print(
+        f"tensors between groups: {short_bytes(arena)}, {program.arena.gap:.1%} above the {short_bytes(live)} that are "
+        "alive at once"
+    )
+    for name, size in sizes.items():
+        console.print(f"  {folder / name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
+
+
+def tile_text(group: PlannedGroup) -> str:
+    """The rows, or rows x columns, of a tile."""
+    return "x".join(map(str, group.tile)) if group.tile else "rows"
+
+
+def print_verified(console: Console, verified: Verified) -> None:
+    """The largest errors and the worst of all."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("group", justify="right")
+    table.add_column("tensor")
+    table.add_column("max rel error", justify="right")
+    for each in sorted(verified.checked, key=lambda each: -each.error)[:MOST_ROWS]:
+        table.add_row(str(each.group), each.tensor, f"{each.error:.1e}", style="bold" if each is verified.worst else "")
+    console.print(table)
+    console.print(f"{len(verified.checked)} tensors checked; worst {verified.worst.tensor}: {verified.worst.error:.2g}")

@@ -1,0 +1,115 @@
+"""What rewriting and fusing make of a network, as tables for the terminal.
+
+Enters: an `Explanation`. Leaves: text.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from polyfuse.report.format import byte_unit, short_bytes, short_count, significant
+from polyfuse.rewrite.explain import Explanation, Group, Sizes
+from polyfuse.rewrite.rewriting import Applied, NearMiss
+
+
+def print_explanation(found: Explanation, console: Console | None = None) -> None:
+    """Print all of it; on standard output unless a console is given."""
+    out = console or Console()
+    out.print(Text(found.workload, style="bold"))
+    out.print(_sizes(found))
+    out.print()
+    out.print(_applied(found.applied) if found.applied else Text("no rule applied"))
+    out.print()
+    if found.near_misses:
+        out.print(_near_misses(found.near_misses))
+        out.print()
+    out.print(_groups(found))
+    out.print(
+        Text(
+            "bytes: moved off-chip by the layers one by one, and by the group in rows with "
+            f"{short_bytes(found.onchip_bytes)} on chip; types as DNNFusion names them",
+            style="dim",
+        )
+    )
+
+
+def _table(*titles: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for title in titles:
+        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
+    return table
+
+
+def _sizes(found: Explanation) -> Table:
+    titles = (
+        "layers",
+        "operations",
+        "groups,\nY refused",
+        "groups,\nY accepted",
+        "groups,\nas decided",
+        "groups,\njoined",
+    )
+    table = _table("network", *titles, right=titles)
+    table.add_row("as it is", *_cells(found.before), "", "")
+    table.add_row("rewritten", *_cells(found.after), str(found.planned_groups), str(len(found.groups)))
+    return table
+
+
+def _cells(sizes: Sizes) -> tuple[str, ...]:
+    groups = (str(sizes.refused_groups), str(sizes.accepted_groups))
+    return str(sizes.layers), short_count(sizes.operations), *groups
+
+
+def _applied(applied: Sequence[Applied]) -> Table:
+    """One row for each rule: how often, what it saved, the first place."""
+    table = _table("rule", "times", "operations\nsaved", "law; first applied to", right=("times", "operations\nsaved"))
+    rules: dict[str, list[Applied]] = defaultdict(list)
+    for step in applied:
+        rules[step.rule].append(step)
+    for rule, steps in rules.items():
+        saved = sum(step.operations_before - step.operations_after for step in steps)
+        where = f"{steps[0].law}\n{_names(steps[0].removed)} -> {_names(steps[0].made) or 'nothing'}"
+        table.add_row(rule, str(len(steps)), short_count(saved), Text(where))
+    return table
+
+
+def _near_misses(misses: Sequence[NearMiss]) -> Table:
+    """One row for each rule and condition: how often, and why in the first place, with numbers if there are any."""
+    table = _table("near miss", "times", "condition; why not in the first place", right=("times",))
+    places: dict[tuple[str, str], list[NearMiss]] = defaultdict(list)
+    for miss in misses:
+        places[miss.rule, miss.condition].append(miss)
+    for (rule, condition), found in places.items():
+        shown = next((miss for miss in found if miss.counterexample), found[0])
+        lines = [condition, f"{_names(shown.layers)}: {shown.reason}"]
+        table.add_row(rule, str(len(found)), Text("\n".join(filter(None, [*lines, shown.counterexample]))))
+    return table
+
+
+def _groups(found: Explanation) -> Table:
+    size, unit = byte_unit(group.bytes_apart for group in found.groups)
+    right = ("group", "blocks", f"apart\n{unit}", f"together\n{unit}")
+    table = _table("group", "layers", "type", *right[1:], right=right)
+    for number, group in enumerate(found.groups):
+        amounts = (significant(amount / size, decimals=2) for amount in (group.bytes_apart, group.bytes_together))
+        table.add_row(str(number), Text("\n".join(_members(group))), group.mapping, str(group.blocks), *amounts)
+    return table
+
+
+def _members(group: Group) -> Iterator[str]:
+    """The kinds in a row, equal ones counted, and the first and the last layer."""
+    runs = [(kind, len(list(same))) for kind, same in groupby(group.kinds)]
+    yield _ends(group.layers) + ": " + " ".join(kind if many == 1 else f"{many} {kind}" for kind, many in runs)
+
+
+def _ends(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names)

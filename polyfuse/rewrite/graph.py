@@ -1,0 +1,169 @@
+"""A network while it is rewritten: the same layers and weights, replaced a few at a time.
+
+A `Network` enters; a `Graph` for every replacement; a `Network` leaves. Weights that rules compute stay float64 until
+the end, so that a chain of foldings is rounded once.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import islpy as isl
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.network import Network
+from polyfuse.network.tensor import Tensor
+
+Weights = Mapping[str, NDArray[Any]]
+OUT = isl.dim_type.out
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """Layers in the place of others, the values of their new weights, and the tensor that now has the root's value."""
+
+    layers: tuple[Layer, ...]
+    weights: Weights
+    tensor: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Layers in topological order, as in a `Network`, and which tensor of the original each of its tensors equals.
+
+    `tensors` says, for every tensor of the original network whose value still exists, which tensor has it now.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    layers: tuple[Layer, ...]
+    outputs: tuple[Tensor, ...]
+    weights: Weights
+    tensors: Mapping[str, Tensor]
+
+    @cached_property
+    def makers(self) -> Mapping[Tensor, Layer]:
+        """The layer that makes each tensor."""
+        return {layer.output: layer for layer in self.layers}
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Layer]:
+        """The layers by their names."""
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def _readers(self) -> Mapping[Tensor, list[Layer]]:
+        found: dict[Tensor, list[Layer]] = defaultdict(list)
+        for layer in self.layers:
+            for tensor in (*layer.inputs, *layer.weights):
+                found[tensor].append(layer)
+        return found
+
+    def readers(self, tensor: Tensor) -> Sequence[Layer]:
+        """The layers that read a tensor."""
+        return self._readers.get(tensor, ())
+
+    def names_without(self, removed: Sequence[Layer]) -> frozenset[str]:
+        """The names that are taken once some layers, and the weights that only they read, are gone."""
+        kept = [layer for layer in self.layers if layer not in removed]
+        names = {tensor.name for tensor in self.inputs}
+        for layer in kept:
+            names |= {layer.name, layer.output.name, *(statement.name for statement in layer.statements)}
+            names |= {tensor.name for tensor in layer.weights}
+        return frozenset(names)
+
+    def value(self, weight: Tensor) -> NDArray[np.float64]:
+        """The value of a weight."""
+        return np.asarray(self.weights[weight.name], dtype=np.float64)
+
+    def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "Graph":
+        """Without the removed layers, with new ones as early as may be; who read the root reads `new.tensor`."""
+        gone, place = set(removed), self._place(removed, new.layers)
+        is_weight = new.tensor.name in new.weights
+        before, after = (
+            [renamed(layer, root.output, new.tensor, is_weight) for layer in part if layer not in gone]
+            for part in (self.layers[:place], self.layers[place:])
+        )
+        layers = (*before, *new.layers, *after)
+        vanished = {layer.output for layer in removed if layer is not root}
+        tensors = {
+            name: new.tensor if now == root.output else now for name, now in self.tensors.items() if now not in vanished
+        }
+        outputs = tuple(new.tensor if tensor == root.output else tensor for tensor in self.outputs)
+        used = {tensor.name for layer in layers for tensor in layer.weights}
+        weights = {name: value for name, value in {**self.weights, **new.weights}.items() if name in used}
+        return replace(self, layers=layers, outputs=outputs, weights=weights, tensors=tensors)
+
+    def _place(self, removed: Sequence[Layer], new: Sequence[Layer]) -> int:
+        """Where new layers go: where the first removed one was, or behind all they read."""
+        read = {tensor for layer in new for tensor in layer.inputs}
+        first = min(self.layers.index(layer) for layer in removed)
+        return max([first, *(k + 1 for k, layer in enumerate(self.layers) if layer.output in read)])
+
+    def network(self) -> Network:
+        """The network; weights are rounded to float32 here."""
+        weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in self.weights.items()}
+        return Network(self.name, self.inputs, self.layers, self.outputs, weights)
+
+
+def graph_of(network: Network) -> Graph:
+    """A network, ready to be rewritten."""
+    made = (*network.inputs, *(layer.output for layer in network.layers))
+    tensors = {tensor.name: tensor for tensor in made}
+    return Graph(network.name, network.inputs, network.layers, network.outputs, network.weights, tensors)
+
+
+def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> Layer:
+    """The layer, reading one tensor in the place of another of the same shape, which may be a weight.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("sum")
+    >>> a, b = build.input("a", (1, 1, 2, 2)), build.input("b", (1, 1, 2, 2))
+    >>> layer = build.network(build.arithmetic("sum", "add", a, b)).layers[0]
+    >>> print(renamed(layer, b, a))
+    sum (add): a[1, 1, 2, 2] -> sum_out[1, 1, 2, 2]
+    """
+    if old not in (*layer.inputs, *layer.weights):
+        return layer
+    moved = {tensor: new if tensor == old else tensor for tensor in (*layer.inputs, *layer.weights)}
+    inputs = dict.fromkeys(moved[t] for t in layer.inputs if not (is_weight and t == old))
+    weights = dict.fromkeys([*(moved[t] for t in layer.weights), *([new] if is_weight else [])])
+    places = [*inputs, *weights]
+    order = [places.index(tensor) for tensor in moved.values()]
+    return replace(
+        layer,
+        statements=tuple(_reading(statement, old, new) for statement in layer.statements),
+        inputs=tuple(inputs),
+        weights=tuple(weights),
+        reference=None if layer.reference is None else partial(_ordered, layer.reference, order),
+        attributes=_with_operands(layer.attributes, old.name, new.name),
+    )
+
+
+def _reading(statement: Statement, old: Tensor, new: Tensor) -> Statement:
+    operands = {
+        operand: Access(
+            new, access.relation.set_tuple_name(OUT, new.name), access.extended.set_tuple_name(OUT, new.name)
+        )
+        if access.tensor == old
+        else access
+        for operand, access in statement.operands.items()
+    }
+    return replace(statement, operands=operands)
+
+
+def _with_operands(attributes: Mapping[str, object], old: str, new: str) -> Mapping[str, object]:
+    """Attributes with one operand called otherwise, where they list operands."""
+    listed = attributes.get("operands")
+    if not isinstance(listed, tuple):
+        return attributes
+    return {**attributes, "operands": tuple(new if name == old else name for name in listed)}
+
+
+def _ordered(function: Any, order: Sequence[int], *arrays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A function of arrays that come in another order, each of them perhaps several times."""
+    return np.asarray(function(*(arrays[k] for k in order)), dtype=np.float64)

@@ -1,0 +1,162 @@
+"""What a rewriting rule is: a pattern of layers, side conditions, a replacement, and what has to be proved.
+
+Enters: a `Graph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import permutations
+
+import sympy
+
+from polyfuse.network.layer import Layer
+from polyfuse.network.tensor import Tensor, safe_name
+from polyfuse.rewrite.graph import Graph, Replacement
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A layer of one of some kinds, or of any where none is named, whose inputs are made by layers of other patterns.
+
+    The patterns of `reads` belong to different inputs, in any order; further inputs are free. Conditions
+    and replacements call the layer by its role. `form` says what a kind
+    does not, such as which operands are weights.
+    """
+
+    role: str
+    kinds: frozenset[str]
+    reads: tuple["Pattern", ...] = ()
+    form: Callable[[Graph, Layer], bool] | None = None
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the pattern, its own first."""
+        return (self.role, *(role for pattern in self.reads for role in pattern.roles))
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Layers of a graph that fit a pattern, by role; the root comes first."""
+
+    graph: Graph
+    layers: Mapping[str, Layer]
+
+    def __getitem__(self, role: str) -> Layer:
+        return self.layers[role]
+
+    @property
+    def root(self) -> Layer:
+        """The layer that makes the result."""
+        return next(iter(self.layers.values()))
+
+    @property
+    def matched(self) -> tuple[Layer, ...]:
+        """The layers in the order of the graph, each once."""
+        inside = set(self.layers.values())
+        return tuple(layer for layer in self.graph.layers if layer in inside)
+
+    def fresh(self, wish: str) -> str:
+        """A name that is free once the matched layers are gone, the wish itself where it is."""
+        return safe_name(wish, self.graph.names_without(self.matched))
+
+    def weight(self, layer: str, part: str, shape: Sequence[int]) -> Tensor:
+        """A new weight tensor of a layer."""
+        return Tensor(self.fresh(f"{layer}_{part}"), tuple(shape))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a condition does not hold; the counterexample gives numbers, where there are any."""
+
+    reason: str
+    counterexample: str = ""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What has to hold of a match, in words and as a function; `refusal` is asked where it does not hold."""
+
+    says: str
+    holds: Callable[[Match], bool]
+    refusal: Callable[[Match], Refusal]
+
+
+@dataclass(frozen=True)
+class Equality:
+    """Two expressions that must be equal, value for value, under the assumptions of their symbols."""
+
+    left: sympy.Expr
+    right: sympy.Expr
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs.
+
+    `proof` gives the equalities that make the replacement right; they are proved symbolically in the tests.
+    """
+
+    name: str
+    law: str
+    pattern: Pattern
+    conditions: tuple[Condition, ...]
+    replacement: Callable[[Match], Replacement]
+    proof: Callable[[], Sequence[Equality]]
+    non_finite: str = field(default="the same")
+
+    def matches(self, graph: Graph, root: Layer) -> Iterator[Match]:
+        """Every way in which the pattern fits with this root."""
+        for layers in _fits(graph, self.pattern, root):
+            yield Match(graph, layers)
+
+    def broken(self, match: Match) -> Condition | None:
+        """The first condition that does not hold."""
+        return next((condition for condition in self.conditions if not condition.holds(match)), None)
+
+
+def _fits(graph: Graph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, Layer]]:
+    if (pattern.kinds and layer.kind not in pattern.kinds) or (
+        pattern.form is not None and not pattern.form(graph, layer)
+    ):
+        return
+    makers = [maker for tensor in layer.inputs if (maker := graph.makers.get(tensor)) is not None]
+    for chosen in permutations(makers, len(pattern.reads)):
+        yield from _together(graph, {pattern.role: layer}, list(zip(pattern.reads, chosen, strict=True)))
+
+
+def _together(
+    graph: Graph, found: dict[str, Layer], waiting: Sequence[tuple[Pattern, Layer]]
+) -> Iterator[dict[str, Layer]]:
+    if not waiting:
+        yield found
+        return
+    (pattern, layer), *others = waiting
+    for more in _fits(graph, pattern, layer):
+        yield from _together(graph, found | more, others)
+
+
+def pattern(
+    role: str, kinds: str | frozenset[str], *reads: Pattern, form: Callable[[Graph, Layer], bool] | None = None
+) -> Pattern:
+    """A pattern; kinds may be text with spaces between them.
+
+    >>> pattern("after", "add mul", pattern("before", "conv")).roles
+    ('after', 'before')
+    """
+    return Pattern(role, frozenset(kinds.split()) if isinstance(kinds, str) else kinds, reads, form)
+
+
+def only_read_by_root(role: str) -> Condition:
+    """What a layer makes is read by the root alone, so that it need not be made any more."""
+
+    def others(match: Match) -> list[str]:
+        tensor = match[role].output
+        names = [layer.name for layer in match.graph.readers(tensor) if layer not in match.layers.values()]
+        return names + (["the caller, as an output"] if tensor in match.graph.outputs else [])
+
+    return Condition(
+        f"only matched layers read what the {role} makes",
+        lambda match: not others(match),
+        lambda match: Refusal(f"{match[role].output.name} is also read by {', '.join(others(match)[:3])}"),
+    )

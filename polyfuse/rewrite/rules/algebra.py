@@ -1,0 +1,193 @@
+"""Associative, distributive and commutative laws, where they save operations; layers of weights alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import sympy
+
+from polyfuse.network import layers as make
+from polyfuse.network.layer import Layer
+from polyfuse.network.tensor import Tensor
+from polyfuse.rewrite.counting import operations
+from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.forms import activation_of, bias_of, convolution, without_activation
+
+MAX_FOLDED_ELEMENTS = 1 << 24
+SUMS = frozenset(["add", "sub"])
+
+
+def _operands(layer: Layer) -> tuple[Tensor, Tensor]:
+    """The two operands of an arithmetic layer, in order."""
+    tensors = {tensor.name: tensor for tensor in (*layer.inputs, *layer.weights)}
+    names = layer.attributes["operands"]
+    assert isinstance(names, tuple)
+    return tensors[names[0]], tensors[names[1]]
+
+
+def _parts(match: Match) -> tuple[Layer, Layer]:
+    """The left and the right term of the root."""
+    left, right = _operands(match.root)
+    return match.graph.makers[left], match.graph.makers[right]
+
+
+def _shared_factor(match: Match) -> tuple[Tensor, Tensor, Tensor] | None:
+    """a, b, c where the root is `a c + b c` or `a c - b c`."""
+    first, second = (_operands(layer) for layer in _parts(match))
+    for c in first:
+        if c in second:
+            return first[1 - first.index(c)], second[1 - second.index(c)], c
+    return None
+
+
+def _factored(match: Match) -> Replacement:
+    found = _shared_factor(match)
+    assert found is not None
+    a, b, c = found
+    names = [match[role].name for role in ("first term", "second term")]
+    weights = {tensor for layer in match.matched for tensor in layer.weights}
+    constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in weights]
+    total = make.arithmetic(names[0], match.root.kind, a, b, constants=constants)
+    last = make.arithmetic(
+        match.root.name,
+        "mul",
+        total.output,
+        c,
+        constants=["b"] if c in weights else [],
+        activation=activation_of(match.root),
+    )
+    return Replacement((total, last), {}, last.output)
+
+
+def _fewer(match: Match) -> tuple[int, int]:
+    """Operations before and after."""
+    return sum(map(operations, match.matched)), sum(map(operations, _factored(match).layers))
+
+
+def _factor_saves(match: Match) -> bool:
+    before, after = _fewer(match)
+    return after < before and _factored(match).tensor.shape == match.root.output.shape
+
+
+def _distributive_proof() -> Sequence[Equality]:
+    a, b, c = sympy.symbols("a b c", real=True)
+    return [Equality(a * c + b * c, (a + b) * c), Equality(a * c - b * c, (a - b) * c)]
+
+
+def _has_shared_factor(graph: Graph, layer: Layer) -> bool:
+    makers = [graph.makers.get(tensor) for tensor in _operands(layer)]
+    return len(set(makers)) == 2 and all(maker is not None and maker.kind == "mul" for maker in makers)
+
+
+SHARED_FACTOR = Rule(
+    "shared-factor",
+    "a c + b c  ->  (a + b) c, and the same with -",
+    pattern("sum", SUMS, pattern("first term", "mul"), pattern("second term", "mul"), form=_has_shared_factor),
+    (
+        Condition(
+            "both products have a factor in common",
+            lambda match: _shared_factor(match) is not None,
+            lambda match: Refusal("the products have no factor in common"),
+        ),
+        without_activation("first term"),
+        without_activation("second term"),
+        only_read_by_root("first term"),
+        only_read_by_root("second term"),
+        Condition(
+            "it takes fewer operations and makes the same shape",
+            _factor_saves,
+            lambda match: Refusal("it saves nothing", "{:,} operations before, {:,} after".format(*_fewer(match))),
+        ),
+    ),
+    _factored,
+    _distributive_proof,
+    "where c is infinite and a + b is not, a c + b c may be NaN and (a + b) c infinite",
+)
+
+GEOMETRY = ("stride", "padding", "dilation", "groups")
+
+
+def _same_geometry(match: Match) -> bool:
+    first, second = _parts(match)
+    same = all(first.attributes[name] == second.attributes[name] for name in GEOMETRY)
+    return same and first.inputs == second.inputs and first.weights[0].shape == second.weights[0].shape
+
+
+def _one_convolution(match: Match) -> Replacement:
+    first, second = _parts(match)
+    sign = -1.0 if match.root.kind == "sub" else 1.0
+    weight = match.graph.value(first.weights[0]) + sign * match.graph.value(second.weights[0])
+    biases = [bias_of(match.graph, layer) for layer in (first, second)]
+    none = np.zeros(len(weight))
+    bias = (none if biases[0] is None else biases[0]) + sign * (none if biases[1] is None else biases[1])
+    kept = None if all(each is None for each in biases) else bias
+    return convolution(match, first, first.inputs[0], weight, kept, activation_of(match.root))
+
+
+def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:
+    makers = [graph.makers.get(tensor) for tensor in _operands(layer)]
+    return len(set(makers)) == 2 and all(maker is not None and maker.kind == "conv" for maker in makers)
+
+
+def _convolutions_proof() -> Sequence[Equality]:
+    k, taps = sympy.symbols("k K", integer=True, positive=True)
+    b, c = sympy.symbols("b c", real=True)
+    v, w, x = map(sympy.IndexedBase, "vwx")
+    apart = sympy.Sum(v[k] * x[k], (k, 1, taps)) + b + sympy.Sum(w[k] * x[k], (k, 1, taps)) + c
+    return [Equality(apart, sympy.Sum((v[k] + w[k]) * x[k], (k, 1, taps)) + (b + c))]
+
+
+SUM_OF_CONVOLUTIONS = Rule(
+    "sum-of-convolutions",
+    "conv(x, v) + conv(x, w)  ->  conv(x, v + w), and the same with -",
+    pattern("sum", SUMS, pattern("first term", "conv"), pattern("second term", "conv"), form=_sum_of_convolutions),
+    (
+        Condition(
+            "both convolve the same tensor with windows of the same geometry",
+            _same_geometry,
+            lambda match: Refusal(
+                "{0.name} reads {0.inputs[0].name}, {1.name} {1.inputs[0].name}, or their windows differ".format(
+                    *_parts(match)
+                )
+            ),
+        ),
+        without_activation("first term"),
+        without_activation("second term"),
+        only_read_by_root("first term"),
+        only_read_by_root("second term"),
+    ),
+    _one_convolution,
+    _convolutions_proof,
+    "where x is infinite, v x + w x may be NaN and (v + w) x infinite",
+)
+
+
+def _constant(match: Match) -> Replacement:
+    """The value, as a weight."""
+    layer = match.root
+    assert layer.reference is not None
+    with np.errstate(all="ignore"):
+        value = layer.reference(*(match.graph.value(weight) for weight in layer.weights))
+    tensor = match.weight(layer.name, "constant", layer.output.concrete_shape)
+    return Replacement((), {tensor.name: np.asarray(value, dtype=np.float64)}, tensor)
+
+
+CONSTANT = Rule(
+    "constant",
+    "f(weights)  ->  a weight",
+    pattern("constant", frozenset(), form=lambda graph, layer: not layer.inputs),
+    (
+        Condition(
+            "it is no output of the network, and it can be computed here",
+            lambda match: match.root.output not in match.graph.outputs and match.root.reference is not None,
+            lambda match: Refusal(f"{match.root.output.name} is an output, or has no reference"),
+        ),
+        Condition(
+            f"it has at most {MAX_FOLDED_ELEMENTS:,} elements",
+            lambda match: match.root.output.elements <= MAX_FOLDED_ELEMENTS,
+            lambda match: Refusal("too large to be kept", f"{match.root.output.elements:,} elements"),
+        ),
+    ),
+    _constant,
+    lambda: [Equality(sympy.Symbol("v"), sympy.Symbol("v"))],
+)

@@ -1,0 +1,194 @@
+"""Rules of pointwise layers: activations into their producers, activations written out, layers that change nothing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import sympy
+
+from polyfuse.network import layers as make
+from polyfuse.network.layer import Layer
+from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.forms import (
+    ACTIVATION_KINDS,
+    SCALES,
+    WITH_ACTIVATION,
+    Scaling,
+    activation_of,
+    affine,
+    bias_of,
+    convolution,
+    scaling,
+    without_activation,
+)
+
+PRODUCER = "producer"
+
+
+def _is_activation(graph: Graph, layer: Layer) -> bool:
+    return make.is_activation(layer) and len(layer.inputs) == 1
+
+
+def _into_producer(match: Match) -> Replacement:
+    producer, spec = match[PRODUCER], activation_of(match.root)
+    if producer.kind == "conv":
+        weight, bias = match.graph.value(producer.weights[0]), bias_of(match.graph, producer)
+        return convolution(match, producer, producer.inputs[0], weight, bias, spec)
+    found = scaling(match.graph, producer)
+    if producer.kind == "affine" and found is not None:
+        return affine(match, producer.name, replace(found, activation=spec))
+    tensors = {tensor.name: tensor for tensor in (*producer.inputs, *producer.weights)}
+    operands = producer.attributes["operands"]
+    assert isinstance(operands, tuple)
+    a, b = (tensors[name] for name in operands)
+    constants = [operand for operand, tensor in (("a", a), ("b", b)) if tensor in producer.weights]
+    layer = make.arithmetic(producer.name, producer.kind, a, b, constants=constants, activation=spec)
+    return Replacement((layer,), {}, layer.output)
+
+
+def _function_proof() -> Sequence[Equality]:
+    f, x = sympy.Function("f"), sympy.Symbol("x", real=True)
+    return [Equality(f(x), f(x))]
+
+
+ACTIVATION_INTO_PRODUCER = Rule(
+    "activation-into-producer",
+    "f(layer(x))  ->  (f after layer)(x)",
+    pattern("activation", ACTIVATION_KINDS, pattern(PRODUCER, WITH_ACTIVATION), form=_is_activation),
+    (without_activation(PRODUCER), only_read_by_root(PRODUCER)),
+    _into_producer,
+    _function_proof,
+)
+
+
+def _gated(match: Match) -> bool:
+    """The product is of x and the gate of the same x."""
+    gate = match["gate"]
+    return set(match.root.inputs) == {gate.output, gate.inputs[0]} and activation_of(match.root) is None
+
+
+GATE_OF_X = Condition(
+    "both factors come from the same tensor, and no activation follows",
+    _gated,
+    lambda match: Refusal(f"{match.root.name} multiplies other tensors than {match['gate'].name} and what it reads"),
+)
+
+
+def _silu(match: Match) -> Replacement:
+    layer = make.activation(match.root.name, match["gate"].inputs[0], "silu")
+    return Replacement((layer,), {}, layer.output)
+
+
+def _silu_proof() -> Sequence[Equality]:
+    x = sympy.Symbol("x", real=True)
+    return [Equality(x * (1 / (1 + sympy.exp(-x))), x / (1 + sympy.exp(-x)))]
+
+
+SILU = Rule(
+    "silu",
+    "x * sigmoid(x)  ->  silu(x)",
+    pattern("product", "mul", pattern("gate", "sigmoid", form=_is_activation)),
+    (GATE_OF_X, only_read_by_root("gate")),
+    _silu,
+    _silu_proof,
+)
+
+
+def _clip_bounds(spec: object) -> tuple[float, float] | None:
+    match spec:
+        case "relu6" | ("relu6",):
+            return 0.0, 6.0
+        case ("clip", low, high) if isinstance(low, int | float) and isinstance(high, int | float):
+            return float(low), float(high)
+    return None
+
+
+def _hard_gate(graph: Graph, layer: Layer) -> float | None:
+    """k, where a layer is `clip(k x / 6 + k / 2, 0, k)`: k times the gate of hard_swish."""
+    match activation_of(layer):
+        case ("hard_sigmoid", slope, 0.5) if _is_activation(graph, layer) and np.float32(slope) == np.float32(1 / 6):  # type: ignore[arg-type]
+            return 1.0
+        case spec:
+            bounds, found = _clip_bounds(spec), scaling(graph, layer)
+    if bounds is None or found is None or bounds[0] != 0.0 or bounds[1] <= 0.0:
+        return None
+    k = bounds[1]
+    exact = (np.float32(found.scale) == np.float32(k / 6)).all() and (found.shift == k / 2).all()
+    return k if exact else None
+
+
+def _hard_swish(match: Match) -> Replacement:
+    gate, root = match["gate"], match.root
+    k = _hard_gate(match.graph, gate)
+    assert k is not None
+    swish = make.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
+    if k == 1.0:
+        layer = make.activation(root.name, gate.inputs[0], "hard_swish")
+        return Replacement((layer,), {}, layer.output)
+    shape = (1,) * root.rank
+    last = affine(match, root.name, Scaling(swish.output, np.full(shape, k), np.zeros(shape), None))
+    return replace(last, layers=(swish, *last.layers))
+
+
+def _hard_swish_proof() -> Sequence[Equality]:
+    """One equality for each piece of the clip: x >= 3, x <= -3, and between them x = 3 (q - 1) / (q + 1)."""
+    k, q = sympy.symbols("k q", positive=True)
+    p = sympy.Symbol("p", nonnegative=True)
+    return [_hard_swish_at(x, k) for x in (3 + p, -3 - p, 3 * (q - 1) / (q + 1))]
+
+
+def _hard_swish_at(x: sympy.Expr, k: sympy.Expr) -> Equality:
+    clipped = sympy.Min(sympy.Max(sympy.factor(k * x / 6 + k / 2), 0), k)
+    gate = sympy.Min(sympy.Max(sympy.factor(x / 6 + sympy.Rational(1, 2)), 0), 1)
+    return Equality(x * clipped, k * (x * gate))
+
+
+HARD_SWISH = Rule(
+    "hard-swish",
+    "x * clip(k x / 6 + k / 2, 0, k)  ->  k * hard_swish(x)",
+    pattern(
+        "product",
+        "mul",
+        pattern("gate", SCALES | {"hard_sigmoid"}, form=lambda graph, layer: _hard_gate(graph, layer) is not None),
+    ),
+    (GATE_OF_X, only_read_by_root("gate")),
+    _hard_swish,
+    _hard_swish_proof,
+)
+
+
+def _changes_nothing(graph: Graph, layer: Layer) -> bool:
+    """A copy, or a scaling by one and a shift by nothing."""
+    if layer.kind == "copy":
+        return True
+    found = scaling(graph, layer)
+    return (
+        found is not None and activation_of(layer) is None and bool((found.scale == 1).all() and not found.shift.any())
+    )
+
+
+def _removed(match: Match) -> Replacement:
+    return Replacement((), {}, match.root.inputs[0])
+
+
+def _removable(match: Match) -> bool:
+    root, outputs = match.root, match.graph.outputs
+    x = root.inputs[0]
+    return root.output not in outputs or (x in match.graph.makers and x not in outputs)
+
+
+IDENTITY = Rule(
+    "identity",
+    "x, 1 * x + 0  ->  x",
+    pattern("identity", SCALES | {"copy"}, form=_changes_nothing),
+    (
+        Condition(
+            "it is no output that would become an input of the network or another output",
+            _removable,
+            lambda match: Refusal(f"{match.root.output.name} is an output, and {match.root.inputs[0].name} may not be"),
+        ),
+    ),
+    _removed,
+    lambda: [Equality(1 * sympy.Symbol("x", real=True) + 0, sympy.Symbol("x", real=True))],
+)

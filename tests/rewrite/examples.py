@@ -1,0 +1,181 @@
+"""For each rule, networks to which it applies; weights are small multiples of 1/8, so that folding them is exact."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from polyfuse.network import layers as make
+from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.tensor import Tensor
+
+
+class Draw:
+    """A builder with random sizes and dyadic weights."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.build = Builder("example")
+        self.channels = 2 * int(self.random.integers(1, 4))
+        self.size = int(self.random.integers(5, 9))
+
+    def dyadic(self, *shape: int) -> Values:
+        """Values that float32 products and sums of a few keep exactly; no scale of zero."""
+        values = self.random.integers(1, 16, shape) * self.random.choice([-1, 1], shape) / 8
+        return values.astype(np.float32)
+
+    def input(self, name: str = "x") -> Tensor:
+        return self.build.input(name, (1, self.channels, self.size, self.size + 1))
+
+    def conv(self, name: str, x: Tensor, channels: int = 4, **options: object) -> Tensor:
+        kernel = int(options.pop("kernel", 3))  # type: ignore[call-overload]
+        groups = int(options.get("groups", 1))  # type: ignore[call-overload]
+        weight = self.dyadic(channels, int(x.shape[1]) // groups, kernel, kernel)
+        bias = self.dyadic(channels) if options.pop("bias", True) else None
+        return self.build.conv(name, x, channels, kernel=kernel, weight=weight, bias=bias, **options)  # type: ignore[arg-type]
+
+    def weight(self, name: str, *shape: int) -> Tensor:
+        return self.build.weight(name, shape, 1, self.dyadic(*shape))
+
+    def affine(self, name: str, x: Tensor, activation: str | None = None) -> Tensor:
+        """As batch normalisation becomes."""
+        shape = (1, int(x.shape[1]), 1, 1)
+        operands = self.weight(f"{name}_scale", *shape), self.weight(f"{name}_shift", *shape)
+        return self.build.add(make.affine(name, x, *operands, activation=activation))
+
+    def with_weight(self, name: str, kind: str, x: Tensor, *shape: int, first: bool = False) -> Tensor:
+        """Arithmetic of a tensor and a weight."""
+        w = self.weight(f"{name}_constant", *shape)
+        a, b = (w, x) if first else (x, w)
+        return self.build.add(make.arithmetic(name, kind, a, b, constants=["a" if first else "b"]))
+
+
+def scaling_into_conv_before(seed: int) -> Network:
+    draw = Draw(seed)
+    groups = int(draw.random.choice([1, 2]))
+    bias, padding = bool(draw.random.integers(2)), int(draw.random.integers(3))
+    y = draw.conv("conv", draw.input(), groups=groups, bias=bias, padding=padding)
+    match seed % 4:
+        case 0:
+            y = draw.affine("bn", y)
+        case 1:
+            y = draw.with_weight("scaled", "mul", y, 1, 4, 1, 1)
+        case 2:
+            y = draw.with_weight("shifted", "sub", y, 1, 1, 1, 1, first=True)
+        case 3:
+            y = draw.with_weight("shifted", "add", y, 1, 4, 1, 1)
+    return draw.build.network(y)
+
+
+def scaling_into_conv_after(seed: int) -> Network:
+    draw = Draw(seed)
+    groups, bias = int(draw.random.choice([1, 2])), bool(draw.random.integers(2))
+    x = draw.input()
+    if seed % 2:
+        return draw.build.network(draw.conv("conv", draw.affine("bn", x), groups=groups, bias=bias))
+    scaled = draw.with_weight("scaled", "mul", x, 1, draw.channels, 1, 1)
+    return draw.build.network(draw.conv("conv", scaled, groups=groups, bias=bias, padding=1))
+
+
+def scaling_chain(seed: int) -> Network:
+    draw = Draw(seed)
+    y = draw.affine("first", draw.input())
+    match seed % 3:
+        case 0:
+            y = draw.affine("second", y, activation="relu")
+        case 1:
+            y = draw.with_weight("second", "mul", y, 1, 1, 1, 1)
+        case 2:
+            y = draw.with_weight("second", "sub", y, 1, draw.channels, 1, 1, first=True)
+    return draw.build.network(y)
+
+
+def activation_into_producer(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.input()
+    spec = [("clip", -0.5, 1.5), "relu", "silu", ("leaky_relu", 0.125)][seed // 4 % 4]
+    match seed % 4:
+        case 0:
+            y = draw.conv("conv", x)
+        case 1:
+            y = draw.affine("bn", x)
+        case 2:
+            y = draw.with_weight("scaled", "div", x, 1, draw.channels, 1, 1, first=True)
+        case 3:
+            y = draw.build.arithmetic("sum", "add", x, draw.input("z"))
+    return draw.build.network(draw.build.activation("act", y, spec))
+
+
+def silu(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.input()
+    factors = [x, draw.build.activation("gate", x, "sigmoid")]
+    return draw.build.network(draw.build.arithmetic("product", "mul", *factors[:: (-1) ** seed]))
+
+
+def hard_swish(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.input()
+    if seed % 2:
+        gate = draw.build.activation("gate", x, ("hard_sigmoid", 1 / 6, 0.5))
+        return draw.build.network(draw.build.arithmetic("product", "mul", gate, x))
+    three = draw.build.weight("three", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), 3, np.float32))
+    moved = make.arithmetic("gate", "add", x, three, constants=["b"], activation=("clip", 0.0, 6.0))
+    product = draw.build.arithmetic("product", "mul", x, draw.build.add(moved))
+    six = draw.build.weight("six", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), 6, np.float32))
+    return draw.build.network(draw.build.add(make.arithmetic("sixth", "div", product, six, constants=["b"])))
+
+
+def identity(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.conv("conv", draw.input())
+    match seed % 3:
+        case 0:
+            y = draw.build.add(make.pointwise("nothing", {"x": x}, "x", np.asarray, kind="copy"))
+        case 1:
+            one = draw.build.weight("one", (1, 1, 1, 1), 1, np.ones((1, 1, 1, 1), np.float32))
+            y = draw.build.add(make.arithmetic("nothing", "mul", x, one, constants=["b"]))
+        case 2:
+            zero = draw.build.weight("zero", (1, 4, 1, 1), 1, np.zeros((1, 4, 1, 1), np.float32))
+            y = draw.build.add(make.arithmetic("nothing", "sub", x, zero, constants=["b"]))
+    return draw.build.network(draw.build.max_pool("pool", y, kernel=2))
+
+
+def shared_factor(seed: int) -> Network:
+    draw = Draw(seed)
+    a, b, c = (draw.input(name) for name in "abc")
+    if seed % 3 == 2:
+        first = draw.with_weight("left", "mul", c, 1, draw.channels, 1, 1)
+        second = draw.with_weight("right", "mul", c, 1, draw.channels, 1, 1, first=True)
+    else:
+        first, second = draw.build.arithmetic("left", "mul", a, c), draw.build.arithmetic("right", "mul", c, b)
+    return draw.build.network(draw.build.arithmetic("sum", ["add", "sub"][seed % 2], first, second))
+
+
+def sum_of_convolutions(seed: int) -> Network:
+    draw = Draw(seed)
+    x, groups = draw.input(), int(draw.random.choice([1, 2]))
+    first = draw.conv("left", x, groups=groups, bias=bool(draw.random.integers(2)), padding=1)
+    second = draw.conv("right", x, groups=groups, bias=bool(draw.random.integers(2)), padding=1)
+    return draw.build.network(draw.build.arithmetic("sum", ["add", "sub"][seed % 2], first, second, activation="relu"))
+
+
+def constant(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.input()
+    a, b = draw.weight("a", 1, draw.channels, 1, 1), draw.weight("b", 1, 1, 1, draw.size + 1)
+    product = draw.build.add(make.arithmetic("product", "mul", a, b, constants=["a", "b"]))
+    return draw.build.network(draw.build.arithmetic("sum", "add", x, product))
+
+
+EXAMPLES: dict[str, Callable[[int], Network]] = {
+    "scaling-into-conv-before": scaling_into_conv_before,
+    "scaling-into-conv-after": scaling_into_conv_after,
+    "scaling-chain": scaling_chain,
+    "activation-into-producer": activation_into_producer,
+    "silu": silu,
+    "hard-swish": hard_swish,
+    "identity": identity,
+    "shared-factor": shared_factor,
+    "sum-of-convolutions": sum_of_convolutions,
+    "constant": constant,
+}
