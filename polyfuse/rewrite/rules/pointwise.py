@@ -17,9 +17,8 @@ from polyfuse.rewrite.rules.forms import (
     Scaling,
     activation_of,
     affine,
-    bias_of,
-    convolution,
     scaling,
+    with_activation,
     without_activation,
 )
 
@@ -31,19 +30,7 @@ def _is_activation(graph: Graph, layer: Layer) -> bool:
 
 
 def _into_producer(match: Match) -> Replacement:
-    producer, spec = match[PRODUCER], activation_of(match.root)
-    if producer.kind == "conv":
-        weight, bias = match.graph.value(producer.weights[0]), bias_of(match.graph, producer)
-        return convolution(match, producer, producer.inputs[0], weight, bias, spec)
-    found = scaling(match.graph, producer)
-    if producer.kind == "affine" and found is not None:
-        return affine(match, producer.name, replace(found, activation=spec))
-    tensors = {tensor.name: tensor for tensor in (*producer.inputs, *producer.weights)}
-    operands = producer.attributes["operands"]
-    assert isinstance(operands, tuple)
-    a, b = (tensors[name] for name in operands)
-    constants = [operand for operand, tensor in (("a", a), ("b", b)) if tensor in producer.weights]
-    layer = make.arithmetic(producer.name, producer.kind, a, b, constants=constants, activation=spec)
+    layer = with_activation(match[PRODUCER], activation_of(match.root))
     return Replacement((layer,), {}, layer.output)
 
 
