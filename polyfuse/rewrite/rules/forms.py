@@ -15,7 +15,7 @@ from polyfuse.network.operators import ACTIVATIONS
 from polyfuse.network.reductions import REDUCTIONS, reduce
 from polyfuse.network.statements import Activation
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal
 
 Array = NDArray[np.float64]
@@ -130,13 +130,21 @@ def with_activation(layer: Layer, spec: Spec | None) -> Layer:
     if layer.kind == "affine":
         return make.affine(layer.name, *operands, activation=spec)
     if layer.kind == "instance_norm":
-        x, _, _, scale, shift = operands
-        epsilon: Any = layer.attributes["epsilon"]
-        return instance_norm(layer.name, x, scale, shift, epsilon=epsilon, activation=spec)[-1]
+        return renormalised(layer, operands[3], operands[4], spec)
     if layer.kind in make.VARIADIC:
         return make.variadic(layer.name, layer.kind, operands, constants=layer.weights, activation=spec)
     constants = [name for name, tensor in zip("ab", operands, strict=True) if tensor in layer.weights]
     return make.arithmetic(layer.name, layer.kind, *operands, constants=constants, activation=spec)
+
+
+def renormalised(layer: Layer, scale: Tensor, shift: Tensor, spec: Spec | None) -> Layer:
+    """The last layer of an instance normalisation, of the same means and variances, with another scale and shift."""
+    x, mean, spread = operands_of(layer)[:3]
+    epsilon: Any = layer.attributes["epsilon"]
+    *moments, last = instance_norm(layer.name, x, scale, shift, epsilon=epsilon, activation=spec)
+    for part, tensor in zip(moments, (mean, spread), strict=True):
+        last = renamed(last, part.output, tensor)
+    return last
 
 
 def operands_of(layer: Layer) -> tuple[Tensor, ...]:

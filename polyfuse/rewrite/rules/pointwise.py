@@ -10,6 +10,7 @@ from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, reads_one
 from polyfuse.rewrite.rules.forms import (
     ACTIVATION_KINDS,
     SCALES,
@@ -146,9 +147,11 @@ HARD_SWISH = Rule(
 
 
 def _changes_nothing(graph: Graph, layer: Layer) -> bool:
-    """A copy, or a scaling by one and a shift by nothing."""
+    """A copy of every element to its place, or a scaling by one and a shift by nothing."""
     if layer.kind == "copy":
         return True
+    if layer.kind in COPIES:
+        return reads_one(graph, layer) and changes_nothing(layer)
     found = scaling(graph, layer)
     return (
         found is not None and activation_of(layer) is None and bool((found.scale == 1).all() and not found.shift.any())
@@ -168,7 +171,7 @@ def _removable(match: Match) -> bool:
 IDENTITY = Rule(
     "identity",
     "x, 1 * x + 0  ->  x",
-    pattern("identity", SCALES | {"copy"}, form=_changes_nothing),
+    pattern("identity", SCALES | COPIES | {"copy"}, form=_changes_nothing),
     (
         Condition(
             "it is no output that would become an input of the network or another output",
