@@ -29,7 +29,7 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     named = main.shape.kind == "winograd" and main.layer is not None and main.layer.name not in leaves.priced
     if named and main.layer is not None:
         return main, winograd_tuning(main.shape, leaves.target, leaves.tiles[main.layer.name])
-    return main, default_tuning(main.shape, leaves.target)
+    return main, replace(default_tuning(main.shape, leaves.target), prefetch=main.asks_ahead)
 
 
 def label_of(step: RowStep) -> str:

@@ -62,6 +62,14 @@ class RowStep:
     writes: Rows
     added: Rows | None = None
 
+    @property
+    def asks_ahead(self) -> bool:
+        """Whether the rows of the next execution are asked for early: several at once, straight from memory.
+
+        The hardware follows few streams; what it misses of a stencil's, the kernel would wait for.
+        """
+        return self.shape.kind == "stencil" and not self.reads[0].indices
+
 
 def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
     """The row steps of a layer and what its kernel finishes; None where its executions are no rows."""

@@ -1,5 +1,7 @@
 """Programs with row kernels: right under every strategy, layout and vector width, with threads, under sanitizers."""
 
+import re
+
 import pytest
 
 from polyfuse.bench.compare import executed_points
@@ -235,3 +237,19 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
     assert all(any(step.shape.kind == kind for step in group.rows) for group in every[1].groups)
     check(network, every)
+
+
+def test_a_stencil_that_reads_memory_asks_for_the_rows_of_its_next_execution() -> None:
+    network = workload("stencil3")
+    strategy = Strategy((8,), ("local",), placement="shifted")
+    program = generate(network, fused(network, strategy), leaf=leaves(network, NARROW), instrumented=True)
+    steps = {step.name.split("__")[0]: step for step in program.groups[0].rows}
+    assert {name: step.asks_ahead for name, step in steps.items()} == {"conv1": True, "conv2": False, "conv3": False}
+    calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_conv\d\(", line)]
+    asking = [line for line in calls if " ? " in line]
+    assert asking == [line for line in calls if "_conv1(" in line] != []
+    inside = r"INSIDE\((.+), 29\) && INSIDE\(\1 \+ (\d+), 29\) \? &x\[0\]\[0\]\[\1 \+ (\d+)\]\[0\] : NULL, NULL\);"
+    for line in asking:
+        found = re.search(inside, line)
+        assert found and int(found[2]) == 2 * int(found[3]) + 1, line
+    check(network, [program])

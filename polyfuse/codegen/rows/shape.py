@@ -160,7 +160,8 @@ class Tuning:
     - `order`: which loop is outside, over output blocks or over chunks of columns;
     - `tile`, `batch`: `winograd` makes tiles of `tile` x `tile` outputs, transforms so many at once, and multiplies
       `pixels` of them at once;
-    - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing.
+    - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing (not the
+      rows of a stencil).
     """
 
     blocks: int = 1
