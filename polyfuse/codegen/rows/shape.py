@@ -42,6 +42,7 @@ class RowShape:
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
       `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
     - `residual` adds a row like the output's before or after the activation.
+    - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
     """
 
     name: str
@@ -63,6 +64,7 @@ class RowShape:
     residual: Residual = "none"
     height: int = 1
     second_pitch: int = 0
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
