@@ -34,7 +34,7 @@ TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
 """The most rows that are computed at once."""
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
-WIDEST_WINDOW = 16
+WIDEST_WINDOW = 32
 """Kernels with more columns are not unrolled."""
 
 

@@ -143,6 +143,17 @@ def test_every_kind_of_layer_in_one_group(target: Target) -> None:
             assert max_relative_error(built.outputs[tensor.name], expected[tensor.name]) <= 1e-5, built.built.source
 
 
+def test_wide_windows_have_row_kernels() -> None:
+    build = Builder("wide")
+    x = build.input("x", (1, 6, 5, 34))
+    along = build.conv("along", x, 9, kernel=(1, 17), padding=(0, 8), activation="relu")
+    deep = build.depthwise("deep", along, kernel=(3, 32), padding=(1, 16))
+    network = build.network(build.max_pool("largest", deep, kernel=(1, 20), stride=1))
+    every = programs(network, [layer_by_layer(network), fused(network, Strategy((2,)))])
+    assert every[0].leaves.kinds == {"along": "direct", "deep": "depthwise", "largest": "max_pool"}
+    check(network, every)
+
+
 def test_an_addition_and_an_activation_are_finished_by_the_kernel_before_them() -> None:
     build = Builder("chain")
     x = build.input("x", (1, 8, 9, 9))
