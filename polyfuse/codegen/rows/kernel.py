@@ -47,6 +47,7 @@ BODIES: dict[str, ChunkBody] = {
     "average_pool": window_chunk,
     "add": elementwise_chunk,
     "mul": elementwise_chunk,
+    "apply": elementwise_chunk,
 }
 
 

@@ -23,13 +23,15 @@ Kind = Literal[
     "average_pool",
     "add",
     "mul",
+    "apply",
     "to_blocked",
     "to_planar",
 ]
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
 WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
-LANEWISE = ("depthwise", "max_pool", "average_pool", "add", "mul", "to_blocked", "to_planar")
+POINTWISE = ("add", "mul", "apply", "to_blocked", "to_planar")
+LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class RowShape:
             )
         if self.kind.endswith("pool") and max(self.outside) >= self.reach:
             raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
-        if self.kind in ("to_blocked", "to_planar", "add", "mul") and (self.span != self.columns or any(self.outside)):
+        if self.kind in POINTWISE and (self.span != self.columns or any(self.outside)):
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
 
     @property
