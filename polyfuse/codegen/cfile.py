@@ -65,9 +65,10 @@ def c_file(
             *workspace(kernels),
             *kernel_lines(kernels, users or {}),
         ]
+    lines += [f"long long polyfuse_workspace_bytes(void) {{ return {size_of_workspace(kernels)}; }}", ""]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
-    return "\n".join([*lines, *entry(network, groups, scratch, constants, size_of_workspace(kernels)), ""])
+    return "\n".join([*lines, *entry(network, groups, scratch, constants), ""])
 
 
 def workspace(kernels: Sequence[RowKernel]) -> list[str]:
@@ -179,10 +180,8 @@ def functions(group: Group, counters: int) -> list[str]:
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
 
-def entry(
-    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str], workspace: str
-) -> list[str]:
-    """`polyfuse_run`, the sizes of what its caller provides, and of the `workspace` that it keeps itself."""
+def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]) -> list[str]:
+    """`polyfuse_run`, and the sizes of what its caller provides."""
     given: dict[str, str] = {}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
         given |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
@@ -194,7 +193,6 @@ def entry(
         lines += [f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}"]
     sizes = ", ".join(size_of_buffers(group) for group in groups)
     lines.append(f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{sizes}}}[group]; }}")
-    lines.append(f"long long polyfuse_workspace_bytes(void) {{ return {workspace}; }}")
     parameters = [f"float *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
     parameters += ["void *chips", "void *kept", "int threads", "long long *counts"]
     lines += ["", *signature("void polyfuse_run", parameters), "{"]

@@ -29,7 +29,7 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     named = main.shape.kind == "winograd" and main.layer is not None and main.layer.name not in leaves.priced
     if named and main.layer is not None:
         return main, winograd_tuning(main.shape, leaves.target, leaves.tiles[main.layer.name])
-    return main, replace(default_tuning(main.shape, leaves.target), prefetch=main.asks_ahead)
+    return main, default_tuning(main.shape, leaves.target)
 
 
 def label_of(step: RowStep) -> str:
@@ -66,6 +66,7 @@ class RowKernels:
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
         main, tuning = layer_tuning(steps, self.leaves)
+        tuning = replace(tuning, prefetch=main.asks_ahead)
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}

@@ -22,6 +22,8 @@ HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
 HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
 HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
 
+long long polyfuse_workspace_bytes(void) { return 0; }
+
 struct chip0 {
   float chip_conv2_out[1][1][4][16];
   float chip_conv1_out[1][1][6][18];
@@ -145,7 +147,6 @@ long long polyfuse_chip_bytes(void) { return sizeof(union chip); }
 union kept { struct kept0 kept0; };
 long long polyfuse_kept_bytes(void) { return sizeof(union kept); }
 long long polyfuse_group_bytes(int group) { return (long long[]){sizeof(struct chip0) + sizeof(struct kept0)}[group]; }
-long long polyfuse_workspace_bytes(void) { return 0; }
 
 void polyfuse_run(float *const *inputs, float *const *weights, float *const *outputs, float *const *scratch,
     void *chips, void *kept, int threads, long long *counts)
