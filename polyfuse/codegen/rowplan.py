@@ -30,7 +30,7 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     assert leaves.target is not None
     main = main_step(steps)
     if main.shape.kind != "winograd" or main.layer is None:
-        return main, replace(default_tuning(main.shape, leaves.target), prefetch=main.asks_ahead)
+        return main, default_tuning(main.shape, leaves.target)
     name = main.layer.name
     tiles = TILES if name in leaves.priced else (leaves.tiles[name],)
     if name in leaves.edges:
@@ -87,6 +87,7 @@ class RowKernels:
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
         main, tuning = layer_tuning(steps, self.leaves)
+        tuning = replace(tuning, prefetch=main.asks_ahead)
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}
