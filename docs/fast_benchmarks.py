@@ -169,7 +169,7 @@ def page() -> str:
     lines: list[str] = []
     details: list[tuple[str, ...]] = []
     for introduction, wanted in ((None, goals), (OTHERS, [(name, parameters, "1") for name, parameters in MORE])):
-        lines += [introduction, ""] if introduction else []
+        lines += [introduction] if introduction else []
         for interface in INTERFACES:
             found = list(kept(wanted, interface))
             rows = [row_lines(comparison, title, goal) for title, goal, comparison in found]
