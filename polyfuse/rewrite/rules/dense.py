@@ -43,7 +43,8 @@ def _bias(match: Match) -> Array | None:
     if bias is None:
         return None
     columns = match.root.output.concrete_shape[1]
-    return np.broadcast_to(bias.ravel(), (columns,)) if bias.size in (1, columns) and bias.shape[-1:] != () else bias
+    by_column = bias.size == 1 or (bias.size == columns and bias.shape[-1] == columns)
+    return np.broadcast_to(bias.ravel(), (columns,)) if by_column else bias
 
 
 def _row_bias(match: Match) -> bool:
