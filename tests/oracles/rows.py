@@ -71,4 +71,9 @@ ACTIVATIONS: dict[object, Callable[[Array], Array]] = {
     "sigmoid": lambda t: 1 / (1 + np.exp(-t)),
     "tanh": np.tanh,
     "silu": lambda t: t / (1 + np.exp(-t)),
+    "exp": np.exp,
+    ("elu", 0.7): lambda t: np.where(t < 0, 0.7 * np.expm1(t), t),
+    "gelu_tanh": lambda t: 0.5 * t * (1 + np.tanh(np.sqrt(2 / np.pi) * (t + 0.044715 * t**3))),
+    "softplus": lambda t: np.maximum(t, 0) + np.log1p(np.exp(-np.abs(t))),
+    "sqrt": np.sqrt,
 }

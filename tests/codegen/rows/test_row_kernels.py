@@ -41,7 +41,7 @@ DIRECT = [
     Case("direct", (64, 24), (1, 20), residual="before"),
     Case("direct", (16, 3), (4, 9), (3, 3), padding=SAME, activation="relu"),
     Case("direct", (48, 1), (4, 30), (5, 5), padding=(2, 2, 2, 2), activation="relu6"),
-    Case("direct", (24, 34), (4, 7), (3, 3), stride=2, padding=SAME, activation="sigmoid"),
+    Case("direct", (24, 34), (4, 7), (3, 3), stride=2, padding=SAME, activation="softplus", residual="after"),
     Case("direct", (8, 3), (2, 1), activation="silu", residual="before"),
 ]
 FEW = [
@@ -57,6 +57,7 @@ DEPTHWISE = [
     Case("depthwise", (16, 16), (5, 17), (3, 3), padding=SAME, activation="relu6"),
     Case("depthwise", (40, 40), (6, 23), (3, 3), stride=2, padding=SAME, activation="relu"),
     Case("depthwise", (3, 3), (5, 8), (5, 5), padding=(2, 2, 2, 2), bias=False, residual="before"),
+    Case("depthwise", (20, 20), (5, 8), (3, 3), padding=SAME, activation="softplus"),
     Case("depthwise", (24, 24), (9, 27), (5, 5), stride=2, padding=(2, 2, 2, 2), activation="tanh"),
     Case(
         "depthwise", (16, 16), (5, 9), (3, 3), dilation=2, padding=(2, 2, 2, 2), activation=("hard_sigmoid", 0.2, 0.5)
