@@ -5,6 +5,7 @@
 
 - `in`: the rows that are read. Blocked, one for each kernel row, top to bottom; `add` and `mul`: their two operands;
   `few_channels` and `to_blocked`: planar, `in[channel * kernel rows + kernel row]`; `stencil`: planar, top to bottom.
+  of a second operand with `RowShape.spread`, the column itself.
   NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
@@ -106,7 +107,7 @@ def with_pitches(shape: RowShape) -> RowShape:
         in_pitch=in_pitch,
         out_pitch=shape.out_pitch or shape.columns,
         residual_pitch=shape.residual_pitch or shape.columns,
-        second_pitch=shape.second_pitch or (in_pitch if shape.kind in ("add", "mul") else 0),
+        second_pitch=shape.second_pitch or (1 if shape.spread else in_pitch if shape.rows_read == 2 else 0),
     )
 
 

@@ -54,7 +54,7 @@ def _without_activation(shape: RowShape, tuning: Tuning, floats: int) -> RowWork
     if shape.kind in ("depthwise", "max_pool", "average_pool"):
         return _window(shape, tuning, floats)
     vectors = shape.columns * len(block_sizes(shape.out_channels, floats))
-    inputs = 2 if shape.kind in ("add", "mul") else 1
+    inputs = 1 if shape.spread else shape.rows_read
     return RowWork(0, vectors, inputs * vectors, vectors, len(block_sizes(shape.out_channels, floats)))
 
 

@@ -35,6 +35,7 @@ class Case:
     count_pad: bool = False
     height: int = 1
     tuning: Tuning | None = None
+    spread: bool = False
 
     @property
     def out_image(self) -> tuple[int, int]:
@@ -67,6 +68,7 @@ class Case:
             activation=self.activation,
             residual=self.residual,
             height=self.height,
+            spread=self.spread,
         )
         return row_kernel(shape, Target(floats, registers or REGISTERS[floats]), self.tuning)
 
@@ -104,7 +106,8 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
     for oh in range(0, rows - case.height + 1, case.height):
         reads = in_rows(case, arrays["x"], v, oh)
         if case.kind in ("add", "mul"):
-            reads.append(blocked(arrays["y"], v)[oh])
+            second = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
+            reads.append(blocked(second, v)[0 if case.spread else oh])
         shape = (channels * case.height, 1 + columns) if flat else (case.height, -(-channels // v), 1 + columns, v)
         out = np.full((np.prod(shape[: 2 if flat else 3]) + 1, *shape[2 if flat else 3 :]), GUARD, np.float32)
         inside = out[:-1].reshape(shape)

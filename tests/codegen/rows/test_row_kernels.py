@@ -81,11 +81,14 @@ POOL = [
     Case("average_pool", (16, 16), (7, 19), (3, 3), stride=2, padding=SAME),
     Case("average_pool", (16, 16), (5, 7), (3, 3), padding=(0, 1, 0, 1), count_pad=True),
     Case("average_pool", (20, 20), (7, 7), (7, 7)),
+    Case("average_pool", (20, 20), (3, 22), (3, 22), activation="relu"),
 ]
 OTHER = [
     Case("add", (24, 24), (3, 7), activation="relu"),
     Case("add", (16, 16), (2, 70), residual="after", activation="relu6"),
     Case("mul", (5, 5), (3, 9), activation="silu"),
+    Case("mul", (20, 20), (3, 70), spread=True),
+    Case("add", (5, 5), (2, 9), spread=True, residual="after", activation="relu"),
     Case("apply", (20, 20), (2, 70), activation="relu6"),
     Case("apply", (5, 5), (3, 9), residual="before", activation="silu"),
     Case("to_blocked", (20, 20), (2, 19)),
@@ -152,7 +155,8 @@ def expected(case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
         elif case.kind.endswith("pool"):
             t = oracle.pool(x, case.kind, case.kernel, case.stride, case.padding, case.count_pad)
         else:
-            t = {"add": x + arrays["y"], "mul": x * arrays["y"]}.get(case.kind, x)
+            y = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
+            t = {"add": x + y, "mul": x * y}.get(case.kind, x)
         t = oracle.ACTIVATIONS[case.activation](t + r if case.residual == "before" else t)
         return t + r if case.residual == "after" else t
 
