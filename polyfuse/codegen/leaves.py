@@ -275,6 +275,9 @@ def row_kind(network: Network, layer: Layer, target: Target, stencils: Collectio
     if layer.kind == "affine" and same and len(layer.weights) == 2:
         wide = layer.output.concrete_shape[1] > FEW_CHANNELS
         return "depthwise" if wide and all(is_per_channel(layer, weight) for weight in layer.weights) else None
+    if layer.kind == "lrn":
+        size = cast(int, layer.attributes["size"])
+        return "lrn" if size // 2 <= target.floats and layer.output.concrete_shape[1] > FEW_CHANNELS else None
     joins = layer.kind in ("add", "mul") and not layer.weights and layer.output.concrete_shape[1] > FEW_CHANNELS
     return cast(Kind, layer.kind) if joins and (same or spread_operand(layer)) else None
 

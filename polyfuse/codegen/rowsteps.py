@@ -186,7 +186,13 @@ def layer_shape(
         finish.activation,
         finish.residual,
         strip.height,
+        numbers=numbers_of(layer) if kind == "lrn" else (),
     )
+
+
+def numbers_of(layer: Layer) -> tuple[float, ...]:
+    """Size, alpha, beta and bias of a local response normalisation."""
+    return tuple(float(str(layer.attributes[name])) for name in ("size", "alpha", "beta", "bias"))
 
 
 def copy_steps(places: Places, flow: Flow, action: Action) -> tuple[RowStep, ...] | None:

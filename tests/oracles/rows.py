@@ -57,6 +57,16 @@ def pool(
     return out if kind == "max_pool" else out / count
 
 
+def normalised(x: Array, size: float, alpha: float, beta: float, bias: float) -> Array:
+    """LRN: each element over a power of the sum of squares of `size` channels around it."""
+    out = np.empty_like(x)
+    for c in range(len(x)):
+        low = c - (int(size) - 1) // 2
+        near = x[max(0, low) : low + int(size)]
+        out[c] = x[c] / (bias + alpha / size * (near * near).sum(axis=0)) ** beta
+    return out
+
+
 ACTIVATIONS: dict[object, Callable[[Array], Array]] = {
     None: lambda t: t,
     "relu": lambda t: np.maximum(t, 0),

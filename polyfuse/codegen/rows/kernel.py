@@ -29,6 +29,7 @@ from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
 from polyfuse.codegen.rows.elementwise import elementwise_chunk
 from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
@@ -47,6 +48,7 @@ BODIES: dict[str, ChunkBody] = {
     "add": elementwise_chunk,
     "mul": elementwise_chunk,
     "apply": elementwise_chunk,
+    "lrn": lrn_chunk,
 }
 
 

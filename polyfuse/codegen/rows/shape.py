@@ -24,6 +24,7 @@ Kind = Literal[
     "add",
     "mul",
     "apply",
+    "lrn",
     "to_blocked",
     "to_planar",
 ]
@@ -32,7 +33,7 @@ WIDEST_WINDOW = 16
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
 WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
-POINTWISE = ("add", "mul", "apply", "to_blocked", "to_planar")
+POINTWISE = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
 LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
 
 
@@ -46,6 +47,7 @@ class RowShape:
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
       `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
     - `spread`: the second operand of `add` or `mul` is one column, which all columns of the first are joined with.
+    - `numbers` of `lrn` are size, alpha, beta and bias.
     - `residual` adds a row like the output's before or after the activation.
     """
 
@@ -69,6 +71,7 @@ class RowShape:
     height: int = 1
     second_pitch: int = 0
     spread: bool = False
+    numbers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
@@ -115,6 +118,8 @@ class RowShape:
                 f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
                 "group use depthwise, with groups=1"
             )
+        if (self.kind == "lrn") != (len(self.numbers) == 4):
+            raise InvalidInput(f"row kernel {self.name!r}: only lrn has numbers, size, alpha, beta and bias")
         if self.spread and self.rows_read != 2:
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} has no second operand to spread")
         if self.kind == "average_pool" and self.columns == 1 and self.kernel[1] > WIDEST_WINDOW and any(self.outside):

@@ -60,6 +60,12 @@ typedef int mask@V __attribute__((vector_size(@B)));
 #define AT_LEAST@V(t, bound) ((t) = SELECT@V((bound) > (t), bound, t))
 #define AT_MOST@V(t, bound) ((t) = SELECT@V((bound) < (t), bound, t))
 #endif
+/* t = sqrt(t); gcc calls the C library for what is negative. */
+#if @A && !defined(__clang__)
+#define SQRT@V(t) __asm__("vsqrtps %0, %0" : "+v"(t))
+#else
+#define SQRT@V(t) do { for (int sqrt_k = 0; sqrt_k < @V; sqrt_k++) (t)[sqrt_k] = sqrtf((t)[sqrt_k]); } while (0)
+#endif
 @E#if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE@V(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else

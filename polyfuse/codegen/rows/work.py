@@ -13,6 +13,9 @@ from polyfuse.codegen.rows.pricing import price
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
 from polyfuse.codegen.rows.tiling import tilings
 
+ROOT_VECTORS = 20
+"""What square roots and the division of `lrn` take, in operations on vectors."""
+
 
 @dataclass(frozen=True)
 class RowWork:
@@ -55,7 +58,8 @@ def _without_activation(shape: RowShape, tuning: Tuning, floats: int) -> RowWork
         return _window(shape, tuning, floats)
     vectors = shape.columns * len(block_sizes(shape.out_channels, floats))
     inputs = 1 if shape.spread else shape.rows_read
-    return RowWork(0, vectors, inputs * vectors, vectors, len(block_sizes(shape.out_channels, floats)))
+    each = ROOT_VECTORS + int(shape.numbers[0]) if shape.kind == "lrn" else 1
+    return RowWork(0, each * vectors, inputs * vectors, vectors, len(block_sizes(shape.out_channels, floats)))
 
 
 def row_uses(shape: RowShape) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ class Case:
     height: int = 1
     tuning: Tuning | None = None
     spread: bool = False
+    numbers: tuple[float, ...] = ()
 
     @property
     def out_image(self) -> tuple[int, int]:
@@ -69,6 +70,7 @@ class Case:
             residual=self.residual,
             height=self.height,
             spread=self.spread,
+            numbers=self.numbers,
         )
         return row_kernel(shape, Target(floats, registers or REGISTERS[floats]), self.tuning)
 

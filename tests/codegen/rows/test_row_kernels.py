@@ -98,7 +98,22 @@ OTHER = [
     Case("to_planar", (3, 3), (2, 3)),
     Case("to_planar", (32, 32), (2, 16)),
 ]
-CASES = {"direct": DIRECT, "few": FEW, "depthwise": DEPTHWISE, "stencil": STENCIL, "pool": POOL, "other": OTHER}
+LRN = [
+    Case("lrn", (40, 40), (3, 19), numbers=(5, 1e-1, 0.75, 1.0)),
+    Case("lrn", (32, 32), (2, 9), numbers=(4, 0.5, 0.5, 2.0), activation="relu"),
+    Case("lrn", (5, 5), (2, 70), numbers=(3, 2.0, 1.0, 0.5), residual="after"),
+    Case("lrn", (21, 21), (2, 5), numbers=(9, 1.0, 0.6, 1.5)),
+    Case("lrn", (7, 7), (2, 5), numbers=(1, 1.0, 0.75, 1.0)),
+]
+CASES = {
+    "direct": DIRECT,
+    "few": FEW,
+    "depthwise": DEPTHWISE,
+    "stencil": STENCIL,
+    "pool": POOL,
+    "other": OTHER,
+    "lrn": LRN,
+}
 
 
 def supports(case: Case, floats: int) -> bool:
@@ -157,6 +172,7 @@ def expected(case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
         else:
             y = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
             t = {"add": x + y, "mul": x * y}.get(case.kind, x)
+            t = oracle.normalised(x, *case.numbers) if case.kind == "lrn" else t
         t = oracle.ACTIVATIONS[case.activation](t + r if case.residual == "before" else t)
         return t + r if case.residual == "after" else t
 
