@@ -30,7 +30,7 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     assert leaves.target is not None
     main = main_step(steps)
     if main.shape.kind != "winograd" or main.layer is None:
-        return main, default_tuning(main.shape, leaves.target)
+        return main, replace(default_tuning(main.shape, leaves.target), prefetch=main.asks_ahead)
     name = main.layer.name
     tiles = TILES if name in leaves.priced else (leaves.tiles[name],)
     if name in leaves.edges:

@@ -85,7 +85,7 @@ def test_a_column_is_spread_over_all_columns_of_an_image(kind: str, first: bool)
 
 def test_a_block_that_squeezes_and_excites() -> None:
     build = Builder("squeezed")
-    x = build.input("x", (1, 10, 9, 21))
+    x = build.input("x", (1, 10, 5, 38))
     deep = build.depthwise("deep", x, kernel=3, padding=1, activation="silu")
     few = build.conv("few", build.global_average_pool("squeezed", deep), 4, kernel=1, activation="silu")
     gate = build.conv("gate", few, 10, kernel=1, activation="sigmoid")

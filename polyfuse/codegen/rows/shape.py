@@ -28,7 +28,7 @@ Kind = Literal[
     "to_blocked",
     "to_planar",
 ]
-WIDEST_WINDOW = 16
+WIDEST_WINDOW = 32
 """Windows with more columns are not unrolled."""
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
@@ -49,6 +49,7 @@ class RowShape:
     - `spread`: the second operand of `add` or `mul` is one column, which all columns of the first are joined with.
     - `numbers` of `lrn` are size, alpha, beta and bias.
     - `residual` adds a row like the output's before or after the activation.
+    - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
     """
 
     name: str
@@ -72,6 +73,7 @@ class RowShape:
     second_pitch: int = 0
     spread: bool = False
     numbers: tuple[float, ...] = ()
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
