@@ -150,13 +150,15 @@ def functions(group: Group, counters: int) -> list[str]:
     available = tile_parameters(group)
     bodies: list[list[str]] = []
 
+    fence = ["  STREAMED();"] if any(step.shape.stream for step in group.rows) else []
+
     def call(iterators: tuple[str, ...], body: list[str]) -> list[str]:
         words = set(re.findall(r"\w+", " ".join(body)))
         used = [Parameter(i, f"const int {i}", i) for i in iterators] + available
         used = [parameter for parameter in used if parameter.name in words]
         name = f"group{group.index}_tiles{len(bodies) or ''}"
         head = signature(f"static NOINLINE void {name}", [parameter.declaration for parameter in used])
-        bodies.append([*head, "{", *body, "}", ""])
+        bodies.append([*head, "{", *body, *fence, "}", ""])
         return [f"{name}({', '.join(parameter.passed for parameter in used)});"]
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""

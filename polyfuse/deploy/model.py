@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from polyfuse.codegen.build import usable_cores
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
-from polyfuse.deploy.grouping import LONGEST, Progress, seconds_on
+from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Plan, planned, program
+from polyfuse.deploy.prices import Progress, seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -129,6 +131,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
         interface=settings.interface,
         exact=settings.exact,
         longest=settings.longest,
+        workers=usable_cores(),
         progress=progress,
     )
 

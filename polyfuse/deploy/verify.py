@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import onnx
 
 from polyfuse.codegen.kernel import build
-from polyfuse.deploy.grouping import Progress
 from polyfuse.deploy.model import Settings, program_of
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.prices import Progress
 from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values

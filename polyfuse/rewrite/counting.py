@@ -18,6 +18,11 @@ def operations(layer: Layer) -> int:
 
 
 def _operations(statement: Statement) -> int:
-    return sum(
-        isinstance(node, ast.BinOp | ast.UnaryOp | ast.Call) for node in ast.walk(ast.parse(statement.expression))
-    )
+    """Operations on values; arithmetic of indices, such as how many taps of a window count, is none."""
+    nodes = ast.walk(ast.parse(statement.expression))
+    return sum(isinstance(node, ast.BinOp | ast.UnaryOp | ast.Call) and _has_value(node, statement) for node in nodes)
+
+
+def _has_value(node: ast.AST, statement: Statement) -> bool:
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return bool(names & {"acc", *statement.operands})

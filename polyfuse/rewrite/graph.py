@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Network
+from polyfuse.network.operators import ordered
 from polyfuse.network.tensor import Tensor
 
 Weights = Mapping[str, NDArray[Any]]
@@ -139,7 +140,7 @@ def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> 
         statements=tuple(_reading(statement, old, new) for statement in layer.statements),
         inputs=tuple(inputs),
         weights=tuple(weights),
-        reference=None if layer.reference is None else partial(_ordered, layer.reference, order),
+        reference=None if layer.reference is None else partial(ordered, layer.reference, order),
         attributes=_with_operands(layer.attributes, old.name, new.name),
     )
 
@@ -162,8 +163,3 @@ def _with_operands(attributes: Mapping[str, object], old: str, new: str) -> Mapp
     if not isinstance(listed, tuple):
         return attributes
     return {**attributes, "operands": tuple(new if name == old else name for name in listed)}
-
-
-def _ordered(function: Any, order: Sequence[int], *arrays: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A function of arrays that come in another order, each of them perhaps several times."""
-    return np.asarray(function(*(arrays[k] for k in order)), dtype=np.float64)

@@ -47,6 +47,9 @@ def nominal_macs(network: Network) -> int:
         ("fsrcnn", (1, 16, 540, 960), " ".join(["conv"] * 8), 8_362_594_208),
         ("sr4", (1, 16, 540, 960), "conv conv conv conv", 4 * 540 * 960 * 16 * 144),
         ("resnet_block", (1, 64, 56, 56), "conv conv add", 2 * 56**2 * 64 * 576),
+        ("stem", (1, 24, 114, 114), "conv conv conv", 114**2 * 24 * (27 + 25 + 24)),
+        ("dilated", (1, 32, 64, 64), "conv conv conv", 3 * 64**2 * 32 * 288),
+        ("asymmetric", (1, 192, 17, 17), "conv conv", 17**2 * 7 * 128 * (128 + 192)),
         ("two_convs", (1, 16, 28, 28), "conv conv", (30**2 + 28**2) * 16 * 144),
     ],
 )
@@ -100,6 +103,9 @@ SMALL: dict[str, dict[str, object]] = {
     "sr4": {"rows": 5, "columns": 6, "channels": 2},
     "resnet_block": {"size": 5, "channels": 3},
     "two_convs": {"size": 7, "channels": 2},
+    "stem": {"size": 11, "channels": 3},
+    "dilated": {"size": 9, "channels": 2},
+    "asymmetric": {"size": 5, "channels": 2, "out": 3},
 }
 
 

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from polyfuse.network import copies, normalisation
 from polyfuse.network import layers as make
+from polyfuse.network.matrices import gemm
 from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 
 
@@ -167,6 +170,100 @@ def constant(seed: int) -> Network:
     return draw.build.network(draw.build.arithmetic("sum", "add", x, product))
 
 
+def instance_norm(draw: Draw, x: Tensor, activation: str | None = None) -> Tensor:
+    weights = [draw.weight(f"norm_{part}", 1, draw.channels, 1, 1) for part in ("scale", "shift")]
+    parts = normalisation.instance_norm("norm", x, *weights, epsilon=1e-3, activation=activation)
+    return [draw.build.add(part) for part in parts][-1]
+
+
+def norm_then_scaling(seed: int) -> Network:
+    draw = Draw(seed)
+    y = instance_norm(draw, draw.input())
+    return draw.build.network(draw.affine("after", y, activation=[None, "relu"][seed % 2]))
+
+
+def scaling_then_norm(seed: int) -> Network:
+    draw = Draw(seed)
+    signs = draw.random.choice([-1, 1], (1, draw.channels, 1, 1)).astype(np.float32)
+    scale, shift = draw.build.weight("signs", signs.shape, 1, signs), draw.weight("shift", 1, draw.channels, 1, 1)
+    y = draw.build.add(make.affine("before", draw.input(), scale, shift))
+    return draw.build.network(instance_norm(draw, y, [None, "relu"][seed % 2]))
+
+
+def scaling_then_norm_with_epsilon(seed: int) -> Network:
+    draw = Draw(seed)
+    scaled = draw.with_weight("before", "mul", draw.input(), 1, 1, 1, 1)
+    return draw.build.network(instance_norm(draw, scaled))
+
+
+def flattened_product(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.build.input("x", (1 + seed % 3, 3, 4, 2))
+    if seed % 2:
+        x = draw.build.add(copies.transpose("moved", x, (0, 2, 3, 1)))
+    flat = draw.build.add(copies.reshape("flat", x, (1 + seed % 3, 24)))
+    w, b = draw.weight("w", 5, 24), [None, draw.weight("b", 5)][seed // 2 % 2]
+    return draw.build.network(draw.build.add(gemm("product", flat, w, b, activation=[None, "relu"][seed // 4])))
+
+
+def mean_of_image(seed: int) -> Network:
+    draw = Draw(seed)
+    mean = reduce("mean", "reduce_mean", draw.input(), (2, 3), keepdims=bool(seed % 2))
+    return draw.build.network(draw.build.add(mean))
+
+
+def reshape_chain(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.build.input("x", (1, 4, 3, 6))
+    y = draw.build.add(copies.reshape("first", x, [(1, 12, 6), (2, 2, 18), (72,)][seed % 3]))
+    return draw.build.network(draw.build.add(copies.reshape("second", y, [(4, 18), (1, 8, 3, 3)][seed % 2])))
+
+
+def transpose_chain(seed: int) -> Network:
+    draw = Draw(seed)
+    y = draw.build.add(copies.transpose("first", draw.input(), draw.random.permutation(4).tolist()))
+    return draw.build.network(draw.build.add(copies.transpose("second", y, draw.random.permutation(4).tolist())))
+
+
+def copy_as_reshape(seed: int) -> Network:
+    draw = Draw(seed)
+    if seed % 2:
+        x = draw.build.input("x", (1, 4, 1, 6))
+        return draw.build.network(draw.build.add(copies.transpose("moved", x, (0, 2, 1, 3))))
+    x = draw.build.input("x", (2, 6, 1, 1))
+    return draw.build.network(draw.build.add(copies.transpose("moved", x, (2, 0, 3, 1))))
+
+
+def copy_chain(seed: int) -> Network:
+    """Shuffles of channels, depth to space in pieces, slices of what was moved, and what is repeated."""
+    draw = Draw(seed)
+    x = draw.build.input("x", (1, 12, 4, 6))
+    match seed % 4:
+        case 0:
+            y = draw.build.add(copies.reshape("first", x, (1, 3, 4, 4, 6)))
+            z = copies.transpose("second", y, (0, 2, 1, 3, 4))
+        case 1:
+            y = draw.build.add(copies.depth_to_space("first", x, 2))
+            z = copies.reshape("second", y, (3, 8, 3, 4))
+        case 2:
+            y = draw.build.add(copies.transpose("first", x, (0, 3, 1, 2)))
+            z = copies.slice_of("second", y, (0, 4, 1, 0), (1, 3, 5, 4), (1, -2, 2, 1))
+        case _:
+            y = draw.build.add(copies.slice_of("first", x, (0, 3, 0, 0), (1, 1, 4, 6)))
+            z = copies.expand("second", y, (2, 5, 4, 6))
+    return draw.build.network(draw.build.add(z))
+
+
+def activation_before_copy(seed: int) -> Network:
+    draw = Draw(seed)
+    y = draw.conv("conv", draw.input())
+    if seed % 2:
+        y = draw.build.add(copies.transpose("moved", y, (0, 2, 3, 1)))
+    else:
+        y = draw.build.add(copies.reshape("moved", y, (y.concrete_shape[1], y.elements // y.concrete_shape[1])))
+    return draw.build.network(draw.build.activation("act", y, ["relu", "sigmoid"][seed // 2 % 2]))
+
+
 EXAMPLES: dict[str, Callable[[int], Network]] = {
     "scaling-into-conv-before": scaling_into_conv_before,
     "scaling-into-conv-after": scaling_into_conv_after,
@@ -178,4 +275,14 @@ EXAMPLES: dict[str, Callable[[int], Network]] = {
     "shared-factor": shared_factor,
     "sum-of-convolutions": sum_of_convolutions,
     "constant": constant,
+    "instance-norm-then-scaling": norm_then_scaling,
+    "scaling-then-instance-norm": scaling_then_norm,
+    "scaling-then-instance-norm-with-epsilon": scaling_then_norm_with_epsilon,
+    "flattened-product": flattened_product,
+    "mean-of-image": mean_of_image,
+    "reshape-chain": reshape_chain,
+    "transpose-chain": transpose_chain,
+    "copy-as-reshape": copy_as_reshape,
+    "copy-chain": copy_chain,
+    "activation-before-copy": activation_before_copy,
 }

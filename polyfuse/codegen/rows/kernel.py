@@ -5,6 +5,7 @@
 
 - `in`: the rows that are read. Blocked, one for each kernel row, top to bottom; `add` and `mul`: their two operands;
   `few_channels` and `to_blocked`: planar, `in[channel * kernel rows + kernel row]`; `stencil`: planar, top to bottom.
+  of a second operand with `RowShape.spread`, the column itself.
   NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
@@ -14,9 +15,11 @@
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
+  `stencil`: the row that will be the first one next time, the others as far below theirs, or NULL; not `next_out`.
 
-Row pointers need the alignment of a float; blocked rows aligned to a vector are faster. `out` overlaps nothing that is
-read, except that `residual` may be `out` itself (at one pitch) where the activation runs on vectors.
+Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
+are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
+activation runs on vectors.
 Lanes that fill up the last block of output channels are of no meaning; no kernel lets them reach a channel.
 """
 
@@ -28,6 +31,7 @@ from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
 from polyfuse.codegen.rows.elementwise import elementwise_chunk
 from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
@@ -45,6 +49,8 @@ BODIES: dict[str, ChunkBody] = {
     "average_pool": window_chunk,
     "add": elementwise_chunk,
     "mul": elementwise_chunk,
+    "apply": elementwise_chunk,
+    "lrn": lrn_chunk,
 }
 
 
@@ -105,7 +111,7 @@ def with_pitches(shape: RowShape) -> RowShape:
         in_pitch=in_pitch,
         out_pitch=shape.out_pitch or shape.columns,
         residual_pitch=shape.residual_pitch or shape.columns,
-        second_pitch=shape.second_pitch or (in_pitch if shape.kind in ("add", "mul") else 0),
+        second_pitch=shape.second_pitch or (1 if shape.spread else in_pitch if shape.rows_read == 2 else 0),
     )
 
 

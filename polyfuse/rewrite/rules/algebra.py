@@ -11,29 +11,21 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules.forms import activation_of, bias_of, convolution, without_activation
+from polyfuse.rewrite.rules.forms import activation_of, bias_of, convolution, geometry, operands_of, without_activation
 
 MAX_FOLDED_ELEMENTS = 1 << 24
 SUMS = frozenset(["add", "sub"])
 
 
-def _operands(layer: Layer) -> tuple[Tensor, Tensor]:
-    """The two operands of an arithmetic layer, in order."""
-    tensors = {tensor.name: tensor for tensor in (*layer.inputs, *layer.weights)}
-    names = layer.attributes["operands"]
-    assert isinstance(names, tuple)
-    return tensors[names[0]], tensors[names[1]]
-
-
 def _parts(match: Match) -> tuple[Layer, Layer]:
     """The left and the right term of the root."""
-    left, right = _operands(match.root)
+    left, right = operands_of(match.root)
     return match.graph.makers[left], match.graph.makers[right]
 
 
 def _shared_factor(match: Match) -> tuple[Tensor, Tensor, Tensor] | None:
     """a, b, c where the root is `a c + b c` or `a c - b c`."""
-    first, second = (_operands(layer) for layer in _parts(match))
+    first, second = (operands_of(layer) for layer in _parts(match))
     for c in first:
         if c in second:
             return first[1 - first.index(c)], second[1 - second.index(c)], c
@@ -75,7 +67,7 @@ def _distributive_proof() -> Sequence[Equality]:
 
 
 def _has_shared_factor(graph: Graph, layer: Layer) -> bool:
-    makers = [graph.makers.get(tensor) for tensor in _operands(layer)]
+    makers = [graph.makers.get(tensor) for tensor in operands_of(layer)]
     return len(set(makers)) == 2 and all(maker is not None and maker.kind == "mul" for maker in makers)
 
 
@@ -104,13 +96,14 @@ SHARED_FACTOR = Rule(
     "where c is infinite and a + b is not, a c + b c may be NaN and (a + b) c infinite",
 )
 
-GEOMETRY = ("stride", "padding", "dilation", "groups")
-
 
 def _same_geometry(match: Match) -> bool:
     first, second = _parts(match)
-    same = all(first.attributes[name] == second.attributes[name] for name in GEOMETRY)
-    return same and first.inputs == second.inputs and first.weights[0].shape == second.weights[0].shape
+    return (
+        geometry(first) == geometry(second)
+        and first.inputs == second.inputs
+        and first.weights[0].shape == second.weights[0].shape
+    )
 
 
 def _one_convolution(match: Match) -> Replacement:
@@ -125,7 +118,7 @@ def _one_convolution(match: Match) -> Replacement:
 
 
 def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:
-    makers = [graph.makers.get(tensor) for tensor in _operands(layer)]
+    makers = [graph.makers.get(tensor) for tensor in operands_of(layer)]
     return len(set(makers)) == 2 and all(maker is not None and maker.kind == "conv" for maker in makers)
 
 

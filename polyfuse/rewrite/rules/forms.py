@@ -2,23 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
+from polyfuse.network.matrices import gemm
+from polyfuse.network.normalisation import instance_norm
 from polyfuse.network.operators import ACTIVATIONS
+from polyfuse.network.reductions import REDUCTIONS, reduce
 from polyfuse.network.statements import Activation
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal
 
 Array = NDArray[np.float64]
 Spec = str | Sequence[object]
 SCALES = frozenset(["affine", "add", "sub", "mul", "div"])
 """Kinds that may scale and shift one tensor by weights."""
-WITH_ACTIVATION = SCALES | {"conv"}
+GEOMETRY = ("stride", "padding", "dilation", "groups")
+WITH_ACTIVATION = frozenset(["conv", "gemm", "affine", "instance_norm", *make.ARITHMETIC, *make.VARIADIC, *REDUCTIONS])
 """Kinds that can end in an activation."""
 ACTIVATION_KINDS = frozenset(ACTIVATIONS)
 TRIED = (-1.0, 1.0, -4.0, 4.0, 0.5)
@@ -66,10 +71,10 @@ def scaling(graph: Graph, layer: Layer) -> Scaling | None:
 
 def _operands(graph: Graph, layer: Layer) -> list[Array | None]:
     """The operands of a pointwise layer: the values of weights, None for tensors that are computed."""
-    weights = {tensor.name: tensor for tensor in layer.weights}
-    names = layer.attributes["operands"]
-    assert isinstance(names, tuple)
-    return [graph.value(weights[name]) if name in weights else None for name in names]
+    return [
+        _whole_rank(graph.value(tensor), layer.rank) if tensor in layer.weights else None
+        for tensor in operands_of(layer)
+    ]
 
 
 def activation_of(layer: Layer) -> Spec | None:
@@ -84,9 +89,7 @@ def per_channel(values: Array, channels: int) -> Array | None:
     flat = values.ravel()
     if values.size and (flat == flat[0]).all():
         return np.full(channels, flat[0])
-    if values.ndim < 2 or values.shape != (1, channels, *(1,) * (values.ndim - 2)):
-        return None
-    return flat
+    return flat if values.shape[:2] == (1, channels) and values.size == channels else None
 
 
 def applied(spec: Spec | None, value: float) -> float:
@@ -104,9 +107,52 @@ def convolution(
     if bias is not None:
         b = match.weight(like.name, "bias", bias.shape)
         values[b.name] = bias
-    options = {name: like.attributes[name] for name in ("stride", "padding", "dilation", "groups")}
-    layer = make.convolution(like.name, x, w, b, activation=activation, **options)  # type: ignore[arg-type]
+    layer = make.convolution(like.name, x, w, b, activation=activation, **geometry(like))
     return Replacement((layer,), values, layer.output)
+
+
+def geometry(conv: Layer) -> dict[str, Any]:
+    """Stride, padding, dilation and groups of a convolution."""
+    return {name: conv.attributes[name] for name in GEOMETRY}
+
+
+def with_activation(layer: Layer, spec: Spec | None) -> Layer:
+    """A layer of a kind in WITH_ACTIVATION that ends in an activation instead of none."""
+    reads = (*layer.inputs, *layer.weights)
+    if layer.kind == "conv":
+        return make.convolution(layer.name, *reads, **geometry(layer), activation=spec)
+    if layer.kind == "gemm":
+        return gemm(layer.name, *reads, activation=spec)
+    if layer.kind in REDUCTIONS:
+        options: dict[str, Any] = {name: layer.attributes[name] for name in ("axes", "keepdims")}
+        return reduce(layer.name, layer.kind, reads[0], **options, activation=spec)
+    operands = operands_of(layer)
+    if layer.kind == "affine":
+        return make.affine(layer.name, *operands, activation=spec)
+    if layer.kind == "instance_norm":
+        return renormalised(layer, operands[3], operands[4], spec)
+    if layer.kind in make.VARIADIC:
+        return make.variadic(layer.name, layer.kind, operands, constants=layer.weights, activation=spec)
+    constants = [name for name, tensor in zip("ab", operands, strict=True) if tensor in layer.weights]
+    return make.arithmetic(layer.name, layer.kind, *operands, constants=constants, activation=spec)
+
+
+def renormalised(layer: Layer, scale: Tensor, shift: Tensor, spec: Spec | None) -> Layer:
+    """The last layer of an instance normalisation, of the same means and variances, with another scale and shift."""
+    x, mean, spread = operands_of(layer)[:3]
+    epsilon: Any = layer.attributes["epsilon"]
+    *moments, last = instance_norm(layer.name, x, scale, shift, epsilon=epsilon, activation=spec)
+    for part, tensor in zip(moments, (mean, spread), strict=True):
+        last = renamed(last, part.output, tensor)
+    return last
+
+
+def operands_of(layer: Layer) -> tuple[Tensor, ...]:
+    """The operands of a pointwise layer, in order."""
+    tensors = {tensor.name: tensor for tensor in (*layer.inputs, *layer.weights)}
+    names = layer.attributes["operands"]
+    assert isinstance(names, tuple)
+    return tuple(tensors[name] for name in names)
 
 
 def bias_of(graph: Graph, conv: Layer) -> Array | None:
@@ -116,10 +162,9 @@ def bias_of(graph: Graph, conv: Layer) -> Array | None:
 
 def affine(match: Match, name: str, found: Scaling) -> Replacement:
     """A scaling as one layer."""
-    scale, shift = (_whole_rank(values, len(found.x.shape)) for values in (found.scale, found.shift))
-    weights = [match.weight(name, "scale", scale.shape), match.weight(name, "shift", shift.shape)]
+    weights = [match.weight(name, "scale", found.scale.shape), match.weight(name, "shift", found.shift.shape)]
     layer = make.affine(name, found.x, *weights, activation=found.activation)
-    return Replacement((layer,), {weights[0].name: scale, weights[1].name: shift}, layer.output)
+    return Replacement((layer,), {weights[0].name: found.scale, weights[1].name: found.shift}, layer.output)
 
 
 def _whole_rank(values: Array, rank: int) -> Array:

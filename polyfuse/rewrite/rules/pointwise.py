@@ -10,6 +10,7 @@ from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, reads_one
 from polyfuse.rewrite.rules.forms import (
     ACTIVATION_KINDS,
     SCALES,
@@ -17,9 +18,8 @@ from polyfuse.rewrite.rules.forms import (
     Scaling,
     activation_of,
     affine,
-    bias_of,
-    convolution,
     scaling,
+    with_activation,
     without_activation,
 )
 
@@ -31,19 +31,7 @@ def _is_activation(graph: Graph, layer: Layer) -> bool:
 
 
 def _into_producer(match: Match) -> Replacement:
-    producer, spec = match[PRODUCER], activation_of(match.root)
-    if producer.kind == "conv":
-        weight, bias = match.graph.value(producer.weights[0]), bias_of(match.graph, producer)
-        return convolution(match, producer, producer.inputs[0], weight, bias, spec)
-    found = scaling(match.graph, producer)
-    if producer.kind == "affine" and found is not None:
-        return affine(match, producer.name, replace(found, activation=spec))
-    tensors = {tensor.name: tensor for tensor in (*producer.inputs, *producer.weights)}
-    operands = producer.attributes["operands"]
-    assert isinstance(operands, tuple)
-    a, b = (tensors[name] for name in operands)
-    constants = [operand for operand, tensor in (("a", a), ("b", b)) if tensor in producer.weights]
-    layer = make.arithmetic(producer.name, producer.kind, a, b, constants=constants, activation=spec)
+    layer = with_activation(match[PRODUCER], activation_of(match.root))
     return Replacement((layer,), {}, layer.output)
 
 
@@ -159,9 +147,11 @@ HARD_SWISH = Rule(
 
 
 def _changes_nothing(graph: Graph, layer: Layer) -> bool:
-    """A copy, or a scaling by one and a shift by nothing."""
+    """A copy of every element to its place, or a scaling by one and a shift by nothing."""
     if layer.kind == "copy":
         return True
+    if layer.kind in COPIES:
+        return reads_one(graph, layer) and changes_nothing(layer)
     found = scaling(graph, layer)
     return (
         found is not None and activation_of(layer) is None and bool((found.scale == 1).all() and not found.shift.any())
@@ -181,7 +171,7 @@ def _removable(match: Match) -> bool:
 IDENTITY = Rule(
     "identity",
     "x, 1 * x + 0  ->  x",
-    pattern("identity", SCALES | {"copy"}, form=_changes_nothing),
+    pattern("identity", SCALES | COPIES | {"copy"}, form=_changes_nothing),
     (
         Condition(
             "it is no output that would become an input of the network or another output",

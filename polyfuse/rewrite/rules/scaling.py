@@ -31,7 +31,7 @@ def _scaled(match: Match, role: str) -> Scaling:
     return found
 
 
-def _channels(match: Match, role: str) -> tuple[Array | None, Array | None]:
+def channel_values(match: Match, role: str) -> tuple[Array | None, Array | None]:
     """Scale and shift of each channel, where they are the same all over the image."""
     found = _scaled(match, role)
     channels = found.x.concrete_shape[1] if len(found.x.shape) > 1 else 1
@@ -47,7 +47,7 @@ def by_channels(role: str) -> Condition:
     """Scale and shift depend on nothing but the channel."""
     return Condition(
         f"scale and shift of the {role} depend on the channel only",
-        lambda match: all(values is not None for values in _channels(match, role)),
+        lambda match: all(values is not None for values in channel_values(match, role)),
         lambda match: _differs_over_image(_scaled(match, role)),
     )
 
@@ -90,7 +90,7 @@ def finite_products(role: str, conv: str) -> Condition:
 
 def _into_conv_before(match: Match) -> Replacement:
     conv, found = match[BEFORE], _scaled(match, AFTER)
-    scale, shift = _channels(match, AFTER)
+    scale, shift = channel_values(match, AFTER)
     assert scale is not None and shift is not None
     weight, bias = match.graph.value(conv.weights[0]), bias_of(match.graph, conv)
     moved = (0.0 if bias is None else bias * scale) + shift
@@ -123,13 +123,13 @@ INTO_CONV_BEFORE = Rule(
 
 
 def _unpadded(match: Match) -> bool:
-    _, shift = _channels(match, BEFORE)
+    _, shift = channel_values(match, BEFORE)
     return not any(match[AFTER].attributes["padding"]) or (shift is not None and not shift.any())  # type: ignore[arg-type]
 
 
 def _border(match: Match) -> Refusal:
     """The shift at a corner, where the window reads padding: what the layer makes of x = 0, and what folding would."""
-    conv, (_, shift) = match[AFTER], _channels(match, BEFORE)
+    conv, (_, shift) = match[AFTER], channel_values(match, BEFORE)
     assert conv.reference is not None and shift is not None
     weights = [match.graph.value(w) for w in conv.weights]
     shape = conv.inputs[0].concrete_shape
@@ -146,7 +146,7 @@ def _border(match: Match) -> Refusal:
 
 def _moved_bias(match: Match) -> Array:
     """The bias of a convolution that takes the shift before it in."""
-    conv, (_, shift) = match[AFTER], _channels(match, BEFORE)
+    conv, (_, shift) = match[AFTER], channel_values(match, BEFORE)
     assert shift is not None
     weight, bias = match.graph.value(conv.weights[0]), bias_of(match.graph, conv)
     moved = np.einsum("oikl,oi->o", weight, _of_groups(shift, conv, weight))
@@ -162,7 +162,7 @@ def _of_groups(values: Array, conv: Layer, weight: Array) -> Array:
 
 def _into_conv_after(match: Match) -> Replacement:
     conv, found = match[AFTER], _scaled(match, BEFORE)
-    scale, shift = _channels(match, BEFORE)
+    scale, shift = channel_values(match, BEFORE)
     assert scale is not None and shift is not None
     weight = match.graph.value(conv.weights[0])
     scaled = weight * _of_groups(scale, conv, weight)[:, :, None, None]

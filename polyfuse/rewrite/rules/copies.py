@@ -1,0 +1,252 @@
+"""Rules of layers that only move elements: chains become one layer with one read, and computing goes before moving.
+
+Each application is proved on its own: the elements that the new layers read are compared with those that the old ones
+read, as relations.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import islpy as isl
+import numpy as np
+import sympy
+
+from polyfuse.network import copies
+from polyfuse.network import layers as make
+from polyfuse.network.layer import Access, Layer, Statement, identity
+from polyfuse.network.operators import Array
+from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.mapping import MappingType, mapping_type
+from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, WITH_ACTIVATION, activation_of
+from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.limits import operation_limit
+
+FIRST, SECOND = "first copy", "second copy"
+SHUFFLE = "shuffle"
+PERMUTING = frozenset(["reshape", "transpose", "depth_to_space", "space_to_depth", SHUFFLE])
+"""Kinds that read every element once."""
+COPIES = PERMUTING | {"slice", "split", "expand"}
+"""Kinds of one statement that copies one element to each point."""
+MAX_OPERATIONS = 1_000_000
+
+
+def reads_one(graph: Graph, layer: Layer) -> bool:
+    """One statement copies one element of one tensor to each point."""
+    return len(layer.statements) == 1 and len(layer.inputs) == 1
+
+
+def composed(first: Layer, second: Layer) -> isl.Map:
+    """`{ second[p] -> A[a] }`: what two copies, one after the other, read of the first one's input."""
+    made_by = first.makes.reverse()
+    return coalesced(second.reads(first.output).apply_range(made_by).apply_range(first.reads(first.inputs[0])))
+
+
+def reads_the_same(layer: Layer, like: isl.Map) -> bool:
+    """A layer reads, at each point, what a relation from points of any name says."""
+    wanted = like.set_tuple_name(isl.dim_type.in_, layer.name)
+    return bool(layer.reads(layer.inputs[0]).is_equal(wanted))
+
+
+def _of_chain(match: Match, layer: Layer) -> bool:
+    """The new layer reads what the chain reads: the proof of one application."""
+    return reads_the_same(layer, composed(match[FIRST], match[SECOND]))
+
+
+def proved(make_layer: Any) -> Condition:
+    """The relations before and after are equal, checked by isl at each application."""
+    return Condition(
+        "the access relations before and after are equal",
+        lambda match: _of_chain(match, make_layer(match)),
+        lambda match: Refusal("the relations differ"),
+    )
+
+
+def _chain(first: str | frozenset[str], second: str | frozenset[str]) -> Any:
+    return pattern(SECOND, second, pattern(FIRST, first, form=reads_one), form=reads_one)
+
+
+def _only(layer: Layer) -> Replacement:
+    return Replacement((layer,), {}, layer.output)
+
+
+def _no_values() -> Sequence[Equality]:
+    """Copies compute nothing; their relations are compared at each application."""
+    return ()
+
+
+def _one_reshape(match: Match) -> Layer:
+    return copies.reshape(match.root.name, match[FIRST].inputs[0], match.root.output.concrete_shape)
+
+
+RESHAPE_CHAIN = Rule(
+    "reshape-chain",
+    "reshape(reshape(x))  ->  reshape(x)",
+    _chain("reshape", "reshape"),
+    (only_read_by_root(FIRST), proved(_one_reshape)),
+    lambda match: _only(_one_reshape(match)),
+    _no_values,
+)
+
+
+def _permutation(layer: Layer) -> tuple[int, ...]:
+    order = layer.attributes["permutation"]
+    assert isinstance(order, tuple)
+    return order
+
+
+def _one_transpose(match: Match) -> Layer:
+    first, second = _permutation(match[FIRST]), _permutation(match[SECOND])
+    return copies.transpose(match.root.name, match[FIRST].inputs[0], [first[axis] for axis in second])
+
+
+TRANSPOSE_CHAIN = Rule(
+    "transpose-chain",
+    "transpose(transpose(x))  ->  transpose(x)",
+    _chain("transpose", "transpose"),
+    (only_read_by_root(FIRST), proved(_one_transpose)),
+    lambda match: _only(_one_transpose(match)),
+    _no_values,
+)
+
+
+def _keeps_order(graph: Graph, layer: Layer) -> bool:
+    return mapping_type(layer) in (MappingType.REORGANIZE, MappingType.ONE_TO_ONE)
+
+
+def _as_reshape(match: Match) -> Layer:
+    return copies.reshape(match.root.name, match.root.inputs[0], match.root.output.concrete_shape)
+
+
+COPY_AS_RESHAPE = Rule(
+    "copy-as-reshape",
+    "a permutation that keeps the row-major order  ->  reshape(x)",
+    pattern("permutation", PERMUTING - {"reshape"}, form=_keeps_order),
+    (
+        Condition(
+            "the access relations before and after are equal",
+            lambda match: reads_the_same(_as_reshape(match), match.root.reads(match.root.inputs[0])),
+            lambda match: Refusal("the relations differ"),
+        ),
+    ),
+    lambda match: _only(_as_reshape(match)),
+    _no_values,
+)
+
+
+def changes_nothing(layer: Layer) -> bool:
+    """A copy of every element to where it was."""
+    x = layer.inputs[0]
+    same = layer.output.shape == x.shape
+    return same and bool(layer.reads(x).is_equal(identity(layer.points.get_space(), x.box.get_space()) & box_of(layer)))
+
+
+def box_of(layer: Layer) -> isl.Map:
+    """All pairs of a point of a layer and an element of its input."""
+    return isl.Map.from_domain_and_range(layer.points, layer.inputs[0].box)
+
+
+def one_copy(match: Match) -> Layer:
+    """Two copies as one statement, whose read is the composition of theirs."""
+    first, second = match[FIRST], match[SECOND]
+    (before,), (after,) = first.statements, second.statements
+    access = _through(before, after, first)
+    (operand,) = after.operands
+    statement = Statement(after.name, after.dims, after.domain, {operand: access}, after.expression)
+    assert first.reference is not None and second.reference is not None
+    return Layer(
+        second.name,
+        SHUFFLE,
+        second.output,
+        (statement,),
+        first.inputs,
+        (),
+        partial(_in_turn, first.reference, second.reference),
+        {},
+    )
+
+
+def _through(before: Statement, after: Statement, first: Layer) -> Access:
+    """The read of a read: both inside of the image and beyond its borders."""
+    (outer,), (inner,) = after.operands.values(), before.operands.values()
+    point = identity(first.output.box.get_space(), before.domain.get_space())
+    relation, extended = (
+        coalesced(second.apply_range(point).apply_range(read))
+        for second, read in ((outer.relation, inner.relation), (outer.extended, inner.extended))
+    )
+    return Access(inner.tensor, relation, extended)
+
+
+def _in_turn(first: Any, second: Any, x: Array) -> Array:
+    return np.asarray(second(first(x)), dtype=np.float64)
+
+
+def _one_element_each(match: Match) -> bool:
+    """Each point of the merged copy reads one element, and isl can say which within its limit."""
+    with operation_limit(MAX_OPERATIONS, f"merging {match[FIRST].name} and {match[SECOND].name}"):
+        layer = one_copy(match)
+        (access,) = layer.statements[0].operands.values()
+        whole = access.relation.domain().is_equal(layer.statements[0].domain)
+        return bool(whole and access.relation.is_single_valued()) and _of_chain(match, layer)
+
+
+COPY_CHAIN = Rule(
+    "copy-chain",
+    "copy(copy(x))  ->  one copy with one read, such as a shuffle of channels",
+    _chain(COPIES, COPIES),
+    (
+        only_read_by_root(FIRST),
+        Condition(
+            "the access relations before and after are equal, and each point reads one element",
+            _one_element_each,
+            lambda match: Refusal("the relations differ, or some point reads several elements"),
+        ),
+    ),
+    lambda match: _only(one_copy(match)),
+    _no_values,
+)
+
+
+def _is_activation(graph: Graph, layer: Layer) -> bool:
+    return make.is_activation(layer) and len(layer.inputs) == 1
+
+
+def _producer_takes_it(match: Match) -> bool:
+    """The copy's input is made by a layer that an activation goes into."""
+    producer = match.graph.makers.get(match[FIRST].inputs[0])
+    if producer is None or producer.kind not in WITH_ACTIVATION or activation_of(producer) is not None:
+        return False
+    return list(match.graph.readers(producer.output)) == [match[FIRST]] and producer.output not in match.graph.outputs
+
+
+def _activation_first(match: Match) -> Replacement:
+    copied, spec = match[FIRST], activation_of(match.root)
+    assert spec is not None
+    active = make.activation(match.root.name, copied.inputs[0], spec)
+    moved = renamed(copied, copied.inputs[0], active.output)
+    return Replacement((active, moved), {}, moved.output)
+
+
+def _pointwise_proof() -> Sequence[Equality]:
+    """At each point p the copy reads x at r(p), before and after."""
+    f, x, r = map(sympy.Function, "fxr")
+    p = sympy.Symbol("p")
+    return [Equality(f(x(r(p))), f(x(r(p))))]
+
+
+ACTIVATION_BEFORE_COPY = Rule(
+    "activation-before-copy",
+    "f(copy(layer(x)))  ->  copy(f(layer(x)))",
+    pattern("activation", ACTIVATION_KINDS, pattern(FIRST, PERMUTING, form=reads_one), form=_is_activation),
+    (
+        only_read_by_root(FIRST),
+        Condition(
+            "the layer before the copy ends in no activation, and only the copy reads it",
+            _producer_takes_it,
+            lambda match: Refusal(f"{match[FIRST].inputs[0].name} is not made by a layer that takes an activation"),
+        ),
+    ),
+    _activation_first,
+    _pointwise_proof,
+)

@@ -1,0 +1,137 @@
+"""Rules that make convolutions and pools of matrix products and reductions, which have row kernels."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+
+from polyfuse.network import copies
+from polyfuse.network import layers as make
+from polyfuse.network.layer import Layer
+from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
+from polyfuse.rewrite.rules.forms import Array, activation_of, bias_of
+
+FLATTEN = "flattening copy"
+
+
+def _from_image(graph: Graph, layer: Layer) -> bool:
+    return reads_one(graph, layer) and len(layer.inputs[0].shape) == 4 and len(layer.output.shape) == 2
+
+
+def _places(match: Match) -> NDArray[np.int64] | None:
+    """Which element of an image each column of the flattened images is; None where images are mixed."""
+    copied = match[FLATTEN]
+    shape = copied.inputs[0].concrete_shape
+    images, size = shape[0], prod(shape[1:])
+    assert copied.reference is not None
+    table = copied.reference(np.arange(images * size, dtype=np.float64).reshape(shape)).astype(np.int64)
+    if table.shape != (images, size):
+        return None
+    columns: NDArray[np.int64] = table - size * np.arange(images)[:, None]
+    whole = np.array_equal(np.sort(columns[0]), np.arange(size))
+    return columns[0] if whole and (columns == columns[0]).all() else None
+
+
+def _bias(match: Match) -> Array | None:
+    """One value for each column of the product, where there is a bias; of another shape where it is no such bias."""
+    bias = bias_of(match.graph, match.root)
+    if bias is None:
+        return None
+    columns = match.root.output.concrete_shape[1]
+    by_column = bias.size == 1 or (bias.size == columns and bias.shape[-1] == columns)
+    return np.broadcast_to(bias.ravel(), (columns,)) if by_column else bias
+
+
+def _row_bias(match: Match) -> bool:
+    bias = _bias(match)
+    return bias is None or bias.shape == (match.root.output.concrete_shape[1],)
+
+
+def _convolved(match: Match) -> Replacement:
+    root, x = match.root, match[FLATTEN].inputs[0]
+    image, places = x.concrete_shape[1:], _places(match)
+    assert places is not None
+    flat = match.graph.weights[root.weights[0].name]
+    weight = flat if np.array_equal(places, np.arange(len(places))) else flat[:, np.argsort(places)]
+    name = match.fresh(f"{root.name}_conv")
+    w = match.weight(name, "weight", (len(flat), *image))
+    values: dict[str, NDArray[Any]] = {w.name: weight.reshape(w.concrete_shape)}
+    b, bias = None, _bias(match)
+    if bias is not None:
+        b = match.weight(name, "bias", bias.shape)
+        values[b.name] = bias
+    conv = make.convolution(name, x, w, b, activation=activation_of(root))
+    last = copies.reshape(root.name, conv.output, root.output.concrete_shape)
+    return Replacement((conv, last), values, last.output)
+
+
+def _flatten_proof() -> Sequence[Equality]:
+    """Term by term: column k is element p(k) of the image, q gives k back, and the window holds w(q(e)) for e."""
+    k, e = sympy.symbols("k e")
+    p, q, w, x = map(sympy.Function, "pqwx")
+    window = (w(q(e)) * x(e)).subs(e, p(k)).subs(q(p(k)), k)
+    return [Equality(w(k) * x(p(k)), window)]
+
+
+FLATTENED_PRODUCT = Rule(
+    "flattened-product",
+    "gemm(flatten(x))  ->  reshape(conv(x)) with a window as large as the image",
+    pattern("product", "gemm", pattern(FLATTEN, PERMUTING, form=_from_image)),
+    (
+        only_read_by_root(FLATTEN),
+        Condition(
+            "each image is a row of its own, with its elements in the same order",
+            lambda match: _places(match) is not None,
+            lambda match: Refusal(f"{match[FLATTEN].name} puts elements of several images into one row"),
+        ),
+        Condition(
+            "the bias is one for each column",
+            _row_bias,
+            lambda match: Refusal(f"the bias of {match.root.name} has the shape {match.root.weights[1].shape}"),
+        ),
+    ),
+    _convolved,
+    _flatten_proof,
+)
+
+
+def _over_image(graph: Graph, layer: Layer) -> bool:
+    return len(layer.inputs) == 1 and len(layer.inputs[0].shape) == 4 and layer.attributes["axes"] == (2, 3)
+
+
+def _pooled(match: Match) -> Replacement:
+    root = match.root
+    if root.attributes["keepdims"]:
+        pool = make.global_average_pool(root.name, root.inputs[0])
+        return Replacement((pool,), {}, pool.output)
+    pool = make.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
+    last = copies.reshape(root.name, pool.output, root.output.concrete_shape)
+    return Replacement((pool, last), {}, last.output)
+
+
+def _mean_proof() -> Sequence[Equality]:
+    i, j, rows, columns = sympy.symbols("i j H W", integer=True, positive=True)
+    x = sympy.IndexedBase("x")
+    total = sympy.Sum(x[i, j], (i, 1, rows), (j, 1, columns))
+    return [Equality(total / (rows * columns), total / rows / columns)]
+
+
+MEAN_OF_IMAGE = Rule(
+    "mean-of-image",
+    "the mean over rows and columns  ->  global average pooling",
+    pattern("mean", "reduce_mean", form=_over_image),
+    (
+        Condition(
+            "no activation follows in the same layer",
+            lambda match: activation_of(match.root) is None,
+            lambda match: Refusal(f"{match.root.name} ends in an activation, and pooling cannot"),
+        ),
+    ),
+    _pooled,
+    _mean_proof,
+)

@@ -1,0 +1,41 @@
+"""The light models of the onnx package, rewritten and grouped: same values, and no more groups than as published."""
+
+import numpy as np
+import pytest
+
+from polyfuse.network.network import Network
+from polyfuse.network.onnx.load import load_onnx
+from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.rewrite.explain import explain
+from polyfuse.rewrite.rewriting import rewrite
+from tests.rewrite.operator_graphs import LIGHT
+from tests.rewrite.test_fusion import PROTOTYPE
+
+
+def model(name: str) -> Network:
+    """One layer for each node, as far as the importer does that."""
+    return load_onnx(LIGHT / f"light_{name}.onnx", random_weights=0, fuse_activations=False)
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
+def test_rewritten_models_have_the_same_values(name: str) -> None:
+    network = model(name)
+    found = rewrite(network)
+    inputs = random_inputs(network, 1)
+    before, after = run(network, inputs), run(found.network, inputs)
+    expected = before[network.outputs[0].name]
+    assert np.isfinite(expected).all() and expected.std() > 0
+    for old, new in found.tensors.items():
+        assert max_relative_error(after[new.name], before[old]) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "resnet50", "shufflenet"])
+def test_there_are_no_more_groups_than_as_published(name: str) -> None:
+    """Fewer than the literal plan on the raw operators, whoever decides its Y."""
+    assert len(explain(model(name)).groups) < min(PROTOTYPE[name])
+
+
+def test_shuffles_are_single_layers() -> None:
+    found = rewrite(model("shufflenet"))
+    kinds = [layer.kind for layer in found.network.layers]
+    assert kinds.count("shuffle") == 16 and kinds.count("transpose") == 0 and kinds.count("reshape") == 1
