@@ -225,6 +225,8 @@ def whole(*numbers: int) -> Array:
         ([make("Concat", ["x", "k"], ["y"], axis=0)], {"k": values((1, *SHAPE[1:]))}),
         ([make("Pad", ["x", "p", "v"], ["y"])], {"p": whole(0, 1, 2, 0, 0, 0, -1, 3), "v": np.float32(0.5)}),
         ([make("Pad", ["x", "p", "", "a"], ["y"], mode="edge")], {"p": whole(2, 0, 1, 1), "a": whole(-2, 3)}),
+        ([make("Gather", ["x", "i"], ["y"], axis=-1)], {"i": np.int64(-2)}),
+        ([make("Gather", ["x", "i"], ["y"], axis=1)], {"i": np.array([[3, 0, 1], [-1, 2, 2]])}),
         ([make("Expand", ["x", "s"], ["y"])], {"s": whole(3, 1, 1, 1, 11)}),
         ([make("DepthToSpace", ["x"], ["y"], blocksize=2, mode="CRD")], {}),
         ([make("ReduceMean", ["x", "a"], ["y"], keepdims=0)], {"a": whole(1, -1)}),

@@ -330,6 +330,8 @@ def activation(hl: Any, spec: Any, x: Any) -> Any:
         "neg": lambda: -x,
         "exp": lambda: hl.exp(x),
         "sqrt": lambda: hl.sqrt(x),
+        "log": lambda: hl.log(x),
+        "reciprocal": lambda: 1.0 / x,
     }
     if name not in known:
         raise UnsupportedOperator(f"activation {name!r}: has no Halide form here")
