@@ -10,8 +10,8 @@ from polyfuse.network import layers as make
 from polyfuse.network.matrices import gemm
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.normalisation import instance_norm
-from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.reductions import reduce
+from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rewriting import rewrite
