@@ -1,7 +1,8 @@
 """Measures polyfuse beside its peers and writes docs/fast-benchmarks.md: `python docs/fast_benchmarks.py` (hours).
 
 Each workload is tuned, then races whichever peers are installed; what is measured is kept in docs/fast/, one file for
-each workload and interface, and not measured again while it is there. `--only TEXT` takes some workloads.
+each workload and interface, and not measured again while it is there. `--only TEXT` takes some workloads. Shapes beyond
+those with a goal race MORE_PEERS only.
 """
 
 import argparse
@@ -37,7 +38,13 @@ MORE: tuple[tuple[str, dict[str, str]], ...] = (
     ("vgg_pair", {"size": "227", "channels": "40"}),
     ("mbv2_block", {"size": "299", "channels": "20"}),
     ("resnet_block", {"size": "57", "channels": "100"}),
+    ("stem", {}),
+    ("stem", {"size": "299", "channels": "20"}),
+    ("dilated", {}),
+    ("asymmetric", {}),
 )
+"""Odd sizes, channels that fill no vector, three channels, 5x5 depthwise, dilated and asymmetric windows."""
+MORE_PEERS = "onnxruntime,openvino"
 HEAD = """\
 # Beside other tools, measured
 
@@ -51,6 +58,14 @@ the direct algorithm could reach here: the peer over `max(flops / peak, compulso
 polyfuse without Winograd's algorithm, *unfused* its own code layer by layer.
 
 """
+OTHERS = """\
+## Other shapes
+
+Odd sizes, channel counts that fill no vector, images of three channels, 5x5 depthwise, dilated and asymmetric windows,
+beside onnxruntime and OpenVINO.
+"""
+COLUMNS = ("workload", "best peer", "peer / polyfuse", "goal", "peer / bound", "peer / exact", "unfused / tuned",
+           "of direct peak", "chosen", "max error")  # fmt: skip
 INTRODUCTION = {
     "preferred": "Each at the interface layout that it prefers: polyfuse channels in blocks, Halide and torch channels "
     "last, the others NCHW.",
@@ -68,7 +83,9 @@ def file_of(name: str, parameters: dict[str, str], interface: str) -> Path:
     return KEPT / f"{re.sub('[^a-z0-9]+', '-', label(name, parameters))}-{interface}.json"
 
 
-def run(name: str, parameters: dict[str, str], interface: Interface, seconds: float, repeats: int) -> None:
+def run(
+    name: str, parameters: dict[str, str], interface: Interface, seconds: float, repeats: int, peers: str = "all"
+) -> None:
     """Tune a workload and race it."""
     network = pf.load_workload(str(FOLDER.parent / "kernels" / f"{name}.py"), parameters=parameters)
     machine = pf.read_machine()
@@ -79,7 +96,7 @@ def run(name: str, parameters: dict[str, str], interface: Interface, seconds: fl
         own.append(Configuration("tuned", exact_arithmetic=exact).contender())
     own.append(Configuration("unfused").contender())
     rules = Rules(1, interface, repeats, search_seconds=seconds)
-    found = race(network, [*own, *peers_named("all")], machine, rules)
+    found = race(network, [*own, *peers_named(peers)], machine, rules)
     PeerReport(host_facts(), (found,), shared_settings(rules)).write_json(file_of(name, parameters, interface))
 
 
@@ -135,23 +152,29 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
+def kept(
+    wanted: Iterable[tuple[str, dict[str, str], str]], interface: Interface
+) -> Iterable[tuple[str, str, PeerComparison]]:
+    """The title, goal and race of every workload that was measured."""
+    for name, parameters, goal in wanted:
+        path = file_of(name, parameters, interface)
+        if path.exists():
+            (comparison,) = PeerReport.from_json(path.read_text(), str(path)).comparisons
+            yield label(name, parameters), goal, comparison
+
+
 def page() -> str:
     """What is kept, as Markdown."""
-    wanted = [(name, parameters, f"{goal}") for name, parameters, goal in WORKLOADS]
-    wanted += [(name, parameters, "") for name, parameters in MORE]
+    goals = [(name, parameters, f"{goal}") for name, parameters, goal in WORKLOADS]
     lines: list[str] = []
     details: list[tuple[str, ...]] = []
-    for interface in INTERFACES:
-        rows = []
-        for name, parameters, goal in wanted:
-            path = file_of(name, parameters, interface)
-            if path.exists():
-                (comparison,) = PeerReport.from_json(path.read_text(), str(path)).comparisons
-                rows.append(row_lines(comparison, label(name, parameters), goal))
-                details += all_rows(comparison, f"{label(name, parameters)}, {interface}")
-        head = ("workload", "best peer", "peer / polyfuse", "goal", "peer / bound", "peer / exact", "unfused / tuned",
-                "of direct peak", "chosen", "max error")  # fmt: skip
-        lines += [INTRODUCTION[interface], "", *markdown(head, rows), ""]
+    for introduction, wanted in ((None, goals), (OTHERS, [(name, parameters, "1") for name, parameters in MORE])):
+        lines += [introduction] if introduction else []
+        for interface in INTERFACES:
+            found = list(kept(wanted, interface))
+            rows = [row_lines(comparison, title, goal) for title, goal, comparison in found]
+            details += [x for title, _, comparison in found for x in all_rows(comparison, f"{title}, {interface}")]
+            lines += [INTRODUCTION[interface], "", *markdown(COLUMNS, rows), ""]
     lines += ["## Every contender", "", "Times relative to the fastest of its race.", ""]
     lines += markdown(("workload, interface", "contender", "to fastest", "layout", "chosen, or why not"), details)
     facts = host_facts()
@@ -173,12 +196,12 @@ def main() -> None:
     chosen = parser.parse_args()
     make_folder(KEPT)
     goals = [(name, parameters) for name, parameters, _ in WORKLOADS]
-    for workloads in (goals, MORE):
+    for workloads, peers in ((goals, "all"), (MORE, MORE_PEERS)):
         for interface in INTERFACES:
             for name, parameters in workloads:
                 path = file_of(name, parameters, interface)
                 if chosen.only in label(name, parameters) and not path.exists():
-                    run(name, parameters, interface, chosen.search_seconds, chosen.repeats)
+                    run(name, parameters, interface, chosen.search_seconds, chosen.repeats, peers)
                     print(f"{path.stem}: measured", flush=True)
                     (FOLDER / "fast-benchmarks.md").write_text(page())
     (FOLDER / "fast-benchmarks.md").write_text(page())

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import onnx
 
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
+from polyfuse.bench.peers.models import renamed
 from polyfuse.bench.peers.ours import STRATEGIES, Configuration
 from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
@@ -15,6 +17,8 @@ from polyfuse.cli_types import FILE, Pair, Picture
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
+from polyfuse.network.onnx.file import read_model
+from polyfuse.network.onnx.load import imported, randomised
 from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, machine_path, read_machine
 from polyfuse.report.peers import print_peers
@@ -86,11 +90,13 @@ def bench(
     contenders = contenders_of(peers, strategies, exact_arithmetic, threads)
     for path in filter(None, (json_file, picture)):
         check_writable(path)
-    networks = networks_of(request)
+    workloads = workloads_of(request)
     rules = Rules(threads, interface, repeats, search_seconds=search_seconds)
     with ProgressBar() as progress:
         machine = machine_for(machine_file, progress)
-        found = tuple(race(network, contenders, machine, rules, progress=progress) for network in networks)
+        found = tuple(
+            race(network, contenders, machine, rules, model=model, progress=progress) for network, model in workloads
+        )
     print_peers(found)
     if machine_file is None and not machine_path().exists():
         click.echo("peak and bandwidths were measured just now; polyfuse machine --probe keeps them in a file")
@@ -113,18 +119,22 @@ def contenders_of(
     return (*own, *peers_named(peers))
 
 
-def networks_of(request: dict[str, Any]) -> list[Network]:
-    """All workloads, read before anything is measured."""
-    return [
-        load_workload(
-            name,
-            first=request["first"],
-            last=request["last"],
-            parameters=dict(request["parameters"]),
-            random_weights=request["random_weights"],
-        )
-        for name in request["workloads"]
-    ]
+def workloads_of(request: dict[str, Any]) -> list[tuple[Network, onnx.ModelProto | None]]:
+    """All workloads, read before anything is measured; of models as wholes, the models themselves."""
+    return [workload_of(name, request) for name in request["workloads"]]
+
+
+def workload_of(name: str, request: dict[str, Any]) -> tuple[Network, onnx.ModelProto | None]:
+    """A network, and the model that it is; None for a part of one, and for a kernel file."""
+    first, last, seed = request["first"], request["last"], request["random_weights"]
+    path = Path(name)
+    if path.suffix == ".onnx" and path.is_file() and first is None and last is None and not request["parameters"]:
+        found = imported(path, random_weights=seed)
+        model = read_model(path) if seed is None else randomised(path, seed)
+        ends = {*found.network.inputs, *found.network.outputs}
+        return found.network, renamed(model, {own: t.name for own, t in found.tensors.items() if t in ends})
+    parameters = dict(request["parameters"])
+    return load_workload(name, first=first, last=last, parameters=parameters, random_weights=seed), None
 
 
 def machine_for(file: Path | None, progress: RaceProgress) -> Machine:

@@ -16,13 +16,12 @@ from polyfuse.deploy.files import library_files
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.model import Settings, load, plan_of, program_of
 from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.source import Source, read_source
 from polyfuse.deploy.verify import MOST_ERROR, verify
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.arrays import read_array
-from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
-from polyfuse.network.workload import load_workload
 from polyfuse.report.deploy import print_compiled, print_verified
 from polyfuse.report.progress import ProgressBar
 
@@ -80,11 +79,10 @@ def settings_of(request: Mapping[str, Any]) -> Settings:
     ).ready
 
 
-def network_of(request: Mapping[str, Any]) -> Network:
+def source_asked(request: Mapping[str, Any]) -> Source:
     """The model that was asked for."""
-    return load_workload(
-        request["model"], parameters=dict(request["parameters"]), random_weights=request["random_weights"]
-    )
+    parameters = dict(request["parameters"])
+    return read_source(request["model"], parameters=parameters, random_weights=request["random_weights"])
 
 
 def given_plan(request: Mapping[str, Any]) -> Plan | None:
@@ -101,7 +99,7 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
     """Compile a MODEL, an .onnx or kernel file, to one C library: .c, .h, .weights, plan.json and a shared library."""
     make_folder(folder)
     plan, settings = given_plan(request), settings_of(request)
-    network = network_of(request)
+    network = source_asked(request).network
     with ProgressBar() as progress:
         made = plan or plan_of(network, settings, progress)
         code = program_of(network, made, settings, progress)
@@ -128,10 +126,10 @@ def run_command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> N
             raise InvalidInput(f"--output {str(path)!r}: expected a name that ends in .npy or .npz")
         check_writable(path)
     plan, settings = given_plan(request), settings_of(request)
-    network = network_of(request)
-    arrays = given_arrays(network, inputs)
+    source = source_asked(request)
+    arrays = given_arrays(source, inputs)
     with ProgressBar() as progress:
-        model = load(network, plan=plan, settings=settings, progress=progress)
+        model = load(source, plan=plan, settings=settings, progress=progress)
     found = model.run(**arrays)
     for name, array in found.items():
         click.echo(f"{name}: {list(array.shape)}, {array.min():.6g} to {array.max():.6g}, mean {array.mean():.6g}")
@@ -139,14 +137,14 @@ def run_command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> N
         write_atomically(path, saved(found, path))
 
 
-def given_arrays(network: Network, inputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+def given_arrays(source: Source, inputs: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays in files, by input; random ones where no file is named.
 
     Errors: InvalidInput for names that are no input's, and files that are no arrays.
     """
     if not inputs:
-        return dict(random_inputs(network, seed=0))
-    names = [tensor.name for tensor in network.inputs]
+        return {source.names[name]: value for name, value in random_inputs(source.network, seed=0).items()}
+    names = [source.names[tensor.name] for tensor in source.network.inputs]
     found: dict[str, np.ndarray] = {}
     for position, text in enumerate(inputs):
         name, equals, file = text.partition("=")
@@ -176,13 +174,13 @@ def saved(arrays: Mapping[str, np.ndarray], path: Path) -> bytes:
 def verify_command(seed: int, **request: Any) -> None:
     """Compare every group's output of a MODEL with onnxruntime, on seeded random inputs."""
     plan, settings = given_plan(request), settings_of(request)
-    network = network_of(request)
+    source = source_asked(request)
     with ProgressBar() as progress:
-        made = plan or plan_of(network, settings, progress)
-        found = verify(network, made, settings, seed=seed, progress=progress)
+        made = plan or plan_of(source.network, settings, progress)
+        found = verify(source, made, settings, seed=seed, progress=progress)
     print_verified(Console(), found)
     if not found.worst.error <= MOST_ERROR + found.error_bound:
         raise PolyfuseError(
-            f"{network.name}: {found.worst.tensor} differs from onnxruntime by {found.worst.error:.2g} relative, more "
+            f"{found.network}: {found.worst.tensor} differs from onnxruntime by {found.worst.error:.2g} relative, more "
             f"than {MOST_ERROR + found.error_bound:.2g}"
         )

@@ -38,6 +38,8 @@ ROW_KEYS = [
     "onchip_bytes",
     "offchip_read_bytes",
     "offchip_write_bytes",
+    "buffer_bytes",
+    "workspace_bytes",
     "loops",
     "branches",
     "counted",
@@ -52,7 +54,15 @@ HEEDS_INTERRUPTS = (
 )
 """The command, also where interrupts are ignored, as in a job that a shell runs in the background."""
 
-COUNTED_KEYS = ["executions", "macs_executed", "onchip_bytes", "offchip_read_bytes", "offchip_write_bytes"]
+COUNTED_KEYS = [
+    "executions",
+    "macs_executed",
+    "onchip_bytes",
+    "offchip_read_bytes",
+    "offchip_write_bytes",
+    "buffer_bytes",
+    "workspace_bytes",
+]
 PLAIN = ["-std=c11", "-O1", "-Wall", "-Werror", "-fopenmp", "-c", "-o", os.devnull]
 
 

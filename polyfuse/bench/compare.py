@@ -324,7 +324,7 @@ def measured(
         errors = [error_of(kernels[k], inputs, expected)]
         counter = Kernel(case.counting, counting[k], sharing=kernels[k])
         errors.append(error_of(counter, inputs, expected))
-        found = counted(case, counter)
+        found = counted(case, counter) | compiled_bytes(kernels[k])
         del counter
         if case.proving is not None:
             prover = Kernel(case.proving, next(proving), sharing=kernels[k])
@@ -381,6 +381,11 @@ def counted(case: Case, kernel: Kernel) -> dict[str, int]:
     }
 
 
+def compiled_bytes(kernel: Kernel) -> dict[str, int]:
+    """What the compiled code that is timed keeps on chip."""
+    return {"buffer_bytes": kernel.onchip_bytes, "workspace_bytes": kernel.workspace_bytes}
+
+
 def row_of(
     network: Network,
     case: Case,
@@ -405,6 +410,8 @@ def row_of(
         onchip_bytes=predicted.onchip_bytes,
         offchip_read_bytes=predicted.offchip_read_bytes,
         offchip_write_bytes=predicted.offchip_write_bytes,
+        buffer_bytes=case.timed.buffer_bytes,
+        workspace_bytes=case.timed.workspace_bytes,
         loops=case.timed.loops,
         branches=case.timed.branches,
         counted=result.counted if result is not None else None,

@@ -21,7 +21,15 @@ VERSION = 1
 STRATEGIES = ("unfused", "recompute", "local", "global", "mixed", "tuned")
 PLACEMENTS = ("first", "shifted")
 RETENTIONS = ("recompute", "local", "global")
-COUNTED = ("executions", "macs_executed", "onchip_bytes", "offchip_read_bytes", "offchip_write_bytes")
+COUNTED = (
+    "executions",
+    "macs_executed",
+    "onchip_bytes",
+    "offchip_read_bytes",
+    "offchip_write_bytes",
+    "buffer_bytes",
+    "workspace_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Row:
     macs, macs_executed: multiply-accumulates of the network, and executed.
     halo: for each tensor, the elements that neighbouring tiles share along each tile dimension.
     onchip_bytes: of all buffers of the largest group; offchip_read_bytes, offchip_write_bytes: moved in one run.
+    buffer_bytes, workspace_bytes: in the C that is timed, all buffers of the largest group, and what Winograd's
+    transforms keep; of one thread.
     loops, branches: `for` and `if` in the tile loops of the C that is timed.
     counted: of the keys in COUNTED, those that the instrumented run counted; None if there was none.
     seconds_median, seconds_min: of one run; ratio_to_unfused: of the medians, below 1 is faster; None if not timed.
@@ -57,6 +67,8 @@ class Row:
     onchip_bytes: int
     offchip_read_bytes: int
     offchip_write_bytes: int
+    buffer_bytes: int
+    workspace_bytes: int
     loops: int
     branches: int
     counted: dict[str, int] | None

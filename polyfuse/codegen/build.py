@@ -172,7 +172,7 @@ def compile_many(
 
     The first error in that order, or an interrupt, stops the others.
     """
-    count = _usable_cores() if jobs is None else jobs
+    count = usable_cores() if jobs is None else jobs
     if count < 1:
         raise InvalidInput(f"jobs: expected at least 1, got {count}; give how many compilers may run at once")
     settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
@@ -277,7 +277,8 @@ def _compile_error(job: _Job, entry: Entry, finished: Finished) -> BuildError:
     )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """How many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -72,13 +72,18 @@ def c_body(
 
 def workspace(kernels: Sequence[RowKernel]) -> list[str]:
     """What row kernels keep for themselves: one array of each thread, as large as the largest."""
-    size = max(kernel.workspace_bytes for kernel in kernels)
+    size = workspace_bytes(kernels)
     if size == 0:
         return []
     return [
         f"static _Thread_local _Alignas(64) float row_workspace[{size // 4}];",
         "#define ROW_WORKSPACE row_workspace",
     ]
+
+
+def workspace_bytes(kernels: Sequence[RowKernel]) -> int:
+    """What the largest kernel keeps for itself."""
+    return max((kernel.workspace_bytes for kernel in kernels), default=0)
 
 
 def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]]) -> list[str]:
@@ -108,7 +113,7 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
 def structs(group: Group) -> list[str]:
     """The on-chip buffers of a group: those of each thread, and those that threads share."""
     lines = []
-    align = "_Alignas(64) " if group.places.leaves.target else ""
+    align = f"_Alignas({group.alignment}) " if group.places.leaves.target else ""
     for kind, arrays in (("chip", group.chip), ("kept", group.kept)):
         lines.append(f"struct {kind}{group.index} {{")
         lines += [f"  {align}{array.declared()};" for array in arrays] or ["  char none;"]
@@ -145,13 +150,15 @@ def functions(group: Group, counters: int) -> list[str]:
     available = tile_parameters(group)
     bodies: list[list[str]] = []
 
+    fence = ["  STREAMED();"] if any(step.shape.stream for step in group.rows) else []
+
     def call(iterators: tuple[str, ...], body: list[str]) -> list[str]:
         words = set(re.findall(r"\w+", " ".join(body)))
         used = [Parameter(i, f"const int {i}", i) for i in iterators] + available
         used = [parameter for parameter in used if parameter.name in words]
         name = f"group{group.index}_tiles{len(bodies) or ''}"
         head = signature(f"static NOINLINE void {name}", [parameter.declaration for parameter in used])
-        bodies.append([*head, "{", *body, "}", ""])
+        bodies.append([*head, "{", *body, *fence, "}", ""])
         return [f"{name}({', '.join(parameter.passed for parameter in used)});"]
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
@@ -172,8 +179,13 @@ def union(groups: Sequence[Group], kind: str) -> list[str]:
     return [f"union {kind} {{ {' '.join(f'struct {kind}{group.index} {kind}{group.index};' for group in groups)} }};"]
 
 
-def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]) -> str:
-    """`polyfuse_run`, and the sizes of what its caller provides; `constants` are what its `weights` point at."""
+def entry(
+    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str], workspace: int
+) -> str:
+    """`polyfuse_run`, the sizes of what its caller provides, and the bytes of the `workspace` that it keeps itself.
+
+    `constants` are what its `weights` point at.
+    """
     known: dict[str, str] = {name: f"(void *)weights[{k}]" for k, name in enumerate(constants)}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
         known |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
@@ -183,6 +195,7 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], 
     lines = [
         *(f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}" for kind in ("chip", "kept")),
         f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{sizes}}}[group]; }}",
+        f"long long polyfuse_workspace_bytes(void) {{ return {'sizeof row_workspace' if workspace else 0}; }}",
         "",
         *signature("void polyfuse_run", parameters),
         "{",

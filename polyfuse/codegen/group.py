@@ -13,6 +13,8 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.steps import Step
 from polyfuse.schedule.storage import Storage
 
+LINE_BYTES = 64
+
 
 @dataclass(frozen=True)
 class Counter:
@@ -40,6 +42,17 @@ class Group:
     parallel: str | None
     rows: tuple[RowStep, ...] = ()
     packed: tuple[Array, ...] = ()
+
+    @property
+    def alignment(self) -> int:
+        """What the address of each buffer is a multiple of, in bytes: rows of vectors start at cache lines."""
+        return 4 if self.places.leaves.target is None else LINE_BYTES
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The buffers as the C has them, those of one thread, with what fills up blocks, rows and cache lines."""
+        every = (*self.chip, *self.kept)
+        return sum(-(-4 * array.elements // self.alignment) * self.alignment for array in every)
 
     @property
     def storage(self) -> Storage:

@@ -37,7 +37,7 @@ class Kernel:
         self.built = built
         self.threads = threads
         self._library = load(built)
-        for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes"):
+        for name in ("polyfuse_chip_bytes", "polyfuse_kept_bytes", "polyfuse_group_bytes", "polyfuse_workspace_bytes"):
             getattr(self._library, name).restype = ctypes.c_longlong
         network = program.network
         ends = (*network.inputs, *network.outputs)
@@ -68,7 +68,17 @@ class Kernel:
     @property
     def onchip_bytes(self) -> int:
         """The on-chip buffers of the largest group, one thread, as the compiled code has them."""
-        return max(int(self._library.polyfuse_group_bytes(group.index)) for group in self.program.groups)
+        return max(self.group_bytes)
+
+    @property
+    def group_bytes(self) -> tuple[int, ...]:
+        """The on-chip buffers of each group, one thread, as the compiled code has them."""
+        return tuple(int(self._library.polyfuse_group_bytes(group.index)) for group in self.program.groups)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What row kernels keep for themselves in each thread, as the compiled code has it."""
+        return int(self._library.polyfuse_workspace_bytes())
 
     @property
     def counts(self) -> dict[Counter, int]:

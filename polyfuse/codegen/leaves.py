@@ -34,7 +34,7 @@ TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
 """The most rows that are computed at once."""
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
-WIDEST_WINDOW = 16
+WIDEST_WINDOW = 32
 """Kernels with more columns are not unrolled."""
 
 
@@ -224,8 +224,17 @@ def kinds_and_blocked(network: Network, target: Target) -> tuple[dict[str, Kind]
         blocked = blocked_tensors(network, kinds)
         unfit = {name for name in stencils if not is_planar(network, network.layer(name), blocked)}
         if not unfit:
-            return kinds, blocked
+            return kinds | applied(network, blocked), blocked
         stencils -= unfit
+
+
+def applied(network: Network, blocked: frozenset[str]) -> dict[str, Kind]:
+    """Activations by themselves have row kernels where what they read and make is in blocks for others' sake."""
+    return {
+        layer.name: "apply"
+        for layer in network.layers
+        if is_activation(layer) and blocked.issuperset({layer.inputs[0].name, layer.output.name})
+    }
 
 
 def is_planar(network: Network, layer: Layer, blocked: frozenset[str]) -> bool:
@@ -265,9 +274,18 @@ def row_kind(network: Network, layer: Layer, target: Target, stencils: Collectio
     if layer.kind in ("max_pool", "average_pool", "global_average_pool"):
         return pool_kind(layer)
     same = all(tensor.shape == layer.output.shape for tensor in layer.inputs)
+    if layer.kind == "affine" and same and len(layer.weights) == 2:
+        wide = layer.output.concrete_shape[1] > FEW_CHANNELS
+        return "depthwise" if wide and all(is_per_channel(layer, weight) for weight in layer.weights) else None
     if layer.kind in ("add", "mul") and same and not layer.weights and layer.output.concrete_shape[1] > FEW_CHANNELS:
         return cast(Kind, layer.kind)
     return None
+
+
+def is_per_channel(layer: Layer, weight: Tensor) -> bool:
+    """Whether a weight that is broadcast to images has one value for each channel, or one for all."""
+    whole = (1,) * (4 - len(weight.shape)) + weight.concrete_shape
+    return whole in ((1, layer.output.concrete_shape[1], 1, 1), (1, 1, 1, 1))
 
 
 def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | None:

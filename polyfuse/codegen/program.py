@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
-from polyfuse.codegen.cfile import c_body, entry
+from polyfuse.codegen.cfile import c_body, entry, workspace_bytes
 from polyfuse.codegen.concats import holder, is_covered
 from polyfuse.codegen.group import Counter, Group
 from polyfuse.codegen.grouprows import group_rows
@@ -50,7 +50,7 @@ class Program:
     """Generated C and what is needed to call it; sizes are in bytes.
 
     `body` is the C without the entry; `constants` are what `weights` of the entry points at; `tiles` are those of
-    Winograd's algorithm, by layer.
+    Winograd's algorithm, by layer, and `workspace_bytes` what its transforms keep in each thread.
     """
 
     network: Network
@@ -59,6 +59,7 @@ class Program:
     scratch: tuple[Tensor, ...]
     constants: Mapping[str, NDArray[np.float32]]
     tiles: Mapping[str, int]
+    workspace_bytes: int
     counters: tuple[Counter, ...]
     leaves: Leaves
     staged: bool
@@ -67,7 +68,8 @@ class Program:
     @cached_property
     def source(self) -> str:
         """The whole C file."""
-        return f"{self.body}\n{entry(self.network, self.groups, self.scratch, tuple(self.constants))}"
+        last = entry(self.network, self.groups, self.scratch, tuple(self.constants), self.workspace_bytes)
+        return f"{self.body}\n{last}"
 
     def array(self, tensor: Tensor) -> Array:
         """The off-chip array of an input, an output or a scratch tensor."""
@@ -87,6 +89,11 @@ class Program:
             channel = self.leaves.inside[tensor.name].channel if whole != tensor else 0
             found[tensor.name] = self.arena.addresses[whole.name] + 4 * self.array(whole).offset(channel)
         return found
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The on-chip buffers of the largest group, one thread, as the C has them."""
+        return max(group.buffer_bytes for group in self.groups)
 
     @property
     def error_bound(self) -> float:
@@ -156,17 +163,19 @@ def generate(
     constants = {name: value for name, value in network.weights.items() if name in read or not fast}
     constants |= kernels.constants if kernels is not None else {}
     form = "instrumented" if instrumented else "staged" if staged else "in place"
+    used = tuple(kernels.kernels.values()) if kernels is not None else ()
     body = c_body(
         network,
         parts,
         form=form,
         counters=len(emitter.counters),
-        kernels=tuple(kernels.kernels.values()) if kernels is not None else (),
+        kernels=used,
         users=kernels.users if kernels is not None else {},
     )
     tiles = kernels.tiles if kernels is not None else {}
     counters = tuple(emitter.counters)
-    return Program(network, parts, body, scratch, constants, tiles, counters, leaf, staged, instrumented)
+    kept = workspace_bytes(used)
+    return Program(network, parts, body, scratch, constants, tiles, kept, counters, leaf, staged, instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:

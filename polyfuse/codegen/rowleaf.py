@@ -38,8 +38,17 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         weights = packed_name(step.layer)
         bias = bias_name(step.layer) if step.shape.bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
-    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, NULL, NULL);"
+    ahead = next_rows(step, text) if step.asks_ahead else "NULL"
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {ahead}, NULL);"
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
+
+
+def next_rows(step: RowStep, text: Text) -> str:
+    """The first row of the execution below; NULL where not all rows of this one and of that are inside of the image."""
+    rows, height = step.reads[0], step.shape.height
+    first, size = text(rows.row), rows.tensor.concrete_shape[2]
+    inside = f"INSIDE({first}, {size}) && INSIDE({first} + {rows.count + height - 1}, {size})"
+    return f"{inside} ? {row_address(rows, '0', str(height), text)} : NULL"
 
 
 def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str) -> list[str]:

@@ -17,6 +17,7 @@ from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
 from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step, packed_name
+from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.sets import count
 
@@ -37,6 +38,19 @@ def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tun
     others = [step for step in steps if step is not main]
     calls = [(step.shape, count(step.executions)) for step in (main, *others)]
     return main, winograd_tuning(calls, leaves.target, tiles)
+
+
+def kernel_weights(network: Network, layer: Layer) -> tuple[Floats, Floats | None]:
+    """The weights and the bias that a layer's row kernel works with.
+
+    Scale and shift, one for each channel or one for all, are those of a depthwise convolution with windows of 1x1.
+    """
+    weights, *bias = (network.weights[weight.name] for weight in layer.weights)
+    if layer.kind == "affine":
+        channels = layer.output.concrete_shape[1]
+        scale, shift = (np.broadcast_to(values.reshape(-1), (channels,)) for values in (weights, bias[0]))
+        return scale.reshape(-1, 1, 1, 1), shift
+    return weights, bias[0] if bias else None
 
 
 def label_of(step: RowStep) -> str:
@@ -73,6 +87,7 @@ class RowKernels:
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
         main, tuning = layer_tuning(steps, self.leaves)
+        tuning = replace(tuning, prefetch=main.asks_ahead)
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}
@@ -95,9 +110,9 @@ class RowKernels:
     def _pack(self, step: RowStep, kernel: RowKernel) -> tuple[Array, ...]:
         if step.layer is None or not step.layer.weights:
             return ()
-        weights, *bias = (self.network.weights[weight.name] for weight in step.layer.weights)
+        weights, bias = kernel_weights(self.network, step.layer)
         values = {packed_name(step.layer): packed_weights(kernel, weights)}
-        if bias:
-            values[bias_name(step.layer)] = packed_bias(kernel, bias[0])
+        if bias is not None:
+            values[bias_name(step.layer)] = packed_bias(kernel, bias)
         self.constants |= values
         return tuple(Array(name, value.shape) for name, value in values.items())

@@ -25,6 +25,9 @@ from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
 from polyfuse.schedule.storage import Index
 from polyfuse.sets.counting import count
 
+STREAM_BYTES = 1 << 24
+"""Arrays of at least so many bytes leave nothing of a last-level cache to others: many cores share 16 to 64 MiB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -61,6 +64,14 @@ class RowStep:
     reads: tuple[Rows, ...]
     writes: Rows
     added: Rows | None = None
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Whether the rows of the next execution are asked for early: several at once, straight from memory.
+
+        The hardware follows few streams; what it misses of a stencil's, the kernel would wait for.
+        """
+        return self.shape.kind == "stencil" and not self.reads[0].indices
 
 
 def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
@@ -112,10 +123,21 @@ def strip_step(
     shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
     if len(reads) > 1:
         shape = replace(shape, second_pitch=reads[1].array.pitch)
+    shape = replace(shape, stream=is_streamed(places, out))
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
     time = row_time(schedule, named.executions, stage)
     return RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added)
+
+
+def is_streamed(places: Places, out: Tensor) -> bool:
+    """Whether a tensor is written past the caches: straight to a large array whose rows suit vectors, for later groups.
+
+    A smaller one may still be in a cache when it is read; what its own group reads is read soon.
+    """
+    array = places.array(out, True)
+    read = places.storage.schedule.network.readers(out)
+    return places.stays(out) and not read and array.layout.order != "planar" and 4 * array.elements >= STREAM_BYTES
 
 
 def columns_read(window: Window, strip: Strip) -> int:

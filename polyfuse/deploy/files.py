@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from polyfuse.codegen.build import compile_shared
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.grouping import Progress
 from polyfuse.deploy.library import library
 from polyfuse.deploy.model import Settings
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.prices import Progress
 from polyfuse.network.tensor import checked_name
 
 

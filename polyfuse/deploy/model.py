@@ -1,6 +1,6 @@
 """A whole network, planned, compiled and callable: `load("model.onnx")(x)`.
 
-path or Network ──load()──> Model;  Model(x) -> numpy arrays
+path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
 from dataclasses import dataclass, field, replace
@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from polyfuse.codegen.build import usable_cores
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
-from polyfuse.deploy.grouping import LONGEST, Progress, seconds_on
+from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Plan, planned, program
+from polyfuse.deploy.prices import Progress, seconds_on
+from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
-from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, known_machine
 
 Floats = NDArray[np.float32]
@@ -58,24 +60,29 @@ class Model:
     (1, 1, 16, 16)
     """
 
-    def __init__(self, network: Network, plan: Plan, code: Program, kernel: Kernel) -> None:
-        self.network = network
+    def __init__(self, source: Source, plan: Plan, code: Program, kernel: Kernel) -> None:
+        self.source = source
+        self.network = source.network
         self.plan = plan
         self.program = code
         self.kernel = kernel
+        self.inputs = tuple(source.names[tensor.name] for tensor in self.network.inputs)
+        self.outputs = tuple(source.names[tensor.name] for tensor in self.network.outputs)
 
     def run(self, *arrays: ArrayLike, **named: ArrayLike) -> dict[str, Floats]:
-        """The outputs by name; inputs in order, or by name.
+        """The outputs by name; inputs in order, or by name. Names are those of the model.
 
         Errors: InvalidInput for too many or unknown inputs, wrong shapes, and what is not an array of real numbers.
         """
-        names = [tensor.name for tensor in self.network.inputs]
-        if len(arrays) > len(names) or set(names[: len(arrays)]) & set(named):
+        given = {**named, **dict(zip(self.inputs, arrays, strict=False))}
+        if len(given) != len(arrays) + len(named) or set(given) != set(self.inputs):
             raise InvalidInput(
-                f"model {self.network.name!r}: expected the inputs {', '.join(map(str, self.network.inputs))}, each "
-                f"once, got {len(arrays)} in order and {', '.join(named) or 'none'} by name"
+                f"model {self.network.name!r}: expected the inputs {', '.join(self.inputs)}, each once, got "
+                f"{len(arrays)} in order and {', '.join(named) or 'none'} by name"
             )
-        return self.kernel(**dict(zip(names, arrays, strict=False)), **named)
+        tensors = (tensor.name for tensor in self.network.inputs)
+        found = self.kernel(**{name: given[own] for name, own in zip(tensors, self.inputs, strict=True)})
+        return {self.source.names[name]: array for name, array in found.items()}
 
     def __call__(self, *arrays: ArrayLike, **named: ArrayLike) -> Floats | dict[str, Floats]:
         """The output, or the outputs by name where there are several. Errors: as `run`."""
@@ -88,7 +95,7 @@ class Model:
 
 
 def load(
-    source: str | Path | Network,
+    source: str | Path | Network | Source,
     *,
     random_weights: int | None = None,
     plan: Plan | None = None,
@@ -97,15 +104,20 @@ def load(
 ) -> Model:
     """Plan a network, compile it and load it; with a `plan`, compile what that says.
 
-    `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed.
+    `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed. Models and networks
+    are rewritten first.
     Errors: InvalidInput for files that cannot be used; UnsupportedOperator; BuildError.
     """
-    network = source if isinstance(source, Network) else load_workload(str(source), random_weights=random_weights)
+    if isinstance(source, Network):
+        source = source_of(source)
+    elif not isinstance(source, Source):
+        source = read_source(source, random_weights=random_weights)
+    network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)
     code = program_of(network, made, chosen, progress)
     threads = chosen.threads if code.is_parallel else 1
-    return Model(network, made, code, build(code, threads=threads, options=chosen.options))
+    return Model(source, made, code, build(code, threads=threads, options=chosen.options))
 
 
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:
@@ -119,6 +131,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
         interface=settings.interface,
         exact=settings.exact,
         longest=settings.longest,
+        workers=usable_cores(),
         progress=progress,
     )
 

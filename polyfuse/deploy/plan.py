@@ -16,7 +16,8 @@ from polyfuse.codegen.concats import placed_concats
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
-from polyfuse.deploy.grouping import LONGEST, Grouping, Part, Price, Progress, grouped, in_chains, ungrouped
+from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
+from polyfuse.deploy.prices import Part, Price, Progress
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
@@ -139,15 +140,20 @@ def planned(
     interface: Interface = "nchw",
     exact: bool = False,
     longest: int = LONGEST,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> Plan:
     """Decide which layers to fuse and how: what `price` says is cheapest; without it no layers are fused.
 
-    `exact` keeps to the direct algorithm.
+    `exact` keeps to the direct algorithm; `workers` processes price groups.
     Errors: InvalidInput, TooComplex, Unbounded, as scheduling a layer by itself has them.
     """
     leaf = leaves(network, target, interface, exact=exact)
-    found = ungrouped(network) if price is None else grouped(network, leaf, price, longest=longest, progress=progress)
+    found = (
+        ungrouped(network)
+        if price is None
+        else grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
+    )
     groups = tuple(PlannedGroup.of(part) for part in found.parts)
     return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups)
 

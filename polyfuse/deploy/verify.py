@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import onnx
 
 from polyfuse.codegen.kernel import build
-from polyfuse.deploy.grouping import Progress
 from polyfuse.deploy.model import Settings, program_of
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.prices import Progress
+from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values
 from polyfuse.network.onnx.export import onnx_model
@@ -49,34 +50,26 @@ class Verified:
 
 
 def verify(
-    network: Network,
-    plan: Plan,
-    settings: Settings,
-    *,
-    model: onnx.ModelProto | None = None,
-    names: Mapping[str, str] | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    source: Source, plan: Plan, settings: Settings, *, seed: int = 0, progress: Progress | None = None
 ) -> Verified:
-    """Run a planned network and onnxruntime on the same inputs.
+    """Run a planned network and onnxruntime on the same inputs; tensors that the model does not have are left out.
 
-    `model` is what the network was imported from, and `names` its name for each tensor; without it, the network is
-    exported.
     Errors: InvalidInput where onnxruntime is not installed or refuses the model; BuildError.
     """
+    network, names = source.network, source.names
     stored = stored_tensors(network, plan)
     whole = replace(network, outputs=tuple(stored))
     code = program_of(whole, plan, settings, progress)
     kernel = build(code, options=settings.options)
     inputs = random_inputs(network, seed)
     found = kernel(**inputs)
-    known = names if names is not None else {tensor.name: tensor.name for tensor in (*network.inputs, *stored)}
-    wanted = [tensor for tensor in stored if tensor.name in known]
+    wanted = [tensor for tensor in stored if tensor.name in names]
     if progress is not None:
         progress("onnxruntime", 0, 1)
-    expected = by_onnxruntime(model or onnx_model(whole), inputs, [known[tensor.name] for tensor in wanted], known)
+    model = source.model or onnx_model(whole)
+    expected = by_onnxruntime(model, inputs, [names[tensor.name] for tensor in wanted], names)
     errors = tuple(
-        Checked(stored[tensor], tensor.name, max_relative_error(found[tensor.name], value.reshape(tensor.shape)))
+        Checked(stored[tensor], names[tensor.name], max_relative_error(found[tensor.name], value.reshape(tensor.shape)))
         for tensor, value in zip(wanted, expected, strict=True)
     )
     return Verified(network.name, errors, code.error_bound)

@@ -145,20 +145,25 @@ def depth_to_space(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer
     return _copied(name, "depth_to_space", x, shape, index, reference, {"block": block, "mode": mode})
 
 
-def space_to_depth(name: str, x: Tensor, block: int) -> Layer:
-    """Blocks of rows and columns as channels (ONNX SpaceToDepth).
+def space_to_depth(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer:
+    """Blocks of rows and columns as channels (ONNX SpaceToDepth): the inverse of `depth_to_space`.
 
     Errors: InvalidInput where rows and columns do not make whole blocks.
     """
     batch, channels, rows, columns = _image(name, x)
-    if block < 1 or rows % block or columns % block:
+    if block < 1 or rows % block or columns % block or mode not in ("DCR", "CRD"):
         raise InvalidInput(
-            f"layer {name!r}: expected a block that divides {rows} rows and {columns} columns, got {block}"
+            f"layer {name!r}: expected a mode DCR or CRD and a block that divides {rows} rows and {columns} columns, "
+            f"got {mode} and {block}"
         )
-    row, column = f"{block}*h + floor(c/{channels * block})", f"{block}*w + floor(c/{channels}) mod {block}"
-    index = f"n, c mod {channels}, {row}, {column}"
+    if mode == "DCR":
+        channel, row, column = f"c mod {channels}", f"floor(c/{channels * block})", f"floor(c/{channels}) mod {block}"
+    else:
+        channel, row, column = f"floor(c/{block * block})", f"floor(c/{block}) mod {block}", f"c mod {block}"
+    index = f"n, {channel}, {block}*h + {row}, {block}*w + {column}"
     shape = (batch, channels * block * block, rows // block, columns // block)
-    return _copied(name, "space_to_depth", x, shape, index, partial(_depth_of_space, block), {"block": block})
+    reference = partial(_depth_of_space, block, mode)
+    return _copied(name, "space_to_depth", x, shape, index, reference, {"block": block, "mode": mode})
 
 
 def _image(name: str, x: Tensor) -> tuple[int, ...]:
@@ -319,10 +324,11 @@ def _space_of_depth(block: int, mode: str, x: Array) -> Array:
     return parts.reshape(n, c // block**2, h * block, w * block)
 
 
-def _depth_of_space(block: int, x: Array) -> Array:
+def _depth_of_space(block: int, mode: str, x: Array) -> Array:
     n, c, h, w = x.shape
-    parts = x.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
-    return parts.reshape(n, c * block**2, h // block, w // block)
+    parts = x.reshape(n, c, h // block, block, w // block, block)
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return parts.transpose(order).reshape(n, c * block**2, h // block, w // block)
 
 
 def _padded(before: tuple[int, ...], after: tuple[int, ...], mode: str, value: float, x: Array) -> Array:

@@ -8,6 +8,11 @@ from math import prod
 
 import numpy as np
 
+MAX_TRIM = 8
+"""The most entries at an end of a table that are looked at on their own."""
+TRIM_PRICE = 3
+"""How much larger a divisor may be to save looking at one entry on its own."""
+
 
 def along(dim: str, start: int, step: int) -> str:
     """`start + step * dim`, in the shortest form."""
@@ -53,18 +58,40 @@ def _runs(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[
 
 
 def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
-    """The intervals of an index over which a table is affine, and the entries there, as isl text.
-
-    Tables that are `floor((p*i + q)/r)` for small numbers are one run.
+    """The intervals of an index over which a table is one expression of it, and the expressions, as isl text.
 
     >>> index_runs("h", [2, 1, 0, 1, 2])
     [('0 <= h <= 2', '2 + -1*h'), ('3 <= h <= 4', 'h + -2')]
     >>> index_runs("h", [0, 0, 0, 1, 1, 1])
-    [('true', 'floor((1*h + 0)/3)')]
+    [('true', 'floor((h)/3)')]
+    >>> index_runs("h", [0, 0, 0, 0, 1, 1, 2, 2, 3, 3])
+    [('0 <= h <= 1', '0 + 0*h'), ('2 <= h <= 9', 'floor((h + -2)/2)')]
     """
-    whole = _floored(dim, table)
-    if whole is not None:
-        return [("true", whole)]
+    fits = [
+        (fit[0] + TRIM_PRICE * (low + high), low, len(table) - high, fit[1])
+        for low, high in _trims(table)
+        if (fit := _fit(dim, table[low : len(table) - high], low)) is not None
+    ]
+    if not fits:
+        return _affine_runs(dim, table)
+    _, low, high, inner = min(fits)
+    runs = [(f"{low} <= {dim} <= {high - 1}" if (low, high) != (0, len(table)) else "true", inner)]
+    if low:
+        runs.insert(0, (f"0 <= {dim} <= {low - 1}", along(dim, table[0], 0)))
+    if high < len(table):
+        runs.append((f"{high} <= {dim} <= {len(table) - 1}", along(dim, table[-1], 0)))
+    return runs
+
+
+def _trims(table: Sequence[int]) -> list[tuple[int, int]]:
+    """How many equal entries may be cut off at the beginning and at the end of a table."""
+    lead = next((k for k, entry in enumerate(table) if entry != table[0]), 1)
+    trail = next((k for k, entry in enumerate(table[::-1]) if entry != table[-1]), 1)
+    return [(low, high) for low in range(min(lead, MAX_TRIM)) for high in range(min(trail, MAX_TRIM))]
+
+
+def _affine_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
+    """The longest intervals, from the beginning on, over which a table is affine."""
     runs, low = [], 0
     while low < len(table):
         step = table[low + 1] - table[low] if low + 1 < len(table) else 1
@@ -76,16 +103,27 @@ def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
     return runs
 
 
-def _floored(dim: str, table: Sequence[int]) -> str | None:
-    """The table as one expression of the index, where it is one."""
-    count, entries = len(table), np.asarray(table)
-    points = np.arange(count)
-    for divisor in range(1, min(count, 16) + 1):
-        rise = np.rint(divisor * (entries[-1] - entries[0]) / max(count - 1, 1))
-        for factor in (rise - 1, rise, rise + 1):
+def floored(dim: str, table: Sequence[int], first: int = 0) -> str | None:
+    """`floor((p*dim + q)/r)` that gives the entries of a table, which begins at an index; None where there is none.
+
+    r is at most the number of entries, which suffices for any straight line that is rounded down.
+
+    >>> floored("h", [0, 0, 1, 1, 2])
+    'floor((h)/2)'
+    """
+    fit = _fit(dim, table, first)
+    return fit[1] if fit is not None else None
+
+
+def _fit(dim: str, table: Sequence[int], first: int) -> tuple[int, str] | None:
+    """The smallest divisor of such an expression, and its text."""
+    entries, points = np.asarray(table), first + np.arange(len(table))
+    for divisor in range(1, len(table) + 1):
+        rise = np.rint(divisor * (entries[-1] - entries[0]) / max(len(table) - 1, 1))
+        for factor in (rise, rise - 1, rise + 1):
             low = int(np.max(divisor * entries - factor * points))
             high = int(np.min(divisor * entries - factor * points)) + divisor - 1
             if low <= high:
-                whole = f"{int(factor)}*{dim} + {low}"
-                return along(dim, low, int(factor)) if divisor == 1 else f"floor(({whole})/{divisor})"
+                offset = along(dim, low, int(factor))
+                return divisor, offset if divisor == 1 else f"floor(({offset})/{divisor})"
     return None

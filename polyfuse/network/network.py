@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from math import prod
 from operator import index
 
 import numpy as np
@@ -21,9 +22,12 @@ from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers as make
-from polyfuse.network.copies import concat
+from polyfuse.network.copies import concat, reshape
+from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
+from polyfuse.network.matrices import gemm
 from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.resizing import Resampling, resize
 from polyfuse.network.tensor import Size, Tensor, checked_name
 
 Values = NDArray[np.float32]
@@ -295,6 +299,54 @@ class Builder:
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
         """The mean of each channel."""
         return self.add(make.global_average_pool(name, x))
+
+    def conv_transpose(
+        self,
+        name: str,
+        x: Tensor,
+        channels: int,
+        *,
+        kernel: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair | Padding = 0,
+        output_padding: int | Pair = 0,
+        activation: str | Sequence[object] | None = None,
+    ) -> Tensor:
+        """Transposed convolution to `channels` channels, with a bias."""
+        kh, kw = _pair(kernel)
+        steps = _pair(stride)
+        fan_in = max(1, _channels(name, x) * kh * kw // (steps[0] * steps[1]))
+        layer = conv_transpose(
+            name,
+            x,
+            self.weight(f"{name}_weight", (_channels(name, x), channels, kh, kw), fan_in),
+            self.weight(f"{name}_bias", (channels,), 16),
+            stride=steps,
+            padding=_padding(padding),
+            output_padding=_pair(output_padding),
+            activation=activation,
+        )
+        return self.add(layer)
+
+    def resize(self, name: str, x: Tensor, scale: int, how: Resampling = Resampling()) -> Tensor:  # noqa: B008  (frozen)
+        """Rows and columns times a whole number: the nearest elements, or a sum of neighbours."""
+        batch, channels, rows, columns = x.concrete_shape
+        layer, weights = resize(name, x, (batch, channels, rows * scale, columns * scale), how=how)
+        return self.add(layer, weights)
+
+    def linear(self, name: str, x: Tensor, features: int, activation: str | Sequence[object] | None = None) -> Tensor:
+        """Everything behind the first axis to `features` sums of it, with a bias."""
+        batch, inputs = x.concrete_shape[0], prod(x.concrete_shape[1:])
+        flat = x if len(x.shape) == 2 else self.add(reshape(f"{name}_flat", x, (batch, inputs)))
+        w, b = self.weight(f"{name}_weight", (features, inputs), inputs), self.weight(f"{name}_bias", (features,), 16)
+        return self.add(gemm(name, flat, w, b, activation=activation))
+
+    def prelu(self, name: str, x: Tensor) -> Tensor:
+        """PReLU with a slope for each channel, around a quarter."""
+        channels = _channels(name, x)
+        generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        slope = generator.uniform(0.0, 0.5, (1, channels, 1, 1)).astype(np.float32)
+        return self.add(make.prelu(name, x, self.weight(f"{name}_slope", slope.shape, 1, slope)))
 
     def activation(self, name: str, x: Tensor, spec: str | Sequence[object]) -> Tensor:
         """An activation as a layer of its own."""

@@ -79,13 +79,15 @@ class Seconds:
 
 
 def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
-    """What a run takes, by the costs in the machine file, or by guesses from its peak and bandwidths without them.
+    """What a run takes, by the costs in the machine file; what it has none for is guessed from peak and bandwidths.
 
     With threads, what they can share of the computing is divided by their number, and bandwidths grow as measured.
     """
-    costs = machine.costs or guessed_costs(machine)
+    guess = guessed_costs(machine)
+    costs = machine.costs or guess
     amounts = features(work, machine, costs.held_bytes, threads)
-    compute = {name: amounts[name] * ns * 1e-9 for name, ns in costs.compute.items() if name in amounts}
+    known = {**guess.compute, **costs.compute}
+    compute = {name: amounts[name] * ns * 1e-9 for name, ns in known.items() if name in amounts}
     memory = {name: amounts[name] * ns * 1e-9 for name, ns in costs.memory.items() if name in amounts}
     return Seconds(compute, memory)
 
@@ -143,7 +145,7 @@ GUESSED_KINDS = {"stencil": 0.9, "max_pool": 1.5, "scalar": 4.0}
 """How many times as long as a multiply-add, at best, a vector operation of these kinds takes; others 1.1 times."""
 KINDS = (
     *("direct", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
-    *("to_blocked", "to_planar", "winograd", "scalar"),
+    *("apply", "to_blocked", "to_planar", "winograd", "scalar"),
 )
 CHUNK_CYCLES, CALL_CYCLES, RUN_CYCLES = 30, 60, 30
 OVERLAPPED = 0.5

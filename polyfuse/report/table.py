@@ -22,7 +22,7 @@ from rich.text import Text
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
 from polyfuse.report.format import byte_unit, short_count, short_seconds, short_share, significant, tile_label
 
-WIDE_COLUMNS = 112
+WIDE_COLUMNS = 120
 _BAD = "bold red"
 _COUNT_TITLES = {"executions": "executions", "macs_executed": "MACs\nexecuted"}
 _BYTE_TITLES = {
@@ -34,7 +34,8 @@ _BYTE_TITLES = {
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Printed by a rich console: narrower than WIDE_COLUMNS it leaves out the instances, the MACs and the loops."""
+    """Printed by a rich console: narrower than WIDE_COLUMNS it leaves out the instances, the MACs, the loops,
+    and what the generated C keeps on chip, the most of which is a note then."""
 
     comparison: Comparison
 
@@ -43,8 +44,11 @@ class ComparisonTable:
         if not self.comparison.rows:
             yield Text("no rows")
             return
-        yield _table(self.comparison.rows, options.max_width >= WIDE_COLUMNS, options.ascii_only)
+        wide = options.max_width >= WIDE_COLUMNS
+        yield _table(self.comparison.rows, wide, options.ascii_only)
         yield Text()
+        if not wide:
+            yield Text(_memory_note(self.comparison.rows), style="dim")
         yield from _notes(self.comparison.rows, _unequal(options.ascii_only))
 
 
@@ -92,6 +96,7 @@ def _columns(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> list[_Colum
         columns.append(_count_column("macs_executed", unequal))
     columns += [_byte_column(key, rows, unequal) for key in _BYTE_TITLES]
     if wide:
+        columns.insert(-2, _memory_column(rows))
         columns.append(_Column("for\nif", lambda row: Text(f"{row.loops}\n{row.branches}")))
     if any(row.seconds_median is not None for row in rows):
         columns.append(_Column("time\nratio", lambda row: _time_cell(row, ascii_only)))
@@ -111,6 +116,17 @@ def _byte_column(key: str, rows: tuple[Row, ...], unequal: str) -> _Column:
         return significant(amount / size, decimals=2)
 
     return _Column(f"{_BYTE_TITLES[key]}\n{unit}", lambda row: _checked_cell(row, key, show, unequal))
+
+
+def _memory_column(rows: tuple[Row, ...]) -> _Column:
+    """Buffers and, on the second line, workspace of the generated C that is timed."""
+    size, unit = byte_unit(row.buffer_bytes + row.workspace_bytes for row in rows)
+
+    def show(row: Row) -> Text:
+        workspace = f"\n+ {significant(row.workspace_bytes / size, decimals=2)}" if row.workspace_bytes else ""
+        return Text(significant(row.buffer_bytes / size, decimals=2) + workspace)
+
+    return _Column(f"in C\n+ work\n{unit}", show)
 
 
 def _checked_cell(row: Row, key: str, show: Callable[[int], str], unequal: str) -> Text:
@@ -164,6 +180,16 @@ def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
         for key in row.mismatches:
             counted = (row.counted or {})[key]
             yield Text(f"{row.label}: {key} predicted {getattr(row, key):,}, counted {counted:,}", style=_BAD)
+
+
+def _memory_note(rows: tuple[Row, ...]) -> str:
+    """The most that the C which is timed keeps on chip, what fills up rows and blocks with it."""
+    size, unit = byte_unit(row.buffer_bytes + row.workspace_bytes for row in rows)
+    buffers, workspace = (
+        significant(max(getattr(row, key) for row in rows) / size, decimals=2)
+        for key in ("buffer_bytes", "workspace_bytes")
+    )
+    return f"generated C: up to {buffers} {unit} of buffers and {workspace} {unit} of workspace in each thread"
 
 
 def _halo_note(row: Row) -> str:

@@ -14,6 +14,7 @@ def row(
     executions: int = 580,
     onchip_bytes: int = 1296,
     read_bytes: int = 1600,
+    workspace_bytes: int = 0,
     seconds: float | None = 1e-5,
     wrong: dict[str, int] | None = None,
     threads: int = 1,
@@ -25,6 +26,8 @@ def row(
         "onchip_bytes": onchip_bytes,
         "offchip_read_bytes": read_bytes,
         "offchip_write_bytes": 1024,
+        "buffer_bytes": 2 * onchip_bytes,
+        "workspace_bytes": workspace_bytes,
     }
     assert set(predicted) == set(COUNTED)
     return Row(

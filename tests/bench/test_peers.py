@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from polyfuse.bench.peers.contender import PEERS, Contender, Interface, Settings
+from polyfuse.bench.peers.models import renamed
 from polyfuse.bench.peers.ours import Configuration, ours
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, race
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
+from tests.deploy.networks import branches
 from tests.plan.example import example as machine
 
 QUICK = [peer for peer in PEERS if peer.name != "torch-inductor"]
@@ -207,5 +211,18 @@ def test_a_configuration_is_a_kernel() -> None:
     ):
         made = ours(net, configuration)(**inputs)
         assert max_relative_error(made["b_out"], run(net, inputs)["b_out"]) < 1e-5
-    with pytest.raises(InvalidInput, match="expected a strategy of tuned, local, recompute, unfused, got 'best'"):
+    with pytest.raises(InvalidInput, match="expected a strategy of tuned, plan, local, recompute, unfused, got 'best'"):
         Configuration("best")
+
+
+def test_a_model_keeps_its_meaning_under_other_names() -> None:
+    network = branches()
+    model = onnx_model(network)
+    names = {"x": "a1_out", network.outputs[0].name: "x"}
+    found = renamed(model, names)
+    inputs = random_inputs(network, seed=6)
+    before = ReferenceEvaluator(model).run(None, inputs)[0]
+    after = ReferenceEvaluator(found).run(None, {"a1_out": inputs["x"]})[0]
+    assert [value.name for value in found.graph.input] == ["a1_out"]
+    assert [value.name for value in found.graph.output] == ["x"]
+    assert np.array_equal(before, after)

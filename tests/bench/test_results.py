@@ -55,6 +55,8 @@ GOLDEN = """\
       "onchip_bytes": 1296,
       "offchip_read_bytes": 1600,
       "offchip_write_bytes": 1024,
+      "buffer_bytes": 2592,
+      "workspace_bytes": 0,
       "loops": 14,
       "branches": 0,
       "counted": {
@@ -62,7 +64,9 @@ GOLDEN = """\
         "macs_executed": 5220,
         "onchip_bytes": 1296,
         "offchip_read_bytes": 1600,
-        "offchip_write_bytes": 1024
+        "offchip_write_bytes": 1024,
+        "buffer_bytes": 2592,
+        "workspace_bytes": 0
       },
       "seconds_median": null,
       "seconds_min": null,

@@ -7,9 +7,11 @@ import pytest
 from polyfuse.codegen.kernel import Options, build_many
 from polyfuse.codegen.program import generate
 from polyfuse.network import copies, matrices, normalisation, reductions
+from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.network.resizing import Resampling, resize
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import bytes_touched, counts
 from polyfuse.schedule.groups import fused, layer_by_layer
@@ -72,6 +74,24 @@ def between(layer: Callable[[Tensor], Layer], channels: int = 4) -> Make:
     return make
 
 
+def resized(how: Resampling, *sizes: int) -> Make:
+    """A convolution, a resized image, and a convolution of 3x3."""
+
+    def make(build: Builder, x: Tensor) -> Tensor:
+        layer, weights = resize("r", build.conv("before", x, 4, kernel=1), (*x.concrete_shape[:1], 4, *sizes), how=how)
+        return build.conv("after", build.add(layer, weights), 3, kernel=3)
+
+    return make
+
+
+def spread(build: Builder, x: Tensor) -> Tensor:
+    y = build.conv("before", x, 4, kernel=1)
+    w, b = weight(build, "spread_weight", 4, 3, 3, 4), weight(build, "spread_bias", 6)
+    steps = {"stride": (2, 3), "output_padding": (1, 0), "groups": 2}
+    y = build.add(conv_transpose("spread", y, w, b, padding=(1, 0, 2, 1), activation="relu", **steps))  # type: ignore[arg-type]
+    return build.conv("after", y, 3, kernel=3)
+
+
 NETWORKS: dict[str, tuple[tuple[int, ...], Make]] = {
     "products": ((2, 5), products),
     "by itself": ((2, 3, 4), by_itself),
@@ -88,6 +108,11 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Make]] = {
     "pad": ((1, 2, 5, 6), between(lambda x: copies.pad("p", x, (0, 0, 1, 2), (0, 1, 2, 1), value=0.5))),
     "reflect": ((1, 2, 5, 6), between(lambda x: copies.pad("p", x, (0, 0, 1, 2), (0, 0, 0, 1), "reflect"))),
     "space to depth": ((1, 2, 8, 8), between(lambda x: copies.space_to_depth("s", x, 2), 2)),
+    "nearest": ((1, 2, 5, 4), resized(Resampling("nearest"), 10, 8)),
+    "nearest of fewer": ((1, 2, 9, 7), resized(Resampling("nearest", "align_corners"), 6, 5)),
+    "linear": ((1, 2, 5, 4), resized(Resampling("linear"), 10, 8)),
+    "cubic": ((1, 2, 6, 5), resized(Resampling("cubic", "align_corners"), 9, 7)),
+    "transposed convolution": ((1, 2, 4, 5), spread),
     "expand": ((2, 3, 1, 1), lambda b, x: b.add(copies.expand("e", x, (2, 3, 4, 5)))),
     "axes left out": ((2, 3, 4, 5), lambda b, x: b.add(reductions.reduce("r", "reduce_l2", x, (1, 3), keepdims=False))),
     "five axes": ((2, 2, 3, 2, 4), lambda b, x: b.add(reductions.reduce("r", "reduce_max", x, (1, 3)))),

@@ -1,8 +1,11 @@
 """Programs with row kernels: right under every strategy, layout and vector width, with threads, under sanitizers."""
 
+import re
+
 import pytest
 
 from polyfuse.bench.compare import executed_points
+from polyfuse.codegen import rowsteps
 from polyfuse.codegen.kernel import Options, build_many
 from polyfuse.codegen.leaves import Interface, leaves
 from polyfuse.codegen.program import Program, generate
@@ -44,6 +47,8 @@ def check(network: Network, every: list[Program], threads: int = 1, options: Opt
                 <= 1e-5 + built.program.error_bound
             )
         assert executed_points(built) == sum(counts(group.storage).executions for group in built.program.groups)
+        assert built.group_bytes == tuple(group.buffer_bytes for group in built.program.groups)
+        assert built.workspace_bytes == built.program.workspace_bytes
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -138,6 +143,17 @@ def test_every_kind_of_layer_in_one_group(target: Target) -> None:
             assert max_relative_error(built.outputs[tensor.name], expected[tensor.name]) <= 1e-5, built.built.source
 
 
+def test_wide_windows_have_row_kernels() -> None:
+    build = Builder("wide")
+    x = build.input("x", (1, 6, 5, 34))
+    along = build.conv("along", x, 9, kernel=(1, 17), padding=(0, 8), activation="relu")
+    deep = build.depthwise("deep", along, kernel=(3, 32), padding=(1, 16))
+    network = build.network(build.max_pool("largest", deep, kernel=(1, 20), stride=1))
+    every = programs(network, [layer_by_layer(network), fused(network, Strategy((2,)))])
+    assert every[0].leaves.kinds == {"along": "direct", "deep": "depthwise", "largest": "max_pool"}
+    check(network, every)
+
+
 def test_an_addition_and_an_activation_are_finished_by_the_kernel_before_them() -> None:
     build = Builder("chain")
     x = build.input("x", (1, 8, 9, 9))
@@ -174,7 +190,7 @@ def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: s
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
     leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, tile))
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in every_group(network)[::2]]
-    assert all(program.error_bound > 0 for program in every)
+    assert all(program.error_bound > 0 and program.workspace_bytes > 0 for program in every)
     check(network, every)
 
 
@@ -233,3 +249,45 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
     assert all(any(step.shape.kind == kind for step in group.rows) for group in every[1].groups)
     check(network, every)
+
+
+def test_a_stencil_that_reads_memory_asks_for_the_rows_of_its_next_execution() -> None:
+    network = workload("stencil3")
+    strategy = Strategy((8,), ("local",), placement="shifted")
+    program = generate(network, fused(network, strategy), leaf=leaves(network, NARROW), instrumented=True)
+    steps = {step.name.split("__")[0]: step for step in program.groups[0].rows}
+    assert {name: step.asks_ahead for name, step in steps.items()} == {"conv1": True, "conv2": False, "conv3": False}
+    calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_conv\d\(", line)]
+    asking = [line for line in calls if " ? " in line]
+    assert asking == [line for line in calls if "_conv1(" in line] != []
+    inside = r"INSIDE\((.+), 29\) && INSIDE\(\1 \+ (\d+), 29\) \? &x\[0\]\[0\]\[\1 \+ (\d+)\]\[0\] : NULL, NULL\);"
+    for line in asking:
+        found = re.search(inside, line)
+        assert found and int(found[2]) == 2 * int(found[3]) + 1, line
+    check(network, [program])
+
+
+def streamed(program: Program) -> set[str]:
+    return {step.writes.tensor.name for group in program.groups for step in group.rows if step.shape.stream}
+
+
+@pytest.mark.parametrize("tile", [0, 4])
+def test_large_arrays_that_their_group_does_not_read_are_streamed(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = workload("sr4")
+    leaf = leaves(network, NARROW, "blocked", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
+    groups = [
+        layer_by_layer(network, leaf.tallest),
+        fused(network, Strategy((5,), ("local",), placement="shifted")),
+        fused(network, Strategy((5, 11), ("local", "recompute"), placement="shifted")),
+        fused(network, Strategy((5,), ("global",))),
+    ]
+    assert not any(streamed(generate(network, each, leaf=leaf)) for each in groups)
+    monkeypatch.setattr(rowsteps, "STREAM_BYTES", 1)
+    every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
+    last = {"conv4_out"}
+    assert [streamed(each) for each in every] == [{f"conv{k}_out" for k in (1, 2, 3, 4)}, last, last, last]
+    assert [each.source.count("  STREAMED();") for each in every] == [4, 1, 1, 1]
+    check(network, every)
+    check(network, [every[2]], threads=2)
+    planar = leaves(network, NARROW, "nchw", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
+    assert not streamed(generate(network, groups[1], leaf=planar))

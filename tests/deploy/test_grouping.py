@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 
 from polyfuse.codegen.leaves import SCALAR, Leaves, named_leaves
-from polyfuse.deploy.grouping import Grouping, Prices, grouped, hangs_together, in_chains, seconds_on, ungrouped
+from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
+from polyfuse.deploy.prices import Prices, hangs_together, seconds_on
 from polyfuse.network.network import Builder, Network
 from polyfuse.plan.machine import known_machine
 from polyfuse.schedule.counts import counts
@@ -29,7 +30,7 @@ def cuts(count: int) -> Iterator[list[tuple[int, int]]]:
 
 @pytest.mark.parametrize("network", [chain(), block(), branches()], ids=lambda network: network.name)
 def test_no_way_to_cut_is_cheaper(network: Network) -> None:
-    found = grouped(network, SCALAR, bytes_moved, longest=8)
+    found = grouped(network, SCALAR, bytes_moved, longest=8, slack=1e9)
     ordered = in_chains(network)
     prices = Prices(ordered, SCALAR, bytes_moved)
     names = [layer.name for layer in ordered.layers]
@@ -48,6 +49,26 @@ def test_every_layer_is_in_one_group_and_groups_are_legal() -> None:
     found = grouped(network, leaves, seconds_on(known_machine()))
     assert sorted(name for part in found.parts for name in part.layers) == sorted(x.name for x in network.layers)
     assert len(found.groups(leaves)) == len(found.parts)
+
+
+def test_processes_find_what_one_finds() -> None:
+    network = chain(7)
+    one, two = (grouped(network, SCALAR, bytes_moved, slack=1e9, workers=workers) for workers in (1, 2))
+    assert one.parts == two.parts
+
+
+def test_little_slack_prices_less_and_never_finds_better() -> None:
+    asked: list[int] = []
+
+    def price(groups: Sequence[Storage], leaves: Leaves) -> float:
+        asked.append(1)
+        return bytes_moved(groups, leaves)
+
+    every = grouped(block(), SCALAR, price, slack=1e9)
+    all_asked = len(asked)
+    some = grouped(block(), SCALAR, price, slack=1.0)
+    assert some.price >= every.price
+    assert len(asked) - all_asked <= all_asked
 
 
 def test_groups_are_no_longer_than_asked() -> None:

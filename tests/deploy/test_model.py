@@ -1,6 +1,7 @@
 """Models: planned, compiled, called, verified; plans as files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from polyfuse.deploy.model import Settings, load, plan_of
 from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.source import source_of
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from tests.deploy.networks import block, branches, chain
@@ -101,7 +104,7 @@ def test_onnxruntime_agrees_with_every_group() -> None:
     pytest.importorskip("onnxruntime")
     network = branches()
     settings = Settings(fuse=False).ready
-    found = verify(network, plan_of(network, settings), settings)
+    found = verify(source_of(network), plan_of(network, settings), settings)
     stored = ["stem_out", "a1_out", "a2_out", "b1_out", "b2_out", "both_out", "end_out"]
     assert [each.tensor for each in found.checked] == stored
     assert found.worst.error < 1e-5 + found.error_bound
@@ -109,12 +112,9 @@ def test_onnxruntime_agrees_with_every_group() -> None:
 
 def test_verify_sees_a_wrong_weight() -> None:
     pytest.importorskip("onnxruntime")
-    from polyfuse.network.onnx.export import onnx_model
-
     network = branches()
     settings = Settings(fuse=False).ready
     plan = plan_of(network, settings)
-    model = onnx_model(network)
-    network.weights["b2_weight"][0, 0, 0, 0] += 1
-    names = {tensor.name: tensor.name for tensor in (*network.inputs, *(layer.output for layer in network.layers))}
-    assert verify(network, plan, settings, model=model, names=names).worst.tensor in ("b2_out", "end_out", "both_out")
+    source = replace(source_of(network), model=onnx_model(network))
+    source.network.weights["b2_weight"][0, 0, 0, 0] += 1
+    assert verify(source, plan, settings).worst.tensor in ("b2_out", "end_out", "both_out")

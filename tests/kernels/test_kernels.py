@@ -30,8 +30,10 @@ def nominal_macs(network: Network) -> int:
     """Multiply-accumulates as published: outputs times the size of a filter."""
     total = 0
     for layer in network.layers:
-        if layer.kind == "conv":
+        if layer.kind in ("conv", "gemm"):
             total += layer.output.elements * prod(layer.weights[0].concrete_shape[1:])
+        if layer.kind == "conv_transpose":
+            total += layer.inputs[0].elements * prod(layer.weights[0].concrete_shape[1:])
     return total
 
 
@@ -45,6 +47,9 @@ def nominal_macs(network: Network) -> int:
         ("fsrcnn", (1, 16, 540, 960), " ".join(["conv"] * 8), 8_362_594_208),
         ("sr4", (1, 16, 540, 960), "conv conv conv conv", 4 * 540 * 960 * 16 * 144),
         ("resnet_block", (1, 64, 56, 56), "conv conv add", 2 * 56**2 * 64 * 576),
+        ("stem", (1, 24, 114, 114), "conv conv conv", 114**2 * 24 * (27 + 25 + 24)),
+        ("dilated", (1, 32, 64, 64), "conv conv conv", 3 * 64**2 * 32 * 288),
+        ("asymmetric", (1, 192, 17, 17), "conv conv", 17**2 * 7 * 128 * (128 + 192)),
         ("two_convs", (1, 16, 28, 28), "conv conv", (30**2 + 28**2) * 16 * 144),
     ],
 )
@@ -55,12 +60,41 @@ def test_defaults(name: str, shape: tuple[int, ...], kinds: str, nominal: int) -
     assert nominal_macs(network) == nominal
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "nominal", "parameters"),
+    [
+        ("mobilenet_v2", (1, 1000), 300_774_272, 3_504_872),
+        ("efficientnet_b0", (1, 1000), 385_814_752, 5_288_548),
+        ("unet", (1, 2, 256, 256), 2_320_498_688, None),
+        ("fsrcnn_x2", (1, 1, 540, 960), 1_615_334_400, 12_809),
+    ],
+)
+def test_whole_networks(name: str, shape: tuple[int, ...], nominal: int, parameters: int | None) -> None:
+    """The published numbers of parameters of the classifiers count two for each channel that is normalised."""
+    network = kernel(name)
+    assert network.name == name and network.outputs[0].shape == shape
+    assert nominal_macs(network) == nominal
+    if parameters is not None:
+        made = [layer for layer in network.layers if layer.kind == "conv" and shape == (1, 1000)]
+        normalised = sum(each.output.concrete_shape[1] for each in made if not each.name.endswith(("squeeze", "gate")))
+        assert sum(value.size for value in network.weights.values()) + normalised == parameters
+
+
+def test_widths_are_multiples_of_eight() -> None:
+    channels = [layer.output.shape[1] for layer in kernel("mobilenet_v2", width=0.35).layers if layer.kind == "conv"]
+    assert channels[:6] == [16, 16, 8, 48, 48, 8] and channels[-1] == 1280
+
+
 def test_taps_on_padding_are_not_counted() -> None:
     assert macs(kernel("two_convs", size=9, channels=2)) == (7**2 + 5**2) * 2 * 18
     assert macs(kernel("sr4", rows=5, columns=6, channels=2, layers=1)) == (3 * 5 - 2) * (3 * 6 - 2) * 4
 
 
-SMALL: dict[str, dict[str, int]] = {
+SMALL: dict[str, dict[str, object]] = {
+    "mobilenet_v2": {"size": 32, "width": 0.25, "classes": 5},
+    "efficientnet_b0": {"size": 32, "width": 0.25, "classes": 5},
+    "unet": {"size": 16, "channels": 2},
+    "fsrcnn_x2": {"rows": 4, "columns": 5},
     "stencil3": {"size": 9},
     "vgg_pair": {"size": 6, "channels": 3},
     "mbv2_block": {"size": 5, "channels": 2},
@@ -69,6 +103,9 @@ SMALL: dict[str, dict[str, int]] = {
     "sr4": {"rows": 5, "columns": 6, "channels": 2},
     "resnet_block": {"size": 5, "channels": 3},
     "two_convs": {"size": 7, "channels": 2},
+    "stem": {"size": 11, "channels": 3},
+    "dilated": {"size": 9, "channels": 2},
+    "asymmetric": {"size": 5, "channels": 2, "out": 3},
 }
 
 

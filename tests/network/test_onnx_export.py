@@ -1,22 +1,26 @@
 """Networks written as ONNX models: read back by the importer, and run by onnxruntime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
 import pytest
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import layers
+from polyfuse.network import copies, layers, matrices, normalisation, reductions
 from polyfuse.network.custom import statement_layer
+from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model, save_onnx
 from polyfuse.network.onnx.load import load_onnx
 from polyfuse.network.operators import ACTIVATIONS
 from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.network.resizing import Resampling, resize
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.workload import load_workload
 from tests.network.onnx_models import onnxruntime_run, values
+from tests.network.test_whole_layers import LAYERS
 
 CLOSE = 1e-5
 ROOT = Path(__file__).parents[2]
@@ -78,6 +82,80 @@ def test_layers_round_trip(make: Callable[[Builder, Tensor], Tensor], tmp_path: 
     check_round_trip(one(make), tmp_path)
 
 
+def of_layers(*made: Layer) -> Network:
+    """A network of layers, with values for their weights."""
+    tensors = list(dict.fromkeys(tensor for layer in made for tensor in layer.weights))
+    weights = {tensor.name: values(tensor.concrete_shape, k) for k, tensor in enumerate(tensors)}
+    own = {layer.output for layer in made}
+    inputs = dict.fromkeys(tensor for layer in made for tensor in layer.inputs if tensor not in own)
+    return Network("net", tuple(inputs), made, (made[-1].output,), weights)
+
+
+NOT_OF_ONNXRUNTIME = {"lrn of an even size"}
+NOT_OF_ONNX = {"space_to_depth, columns first"}
+
+
+def test_what_onnx_does_not_have_is_refused() -> None:
+    for name in NOT_OF_ONNX:
+        with pytest.raises(UnsupportedOperator, match="has no SpaceToDepth of the mode CRD"):
+            onnx_model(of_layers(LAYERS[name]()))
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - NOT_OF_ONNXRUNTIME - NOT_OF_ONNX))
+def test_layers_of_any_rank_round_trip(name: str, tmp_path: Path) -> None:
+    net = of_layers(LAYERS[name]())
+    again = check_round_trip(net, tmp_path)
+    kinds = {"variance": ["sub", "mul", "reduce_mean"], "split": ["slice"], "affine": ["mul", "add"]}
+    assert [layer.kind for layer in again.layers] == kinds.get(name, [layer.kind for layer in net.layers])
+
+
+X = Tensor("x", (2, 4, 5, 6))
+WHOLE: dict[str, Callable[[], Sequence[Layer]]] = {
+    "softmax": lambda: reductions.softmax("s", X, (1,)),
+    "log_softmax": lambda: reductions.log_softmax("s", X, (2, 3)),
+    "log_sum_exp": lambda: reductions.log_sum_exp("s", X, (0, 3), False),
+    "sum of all": lambda: [reductions.reduce("r", "reduce_sum", X, range(4), keepdims=False)],
+    "product of vectors": lambda: [matrices.matmul("m", Tensor("x", (5,)), Tensor("y", (5,)))],
+    "matmul": lambda: [matrices.matmul("m", X, Tensor("y", (6, 3)), [Tensor("y", (6, 3))])],
+    "pad": lambda: [copies.pad("p", X, (0, 1, 2, 0), (0, 0, 1, 3), "constant", 2.5)],
+    "reflect": lambda: [copies.pad("p", X, (0, 0, 2, 0), (0, 0, 1, 3), "reflect")],
+    "conv_transpose": lambda: [
+        conv_transpose(
+            "c",
+            X,
+            Tensor("w", (4, 3, 3, 2)),
+            Tensor("b", (6,)),
+            stride=(2, 3),
+            padding=(1, 0, 2, 1),
+            output_padding=(1, 2),
+            groups=2,
+            activation="relu",
+        )
+    ],
+    "nearest": lambda: [resize("r", X, (2, 4, 10, 9), how=Resampling("nearest", "asymmetric", "floor"))[0]],
+    "nearest of scales": lambda: [resize("r", X, (2, 4, 7, 7), (1, 1, 1.5, 1.3))[0]],
+}
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_several_layers_and_windows_round_trip(name: str, tmp_path: Path) -> None:
+    net = of_layers(*WHOLE[name]())
+    again = check_round_trip(net, tmp_path)
+    assert len(again.layers) in (len(net.layers), len(net.layers) + 1)
+
+
+def test_interpolation_round_trips(tmp_path: Path) -> None:
+    for mode in ("linear", "cubic"):
+        layer, weights = resize("r", X, (2, 4, 9, 4), how=Resampling(mode, "align_corners"))
+        check_round_trip(Network("net", (X,), (layer,), (layer.output,), weights), tmp_path)
+
+
+def test_instance_norm_round_trips(tmp_path: Path) -> None:
+    column = (1, 4, 1, 1)
+    norm = normalisation.instance_norm("i", X, Tensor("s", column), Tensor("t", column), epsilon=0.01)
+    check_round_trip(of_layers(*norm), tmp_path)
+
+
 @pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"sqrt"}))
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "of a convolution"])
 def test_activations_round_trip(name: str, alone: bool, tmp_path: Path) -> None:
@@ -92,7 +170,11 @@ def test_square_roots_round_trip(tmp_path: Path) -> None:
     check_round_trip(one(lambda b, x: b.activation("root", b.activation("size", x, "abs"), "sqrt")), tmp_path)
 
 
-SIZES = {
+SIZES: dict[str, dict[str, object]] = {
+    "efficientnet_b0": {"size": 32, "width": 0.5},
+    "fsrcnn_x2": {"rows": 8, "columns": 10},
+    "mobilenet_v2": {"size": 32, "width": 0.5},
+    "unet": {"size": 16, "channels": 4},
     "dwsep": {"size": 16},
     "fsrcnn": {"rows": 8, "columns": 10},
     "mbv2_block": {"size": 8},
@@ -110,6 +192,27 @@ def test_kernels_keep_their_layers(kernel: str, tmp_path: Path) -> None:
     net = load_workload(str(ROOT / "kernels" / f"{kernel}.py"), parameters=parameters)
     again = check_round_trip(net, tmp_path)
     assert [(layer.name, layer.kind) for layer in again.layers] == [(layer.name, layer.kind) for layer in net.layers]
+
+
+@pytest.mark.parametrize("up", ["nearest", "linear"])
+def test_images_may_be_doubled_in_other_ways(up: str, tmp_path: Path) -> None:
+    parameters = {"size": "16", "channels": "4", "up": up}
+    check_round_trip(load_workload(str(ROOT / "kernels" / "unet.py"), parameters=parameters), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "parameters"),
+    [
+        ("mobilenet_v2", {}),
+        ("efficientnet_b0", {}),
+        ("unet", {}),
+        ("unet", {"up": "linear", "size": "128"}),
+        ("fsrcnn_x2", {"rows": "135", "columns": "240"}),
+    ],
+)
+def test_whole_networks_agree_with_onnxruntime(kernel: str, parameters: dict[str, str], tmp_path: Path) -> None:
+    net = load_workload(str(ROOT / "kernels" / f"{kernel}.py"), parameters=parameters)
+    check_round_trip(net, tmp_path)
 
 
 def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:

@@ -118,6 +118,72 @@ def test_operators(nodes: list[onnx.NodeProto], constants: dict[str, Array], tmp
     assert agree(made, imported(made, tmp_path))
 
 
+SIZES = {"sizes": np.array([2, 4, 13, 7], dtype=np.int64), "scales": np.float32([1, 1, 2.0, 0.6])}
+
+
+@pytest.mark.parametrize("given", ["sizes", "scales"])
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize("where", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
+def test_nearest_elements(where: str, rounding: str, given: str, tmp_path: Path) -> None:
+    inputs = ["x", "", "scales"] if given == "scales" else ["x", "", "", "sizes"]
+    options = {"coordinate_transformation_mode": where, "nearest_mode": rounding}
+    node = make("Resize", inputs, ["y"], mode="nearest", **options)
+    made = model([node], {"x": SHAPE}, ["y"], {given: SIZES[given]})
+    assert agree(made, imported(made, tmp_path))
+
+
+@pytest.mark.parametrize("given", ["sizes", "scales"])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("where", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
+def test_interpolation(where: str, mode: str, given: str, tmp_path: Path) -> None:
+    inputs = ["x", "", "scales"] if given == "scales" else ["x", "", "", "sizes"]
+    node = make("Resize", inputs, ["y"], mode=mode, coordinate_transformation_mode=where)
+    made = model([node], {"x": SHAPE}, ["y"], {given: SIZES[given]})
+    assert agree(made, imported(made, tmp_path))
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resizing_of_old_operator_sets(mode: str, opset: int, tmp_path: Path) -> None:
+    node = make("Upsample" if opset == 9 else "Resize", ["x", "scales"], ["y"], mode=mode)
+    scales = np.float32([1, 1, 2, 3])
+    made = model([node], {"x": SHAPE}, ["y"], {"scales": scales}, opset=opset)
+    assert agree(made, imported(made, tmp_path))
+
+
+SPREAD = values((4, 3, 3, 2), 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strides": [2, 3]},
+        {"strides": [2, 3], "pads": [1, 0, 2, 1], "output_padding": [1, 2]},
+        {"strides": [3, 2], "dilations": [2, 1], "pads": [1, 1, 1, 1]},
+        {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        {"strides": [2, 2], "auto_pad": "SAME_LOWER"},
+        {"strides": [2, 3], "auto_pad": "VALID"},
+        {"strides": [2, 2], "output_shape": [18, 21]},
+        {"strides": [2, 2], "output_shape": [17, 22], "auto_pad": "SAME_UPPER"},
+        {"strides": [4, 3]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("group", [1, 2])
+def test_transposed_convolution(options: dict[str, Any], group: int, tmp_path: Path) -> None:
+    channels = 3 * group
+    nodes = [
+        make("ConvTranspose", ["x", "w", "b"], ["a"], group=group, **options),
+        make("Mul", ["a", "k"], ["m"]),
+        make("Relu", ["m"], ["y"]),
+    ]
+    scale = np.abs(values((channels, 1, 1), 4)) + 0.5
+    made = model(nodes, {"x": SHAPE}, ["y"], {"w": SPREAD, "b": values((channels,), 2), "k": scale})
+    net = imported(made, tmp_path)
+    assert [layer.kind for layer in net.layers] == ["conv_transpose"] and agree(made, net)
+
+
 def test_clip_of_opset_6_has_attributes(tmp_path: Path) -> None:
     for attributes in ({"min": -0.5, "max": 0.5}, {"min": 0.0}, {"max": 0.25}, {}):
         made = model([make("Clip", ["x"], ["y"], **attributes)], {"x": SHAPE}, ["y"], opset=10)

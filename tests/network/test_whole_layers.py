@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import copies, layers, matrices, normalisation, reductions
+from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer
+from polyfuse.network.reference import max_relative_error
+from polyfuse.network.resizing import COORDINATES, Resampling, resize
 from polyfuse.network.tensor import Tensor
 from tests.network.test_instances import agrees
 
@@ -59,6 +63,7 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "depth_to_space": lambda: copies.depth_to_space("l", x(2, 12, 2, 3), 2),
     "depth_to_space, columns first": lambda: copies.depth_to_space("l", x(2, 12, 2, 3), 2, "CRD"),
     "space_to_depth": lambda: copies.space_to_depth("l", x(2, 3, 4, 6), 2),
+    "space_to_depth, columns first": lambda: copies.space_to_depth("l", x(2, 3, 4, 6), 2, "CRD"),
     "concat of rows": lambda: copies.concat("l", [x(2, 3, 5), y(4, 3, 5)], 0),
     "concat of vectors": lambda: copies.concat("l", [x(2), y(3), x(2)], -1),
     "concat with a weight": lambda: copies.concat("l", [y(2, 3), x(2, 4)], 1, [y(2, 3)]),
@@ -79,6 +84,35 @@ LAYERS: dict[str, Callable[[], Layer]] = {
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_layer(name: str) -> None:
     assert agrees(LAYERS[name]())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 3)] * 2),
+    st.tuples(*[st.integers(1, 3)] * 2),
+    st.tuples(*[st.integers(1, 2)] * 2),
+    st.tuples(*[st.integers(0, 1)] * 4),
+    st.tuples(*[st.integers(0, 2)] * 2),
+    st.sampled_from([(1, 2, 1), (2, 1, 1), (2, 1, 2)]),
+)
+def test_transposed_convolution(kernel, stride, dilation, padding, more, channels):  # type: ignore[no-untyped-def]
+    groups, in_group, per_group = channels
+    w, b = Tensor("w", (groups * in_group, per_group, *kernel)), Tensor("b", (groups * per_group,))
+    steps = {"stride": stride, "dilation": dilation, "output_padding": more, "groups": groups}
+    assert agrees(conv_transpose("l", x(1, groups * in_group, 3, 4), w, b, padding=padding, activation="tanh", **steps))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("coordinates", sorted(COORDINATES))
+@pytest.mark.parametrize("sizes", [(1, 2, 8, 6), (1, 2, 3, 4), (1, 3, 5, 9)])
+def test_resize(mode: str, coordinates: str, sizes: tuple[int, ...]) -> None:
+    how = Resampling(mode, coordinates)
+    layer, weights = resize("l", x(1, 2, 4, 3), sizes, how=how)
+    given = {t.name: weights[t.name].astype(np.float64) for t in layer.weights}
+    given["x"] = np.random.default_rng(0).standard_normal((1, 2, 4, 3))
+    assert layer.reference is not None
+    expected = layer.reference(given["x"], *(given[t.name] for t in layer.weights))
+    assert max_relative_error(interpret(layer, given), expected) <= 1e-12
 
 
 @pytest.mark.parametrize("mode", copies.PAD_MODES)
@@ -140,6 +174,11 @@ def test_reductions(kind: str) -> None:
         (lambda: reductions.reduce("l", "reduce_sum", x(2, 3), (0, 0)), "along different axes"),
         (lambda: reductions.reduce("l", "reduce_median", x(2, 3), (0,)), "expected one of reduce_sum"),
         (lambda: normalisation.lrn("l", x(2, 3), 0), "a size of at least 1"),
+        (lambda: resize("l", x(2, 3), (2, 3, 4))[0], "a size of at least 1 for each axis"),
+        (lambda: resize("l", x(2, 3), (2, 4), how=Resampling("lanczos"))[0], "expected one of nearest"),
+        (lambda: conv_transpose("l", x(1, 3, 4, 4), y(4, 2, 3, 3)), "expect 4 input channels"),
+        (lambda: conv_transpose("l", x(1, 4, 4, 4), y(4, 2, 3, 3), Tensor("z", (3,))), "a bias of shape"),
+        (lambda: conv_transpose("l", x(4, 4), y(4, 2, 3, 3)), "expected an input .n, c, h, w."),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(make: Callable[[], Layer], why: str) -> None:

@@ -25,6 +25,7 @@ untiled unfused          580     0%       0     2.83        1 12 µs 1.2e-07
         local            580     0%    1.27     1.56        1  9 µs 1.2e-07
         first          = 580         = 1.27   = 1.56      = 1 0.75x
 
+generated C: up to 2.53 KiB of buffers and 2 KiB of workspace in each thread
 second lines: counted by an instrumented run, = or ≠ the prediction
 halo that neighbouring tiles of 8x8 share: conv1_out 2x2, x 4x4
 8x8 recompute: executions predicted 656, counted 657
@@ -33,17 +34,17 @@ halo that neighbouring tiles of 8x8 share: conv1_out 2x2, x 4x4
 GOLDEN_120 = """
 conv3x3-conv3x3 on Example CPU
 gcc (Example) 12.2.0 -O3 -march=native; 1 thread
-                                                                      off-chip  off-chip
-                                           recom-      MACs  on chip      read   written  for   time  max rel
-tile     strategy   instances  executions   puted  executed      KiB       KiB       KiB   if  ratio    error
-─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-untiled  unfused          580         580      0%     5,220        0      2.83         1   14  12 µs  1.2e-07
-                                    = 580           = 5,220      = 0    = 2.83       = 1    0  1.00x
+                                                                        in C  off-chip  off-chip
+                                           recom-      MACs  on chip  + work      read   written  for   time  max rel
+tile     strategy   instances  executions   puted  executed      KiB     KiB       KiB       KiB   if  ratio    error
+─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+untiled  unfused          580         580      0%     5,220        0       0      2.83         1   14  12 µs  1.2e-07
+                                    = 580           = 5,220      = 0            = 2.83       = 1    0  1.00x
 
-8x8      recompute        580         656   13.1%     5,904     1.27      1.56         1   14  10 µs  1.2e-07
-                                    ≠ 657           = 5,904   = 1.27    = 1.56       = 1    0  0.83x
-         local            580         580      0%     5,220     1.27      1.56         1   14   9 µs  1.2e-07
-         first                      = 580           = 5,220   = 1.27    = 1.56       = 1    0  0.75x
+8x8      recompute        580         656   13.1%     5,904     1.27    2.53      1.56         1   14  10 µs  1.2e-07
+                                    ≠ 657           = 5,904   = 1.27     + 2    = 1.56       = 1    0  0.83x
+         local            580         580      0%     5,220     1.27    2.53      1.56         1   14   9 µs  1.2e-07
+         first                      = 580           = 5,220   = 1.27            = 1.56       = 1    0  0.75x
 
 second lines: counted by an instrumented run, = or ≠ the prediction
 halo that neighbouring tiles of 8x8 share: conv1_out 2x2, x 4x4
@@ -66,7 +67,7 @@ def small() -> Comparison:
     """Three rows: unfused, one with a wrong count, one without recomputation."""
     return of(
         row("unfused", (), onchip_bytes=0, read_bytes=2896, seconds=1.2e-5),
-        row("recompute", (8, 8), executions=656, wrong={"executions": 657}),
+        row("recompute", (8, 8), executions=656, workspace_bytes=2048, wrong={"executions": 657}),
         row("local", (8, 8), placement="first", retention=("local", "local"), seconds=9e-6),
     )
 

@@ -24,12 +24,16 @@ FOLDER = "polyfuse.bench.peers"
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of every contender alike; `search_seconds` is for those that try schedules, `options` for one."""
+    """What is asked of every contender alike; `search_seconds` is for those that try schedules, `options` for one.
+
+    `model` is the file of the ONNX model that the network came from, None for one that was built.
+    """
 
     threads: int = 1
     interface: Interface = "preferred"
     search_seconds: float = DEFAULT_SEARCH_SECONDS
     options: Mapping[str, object] = field(default_factory=dict)
+    model: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

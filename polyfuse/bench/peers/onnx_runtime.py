@@ -1,4 +1,4 @@
-"""onnxruntime: the exported model with all graph optimisations, on buffers that are bound once.
+"""onnxruntime: the model with all graph optimisations, on buffers that are bound once.
 
 Its interface is [n, c, h, w]; inside it turns to blocks of channels where it likes (NCHWc).
 """
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
+from polyfuse.bench.peers.models import model_bytes
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.export import onnx_model
 
 
 def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
@@ -23,7 +23,7 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if settings.threads == 1 else "1")
     options.log_severity_level = 3
-    model = onnx_model(network).SerializeToString()
+    model = model_bytes(network, settings)
     session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     given = {name: runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}

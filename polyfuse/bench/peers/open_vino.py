@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the exported model, one stream, single precision enforced, tensors of [n, c, h, w] set once."""
+"""OpenVINO on the CPU: the model, one stream, single precision enforced, tensors of [n, c, h, w] set once."""
 
 from functools import partial
 from importlib import import_module
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
+from polyfuse.bench.peers.models import model_bytes
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.export import onnx_model
 
 
 def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
@@ -16,7 +16,7 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
     openvino: Any = import_module("openvino")
     core = openvino.Core()
     compiled = core.compile_model(
-        core.read_model(onnx_model(network).SerializeToString()),
+        core.read_model(model_bytes(network, settings)),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": "f32",

@@ -1,22 +1,26 @@
 """polyfuse as a contender: a network and a configuration to a kernel that is ready to run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
 from polyfuse.bench.tuned import best_known
 from polyfuse.codegen.kernel import Kernel, Options, build
-from polyfuse.codegen.leaves import LeafName, Leaves, named_leaves
+from polyfuse.codegen.leaves import Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.model import Settings as PlanSettings
+from polyfuse.deploy.model import plan_of, program_of
 from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
+from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-STRATEGIES = ("tuned", "local", "recompute", "unfused")
+STRATEGIES = ("tuned", "plan", "local", "recompute", "unfused")
 STRIP_ROWS = 4
 WINOGRAD_ROWS = 12
 
@@ -25,8 +29,8 @@ WINOGRAD_ROWS = 12
 class Configuration:
     """How polyfuse computes a network.
 
-    strategy           `unfused`: layer by layer; `local`, `recompute`: fused, in strips of rows; `tuned`: what
-                       `polyfuse tune` found, or `local` where it was not asked
+    strategy           `unfused`: layer by layer; `local`, `recompute`: fused, in strips of rows; `plan`: rewritten, in
+                       groups by price; `tuned`: what `polyfuse tune` found, or `plan` where it was not asked
     leaf               what computes a row: `rows`, kernels of vectors, or `scalar` C
     layout             of inputs and outputs in memory: `nchw`, or `blocked` by channels
     exact_arithmetic   no algorithm but the direct one
@@ -57,13 +61,21 @@ class Configuration:
         return Contender(self.name, f"{FOLDER}.ours", None, chosen)
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The program of a configuration, what was chosen in a few words, and its name for each output of the network."""
+
+    program: Program
+    label: str
+    outputs: Mapping[str, str]
+
+
 def ours(network: Network, configuration: Configuration) -> Kernel:
     """The kernel of a network, compiled; calling it, or `run()` after `set_inputs`, computes.
 
     Errors: those of scheduling and of the compiler.
     """
-    leaf, groups, _ = chosen(network, configuration)
-    return built(generate(network, groups, leaf=leaf), configuration.threads)
+    return built(chosen(network, configuration).program, configuration.threads)
 
 
 def built(program: Program, threads: int) -> Kernel:
@@ -71,32 +83,51 @@ def built(program: Program, threads: int) -> Kernel:
     return build(program, threads=threads if program.is_parallel else 1, options=Options())
 
 
-def chosen(network: Network, configuration: Configuration) -> tuple[Leaves, tuple[Storage, ...], str]:
-    """The leaves and the groups of a configuration, and what was chosen in a few words."""
+def chosen(network: Network, configuration: Configuration) -> Chosen:
+    """What a configuration runs."""
     known = choice_of(network, configuration)
     if known is not None:
-        leaf = known.leaves(network, probe(), "blocked" if configuration.layout == "blocked" else "nchw")
-        return leaf, known.groups(network, leaf), known.label
+        leaf = known.leaves(network, probe(), interface_of(configuration))
+        return scheduled(network, leaf, known.groups(network, leaf), known.label)
+    if configuration.strategy in ("plan", "tuned") and configuration.leaf == "rows":
+        return planned(network, configuration)
     exact = configuration.exact_arithmetic
     leaf = named_leaves(network, configuration.leaf, configuration.layout, exact=exact)
     if configuration.strategy == "unfused":
-        return leaf, layer_by_layer(network, leaf.tallest), "unfused"
+        return scheduled(network, leaf, layer_by_layer(network, leaf.tallest), "unfused")
     strategy = strips(network, configuration, WINOGRAD_ROWS if leaf.tiles else STRIP_ROWS)
-    return (
-        leaf,
-        fused(network, strategy),
-        f"{'x'.join(map(str, strategy.tile))}, not tuned (polyfuse tune --layout {configuration.layout})",
-    )
+    return scheduled(network, leaf, fused(network, strategy), "x".join(map(str, strategy.tile)))
+
+
+def scheduled(network: Network, leaf: Leaves, groups: tuple[Storage, ...], label: str) -> Chosen:
+    """The program of some groups of the network itself."""
+    return Chosen(generate(network, groups, leaf=leaf), label, {tensor.name: tensor.name for tensor in network.outputs})
+
+
+def planned(network: Network, configuration: Configuration) -> Chosen:
+    """The program of the network, rewritten, in groups that the time model finds cheapest."""
+    settings = PlanSettings(
+        exact=configuration.exact_arithmetic, interface=interface_of(configuration), threads=configuration.threads
+    ).ready
+    rewritten = rewrite(network).network
+    plan = plan_of(rewritten, settings)
+    names = {old.name: new.name for old, new in zip(network.outputs, rewritten.outputs, strict=True)}
+    layers = len(rewritten.layers)
+    return Chosen(program_of(rewritten, plan, settings), f"{layers} layers in {len(plan.groups)} groups", names)
+
+
+def interface_of(configuration: Configuration) -> Interface:
+    """The layout of inputs and outputs."""
+    return "blocked" if configuration.layout == "blocked" else "nchw"
 
 
 def choice_of(network: Network, configuration: Configuration) -> Choice | None:
     """What tuning found."""
     if configuration.strategy != "tuned" or configuration.leaf != "rows":
         return None
-    interface = "blocked" if configuration.layout == "blocked" else "nchw"
     found = best_known(
         network,
-        interface=interface,  # type: ignore[arg-type]
+        interface=interface_of(configuration),
         threads=configuration.threads,
         exact=configuration.exact_arithmetic,
     )
@@ -121,9 +152,12 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
     configuration = Configuration(threads=settings.threads, **settings.options)  # type: ignore[arg-type]
     if settings.interface == "preferred" and configuration.leaf == "rows":
         configuration = replace(configuration, layout="blocked")
-    leaf, groups, detail = chosen(network, configuration)
-    kernel = built(generate(network, groups, leaf=leaf), settings.threads)
+    found = chosen(network, configuration)
+    kernel = built(found.program, settings.threads)
     kernel.set_inputs(inputs)
     kernel.poison()
-    layout = next((str(layout) for layout in leaf.interface.values() if layout.floats > 1), "nchw")
-    return Prepared(kernel.run, lambda: kernel.outputs, layout, detail)
+    layouts = found.program.leaves.interface.values()
+    layout = next((str(layout) for layout in layouts if layout.floats > 1), "nchw")
+    return Prepared(
+        kernel.run, lambda: {old: kernel.outputs[new] for old, new in found.outputs.items()}, layout, found.label
+    )

@@ -17,6 +17,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from polyfuse.bench.host import working_cores
@@ -90,6 +91,7 @@ class Rules:
         return "CPU time" if self.threads == 1 else "wall time"
 
 
+MODEL = "model.onnx"
 Command = Callable[[Contender, Sequence[int]], Sequence[str]]
 
 
@@ -99,10 +101,13 @@ def race(
     machine: Machine,
     rules: Rules | None = None,
     *,
+    model: onnx.ModelProto | None = None,
     progress: RaceProgress | None = None,
     command: Command | None = None,
 ) -> PeerComparison:
     """Prepare, check and time all contenders on seeded inputs; `command` starts the process of one.
+
+    `model` is what peers that read ONNX run, with the network's names for inputs and outputs; else they run an export.
 
     Errors: InvalidInput for a network that cannot be sent to other processes, or rules that make no sense. An
     interrupt passes through; no process and no file is left then either.
@@ -110,7 +115,7 @@ def race(
     chosen, report = rules or Rules(), progress or (lambda what, done, of: None)
     check_rules(chosen, contenders)
     start = command or (lambda contender, cores: worker_command(cores))
-    with folder_of(network, chosen.seed, report) as (folder, expected), ExitStack() as processes:
+    with folder_of(network, model, chosen.seed, report) as (folder, expected), ExitStack() as processes:
         rows: dict[str, PeerRow] = {}
         entrants: dict[str, Entrant] = {}
         cores = cores_for(chosen.threads)
@@ -169,7 +174,9 @@ class Entrant:
     def prepared(self, row: PeerRow, expected: Mapping[str, NDArray[np.float64]]) -> PeerRow:
         """The row once the contender is ready, with its error; or why it is not."""
         rules = self.rules
-        settings = Settings(rules.threads, rules.interface, rules.search_seconds, self.contender.options)
+        file = self.folder / MODEL
+        model = str(file) if file.exists() else None
+        settings = Settings(rules.threads, rules.interface, rules.search_seconds, self.contender.options, model)
         question = {
             "do": "prepare",
             "module": self.contender.module,
@@ -265,7 +272,7 @@ def timed(
 
 @contextmanager
 def folder_of(
-    network: Network, seed: int, report: RaceProgress
+    network: Network, model: onnx.ModelProto | None, seed: int, report: RaceProgress
 ) -> Iterator[tuple[Path, dict[str, NDArray[np.float64]]]]:
     """A folder with a network and its inputs, for as long as it is needed, and the outputs of the reference."""
     report("reference", 0, 1)
@@ -282,6 +289,8 @@ def folder_of(
     with tempfile.TemporaryDirectory(prefix="polyfuse-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "network.pickle").write_bytes(data)
+        if model is not None:
+            (folder / MODEL).write_bytes(model.SerializeToString())
         arrays: dict[str, Any] = dict(inputs)
         np.savez(folder / "inputs.npz", **arrays)
         yield folder, expected

@@ -81,7 +81,8 @@ def finished(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
         lines += ON_VECTORS[act.name](value, floats, act.arguments)
     if shape.residual == "after" and vectors:
         lines.append(add)
-    return [*lines, f"PUT{floats}(o, {at}, {value});"]
+    put = "STREAM" if shape.stream and vectors else "PUT"
+    return [*lines, f"{put}{floats}(o, {at}, {value});"]
 
 
 def finished_later(shape: RowShape, count: str) -> list[str]:

@@ -1,24 +1,25 @@
-"""Sums and products of two blocked rows, element by element; the activation and a third row as everywhere."""
+"""Sums and products of two blocked rows, and one row by itself; the activation and a last row as everywhere."""
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import pointers
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning
 from polyfuse.codegen.rows.text import braces
 
-SYMBOLS = {"add": "+", "mul": "*"}
+VALUES = {"add": "GET{v}(a, i) + GET{v}(b, i)", "mul": "GET{v}(a, i) * GET{v}(b, i)", "apply": "GET{v}(a, i)"}
 
 
 def elementwise_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
     """The body of the function that computes one chunk of one channel block, `group`."""
     v = floats
     place = f"(group * (ptrdiff_t){shape.in_pitch} + from) * {v}"
-    body = [f"vec{v} t = GET{v}(a, i) {SYMBOLS[shape.kind]} GET{v}(b, i);", *finished(shape, "t", v, "i")]
+    body = [f"vec{v} t = {VALUES[shape.kind].format(v=v)};", *finished(shape, "t", v, "i")]
     if tuning.prefetch:
         body.append("__builtin_prefetch(ahead + i, 0);")
     ahead = [f"const float *ahead = next_in + {place};"] if tuning.prefetch else []
+    second = [f"const float *b = in[1] + (group * (ptrdiff_t){shape.second_pitch} + from) * {v};"]
     return [
         f"const float *a = in[0] + {place};",
-        f"const float *b = in[1] + (group * (ptrdiff_t){shape.second_pitch} + from) * {v};",
+        *(second if shape.rows_read == 2 else []),
         *ahead,
         *pointers(shape, v, "group"),
         *braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {v})", body),

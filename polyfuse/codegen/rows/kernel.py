@@ -14,9 +14,11 @@
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
+  `stencil`: the row that will be the first one next time, the others as far below theirs, or NULL; not `next_out`.
 
-Row pointers need the alignment of a float; blocked rows aligned to a vector are faster. `out` overlaps nothing that is
-read, except that `residual` may be `out` itself (at one pitch) where the activation runs on vectors.
+Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
+are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
+activation runs on vectors.
 Lanes that fill up the last block of output channels are of no meaning; no kernel lets them reach a channel.
 """
 
@@ -45,6 +47,7 @@ BODIES: dict[str, ChunkBody] = {
     "average_pool": window_chunk,
     "add": elementwise_chunk,
     "mul": elementwise_chunk,
+    "apply": elementwise_chunk,
 }
 
 

@@ -23,13 +23,15 @@ Kind = Literal[
     "average_pool",
     "add",
     "mul",
+    "apply",
     "to_blocked",
     "to_planar",
 ]
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
 WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
-LANEWISE = ("depthwise", "max_pool", "average_pool", "add", "mul", "to_blocked", "to_planar")
+POINTWISE = ("add", "mul", "apply", "to_blocked", "to_planar")
+LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class RowShape:
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
       `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
     - `residual` adds a row like the output's before or after the activation.
+    - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
     """
 
     name: str
@@ -63,6 +66,7 @@ class RowShape:
     residual: Residual = "none"
     height: int = 1
     second_pitch: int = 0
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
@@ -111,7 +115,7 @@ class RowShape:
             )
         if self.kind.endswith("pool") and max(self.outside) >= self.reach:
             raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
-        if self.kind in ("to_blocked", "to_planar", "add", "mul") and (self.span != self.columns or any(self.outside)):
+        if self.kind in POINTWISE and (self.span != self.columns or any(self.outside)):
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
 
     @property

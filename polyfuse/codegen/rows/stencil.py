@@ -49,12 +49,20 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
     aligned = f"{base} + i * {v}"
     names = (f"w{k}_{t} = SPLAT{v}(weights[{k * kw + t}])" for k in range(kh) for t in range(kw))
     start = f"i == 0 ? {low} : i == {count - 1} ? {high - v} : {aligned}" if count > 1 else str(low)
-    body = [f"const ptrdiff_t column = {start};", *_vector(shape, tuning, v, checked)]
+    ahead = _ahead(shape) if tuning.prefetch and not checked else []
+    body = [f"const ptrdiff_t column = {start};", *ahead, *_vector(shape, tuning, v, checked)]
     return [
+        *(["const ptrdiff_t below = next_in ? next_in - in[0] : 0;"] if ahead else []),
         *listed(f"const vec{v} ", names),
         f"const vec{v} b0 = SPLAT{v}({'bias[0]' if shape.bias else '0.0f'});",
         *braces(f"for (int i = 0; i < {count}; i++)", body),
     ]
+
+
+def _ahead(shape: RowShape) -> list[str]:
+    """Ask for what the next execution reads and this one does not: into the second cache, a whole execution early."""
+    new = range(shape.rows_read - shape.height, shape.rows_read)
+    return [f"__builtin_prefetch(in[{row}] + below + from + column, 0, 2);" for row in new]
 
 
 def _vector(shape: RowShape, tuning: Tuning, v: int, checked: bool) -> list[str]:
@@ -64,8 +72,6 @@ def _vector(shape: RowShape, tuning: Tuning, v: int, checked: bool) -> list[str]
         for row in range(shape.rows_read):
             part = _input_row(shape, v, row, taps)
             lines += braces(f"if (in[{row}])", part) if checked and part else part
-    if tuning.prefetch:
-        lines += ["__builtin_prefetch(next_in + from + column, 0);", "__builtin_prefetch(next_out + to + column, 1);"]
     for r in range(shape.height):
         lines += scope([*_pointers(shape, str(r)), *finished(shape, f"a{r}", v, "0")])
     return lines

@@ -34,6 +34,12 @@ _COMMON = """\
 #else
 #define KEEP(x) ((void)0)
 #endif
+/* What was streamed is written before what comes next. */
+#if defined(__x86_64__)
+#define STREAMED() __asm__ volatile("sfence" : : : "memory")
+#else
+#define STREAMED() ((void)0)
+#endif
 /* They keep NaN. */
 ROW_HELPER float minimum_of(float a, float b) { return a < b || a != a ? a : b; }
 ROW_HELPER float maximum_of(float a, float b) { return a > b || a != a ? a : b; }
@@ -50,6 +56,11 @@ typedef float vec@V_at __attribute__((vector_size(@B), aligned(4), may_alias));
 typedef int mask@V __attribute__((vector_size(@B)));
 #define GET@V(p, i) (*(const vec@V_at *)((p) + (i)))
 #define PUT@V(p, i, value) (*(vec@V_at *)((p) + (i)) = (value))
+#if @A
+#define STREAM@V(p, i, value) __asm__("vmovntps %1, %0" : "=m"(*(vec@V_at *)((p) + (i))) : "v"(value))
+#else
+#define STREAM@V(p, i, value) PUT@V(p, i, value)
+#endif
 #define SPLAT@V(x) ((vec@V){@S})
 #define SELECT@V(m, a, b) ((vec@V)(((m) & (mask@V)(a)) | (~(m) & (mask@V)(b))))
 /* t = bound > t ? bound : t, so NaN stays; vmaxps does just that, but gcc compares and blends. */

@@ -70,7 +70,10 @@ def _chunks(tiles: int, batch: int, pixels: int) -> set[int]:
 
 
 def _convolution(shape: RowShape, target: Target) -> Tuning:
-    """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit."""
+    """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit.
+
+    With a stride few taps read a column, so that two output blocks share it.
+    """
     ways = best_ways(shape, target.floats)
     blocks = len(block_sizes(shape.out_channels // shape.groups, target.floats)) - (ways > 1)
     if target.registers < 32 and shape.kind == "few_channels":
@@ -84,7 +87,8 @@ def _convolution(shape: RowShape, target: Target) -> Tuning:
         wide = next(a for a in (4, 3, 2, 1) if blocks % a == 0) if blocks else 1
         return Tuning(blocks=wide, pixels=24 // wide, taps=1, ways=ways)
     taps = min(shape.kernel[1], 7)
-    held = {a: (target.registers - 3) // a - taps for a in (1, 2, 3) if blocks % a == 0}
+    together = (2, 1, 3) if shape.stride > 1 else (1, 2, 3)
+    held = {a: (target.registers - 3) // a - taps for a in together if blocks % a == 0}
     wide = next((a for a, pixels in held.items() if blocks and a * min(pixels, shape.columns) >= ENOUGH), 1)
     return Tuning(blocks=wide, pixels=held.get(wide, target.registers - taps - 3), taps=taps, ways=ways)
 

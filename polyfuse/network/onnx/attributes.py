@@ -91,17 +91,10 @@ def flag(node: Node, name: str) -> bool:
 
 def padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
     """Padding (top, left, bottom, right), as given or as `auto_pad` has it."""
-    mode = attribute(node, "auto_pad", b"NOTSET")
-    text = mode.decode(errors="replace") if isinstance(mode, bytes) else ""
-    if text not in AUTO_PAD:
-        raise UnsupportedOperator(f"{node.label}: auto_pad is {text!r}; supported: {', '.join(AUTO_PAD)}")
-    if text == "NOTSET":
-        pads = attribute(node, "pads", (0, 0, 0, 0))
-        assert isinstance(pads, Sequence)
-        if len(pads) != 4 or not all(isinstance(each, int) for each in pads):
-            raise InvalidInput(f"{node.label}: expected four whole numbers for pads, got {list(pads)}")
-        return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
-    if text == "VALID":
+    mode = auto_pad(node)
+    if mode == "NOTSET":
+        return given_padding(node)
+    if mode == "VALID":
         return 0, 0, 0, 0
     before, after = [], []
     for size, k, s, d in zip(x.concrete_shape[2:], kernel, stride, dilation, strict=True):
@@ -109,9 +102,54 @@ def padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -
             raise InvalidInput(f"{node.label}: expected strides of at least 1, got {stride}")
         total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
         less, more = total // 2, total - total // 2
-        before.append(less if text == "SAME_UPPER" else more)
-        after.append(more if text == "SAME_UPPER" else less)
+        before.append(less if mode == "SAME_UPPER" else more)
+        after.append(more if mode == "SAME_UPPER" else less)
     return before[0], before[1], after[0], after[1]
+
+
+def auto_pad(node: Node) -> str:
+    """How padding is chosen."""
+    mode = text(node, "auto_pad", "NOTSET")
+    if mode not in AUTO_PAD:
+        raise UnsupportedOperator(f"{node.label}: auto_pad is {mode!r}; supported: {', '.join(AUTO_PAD)}")
+    return mode
+
+
+def given_padding(node: Node) -> Padding:
+    """Padding (top, left, bottom, right) as given."""
+    pads = attribute(node, "pads", (0, 0, 0, 0))
+    assert isinstance(pads, Sequence)
+    if len(pads) != 4 or not all(isinstance(each, int) for each in pads):
+        raise InvalidInput(f"{node.label}: expected four whole numbers for pads, got {list(pads)}")
+    return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
+
+
+def spread_padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Padding, Pair]:
+    """Padding and output padding of a transposed convolution: as given, or so that the output has the size wanted."""
+    mode, more = auto_pad(node), pair(node, "output_padding", (0, 0))
+    wanted = integers(node, "output_shape")
+    if wanted is None and mode in ("NOTSET", "VALID"):
+        return given_padding(node) if mode == "NOTSET" else (0, 0, 0, 0), more
+    sizes = (
+        wanted[-2:] if wanted is not None else [s * size for s, size in zip(stride, x.concrete_shape[2:], strict=True)]
+    )
+    if len(sizes) != 2 or len(x.shape) != 4:
+        raise InvalidInput(f"{node.label}: expected an output_shape of rows and columns, got {wanted}")
+    before, after, beyond = [], [], []
+    for axis in range(2):
+        reach = stride[axis] * (x.concrete_shape[2 + axis] - 1) + (kernel[axis] - 1) * dilation[axis] + 1
+        total = reach + more[axis] - sizes[axis]
+        if total < 0 and wanted is None:
+            raise UnsupportedOperator(
+                f"{node.label}: {mode} asks for {sizes[axis]} elements, more than the {reach} that the taps reach, and "
+                "tools differ in where they begin; use pads and output_padding"
+            )
+        cut = max(total, 0)
+        less, rest = cut // 2, cut - cut // 2
+        beyond.append(more[axis] - min(total, 0))
+        before.append(less if mode == "SAME_UPPER" else rest)
+        after.append(rest if mode == "SAME_UPPER" else less)
+    return (before[0], before[1], after[0], after[1]), (beyond[0], beyond[1])
 
 
 def activation(node: Node, constants: Constants) -> Spec | None:
@@ -197,3 +235,11 @@ def check_outputs(node: Node, used: Collection[str]) -> None:
     for name in node.outputs[1:]:
         if name in used:
             raise UnsupportedOperator(f"{node.label}: its output {name!r} is used; only the first output is supported")
+
+
+def floats(node: Node, name: str) -> tuple[float, ...]:
+    """Numbers; none where the attribute is left out."""
+    value = attribute(node, name, ())
+    if not isinstance(value, tuple) or not all(isinstance(each, float) for each in value):
+        raise InvalidInput(f"{node.label}: expected numbers for {name}, got {value!r}")
+    return value

@@ -60,7 +60,10 @@ class Import:
             raise UnsupportedOperator(
                 f"{node.label}: expected a constant as input {position} of {node.operator}, got {name or 'nothing'}"
             )
-        value = self.graph.constants.floats(name, node.label)
+        if node.operator == "Pow" and np.issubdtype(self.graph.constants.value(name).dtype, np.integer):
+            value = self.graph.constants.value(name).astype(np.float32)
+        else:
+            value = self.graph.constants.floats(name, node.label)
         if value.size == 0:
             raise InvalidInput(f"{node.label}: expected elements in the constant {name!r}, got shape {value.shape}")
         return value

@@ -3,6 +3,8 @@
 The path of an .onnx file and the names of two of its nodes enter; a `Network` leaves.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -14,7 +16,7 @@ from polyfuse.network.onnx.graph import graph_of, sorted_nodes
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.operators import add
 from polyfuse.network.onnx.shapes import entering_tensors
-from polyfuse.network.tensor import safe_name
+from polyfuse.network.tensor import Tensor, safe_name
 
 
 def load_onnx(
@@ -25,6 +27,27 @@ def load_onnx(
     random_weights: int | None = None,
     fuse_activations: bool = True,
 ) -> Network:
+    """The network of a model, or of the nodes on the paths from its node `first` to its node `last`, as `imported`."""
+    found = imported(path, first=first, last=last, random_weights=random_weights, fuse_activations=fuse_activations)
+    return found.network
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """The network of a model, and the tensor of each of the model's values that has one, by the model's names."""
+
+    network: Network
+    tensors: Mapping[str, Tensor]
+
+
+def imported(
+    path: str | Path,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    random_weights: int | None = None,
+    fuse_activations: bool = True,
+) -> Imported:
     """The network of a model, or of the nodes on the paths from its node `first` to its node `last`.
 
     Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, … in the order of the computation,
@@ -45,7 +68,8 @@ def load_onnx(
     graph.constants.shape_of = state.shape_of
     for node in graph.nodes:
         add(state, node)
-    return build.network(*dict.fromkeys(state.tensors[name] for name in graph.outputs))
+    network = build.network(*dict.fromkeys(state.tensors[name] for name in graph.outputs))
+    return Imported(network, dict(state.tensors))
 
 
 def randomised(path: str | Path, seed: int) -> onnx.ModelProto:

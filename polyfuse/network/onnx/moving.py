@@ -186,6 +186,6 @@ def depth_to_space(state: Import, node: Node) -> None:
 
 def space_to_depth(state: Import, node: Node) -> None:
     """SpaceToDepth."""
-    attributes.check_attributes(node, ["blocksize"])
-    block = attributes.int_attribute(node, "blocksize", 0)
-    state.add(node, copies.space_to_depth(node.name, state.tensor(node), block))
+    attributes.check_attributes(node, ["blocksize", "mode"])
+    block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
+    state.add(node, copies.space_to_depth(node.name, state.tensor(node), block, mode))

@@ -7,7 +7,7 @@ normalisation and other scales and shifts of channels into the weights, an activ
 from collections.abc import Callable
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.onnx import attributes, elementwise, moving, reducing, windows
+from polyfuse.network.onnx import attributes, elementwise, moving, reducing, resizing, windows
 from polyfuse.network.onnx.attributes import ACTIVATION_OPERATORS
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
@@ -24,6 +24,7 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "BatchNormalization": elementwise.batch_normalisation,
     "Concat": moving.concat,
     "Conv": windows.convolution,
+    "ConvTranspose": windows.deconvolution,
     "DepthToSpace": moving.depth_to_space,
     "Dropout": elementwise.dropout,
     "Expand": moving.expand,
@@ -35,12 +36,14 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "PRelu": elementwise.prelu,
     "Pad": moving.pad,
     "Reshape": moving.reshape,
+    "Resize": resizing.resize,
     "Slice": moving.slice_,
     "SpaceToDepth": moving.space_to_depth,
     "Split": moving.split,
     "Squeeze": moving.squeeze,
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
+    "Upsample": resizing.upsample,
 }
 """What converts a node of each operator."""
 
@@ -56,7 +59,7 @@ def add(state: Import, node: Node) -> None:
     if convert is None:
         raise UnsupportedOperator(
             f"{node.label}: the operator {node.operator} is not supported; name a first and a last node that leave "
-            f"it out, or use {', '.join(sorted(CONVERTERS))}"
+            f"it out, or export the model with one of the {len(CONVERTERS)} operators that docs/operators.md lists"
         )
     if not node.outputs or not all(node.inputs[:1]):
         raise InvalidInput(f"{node.label}: expected an input and an output for {node.operator}")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import copies, layers, matrices, reductions
 from polyfuse.network.layer import Layer
 from polyfuse.network.onnx import attributes
@@ -108,11 +108,11 @@ def reduction(state: Import, node: Node) -> None:
     axes = state.listed(node, "axes", 1)
     keepdims = bool(attributes.int_attribute(node, "keepdims", 1))
     if not axes and attributes.flag(node, "noop_with_empty_axes"):
-        axes = ()
-    elif not axes:
-        axes = tuple(range(len(x.shape)))
-    if not axes:
-        raise InvalidInput(f"{node.label}: expected axes to reduce {x} along, got none")
+        if node.operator not in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
+            raise UnsupportedOperator(f"{node.label}: {node.operator} along no axes; name the axes")
+        state.alias(node, x)
+        return
+    axes = axes or tuple(range(len(x.shape)))
     if node.operator == "ReduceLogSumExp":
         state.add_all(node, reductions.log_sum_exp(node.name, x, axes, keepdims))
         return

@@ -4,6 +4,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import layers
+from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
@@ -31,6 +32,38 @@ def convolution(state: Import, node: Node) -> None:
         padding=attributes.padding(node, x, kernel, stride, dilation),
         dilation=dilation,
         groups=groups_of(node),
+        activation=spec,
+    )
+    state.add(end, layer)
+
+
+def deconvolution(state: Import, node: Node) -> None:
+    """ConvTranspose, with the scales, shifts and the activation behind it."""
+    known = ["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "output_shape", "pads", "strides"]
+    attributes.check_attributes(node, known)
+    x, w = state.tensor(node), in_double(state.constant(node, 1))
+    kernel, groups = kernel_of(node, w), groups_of(node)
+    if len(w) % groups:
+        raise InvalidInput(f"{node.label}: expected weights of a multiple of {groups} channels, got shape {w.shape}")
+    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    channels = w.shape[1] * groups
+    biased = bool(node.input(2))
+    b = bias_of(state, node, channels)
+    (scale, shift), end = state.affines(node, 4, channels)
+    spec, end = state.activation(end)
+    apart = w.reshape(groups, -1, *w.shape[1:]) * scale.reshape(groups, 1, -1, 1, 1)
+    b = b * scale + shift
+    padding, more = attributes.spread_padding(node, x, kernel, stride, dilation)
+    layer = conv_transpose(
+        node.name,
+        x,
+        state.weight(f"{node.name}_weight", apart.reshape(w.shape)),
+        state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        output_padding=more,
+        groups=groups,
         activation=spec,
     )
     state.add(end, layer)

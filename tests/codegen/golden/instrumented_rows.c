@@ -145,6 +145,7 @@ union kept { struct kept0 kept0; };
 long long polyfuse_chip_bytes(void) { return sizeof(union chip); }
 long long polyfuse_kept_bytes(void) { return sizeof(union kept); }
 long long polyfuse_group_bytes(int group) { return (long long[]){sizeof(struct chip0) + sizeof(struct kept0)}[group]; }
+long long polyfuse_workspace_bytes(void) { return 0; }
 
 void polyfuse_run(float *const *inputs, float *const *weights, float *const *outputs, float *const *scratch,
     void *chips, void *kept, int threads, long long *counts)

@@ -85,6 +85,8 @@ OTHER = [
     Case("add", (24, 24), (3, 7), activation="relu"),
     Case("add", (16, 16), (2, 70), residual="after", activation="relu6"),
     Case("mul", (5, 5), (3, 9), activation="silu"),
+    Case("apply", (20, 20), (2, 70), activation="relu6"),
+    Case("apply", (5, 5), (3, 9), residual="before", activation="silu"),
     Case("to_blocked", (20, 20), (2, 19)),
     Case("to_blocked", (3, 3), (2, 3)),
     Case("to_blocked", (16, 16), (2, 32)),

@@ -1,4 +1,4 @@
-"""What row kernels touch: nothing outside of their rows, in strips as in whole rows, with prefetching or without."""
+"""What row kernels touch: nothing outside of their rows, in strips as in whole rows, with prefetching and streaming."""
 
 import ctypes
 import subprocess
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, compile_program, compile_shared, load
+from polyfuse.codegen.kernel import aligned
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
@@ -208,3 +209,41 @@ def test_a_residual_may_be_the_output_itself(residual: str) -> None:
         places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
         library.conv(pointers(rows), *values, pointers([add]), pointers([out]), *places)
     assert np.array_equal(apart, place)
+
+
+@pytest.mark.parametrize("floats", [4, 8, 16])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("direct", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1), activation="relu"),
+        Case("direct", (24, 20), (1, 29), (3, 3), padding=(1, 1, 1, 1), residual="after"),
+        Case("few_channels", (3, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("depthwise", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("winograd", (24, 24), (2, 29), (3, 3), padding=(1, 1, 1, 1), height=2),
+        Case("max_pool", (24, 24), (1, 29), (3, 3), padding=(1, 1, 1, 1)),
+        Case("add", (24, 24), (1, 29)),
+    ],
+)
+def test_streaming_changes_no_value(case: Case, floats: int) -> None:
+    plain = case.row_kernel("plain", floats)
+    target = Target(floats, REGISTERS[floats])
+    streamed = row_kernel(replace(plain.shape, name="streamed", stream=True), target, plain.tuning)
+    assert f"STREAM{floats}(o" in streamed.text and f"PUT{floats}(o" not in streamed.text
+    assert "STREAM" not in plain.text
+    library = load(compile_shared("\n".join([prelude(floats), plain.text, streamed.text]), warnings_as_errors=True))
+    random = np.random.default_rng(2)
+    rows = [random.standard_normal(4 * 64 * 40).astype(np.float32) for _ in range(9)]
+    weights, bias = random.standard_normal(9 * 64 * 64).astype(np.float32), np.zeros(32, np.float32)
+    made = []
+    for name in ("plain", "streamed"):
+        outs = [aligned((64 * 40,)) for _ in range(case.height)]
+        values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+        places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(0), None, None]
+        getattr(library, name)(pointers(rows), *values, pointers(rows[-case.height :]), pointers(outs), *places)
+        made.append(np.concatenate(outs))
+    assert np.array_equal(*made, equal_nan=True) and not np.isnan(made[0]).all()
+
+
+def test_what_is_read_again_at_once_is_not_streamed() -> None:
+    shape = RowShape("conv", "direct", 8, 8, 9, activation="silu", stream=True)
+    assert "STREAM" not in row_kernel(shape, Target(8, 16)).text

@@ -57,6 +57,13 @@ def test_weights_are_packed_in_the_order_of_the_loops() -> None:
     assert packed_weights(kernel, w).tolist() == order
 
 
+@pytest.mark.parametrize(("stride", "tuned"), [(1, (1, 26)), (2, (2, 11))])
+def test_output_blocks_share_columns_that_few_taps_read(stride: int, tuned: tuple[int, int]) -> None:
+    shape = RowShape("first", "few_channels", 3, 32, 112, kernel=(3, 3), stride=stride)
+    kernel = row_kernel(shape, Target(16, 32))
+    assert (kernel.tuning.blocks, kernel.tuning.pixels) == tuned
+
+
 def test_weights_of_a_shared_block_hold_channels_in_neighbouring_lanes() -> None:
     shape = RowShape("last", "direct", 4, 2, 3)
     kernel = row_kernel(shape, Target(8, 16))

@@ -1,0 +1,62 @@
+"""What a user wants compiled: a model or a kernel file, rewritten, with the names that the model uses.
+
+path ──read_source()──> Source: a Network, the model it came from, and the names of its tensors there
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from polyfuse.network.network import Network
+from polyfuse.network.onnx.file import read_model
+from polyfuse.network.onnx.load import imported, randomised
+from polyfuse.network.workload import load_workload
+from polyfuse.rewrite.rewriting import Rewritten, rewrite
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network after rewriting; `model` is what it was imported from, None for one that polyfuse built.
+
+    `names` has the model's name of each tensor of the network that has one; a network that was built uses its own.
+    """
+
+    rewritten: Rewritten
+    names: Mapping[str, str]
+    model: onnx.ModelProto | None = None
+
+    @property
+    def network(self) -> Network:
+        """What is planned and compiled."""
+        return self.rewritten.network
+
+
+def read_source(
+    path_or_name: str | Path, *, parameters: Mapping[str, str] | None = None, random_weights: int | None = None
+) -> Source:
+    """The network of an .onnx or kernel file, rewritten.
+
+    Errors: InvalidInput for files that cannot be used; UnsupportedOperator.
+    """
+    path = Path(path_or_name)
+    if path.suffix != ".onnx" or not path.is_file():
+        return source_of(load_workload(str(path), parameters=parameters, random_weights=random_weights))
+    found = imported(path, random_weights=random_weights)
+    model = read_model(path) if random_weights is None else randomised(path, random_weights)
+    rewritten = rewrite(found.network)
+    names: dict[str, str] = {}
+    for name, tensor in found.tensors.items():
+        if tensor.name in rewritten.tensors:
+            names.setdefault(rewritten.tensors[tensor.name].name, name)
+    ends = {rewritten.tensors[found.tensors[value.name].name].name: value.name for value in model.graph.output}
+    return Source(rewritten, names | ends, model)
+
+
+def source_of(network: Network) -> Source:
+    """A network that was built, rewritten."""
+    rewritten = rewrite(network)
+    tensors = {layer.output.name for layer in rewritten.network.layers}
+    ends = {tensor.name for tensor in network.inputs}
+    return Source(rewritten, {name: name for name in tensors | ends})

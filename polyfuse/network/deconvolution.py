@@ -1,0 +1,125 @@
+"""Transposed convolution, as a sum over the taps that meet an element: the others do not exist.
+
+Tensors enter; a `Layer` leaves.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import operators
+from polyfuse.network.layer import Layer
+from polyfuse.network.operators import Array, Padding, Pair
+from polyfuse.network.statements import Activation, point_statement, window_statement
+from polyfuse.network.tensor import Tensor
+from polyfuse.network.windows import check_window
+
+
+def conv_transpose(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    output_padding: Pair = (0, 0),
+    groups: int = 1,
+    activation: str | Sequence[object] | None = None,
+) -> Layer:
+    """Every element of `x[n, ic, h, w]` spread by `w[ic, oc/groups, kh, kw]`, `stride` apart (ONNX ConvTranspose).
+
+    Padding is cut off from what that makes; `output_padding` is put at its end. Tap k of row h reads row
+    `(h + padding - dilation*k) / stride` where that is whole.
+    Errors: InvalidInput where shapes do not fit together.
+    """
+    channels, per_group, *kernel = w.concrete_shape
+    window: Pair = (kernel[0], kernel[1])
+    check_window(name, x, window, stride, dilation, padding)
+    if groups < 1 or x.shape[1] != channels or channels % groups or min(output_padding) < 0:
+        raise InvalidInput(
+            f"layer {name!r}: weights {w} in {groups} groups expect {channels} input channels, a multiple of the "
+            f"groups, and output padding of at least 0; got input {x} and {output_padding}"
+        )
+    if bias is not None and bias.shape != (per_group * groups,):
+        raise InvalidInput(f"layer {name!r}: expected a bias of shape ({per_group * groups},), got {bias}")
+    rows, columns = spread(x, window, stride, dilation, padding, output_padding)
+    out = Tensor(f"{name}_out", (x.shape[0], per_group * groups, rows, columns))
+    in_group = channels // groups
+    read, made = ("ic", "c") if groups == 1 else (f"{in_group} * floor(c / {per_group}) + ic", f"c mod {per_group}")
+    tapped = [f"{d} + {padding[a]} - {dilation[a]} * k{d}" for a, d in enumerate("hw")]
+    index = [f"floor(({tap})/{stride[a]})" if stride[a] > 1 else tap for a, tap in enumerate(tapped)]
+    whole = [f"({tap}) mod {stride[a]} = 0" for a, tap in enumerate(tapped) if stride[a] > 1]
+    update = window_statement(
+        f"{name}_update",
+        out,
+        {"ic": in_group, "kh": window[0], "kw": window[1]},
+        {"x": (x, f"n, {read}, {', '.join(index)}"), "weight": (w, f"{read}, {made}, kh, kw")},
+        "x",
+        "acc + weight * x",
+        macs=1,
+        where=" and ".join(whole) or "true",
+    )
+    reads = {} if bias is None else {"bias": (bias, "c")}
+    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0")
+    act = Activation(activation) if activation is not None else None
+    final = [] if act is None else [point_statement(f"{name}_final", out, {}, act.text("acc"))]
+    computed = partial(_spread_out, stride, padding, dilation, groups, (rows, columns))
+    return Layer(
+        name,
+        "conv_transpose",
+        out,
+        (init, update, *final),
+        (x,),
+        (w,) if bias is None else (w, bias),
+        partial(operators.activated, act, computed),
+        {
+            "kernel": window,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "output_padding": output_padding,
+            "groups": groups,
+            "activation": activation,
+        },
+    )
+
+
+def spread(
+    x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, output_padding: Pair
+) -> tuple[int, int]:
+    """Rows and columns that a transposed convolution makes."""
+    rows, columns = (
+        stride[a] * (size - 1) + output_padding[a] + (kernel[a] - 1) * dilation[a] + 1 - padding[a] - padding[2 + a]
+        for a, size in enumerate(x.concrete_shape[2:])
+    )
+    return rows, columns
+
+
+def _spread_out(
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    sizes: Pair,
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+) -> Array:
+    """Every tap of the weights, added to where it falls on the uncut image."""
+    batch, channels, rows, columns = x.shape
+    apart = w.reshape(groups, channels // groups, *w.shape[1:])
+    uncut = [padding[a] + sizes[a] + padding[2 + a] for a in range(2)]
+    out = np.zeros((batch, groups, w.shape[1], *uncut))
+    grouped = x.reshape(batch, groups, channels // groups, rows, columns)
+    for kh, kw in np.ndindex(*w.shape[2:]):
+        top, left = kh * dilation[0], kw * dilation[1]
+        added = np.einsum("bgihw,gio->bgohw", grouped, apart[..., kh, kw])
+        bottom, right = top + stride[0] * (rows - 1) + 1, left + stride[1] * (columns - 1) + 1
+        out[..., top : bottom : stride[0], left : right : stride[1]] += added
+    y = out.reshape(batch, -1, *uncut)
+    y = y[:, :, padding[0] : padding[0] + sizes[0], padding[1] : padding[1] + sizes[1]]
+    return y if bias is None else y + bias[None, :, None, None]

@@ -1,0 +1,113 @@
+"""ONNX Resize and Upsample as layers; scales and sizes have to be constant."""
+
+from math import floor
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import
+from polyfuse.network.resizing import COORDINATES, ROUNDINGS, Resampling
+from polyfuse.network.resizing import resize as resized
+from polyfuse.network.tensor import Tensor
+
+KNOWN = (
+    "antialias",
+    "axes",
+    "coordinate_transformation_mode",
+    "cubic_coeff_a",
+    "exclude_outside",
+    "extrapolation_value",
+    "keep_aspect_ratio_policy",
+    "mode",
+    "nearest_mode",
+)
+POLICIES = ("stretch", "not_larger", "not_smaller")
+
+
+def upsample(state: Import, node: Node) -> None:
+    """Upsample, of operator sets up to 9."""
+    attributes.check_attributes(node, ["mode", "scales"])
+    scales = attributes.floats(node, "scales") or _scales(state, node, 1)
+    how = Resampling(_mode(node), "asymmetric", "floor")
+    _add(state, node, how, scales, None)
+
+
+def resize(state: Import, node: Node) -> None:
+    """Resize, of operator set 10 as Upsample, later with all its attributes but `antialias` and cropping."""
+    attributes.check_attributes(node, KNOWN)
+    if state.opset < 11:
+        _add(state, node, Resampling(_mode(node), "asymmetric", "floor"), _scales(state, node, 1), None)
+        return
+    if attributes.flag(node, "antialias"):
+        raise UnsupportedOperator(f"{node.label}: antialias is not supported; resize without it")
+    coordinates = attributes.text(node, "coordinate_transformation_mode", "half_pixel")
+    rounding = attributes.text(node, "nearest_mode", "round_prefer_floor")
+    if coordinates not in COORDINATES or rounding not in ROUNDINGS:
+        raise UnsupportedOperator(
+            f"{node.label}: points lie as {coordinates!r} and are rounded as {rounding!r}; supported: "
+            f"{', '.join(COORDINATES)} and {', '.join(ROUNDINGS)}"
+        )
+    cubic = attributes.float_attribute(node, "cubic_coeff_a", -0.75)
+    how = Resampling(_mode(node), coordinates, rounding, cubic, attributes.flag(node, "exclude_outside"))
+    sizes = state.integers(node, 3) or None
+    if sizes is not None and _scales(state, node, 2):
+        raise InvalidInput(f"{node.label}: expected scales or sizes, got both")
+    _add(state, node, how, None if sizes else _scales(state, node, 2), sizes)
+
+
+def _mode(node: Node) -> str:
+    mode = attributes.text(node, "mode", "nearest")
+    if mode not in ("nearest", "linear", "bilinear", "cubic"):
+        raise UnsupportedOperator(f"{node.label}: the mode is {mode!r}; supported: nearest, linear, cubic")
+    return mode.removeprefix("bi")
+
+
+def _scales(state: Import, node: Node, position: int) -> tuple[float, ...]:
+    """The scales that a node reads; none where it reads nothing."""
+    name = node.input(position)
+    if not name:
+        return ()
+    if not state.is_constant(node, position):
+        raise UnsupportedOperator(f"{node.label}: its scales {name!r} are computed; expected a constant")
+    return tuple(float(scale) for scale in state.graph.constants.floats(name, node.label).ravel())
+
+
+def _add(
+    state: Import, node: Node, how: Resampling, scales: tuple[float, ...] | None, sizes: tuple[int, ...] | None
+) -> None:
+    x = state.tensor(node)
+    old = x.concrete_shape
+    axes = attributes.integers(node, "axes") or tuple(range(len(old)))
+    given = scales or sizes or ()
+    if len(given) != len(axes) or not set(axes) <= set(range(-len(old), len(old))) or not min(given) > 0:
+        raise InvalidInput(f"{node.label}: expected a positive scale or size for each of axes {list(axes)} of {x}")
+    ratios, new = [1.0] * len(old), list(old)
+    if sizes:
+        sizes, given = _with_policy(node, x, axes, sizes)
+    else:
+        sizes = tuple(floor(np.float32(scale) * old[axis]) for axis, scale in zip(axes, given, strict=True))
+    for axis, size, ratio in zip(axes, sizes, given, strict=True):
+        ratios[axis], new[axis] = ratio, size
+    if tuple(new) == old and all(ratio == 1.0 for ratio in ratios):
+        state.alias(node, x)
+        return
+    layer, weights = resized(node.name, x, new, ratios, how)
+    state.build.add(layer, weights)
+    state.name(node, layer.output)
+
+
+def _with_policy(
+    node: Node, x: Tensor, axes: tuple[int, ...], sizes: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The sizes, and their scales, as `keep_aspect_ratio_policy` has them."""
+    policy = attributes.text(node, "keep_aspect_ratio_policy", "stretch")
+    if policy not in POLICIES:
+        raise UnsupportedOperator(f"{node.label}: the policy is {policy!r}; supported: {', '.join(POLICIES)}")
+    old = [x.concrete_shape[axis] for axis in axes]
+    ratios = tuple(size / before for size, before in zip(sizes, old, strict=True))
+    if policy == "stretch":
+        return sizes, ratios
+    ratio = min(ratios) if policy == "not_larger" else max(ratios)
+    return tuple(int(np.floor(ratio * before + 0.5)) for before in old), (ratio,) * len(old)

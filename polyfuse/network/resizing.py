@@ -1,0 +1,182 @@
+"""Images, or tensors of any rank, in another resolution: the nearest element, or a weighted sum of neighbours.
+
+A tensor of concrete sizes and where each point lies in it enter; a `Layer` leaves, and the weights of its taps.
+ONNX, operator Resize, says where points lie.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network.copies import gathered
+from polyfuse.network.indexing import floored
+from polyfuse.network.layer import Layer
+from polyfuse.network.operators import Array
+from polyfuse.network.statements import point_dims, point_statement, window_statement
+from polyfuse.network.tensor import Tensor
+
+Weights = NDArray[np.float32]
+Coordinates = Callable[[Weights, int, int, np.float32], Weights]
+COORDINATES: dict[str, Coordinates] = {
+    "half_pixel": lambda o, size, made, scale: (o + 0.5) / scale - 0.5,
+    "pytorch_half_pixel": lambda o, size, made, scale: (o + 0.5) / scale - 0.5 if made > 1 else 0.0 * o,
+    "align_corners": lambda o, size, made, scale: o * ((size - 1) / (made - 1)) if made > 1 else 0.0 * o,
+    "asymmetric": lambda o, size, made, scale: o / scale,
+    "half_pixel_symmetric": lambda o, size, made, scale: (
+        size / 2 * (1 - made / (scale * size)) + (o + 0.5) / scale - 0.5
+    ),
+}
+"""Where point o of `made` along an axis lies between the `size` elements of the tensor, by ONNX's names."""
+ROUNDINGS: dict[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda at: np.ceil(at - 0.5),
+    "round_prefer_ceil": lambda at: np.floor(at + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+"""Which element is the nearest, by ONNX's names."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How a tensor is resized: `nearest`, `linear` or `cubic`, and what ONNX's attributes of these names say."""
+
+    mode: str = "nearest"
+    coordinates: str = "half_pixel"
+    rounding: str = "round_prefer_floor"
+    cubic: float = -0.75
+    exclude_outside: bool = False
+
+    def __post_init__(self) -> None:
+        words = (self.mode, ("nearest", "linear", "cubic")), (self.coordinates, COORDINATES), (self.rounding, ROUNDINGS)
+        for word, known in words:
+            if word not in known:
+                raise InvalidInput(f"resize: expected one of {', '.join(known)}, got {word!r}")
+
+    def positions(self, size: int, made: int, scale: float) -> Array:
+        """Where the points along an axis lie; reckoned in float32, as others do, for points on a border stay there."""
+        points = np.arange(made, dtype=np.float32)
+        return np.asarray(COORDINATES[self.coordinates](points, size, made, np.float32(scale)), dtype=np.float64)
+
+
+def resize(
+    name: str,
+    x: Tensor,
+    sizes: Sequence[int],
+    scales: Sequence[float] | None = None,
+    how: Resampling = Resampling(),
+) -> tuple[Layer, Mapping[str, Weights]]:
+    """The tensor in other sizes, and the values of the layer's weights (ONNX Resize, Upsample).
+
+    `scales` are those of the sizes unless given.
+    Errors: InvalidInput for sizes that do not fit.
+    """
+    old, new = x.concrete_shape, tuple(sizes)
+    if len(old) != len(new) or min(new) < 1:
+        raise InvalidInput(f"layer {name!r}: expected a size of at least 1 for each axis of {x}, got {new}")
+    ratios = [m / s for s, m in zip(old, new, strict=True)] if scales is None else list(scales)
+    at = [how.positions(s, m, r) for s, m, r in zip(old, new, ratios, strict=True)]
+    attributes = {"sizes": new, "scales": tuple(ratios), "how": how}
+    out = Tensor(f"{name}_out", new)
+    if how.mode == "nearest":
+        nearest = [ROUNDINGS[how.rounding](p).clip(0, s - 1).astype(int) for p, s in zip(at, old, strict=True)]
+        reference = partial(_looked_up, tuple(nearest))
+        return Layer(name, "resize", out, gathered(name, x, out, nearest), (x,), (), reference, attributes), {}
+    axes = [a for a in range(len(old)) if old[a] != new[a] or not np.array_equal(at[a], np.arange(new[a]))]
+    return _interpolated(name, x, out, {a: taps(at[a], old[a], how) for a in axes}, attributes)
+
+
+def taps(at: Array, size: int, how: Resampling) -> tuple[list[int], Array]:
+    """The first element that each point reads along an axis, and the weights of it and those behind it: `[point, tap]`.
+
+    What falls outside of the tensor counts for the element at its border, or not at all where it is excluded.
+    """
+    before, count = (0, 2) if how.mode == "linear" else (1, 4)
+    base = np.floor(at).astype(int) - before
+    weights = _weights(at - np.floor(at), how)
+    index = base[:, None] + np.arange(count)
+    outside = (index < 0) | (index >= size)
+    if how.exclude_outside:
+        weights = np.where(outside, 0.0, weights)
+        return list(base), weights / weights.sum(axis=1, keepdims=True)
+    border = np.clip(index, 0, size - 1)
+    gathered_weights = np.zeros_like(weights)
+    for tap in range(count):
+        target = border[:, tap] - base
+        if (target < 0).any() or (target >= count).any():
+            raise InvalidInput(f"resize: expected points that lie near the {size} elements of an axis, got {at}")
+        np.add.at(gathered_weights, (np.arange(len(at)), target), weights[:, tap])
+    return list(base), gathered_weights
+
+
+def _weights(part: Array, how: Resampling) -> Array:
+    """The weights of the neighbours of points that lie so far behind an element: `[point, tap]`."""
+    if how.mode == "linear":
+        return np.stack([1 - part, part], axis=1)
+    a = how.cubic
+
+    def near(d: Array) -> Array:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: Array) -> Array:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return np.stack([far(part + 1), near(part), near(1 - part), far(2 - part)], axis=1)
+
+
+def _interpolated(
+    name: str, x: Tensor, out: Tensor, tables: Mapping[int, tuple[list[int], Array]], attributes: Mapping[str, object]
+) -> tuple[Layer, Mapping[str, Weights]]:
+    """The layer that sums neighbours along some axes, and the values of its weights, one tensor for each axis."""
+    dims = point_dims(len(out.shape))
+    index, reads = list(dims), {}
+    weights: dict[Tensor, Weights] = {}
+    for k, (axis, (base, values)) in enumerate(tables.items()):
+        first = floored(dims[axis], base)
+        if first is None:
+            raise InvalidInput(f"layer {name!r}: the points along axis {axis} of {x} do not lie evenly")
+        index[axis] = f"{first} + k{k}"
+        tensor = Tensor(f"{name}_taps{axis}", values.shape)
+        weights[tensor] = np.asarray(values, dtype=np.float32)
+        reads[f"t{k}"] = (tensor, f"{dims[axis]}, k{k}")
+    bounds = {f"k{k}": values.shape[1] for k, (_, values) in enumerate(tables.values())}
+    product = " * ".join([*reads, "x"])
+    window = {"x": (x, ", ".join(index)), **reads}
+    update = window_statement(f"{name}_update", out, bounds, window, "x", f"acc + {product}", macs=1)
+    bases = tuple((axis, tuple(base)) for axis, (base, _) in tables.items())
+    layer = Layer(
+        name,
+        "resize",
+        out,
+        (point_statement(f"{name}_init", out, {}, "0.0"), update),
+        (x,),
+        tuple(weights),
+        partial(_summed, bases),
+        attributes,
+    )
+    return layer, {tensor.name: values for tensor, values in weights.items()}
+
+
+# References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
+
+
+def _looked_up(indices: Sequence[Array], x: Array) -> Array:
+    return x[np.ix_(*indices)]
+
+
+def _summed(bases: Sequence[tuple[int, tuple[int, ...]]], x: Array, *weights: Array) -> Array:
+    """Axis by axis: every tap of it, those outside of the tensor left out."""
+    for (axis, base), each in zip(bases, weights, strict=True):
+        size, first = x.shape[axis], np.asarray(base)
+        column = [1] * x.ndim
+        column[axis] = len(first)
+        total = np.zeros((*x.shape[:axis], len(first), *x.shape[axis + 1 :]))
+        for tap in range(each.shape[1]):
+            inside = (first + tap >= 0) & (first + tap < size)
+            read = np.take(x, np.clip(first + tap, 0, size - 1), axis=axis)
+            total += np.where(inside.reshape(column), read * each[:, tap].reshape(column), 0.0)
+        x = total
+    return x

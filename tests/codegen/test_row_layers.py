@@ -1,0 +1,70 @@
+"""Layers that are no convolutions and pools, computed by row kernels in programs: right, and counted exactly."""
+
+import pytest
+
+from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.program import Program, generate
+from polyfuse.network import layers as make
+from polyfuse.network.network import Builder, Network
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.groups import fused, layer_by_layer
+from polyfuse.schedule.schedule import Strategy
+from tests.codegen.test_row_programs import NARROW, check
+
+
+def kinds_of(program: Program) -> list[str]:
+    """The kind of every row kernel that computes a layer, in order."""
+    return [step.shape.kind for group in program.groups for step in group.rows if step.makes]
+
+
+def check_everywhere(network: Network, kinds: set[str]) -> None:
+    """Layer by layer, fused in bands of rows and in tiles; row kernels of these kinds compute every layer."""
+    tiles = [Strategy((3,)), Strategy.named("local", (2,), "shifted"), Strategy((3, 4), ("local", "recompute"))]
+    every = []
+    for k, groups in enumerate([layer_by_layer(network), *(fused(network, strategy) for strategy in tiles)]):
+        leaf = leaves(network, NARROW, ("nchw", "blocked")[k % 2], exact=True)
+        every.append(generate(network, groups, leaf=leaf, instrumented=True))
+    for program in every:
+        made = {tensor.name for group in program.groups for step in group.rows for tensor in step.makes}
+        assert made == {layer.output.name for layer in network.layers} and kinds <= set(kinds_of(program))
+    check(network, every)
+
+
+def affine(build: Builder, name: str, x: Tensor, shapes: tuple[tuple[int, ...], ...], activation: object) -> Tensor:
+    scale, shift = (build.weight(f"{name}_{k}", shape, 1) for k, shape in enumerate(shapes))
+    return build.add(make.affine(name, x, scale, shift, activation=activation))
+
+
+@pytest.mark.parametrize("shapes", [((1, 10, 1, 1), (1, 10, 1, 1)), ((10, 1, 1), (1, 1, 1, 1)), ((1,), (10, 1, 1))])
+def test_scales_and_shifts_of_channels_are_depthwise_kernels(shapes: tuple[tuple[int, ...], ...]) -> None:
+    build = Builder("scaled")
+    x = build.input("x", (2, 10, 9, 11))
+    first = affine(build, "first", x, shapes, "relu")
+    conv = build.conv("conv", first, 10, kernel=3, padding=1)
+    check_everywhere(build.network(affine(build, "last", conv, shapes, None)), {"depthwise", "direct"})
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 9, 1), (1, 10, 1, 11), (11,)])
+def test_scales_that_are_not_of_channels_keep_scalar_leaves(shape: tuple[int, ...]) -> None:
+    build = Builder("scaled")
+    x = build.input("x", (1, 10, 9, 11))
+    conv = build.conv("conv", x, 10, kernel=3, padding=1)
+    network = build.network(affine(build, "last", conv, (shape, shape), None))
+    assert leaves(network, NARROW).kinds.keys() == {"conv"}
+    check(network, [generate(network, layer_by_layer(network), leaf=leaves(network, NARROW), instrumented=True)])
+
+
+def test_activations_by_themselves_are_row_kernels_where_others_want_blocks() -> None:
+    build = Builder("applied")
+    x = build.input("x", (1, 10, 9, 11))
+    conv = build.conv("conv", x, 10, kernel=3, padding=1)
+    soft = build.activation("soft", conv, ("leaky_relu", 0.25))
+    both = build.arithmetic("both", "add", soft, conv)
+    check_everywhere(build.network(both, soft), {"apply", "add", "direct"})
+
+
+def test_activations_of_planar_rows_keep_scalar_leaves() -> None:
+    build = Builder("planar")
+    x = build.input("x", (1, 10, 9, 11))
+    network = build.network(build.activation("soft", x, "relu"))
+    assert not leaves(network, NARROW).kinds
