@@ -14,7 +14,7 @@ from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import Kind, RowShape, Target
+from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Kind, RowShape, Target
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
@@ -34,8 +34,6 @@ TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
 """The most rows that are computed at once."""
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
-WIDEST_WINDOW = 32
-"""Kernels with more columns are not unrolled."""
 
 
 @dataclass(frozen=True)
@@ -277,9 +275,21 @@ def row_kind(network: Network, layer: Layer, target: Target, stencils: Collectio
     if layer.kind == "affine" and same and len(layer.weights) == 2:
         wide = layer.output.concrete_shape[1] > FEW_CHANNELS
         return "depthwise" if wide and all(is_per_channel(layer, weight) for weight in layer.weights) else None
-    if layer.kind in ("add", "mul") and same and not layer.weights and layer.output.concrete_shape[1] > FEW_CHANNELS:
-        return cast(Kind, layer.kind)
-    return None
+    if layer.kind == "lrn":
+        size = cast(int, layer.attributes["size"])
+        return "lrn" if size // 2 <= target.floats and layer.output.concrete_shape[1] > FEW_CHANNELS else None
+    joins = layer.kind in ("add", "mul") and not layer.weights and layer.output.concrete_shape[1] > FEW_CHANNELS
+    return cast(Kind, layer.kind) if joins and (same or spread_operand(layer)) else None
+
+
+def spread_operand(layer: Layer) -> Tensor | None:
+    """The operand of a sum or a product that has one value for each channel of an image; the other is the image."""
+    if layer.kind not in ("add", "mul") or layer.weights:
+        return None
+    whole = [tensor for tensor in layer.inputs if tensor.shape == layer.output.shape]
+    column = (*layer.output.shape[:2], 1, 1)
+    found = [tensor for tensor in layer.inputs if tensor.shape == column and tensor not in whole]
+    return found[0] if len(whole) == len(found) == 1 else None
 
 
 def is_per_channel(layer: Layer, weight: Tensor) -> bool:
@@ -305,7 +315,8 @@ def pool_kind(layer: Layer) -> Kind | None:
     """The pool of a layer; None where the divisor of a mean counts rows that are not there."""
     window = Window.of(layer)
     counts_rows = layer.attributes.get("count_include_pad") and (window.padding[0] or window.padding[2])
-    if counts_rows or window.kernel[1] > WIDEST_WINDOW or layer.output.concrete_shape[1] <= FEW_CHANNELS:
+    wide = window.kernel[1] > WIDEST_WINDOW and layer.kind != "global_average_pool"
+    if counts_rows or wide or layer.output.concrete_shape[1] <= FEW_CHANNELS:
         return None
     return "max_pool" if layer.kind == "max_pool" else "average_pool"
 

@@ -22,7 +22,7 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
     total = sum(rows.count for rows in step.reads) * (step.shape.in_channels if planar_in else 1)
     lines.append(f"const float *row_in[{total}];")
     for rows in step.reads:
-        moved = column_offset(rows, step.reads[0], text)
+        moved = "" if step.shape.spread and rows is step.reads[1] else column_offset(rows, step.reads[0], text)
         lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text, moved)
         start += rows.count
     targets = step.shape.out_channels if step.shape.kind == "to_planar" else step.writes.count

@@ -13,7 +13,7 @@ import islpy as isl
 from polyfuse.codegen.access import Places
 from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
-from polyfuse.codegen.leaves import TALLEST, Window
+from polyfuse.codegen.leaves import TALLEST, Window, spread_operand
 from polyfuse.codegen.rows.pricing import worthwhile
 from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
 from polyfuse.codegen.rows.tune import default_tuning
@@ -93,7 +93,7 @@ def main_step(steps: Sequence[RowStep]) -> RowStep:
 def steps_of_kind(places: Places, finish: Finish, kind: Kind) -> tuple[RowStep, ...] | None:
     """The row steps that compute a layer with one kind of row kernel; None where its executions are no rows."""
     schedule, layer = places.storage.schedule, finish.base
-    window, x, out = Window.of(layer), layer.inputs[0], finish.last.output
+    window, x, out = Window.of(layer), operands(layer, kind)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
     tallest = TALLEST.get(kind, 1)
     heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
@@ -113,21 +113,33 @@ def strip_step(
     """The row step of one strip; None where the rows that it reads lie too differently for one kernel."""
     schedule, layer, name = places.storage.schedule, finish.base, f"{finish.last.name}__{k}"
     window, out = Window.of(layer), finish.last.output
-    operands = layer.inputs[:1] if kind not in ("add", "mul") else (*layer.inputs, *layer.inputs)[:2]
-    named = with_name(strip, name)
-    reads = tuple(window_rows(places, t, named, window, kind, offchip and t == layer.inputs[0]) for t in operands)
+    named, spread = with_name(strip, name), spread_operand(layer)
+    reads = tuple(
+        column_rows(places, t, named)
+        if t == spread
+        else window_rows(places, t, named, window, kind, offchip and t == layer.inputs[0])
+        for t in operands(layer, kind)
+    )
     writes = plain_rows(places, out, named, places.stays(out))
     added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
     if reads[0].array.pitch < columns_read(window, strip):
         return None
     shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
     if len(reads) > 1:
-        shape = replace(shape, second_pitch=reads[1].array.pitch)
+        shape = replace(shape, second_pitch=reads[1].array.pitch, spread=spread is not None)
     shape = replace(shape, stream=is_streamed(places, out))
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
     time = row_time(schedule, named.executions, stage)
     return RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added)
+
+
+def operands(layer: Layer, kind: Kind) -> tuple[Tensor, ...]:
+    """What a row kernel reads rows of: one tensor, or two, of which one that is spread comes last."""
+    if kind not in ("add", "mul"):
+        return layer.inputs[:1]
+    first, second = (*layer.inputs, *layer.inputs)[:2]
+    return (second, first) if first == spread_operand(layer) else (first, second)
 
 
 def is_streamed(places: Places, out: Tensor) -> bool:
@@ -196,7 +208,13 @@ def layer_shape(
         finish.activation,
         finish.residual,
         strip.height,
+        numbers=numbers_of(layer) if kind == "lrn" else (),
     )
+
+
+def numbers_of(layer: Layer) -> tuple[float, ...]:
+    """Size, alpha, beta and bias of a local response normalisation."""
+    return tuple(float(str(layer.attributes[name])) for name in ("size", "alpha", "beta", "bias"))
 
 
 def copy_steps(places: Places, flow: Flow, action: Action) -> tuple[RowStep, ...] | None:
@@ -249,6 +267,13 @@ def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, ki
     outside = offchip or places.stays(tensor)
     indices = () if outside else places.indices(tensor)
     return Rows(tensor, places.array(tensor, outside), indices, row, column, taps, step)
+
+
+def column_rows(places: Places, tensor: Tensor, strip: Strip) -> Rows:
+    """The one column of a tensor, which every execution of a strip reads."""
+    zero = strip.first_row.sub(strip.first_row).coalesce()
+    offchip = places.stays(tensor)
+    return Rows(tensor, places.array(tensor, offchip), () if offchip else places.indices(tensor), zero, zero, 1)
 
 
 def row_time(schedule: Schedule, executions: isl.Set, stage: int) -> isl.Map:

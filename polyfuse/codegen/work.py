@@ -153,6 +153,8 @@ class StepRows:
 
     def columns(self, rows: Rows) -> int:
         """The columns that one execution touches."""
+        if self.step.shape.spread and rows is self.step.reads[1]:
+            return 1
         beside = rows is self.step.writes or rows is self.step.added
         return self.step.shape.columns if beside else self.step.shape.in_columns
 

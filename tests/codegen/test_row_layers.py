@@ -6,6 +6,7 @@ from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.network import layers as make
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.normalisation import lrn
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
@@ -68,3 +69,35 @@ def test_activations_of_planar_rows_keep_scalar_leaves() -> None:
     x = build.input("x", (1, 10, 9, 11))
     network = build.network(build.activation("soft", x, "relu"))
     assert not leaves(network, NARROW).kinds
+
+
+@pytest.mark.parametrize("kind", ["mul", "add"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_column_is_spread_over_all_columns_of_an_image(kind: str, first: bool) -> None:
+    build = Builder("excited")
+    x, gate = build.input("x", (2, 10, 9, 11)), build.input("gate", (2, 6, 1, 1))
+    deep = build.depthwise("deep", x, kernel=3, padding=1)
+    soft = build.conv("soft", gate, 10, kernel=1, activation="sigmoid")
+    scaled = build.arithmetic("scaled", kind, *((soft, deep) if first else (deep, soft)), activation="relu")
+    network = build.network(build.conv("thin", scaled, 6, kernel=1))
+    check_everywhere(network, {"depthwise", kind, "direct"})
+
+
+def test_a_block_that_squeezes_and_excites() -> None:
+    build = Builder("squeezed")
+    x = build.input("x", (1, 10, 5, 38))
+    deep = build.depthwise("deep", x, kernel=3, padding=1, activation="silu")
+    few = build.conv("few", build.global_average_pool("squeezed", deep), 4, kernel=1, activation="silu")
+    gate = build.conv("gate", few, 10, kernel=1, activation="sigmoid")
+    network = build.network(build.conv("thin", build.arithmetic("scaled", "mul", gate, deep), 6, kernel=1))
+    check_everywhere(network, {"depthwise", "average_pool", "mul", "direct"})
+
+
+@pytest.mark.parametrize(("size", "beta"), [(5, 0.75), (4, 0.6)])
+def test_local_response_normalisation_crosses_blocks_of_channels(size: int, beta: float) -> None:
+    build = Builder("normalised")
+    x = build.input("x", (2, 6, 9, 11))
+    conv = build.conv("conv", x, 14, kernel=3, padding=1)
+    normal = build.add(lrn("normal", conv, size, alpha=0.5, beta=beta, bias=1.5))
+    last = build.add(lrn("last", build.max_pool("pool", normal, kernel=3, stride=2, padding=1), size, beta=beta))
+    check_everywhere(build.network(build.activation("soft", last, "relu")), {"direct", "lrn", "max_pool"})

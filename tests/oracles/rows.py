@@ -57,6 +57,16 @@ def pool(
     return out if kind == "max_pool" else out / count
 
 
+def normalised(x: Array, size: float, alpha: float, beta: float, bias: float) -> Array:
+    """LRN: each element over a power of the sum of squares of `size` channels around it."""
+    out = np.empty_like(x)
+    for c in range(len(x)):
+        low = c - (int(size) - 1) // 2
+        near = x[max(0, low) : low + int(size)]
+        out[c] = x[c] / (bias + alpha / size * (near * near).sum(axis=0)) ** beta
+    return out
+
+
 ACTIVATIONS: dict[object, Callable[[Array], Array]] = {
     None: lambda t: t,
     "relu": lambda t: np.maximum(t, 0),
@@ -71,4 +81,9 @@ ACTIVATIONS: dict[object, Callable[[Array], Array]] = {
     "sigmoid": lambda t: 1 / (1 + np.exp(-t)),
     "tanh": np.tanh,
     "silu": lambda t: t / (1 + np.exp(-t)),
+    "exp": np.exp,
+    ("elu", 0.7): lambda t: np.where(t < 0, 0.7 * np.expm1(t), t),
+    "gelu_tanh": lambda t: 0.5 * t * (1 + np.tanh(np.sqrt(2 / np.pi) * (t + 0.044715 * t**3))),
+    "softplus": lambda t: np.maximum(t, 0) + np.log1p(np.exp(-np.abs(t))),
+    "sqrt": np.sqrt,
 }

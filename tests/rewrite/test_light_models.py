@@ -1,4 +1,4 @@
-"""The light models of the onnx package, rewritten and grouped: the same values, fewer groups than as published."""
+"""The light models of the onnx package, rewritten and grouped: same values, and no more groups than as published."""
 
 import numpy as np
 import pytest

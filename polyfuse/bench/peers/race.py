@@ -279,13 +279,7 @@ def folder_of(
     inputs = random_inputs(network, seed)
     values = run_reference(network, inputs)
     expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
-    bare = replace(network, layers=tuple(replace(layer, reference=None) for layer in network.layers))
-    try:
-        data = pickle.dumps(bare)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise InvalidInput(
-            f"network {network.name!r}: cannot be sent to other processes ({error}); build it of plain layers"
-        ) from None
+    data = pickled(network)
     with tempfile.TemporaryDirectory(prefix="polyfuse-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "network.pickle").write_bytes(data)
@@ -294,6 +288,23 @@ def folder_of(
         arrays: dict[str, Any] = dict(inputs)
         np.savez(folder / "inputs.npz", **arrays)
         yield folder, expected
+
+
+def pickled(network: Network) -> bytes:
+    """A network to send to other processes; references that cannot be sent, as those of one's own layers, are left out.
+
+    Errors: InvalidInput.
+    """
+    bare = replace(network, layers=tuple(replace(layer, reference=None) for layer in network.layers))
+    failure: Exception | None = None
+    for each in (network, bare):
+        try:
+            return pickle.dumps(each)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            failure = error
+    raise InvalidInput(
+        f"network {network.name!r}: cannot be sent to other processes ({failure}); build it of plain layers"
+    )
 
 
 def environment(threads: int, folder: Path) -> dict[str, str]:

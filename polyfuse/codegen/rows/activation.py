@@ -1,7 +1,8 @@
 """What happens to a finished value: bias is in it already; residual and activation, in registers where that pays.
 
-`relu`, clips and what is made of them run on vectors, one instruction a bound; the others element by element on the
-row just stored. Both keep NaN as the reference does: a bound is taken only where it compares greater (or less).
+`relu`, clips and what is made of them run on vectors, one instruction a bound, and so does what is made of `exp`; the
+others element by element on the row just stored. Both keep NaN as the reference does: a bound is taken only where it
+compares greater (or less).
 """
 
 from collections.abc import Callable, Mapping
@@ -47,6 +48,54 @@ def _hard_swish(t: str, v: int, _: tuple[float, ...]) -> list[str]:
     return ["{", *(f"  {line}" for line in gate), "}"]
 
 
+def _exp(t: str, v: int, _: tuple[float, ...]) -> list[str]:
+    return [f"EXP{v}({t});"]
+
+
+def _over_one_and_exp(t: str, v: int, value: str, exponent: str) -> list[str]:
+    """t = value / (1 + exp(exponent))"""
+    return ["{", f"  vec{v} e = {exponent};", f"  EXP{v}(e);", f"  {t} = {value} / (e + 1.0f);", "}"]
+
+
+def _sigmoid(t: str, v: int, _: tuple[float, ...]) -> list[str]:
+    return _over_one_and_exp(t, v, _splat(v, 1.0), f"-{t}")
+
+
+def _silu(t: str, v: int, _: tuple[float, ...]) -> list[str]:
+    return _over_one_and_exp(t, v, t, f"-{t}")
+
+
+def _gelu_tanh(t: str, v: int, _: tuple[float, ...]) -> list[str]:
+    """t / 2 * (1 + tanh(u)) = t / (1 + exp(-2 u))"""
+    return _over_one_and_exp(t, v, t, f"-1.5957691216057308f * ({t} + 0.044715f * {t} * {t} * {t})")
+
+
+def _elu(t: str, v: int, scale: tuple[float, ...]) -> list[str]:
+    """max(t, 0) + scale * (exp(min(t, 0)) - 1)"""
+    zero = _splat(v, 0.0)
+    lines = [f"vec{v} e = {t};", f"AT_MOST{v}(e, {zero});", f"EXP{v}(e);", f"AT_LEAST{v}({t}, {zero});",
+             f"{t} += {_number(scale[0])} * (e - 1.0f);"]  # fmt: skip
+    return ["{", *(f"  {line}" for line in lines), "}"]
+
+
+def _tanh(t: str, v: int, _: tuple[float, ...]) -> list[str]:
+    """Cephes' tanhf: a polynomial where |t| < 0.625, and 1 - 2 / (exp(2 |t|) + 1) with the sign of t elsewhere."""
+    lines = [
+        f"const mask{v} sign = (mask{v}){t} & (mask{v}){_splat(v, -0.0)};",
+        f"const vec{v} m = (vec{v})((mask{v}){t} ^ sign), z = {t} * {t};",
+        f"vec{v} p = -5.70498872745e-3f * z + 2.06390887954e-2f;",
+        "p = p * z - 5.37397155531e-2f;",
+        "p = p * z + 1.33314422036e-1f;",
+        "p = p * z - 3.33332819422e-1f;",
+        f"vec{v} e = m + m;",
+        f"EXP{v}(e);",
+        "e = 1.0f - 2.0f / (e + 1.0f);",
+        f"e = (vec{v})((mask{v})e | sign);",
+        f"{t} = SELECT{v}(m < 0.625f, {t} * z * p + {t}, e);",
+    ]
+    return ["{", *(f"  {line}" for line in lines), "}"]
+
+
 def _splat(v: int, value: float) -> str:
     return f"SPLAT{v}({_number(value)})"
 
@@ -61,7 +110,25 @@ ON_VECTORS: Mapping[str, Vectors] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
     "neg": lambda t, v, _: [f"{t} = -{t};"],
+    "exp": _exp,
+    "sigmoid": _sigmoid,
+    "silu": _silu,
+    "gelu_tanh": _gelu_tanh,
+    "elu": _elu,
+    "tanh": _tanh,
 }
+
+
+OF_EXP = frozenset(["exp", "sigmoid", "silu", "gelu_tanh", "elu", "tanh"])
+EXP_VECTORS = 20
+"""What an activation that is made of `exp` takes, in operations on vectors."""
+
+
+def activation_vectors(shape: RowShape, floats: int) -> int:
+    """The operations that the activation of one vector takes, where they are many: as many times V off vectors."""
+    if shape.activation is None or Activation(shape.activation).name in ON_VECTORS.keys() - OF_EXP:
+        return 0
+    return EXP_VECTORS * (1 if runs_on_vectors(shape) else floats)
 
 
 def runs_on_vectors(shape: RowShape) -> bool:

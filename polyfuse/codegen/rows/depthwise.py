@@ -5,15 +5,19 @@
         for each input column: load it once, and combine it with every accumulator it belongs to
 
 A column that lies outside the image has no code; a kernel row whose pointer is NULL is skipped, and does not count in
-the divisor of a mean.
+the divisor of a mean. Means of rows too wide to be unrolled are a loop over columns, into several accumulators.
 """
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import first_column, pointers
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, uses
+from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Chunk, RowShape, Tuning, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
 START = {"depthwise": "0.0f", "max_pool": "-INFINITY", "average_pool": "0.0f"}
+
+
+AT_ONCE = 4
+"""The accumulators of the mean of a wide row: additions follow each other four cycles apart."""
 
 
 def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
@@ -22,7 +26,7 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     weighted = shape.kind == "depthwise"
     first = f"GET{v}(bias, group * {v})" if weighted and shape.bias else f"SPLAT{v}({START[shape.kind]})"
     lines = [f"const vec{v} b0 = {first};"]
-    lines += listed(f"vec{v} ", (f"a{p} = b0" for p in range(chunk.pixels)))
+    lines += listed(f"vec{v} ", (f"a{p} = b0" for p in range(AT_ONCE if is_wide(shape) else chunk.pixels)))
     if weighted and reads(shape, chunk):
         lines.append(f"const float *w = weights + (ptrdiff_t)group * {kh * shape.kernel[1] * v};")
     if shape.kind == "average_pool":
@@ -33,6 +37,7 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         )
     if reads(shape, chunk) or not weighted:
         lines += braces(f"for (int kh = 0; kh < {kh}; kh++)", _kernel_row(shape, tuning, v, chunk))
+    lines += [f"a0 += {' + '.join(f'a{k}' for k in range(1, AT_ONCE))};"] if is_wide(shape) else []
     lines += _mean(shape, v, chunk) if shape.kind == "average_pool" else []
     lines += pointers(shape, v, "group")
     for p in range(chunk.pixels):
@@ -54,12 +59,27 @@ def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[s
     if tuning.prefetch:
         each = -(-chunk.pixels * shape.stride * v // (16 * shape.kernel[0]))
         lines += [f"__builtin_prefetch(ahead + (kh * {each} + {k}) * 16, 0);" for k in range(each)]
+    if is_wide(shape):
+        return [*lines, *_wide_row(kw, v)]
     for column, pairs in uses(shape, chunk, range(kw)):
         load = f"vec{v} x{column} = GET{v}(x, {(column - chunk.left) * v});"
         keep = f" KEEP(x{column});" if len(pairs) > 1 else ""
         nan = f" mask{v} n{column} = x{column} != x{column};" if shape.kind == "max_pool" else ""
         lines.append(f"{load}{keep}{nan} {' '.join(_combined(shape, v, column, p, t) for p, t in pairs)}")
     return lines
+
+
+def is_wide(shape: RowShape) -> bool:
+    """Whether a shape is the mean of whole rows too wide to be unrolled."""
+    return shape.kind == "average_pool" and shape.columns == 1 and shape.kernel[1] > WIDEST_WINDOW
+
+
+def _wide_row(columns: int, v: int) -> list[str]:
+    """All columns of a row, several at once."""
+    whole = columns - columns % AT_ONCE
+    loop = [f"a{k} += GET{v}(x, (column + {k}) * {v});" for k in range(AT_ONCE)]
+    rest = [f"a{k} += GET{v}(x, {(whole + k) * v});" for k in range(columns % AT_ONCE)]
+    return [*braces(f"for (int column = 0; column < {whole}; column += {AT_ONCE})", loop), *rest]
 
 
 def _combined(shape: RowShape, v: int, column: int, pixel: int, tap: int) -> str:

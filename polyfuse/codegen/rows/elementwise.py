@@ -5,18 +5,21 @@ from polyfuse.codegen.rows.direct import pointers
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning
 from polyfuse.codegen.rows.text import braces
 
-VALUES = {"add": "GET{v}(a, i) + GET{v}(b, i)", "mul": "GET{v}(a, i) * GET{v}(b, i)", "apply": "GET{v}(a, i)"}
+VALUES = {"add": "GET{v}(a, i) + {b}", "mul": "GET{v}(a, i) * {b}", "apply": "GET{v}(a, i)"}
 
 
 def elementwise_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
     """The body of the function that computes one chunk of one channel block, `group`."""
     v = floats
     place = f"(group * (ptrdiff_t){shape.in_pitch} + from) * {v}"
-    body = [f"vec{v} t = {VALUES[shape.kind].format(v=v)};", *finished(shape, "t", v, "i")]
+    b = "b" if shape.spread else f"GET{v}(b, i)"
+    body = [f"vec{v} t = {VALUES[shape.kind].format(v=v, b=b)};", *finished(shape, "t", v, "i")]
     if tuning.prefetch:
         body.append("__builtin_prefetch(ahead + i, 0);")
     ahead = [f"const float *ahead = next_in + {place};"] if tuning.prefetch else []
     second = [f"const float *b = in[1] + (group * (ptrdiff_t){shape.second_pitch} + from) * {v};"]
+    if shape.spread:
+        second = [f"const vec{v} b = GET{v}(in[1], group * (ptrdiff_t){shape.second_pitch * v});"]
     return [
         f"const float *a = in[0] + {place};",
         *(second if shape.rows_read == 2 else []),

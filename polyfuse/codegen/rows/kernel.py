@@ -5,6 +5,7 @@
 
 - `in`: the rows that are read. Blocked, one for each kernel row, top to bottom; `add` and `mul`: their two operands;
   `few_channels` and `to_blocked`: planar, `in[channel * kernel rows + kernel row]`; `stencil`: planar, top to bottom.
+  of a second operand with `RowShape.spread`, the column itself.
   NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
@@ -30,6 +31,7 @@ from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
 from polyfuse.codegen.rows.elementwise import elementwise_chunk
 from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
 from polyfuse.codegen.rows.stencil import stencil_functions
@@ -48,6 +50,7 @@ BODIES: dict[str, ChunkBody] = {
     "add": elementwise_chunk,
     "mul": elementwise_chunk,
     "apply": elementwise_chunk,
+    "lrn": lrn_chunk,
 }
 
 
@@ -108,7 +111,7 @@ def with_pitches(shape: RowShape) -> RowShape:
         in_pitch=in_pitch,
         out_pitch=shape.out_pitch or shape.columns,
         residual_pitch=shape.residual_pitch or shape.columns,
-        second_pitch=shape.second_pitch or (in_pitch if shape.kind in ("add", "mul") else 0),
+        second_pitch=shape.second_pitch or (1 if shape.spread else in_pitch if shape.rows_read == 2 else 0),
     )
 
 

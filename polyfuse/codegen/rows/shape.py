@@ -24,13 +24,16 @@ Kind = Literal[
     "add",
     "mul",
     "apply",
+    "lrn",
     "to_blocked",
     "to_planar",
 ]
+WIDEST_WINDOW = 32
+"""Windows with more columns are not unrolled."""
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
 WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
-POINTWISE = ("add", "mul", "apply", "to_blocked", "to_planar")
+POINTWISE = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
 LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
 
 
@@ -43,6 +46,8 @@ class RowShape:
       read. They are not read, whatever the weight; `counted` of them on either side count in the divisor of a mean.
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
       `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
+    - `spread`: the second operand of `add` or `mul` is one column, which all columns of the first are joined with.
+    - `numbers` of `lrn` are size, alpha, beta and bias.
     - `residual` adds a row like the output's before or after the activation.
     - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
     """
@@ -66,6 +71,8 @@ class RowShape:
     residual: Residual = "none"
     height: int = 1
     second_pitch: int = 0
+    spread: bool = False
+    numbers: tuple[float, ...] = ()
     stream: bool = False
 
     def __post_init__(self) -> None:
@@ -89,7 +96,7 @@ class RowShape:
     def _check_pitches(self) -> None:
         pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.columns),
                    ("residual", self.residual_pitch, self.columns),
-                   ("of the second operand", self.second_pitch, self.columns))  # fmt: skip
+                   ("of the second operand", self.second_pitch, 1 if self.spread else self.columns))  # fmt: skip
         for side, pitch, columns in pitches:
             if pitch and pitch < columns:
                 raise InvalidInput(
@@ -113,6 +120,12 @@ class RowShape:
                 f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
                 "group use depthwise, with groups=1"
             )
+        if (self.kind == "lrn") != (len(self.numbers) == 4):
+            raise InvalidInput(f"row kernel {self.name!r}: only lrn has numbers, size, alpha, beta and bias")
+        if self.spread and self.rows_read != 2:
+            raise InvalidInput(f"row kernel {self.name!r}: {self.kind} has no second operand to spread")
+        if self.kind == "average_pool" and self.columns == 1 and self.kernel[1] > WIDEST_WINDOW and any(self.outside):
+            raise InvalidInput(f"row kernel {self.name!r}: expected a mean of whole rows, got {self.outside} outside")
         if self.kind.endswith("pool") and max(self.outside) >= self.reach:
             raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
         if self.kind in POINTWISE and (self.span != self.columns or any(self.outside)):

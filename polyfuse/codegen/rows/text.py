@@ -71,7 +71,13 @@ typedef int mask@V __attribute__((vector_size(@B)));
 #define AT_LEAST@V(t, bound) ((t) = SELECT@V((bound) > (t), bound, t))
 #define AT_MOST@V(t, bound) ((t) = SELECT@V((bound) < (t), bound, t))
 #endif
-#if defined(__clang__) || __GNUC__ >= 12
+/* t = sqrt(t); gcc calls the C library for what is negative. */
+#if @A && !defined(__clang__)
+#define SQRT@V(t) __asm__("vsqrtps %0, %0" : "+v"(t))
+#else
+#define SQRT@V(t) do { for (int sqrt_k = 0; sqrt_k < @V; sqrt_k++) (t)[sqrt_k] = sqrtf((t)[sqrt_k]); } while (0)
+#endif
+@E#if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE@V(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define SHUFFLE@V(a, b, ...) __builtin_shuffle(a, b, (mask@V){__VA_ARGS__})
@@ -80,6 +86,24 @@ typedef int mask@V __attribute__((vector_size(@B)));
 @W#endif
 """
 
+_EXP = """\
+/* t = exp(t): 2^k exp(r) with |r| <= log(2)/2 and the polynomial of Cephes' expf for exp(r). Two factors make 2^k, so
+   that what is denormal or too large comes out rounded, as 0 or as infinity. NaN stays. */
+#define EXP@V(t) do { \\
+    AT_LEAST@V(t, SPLAT@V(-104.0f)); \\
+    AT_MOST@V(t, SPLAT@V(89.0f)); \\
+    const vec@V exp_n = t * 1.44269504088896341f + 12582912.0f, exp_k = exp_n - 12582912.0f; \\
+    const vec@V exp_r = t - exp_k * 0.693359375f + exp_k * 2.12194440e-4f; \\
+    vec@V exp_p = 1.9875691500e-4f * exp_r + 1.3981999507e-3f; \\
+    exp_p = exp_p * exp_r + 8.3334519073e-3f; \\
+    exp_p = exp_p * exp_r + 4.1665795894e-2f; \\
+    exp_p = exp_p * exp_r + 1.6666665459e-1f; \\
+    exp_p = exp_p * exp_r + 5.0000001201e-1f; \\
+    exp_p = exp_p * (exp_r * exp_r) + exp_r + 1.0f; \\
+    const mask@V exp_i = (mask@V)exp_n - 0x4b400000, exp_half = exp_i >> 1; \\
+    t = exp_p * (vec@V)((exp_half + 127) << 23) * (vec@V)((exp_i - exp_half + 127) << 23); \\
+  } while (0)
+"""
 _SPREAD = """\
 typedef float part@V_@N __attribute__((vector_size(@M), aligned(4), may_alias));
 #define SPREAD@V_@N(p) __builtin_shufflevector(*(const part@V_@N *)(p), *(const part@V_@N *)(p), @I)
@@ -110,7 +134,7 @@ def prelude(floats: int) -> str:
         fours = ", ".join(["*(const four@V_at *)(p)"] * (floats // 4))
         spreads.append(_SPREAD_FOUR.replace("@F", shuffled).replace("@Q", fours) if ways == 4 else shuffled)
     spreads.append(f"#define SPREAD@V_{floats}(p) GET@V(p, 0)\n")
-    names = {"@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
+    names = {"@E": _EXP, "@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
     names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
     text = _WIDTH
     for mark, value in names.items():

@@ -4,13 +4,17 @@ RowShape + Tuning + V ──row_work()──> RowWork
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from polyfuse.codegen.rows.activation import activation_vectors
 from polyfuse.codegen.rows.kernel import part_chunks
 from polyfuse.codegen.rows.pricing import price
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
 from polyfuse.codegen.rows.tiling import tilings
+
+ROOT_VECTORS = 20
+"""What square roots and the division of `lrn` take, in operations on vectors."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,17 @@ class RowWork:
 
 @lru_cache(maxsize=4096)
 def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
-    """The work of one call.
+    """The work of one call. Activations count among its vectors where they take many operations.
 
     >>> shape = RowShape("conv", "direct", 16, 24, 4, kernel=(3, 3), outside=(1, 1))
     >>> row_work(shape, Tuning(pixels=4, ways=2), 16)
     RowWork(macs=11520, vectors=720.0, loads=288.0, stores=8, chunks=2)
     """
+    work = _without_activation(shape, tuning, floats)
+    return replace(work, vectors=work.vectors + work.stores * activation_vectors(shape, floats))
+
+
+def _without_activation(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
     if shape.kind in ("direct", "few_channels"):
         return _convolution(shape, tuning, floats)
     if shape.kind == "stencil":
@@ -48,8 +57,9 @@ def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
     if shape.kind in ("depthwise", "max_pool", "average_pool"):
         return _window(shape, tuning, floats)
     vectors = shape.columns * len(block_sizes(shape.out_channels, floats))
-    inputs = 2 if shape.kind in ("add", "mul") else 1
-    return RowWork(0, vectors, inputs * vectors, vectors, len(block_sizes(shape.out_channels, floats)))
+    inputs = 1 if shape.spread else shape.rows_read
+    each = ROOT_VECTORS + int(shape.numbers[0]) if shape.kind == "lrn" else 1
+    return RowWork(0, each * vectors, inputs * vectors, vectors, len(block_sizes(shape.out_channels, floats)))
 
 
 def row_uses(shape: RowShape) -> tuple[int, ...]:

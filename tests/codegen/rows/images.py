@@ -35,6 +35,8 @@ class Case:
     count_pad: bool = False
     height: int = 1
     tuning: Tuning | None = None
+    spread: bool = False
+    numbers: tuple[float, ...] = ()
 
     @property
     def out_image(self) -> tuple[int, int]:
@@ -67,6 +69,8 @@ class Case:
             activation=self.activation,
             residual=self.residual,
             height=self.height,
+            spread=self.spread,
+            numbers=self.numbers,
         )
         return row_kernel(shape, Target(floats, registers or REGISTERS[floats]), self.tuning)
 
@@ -88,8 +92,15 @@ def in_rows(case: Case, x: np.ndarray, floats: int, oh: int) -> list[np.ndarray 
     if case.kind in PLANAR_IN:
         x = np.ascontiguousarray(x)
         return [x[c, h] if 0 <= h < x.shape[1] else None for c in range(x.shape[0]) for h in wanted]
-    blocks = blocked(x, floats)
+    blocks = spoilt(blocked(x, floats), x.shape[0])
     return [blocks[h] if 0 <= h < len(blocks) else None for h in wanted]
+
+
+def spoilt(rows: np.ndarray, channels: int) -> np.ndarray:
+    """Blocked rows with NaN in the lanes without a channel, which must reach none."""
+    if channels % rows.shape[-1]:
+        rows[..., -1, :, channels % rows.shape[-1] :] = np.nan
+    return rows
 
 
 def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -104,7 +115,8 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
     for oh in range(0, rows - case.height + 1, case.height):
         reads = in_rows(case, arrays["x"], v, oh)
         if case.kind in ("add", "mul"):
-            reads.append(blocked(arrays["y"], v)[oh])
+            second = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
+            reads.append(spoilt(blocked(second, v), channels)[0 if case.spread else oh])
         shape = (channels * case.height, 1 + columns) if flat else (case.height, -(-channels // v), 1 + columns, v)
         out = np.full((np.prod(shape[: 2 if flat else 3]) + 1, *shape[2 if flat else 3 :]), GUARD, np.float32)
         inside = out[:-1].reshape(shape)

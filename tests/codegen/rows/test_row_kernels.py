@@ -41,7 +41,7 @@ DIRECT = [
     Case("direct", (64, 24), (1, 20), residual="before"),
     Case("direct", (16, 3), (4, 9), (3, 3), padding=SAME, activation="relu"),
     Case("direct", (48, 1), (4, 30), (5, 5), padding=(2, 2, 2, 2), activation="relu6"),
-    Case("direct", (24, 34), (4, 7), (3, 3), stride=2, padding=SAME, activation="sigmoid"),
+    Case("direct", (24, 34), (4, 7), (3, 3), stride=2, padding=SAME, activation="softplus", residual="after"),
     Case("direct", (8, 3), (2, 1), activation="silu", residual="before"),
 ]
 FEW = [
@@ -57,6 +57,7 @@ DEPTHWISE = [
     Case("depthwise", (16, 16), (5, 17), (3, 3), padding=SAME, activation="relu6"),
     Case("depthwise", (40, 40), (6, 23), (3, 3), stride=2, padding=SAME, activation="relu"),
     Case("depthwise", (3, 3), (5, 8), (5, 5), padding=(2, 2, 2, 2), bias=False, residual="before"),
+    Case("depthwise", (20, 20), (5, 8), (3, 3), padding=SAME, activation="softplus"),
     Case("depthwise", (24, 24), (9, 27), (5, 5), stride=2, padding=(2, 2, 2, 2), activation="tanh"),
     Case(
         "depthwise", (16, 16), (5, 9), (3, 3), dilation=2, padding=(2, 2, 2, 2), activation=("hard_sigmoid", 0.2, 0.5)
@@ -80,11 +81,14 @@ POOL = [
     Case("average_pool", (16, 16), (7, 19), (3, 3), stride=2, padding=SAME),
     Case("average_pool", (16, 16), (5, 7), (3, 3), padding=(0, 1, 0, 1), count_pad=True),
     Case("average_pool", (20, 20), (7, 7), (7, 7)),
+    Case("average_pool", (20, 20), (3, 42), (3, 42), activation="relu"),
 ]
 OTHER = [
     Case("add", (24, 24), (3, 7), activation="relu"),
     Case("add", (16, 16), (2, 70), residual="after", activation="relu6"),
     Case("mul", (5, 5), (3, 9), activation="silu"),
+    Case("mul", (20, 20), (3, 70), spread=True),
+    Case("add", (5, 5), (2, 9), spread=True, residual="after", activation="relu"),
     Case("apply", (20, 20), (2, 70), activation="relu6"),
     Case("apply", (5, 5), (3, 9), residual="before", activation="silu"),
     Case("to_blocked", (20, 20), (2, 19)),
@@ -94,7 +98,22 @@ OTHER = [
     Case("to_planar", (3, 3), (2, 3)),
     Case("to_planar", (32, 32), (2, 16)),
 ]
-CASES = {"direct": DIRECT, "few": FEW, "depthwise": DEPTHWISE, "stencil": STENCIL, "pool": POOL, "other": OTHER}
+LRN = [
+    Case("lrn", (40, 40), (3, 19), numbers=(5, 1e-1, 0.75, 1.0)),
+    Case("lrn", (32, 32), (2, 9), numbers=(4, 0.5, 0.5, 2.0), activation="relu"),
+    Case("lrn", (5, 5), (2, 70), numbers=(3, 2.0, 1.0, 0.5), residual="after"),
+    Case("lrn", (21, 21), (2, 5), numbers=(9, 1.0, 0.6, 1.5)),
+    Case("lrn", (7, 7), (2, 5), numbers=(1, 1.0, 0.75, 1.0)),
+]
+CASES = {
+    "direct": DIRECT,
+    "few": FEW,
+    "depthwise": DEPTHWISE,
+    "stencil": STENCIL,
+    "pool": POOL,
+    "other": OTHER,
+    "lrn": LRN,
+}
 
 
 def supports(case: Case, floats: int) -> bool:
@@ -151,7 +170,9 @@ def expected(case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
         elif case.kind.endswith("pool"):
             t = oracle.pool(x, case.kind, case.kernel, case.stride, case.padding, case.count_pad)
         else:
-            t = {"add": x + arrays["y"], "mul": x * arrays["y"]}.get(case.kind, x)
+            y = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
+            t = {"add": x + y, "mul": x * y}.get(case.kind, x)
+            t = oracle.normalised(x, *case.numbers) if case.kind == "lrn" else t
         t = oracle.ACTIVATIONS[case.activation](t + r if case.residual == "before" else t)
         return t + r if case.residual == "after" else t
 
