@@ -14,7 +14,7 @@ from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Kind, RowShape, Target
+from polyfuse.codegen.rows.shape import PRELU, WIDEST_WINDOW, Kind, RowShape, Target
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
@@ -231,7 +231,7 @@ def applied(network: Network, blocked: frozenset[str]) -> dict[str, Kind]:
     return {
         layer.name: "apply"
         for layer in network.layers
-        if is_activation(layer) and blocked.issuperset({layer.inputs[0].name, layer.output.name})
+        if is_applied(layer) and blocked.issuperset({layer.inputs[0].name, layer.output.name})
     }
 
 
@@ -250,13 +250,26 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
             found |= {layer.output.name, *(t.name for t in layer.inputs if kind != "few_channels")}
     for layer in network.layers:
         like = any(t.name in found and t.shape == layer.output.shape for t in layer.inputs if t in network.makers)
-        if like and (layer.kind == "add" or is_activation(layer)):
+        if like and (layer.kind == "add" or is_applied(layer)):
             found.add(layer.output.name)
     return frozenset(found)
 
 
+def is_applied(layer: Layer) -> bool:
+    """An activation and nothing else, perhaps one whose slopes are weights, one for each channel."""
+    return is_activation(layer) or has_slopes(layer)
+
+
+def has_slopes(layer: Layer) -> bool:
+    """A PRelu of images with a slope for each channel."""
+    same = layer.kind == PRELU and [tensor.shape for tensor in layer.inputs] == [layer.output.shape]
+    return same and len(layer.output.shape) == 4 and is_per_channel(layer, layer.weights[0])
+
+
 def activation_of(layer: Layer) -> Spec | None:
-    """The activation that a layer ends with."""
+    """The activation that a layer ends with, or is."""
+    if has_slopes(layer):
+        return PRELU
     spec = layer.attributes.get("activation")
     return spec if isinstance(spec, str | Sequence) else None
 

@@ -15,7 +15,7 @@ from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
 from polyfuse.codegen.leaves import TALLEST, Window, spread_operand
 from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
+from polyfuse.codegen.rows.shape import WEIGHTED, Kind, RowShape, balanced
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
 from polyfuse.network.layer import Layer
@@ -51,7 +51,7 @@ class RowStep:
     """One row kernel at all the places where it runs.
 
     `shape` has no name yet: kernels of one shape are one. `makes` are the tensors whose points are executed, `points`
-    of each by every execution; `layer` is where weights and bias come from.
+    of each by every execution; `layer` is where weights and bias come from, `slopes` where those of the activation do.
     """
 
     name: str
@@ -64,6 +64,12 @@ class RowStep:
     reads: tuple[Rows, ...]
     writes: Rows
     added: Rows | None = None
+    slopes: Layer | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the kernel reads packed weights."""
+        return self.layer is not None and bool(self.layer.weights) and self.shape.kind in WEIGHTED
 
     @property
     def asks_ahead(self) -> bool:
@@ -131,7 +137,7 @@ def strip_step(
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
     time = row_time(schedule, named.executions, stage)
-    return RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added)
+    return RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added, finish.slopes)
 
 
 def operands(layer: Layer, kind: Kind) -> tuple[Tensor, ...]:

@@ -171,7 +171,7 @@ class StepRows:
         """The touches of rows and of weights."""
         found = [self._rows(things, widths, rows) for rows in self.every()]
         layer, held = self.step.layer, {}
-        if layer is not None and layer.weights:
+        if layer is not None and self.step.has_weights:
             held[packed_name(layer)] = packed_bytes(self.step.shape, self.tuning, self.floats)
         if workspace := workspace_bytes(self.step.shape, self.tuning, self.floats):
             held["workspace"] = workspace

@@ -101,3 +101,26 @@ def test_local_response_normalisation_crosses_blocks_of_channels(size: int, beta
     normal = build.add(lrn("normal", conv, size, alpha=0.5, beta=beta, bias=1.5))
     last = build.add(lrn("last", build.max_pool("pool", normal, kernel=3, stride=2, padding=1), size, beta=beta))
     check_everywhere(build.network(build.activation("soft", last, "relu")), {"direct", "lrn", "max_pool"})
+
+
+@pytest.mark.parametrize("shape", [(12, 1, 1), (1,)])
+def test_slopes_of_channels_are_finished_by_the_kernel_before_them(shape: tuple[int, ...]) -> None:
+    build = Builder("sloped")
+    x = build.input("x", (2, 3, 9, 11))
+    for k, (channels, kernel) in enumerate(((12, 5), (12, 1), (12, 3))):
+        conv = build.conv(f"conv{k}", x, channels, kernel=kernel, padding=kernel // 2, bias=k != 1)
+        x = build.add(make.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
+    network = build.network(x)
+    check_everywhere(network, {"few_channels", "direct"})
+    leaf = leaves(network, NARROW, winograd={"conv2": 2})
+    program = generate(network, fused(network, Strategy((4,))), leaf=leaf, instrumented=True)
+    assert "apply" not in kinds_of(program) and "winograd" in kinds_of(program)
+    check(network, [program])
+
+
+def test_slopes_by_themselves_are_row_kernels() -> None:
+    build = Builder("sloped")
+    x = build.input("x", (1, 10, 9, 11))
+    conv = build.conv("conv", x, 10, kernel=3, padding=1)
+    both = build.arithmetic("both", "add", build.prelu("soft", conv), conv)
+    check_everywhere(build.network(build.prelu("last", build.max_pool("pool", both, kernel=2))), {"apply", "direct"})

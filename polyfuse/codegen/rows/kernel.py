@@ -8,6 +8,7 @@
   of a second operand with `RowShape.spread`, the column itself.
   NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
+  Behind it are the slopes of `prelu`, filled up alike.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
 - `winograd`: `in` are height + 2 rows, `out` and `residual` height rows. It keeps `RowKernel.workspace_bytes` for
   itself in each thread. A file may define ROW_WORKSPACE as a `_Thread_local` array of floats, at a cache line and as

@@ -32,6 +32,8 @@ WIDEST_WINDOW = 32
 """Windows with more columns are not unrolled."""
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
+PRELU = "prelu"
+"""The activation of rows whose slopes are weights."""
 WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
 POINTWISE = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
 LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
@@ -47,6 +49,7 @@ class RowShape:
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
       `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
     - `spread`: the second operand of `add` or `mul` is one column, which all columns of the first are joined with.
+    - `activation` is one of the network's, or `prelu`, whose slopes, one for each channel, lie behind the bias.
     - `numbers` of `lrn` are size, alpha, beta and bias.
     - `residual` adds a row like the output's before or after the activation.
     - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
@@ -120,6 +123,10 @@ class RowShape:
                 f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
                 "group use depthwise, with groups=1"
             )
+        if self.kind in ("stencil", "to_blocked", "to_planar") and self.has_slopes:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: prelu expects blocked rows, {self.kind} makes or reads others"
+            )
         if (self.kind == "lrn") != (len(self.numbers) == 4):
             raise InvalidInput(f"row kernel {self.name!r}: only lrn has numbers, size, alpha, beta and bias")
         if self.spread and self.rows_read != 2:
@@ -130,6 +137,16 @@ class RowShape:
             raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
         if self.kind in POINTWISE and (self.span != self.columns or any(self.outside)):
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
+
+    @property
+    def has_slopes(self) -> bool:
+        """Whether negative values are multiplied by a slope for each channel."""
+        return self.activation == PRELU
+
+    @property
+    def reads_bias(self) -> bool:
+        """Whether there is a bias, or something behind it."""
+        return self.bias or self.has_slopes
 
     @property
     def reach(self) -> int:
