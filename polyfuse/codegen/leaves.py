@@ -183,6 +183,8 @@ def winograd_tiles(
 
 def is_3x3(layer: Layer) -> bool:
     """A 3x3 convolution that Winograd's algorithm can compute."""
+    if layer.kind != "conv":
+        return False
     window = Window.of(layer)
     plain = (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
     return plain and layer.attributes.get("groups") == 1
@@ -282,6 +284,8 @@ def row_kind(network: Network, layer: Layer, target: Target, stencils: Collectio
         return "stencil"
     if layer.kind == "conv":
         return convolution_kind(network, layer, target)
+    if layer.kind == "conv_transpose":
+        return transposed_kind(layer)
     if layer.kind in ("max_pool", "average_pool", "global_average_pool"):
         return pool_kind(layer)
     same = all(tensor.shape == layer.output.shape for tensor in layer.inputs)
@@ -322,6 +326,14 @@ def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | N
     if groups == channels == made:
         return "depthwise"
     return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else None
+
+
+def transposed_kind(layer: Layer) -> Kind | None:
+    """Direct, for each phase of outputs that the same taps reach; None for groups, and where outputs have no tap."""
+    window = Window.of(layer)
+    every = window.dilation == (1, 1) and all(k >= s for k, s in zip(window.kernel, window.stride, strict=True))
+    narrow = window.kernel[1] <= WIDEST_WINDOW * window.stride[1]
+    return "direct" if every and narrow and layer.attributes["groups"] == 1 else None
 
 
 def pool_kind(layer: Layer) -> Kind | None:

@@ -16,7 +16,7 @@ from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
-from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step, packed_name
+from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.sets import count
@@ -116,7 +116,7 @@ class RowKernels:
         bias = slopes = None
         if step.has_weights:
             weights, bias = kernel_weights(self.network, step.layer)
-            values[packed_name(step.layer)] = packed_weights(kernel, weights)
+            values[step.weights_name] = packed_weights(kernel, step.phase.weights(weights) if step.phase else weights)
         if step.slopes is not None:
             slopes = channel_values(self.network.weights[step.slopes.weights[0].name], step.slopes)
         if step.shape.reads_bias:

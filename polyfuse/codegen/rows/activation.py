@@ -173,12 +173,18 @@ def finished(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
     return [*lines, f"{put}{floats}(o, {at}, {value});"]
 
 
-def finished_later(shape: RowShape, count: str) -> list[str]:
-    """The loop over `count` stored floats of `o` that applies what does not run on vectors; nothing otherwise."""
+def finished_later(shape: RowShape, columns: int, floats: int) -> list[str]:
+    """The loop over columns stored to `o` that applies what does not run on vectors; nothing otherwise."""
     if runs_on_vectors(shape):
         return []
     tail = " + r[i]" if shape.residual == "after" else ""
-    return braces(f"for (int i = 0; i < {count}; i++)", [f"o[i] = {scalar(shape, 'o[i]')}{tail};"])
+    body = [f"o[i] = {scalar(shape, 'o[i]')}{tail};"]
+    if shape.apart == 1:
+        return braces(f"for (int i = 0; i < {columns * floats}; i++)", body)
+    column = braces(f"for (int i = first; i < first + {floats}; i++)", body)
+    return braces(
+        f"for (int first = 0; first < {columns * shape.apart * floats}; first += {shape.apart * floats})", column
+    )
 
 
 def scalar(shape: RowShape, value: str) -> str:

@@ -50,8 +50,8 @@ def finish(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     for a in range(tuning.blocks):
         part = pointers(shape, v, out_block(tuning, a))
         for p in range(chunk.pixels):
-            part += finished(shape, f"a{a}_{p}", v, str(p * v))
-        lines += scope([*part, *finished_later(shape, str(chunk.pixels * v))])
+            part += finished(shape, f"a{a}_{p}", v, str(p * shape.apart * v))
+        lines += scope([*part, *finished_later(shape, chunk.pixels, v)])
     return lines
 
 

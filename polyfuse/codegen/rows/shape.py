@@ -52,6 +52,7 @@ class RowShape:
     - `activation` is one of the network's, or `prelu`, whose slopes, one for each channel, lie behind the bias.
     - `numbers` of `lrn` are size, alpha, beta and bias.
     - `residual` adds a row like the output's before or after the activation.
+    - `apart`: the outputs are so many columns of `out` and `residual` apart, and what lies between is not touched.
     - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
     """
 
@@ -77,6 +78,7 @@ class RowShape:
     spread: bool = False
     numbers: tuple[float, ...] = ()
     stream: bool = False
+    apart: int = 1
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
@@ -97,8 +99,8 @@ class RowShape:
         self._check_pitches()
 
     def _check_pitches(self) -> None:
-        pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.columns),
-                   ("residual", self.residual_pitch, self.columns),
+        pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.out_span),
+                   ("residual", self.residual_pitch, self.out_span),
                    ("of the second operand", self.second_pitch, 1 if self.spread else self.columns))  # fmt: skip
         for side, pitch, columns in pitches:
             if pitch and pitch < columns:
@@ -129,6 +131,8 @@ class RowShape:
             )
         if (self.kind == "lrn") != (len(self.numbers) == 4):
             raise InvalidInput(f"row kernel {self.name!r}: only lrn has numbers, size, alpha, beta and bias")
+        if self.apart != 1 and self.kind != "direct":
+            raise InvalidInput(f"row kernel {self.name!r}: only direct puts outputs {self.apart} columns apart")
         if self.spread and self.rows_read != 2:
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} has no second operand to spread")
         if self.kind == "average_pool" and self.columns == 1 and self.kernel[1] > WIDEST_WINDOW and any(self.outside):
@@ -157,6 +161,11 @@ class RowShape:
     def span(self) -> int:
         """The columns that all windows of the row span, those outside included."""
         return self.stride * (self.columns - 1) + self.reach
+
+    @property
+    def out_span(self) -> int:
+        """The columns that the outputs span."""
+        return self.apart * (self.columns - 1) + 1
 
     @property
     def in_columns(self) -> int:

@@ -214,7 +214,7 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
     for j in range(width):
         body += [f"vec{v} z{j} = y{j} + b;" if shape.bias else f"vec{v} z{j} = y{j};"]
         body += finished(shape, f"z{j}", v, str(j * v))
-    body += finished_later(shape, str(width * v))
+    body += finished_later(shape, width, v)
     bias = [*([f"const vec{v} b = GET{v}(bias, 0);"] if shape.bias else []), *slopes(shape, v, "0")]
     parameters = ["const float *t", "const float *bias", "float *const *out", "ptrdiff_t place", "int rows"]
     parameters = parameters if shape.reads_bias else [x for x in parameters if not x.endswith("bias")]
