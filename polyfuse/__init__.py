@@ -59,13 +59,12 @@ from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model, save_onnx
-from polyfuse.network.onnx.load import load_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
 from polyfuse.network.tensor import Tensor
-from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, read_machine
 from polyfuse.rewrite.explain import Explanation, explain
+from polyfuse.rewrite.workload import load_onnx, load_workload
 from polyfuse.schedule.counts import Counts, counts, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.legality import check

@@ -6,6 +6,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.files import check_writable, make_folder
 from polyfuse.network.network import Network
-from polyfuse.network.workload import load_workload
 from polyfuse.report.plot import plot
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.table import print_comparison
+from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.describe import describe_footprints, describe_network, describe_schedule
 from polyfuse.text import section
 
@@ -273,14 +274,15 @@ def show(**request: Any) -> None:
         click.echo("\n".join(show_lines(row, prepare(network, row))))
 
 
-def load(request: Mapping[str, Any]) -> Network:
-    """The workload that was asked for."""
+def load(request: Mapping[str, Any], rewritten: bool = True) -> Network:
+    """The workload that was asked for; a model as its nodes are unless it is to be rewritten."""
     return load_workload(
         request["workload"],
         first=request["first"],
         last=request["last"],
         parameters=dict(request["parameters"]),
         random_weights=request["random_weights"],
+        rewritten=rewritten,
     )
 
 
@@ -351,6 +353,6 @@ main.add_command(bench)
 main.add_command(compile_command)
 main.add_command(run_command)
 main.add_command(verify_command)
-main.add_command(explain_command(SHARED[:5], load))
+main.add_command(explain_command(SHARED[:5], partial(load, rewritten=False)))
 main.add_command(machine)
 main.add_command(tune_command(SHARED[:5], load, ready_to_build))

@@ -19,11 +19,12 @@ from polyfuse.files import check_writable
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.file import read_model
 from polyfuse.network.onnx.load import imported, randomised
-from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, machine_path, read_machine
 from polyfuse.report.peers import print_peers
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.roofline import plot_peers
+from polyfuse.rewrite.rewriting import rewrite
+from polyfuse.rewrite.workload import load_workload
 
 
 @click.command()
@@ -131,8 +132,11 @@ def workload_of(name: str, request: dict[str, Any]) -> tuple[Network, onnx.Model
     if path.suffix == ".onnx" and path.is_file() and first is None and last is None and not request["parameters"]:
         found = imported(path, random_weights=seed)
         model = read_model(path) if seed is None else randomised(path, seed)
-        ends = {*found.network.inputs, *found.network.outputs}
-        return found.network, renamed(model, {own: t.name for own, t in found.tensors.items() if t in ends})
+        rewritten = rewrite(found.network)
+        network, now = rewritten.network, rewritten.tensors
+        ends = {*network.inputs, *network.outputs}
+        names = {own: now[t.name] for own, t in found.tensors.items() if t.name in now}
+        return network, renamed(model, {own: tensor.name for own, tensor in names.items() if tensor in ends})
     parameters = dict(request["parameters"])
     return load_workload(name, first=first, last=last, parameters=parameters, random_weights=seed), None
 

@@ -6,7 +6,7 @@ import pytest
 
 from polyfuse.bench.compare import Candidate, compare
 from polyfuse.network.network import Network
-from polyfuse.network.workload import load_workload
+from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.counts import Counts, counts
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy

@@ -23,8 +23,8 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
-from polyfuse.network.workload import load_workload
 from polyfuse.plan.machine import Machine, read_machine
+from polyfuse.rewrite.workload import load_workload
 
 WORKLOADS: tuple[tuple[str, dict[str, str]], ...] = (
     ("stencil3", {}),

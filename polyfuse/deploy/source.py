@@ -12,8 +12,8 @@ import onnx
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.file import read_model
 from polyfuse.network.onnx.load import imported, randomised
-from polyfuse.network.workload import load_workload
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
+from polyfuse.rewrite.workload import load_workload
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ Enters: a `Network`. Leaves: `Rewritten`: the network that computes the same, wh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
@@ -55,8 +56,14 @@ class Rewritten:
     original: Network
     network: Network
     applied: tuple[Applied, ...]
-    near_misses: tuple[NearMiss, ...]
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor]
+    graph: Graph
+    rules: tuple[Rule, ...]
+
+    @cached_property
+    def near_misses(self) -> tuple[NearMiss, ...]:
+        """Where a rule's pattern fits the network and a condition does not hold; counterexamples may have to be run."""
+        return _near_misses(self.graph, self.rules)
 
 
 def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
@@ -89,7 +96,7 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
                         f"network {network.name!r}: {most} rewritings and no end; this is a polyfuse bug, please "
                         "report it"
                     )
-    return Rewritten(network, graph.network(), tuple(applied), _near_misses(graph, rules), graph.tensors)
+    return Rewritten(network, graph.network(), tuple(applied), graph.tensors, graph, tuple(rules))
 
 
 def _first(graph: Graph, name: str, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:

@@ -19,8 +19,8 @@ from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
-from polyfuse.network.workload import load_workload
 from polyfuse.plan.cost import Seconds
+from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.schedule import Strategy
 from tests.plan.example import example
 

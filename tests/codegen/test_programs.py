@@ -10,7 +10,7 @@ from polyfuse.codegen.kernel import Options, build_many
 from polyfuse.codegen.program import Program, generate
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.network.workload import load_workload
+from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.counts import bytes_touched, counts
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy

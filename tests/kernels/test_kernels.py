@@ -8,7 +8,7 @@ import pytest
 
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.network.workload import load_workload
+from polyfuse.rewrite.workload import load_workload
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 

@@ -22,7 +22,7 @@ from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.constants import Constants
-from polyfuse.network.onnx.load import load_onnx
+from polyfuse.network.onnx.load import imported
 from polyfuse.network.onnx.operators import CONVERTERS
 from polyfuse.network.reference import max_relative_error, run
 from tests.network.onnx_models import onnxruntime_run
@@ -156,7 +156,7 @@ def refusal(case: Case) -> str | None:
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "case.onnx"
                 path.write_bytes(model.SerializeToString())
-                network = load_onnx(path)
+                network = imported(path).network
         except PolyfuseError as error:
             assert "\n" not in str(error)
             return str(error)

@@ -9,8 +9,9 @@ import pytest
 from onnx import helper
 
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.load import load_onnx, randomised
+from polyfuse.network.onnx.load import randomised
 from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.rewrite.workload import load_onnx
 from tests.network.onnx_models import Array, model, onnxruntime_run, values
 
 CLOSE = 1e-5
@@ -363,8 +364,10 @@ def test_normalisation_scales_and_activation_fold_into_the_convolution(tmp_path:
     made = model(nodes, {"x": SHAPE}, ["y"], constants)
     net = imported(made, tmp_path)
     assert [layer.name for layer in net.layers] == ["n0"] and agree(made, net)
-    apart = imported(made, tmp_path, fuse_activations=False)
-    assert [layer.kind for layer in apart.layers] == ["conv", "clip"] and agree(made, apart)
+    apart = imported(made, tmp_path, rewritten=False)
+    assert [layer.kind for layer in apart.layers] == ["conv", "affine", "mul", "sub", "div", "clip"] and agree(
+        made, apart
+    )
 
 
 def test_normalisation_folds_into_a_bias(tmp_path: Path) -> None:

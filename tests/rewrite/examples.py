@@ -1,11 +1,13 @@
 """For each rule, networks to which it applies; weights are small multiples of 1/8, so that folding them is exact."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from polyfuse.network import copies, normalisation
 from polyfuse.network import layers as make
+from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.matrices import gemm
 from polyfuse.network.network import Builder, Network, Values
 from polyfuse.network.reductions import reduce
@@ -56,7 +58,13 @@ def scaling_into_conv_before(seed: int) -> Network:
     draw = Draw(seed)
     groups = int(draw.random.choice([1, 2]))
     bias, padding = bool(draw.random.integers(2)), int(draw.random.integers(3))
-    y = draw.conv("conv", draw.input(), groups=groups, bias=bias, padding=padding)
+    x = draw.input()
+    if seed < 4:
+        y = draw.conv("conv", x, groups=groups, bias=bias, padding=padding)
+    else:
+        w, b = draw.weight("w", draw.channels, 4 // groups, 3, 3), draw.weight("b", 4) if bias else None
+        options: dict[str, Any] = {"stride": (2, 1), "padding": (padding, 0, 1, 1), "output_padding": (1, 0)}
+        y = draw.build.add(conv_transpose("conv", x, w, b, groups=groups, **options))
     match seed % 4:
         case 0:
             y = draw.affine("bn", y)

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.load import load_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.explain import explain
 from polyfuse.rewrite.rewriting import rewrite
+from polyfuse.rewrite.workload import load_onnx
 from tests.rewrite.operator_graphs import LIGHT
 from tests.rewrite.test_fusion import PROTOTYPE
 
 
 def model(name: str) -> Network:
     """One layer for each node, as far as the importer does that."""
-    return load_onnx(LIGHT / f"light_{name}.onnx", random_weights=0, fuse_activations=False)
+    return load_onnx(LIGHT / f"light_{name}.onnx", random_weights=0, rewritten=False)
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])

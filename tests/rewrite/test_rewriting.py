@@ -76,6 +76,16 @@ def test_an_output_in_the_middle_stays_what_it_is() -> None:
     assert found.near_misses[0].reason == "conv_out is also read by the caller, as an output"
 
 
+def test_new_layers_come_behind_all_that_they_read() -> None:
+    """a c + b c, where b is made between the two products."""
+    build = Builder("late")
+    a, c = build.input("a", (1, 1, 2, 2)), build.input("c", (1, 1, 2, 2))
+    left = build.arithmetic("left", "mul", a, c)
+    right = build.arithmetic("right", "mul", c, build.activation("b", a, "tanh"))
+    found = rewrite(build.network(build.arithmetic("sum", "add", left, right)))
+    assert kinds(found.network) == [("b", "tanh"), ("left", "add"), ("sum", "mul")]
+
+
 def near_miss(network: Network, rule: str) -> NearMiss:
     (found,) = [miss for miss in rewrite(network).near_misses if miss.rule == rule]
     return found

@@ -11,38 +11,32 @@ from polyfuse.network.onnx.importing import Import, in_double, normalisation
 
 
 def activation(state: Import, node: Node) -> None:
-    """An activation as a layer of its own; SiLU from its gate on."""
+    """An activation, or nothing where it changes nothing."""
     spec = attributes.activation(node, state.graph.constants)
-    gated = state.gate(node.inputs[0]) if state.fuse_activations else None
-    if gated is not None:
-        spec, node_at_end = gated
-        state.add(node_at_end, layers.activation(node.name, state.tensor(node), spec))
-    elif spec:
+    if spec:
         state.add(node, layers.activation(node.name, state.tensor(node), spec))
     else:
         state.alias(node, state.tensor(node))
 
 
 def batch_normalisation(state: Import, node: Node) -> None:
-    """BatchNormalization that no convolution took, with the scales, shifts and the activation behind it."""
+    """BatchNormalization as a scale and a shift of each channel."""
     x = state.tensor(node)
     if len(x.shape) < 2:
         raise InvalidInput(f"{node.label}: expected a tensor with channels, got {x}")
     channels = x.concrete_shape[1]
     scale, shift = normalisation(state, node, channels)
-    (more, further), end = state.affines(node, len(x.shape), channels)
-    spec, end = state.activation(end)
     column = (1, channels, *[1] * (len(x.shape) - 2))
     operands = {
         "x": x,
-        "scale": state.weight(f"{node.name}_scale", (scale * more).reshape(column)),
-        "shift": state.weight(f"{node.name}_shift", (shift * more + further).reshape(column)),
+        "scale": state.weight(f"{node.name}_scale", scale.reshape(column)),
+        "shift": state.weight(f"{node.name}_shift", shift.reshape(column)),
     }
-    state.add(end, layers.affine(node.name, *operands.values(), activation=spec))
+    state.add(node, layers.affine(node.name, *operands.values()))
 
 
 def instance_normalisation(state: Import, node: Node) -> None:
-    """InstanceNormalization, with the activation behind it."""
+    """InstanceNormalization."""
     attributes.check_attributes(node, ["epsilon"])
     x = state.tensor(node)
     scale, shift = (in_double(state.constant(node, k)) for k in (1, 2))
@@ -51,7 +45,6 @@ def instance_normalisation(state: Import, node: Node) -> None:
             f"{node.label}: expected a tensor [n, c, ..] and a scale and a shift for each channel, got {x}, "
             f"{scale.shape} and {shift.shape}"
         )
-    spec, end = state.activation(node)
     column = (1, len(scale), *[1] * (len(x.shape) - 2))
     parts = instance_norm(
         node.name,
@@ -59,9 +52,8 @@ def instance_normalisation(state: Import, node: Node) -> None:
         state.weight(f"{node.name}_scale", scale.reshape(column)),
         state.weight(f"{node.name}_shift", shift.reshape(column)),
         epsilon=attributes.short(attributes.float_attribute(node, "epsilon", 1e-5)),
-        activation=spec,
     )
-    state.add_all(end, parts)
+    state.add_all(node, parts)
 
 
 def local_response(state: Import, node: Node) -> None:
@@ -87,17 +79,16 @@ KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "
 
 
 def arithmetic(state: Import, node: Node) -> None:
-    """Functions of two operands, with the activation behind them."""
+    """Functions of two operands."""
     attributes.check_attributes(node, ())
     if len(node.inputs) != 2:
         raise InvalidInput(f"{node.label}: expected two operands for {node.operator}, got {len(node.inputs)}")
     if node.operator == "Pow" and _powered(state, node):
         return
     read, constants = state.operands(node, state.rank(node))
-    spec, end = state.activation(node)
     names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
     kind = KINDS[node.operator]
-    state.add(end, layers.arithmetic(node.name, kind, *read, constants=names, activation=spec))
+    state.add(node, layers.arithmetic(node.name, kind, *read, constants=names))
 
 
 def _powered(state: Import, node: Node) -> bool:
@@ -113,13 +104,12 @@ def _powered(state: Import, node: Node) -> bool:
     elif value == 0.5:
         state.add(node, layers.activation(node.name, x, "sqrt"))
     else:
-        spec, end = state.activation(node)
-        state.add(end, layers.arithmetic(node.name, "mul", x, x, activation=spec))
+        state.add(node, layers.arithmetic(node.name, "mul", x, x))
     return True
 
 
 def variadic(state: Import, node: Node) -> None:
-    """Sum, Max, Min and Mean of any number of operands, with the activation behind them."""
+    """Sum, Max, Min and Mean of any number of operands."""
     attributes.check_attributes(node, ())
     if len(node.inputs) == 1:
         state.alias(node, state.tensor(node))
@@ -127,9 +117,8 @@ def variadic(state: Import, node: Node) -> None:
         arithmetic(state, node)
     else:
         read, constants = state.operands(node, state.rank(node))
-        spec, end = state.activation(node)
         kind = node.operator.lower()
-        state.add(end, layers.variadic(node.name, kind, read, constants=constants, activation=spec))
+        state.add(node, layers.variadic(node.name, kind, read, constants=constants))
 
 
 def dropout(state: Import, node: Node) -> None:

@@ -110,11 +110,6 @@ class Graph:
         read = (name for node in self.nodes for name in node.inputs if name and name not in made)
         return tuple(dict.fromkeys(name for name in read if not self.constants.known(name)))
 
-    def only_reader(self, tensor: str) -> Node | None:
-        """The one node that reads a tensor, where nothing else needs it."""
-        readers = self.readers.get(tensor, ())
-        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
-
 
 def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str | None, seed: int | None) -> Graph:
     """The nodes between two named ones, both included; without names, those that lead to the outputs.

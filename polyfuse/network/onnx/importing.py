@@ -1,10 +1,10 @@
-"""An import under way: what is built, which tensors exist, and what follows a node that can be fused into its layer.
+"""An import under way: what is built and which tensors exist.
 
 `Node`s enter in topological order; the functions that convert them take an `Import` and add layers to its builder.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,27 +13,22 @@ from polyfuse.network import copies
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Values
 from polyfuse.network.onnx import attributes
-from polyfuse.network.onnx.attributes import Spec
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Graph, Node
 from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor
 
-Affine = tuple[Array, Array]
-"""Scale and shift of each channel."""
 MAX_INTEGERS = 1024
 """The most whole numbers that an input which says sizes or axes may have."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """What is built, the tensors that exist, by the model's names, and which nodes are done."""
+    """What is built, and the tensors that exist, by the model's names."""
 
     build: Builder
     graph: Graph
-    fuse_activations: bool
     tensors: dict[str, Tensor]
-    done: set[Node] = field(default_factory=set)
 
     @property
     def opset(self) -> int:
@@ -147,93 +142,16 @@ class Import:
         self.tensors[output] = x
 
     def shape_of(self, name: str) -> Sequence[int]:
-        """The shape of a tensor that is made by now; one inside of a fused layer has that of the layer's output."""
-        while name not in self.tensors:
-            reader = next((node for node in self.graph.readers.get(name, ()) if node in self.done), None)
-            if reader is None:
-                raise UnsupportedOperator(
-                    f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
-                )
-            name = reader.outputs[0]
+        """The shape of a tensor that is made by now."""
+        if name not in self.tensors:
+            raise UnsupportedOperator(
+                f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
+            )
         return self.tensors[name].concrete_shape
 
-    def affines(self, node: Node, rank: int, channels: int) -> tuple[Affine, Node]:
-        """Scale and shift of the nodes behind a node that only scale and shift its channels, and the last of them."""
-        total: Affine = np.ones(channels), np.zeros(channels)
-        while (reader := self.graph.only_reader(node.outputs[0])) is not None:
-            step = affine(self, reader, node.outputs[0], rank, channels)
-            if step is None:
-                break
-            total = total[0] * step[0], total[1] * step[0] + step[1]
-            self.done.add(reader)
-            node = reader
-        return total, node
 
-    def activation(self, node: Node) -> tuple[Spec | None, Node]:
-        """The activation that is the only reader of a node, and the node that now ends the layer."""
-        if not self.fuse_activations:
-            return None, node
-        gated = self.gate(node.outputs[0])
-        if gated is not None:
-            return gated
-        reader = self.graph.only_reader(node.outputs[0])
-        spec = attributes.activation(reader, self.graph.constants) if reader is not None else None
-        if reader is None or not spec or reader.inputs[0] != node.outputs[0]:
-            return None, node
-        self.done.add(reader)
-        return spec, reader
-
-    def gate(self, tensor: str) -> tuple[Spec, Node] | None:
-        """SiLU and hard swish as two nodes, `x * sigmoid(x)`, where nothing else reads the tensor or the gate."""
-        readers = self.graph.readers.get(tensor, ())
-        if len(readers) != 2 or tensor in self.graph.outputs:
-            return None
-        gate, product = sorted(readers, key=lambda node: node.operator == "Mul")
-        spec = attributes.activation(gate, self.graph.constants)
-        whole = GATES.get(str(spec[0])) if spec else None
-        alone = self.graph.only_reader(gate.outputs[0]) is product and product.operator == "Mul"
-        if whole is None or not alone or (whole == "hard_swish" and not _is_sixth(spec)):
-            return None
-        self.done.update((gate, product))
-        return (whole,), product
-
-
-GATES = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
-"""The activation that the product of a tensor and a gate of it is."""
-
-
-def _is_sixth(spec: Spec | None) -> bool:
-    """`x / 6 + 0.5`, up to the rounding of float32."""
-    return spec is not None and bool(np.float32(spec[1]) == np.float32(1 / 6)) and spec[2] == 0.5  # type: ignore[arg-type]
-
-
-def affine(state: Import, node: Node, tensor: str, rank: int, channels: int) -> Affine | None:
-    """Scale and shift of channels that a node applies to a tensor, if that is all it does."""
-    if node.operator == "BatchNormalization" and node.inputs[0] == tensor:
-        return normalisation(state, node, channels)
-    if node.operator not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
-        return None
-    side = node.inputs.index(tensor)
-    if not state.is_constant(node, 1 - side) or (node.operator == "Div" and side == 1):
-        return None
-    value = in_double(state.constant(node, 1 - side))
-    shape = (1,) * (rank - value.ndim) + value.shape
-    if len(shape) != rank or shape not in ((1, channels, *[1] * (rank - 2)), (1,) * rank):
-        return None
-    if node.operator == "Div" and not value.all():
-        return None
-    each = np.broadcast_to(value.ravel(), (channels,))
-    one, none = np.ones(channels), np.zeros(channels)
-    return {
-        "Add": (one, each),
-        "Sub": (one, -each) if side == 0 else (-one, each),
-        "Mul": (each, none),
-        "Div": (1.0 / each if node.operator == "Div" else one, none),
-    }[node.operator]
-
-
-def normalisation(state: Import, node: Node, channels: int) -> Affine:
-    """Batch normalisation at inference: `(x - mean) / sqrt(variance + epsilon) * scale + shift`."""
+def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:
+    """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference."""
     attributes.check_attributes(node, ["epsilon", "momentum", "spatial", "training_mode"])
     if attributes.flag(node, "training_mode") or not attributes.int_attribute(node, "spatial", 1):
         raise UnsupportedOperator(f"{node.label}: BatchNormalization in training or per element; export for inference")

@@ -19,19 +19,6 @@ from polyfuse.network.onnx.shapes import entering_tensors
 from polyfuse.network.tensor import Tensor, safe_name
 
 
-def load_onnx(
-    path: str | Path,
-    *,
-    first: str | None = None,
-    last: str | None = None,
-    random_weights: int | None = None,
-    fuse_activations: bool = True,
-) -> Network:
-    """The network of a model, or of the nodes on the paths from its node `first` to its node `last`, as `imported`."""
-    found = imported(path, first=first, last=last, random_weights=random_weights, fuse_activations=fuse_activations)
-    return found.network
-
-
 @dataclass(frozen=True, eq=False)
 class Imported:
     """The network of a model, and the tensor of each of the model's values that has one, by the model's names."""
@@ -46,14 +33,13 @@ def imported(
     first: str | None = None,
     last: str | None = None,
     random_weights: int | None = None,
-    fuse_activations: bool = True,
 ) -> Imported:
     """The network of a model, or of the nodes on the paths from its node `first` to its node `last`.
 
     Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, … in the order of the computation,
     nodes that only make constants left out. Tensors that other nodes make become inputs, those that other nodes read
-    outputs. Batch normalisation is folded into the convolution before it; an activation that is the only reader of a
-    convolution, a normalisation or a sum is fused into it. `random_weights` is a seed that replaces all weights.
+    outputs. Each node becomes one layer, or a few; nothing is fused. `random_weights` is a seed that replaces all
+    weights.
 
     Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
     """
@@ -64,7 +50,7 @@ def imported(
     entering = entering_tensors(model, graph.entering, graph.names)
     for tensor in entering.values():
         build.input(tensor.name, tensor.shape)
-    state = Import(build, graph, fuse_activations, dict(entering))
+    state = Import(build, graph, dict(entering))
     graph.constants.shape_of = state.shape_of
     for node in graph.nodes:
         add(state, node)
@@ -73,9 +59,9 @@ def imported(
 
 
 def randomised(path: str | Path, seed: int) -> onnx.ModelProto:
-    """The model with the weights that `load_onnx(path, random_weights=seed)` gives it, to run it in other tools.
+    """The model with the weights that `imported(path, random_weights=seed)` gives it, to run it in other tools.
 
-    Errors: those of load_onnx.
+    Errors: those of imported.
     """
     file = Path(path)
     model = read_model(file)

@@ -50,12 +50,10 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
 
 
 def add(state: Import, node: Node) -> None:
-    """Import a node and the nodes fused into it, unless it has been.
+    """Import a node.
 
     Errors: UnsupportedOperator for operators and attributes that are not known.
     """
-    if node in state.done:
-        return
     convert = CONVERTERS.get(node.operator)
     if convert is None:
         raise UnsupportedOperator(
@@ -66,5 +64,4 @@ def add(state: Import, node: Node) -> None:
         raise InvalidInput(f"{node.label}: expected an input and an output for {node.operator}")
     if node.operator != "Split":
         attributes.check_outputs(node, {*state.graph.readers, *state.graph.outputs})
-    state.done.add(node)
     convert(state, node)

@@ -12,7 +12,7 @@ from polyfuse.network.tensor import Tensor
 
 
 def gemm(state: Import, node: Node) -> None:
-    """Gemm: with constant weights one layer, with the activation behind it; else a product, a scale and a sum."""
+    """Gemm: with constant weights one layer; else a product, a scale and a sum."""
     attributes.check_attributes(node, ["alpha", "beta", "transA", "transB"])
     alpha, beta = (attributes.float_attribute(node, name, 1.0) for name in ("alpha", "beta"))
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and not _computed(state, node, 2):
@@ -20,10 +20,9 @@ def gemm(state: Import, node: Node) -> None:
         w = in_double(state.constant(node, 1))
         w = w if attributes.flag(node, "transB") else w.T
         bias = in_double(state.constant(node, 2)) * beta if node.input(2) else None
-        spec, end = state.activation(node)
         weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w * alpha))
         shift = None if bias is None else state.weight(f"{node.name}_bias", np.atleast_1d(bias))
-        state.add(end, matrices.gemm(node.name, a, weight, shift, activation=spec))
+        state.add(node, matrices.gemm(node.name, a, weight, shift))
         return
     _computed_gemm(state, node, alpha, beta)
 
@@ -76,9 +75,8 @@ def matmul(state: Import, node: Node) -> None:
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2:
         w = state.constant(node, 1)
         if w.ndim == 2:
-            spec, end = state.activation(node)
             weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w.T))
-            state.add(end, matrices.gemm(node.name, state.tensor(node), weight, activation=spec))
+            state.add(node, matrices.gemm(node.name, state.tensor(node), weight))
             return
     read, constants = state.operands(node)
     if len(read) != 2:

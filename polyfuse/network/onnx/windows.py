@@ -1,4 +1,4 @@
-"""ONNX operators with windows as layers: convolutions and pools, with what follows a convolution folded into it."""
+"""ONNX operators with windows as layers: convolutions and pools."""
 
 import numpy as np
 
@@ -13,32 +13,28 @@ from polyfuse.network.reductions import reduce
 
 
 def convolution(state: Import, node: Node) -> None:
-    """Conv, with the scales, shifts and the activation behind it."""
+    """Conv."""
     attributes.check_attributes(node, ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
     x, w = state.tensor(node), in_double(state.constant(node, 1))
     kernel = kernel_of(node, w)
     biased = bool(node.input(2))
     b = bias_of(state, node, len(w))
-    (scale, shift), end = state.affines(node, 4, len(w))
-    spec, end = state.activation(end)
     stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
-    b = b * scale + shift
     layer = layers.convolution(
         node.name,
         x,
-        state.weight(f"{node.name}_weight", w * scale[:, None, None, None]),
+        state.weight(f"{node.name}_weight", w),
         state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
         stride=stride,
         padding=attributes.padding(node, x, kernel, stride, dilation),
         dilation=dilation,
         groups=groups_of(node),
-        activation=spec,
     )
-    state.add(end, layer)
+    state.add(node, layer)
 
 
 def deconvolution(state: Import, node: Node) -> None:
-    """ConvTranspose, with the scales, shifts and the activation behind it."""
+    """ConvTranspose."""
     known = ["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "output_shape", "pads", "strides"]
     attributes.check_attributes(node, known)
     x, w = state.tensor(node), in_double(state.constant(node, 1))
@@ -49,24 +45,19 @@ def deconvolution(state: Import, node: Node) -> None:
     channels = w.shape[1] * groups
     biased = bool(node.input(2))
     b = bias_of(state, node, channels)
-    (scale, shift), end = state.affines(node, 4, channels)
-    spec, end = state.activation(end)
-    apart = w.reshape(groups, -1, *w.shape[1:]) * scale.reshape(groups, 1, -1, 1, 1)
-    b = b * scale + shift
     padding, more = attributes.spread_padding(node, x, kernel, stride, dilation)
     layer = conv_transpose(
         node.name,
         x,
-        state.weight(f"{node.name}_weight", apart.reshape(w.shape)),
+        state.weight(f"{node.name}_weight", w),
         state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
         stride=stride,
         padding=padding,
         dilation=dilation,
         output_padding=more,
         groups=groups,
-        activation=spec,
     )
-    state.add(end, layer)
+    state.add(node, layer)
 
 
 def kernel_of(node: Node, w: np.ndarray) -> Pair:

@@ -1,6 +1,6 @@
 """What layers are, beyond their kind: scales and shifts by weights, their activations, and how to make them anew."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.network import layers as make
+from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
 from polyfuse.network.matrices import gemm
 from polyfuse.network.normalisation import instance_norm
@@ -22,8 +23,11 @@ Array = NDArray[np.float64]
 Spec = str | Sequence[object]
 SCALES = frozenset(["affine", "add", "sub", "mul", "div"])
 """Kinds that may scale and shift one tensor by weights."""
-GEOMETRY = ("stride", "padding", "dilation", "groups")
-WITH_ACTIVATION = frozenset(["conv", "gemm", "affine", "instance_norm", *make.ARITHMETIC, *make.VARIADIC, *REDUCTIONS])
+CONVOLUTIONS: Mapping[str, Callable[..., Layer]] = {"conv": make.convolution, "conv_transpose": conv_transpose}
+GEOMETRY = frozenset(["stride", "padding", "dilation", "output_padding", "groups"])
+WITH_ACTIVATION = frozenset(
+    [*CONVOLUTIONS, "gemm", "affine", "instance_norm", *make.ARITHMETIC, *make.VARIADIC, *REDUCTIONS]
+)
 """Kinds that can end in an activation."""
 ACTIVATION_KINDS = frozenset(ACTIVATIONS)
 TRIED = (-1.0, 1.0, -4.0, 4.0, 0.5)
@@ -107,20 +111,20 @@ def convolution(
     if bias is not None:
         b = match.weight(like.name, "bias", bias.shape)
         values[b.name] = bias
-    layer = make.convolution(like.name, x, w, b, activation=activation, **geometry(like))
+    layer = CONVOLUTIONS[like.kind](like.name, x, w, b, activation=activation, **geometry(like))
     return Replacement((layer,), values, layer.output)
 
 
 def geometry(conv: Layer) -> dict[str, Any]:
-    """Stride, padding, dilation and groups of a convolution."""
-    return {name: conv.attributes[name] for name in GEOMETRY}
+    """Stride, padding, dilation and groups of a convolution, and what else says where its window is."""
+    return {name: value for name, value in conv.attributes.items() if name in GEOMETRY}
 
 
 def with_activation(layer: Layer, spec: Spec | None) -> Layer:
     """A layer of a kind in WITH_ACTIVATION that ends in an activation instead of none."""
     reads = (*layer.inputs, *layer.weights)
-    if layer.kind == "conv":
-        return make.convolution(layer.name, *reads, **geometry(layer), activation=spec)
+    if layer.kind in CONVOLUTIONS:
+        return CONVOLUTIONS[layer.kind](layer.name, *reads, **geometry(layer), activation=spec)
     if layer.kind == "gemm":
         return gemm(layer.name, *reads, activation=spec)
     if layer.kind in REDUCTIONS:

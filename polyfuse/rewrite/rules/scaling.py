@@ -10,6 +10,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.rewrite.graph import Replacement
 from polyfuse.rewrite.rule import Condition, Equality, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.forms import (
+    CONVOLUTIONS,
     LARGEST,
     SCALES,
     Array,
@@ -95,7 +96,17 @@ def _into_conv_before(match: Match) -> Replacement:
     weight, bias = match.graph.value(conv.weights[0]), bias_of(match.graph, conv)
     moved = (0.0 if bias is None else bias * scale) + shift
     kept = moved if bias is not None or moved.any() else None
-    return convolution(match, conv, conv.inputs[0], weight * scale[:, None, None, None], kept, found.activation)
+    return convolution(match, conv, conv.inputs[0], _by_output(conv, weight, scale), kept, found.activation)
+
+
+def _by_output(conv: Layer, weight: Array, scale: Array) -> Array:
+    """Weights times a scale of each output channel: of `[oc, ic/groups, ..]`, transposed `[ic, oc/groups, ..]`."""
+    if conv.kind == "conv":
+        return weight * scale[:, None, None, None]
+    groups = conv.attributes["groups"]
+    assert isinstance(groups, int)
+    apart = weight.reshape(groups, -1, *weight.shape[1:]) * scale.reshape(groups, 1, -1, 1, 1)
+    return apart.reshape(weight.shape)
 
 
 def _before_proof() -> Sequence[Equality]:
@@ -110,7 +121,7 @@ def _before_proof() -> Sequence[Equality]:
 INTO_CONV_BEFORE = Rule(
     "scaling-into-conv-before",
     "s * (sum w x + b) + t  ->  sum (s w) x + (s b + t)",
-    scales(AFTER, pattern(BEFORE, "conv")),
+    scales(AFTER, pattern(BEFORE, frozenset(CONVOLUTIONS))),
     (
         by_channels(AFTER),
         without_activation(BEFORE),

@@ -1,4 +1,4 @@
-"""Workloads by name: a kernel file, the name of one in ./kernels, or an ONNX model.
+"""Workloads by name: a kernel file, the name of one in ./kernels, or an ONNX model, which is rewritten.
 
 What a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files you trust.
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.load import load_onnx
+from polyfuse.network.onnx.load import imported
+from polyfuse.rewrite.rewriting import rewrite
 
 KERNELS = Path("kernels")
 
@@ -23,11 +24,13 @@ def load_workload(
     last: str | None = None,
     parameters: Mapping[str, str] | None = None,
     random_weights: int | None = None,
+    rewritten: bool = True,
 ) -> Network:
     """The network of a .py file, of a bare name in ./kernels, or of an .onnx file.
 
     `parameters` are those of the kernel file's `network`, as text: whole numbers, numbers, or strings. `first` and
-    `last` name the ends of a part; `random_weights` is a seed for the weights of an ONNX model.
+    `last` name the ends of a part; `random_weights` is a seed for the weights of an ONNX model, which is rewritten
+    unless `rewritten` says otherwise.
 
     Errors: InvalidInput for files, names and parameters that are not usable, and what load_onnx raises.
     """
@@ -37,13 +40,29 @@ def load_workload(
             raise InvalidInput(
                 f"workload {path_or_name!r}: an ONNX model takes no parameters, got {', '.join(parameters)}"
             )
-        return load_onnx(path, first=first, last=last, random_weights=random_weights)
+        return load_onnx(path, first=first, last=last, random_weights=random_weights, rewritten=rewritten)
     if random_weights is not None:
         raise InvalidInput(
             f"workload {path_or_name!r}: random weights are for ONNX models; set the seed in the kernel file"
         )
     network = _built(path, parameters or {})
     return network if first is None and last is None else network.between(first, last)
+
+
+def load_onnx(
+    path: str | Path,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    random_weights: int | None = None,
+    rewritten: bool = True,
+) -> Network:
+    """The network of a model, or of a part of it, as `imported`, and then rewritten.
+
+    Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
+    """
+    network = imported(path, first=first, last=last, random_weights=random_weights).network
+    return rewrite(network).network if rewritten else network
 
 
 def _found(name: str) -> Path:

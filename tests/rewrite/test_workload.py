@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.workload import load_workload
+from polyfuse.rewrite.workload import load_workload
 from tests.network.onnx_models import model
 
 KERNELS = Path(__file__).parents[2] / "kernels"
