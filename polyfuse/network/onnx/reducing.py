@@ -23,7 +23,7 @@ def gemm(state: Import, node: Node) -> None:
         w = w if alpha == 1.0 else in_double(w) * alpha
         w = w if attributes.flag(node, "transB") else w.T
         bias = in_double(state.constant(node, 2)) * beta if node.input(2) else None
-        weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w))
+        weight = state.weight(f"{node.name}_weight", w)
         shift = None if bias is None else state.weight(f"{node.name}_bias", np.atleast_1d(bias))
         state.add(node, matrices.gemm(node.name, a, weight, shift))
         return
