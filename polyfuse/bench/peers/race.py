@@ -293,11 +293,13 @@ def folder_of(
 def pickled(network: Network) -> bytes:
     """A network to send to other processes; references that cannot be sent, as those of one's own layers, are left out.
 
+    What layers derived from themselves is left out, too: islpy cannot send relations whose dimensions share a name.
     Errors: InvalidInput.
     """
+    fresh = replace(network, layers=tuple(replace(layer) for layer in network.layers))
     bare = replace(network, layers=tuple(replace(layer, reference=None) for layer in network.layers))
     failure: Exception | None = None
-    for each in (network, bare):
+    for each in (fresh, bare):
         try:
             return pickle.dumps(each)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
