@@ -214,6 +214,13 @@ def flattened_product(seed: int) -> Network:
     return draw.build.network(draw.build.add(gemm("product", flat, w, b, activation=[None, "relu"][seed // 4])))
 
 
+def product_of_rows(seed: int) -> Network:
+    draw = Draw(seed)
+    x = draw.build.input("x", (1 + seed % 3, 12))
+    w, b = draw.weight("w", 5, 12), [None, draw.weight("b", 1, 5)][seed // 2 % 2]
+    return draw.build.network(draw.build.add(gemm("product", x, w, b, activation=[None, "relu"][seed // 4])))
+
+
 def mean_of_image(seed: int) -> Network:
     draw = Draw(seed)
     mean = reduce("mean", "reduce_mean", draw.input(), (2, 3), keepdims=bool(seed % 2))
@@ -287,6 +294,7 @@ EXAMPLES: dict[str, Callable[[int], Network]] = {
     "scaling-then-instance-norm": scaling_then_norm,
     "scaling-then-instance-norm-with-epsilon": scaling_then_norm_with_epsilon,
     "flattened-product": flattened_product,
+    "product-of-rows": product_of_rows,
     "mean-of-image": mean_of_image,
     "reshape-chain": reshape_chain,
     "transpose-chain": transpose_chain,

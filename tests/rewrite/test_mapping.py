@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from polyfuse.network import copies, normalisation
 from polyfuse.network import layers as make
 from polyfuse.network.custom import statement_layer
+from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
+from polyfuse.network.matrices import gemm, matmul
 from polyfuse.network.network import Builder
+from polyfuse.network.reductions import reduce, softmax
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.mapping import MappingType, mapping_of, mapping_type
 from tests.rewrite.operator_graphs import TYPES
@@ -53,6 +57,61 @@ POINTWISE = ("Relu", "Sigmoid", "Clip", "BatchNormalization", "PRelu", "Dropout"
 @pytest.mark.parametrize("kind", WINDOWS + POINTWISE)
 def test_derived_types_are_those_of_the_published_list(kind: str, shape: tuple[int, ...]) -> None:
     assert mapping_type(layer_of(kind, shape)) is TYPES[kind]
+
+
+def parts_of(kind: str, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    """The layers that an operator becomes which moves, reduces or multiplies."""
+    n, c, h, w = shape
+    x = Tensor("x", shape)
+    column = Tensor("column", (1, c, 1, 1))
+    match kind:
+        case "Reshape":
+            return (copies.reshape("made", x, (n * c, h, w)),)
+        case "Flatten":
+            return (copies.reshape("made", x, (n, c * h * w)),)
+        case "Unsqueeze":
+            return (copies.reshape("made", x, (n, 1, c, h, w)),)
+        case "Transpose":
+            return (copies.transpose("made", x, (0, 2, 3, 1)),)
+        case "DepthToSpace":
+            return (copies.depth_to_space("made", Tensor("x", (n, 4 * c, h, w)), 2),)
+        case "SpaceToDepth":
+            return (copies.space_to_depth("made", Tensor("x", (n, c, 2 * h, 2 * w)), 2),)
+        case "Slice":
+            return (copies.slice_of("made", x, (0, 1, 2, 1), (n, c - 1, 2, 2), (1, 1, 2, 2)),)
+        case "Split":
+            return (copies.split("made", x, 1, 1, 2),)
+        case "Expand":
+            return (copies.expand("made", column, shape),)
+        case "Resize":
+            tables = [range(n), range(c), [k // 2 for k in range(2 * h)], [k // 2 for k in range(2 * w)]]
+            out = Tensor("made_out", (n, c, 2 * h, 2 * w))
+            return (Layer("made", "resize", out, copies.gathered("made", x, out, [list(t) for t in tables]), (x,), ()),)
+        case "Gemm":
+            return (gemm("made", Tensor("x", (n + 1, c)), Tensor("w", (5, c))),)
+        case "MatMul":
+            return (matmul("made", x, Tensor("y", (n, c, w, 3))),)
+        case "ReduceMean":
+            return (reduce("made", "reduce_mean", x, (1, 3)),)
+        case "Softmax":
+            return softmax("made", x, (1,))
+        case "LRN":
+            return (normalisation.lrn("made", x, 3),)
+        case "InstanceNormalization":
+            return normalisation.instance_norm("made", x, column, column)
+        case _:
+            return (conv_transpose("made", x, Tensor("w", (c, 2, 3, 3)), stride=(2, 2)),)
+
+
+MOVING = ("Reshape", "Flatten", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Expand")
+SUMMING = ("Gemm", "MatMul", "ReduceMean", "Softmax", "LRN", "InstanceNormalization", "ConvTranspose")
+
+
+@SHAPES
+@pytest.mark.parametrize("kind", (*MOVING, "Resize", *SUMMING))
+def test_the_most_complex_part_of_an_operator_has_the_published_type(kind: str, shape: tuple[int, ...]) -> None:
+    found = [mapping_type(layer) for layer in parts_of(kind, shape)]
+    assert max(found, key=lambda each: each.complexity) is TYPES[kind]
 
 
 def test_a_convolution_of_one_element_is_many_to_many_because_of_channels() -> None:

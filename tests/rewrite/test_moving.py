@@ -15,7 +15,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.rules.catalogue import ON_REQUEST
+from polyfuse.rewrite.rules.catalogue import ON_REQUEST, rule
 from polyfuse.schedule.groups import layer_by_layer
 from tests.rewrite.examples import Draw
 from tests.rewrite.test_rewriting import kinds, near_miss
@@ -86,8 +86,25 @@ def flattened(shape: tuple[int, ...], flat: tuple[int, int], bias: tuple[int, ..
     return build.network(build.add(gemm("product", y, w, b)))
 
 
-def test_images_that_share_a_row_are_no_convolution() -> None:
-    assert "several images" in near_miss(flattened((2, 3, 2, 2), (1, 24)), "flattened-product").reason
+def test_images_that_share_a_row_are_no_windows() -> None:
+    network = flattened((2, 3, 2, 2), (1, 24))
+    (found,) = rewrite(network, (rule("flattened-product"),)).near_misses
+    assert "several images" in found.reason
+    assert [layer.kind for layer in rewrite(network).network.layers] == ["reshape", "conv", "reshape"]
+
+
+def test_a_perceptron_becomes_convolutions_of_single_elements() -> None:
+    build = Builder("perceptron")
+    y = build.input("x", (3, 8))
+    for name, sizes in (("fc1", (6, 8)), ("fc2", (4, 6))):
+        y = build.activation(f"{name}_act", build.add(gemm(name, y, build.weight(f"{name}_w", sizes, 8))), "relu")
+    network = build.network(y)
+    found = rewrite(network).network
+    assert [layer.kind for layer in found.layers] == ["reshape", "conv", "conv", "reshape"]
+    inputs = random_inputs(network, 2)
+    kernel = build_kernel(generate(found, layer_by_layer(found)))
+    expected = run(network, inputs)[network.outputs[0].name]
+    assert max_relative_error(kernel(**inputs)[found.outputs[0].name], expected) < 1e-6
 
 
 @pytest.mark.parametrize("bias", [(3,), (1, 3), (1,), (1, 1)])

@@ -9,7 +9,7 @@ from polyfuse.rewrite.rules.copies import (
     RESHAPE_CHAIN,
     TRANSPOSE_CHAIN,
 )
-from polyfuse.rewrite.rules.dense import FLATTENED_PRODUCT, MEAN_OF_IMAGE
+from polyfuse.rewrite.rules.dense import FLATTENED_PRODUCT, MEAN_OF_IMAGE, PRODUCT_OF_ROWS
 from polyfuse.rewrite.rules.normalisation import (
     NORM_THEN_SCALING,
     SCALING_THEN_NORM,
@@ -32,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     HARD_SWISH,
     MEAN_OF_IMAGE,
     FLATTENED_PRODUCT,
+    PRODUCT_OF_ROWS,
     RESHAPE_CHAIN,
     TRANSPOSE_CHAIN,
     COPY_AS_RESHAPE,

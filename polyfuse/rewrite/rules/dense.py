@@ -1,6 +1,7 @@
 """Rules that make convolutions and pools of matrix products and reductions, which have row kernels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from polyfuse.network import copies
 from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
+from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
@@ -53,14 +55,19 @@ def _row_bias(match: Match) -> bool:
 
 
 def _convolved(match: Match) -> Replacement:
-    root, x = match.root, match[FLATTEN].inputs[0]
-    image, places = x.concrete_shape[1:], _places(match)
+    places = _places(match)
     assert places is not None
-    flat = match.graph.weights[root.weights[0].name]
+    flat = match.graph.weights[match.root.weights[0].name]
     weight = flat if np.array_equal(places, np.arange(len(places))) else flat[:, np.argsort(places)]
+    return _convolution(match, match[FLATTEN].inputs[0], weight)
+
+
+def _convolution(match: Match, x: Tensor, flat: NDArray[Any]) -> Replacement:
+    """A matrix product as a convolution of images, each a row, and a reshape to what the product makes."""
+    root = match.root
     name = match.fresh(f"{root.name}_conv")
-    w = match.weight(name, "weight", (len(flat), *image))
-    values: dict[str, NDArray[Any]] = {w.name: weight.reshape(w.concrete_shape)}
+    w = match.weight(name, "weight", (len(flat), *x.concrete_shape[1:]))
+    values: dict[str, NDArray[Any]] = {w.name: flat.reshape(w.concrete_shape)}
     b, bias = None, _bias(match)
     if bias is not None:
         b = match.weight(name, "bias", bias.shape)
@@ -78,6 +85,11 @@ def _flatten_proof() -> Sequence[Equality]:
     return [Equality(w(k) * x(p(k)), window)]
 
 
+ROW_BIAS = Condition(
+    "the bias is one for each column",
+    _row_bias,
+    lambda match: Refusal(f"the bias of {match.root.name} has the shape {match.root.weights[1].shape}"),
+)
 FLATTENED_PRODUCT = Rule(
     "flattened-product",
     "gemm(flatten(x))  ->  reshape(conv(x)) with a window as large as the image",
@@ -89,13 +101,26 @@ FLATTENED_PRODUCT = Rule(
             lambda match: _places(match) is not None,
             lambda match: Refusal(f"{match[FLATTEN].name} puts elements of several images into one row"),
         ),
-        Condition(
-            "the bias is one for each column",
-            _row_bias,
-            lambda match: Refusal(f"the bias of {match.root.name} has the shape {match.root.weights[1].shape}"),
-        ),
+        ROW_BIAS,
     ),
     _convolved,
+    _flatten_proof,
+)
+
+
+def _with_pixels(match: Match) -> Replacement:
+    root, x = match.root, match.root.inputs[0]
+    images = copies.reshape(match.fresh(f"{root.name}_images"), x, (*x.concrete_shape, 1, 1))
+    found = _convolution(match, images.output, match.graph.weights[root.weights[0].name])
+    return replace(found, layers=(images, *found.layers))
+
+
+PRODUCT_OF_ROWS = Rule(
+    "product-of-rows",
+    "gemm(x)  ->  reshape(conv(reshape(x))) with rows as images of one element a channel",
+    pattern("product", "gemm"),
+    (ROW_BIAS,),
+    _with_pixels,
     _flatten_proof,
 )
 
