@@ -316,7 +316,7 @@ def is_per_channel(layer: Layer, weight: Tensor) -> bool:
 
 
 def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | None:
-    """Direct, depthwise, or of few planar channels; None for groups that do not fill blocks."""
+    """Direct, depthwise, grouped, or of few planar channels."""
     x, groups = layer.inputs[0], cast(int, layer.attributes["groups"])
     channels, made = x.concrete_shape[1], layer.output.concrete_shape[1]
     if Window.of(layer).kernel[1] > WIDEST_WINDOW:
@@ -325,7 +325,7 @@ def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | N
         return "few_channels" if is_thin(network, x) else "direct"
     if groups == channels == made:
         return "depthwise"
-    return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else None
+    return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else "grouped"
 
 
 def transposed_kind(layer: Layer) -> Kind | None:

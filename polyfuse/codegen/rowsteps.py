@@ -226,7 +226,7 @@ def layer_shape(
         window.kernel,
         window.stride[1],
         window.dilation[1],
-        groups if kind == "direct" and isinstance(groups, int) else 1,
+        groups if kind in ("direct", "grouped") and isinstance(groups, int) else 1,
         strip.outside,
         (min(strip.outside[0], padding[0]), min(strip.outside[1], padding[1])) if counts else (0, 0),
         0 if planar_in else source.pitch,

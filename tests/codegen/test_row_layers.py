@@ -165,3 +165,16 @@ def test_what_follows_a_transposed_convolution_is_finished_by_its_kernels() -> N
         every.append(generate(network, groups, leaf=leaf, instrumented=True))
     assert {kind for program in every[1:] for kind in kinds_of(program)} == {"direct"}
     check(network, every)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [((12, 28), 4), ((10, 10), 5), ((6, 9), 3)])
+def test_groups_that_do_not_fill_blocks_are_parts_of_them(channels: tuple[int, int], groups: int) -> None:
+    build = Builder("grouped")
+    x = build.input("x", (2, channels[0], 7, 9))
+    first = build.conv("first", x, channels[1], kernel=3, padding=1, groups=groups, activation="relu6")
+    both = build.arithmetic("both", "add", first, build.conv("second", x, channels[1], kernel=1, groups=groups))
+    network = build.network(build.activation("soft", both, "relu"))
+    check_everywhere(network, {"grouped"})
+    leaf = leaves(network, NARROW, exact=True)
+    groups_of_layers = layer_by_layer(network)
+    assert work_of(groups_of_layers, leaf).macs == sum(counts(storage).macs for storage in groups_of_layers)

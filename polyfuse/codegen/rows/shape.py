@@ -15,6 +15,7 @@ from polyfuse.network.tensor import IDENTIFIER
 
 Kind = Literal[
     "direct",
+    "grouped",
     "few_channels",
     "depthwise",
     "stencil",
@@ -34,7 +35,7 @@ Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
 PRELU = "prelu"
 """The activation of rows whose slopes are weights."""
-WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
+WEIGHTED = ("direct", "grouped", "few_channels", "depthwise", "stencil", "winograd")
 POINTWISE = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
 LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
 
@@ -120,10 +121,10 @@ class RowShape:
             )
         if self.kind not in ("stencil", "winograd") and self.height != 1:
             raise InvalidInput(f"row kernel {self.name!r}: only stencil and winograd make {self.height} rows at once")
-        if self.kind != "direct" and self.groups != 1:
+        if self.kind not in ("direct", "grouped") and self.groups != 1:
             raise InvalidInput(
-                f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
-                "group use depthwise, with groups=1"
+                f"row kernel {self.name!r}: only direct and grouped convolution have groups, got {self.groups}; "
+                "for one channel a group use depthwise, with groups=1"
             )
         if self.kind in ("stencil", "to_blocked", "to_planar") and self.has_slopes:
             raise InvalidInput(

@@ -48,7 +48,7 @@ def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
 
 
 def _without_activation(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
-    if shape.kind in ("direct", "few_channels"):
+    if shape.kind in ("direct", "grouped", "few_channels"):
         return _convolution(shape, tuning, floats)
     if shape.kind == "stencil":
         return _stencil(shape, floats)

@@ -118,7 +118,16 @@ SLOPED_TALL = [
     Case("winograd", (9, 21), (8, 19), (3, 3), padding=SAME, height=4, activation="prelu"),
     Case("winograd", (8, 8), (6, 13), (3, 3), height=2, bias=False, activation="prelu", residual="after"),
 ]
+GROUPED = [
+    Case("grouped", (24, 112), (2, 29), groups=4, activation="relu"),
+    Case("grouped", (34, 34), (3, 9), groups=2, residual="before"),
+    Case("grouped", (12, 6), (5, 11), (3, 3), padding=SAME, groups=3, residual="after", activation="silu"),
+    Case("grouped", (40, 36), (5, 17), (3, 3), stride=2, padding=SAME, groups=2, bias=False, activation="prelu"),
+    Case("grouped", (10, 20), (4, 7), (2, 3), groups=5, activation="softplus", residual="after"),
+    Case("grouped", (16, 48), (3, 3), (3, 3), padding=(4, 4, 4, 4), groups=16, tuning=Tuning(pixels=2, taps=2)),
+]
 CASES = {
+    "grouped": GROUPED,
     "sloped": SLOPED,
     "direct": DIRECT,
     "few": FEW,
@@ -135,7 +144,7 @@ def supports(case: Case, floats: int) -> bool:
     groups, blocks = case.groups, case.tuning.blocks if case.tuning else 1
     return (
         all(c % (groups * floats) == 0 for c in case.channels)
-        if groups > 1
+        if groups > 1 and case.kind == "direct"
         else -(-case.channels[1] // floats) % blocks == 0
     )
 
