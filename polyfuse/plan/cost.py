@@ -145,7 +145,7 @@ GUESSED_KINDS = {"stencil": 0.9, "max_pool": 1.5, "scalar": 4.0}
 """How many times as long as a multiply-add, at best, a vector operation of these kinds takes; others 1.1 times."""
 KINDS = (
     *("direct", "grouped", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
-    *("apply", "lrn", "to_blocked", "to_planar", "winograd", "scalar"),
+    *("apply", "lrn", "gather", "to_blocked", "to_planar", "winograd", "scalar"),
 )
 CHUNK_CYCLES, CALL_CYCLES, RUN_CYCLES = 30, 60, 30
 OVERLAPPED = 0.5

@@ -32,6 +32,7 @@ from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
 from polyfuse.codegen.rows.elementwise import elementwise_chunk
 from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.gather import gather_functions
 from polyfuse.codegen.rows.grouped import group_parts, grouped_chunk, shared_chunk
 from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
@@ -99,6 +100,8 @@ def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) ->
         lines = stencil_functions(shape, used, v)
     elif shape.kind == "winograd":
         lines = winograd_functions(shape, used, v)
+    elif shape.kind == "gather":
+        lines = gather_functions(shape, v)
     elif shape.kind in ("to_blocked", "to_planar"):
         lines = convert_functions(shape, v)
     else:

@@ -126,7 +126,16 @@ GROUPED = [
     Case("grouped", (10, 20), (4, 7), (2, 3), groups=5, activation="softplus", residual="after"),
     Case("grouped", (16, 48), (3, 3), (3, 3), padding=(4, 4, 4, 4), groups=16, tuning=Tuning(pixels=2, taps=2)),
 ]
+SHUFFLED = tuple((0, c % 4 * 9 + c // 4) for c in range(36))
+JOINED = tuple((k, c) for k in (0, 1) for c in range(20))
+GATHERED = [
+    Case("gather", (36, 36), (2, 19), sources=SHUFFLED),
+    Case("gather", (20, 40), (2, 9), sources=JOINED, activation="relu", residual="before"),
+    Case("gather", (40, 7), (3, 5), sources=tuple((0, 3 * c + 5) for c in range(7)), activation="softplus"),
+    Case("gather", (16, 24), (2, 9), sources=tuple((1, 15 - c % 16) for c in range(24)), residual="after"),
+]
 CASES = {
+    "gather": GATHERED,
     "grouped": GROUPED,
     "sloped": SLOPED,
     "direct": DIRECT,
@@ -197,6 +206,7 @@ def expected(case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
         else:
             y = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
             t = {"add": x + y, "mul": x * y}.get(case.kind, x)
+            t = np.stack([(x, y)[k][c] for k, c in case.sources]) if case.kind == "gather" else t
             t = oracle.normalised(x, *case.numbers) if case.kind == "lrn" else t
         t = t + r if case.residual == "before" else t
         if case.activation == "prelu":
