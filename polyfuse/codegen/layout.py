@@ -11,6 +11,7 @@ An array may have further indices in front, which count tiles whose copies of a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import islpy as isl
@@ -110,9 +111,11 @@ class Array:
 
         >>> Array("a", (1, 48, 5, 7), Layout("rows", 16)).offset(32), Array("a", (1, 3, 5, 7)).offset(2)
         (224, 70)
+        >>> Array("a", (2, 6)).offset(4), Array("a", (6,)).offset(0)
+        (4, 0)
         """
         if self.layout.order == "planar":
-            return channel * self.shape[-2] * self.shape[-1]
+            return channel * prod(self.shape[2:])
         return channel * self.pitch
 
     def subscripts(self, index: Sequence[isl.PwAff]) -> list[isl.PwAff]:

@@ -68,6 +68,7 @@ def test_defaults(name: str, shape: tuple[int, ...], kinds: str, nominal: int) -
         ("efficientnet_b0", (1, 1000), 385_814_752, 5_288_548),
         ("unet", (1, 2, 256, 256), 2_320_498_688, None),
         ("fsrcnn_x2", (1, 1, 540, 960), 1_615_334_400, 12_809),
+        ("espcn", (1, 1, 540, 960), 270 * 480 * (64 * 25 + 32 * 576 + 4 * 288), 21_284),
     ],
 )
 def test_whole_networks(name: str, shape: tuple[int, ...], nominal: int, parameters: int | None) -> None:
@@ -96,6 +97,7 @@ SMALL: dict[str, dict[str, object]] = {
     "mobilenet_v2": {"size": 32, "width": 0.25, "classes": 5},
     "efficientnet_b0": {"size": 32, "width": 0.25, "classes": 5},
     "unet": {"size": 16, "channels": 2},
+    "espcn": {"rows": 4, "columns": 5},
     "fsrcnn_x2": {"rows": 4, "columns": 5},
     "stencil3": {"size": 9},
     "vgg_pair": {"size": 6, "channels": 3},

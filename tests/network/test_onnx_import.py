@@ -316,8 +316,8 @@ def test_constants_that_depend_on_shapes_are_not_random(tmp_path: Path) -> None:
     assert randomised(saved(made, tmp_path), 3) == made
 
 
-@pytest.mark.parametrize("fuse", [True, False])
-def test_gated_activations(fuse: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rewritten", [True, False])
+def test_gated_activations(rewritten: bool, tmp_path: Path) -> None:
     nodes = [
         make("Conv", ["x", "w"], ["a"]),
         make("Sigmoid", ["a"], ["g"]),
@@ -327,14 +327,23 @@ def test_gated_activations(fuse: bool, tmp_path: Path) -> None:
         make("Mul", ["h", "p"], ["y"]),
     ]
     made = model(nodes, {"x": SHAPE}, ["y"], {"w": W})
-    net = imported(made, tmp_path, fuse_activations=fuse)
+    net = imported(made, tmp_path, rewritten=rewritten)
     apart = ["conv", "sigmoid", "mul", "max_pool", "hard_sigmoid", "mul"]
-    assert [layer.kind for layer in net.layers] == (["conv", "max_pool", "hard_swish"] if fuse else apart)
+    assert [layer.kind for layer in net.layers] == (["conv", "max_pool", "hard_swish"] if rewritten else apart)
     assert agree(made, net)
-    other = model(
-        [*nodes[:2], make("Mul", ["a", "g"], ["b"]), make("Add", ["b", "g"], ["y"])], {"x": SHAPE}, ["y"], {"w": W}
-    )
-    assert agree(other, imported(other, tmp_path, fuse_activations=fuse))
+    nodes = [*nodes[:2], make("Mul", ["a", "g"], ["b"]), make("Add", ["b", "g"], ["y"])]
+    other = model(nodes, {"x": SHAPE}, ["y"], {"w": W})
+    assert agree(other, imported(other, tmp_path, rewritten=rewritten))
+
+
+def test_a_part_of_a_reshaped_tensor_is_no_reshape(tmp_path: Path) -> None:
+    nodes = [
+        make("Flatten", ["x"], ["f"]),
+        make("Reshape", ["f", "s"], ["r"]),
+        make("Split", ["r"], ["y", "rest"], axis=0, num_outputs=2),
+    ]
+    made = model(nodes, {"x": (1, 4, 9, 11)}, ["y"], {"s": whole(4, 1, 99)})
+    assert agree(made, imported(made, tmp_path))
 
 
 def test_weights_of_products_are_random_too(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import numpy as np
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import copies, layers, matrices, reductions
 from polyfuse.network.layer import Layer
+from polyfuse.network.network import Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
+from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor
 
 
@@ -17,10 +19,11 @@ def gemm(state: Import, node: Node) -> None:
     alpha, beta = (attributes.float_attribute(node, name, 1.0) for name in ("alpha", "beta"))
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and not _computed(state, node, 2):
         a = _left(state, node)
-        w = in_double(state.constant(node, 1))
+        w: Array | Values = state.constant(node, 1)
+        w = w if alpha == 1.0 else in_double(w) * alpha
         w = w if attributes.flag(node, "transB") else w.T
         bias = in_double(state.constant(node, 2)) * beta if node.input(2) else None
-        weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w * alpha))
+        weight = state.weight(f"{node.name}_weight", w)
         shift = None if bias is None else state.weight(f"{node.name}_bias", np.atleast_1d(bias))
         state.add(node, matrices.gemm(node.name, a, weight, shift))
         return

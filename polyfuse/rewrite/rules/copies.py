@@ -112,7 +112,9 @@ TRANSPOSE_CHAIN = Rule(
 
 
 def _keeps_order(graph: Graph, layer: Layer) -> bool:
-    return mapping_type(layer) in (MappingType.REORGANIZE, MappingType.ONE_TO_ONE)
+    """A copy of all elements, not of a part of them, in the order that they had."""
+    whole = len(layer.inputs) == 1 and layer.inputs[0].elements == layer.output.elements
+    return whole and mapping_type(layer) in (MappingType.REORGANIZE, MappingType.ONE_TO_ONE)
 
 
 def _as_reshape(match: Match) -> Layer:
