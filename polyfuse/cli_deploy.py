@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.grouping import LONGEST
+from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import Settings, load, plan_of, program_of
 from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.deploy.source import Source, read_source
@@ -104,9 +106,14 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
         made = plan or plan_of(network, settings, progress)
         code = program_of(network, made, settings, progress)
         files = library_files(code, made, settings, prefix=prefix, embed=embed, progress=progress)
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    print_compiled(Console(), code, made, {name: len(data) for name, data in files.items()}, folder)
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+        progress("counting", 0, 1)
+        fused = footprint(made.grouping(network).groups(code.leaves), code)
+        apart = plan_of(network, replace(settings, fuse=False))
+        unfused = footprint(apart.grouping(network).groups(code.leaves), program_of(network, apart, settings))
+    sizes = {str(folder / name): len(data) for name, data in files.items()}
+    print_compiled(Console(), made, fused, unfused, least_layer_by_layer(code.network), sizes)
 
 
 @click.command(name="run")

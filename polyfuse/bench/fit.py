@@ -22,6 +22,7 @@ from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe as probe_target
 from polyfuse.codegen.work import work_of
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.normalisation import lrn
 from polyfuse.network.reference import random_inputs
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.cost import Work, features, guessed_costs
@@ -114,6 +115,8 @@ def chains() -> tuple[tuple[Network, Interface, bool], ...]:
         (stencils(500), "nchw", True),
         (stencils(1700), "nchw", True),
         (first_layers(130), "nchw", True),
+        (pointwise(64, 60), "blocked", True),
+        (pointwise(48, 200), "blocked", True),
     )
 
 
@@ -157,6 +160,15 @@ def first_layers(size: int) -> Network:
     x = build.conv("first", x, 32, kernel=3, stride=2, padding=1, activation="relu")
     x = build.conv("second", x, 48, kernel=3, padding=1, activation="relu")
     return build.network(build.average_pool("mean", x, kernel=2))
+
+
+def pointwise(channels: int, size: int) -> Network:
+    """An activation of what something else reads too, a gate for each channel, normalisation of neighbours."""
+    build = Builder(f"pointwise_{channels}_{size}")
+    x, gate = build.input("x", (1, channels, size, size)), build.input("gate", (1, channels, 1, 1))
+    deep = build.depthwise("deep", x, kernel=3, padding=1)
+    sums = build.arithmetic("sum", "add", build.activation("soft", deep, "relu"), deep)
+    return build.network(build.add(lrn("normal", build.arithmetic("gated", "mul", sums, gate), 5)))
 
 
 def fitted(measured: Sequence[Sample], machine: Machine) -> Costs:

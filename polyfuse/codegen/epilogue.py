@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import Leaves, Spec, activation_of
+from polyfuse.codegen.leaves import Leaves, Spec, activation_of, has_slopes, is_applied
 from polyfuse.codegen.rows.shape import Residual
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import is_activation
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 
@@ -21,7 +20,8 @@ from polyfuse.schedule.schedule import Schedule
 class Finish:
     """A layer with a row kernel, and what the kernel does with its sums: the layers from `base` to `last`.
 
-    `added` is a tensor added before or after the activation, as `residual` says.
+    `added` is a tensor added before or after the activation, as `residual` says; `slopes` is the layer that has those
+    of the activation as weights.
     """
 
     base: Layer
@@ -29,12 +29,19 @@ class Finish:
     activation: Spec | None = None
     residual: Residual = "none"
     added: Tensor | None = None
+    slopes: Layer | None = None
+
+    @staticmethod
+    def of(layer: Layer) -> "Finish":
+        """A layer by itself."""
+        return Finish(layer, layer, activation_of(layer), slopes=layer if has_slopes(layer) else None)
 
     def with_activation(self, layer: Layer) -> "Finish | None":
         """The kernel ends with one more activation; None where it has one, or has added something after it."""
         if self.activation is not None or self.residual == "after":
             return None
-        return replace(self, last=layer, activation=activation_of(layer))
+        slopes = layer if has_slopes(layer) else None
+        return replace(self, last=layer, activation=activation_of(layer), slopes=slopes)
 
     def with_addition(self, layer: Layer) -> "Finish | None":
         """The kernel adds a tensor, then applies the activation of the addition; None where there is no room for it."""
@@ -56,7 +63,7 @@ def finishes(schedule: Schedule, leaves: Leaves) -> Mapping[str, Finish]:
             del found[next(name for name, finish in found.items() if finish.base is joined.base)]
             found[layer.name] = joined
         elif leaves.kind(layer) is not None:
-            found[layer.name] = Finish(layer, layer, activation_of(layer))
+            found[layer.name] = Finish.of(layer)
     return found
 
 
@@ -71,8 +78,8 @@ def _joined(
     planar = leaves.kind(before.base) == "stencil"
     if (leaves.layout(layer.output, False).order == "planar") != planar:
         return None
-    if is_activation(layer):
-        return before.with_activation(layer)
+    if is_applied(layer):
+        return before.with_activation(layer) if not (planar and has_slopes(layer)) else None
     if layer.kind != "add" or layer.weights or len(layer.inputs) != 2:
         return None
     other = next(each for each in layer.inputs if each != tensor)

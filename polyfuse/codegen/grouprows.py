@@ -17,8 +17,8 @@ def group_rows(places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:
     schedule = places.storage.schedule
     for finish in finishes(schedule, places.leaves).values():
         steps = finish_steps(places, finish)
-        if steps is not None:
-            found.append(steps)
+        if steps:
+            found += steps
             replaced |= {statement.name for layer in between(schedule, finish) for statement in layer.statements}
     for flow in schedule.flows.values():
         if not places.leaves.converts(flow.tensor):

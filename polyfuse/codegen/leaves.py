@@ -14,7 +14,7 @@ from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Kind, RowShape, Target
+from polyfuse.codegen.rows.shape import PRELU, WIDEST_WINDOW, Kind, RowShape, Target
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
@@ -183,6 +183,8 @@ def winograd_tiles(
 
 def is_3x3(layer: Layer) -> bool:
     """A 3x3 convolution that Winograd's algorithm can compute."""
+    if layer.kind != "conv":
+        return False
     window = Window.of(layer)
     plain = (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
     return plain and layer.attributes.get("groups") == 1
@@ -231,7 +233,7 @@ def applied(network: Network, blocked: frozenset[str]) -> dict[str, Kind]:
     return {
         layer.name: "apply"
         for layer in network.layers
-        if is_activation(layer) and blocked.issuperset({layer.inputs[0].name, layer.output.name})
+        if is_applied(layer) and blocked.issuperset({layer.inputs[0].name, layer.output.name})
     }
 
 
@@ -250,13 +252,26 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
             found |= {layer.output.name, *(t.name for t in layer.inputs if kind != "few_channels")}
     for layer in network.layers:
         like = any(t.name in found and t.shape == layer.output.shape for t in layer.inputs if t in network.makers)
-        if like and (layer.kind == "add" or is_activation(layer)):
+        if like and (layer.kind == "add" or is_applied(layer)):
             found.add(layer.output.name)
     return frozenset(found)
 
 
+def is_applied(layer: Layer) -> bool:
+    """An activation and nothing else, perhaps one whose slopes are weights, one for each channel."""
+    return is_activation(layer) or has_slopes(layer)
+
+
+def has_slopes(layer: Layer) -> bool:
+    """A PRelu of images with a slope for each channel."""
+    same = layer.kind == PRELU and [tensor.shape for tensor in layer.inputs] == [layer.output.shape]
+    return same and len(layer.output.shape) == 4 and is_per_channel(layer, layer.weights[0])
+
+
 def activation_of(layer: Layer) -> Spec | None:
-    """The activation that a layer ends with."""
+    """The activation that a layer ends with, or is."""
+    if has_slopes(layer):
+        return PRELU
     spec = layer.attributes.get("activation")
     return spec if isinstance(spec, str | Sequence) else None
 
@@ -269,6 +284,8 @@ def row_kind(network: Network, layer: Layer, target: Target, stencils: Collectio
         return "stencil"
     if layer.kind == "conv":
         return convolution_kind(network, layer, target)
+    if layer.kind == "conv_transpose":
+        return transposed_kind(layer)
     if layer.kind in ("max_pool", "average_pool", "global_average_pool"):
         return pool_kind(layer)
     same = all(tensor.shape == layer.output.shape for tensor in layer.inputs)
@@ -309,6 +326,14 @@ def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | N
     if groups == channels == made:
         return "depthwise"
     return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else None
+
+
+def transposed_kind(layer: Layer) -> Kind | None:
+    """Direct, for each phase of outputs that the same taps reach; None for groups, and where outputs have no tap."""
+    window = Window.of(layer)
+    every = window.dilation == (1, 1) and all(k >= s for k, s in zip(window.kernel, window.stride, strict=True))
+    narrow = window.kernel[1] <= WIDEST_WINDOW * window.stride[1]
+    return "direct" if every and narrow and layer.attributes["groups"] == 1 else None
 
 
 def pool_kind(layer: Layer) -> Kind | None:

@@ -306,7 +306,7 @@ class Emitter:
             ]
             return [*row_lines(step, names[step.name], text), *counting]
 
-        return tuple(packed), lines
+        return tuple(dict.fromkeys(packed)), lines
 
     def leaf(self, index: int, places: Places, timed: Timed) -> Leaf[Step]:
         """How one execution of a step is printed: `target = expression;` and, instrumented, its counts."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import islpy as isl
 
-from polyfuse.codegen.rowsteps import Rows, RowStep, bias_name, packed_name
+from polyfuse.codegen.rowsteps import Rows, RowStep, bias_name
 from polyfuse.schedule.storage import Index
 
 Text = Callable[[isl.PwAff], str]
@@ -34,9 +34,9 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         lines.append(f"const float *row_add[{step.added.count}];")
         lines += output_pointers("row_add", step.added, False, step.added.count, text, step.writes)
     weights, bias = "NULL", "NULL"
-    if step.layer is not None and step.layer.weights:
-        weights = packed_name(step.layer)
-        bias = bias_name(step.layer) if step.shape.bias else "NULL"
+    if step.layer is not None:
+        weights = step.weights_name if step.has_weights else "NULL"
+        bias = bias_name(step.layer) if step.shape.reads_bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
     ahead = next_rows(step, text) if step.asks_ahead else "NULL"
     call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {ahead}, NULL);"

@@ -16,7 +16,7 @@ from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
-from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step, packed_name
+from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.sets import count
@@ -47,10 +47,13 @@ def kernel_weights(network: Network, layer: Layer) -> tuple[Floats, Floats | Non
     """
     weights, *bias = (network.weights[weight.name] for weight in layer.weights)
     if layer.kind == "affine":
-        channels = layer.output.concrete_shape[1]
-        scale, shift = (np.broadcast_to(values.reshape(-1), (channels,)) for values in (weights, bias[0]))
-        return scale.reshape(-1, 1, 1, 1), shift
+        return channel_values(weights, layer).reshape(-1, 1, 1, 1), channel_values(bias[0], layer)
     return weights, bias[0] if bias else None
+
+
+def channel_values(values: Floats, layer: Layer) -> Floats:
+    """One value for each channel that a layer makes, of as many or one."""
+    return np.broadcast_to(values.reshape(-1), (layer.output.concrete_shape[1],))
 
 
 def label_of(step: RowStep) -> str:
@@ -108,11 +111,16 @@ class RowKernels:
             users.append(label)
 
     def _pack(self, step: RowStep, kernel: RowKernel) -> tuple[Array, ...]:
-        if step.layer is None or not step.layer.weights:
+        if step.layer is None or (not step.shape.reads_bias and not step.has_weights):
             return ()
-        weights, bias = kernel_weights(self.network, step.layer)
-        values = {packed_name(step.layer): packed_weights(kernel, weights)}
-        if bias is not None:
-            values[bias_name(step.layer)] = packed_bias(kernel, bias)
+        values: dict[str, Floats] = {}
+        bias = slopes = None
+        if step.has_weights:
+            weights, bias = kernel_weights(self.network, step.layer)
+            values[step.weights_name] = packed_weights(kernel, step.phase.weights(weights) if step.phase else weights)
+        if step.slopes is not None:
+            slopes = channel_values(self.network.weights[step.slopes.weights[0].name], step.slopes)
+        if step.shape.reads_bias:
+            values[bias_name(step.layer)] = packed_bias(kernel, bias, slopes)
         self.constants |= values
         return tuple(Array(name, value.shape) for name, value in values.items())

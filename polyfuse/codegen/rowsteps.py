@@ -14,11 +14,13 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
 from polyfuse.codegen.leaves import TALLEST, Window, spread_operand
+from polyfuse.codegen.phases import Phase, phases
 from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
+from polyfuse.codegen.rows.shape import WEIGHTED, Kind, RowShape, balanced
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
 from polyfuse.network.layer import Layer
+from polyfuse.network.operators import Pair
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
@@ -51,7 +53,8 @@ class RowStep:
     """One row kernel at all the places where it runs.
 
     `shape` has no name yet: kernels of one shape are one. `makes` are the tensors whose points are executed, `points`
-    of each by every execution; `layer` is where weights and bias come from.
+    of each by every execution; `layer` is where weights and bias come from, `slopes` where those of
+    the activation do; the outputs are those of a `phase`.
     """
 
     name: str
@@ -64,6 +67,19 @@ class RowStep:
     reads: tuple[Rows, ...]
     writes: Rows
     added: Rows | None = None
+    slopes: Layer | None = None
+    phase: Phase | None = None
+
+    @property
+    def weights_name(self) -> str:
+        """The C array of packed weights."""
+        assert self.layer is not None
+        return f"packed_weights_{self.layer.name}{self.phase.label if self.phase is not None else ''}"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the kernel reads packed weights."""
+        return self.layer is not None and bool(self.layer.weights) and self.shape.kind in WEIGHTED
 
     @property
     def asks_ahead(self) -> bool:
@@ -74,15 +90,21 @@ class RowStep:
         return self.shape.kind == "stencil" and not self.reads[0].indices
 
 
-def finish_steps(places: Places, finish: Finish) -> tuple[RowStep, ...] | None:
-    """The row steps of a layer and what its kernel finishes; None where its executions are no rows."""
+def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:
+    """The row steps of each phase of a layer and of what its kernel finishes; none where its executions are no rows."""
+    found = [phase_steps(places, finish, phase) for phase in phases(finish.base)]
+    return [] if None in found else [steps for steps in found if steps]
+
+
+def phase_steps(places: Places, finish: Finish, phase: Phase) -> tuple[RowStep, ...] | None:
+    """The row steps of a phase; None where its executions are no rows."""
     leaves, layer = places.leaves, finish.base
-    steps = steps_of_kind(places, finish, leaves.kinds[layer.name])
-    if steps is None or layer.name not in leaves.priced or leaves.target is None:
+    steps = steps_of_kind(places, finish, leaves.kinds[layer.name], phase)
+    if not steps or layer.name not in leaves.priced or leaves.target is None:
         return steps
     main = main_step(steps)
     pays = worthwhile(main.shape, default_tuning(main.shape, leaves.target), leaves.target.floats)
-    return steps if pays else steps_of_kind(places, finish, "direct")
+    return steps if pays else steps_of_kind(places, finish, "direct", phase)
 
 
 def main_step(steps: Sequence[RowStep]) -> RowStep:
@@ -90,29 +112,31 @@ def main_step(steps: Sequence[RowStep]) -> RowStep:
     return max(steps, key=lambda step: step.points * count(step.executions))
 
 
-def steps_of_kind(places: Places, finish: Finish, kind: Kind) -> tuple[RowStep, ...] | None:
-    """The row steps that compute a layer with one kind of row kernel; None where its executions are no rows."""
+def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> tuple[RowStep, ...] | None:
+    """The row steps that compute a phase with one kind of row kernel; None where its executions are no rows."""
     schedule, layer = places.storage.schedule, finish.base
-    window, x, out = Window.of(layer), operands(layer, kind)[0], finish.last.output
+    window, x, out = phase.window, operands(layer, kind)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
     tallest = TALLEST.get(kind, 1)
     heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
-    moments = schedule.flows[out.name].executions
+    moments = phase.moments(schedule.flows[out.name].executions)
+    if moments.is_empty():
+        return ()
     found = strips(moments, out, window, x.concrete_shape[3], heights)
     if found is None or any(columns_read(window, strip) < 1 for strip in found):
         return None
     stage = schedule.stage("make", out)
     assert stage is not None
-    steps = [strip_step(places, finish, kind, strip, k, stage, offchip) for k, strip in enumerate(found)]
+    steps = [strip_step(places, finish, kind, phase, strip, k, stage, offchip) for k, strip in enumerate(found)]
     return None if None in steps else tuple(step for step in steps if step is not None)
 
 
 def strip_step(
-    places: Places, finish: Finish, kind: Kind, strip: Strip, k: int, stage: int, offchip: bool
+    places: Places, finish: Finish, kind: Kind, phase: Phase, strip: Strip, k: int, stage: int, offchip: bool
 ) -> RowStep | None:
     """The row step of one strip; None where the rows that it reads lie too differently for one kernel."""
-    schedule, layer, name = places.storage.schedule, finish.base, f"{finish.last.name}__{k}"
-    window, out = Window.of(layer), finish.last.output
+    schedule, layer, name = places.storage.schedule, finish.base, f"{finish.last.name}{phase.label}__{k}"
+    window, out = phase.window, finish.last.output
     named, spread = with_name(strip, name), spread_operand(layer)
     reads = tuple(
         column_rows(places, t, named)
@@ -120,18 +144,22 @@ def strip_step(
         else window_rows(places, t, named, window, kind, offchip and t == layer.inputs[0])
         for t in operands(layer, kind)
     )
-    writes = plain_rows(places, out, named, places.stays(out))
-    added = plain_rows(places, finish.added, named, places.stays(finish.added)) if finish.added else None
+    made = replace(named, first_row=phase.place(named.first_row, 0), first_column=phase.place(named.first_column, 1))
+    writes = plain_rows(places, out, made, places.stays(out))
+    added = plain_rows(places, finish.added, made, places.stays(finish.added)) if finish.added else None
     if reads[0].array.pitch < columns_read(window, strip):
         return None
     shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
     if len(reads) > 1:
         shape = replace(shape, second_pitch=reads[1].array.pitch, spread=spread is not None)
-    shape = replace(shape, stream=is_streamed(places, out))
+    apart = phase.apart[1]
+    shape = replace(shape, stream=is_streamed(places, out) and apart == 1, apart=apart)
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
-    time = row_time(schedule, named.executions, stage)
-    return RowStep(name, shape, layer, makes, points, named.executions, time, reads, writes, added)
+    time = row_time(schedule, named.executions, stage, phase.first)
+    return RowStep(
+        name, shape, layer, makes, points, named.executions, time, reads, writes, added, finish.slopes, phase
+    )
 
 
 def operands(layer: Layer, kind: Kind) -> tuple[Tensor, ...]:
@@ -276,8 +304,8 @@ def column_rows(places: Places, tensor: Tensor, strip: Strip) -> Rows:
     return Rows(tensor, places.array(tensor, offchip), () if offchip else places.indices(tensor), zero, zero, 1)
 
 
-def row_time(schedule: Schedule, executions: isl.Set, stage: int) -> isl.Map:
-    """`{ row[t, n, g] -> [tile time, stage, n, g, 0..] }`, as long as the times of all steps of the group."""
+def row_time(schedule: Schedule, executions: isl.Set, stage: int, phase: Pair = (0, 0)) -> isl.Map:
+    """`{ row[t, n, g] -> [tile time, stage, n, g, phase, 0..] }`, as long as the times of all steps of the group."""
     coordinates = len(schedule.tiling.dims)
     time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_).add_dims(isl.dim_type.in_, 2)
     fixed = time.dim(isl.dim_type.out)
@@ -285,15 +313,10 @@ def row_time(schedule: Schedule, executions: isl.Set, stage: int) -> isl.Map:
     time = time.add_dims(isl.dim_type.out, rest).fix_val(isl.dim_type.out, fixed, isl.Val(stage))
     for k in range(2):
         time = time.equate(isl.dim_type.out, fixed + 1 + k, isl.dim_type.in_, coordinates + k)
-    for k in range(3, rest):
-        time = time.fix_val(isl.dim_type.out, fixed + k, isl.Val(0))
+    for k, value in enumerate((*phase, *(0,) * (rest - 5)), 3):
+        time = time.fix_val(isl.dim_type.out, fixed + k, isl.Val(value))
     time = time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name())
     return time.intersect_domain(executions)
-
-
-def packed_name(layer: Layer) -> str:
-    """The C array of a layer's packed weights."""
-    return f"packed_weights_{layer.name}"
 
 
 def bias_name(layer: Layer) -> str:

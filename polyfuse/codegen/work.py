@@ -22,7 +22,7 @@ from polyfuse.codegen.rows.pricing import read_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.codegen.rows.work import row_uses, row_work
-from polyfuse.codegen.rowsteps import Rows, RowStep, packed_name
+from polyfuse.codegen.rowsteps import Rows, RowStep
 from polyfuse.plan.cost import KernelWork, Work, seconds
 from polyfuse.plan.machine import Machine
 from polyfuse.plan.reuse import Integers, Touches
@@ -156,7 +156,7 @@ class StepRows:
         if self.step.shape.spread and rows is self.step.reads[1]:
             return 1
         beside = rows is self.step.writes or rows is self.step.added
-        return self.step.shape.columns if beside else self.step.shape.in_columns
+        return self.step.shape.out_span if beside else self.step.shape.in_columns
 
     def every(self) -> tuple[Rows, ...]:
         """All rows that the step reads and writes, the written ones last."""
@@ -171,8 +171,8 @@ class StepRows:
         """The touches of rows and of weights."""
         found = [self._rows(things, widths, rows) for rows in self.every()]
         layer, held = self.step.layer, {}
-        if layer is not None and layer.weights:
-            held[packed_name(layer)] = packed_bytes(self.step.shape, self.tuning, self.floats)
+        if layer is not None and self.step.has_weights:
+            held[self.step.weights_name] = packed_bytes(self.step.shape, self.tuning, self.floats)
         if workspace := workspace_bytes(self.step.shape, self.tuning, self.floats):
             held["workspace"] = workspace
         for name, amount in held.items():

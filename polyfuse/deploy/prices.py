@@ -26,9 +26,9 @@ from polyfuse.schedule.storage import Storage, storage
 Price = Callable[[Sequence[Storage], Leaves], float]
 """What running some groups costs, one after the other: seconds, or anything that adds up."""
 Progress = Callable[[str, int, int], None]
-HEIGHTS = (1, 2, 4, 8, 16)
-"""The rows of tiles that are priced."""
-TALL_HEIGHTS = (6, 12, 24)
+HEIGHTS, ALL_HEIGHTS = (4, 16), (1, 2, 4, 8, 16, 32)
+"""The rows of tiles that are priced: of every part, and of those that were chosen."""
+TALL_HEIGHTS, ALL_TALL_HEIGHTS = (12, 24), (6, 12, 18, 24, 48)
 """The same where layers compute bands of several rows at once."""
 FEW = 6
 """So few parts are priced sooner than processes start."""
@@ -103,8 +103,25 @@ class Prices:
         """
         if len(part.layers) == 1:
             return None, self.price(layer_by_layer(part, self.leaves.tallest), self.leaves)
+        return self.cheapest(part, HEIGHTS, TALL_HEIGHTS)
+
+    def refined(self, part: Part) -> Part:
+        """A part with the best of more strategies; equal parts are the same."""
+        alone = self.network.select(part.layers)
+        if len(part.layers) == 1:
+            return part
+        key = "refined", *self.signature(alone)
+        if key not in self.known:
+            self.known[key] = self.cheapest(alone, ALL_HEIGHTS, ALL_TALL_HEIGHTS)
+        found = self.known[key]
+        return part if found is None else Part(part.layers, *found)
+
+    def cheapest(
+        self, part: Network, heights: Sequence[int], tall: Sequence[int]
+    ) -> tuple[Strategy | None, float] | None:
+        """The cheapest of the strategies that can be scheduled and priced; None where none can."""
         found = []
-        for strategy in strategies(part, self.leaves):
+        for strategy in strategies(part, tall if any(self.leaves.tallest(x) > 1 for x in part.layers) else heights):
             try:
                 groups = (storage(scheduled(part, strategy)),)
                 found.append((strategy, self.price(groups, self.leaves)))
@@ -170,11 +187,10 @@ def hangs_together(part: Network) -> bool:
         joined |= more
 
 
-def strategies(part: Network, leaves: Leaves) -> Iterator[Strategy]:
-    """Tiles of rows that keep what two of them need; tall ones where a layer computes several rows at once."""
+def strategies(part: Network, heights: Sequence[int]) -> Iterator[Strategy]:
+    """Tiles of so many rows, or of all that there are, that keep what two of them need."""
     shape = part.layers[-1].output.concrete_shape
     if len(shape) != 4 or part.layers[-1].output not in part.outputs:
         return
-    tall = any(leaves.tallest(layer) > 1 for layer in part.layers)
-    for rows in sorted({min(rows, shape[2]) for rows in (TALL_HEIGHTS if tall else HEIGHTS)}):
+    for rows in sorted({min(rows, shape[2]) for rows in heights}):
         yield Strategy.named("local", (rows,), "shifted")

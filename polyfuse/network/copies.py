@@ -13,7 +13,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
-from polyfuse.network.indexing import along, index_runs, reshaped_index
+from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.layers import broadcast_index, pointwise
 from polyfuse.network.operators import Array
@@ -191,6 +191,7 @@ def pad(
     reference = partial(_padded, tuple(before), tuple(after), mode, value)
     if mode == "constant":
         return Layer(name, "pad", out, _filled(name, x, out, before, value), (x,), (), reference, attributes)
+    check_entries(name, sizes)
     try:
         tables = [
             _padded((b,), (a,), mode, value, np.arange(float(size)))

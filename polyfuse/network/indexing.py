@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
+from polyfuse.errors import InvalidInput
+
+Indices = NDArray[np.int64]
+MAX_ENTRIES = 16_384
+"""The longest axis along which elements are looked up in a table."""
+MAX_DIVISOR = 1024
+"""The largest divisor of an index that is tried."""
+FEW = 16
+"""How many entries at each end of a table are tried before all of them are."""
 MAX_TRIM = 8
 """The most entries at an end of a table that are looked at on their own."""
 TRIM_PRICE = 3
@@ -106,7 +116,7 @@ def _affine_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
 def floored(dim: str, table: Sequence[int], first: int = 0) -> str | None:
     """`floor((p*dim + q)/r)` that gives the entries of a table, which begins at an index; None where there is none.
 
-    r is at most the number of entries, which suffices for any straight line that is rounded down.
+    r is at most the number of entries, which suffices for any straight line that is rounded down, and at most 1,024.
 
     >>> floored("h", [0, 0, 1, 1, 2])
     'floor((h)/2)'
@@ -118,12 +128,32 @@ def floored(dim: str, table: Sequence[int], first: int = 0) -> str | None:
 def _fit(dim: str, table: Sequence[int], first: int) -> tuple[int, str] | None:
     """The smallest divisor of such an expression, and its text."""
     entries, points = np.asarray(table), first + np.arange(len(table))
-    for divisor in range(1, len(table) + 1):
-        rise = np.rint(divisor * (entries[-1] - entries[0]) / max(len(table) - 1, 1))
+    ends = np.r_[: min(len(table), FEW), max(len(table) - FEW, 0) : len(table)]
+    for divisor in range(1, min(len(table), MAX_DIVISOR) + 1):
+        rise = int(np.rint(divisor * (entries[-1] - entries[0]) / max(len(table) - 1, 1)))
         for factor in (rise, rise - 1, rise + 1):
-            low = int(np.max(divisor * entries - factor * points))
-            high = int(np.min(divisor * entries - factor * points)) + divisor - 1
-            if low <= high:
-                offset = along(dim, low, int(factor))
-                return divisor, offset if divisor == 1 else f"floor(({offset})/{divisor})"
+            if _offset(entries[ends], points[ends], factor, divisor) is None:
+                continue
+            offset = _offset(entries, points, factor, divisor)
+            if offset is not None:
+                numerator = along(dim, offset, factor)
+                return divisor, numerator if divisor == 1 else f"floor(({numerator})/{divisor})"
     return None
+
+
+def _offset(entries: Indices, points: Indices, factor: int, divisor: int) -> int | None:
+    """The smallest q for which `floor((factor*point + q)/divisor)` is the entry at each point."""
+    low = int(np.max(divisor * entries - factor * points))
+    high = int(np.min(divisor * entries - factor * points)) + divisor - 1
+    return low if low <= high else None
+
+
+def check_entries(name: str, sizes: Sequence[int]) -> None:
+    """Refuse axes that are too long for their elements to be looked up one by one.
+
+    Errors: InvalidInput.
+    """
+    if max(sizes) > MAX_ENTRIES:
+        raise InvalidInput(
+            f"layer {name!r}: expected axes of at most {MAX_ENTRIES:,} elements, got sizes {list(sizes)}"
+        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.copies import gathered
-from polyfuse.network.indexing import floored
+from polyfuse.network.indexing import check_entries, floored
 from polyfuse.network.layer import Layer
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement
@@ -77,6 +77,7 @@ def resize(
     old, new = x.concrete_shape, tuple(sizes)
     if len(old) != len(new) or min(new) < 1:
         raise InvalidInput(f"layer {name!r}: expected a size of at least 1 for each axis of {x}, got {new}")
+    check_entries(name, new)
     ratios = [m / s for s, m in zip(old, new, strict=True)] if scales is None else list(scales)
     at = [how.positions(s, m, r) for s, m, r in zip(old, new, ratios, strict=True)]
     attributes = {"sizes": new, "scales": tuple(ratios), "how": how}

@@ -1,12 +1,12 @@
 """Compiled and verified networks on the terminal."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from polyfuse.codegen.program import Program
+from polyfuse.deploy.memory import Footprint
 from polyfuse.deploy.plan import Plan, PlannedGroup
 from polyfuse.deploy.verify import Verified
 from polyfuse.report.format import short_bytes, short_seconds
@@ -15,8 +15,10 @@ MOST_ROWS = 40
 """Rows of a table on the terminal; files have all."""
 
 
-def print_compiled(console: Console, program: Program, plan: Plan, sizes: dict[str, int], folder: Path) -> None:
-    """The groups, the memory, and the files."""
+def print_compiled(
+    console: Console, plan: Plan, fused: Footprint, unfused: Footprint, least: int, sizes: Mapping[str, int]
+) -> None:
+    """The groups, what they move and need beside layers run one by one, and the files with their bytes."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for title in ("group", "tile", "predicted", "layers"):
         table.add_column(title, justify="left" if title == "layers" else "right", overflow="fold")
@@ -24,16 +26,29 @@ def print_compiled(console: Console, program: Program, plan: Plan, sizes: dict[s
         table.add_row(str(index), tile_text(group), short_seconds(group.price), " ".join(group.layers))
     console.print(table)
     if len(plan.groups) > MOST_ROWS:
-        console.print(f"... and {len(plan.groups) - MOST_ROWS} more groups, in {folder / 'plan.json'}")
+        console.print(f"... and {len(plan.groups) - MOST_ROWS} more groups, in plan.json")
     layers = sum(len(group.layers) for group in plan.groups)
-    arena, live = program.arena.bytes, program.arena.live_bytes
-    console.print(f"{layers} layers in {len(plan.groups)} groups")
-    console.print(
-        f"tensors between groups: {short_bytes(arena)}, {program.arena.gap:.1%} above the {short_bytes(live)} that are "
-        "alive at once"
-    )
+    console.print(f"{layers} layers in {len(plan.groups)} groups; beside layers one by one:")
+    console.print(memory_table(fused, unfused))
+    console.print(f"activations that are alive at once, layer by layer: at least {short_bytes(least)}")
     for name, size in sizes.items():
-        console.print(f"  {folder / name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
+        console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
+
+
+def memory_table(fused: Footprint, unfused: Footprint) -> Table:
+    """What groups move and need, and what layers do."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("bytes")
+    table.add_column("groups", justify="right")
+    table.add_column("layers", justify="right")
+    for title, one, other in (
+        ("off-chip, weights included", fused.offchip, unfused.offchip),
+        ("on chip", fused.onchip, unfused.onchip),
+        ("tensors between groups", fused.arena, unfused.arena),
+        ("memory but for weights", fused.memory, unfused.memory),
+    ):
+        table.add_row(title, short_bytes(one), short_bytes(other))
+    return table
 
 
 def tile_text(group: PlannedGroup) -> str:

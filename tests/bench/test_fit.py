@@ -62,7 +62,7 @@ def test_chains_hold_every_kind_of_row_kernel_but_the_plain_ones() -> None:
         for network, layout, exact in chains()
         for kind in leaves(network, target, layout, exact=exact).kinds.values()
     }
-    assert kinds >= set(KINDS) - {"mul", "to_blocked", "to_planar", "scalar"}
+    assert kinds >= set(KINDS) - {"to_blocked", "to_planar", "scalar"}
     network, layout, exact = chains()[0]
     assert len(dict(ways(network, leaves(network, target, layout, exact=exact)))) == 8
 

@@ -4,10 +4,12 @@ import pytest
 
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.work import work_of
 from polyfuse.network import layers as make
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.normalisation import lrn
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from tests.codegen.test_row_programs import NARROW, check
@@ -101,3 +103,65 @@ def test_local_response_normalisation_crosses_blocks_of_channels(size: int, beta
     normal = build.add(lrn("normal", conv, size, alpha=0.5, beta=beta, bias=1.5))
     last = build.add(lrn("last", build.max_pool("pool", normal, kernel=3, stride=2, padding=1), size, beta=beta))
     check_everywhere(build.network(build.activation("soft", last, "relu")), {"direct", "lrn", "max_pool"})
+
+
+@pytest.mark.parametrize("shape", [(12, 1, 1), (1,)])
+def test_slopes_of_channels_are_finished_by_the_kernel_before_them(shape: tuple[int, ...]) -> None:
+    build = Builder("sloped")
+    x = build.input("x", (2, 3, 9, 11))
+    for k, (channels, kernel) in enumerate(((12, 5), (12, 1), (12, 3))):
+        conv = build.conv(f"conv{k}", x, channels, kernel=kernel, padding=kernel // 2, bias=k != 1)
+        x = build.add(make.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
+    network = build.network(x)
+    check_everywhere(network, {"few_channels", "direct"})
+    leaf = leaves(network, NARROW, winograd={"conv2": 2})
+    program = generate(network, fused(network, Strategy((4,))), leaf=leaf, instrumented=True)
+    assert "apply" not in kinds_of(program) and "winograd" in kinds_of(program)
+    check(network, [program])
+
+
+def test_slopes_by_themselves_are_row_kernels() -> None:
+    build = Builder("sloped")
+    x = build.input("x", (1, 10, 9, 11))
+    conv = build.conv("conv", x, 10, kernel=3, padding=1)
+    both = build.arithmetic("both", "add", build.prelu("soft", conv), conv)
+    check_everywhere(build.network(build.prelu("last", build.max_pool("pool", both, kernel=2))), {"apply", "direct"})
+
+
+TRANSPOSED = {
+    "doubled": {"kernel": 2, "stride": 2},
+    "wide": {"kernel": 9, "stride": 2, "padding": 4, "output_padding": 1},
+    "uneven": {"kernel": (4, 3), "stride": (3, 2), "padding": (1, 0, 2, 1)},
+    "plain": {"kernel": 3, "padding": 1},
+    "far": {"kernel": (5, 4), "stride": (1, 3), "padding": (0, 3, 0, 3), "output_padding": (0, 1)},
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolutions_are_direct_ones_for_each_phase(name: str) -> None:
+    build = Builder("transposed")
+    x = build.input("x", (2, 7, 5, 6))
+    wider = build.conv_transpose("wider", x, 6, **TRANSPOSED[name])
+    soft = build.activation("soft", wider, "relu")
+    network = build.network(
+        build.conv("last", soft, 5, kernel=3, padding=1), build.conv_transpose("one", soft, 1, **TRANSPOSED[name])
+    )
+    check_everywhere(network, {"direct"})
+    leaf = leaves(network, NARROW, exact=True)
+    groups = layer_by_layer(network)
+    assert work_of(groups, leaf).macs == sum(counts(storage).macs for storage in groups)
+
+
+def test_what_follows_a_transposed_convolution_is_finished_by_its_kernels() -> None:
+    build = Builder("decoder")
+    x, skip = build.input("x", (1, 8, 5, 6)), build.input("skip", (1, 6, 10, 12))
+    wider = build.conv_transpose("wider", x, 6, kernel=2, stride=2)
+    both = build.prelu("soft", build.arithmetic("both", "add", wider, skip))
+    again = build.conv_transpose("again", both, 5, kernel=4, stride=2, padding=1)
+    network = build.network(build.activation("smooth", again, "softplus"))
+    leaf = leaves(network, NARROW, "blocked", exact=True)
+    every = []
+    for groups in (layer_by_layer(network), *(fused(network, Strategy(tile)) for tile in ((3,), (3, 5)))):
+        every.append(generate(network, groups, leaf=leaf, instrumented=True))
+    assert {kind for program in every[1:] for kind in kinds_of(program)} == {"direct"}
+    check(network, every)

@@ -191,6 +191,147 @@ def test_clip_of_opset_6_has_attributes(tmp_path: Path) -> None:
         assert agree(made, imported(made, tmp_path))
 
 
+def whole(*numbers: int) -> Array:
+    """Constants that say sizes, axes or positions."""
+    return np.array(numbers, dtype=np.int64)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([make("Sum", ["x", "k", "x"], ["y"])], {"k": CHANNEL}),
+        ([make("Mean", ["x", "k"], ["y"])], {"k": CHANNEL}),
+        ([make("Max", ["x", "k"], ["z"]), make("Min", ["z", "x", "k"], ["y"])], {"k": CHANNEL}),
+        ([make("Pow", ["x", "k"], ["y"])], {"k": np.float32(2.0)}),
+        ([make("Abs", ["x"], ["z"]), make("Pow", ["z", "k"], ["y"])], {"k": CHANNEL}),
+        ([make("Abs", ["x"], ["z"]), make("Log", ["z"], ["a"]), make("Reciprocal", ["a"], ["y"])], {}),
+        ([make("Add", ["x", "k"], ["y"])], {"k": values((3, 1, 4, 1, 1))}),
+        ([make("Reshape", ["x", "s"], ["y"])], {"s": whole(0, -1, 11)}),
+        ([make("Flatten", ["x"], ["y"], axis=-2)], {}),
+        (
+            [make("Unsqueeze", ["x", "a"], ["z"]), make("Squeeze", ["z", "b"], ["y"])],
+            {"a": whole(0, -1), "b": whole(0)},
+        ),
+        ([make("Transpose", ["x"], ["y"])], {}),
+        ([make("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])], {}),
+        (
+            [make("Slice", ["x", "s", "e", "a", "t"], ["y"])],
+            {"s": whole(-2, 100), "e": whole(-100, 1), "a": whole(2, -1), "t": whole(-3, -2)},
+        ),
+        (
+            [make("Split", ["x"], ["z", "a", "b"], axis=-1, num_outputs=3), make("Concat", ["b", "z"], ["y"], axis=3)],
+            {},
+        ),
+        ([make("Split", ["x", "s"], ["a", "y"], axis=1)], {"s": whole(1, 3)}),
+        ([make("Concat", ["x", "k"], ["y"], axis=0)], {"k": values((1, *SHAPE[1:]))}),
+        ([make("Pad", ["x", "p", "v"], ["y"])], {"p": whole(0, 1, 2, 0, 0, 0, -1, 3), "v": np.float32(0.5)}),
+        ([make("Pad", ["x", "p", "", "a"], ["y"], mode="edge")], {"p": whole(2, 0, 1, 1), "a": whole(-2, 3)}),
+        ([make("Expand", ["x", "s"], ["y"])], {"s": whole(3, 1, 1, 1, 11)}),
+        ([make("DepthToSpace", ["x"], ["y"], blocksize=2, mode="CRD")], {}),
+        ([make("ReduceMean", ["x", "a"], ["y"], keepdims=0)], {"a": whole(1, -1)}),
+        ([make("ReduceMax", ["x"], ["y"])], {}),
+        ([make("ReduceLogSumExp", ["x", "a"], ["y"])], {"a": whole(1)}),
+        ([make("Softmax", ["x"], ["z"], axis=1), make("LogSoftmax", ["z"], ["y"])], {}),
+        ([make("LRN", ["x"], ["y"], size=3, alpha=0.5, bias=1.5)], {}),
+        ([make("InstanceNormalization", ["x", "s", "t"], ["z"], epsilon=0.1), make("Relu", ["z"], ["y"])], NORMAL),
+        ([make("MatMul", ["x", "k"], ["y"])], {"k": values((11, 5))}),
+        ([make("Transpose", ["x"], ["z"], perm=[0, 1, 3, 2]), make("MatMul", ["x", "z"], ["y"])], {}),
+        (
+            [make("Flatten", ["x"], ["z"]), make("Gemm", ["z", "w", "b"], ["y"], alpha=0.5, beta=2.0)],
+            {"w": values((396, 5)), "b": values((5,), 1)},
+        ),
+        (
+            [
+                make("Flatten", ["x"], ["z"], axis=2),
+                make("Gemm", ["z", "z"], ["g"], transB=1, alpha=0.5),
+                make("Gemm", ["z", "z", "g"], ["t"], transB=1, beta=2.0),
+                make("Gemm", ["z", "t", "k"], ["y"], transA=1),
+            ],
+            {"k": values((8,))},
+        ),
+        ([make("GlobalMaxPool", ["x"], ["z"]), make("Mul", ["x", "z"], ["y"])], {}),
+    ],
+    ids=lambda value: "-".join(node.op_type for node in value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_operators_of_any_rank(nodes: list[onnx.NodeProto], constants: dict[str, Array], tmp_path: Path) -> None:
+    made = model(nodes, {"x": SHAPE}, ["y"], constants)
+    assert agree(made, imported(made, tmp_path))
+
+
+def test_arithmetic_on_shapes_is_folded(tmp_path: Path) -> None:
+    """What exporters write for `x.view(x.shape[0], -1)` and `interpolate(x, scale_factor=2)`."""
+    nodes = [
+        make("Conv", ["x", "w"], ["a"]),
+        make("Relu", ["a"], ["r"]),
+        make("Shape", ["a"], ["shape"]),
+        make("Slice", ["shape", "zero", "two", "zero"], ["front"]),
+        make("Slice", ["shape", "two", "four", "zero"], ["image"]),
+        make("Cast", ["image"], ["float"], to=1),
+        make("Mul", ["float", "k"], ["twice"]),
+        make("Floor", ["twice"], ["floor"]),
+        make("Cast", ["floor"], ["size"], to=7),
+        make("Concat", ["front", "size"], ["sizes"], axis=0),
+        make("Resize", ["r", "", "", "sizes"], ["up"], mode="nearest"),
+        make("Shape", ["up"], ["after"]),
+        make("Gather", ["after", "first"], ["batch"]),
+        make("Unsqueeze", ["batch", "zero"], ["rows"]),
+        make("Concat", ["rows", "rest"], ["flat"], axis=0),
+        make("Reshape", ["up", "flat"], ["y"]),
+    ]
+    numbers = {"zero": whole(0), "two": whole(2), "four": whole(4), "rest": whole(-1)}
+    constants = {"w": W, "k": np.float32(2.0), "first": np.int64(0), **numbers}
+    made = model(nodes, {"x": SHAPE}, ["y"], constants)
+    net = imported(made, tmp_path)
+    assert [layer.kind for layer in net.layers] == ["conv", "resize", "reshape"] and agree(made, net)
+
+
+def test_constants_that_depend_on_shapes_are_not_random(tmp_path: Path) -> None:
+    nodes = [
+        make("Shape", ["x"], ["shape"]),
+        make("Cast", ["shape"], ["float"], to=1),
+        make("Reshape", ["float", "column"], ["k"]),
+        make("Mul", ["x", "k"], ["y"]),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y"], {"column": whole(1, 4, 1, 1)})
+    assert agree(made, imported(made, tmp_path, random_weights=3))
+    assert randomised(saved(made, tmp_path), 3) == made
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_gated_activations(fuse: bool, tmp_path: Path) -> None:
+    nodes = [
+        make("Conv", ["x", "w"], ["a"]),
+        make("Sigmoid", ["a"], ["g"]),
+        make("Mul", ["a", "g"], ["b"]),
+        make("MaxPool", ["b"], ["p"], kernel_shape=[2, 2]),
+        make("HardSigmoid", ["p"], ["h"], alpha=1 / 6, beta=0.5),
+        make("Mul", ["h", "p"], ["y"]),
+    ]
+    made = model(nodes, {"x": SHAPE}, ["y"], {"w": W})
+    net = imported(made, tmp_path, rewritten=fuse)
+    apart = ["conv", "sigmoid", "mul", "max_pool", "hard_sigmoid", "mul"]
+    assert [layer.kind for layer in net.layers] == (["conv", "max_pool", "hard_swish"] if fuse else apart)
+    assert agree(made, net)
+    other = model(
+        [*nodes[:2], make("Mul", ["a", "g"], ["b"]), make("Add", ["b", "g"], ["y"])], {"x": SHAPE}, ["y"], {"w": W}
+    )
+    assert agree(other, imported(other, tmp_path, rewritten=fuse))
+
+
+def test_weights_of_products_are_random_too(tmp_path: Path) -> None:
+    nodes = [
+        make("Flatten", ["x"], ["f"]),
+        make("Gemm", ["f", "v", "b"], ["g"], transB=1),
+        make("Relu", ["g"], ["r"]),
+        make("MatMul", ["r", "w"], ["y"]),
+    ]
+    ones = {"v": np.ones((50, 396), np.float32), "b": np.ones(50, np.float32), "w": np.ones((50, 40), np.float32)}
+    made = model(nodes, {"x": SHAPE}, ["y"], ones)
+    net = imported(made, tmp_path, random_weights=3)
+    assert agree(randomised(saved(made, tmp_path), 3), net)
+    assert 0.3 < run(net, random_inputs(net, 1))[net.outputs[0].name].std() < 3.0
+
+
 def test_normalisation_scales_and_activation_fold_into_the_convolution(tmp_path: Path) -> None:
     nodes = [
         make("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),

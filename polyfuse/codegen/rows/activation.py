@@ -7,7 +7,7 @@ compares greater (or less).
 
 from collections.abc import Callable, Mapping
 
-from polyfuse.codegen.rows.shape import RowShape
+from polyfuse.codegen.rows.shape import PRELU, RowShape, block_sizes
 from polyfuse.codegen.rows.text import braces
 from polyfuse.network.expression import to_c
 from polyfuse.network.statements import Activation
@@ -34,9 +34,13 @@ def _at_most(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
 
 def _leaky(t: str, v: int, slope: tuple[float, ...]) -> list[str]:
     """max(t, 0) + slope * min(t, 0)"""
+    return _sloped(t, v, _number(slope[0]))
+
+
+def _sloped(t: str, v: int, slope: str) -> list[str]:
     negative = f"vec{v} n = {t};"
     return ["{", f"  {negative}", f"  AT_MOST{v}(n, {_splat(v, 0.0)});", f"  AT_LEAST{v}({t}, {_splat(v, 0.0)});",
-            f"  {t} += {_number(slope[0])} * n;", "}"]  # fmt: skip
+            f"  {t} += {slope} * n;", "}"]  # fmt: skip
 
 
 def _hard_sigmoid(t: str, v: int, line: tuple[float, ...]) -> list[str]:
@@ -109,6 +113,7 @@ ON_VECTORS: Mapping[str, Vectors] = {
     "leaky_relu": _leaky,
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
+    PRELU: lambda t, v, _: _sloped(t, v, "slope"),
     "neg": lambda t, v, _: [f"{t} = -{t};"],
     "exp": _exp,
     "sigmoid": _sigmoid,
@@ -126,38 +131,60 @@ EXP_VECTORS = 20
 
 def activation_vectors(shape: RowShape, floats: int) -> int:
     """The operations that the activation of one vector takes, where they are many: as many times V off vectors."""
-    if shape.activation is None or Activation(shape.activation).name in ON_VECTORS.keys() - OF_EXP:
+    if shape.activation is None or activation_name(shape) in ON_VECTORS.keys() - OF_EXP:
         return 0
     return EXP_VECTORS * (1 if runs_on_vectors(shape) else floats)
 
 
 def runs_on_vectors(shape: RowShape) -> bool:
     """Whether the activation of a shape is applied in registers."""
-    return shape.activation is None or Activation(shape.activation).name in ON_VECTORS
+    return shape.activation is None or activation_name(shape) in ON_VECTORS
+
+
+def activation_name(shape: RowShape) -> str:
+    """The name of the activation that a shape has."""
+    assert shape.activation is not None
+    return PRELU if shape.has_slopes else Activation(shape.activation).name
+
+
+def slopes(shape: RowShape, v: int, block: str) -> list[str]:
+    """The slopes of an output block, for `finished`; none where the activation has none."""
+    if not shape.has_slopes:
+        return []
+    return [f"const vec{v} slope = GET{v}(bias, ({block} + {len(block_sizes(shape.out_channels, v))}) * {v});"]
 
 
 def finished(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
-    """Statements that finish the vector `value` and store it at the float offset `at` of `o`; `r` is the residual."""
+    """Statements that finish the vector `value` and store it at the float offset `at` of `o`; `r` is the residual.
+
+    They stand where `slopes` are known.
+    """
     lines = []
     add = f"{value} += GET{floats}(r, {at});"
     vectors = runs_on_vectors(shape)
     if shape.residual == "before":
         lines.append(add)
     if vectors and shape.activation is not None:
-        act = Activation(shape.activation)
-        lines += ON_VECTORS[act.name](value, floats, act.arguments)
+        arguments = () if shape.has_slopes else Activation(shape.activation).arguments
+        lines += ON_VECTORS[activation_name(shape)](value, floats, arguments)
     if shape.residual == "after" and vectors:
         lines.append(add)
     put = "STREAM" if shape.stream and vectors else "PUT"
     return [*lines, f"{put}{floats}(o, {at}, {value});"]
 
 
-def finished_later(shape: RowShape, count: str) -> list[str]:
-    """The loop over `count` stored floats of `o` that applies what does not run on vectors; nothing otherwise."""
+def finished_later(shape: RowShape, columns: int, floats: int) -> list[str]:
+    """The loop over columns stored to `o` that applies what does not run on vectors; nothing otherwise."""
     if runs_on_vectors(shape):
         return []
     tail = " + r[i]" if shape.residual == "after" else ""
-    return braces(f"for (int i = 0; i < {count}; i++)", [f"o[i] = {scalar(shape, 'o[i]')}{tail};"])
+    body = [f"o[i] = {scalar(shape, 'o[i]')}{tail};"]
+    if shape.apart == 1:
+        return braces(f"for (int i = 0; i < {columns * floats}; i++)", body)
+    column = braces(f"for (int i = first; i < first + {floats}; i++)", body)
+    return braces(
+        f"for (int first = 0; first < {columns * shape.apart * floats}; first += {shape.apart * floats})", column
+    )
 
 
 def scalar(shape: RowShape, value: str) -> str:

@@ -42,7 +42,7 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     lines += pointers(shape, v, "group")
     for p in range(chunk.pixels):
         lines += finished(shape, f"a{p}", v, str(p * v))
-    return [*lines, *finished_later(shape, str(chunk.pixels * v))]
+    return [*lines, *finished_later(shape, chunk.pixels, v)]
 
 
 def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:

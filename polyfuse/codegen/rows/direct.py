@@ -9,7 +9,7 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 
 from collections.abc import Callable, Mapping, Sequence
 
-from polyfuse.codegen.rows.activation import finished, finished_later
+from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, listed, scope
 
@@ -50,8 +50,8 @@ def finish(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     for a in range(tuning.blocks):
         part = pointers(shape, v, out_block(tuning, a))
         for p in range(chunk.pixels):
-            part += finished(shape, f"a{a}_{p}", v, str(p * v))
-        lines += scope([*part, *finished_later(shape, str(chunk.pixels * v))])
+            part += finished(shape, f"a{a}_{p}", v, str(p * shape.apart * v))
+        lines += scope([*part, *finished_later(shape, chunk.pixels, v)])
     return lines
 
 
@@ -66,8 +66,9 @@ def first_column(chunk: Chunk) -> str:
 
 
 def pointers(shape: RowShape, v: int, block: str, row: str = "0") -> list[str]:
-    """`o` and, where there is a residual, `r`: the first column of a chunk in an output block."""
-    lines = [f"float *o = out[{row}] + ({block} * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
+    """`o` and, where there is a residual, `r`: the first column of a chunk in an output block; slopes, if any."""
+    lines = [*slopes(shape, v, block)]
+    lines += [f"float *o = out[{row}] + ({block} * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
     if shape.residual != "none":
         lines.append(f"const float *r = residual[{row}] + ({block} * (ptrdiff_t){shape.residual_pitch} + to) * {v};")
     return lines

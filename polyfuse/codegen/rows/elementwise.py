@@ -26,5 +26,5 @@ def elementwise_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk
         *ahead,
         *pointers(shape, v, "group"),
         *braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {v})", body),
-        *finished_later(shape, str(chunk.pixels * v)),
+        *finished_later(shape, chunk.pixels, v),
     ]

@@ -8,6 +8,7 @@
   of a second operand with `RowShape.spread`, the column itself.
   NULL is a row outside the image: it is not read. A row of zeros gives the same but for infinite weights and maxima.
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
+  Behind it are the slopes of `prelu`, filled up alike.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
 - `winograd`: `in` are height + 2 rows, `out` and `residual` height rows. It keeps `RowKernel.workspace_bytes` for
   itself in each thread. A file may define ROW_WORKSPACE as a `_Thread_local` array of floats, at a cache line and as
@@ -109,8 +110,8 @@ def with_pitches(shape: RowShape) -> RowShape:
     return replace(
         shape,
         in_pitch=in_pitch,
-        out_pitch=shape.out_pitch or shape.columns,
-        residual_pitch=shape.residual_pitch or shape.columns,
+        out_pitch=shape.out_pitch or shape.out_span,
+        residual_pitch=shape.residual_pitch or shape.out_span,
         second_pitch=shape.second_pitch or (1 if shape.spread else in_pitch if shape.rows_read == 2 else 0),
     )
 
@@ -166,7 +167,7 @@ def _part_functions(shape: RowShape, tuning: Tuning, v: int, part: _Part) -> lis
     lines = []
     for chunk in {c.variant: c for c in reversed(part.cut)}.values():
         body = [*_prefetch_out(shape, tuning, v, chunk), *part.body(shape, tuning, v, chunk)]
-        step = f"chunk++, from += {chunk.pixels * shape.stride}, to += {chunk.pixels}"
+        step = f"chunk++, from += {chunk.pixels * shape.stride}, to += {chunk.pixels * shape.apart}"
         body = braces(f"for (int chunk = 0; chunk < count; {step})", body)
         head = f"ROW_PART void {_name(part, chunk)}"
         parameters = (*PARAMETERS, "int group", "int count")
@@ -188,7 +189,7 @@ def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
 def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
     """The call that computes neighbouring chunks."""
     first = run[0].first
-    moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first}"} if first else {}
+    moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first * shape.apart}"} if first else {}
     return f"{_name(part, run[0])}({', '.join(moved.get(name, name) for name in NAMES)}, group, {len(run)});"
 
 

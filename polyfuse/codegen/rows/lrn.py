@@ -39,7 +39,7 @@ def lrn_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> lis
         f"const float *x = in[0] + (group * (ptrdiff_t){shape.in_pitch} + from) * {v};",
         *pointers(shape, v, "group"),
         *braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {v})", body),
-        *finished_later(shape, str(chunk.pixels * v)),
+        *finished_later(shape, chunk.pixels, v),
     ]
 
 

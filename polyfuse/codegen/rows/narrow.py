@@ -31,8 +31,8 @@ def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         *pointers(shape, v, "group"),
     ]
     for p in range(chunk.pixels):
-        lines += [*_summed(v, tuning.ways, f"a0_{p}"), *finished(shape, f"a0_{p}", v, str(p * v))]
-    return [*lines, *finished_later(shape, str(chunk.pixels * v))]
+        lines += [*_summed(v, tuning.ways, f"a0_{p}"), *finished(shape, f"a0_{p}", v, str(p * shape.apart * v))]
+    return [*lines, *finished_later(shape, chunk.pixels, v)]
 
 
 def _steps(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:

@@ -6,7 +6,7 @@
     depthwise     [block][kernel row][tap][V]
     stencil       [kernel row][tap]
     winograd      [group of A out blocks][frequency][in channel][A][V], transformed in float64, for each size of tiles
-    bias          [block][V], zeros where there is none; a stencil's as it is
+    bias          [block][V], zeros where there is none; a stencil's as it is; slopes lie behind it, [block][V]
     blocked row   [block][column][V], channels that fill up the last block are 0
 
 Output channels are filled up with zeros to whole blocks; input channels that do not exist take no room.
@@ -93,8 +93,12 @@ def _group(kernel: RowKernel, group: Floats) -> Floats:
     return np.concatenate(parts)
 
 
-def packed_bias(kernel: RowKernel, bias: NDArray[np.floating] | None) -> Floats:
-    """The bias `[out channel]` filled up to whole blocks; zeros for None."""
+def packed_bias(
+    kernel: RowKernel, bias: NDArray[np.floating] | None, slopes: NDArray[np.floating] | None = None
+) -> Floats:
+    """The bias `[out channel]` filled up to whole blocks, zeros for None; and slopes behind it, if there are any."""
+    if slopes is not None:
+        return np.concatenate([packed_bias(kernel, bias), packed_bias(kernel, slopes)])
     channels = kernel.shape.out_channels
     values = np.zeros(channels) if bias is None else bias
     if values.shape != (channels,):

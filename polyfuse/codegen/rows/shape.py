@@ -32,6 +32,8 @@ WIDEST_WINDOW = 32
 """Windows with more columns are not unrolled."""
 Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
+PRELU = "prelu"
+"""The activation of rows whose slopes are weights."""
 WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
 POINTWISE = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
 LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
@@ -47,8 +49,10 @@ class RowShape:
     - `in_pitch`, `out_pitch`, `residual_pitch` are the columns from one channel block to the next; 0 means no gap.
       `second_pitch` is that of the second operand of `add` and `mul`; 0 means as in the first.
     - `spread`: the second operand of `add` or `mul` is one column, which all columns of the first are joined with.
+    - `activation` is one of the network's, or `prelu`, whose slopes, one for each channel, lie behind the bias.
     - `numbers` of `lrn` are size, alpha, beta and bias.
     - `residual` adds a row like the output's before or after the activation.
+    - `apart`: the outputs are so many columns of `out` and `residual` apart, and what lies between is not touched.
     - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
     """
 
@@ -74,6 +78,7 @@ class RowShape:
     spread: bool = False
     numbers: tuple[float, ...] = ()
     stream: bool = False
+    apart: int = 1
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.name) or "__" in self.name:
@@ -94,8 +99,8 @@ class RowShape:
         self._check_pitches()
 
     def _check_pitches(self) -> None:
-        pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.columns),
-                   ("residual", self.residual_pitch, self.columns),
+        pitches = (("in", self.in_pitch, self.in_columns), ("out", self.out_pitch, self.out_span),
+                   ("residual", self.residual_pitch, self.out_span),
                    ("of the second operand", self.second_pitch, 1 if self.spread else self.columns))  # fmt: skip
         for side, pitch, columns in pitches:
             if pitch and pitch < columns:
@@ -120,8 +125,14 @@ class RowShape:
                 f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
                 "group use depthwise, with groups=1"
             )
+        if self.kind in ("stencil", "to_blocked", "to_planar") and self.has_slopes:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: prelu expects blocked rows, {self.kind} makes or reads others"
+            )
         if (self.kind == "lrn") != (len(self.numbers) == 4):
             raise InvalidInput(f"row kernel {self.name!r}: only lrn has numbers, size, alpha, beta and bias")
+        if self.apart != 1 and self.kind != "direct":
+            raise InvalidInput(f"row kernel {self.name!r}: only direct puts outputs {self.apart} columns apart")
         if self.spread and self.rows_read != 2:
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} has no second operand to spread")
         if self.kind == "average_pool" and self.columns == 1 and self.kernel[1] > WIDEST_WINDOW and any(self.outside):
@@ -132,6 +143,16 @@ class RowShape:
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
 
     @property
+    def has_slopes(self) -> bool:
+        """Whether negative values are multiplied by a slope for each channel."""
+        return self.activation == PRELU
+
+    @property
+    def reads_bias(self) -> bool:
+        """Whether there is a bias, or something behind it."""
+        return self.bias or self.has_slopes
+
+    @property
     def reach(self) -> int:
         """The columns that a window spans."""
         return self.dilation * (self.kernel[1] - 1) + 1
@@ -140,6 +161,11 @@ class RowShape:
     def span(self) -> int:
         """The columns that all windows of the row span, those outside included."""
         return self.stride * (self.columns - 1) + self.reach
+
+    @property
+    def out_span(self) -> int:
+        """The columns that the outputs span."""
+        return self.apart * (self.columns - 1) + 1
 
     @property
     def in_columns(self) -> int:

@@ -15,7 +15,7 @@ whole are computed whole; of them, what exists is stored.
 
 from collections.abc import Iterable
 
-from polyfuse.codegen.rows.activation import finished, finished_later
+from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.direct import products
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
@@ -214,10 +214,10 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
     for j in range(width):
         body += [f"vec{v} z{j} = y{j} + b;" if shape.bias else f"vec{v} z{j} = y{j};"]
         body += finished(shape, f"z{j}", v, str(j * v))
-    body += finished_later(shape, str(width * v))
-    bias = [f"const vec{v} b = GET{v}(bias, 0);"] if shape.bias else []
+    body += finished_later(shape, width, v)
+    bias = [*([f"const vec{v} b = GET{v}(bias, 0);"] if shape.bias else []), *slopes(shape, v, "0")]
     parameters = ["const float *t", "const float *bias", "float *const *out", "ptrdiff_t place", "int rows"]
-    parameters = parameters if shape.bias else [x for x in parameters if not x.endswith("bias")]
+    parameters = parameters if shape.reads_bias else [x for x in parameters if not x.endswith("bias")]
     parameters += ["const float *const *residual", "ptrdiff_t residual_place"] if shape.residual != "none" else []
     head = f"ROW_PART void {plan.name}__out_rows__{width}"
     return function(head, parameters, [*bias, *braces("for (int i = 0; i < rows; i++)", body)])
@@ -268,7 +268,7 @@ def _finish(plan: Tiling) -> list[str]:
         return f"(number * (ptrdiff_t){pitch} + to + column * {wide}) * {v}"
 
     residual = shape.residual != "none"
-    arguments = ["t", *([f"bias + number * {v}"] if shape.bias else []), f"out + band * {m}", "place", "rows"]
+    arguments = ["t", *([f"bias + number * {v}"] if shape.reads_bias else []), f"out + band * {m}", "place", "rows"]
     arguments += [f"residual + band * {m}", "residual_place"] if residual else []
     widths = sorted(_widths(plan), reverse=True)
     calls = [f"{name}__out_rows__{width}({', '.join(arguments)});" for width in widths]

@@ -1,39 +1,40 @@
 """One node of an ONNX graph evaluated on constants, at import.
 
 A `NodeProto` and the values of its inputs enter; the values of its outputs leave. Files are not trusted: only operators
-of a list are evaluated, and the sizes of what they make are inferred before anything is allocated.
+of a list are evaluated, and what they make is bounded before anything is allocated.
 """
 
 import warnings
 from collections.abc import Sequence
+from math import ceil, prod
 
 import numpy as np
 import onnx
-from onnx import defs, helper, numpy_helper, shape_inference
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx.file import Constant, check_size, tensor_value
 
 POINTWISE = (
-    "Abs Add And Cast Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mean Min Mod Mul "
+    "Abs Add And Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mean Min Mod Mul "
     "Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign Sqrt Sub Sum Tanh Where"
 )
 MOVING = (
-    "Concat Expand Flatten Gather GatherElements GatherND Identity Pad Range Reshape Slice Split Squeeze Tile "
-    "Transpose Unsqueeze ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
+    "Cast Concat Expand Flatten Gather GatherElements Identity Range Reshape Slice Split Squeeze Tile Transpose "
+    "Unsqueeze ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
 )
 FOLDED = frozenset([*POINTWISE.split(), *MOVING.split(), "Constant", "ConstantOfShape", "Shape", "Size"])
 """The operators that are evaluated on constants."""
-MAX_SHAPE_ELEMENTS = 1024
-"""The most integers whose values shape inference is told."""
+MAX_AXES = 64
+"""The most axes of a constant, as numpy has it."""
 
 
 def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: int) -> list[Constant]:
     """The outputs of a node; `inputs` are None where they are left out.
 
-    Errors: UnsupportedOperator for operators that are not evaluated and sizes that cannot be told beforehand;
-    InvalidInput for results that are too large and inputs that do not fit.
+    Errors: UnsupportedOperator for operators that are not evaluated; InvalidInput for results that are too large and
+    inputs that do not fit.
     """
     where = f"constant {node.output[0]!r}"
     if node.op_type not in FOLDED or node.domain not in ("", "ai.onnx"):
@@ -46,11 +47,11 @@ def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: in
             return [_constant(node)]
         if node.op_type == "ConstantOfShape":
             return [_constant_of_shape(node, inputs)]
-        _check_results(where, node, inputs, opset)
+        check_size(where, (largest_result(node, [value for value in inputs if value is not None]),))
         return _computed(node, inputs, opset)
     except (InvalidInput, UnsupportedOperator):
         raise
-    except Exception as error:  # the evaluator and shape inference raise anything on damaged nodes
+    except Exception as error:  # the evaluator raises anything on damaged nodes
         why = " ".join(str(error).split())[:200]
         raise InvalidInput(f"{where}: cannot evaluate its {node.op_type!r} ({why})") from None
 
@@ -75,6 +76,8 @@ def _constant_of_shape(node: onnx.NodeProto, inputs: Sequence[Constant | None]) 
     """One element as often as the shape says, stored once."""
     if not inputs or inputs[0] is None:
         raise ValueError("it has no shape")
+    if inputs[0].size > MAX_AXES:
+        raise ValueError(f"a shape of {inputs[0].size} axes, at most {MAX_AXES} are known")
     shape = tuple(int(size) for size in inputs[0].ravel())
     check_size("ConstantOfShape", shape)
     value = next((helper.get_attribute_value(each) for each in node.attribute if each.name == "value"), None)
@@ -82,26 +85,19 @@ def _constant_of_shape(node: onnx.NodeProto, inputs: Sequence[Constant | None]) 
     return np.broadcast_to(fill.reshape(()), shape)
 
 
-def _check_results(where: str, node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: int) -> None:
-    """Refuse results that are too large, or whose size is not known before they are made."""
-    given = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
-    types = {name: _type(value) for name, value in given.items()}
-    numbers = {
-        name: numpy_helper.from_array(np.ascontiguousarray(value), name)
-        for name, value in given.items()
-        if value.size <= MAX_SHAPE_ELEMENTS
-    }
-    schema = defs.get_schema(node.op_type, opset, "")
-    opsets = [helper.make_opsetid("", opset)]
-    made = shape_inference.infer_node_outputs(schema, node, types, numbers, opset_imports=opsets)
-    for name in filter(None, node.output):
-        shape = made[name].tensor_type.shape if name in made else None
-        if shape is None or not all(dim.HasField("dim_value") for dim in shape.dim):
-            raise UnsupportedOperator(
-                f"{where}: the size of what its {node.op_type!r} makes is not known beforehand; fold the model's "
-                "constants first, e.g. with onnxsim"
-            )
-        check_size(where, tuple(int(dim.dim_value) for dim in shape.dim))
+def largest_result(node: onnx.NodeProto, inputs: Sequence[Constant]) -> int:
+    """How many elements an output of a node has at most."""
+    whole = sum(value.size for value in inputs)
+    match node.op_type, inputs:
+        case "Expand", [data, shape]:
+            return prod(np.broadcast_shapes(data.shape, tuple(int(size) for size in shape.ravel()[:MAX_AXES])))
+        case "Gather", [data, indices]:
+            return data.size * indices.size
+        case "Range", [start, limit, step]:
+            return max(0, ceil((float(limit.item()) - float(start.item())) / float(step.item())))
+        case "Tile", [data, repeats]:
+            return data.size * prod(max(0, int(times)) for times in repeats.ravel()[:MAX_AXES])
+    return prod(np.broadcast_shapes(*(value.shape for value in inputs))) if node.op_type in POINTWISE.split() else whole
 
 
 def _type(value: Constant) -> onnx.TypeProto:

@@ -13,6 +13,7 @@ from polyfuse.network import copies
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Values
 from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Graph, Node
 from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor
@@ -112,7 +113,12 @@ class Import:
         return max(map(len, shapes))
 
     def add(self, node: Node, layer: Layer) -> Tensor:
-        """Add a layer that makes the first output of a node."""
+        """Add a layer that makes the first output of a node.
+
+        Errors: InvalidInput where it has more elements than a network may have.
+        """
+        if layer.output.elements > MAX_ELEMENTS:
+            raise InvalidInput(f"{node.label}: expected at most {MAX_ELEMENTS:,} elements, makes {layer.output}")
         return self.name(node, self.build.add(layer))
 
     def add_all(self, node: Node, layers: Iterable[Layer]) -> Tensor:

@@ -118,6 +118,8 @@ def split(state: Import, node: Node) -> None:
     x = state.tensor(node)
     (axis,) = _axes(node, x, (attributes.int_attribute(node, "axis", 0),))
     size, count = x.concrete_shape[axis], len(node.outputs)
+    if (wanted := attributes.int_attribute(node, "num_outputs", count)) != count:
+        raise InvalidInput(f"{node.label}: expected as many outputs as num_outputs says, {wanted}, got {count}")
     given = state.listed(node, "split", 1)
     each = -(-size // count)
     sizes = given if given is not None else (*[each] * (count - 1), size - each * (count - 1))

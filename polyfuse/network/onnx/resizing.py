@@ -94,8 +94,8 @@ def _add(
         state.alias(node, x)
         return
     layer, weights = resized(node.name, x, new, ratios, how)
-    state.build.add(layer, weights)
-    state.name(node, layer.output)
+    state.build.weights |= weights
+    state.add(node, layer)
 
 
 def _with_policy(

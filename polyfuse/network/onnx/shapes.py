@@ -3,11 +3,14 @@
 A `ModelProto` and names of its tensors enter; `Tensor`s of known sizes leave. One of rank 0 has the shape (1,).
 """
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from math import prod
 
 import onnx
-from onnx import shape_inference
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import helper
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.file import MAX_ELEMENTS
@@ -24,7 +27,8 @@ def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names)
     Errors: InvalidInput for tensors that are not float32 of known and reasonable sizes.
     """
     known = {value.name: value.type for value in (*model.graph.value_info, *model.graph.input)}
-    if any(name not in known for name in names):
+    made = {name for node in model.graph.node for name in node.output}
+    if any(name not in known for name in names) and all(name in known or name in made for name in names):
         known = _inferred(model) | known
     found = {}
     for name in names:
@@ -36,12 +40,47 @@ def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names)
     return found
 
 
+INFER = """
+import sys, onnx
+model = onnx.ModelProto.FromString(sys.stdin.buffer.read())
+sys.stdout.buffer.write(onnx.shape_inference.infer_shapes(model).SerializeToString())
+"""
+"""Infers the shapes of a model, as a program."""
+LONGEST_INFERENCE = 60.0
+"""Seconds that it may take."""
+LARGEST_VALUE = 1024
+"""Constants of more elements are not sizes: their values are not needed."""
+
+
 def _inferred(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """The types of the tensors inside of a model.
+
+    Inference is in a process of its own: it aborts on some models that are damaged.
+    """
+    command = [sys.executable, "-c", INFER]
+    small = without_weights(model).SerializeToString()
     try:
-        inferred = shape_inference.infer_shapes(model)
-    except (shape_inference.InferenceError, ValueError, TypeError, RuntimeError) as error:
-        raise InvalidInput(f"model: its shapes cannot be inferred ({' '.join(str(error).split())[:200]})") from None
+        done = subprocess.run(command, input=small, capture_output=True, timeout=LONGEST_INFERENCE, check=True)
+        inferred = onnx.ModelProto.FromString(done.stdout)
+    except (subprocess.SubprocessError, DecodeError) as error:
+        told = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
+        why = (told or b"it was aborted").decode(errors="replace").split()
+        raise InvalidInput(f"model: its shapes cannot be inferred ({' '.join(why)[-200:]})") from None
     return {value.name: value.type for value in inferred.graph.value_info}
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inputs instead of large constants."""
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    del small.graph.initializer[:]
+    inputs = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= LARGEST_VALUE:
+            small.graph.initializer.append(tensor)
+        elif tensor.name not in inputs:
+            small.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return small
 
 
 def _shape(name: str, type_: onnx.TypeProto) -> tuple[int, ...]:

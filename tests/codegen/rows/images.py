@@ -108,7 +108,7 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
     v, flat, channels = kernel.floats, case.kind in PLANAR_OUT, case.channels[1]
     rows, columns = case.out_image
     packed = packed_weights(kernel, arrays["w"]) if "w" in arrays else np.zeros(1, np.float32)
-    bias = packed_bias(kernel, arrays.get("b"))
+    bias = packed_bias(kernel, arrays.get("b"), arrays.get("slopes"))
     added = np.pad(arrays.get("r", np.zeros((channels, rows, columns), np.float32)), ((0, 0), (0, 0), (1, 1)))
     added = added if flat else blocked(added, v)
     made = []

@@ -105,7 +105,21 @@ LRN = [
     Case("lrn", (21, 21), (2, 5), numbers=(9, 1.0, 0.6, 1.5)),
     Case("lrn", (7, 7), (2, 5), numbers=(1, 1.0, 0.75, 1.0)),
 ]
+SLOPED = [
+    Case("direct", (16, 40), (3, 29), (3, 3), padding=SAME, activation="prelu", residual="before"),
+    Case("direct", (16, 24), (2, 20), bias=False, activation="prelu"),
+    Case("direct", (64, 32), (3, 7), (3, 3), padding=SAME, groups=2, activation="prelu", residual="after"),
+    Case("few_channels", (1, 56), (6, 9), (5, 5), padding=(2, 2, 2, 2), activation="prelu"),
+    Case("depthwise", (20, 20), (5, 17), (3, 3), padding=SAME, activation="prelu"),
+    Case("max_pool", (5, 5), (5, 9), (3, 3), padding=SAME, activation="prelu"),
+    Case("apply", (21, 21), (2, 70), activation="prelu"),
+]
+SLOPED_TALL = [
+    Case("winograd", (9, 21), (8, 19), (3, 3), padding=SAME, height=4, activation="prelu"),
+    Case("winograd", (8, 8), (6, 13), (3, 3), height=2, bias=False, activation="prelu", residual="after"),
+]
 CASES = {
+    "sloped": SLOPED,
     "direct": DIRECT,
     "few": FEW,
     "depthwise": DEPTHWISE,
@@ -156,6 +170,8 @@ def arrays_of(case: Case, seed: int) -> dict[str, np.ndarray]:
     }
     if case.kind in WEIGHTED:
         found["w"] = draw(cout, 1 if case.kind == "depthwise" else cin // case.groups, *case.kernel)
+    if case.activation == "prelu":
+        found["slopes"] = draw(cout)
     return found if case.bias else found | {"b": np.zeros(cout, np.float32)}
 
 
@@ -173,7 +189,11 @@ def expected(case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
             y = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
             t = {"add": x + y, "mul": x * y}.get(case.kind, x)
             t = oracle.normalised(x, *case.numbers) if case.kind == "lrn" else t
-        t = oracle.ACTIVATIONS[case.activation](t + r if case.residual == "before" else t)
+        t = t + r if case.residual == "before" else t
+        if case.activation == "prelu":
+            t = np.maximum(t, 0) + arrays["slopes"].astype(np.float64)[:, None, None] * np.minimum(t, 0)
+        else:
+            t = oracle.ACTIVATIONS[case.activation](t)
         return t + r if case.residual == "after" else t
 
 
@@ -195,6 +215,11 @@ def check(cases: Sequence[Case], floats: int, compiler: str, spoil=lambda arrays
 )
 def test_rows_agree_with_numpy(kind: str, floats: int, compiler: str) -> None:
     check(CASES[kind], floats, compiler)
+
+
+@pytest.mark.parametrize("floats", WIDTHS)
+def test_bands_of_rows_have_slopes_too(floats: int) -> None:
+    check(SLOPED_TALL, floats, COMPILERS[0])
 
 
 def with_specials(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

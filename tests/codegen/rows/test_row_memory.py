@@ -237,7 +237,7 @@ def test_streaming_changes_no_value(case: Case, floats: int) -> None:
     library = load(compile_shared("\n".join([prelude(floats), plain.text, streamed.text]), warnings_as_errors=True))
     random = np.random.default_rng(2)
     rows = [random.standard_normal(4 * 64 * 40).astype(np.float32) for _ in range(9)]
-    weights, bias = random.standard_normal(9 * 64 * 64).astype(np.float32), np.zeros(32, np.float32)
+    weights, bias = random.standard_normal(4 * 64 * 32 * 32).astype(np.float32), np.zeros(32, np.float32)
     made = []
     for name in ("plain", "streamed"):
         outs = [aligned((64 * 40,)) for _ in range(case.height)]

@@ -1,0 +1,72 @@
+"""What a planned network moves and needs, counted exactly: off-chip bytes, and memory for tensors between groups.
+
+    Network + Grouping ──footprint()──> Footprint
+
+Off-chip bytes are those of a machine whose fast memory holds what the groups keep on chip, as `polyfuse compare` counts
+them: tensors between groups are written once and read once by each group, a tile's halo where it is not kept. An
+instrumented run of the staged form counts the same. Memory is that of the C that is compiled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyfuse.codegen.program import Program
+from polyfuse.network.network import Network
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.counts import counts, total
+from polyfuse.schedule.storage import Storage
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes. `onchip`: the buffers of the largest group; `arena`: tensors between groups, as the C has them."""
+
+    offchip_read: int
+    offchip_write: int
+    onchip: int
+    arena: int
+    ends: int
+
+    @property
+    def offchip(self) -> int:
+        """Read and written."""
+        return self.offchip_read + self.offchip_write
+
+    @property
+    def memory(self) -> int:
+        """The arena, the buffers, the inputs and the outputs: all but weights."""
+        return self.arena + self.onchip + self.ends
+
+
+def footprint(groups: Sequence[Storage], program: Program) -> Footprint:
+    """The bytes of scheduled groups and their program."""
+    moved = total(counts(group) for group in groups)
+    network = program.network
+    ends = sum(4 * program.array(tensor).elements for tensor in (*network.inputs, *network.outputs))
+    return Footprint(
+        moved.offchip_read_bytes, moved.offchip_write_bytes, program.buffer_bytes, program.arena.bytes, ends
+    )
+
+
+def least_layer_by_layer(network: Network) -> int:
+    """The bytes of activations that are alive at once when layers run one by one, in the network's order.
+
+    What any way of running whole layers needs: inputs until their last reader, outputs from their maker on.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pair")
+    >>> x = build.input("x", (1, 1, 20, 20))
+    >>> least_layer_by_layer(build.network(build.conv("b", build.conv("a", x, 2, kernel=3), 1, kernel=3)))
+    4192
+    """
+    last: dict[Tensor, int] = {}
+    for step, layer in enumerate(network.layers):
+        last |= dict.fromkeys((*layer.inputs, layer.output), step)
+    last |= dict.fromkeys(network.outputs, len(network.layers))
+    alive = [tensor for tensor in network.inputs if tensor in last]
+    most = 0
+    for step, layer in enumerate(network.layers):
+        alive.append(layer.output)
+        most = max(most, sum(tensor.element_bytes * tensor.elements for tensor in alive))
+        alive = [tensor for tensor in alive if last[tensor] > step]
+    return most
