@@ -8,7 +8,7 @@ import onnx
 
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
-from polyfuse.bench.peers.models import renamed
+from polyfuse.bench.peers.models import workload_of
 from polyfuse.bench.peers.ours import STRATEGIES, Configuration
 from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
@@ -17,14 +17,10 @@ from polyfuse.cli_types import FILE, Pair, Picture
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.file import read_model
-from polyfuse.network.onnx.load import imported, randomised
 from polyfuse.plan.machine import Machine, machine_path, read_machine
 from polyfuse.report.peers import print_peers
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.roofline import plot_peers
-from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_workload
 
 
 @click.command()
@@ -122,23 +118,8 @@ def contenders_of(
 
 def workloads_of(request: dict[str, Any]) -> list[tuple[Network, onnx.ModelProto | None]]:
     """All workloads, read before anything is measured; of models as wholes, the models themselves."""
-    return [workload_of(name, request) for name in request["workloads"]]
-
-
-def workload_of(name: str, request: dict[str, Any]) -> tuple[Network, onnx.ModelProto | None]:
-    """A network, and the model that it is; None for a part of one, and for a kernel file."""
-    first, last, seed = request["first"], request["last"], request["random_weights"]
-    path = Path(name)
-    if path.suffix == ".onnx" and path.is_file() and first is None and last is None and not request["parameters"]:
-        found = imported(path, random_weights=seed)
-        model = read_model(path) if seed is None else randomised(path, seed)
-        rewritten = rewrite(found.network)
-        network, now = rewritten.network, rewritten.tensors
-        ends = {*network.inputs, *network.outputs}
-        names = {own: now[t.name] for own, t in found.tensors.items() if t.name in now}
-        return network, renamed(model, {own: tensor.name for own, tensor in names.items() if tensor in ends})
-    parameters = dict(request["parameters"])
-    return load_workload(name, first=first, last=last, parameters=parameters, random_weights=seed), None
+    options = {name: request[name] for name in ("first", "last", "random_weights")}
+    return [workload_of(name, parameters=dict(request["parameters"]), **options) for name in request["workloads"]]
 
 
 def machine_for(file: Path | None, progress: RaceProgress) -> Machine:

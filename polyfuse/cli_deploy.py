@@ -109,9 +109,8 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
         for name, data in files.items():
             write_atomically(folder / name, data)
         progress("counting", 0, 1)
-        fused = footprint(made.grouping(network).groups(code.leaves), code)
-        apart = plan_of(network, replace(settings, fuse=False))
-        unfused = footprint(apart.grouping(network).groups(code.leaves), program_of(network, apart, settings))
+        apart = program_of(network, plan_of(network, replace(settings, fuse=False)), settings)
+        fused, unfused = footprint(code), footprint(apart)
     sizes = {str(folder / name): len(data) for name, data in files.items()}
     print_compiled(Console(), made, fused, unfused, least_layer_by_layer(code.network), sizes)
 

@@ -1,20 +1,19 @@
 """What a planned network moves and needs, counted exactly: off-chip bytes, and memory for tensors between groups.
 
-    Network + Grouping ──footprint()──> Footprint
+    Program ──footprint()──> Footprint
 
 Off-chip bytes are those of a machine whose fast memory holds what the groups keep on chip, as `polyfuse compare` counts
-them: tensors between groups are written once and read once by each group, a tile's halo where it is not kept. An
-instrumented run of the staged form counts the same. Memory is that of the C that is compiled.
+them: tensors between groups are written once and read once by each group, a tile's halo again where it is not kept;
+concats that need no copies move nothing. An instrumented run of the staged form counts the same. Memory is that of the
+C that is compiled.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyfuse.codegen.program import Program
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, total
-from polyfuse.schedule.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,10 @@ class Footprint:
         return self.arena + self.onchip + self.ends
 
 
-def footprint(groups: Sequence[Storage], program: Program) -> Footprint:
-    """The bytes of scheduled groups and their program."""
-    moved = total(counts(group) for group in groups)
-    network = program.network
-    ends = sum(4 * program.array(tensor).elements for tensor in (*network.inputs, *network.outputs))
+def footprint(program: Program) -> Footprint:
+    """The bytes of a program's groups, and of its memory."""
+    moved = total(counts(group.storage) for group in program.groups)
+    ends = sum(4 * program.array(tensor).elements for tensor in (*program.network.inputs, *program.network.outputs))
     return Footprint(
         moved.offchip_read_bytes, moved.offchip_write_bytes, program.buffer_bytes, program.arena.bytes, ends
     )

@@ -102,6 +102,23 @@ def split(name: str, x: Tensor, axis: int, start: int, size: int) -> Layer:
     return Layer(**{**part.__dict__, "kind": "split", "attributes": {**part.attributes, "axis": axis}})
 
 
+def gather(name: str, x: Tensor, axis: int, indices: Sequence[int]) -> Layer:
+    """The elements at some indices along an axis, in their order (ONNX Gather with constant indices).
+
+    Errors: InvalidInput for indices outside of the tensor, and where they do not lie in a few even runs.
+    """
+    axis = checked_axis(name, x, axis)
+    size, wanted = x.concrete_shape[axis], tuple(indices)
+    if not wanted or any(not 0 <= index < size for index in wanted):
+        raise InvalidInput(f"layer {name!r}: expected indices from 0 to {size - 1} of axis {axis} of {x}, got {wanted}")
+    tables = [wanted if a == axis else tuple(range(s)) for a, s in enumerate(x.concrete_shape)]
+    check_entries(name, [len(wanted)])
+    out = Tensor(f"{name}_out", tuple(len(table) for table in tables))
+    reference = partial(np.take, indices=np.array(wanted), axis=axis)
+    attributes = {"axis": axis, "indices": wanted}
+    return Layer(name, "gather", out, gathered(name, x, out, tables), (x,), (), reference, attributes)
+
+
 def checked_axis(name: str, x: Tensor, axis: int) -> int:
     """An axis counted from the first one; negative ones count from the end.
 

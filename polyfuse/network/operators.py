@@ -189,6 +189,7 @@ ACTIVATIONS: dict[str, tuple[str, Callable[..., Array], int]] = {
     "exp": ("expf({0})", np.exp, 0),
     "sqrt": ("sqrtf({0})", np.sqrt, 0),
     "log": ("logf({0})", np.log, 0),
+    "erf": ("erff({0})", _erf, 0),
     "reciprocal": ("1 / {0}", np.reciprocal, 0),
 }
 """Each activation: its expression over {0} and its arguments {1}…, its numpy form, how many arguments it takes."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
-from polyfuse.network.copies import checked_axis
+from polyfuse.network.copies import checked_axis, reshape
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import arithmetic
 from polyfuse.network.operators import Array
@@ -134,7 +134,7 @@ def log_sum_exp(name: str, x: Tensor, axes: Sequence[int], keepdims: bool = True
     total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes, keepdims=keepdims, activation="log")
     if keepdims:
         return largest, raised, total, arithmetic(name, "add", largest.output, total.output)
-    flat = reduce(f"{name}_log", "reduce_max", x, axes, keepdims=False)
+    flat = reshape(f"{name}_log", largest.output, total.output.concrete_shape)
     return largest, raised, total, flat, arithmetic(name, "add", flat.output, total.output)
 
 

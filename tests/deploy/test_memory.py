@@ -1,13 +1,14 @@
 """Bytes that a planned network moves: predicted, counted by running it, and bounded by what must be alive."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from polyfuse.codegen.kernel import build
 from polyfuse.codegen.leaves import SCALAR, Leaves
 from polyfuse.codegen.program import generate
-from polyfuse.deploy.grouping import Grouping, grouped, ungrouped
+from polyfuse.deploy.grouping import grouped, ungrouped
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.network.network import Network
@@ -22,10 +23,11 @@ from tests.deploy.networks import block, branches, chain, growing
 def test_predicted_bytes_are_counted_bytes(network: Network, fuse: bool) -> None:
     settings = Settings(fuse=fuse).ready
     plan = plan_of(network, settings)
-    grouping: Grouping = plan.grouping(network)
-    groups = grouping.groups(SCALAR)
-    predicted = footprint(groups, program_of(network, plan, settings))
-    kernel = build(generate(grouping.network, groups, leaf=SCALAR, instrumented=True))
+    program = program_of(network, plan, settings)
+    predicted = footprint(program)
+    scalar = replace(SCALAR, inside=program.leaves.inside)
+    groups = [group.storage for group in program.groups]
+    kernel = build(generate(program.network, groups, leaf=scalar, instrumented=True))
     kernel(**random_inputs(network, seed=1))
     counted = {"read_bytes": 0, "write_bytes": 0}
     for counter, value in kernel.counts.items():
@@ -41,8 +43,7 @@ def test_fusing_moves_and_needs_less() -> None:
     network = block()
     found = []
     for grouping in (grouped(network, SCALAR, bytes_of), ungrouped(network)):
-        groups = grouping.groups(SCALAR)
-        found.append(footprint(groups, generate(grouping.network, groups, leaf=SCALAR)))
+        found.append(footprint(generate(grouping.network, grouping.groups(SCALAR), leaf=SCALAR)))
     assert found[0].offchip < found[1].offchip
     assert found[0].arena < found[1].arena
     assert found[0].memory < found[1].memory

@@ -63,6 +63,7 @@ def test_defaults(name: str, shape: tuple[int, ...], kinds: str, nominal: int) -
 @pytest.mark.parametrize(
     ("name", "shape", "nominal", "parameters"),
     [
+        ("mobilenet_v1", (1, 1000), 568_740_352, 4_231_976),
         ("mobilenet_v2", (1, 1000), 300_774_272, 3_504_872),
         ("efficientnet_b0", (1, 1000), 385_814_752, 5_288_548),
         ("unet", (1, 2, 256, 256), 2_320_498_688, None),
@@ -91,6 +92,7 @@ def test_taps_on_padding_are_not_counted() -> None:
 
 
 SMALL: dict[str, dict[str, object]] = {
+    "mobilenet_v1": {"size": 32, "width": 0.25, "classes": 5},
     "mobilenet_v2": {"size": 32, "width": 0.25, "classes": 5},
     "efficientnet_b0": {"size": 32, "width": 0.25, "classes": 5},
     "unet": {"size": 16, "channels": 2},

@@ -174,6 +174,7 @@ def test_square_roots_round_trip(tmp_path: Path) -> None:
 SIZES: dict[str, dict[str, object]] = {
     "efficientnet_b0": {"size": 32, "width": 0.5},
     "fsrcnn_x2": {"rows": 8, "columns": 10},
+    "mobilenet_v1": {"size": 32, "width": 0.5},
     "mobilenet_v2": {"size": 32, "width": 0.5},
     "unet": {"size": 16, "channels": 4},
     "asymmetric": {"size": 9, "channels": 4, "out": 6},

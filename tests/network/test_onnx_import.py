@@ -226,6 +226,25 @@ def whole(*numbers: int) -> Array:
         ([make("Concat", ["x", "k"], ["y"], axis=0)], {"k": values((1, *SHAPE[1:]))}),
         ([make("Pad", ["x", "p", "v"], ["y"])], {"p": whole(0, 1, 2, 0, 0, 0, -1, 3), "v": np.float32(0.5)}),
         ([make("Pad", ["x", "p", "", "a"], ["y"], mode="edge")], {"p": whole(2, 0, 1, 1), "a": whole(-2, 3)}),
+        (
+            [
+                make("Flatten", ["x"], ["f"], axis=1),
+                make("Gemm", ["f", "w", "b"], ["g"]),
+                make("BatchNormalization", ["g", "s", "t", "m", "v"], ["n"]),
+                make("Relu", ["n"], ["y"]),
+            ],
+            {"w": values((396, 4)), "b": values((4,), 1), **NORMAL},
+        ),
+        (
+            [
+                make("Reshape", ["x", "q"], ["f"]),
+                make("BatchNormalization", ["f", "s", "t", "m", "v"], ["n"]),
+                make("Mul", ["n", "k"], ["y"]),
+            ],
+            {"q": whole(2, 4, 99), "k": values((4, 1)), **NORMAL},
+        ),
+        ([make("Gather", ["x", "i"], ["y"], axis=-1)], {"i": np.int64(-2)}),
+        ([make("Gather", ["x", "i"], ["y"], axis=1)], {"i": np.array([[3, 0, 1], [-1, 2, 2]])}),
         ([make("Expand", ["x", "s"], ["y"])], {"s": whole(3, 1, 1, 1, 11)}),
         ([make("DepthToSpace", ["x"], ["y"], blocksize=2, mode="CRD")], {}),
         ([make("ReduceMean", ["x", "a"], ["y"], keepdims=0)], {"a": whole(1, -1)}),

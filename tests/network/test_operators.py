@@ -117,6 +117,7 @@ OF_ONNX = {
     "neg": ("Neg", (), {}),
     "exp": ("Exp", (), {}),
     "sqrt": ("Sqrt", (), {}),
+    "erf": ("Erf", (), {}),
     "log": ("Log", (), {}),
     "reciprocal": ("Reciprocal", (), {}),
 }

@@ -235,6 +235,8 @@ class Stages:
     def _pointwise(self, layer: Layer, operands: Sequence[str]) -> Any:
         shapes = {t.name: t.concrete_shape for t in (*layer.inputs, *layer.weights)}
         values = [self._broadcast(name, shapes[name], layer.output.concrete_shape) for name in operands]
+        if any(len(t.shape) != 4 for t in (*layer.inputs, layer.output)) or layer.attributes.get("axis", 1) != 1:
+            raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, reading other than images")
         if layer.kind == "concat":
             return self._concat(values, [shapes[name][1] for name in operands])
         known: Mapping[str, Callable[..., Any]] = {
@@ -330,6 +332,8 @@ def activation(hl: Any, spec: Any, x: Any) -> Any:
         "neg": lambda: -x,
         "exp": lambda: hl.exp(x),
         "sqrt": lambda: hl.sqrt(x),
+        "log": lambda: hl.log(x),
+        "reciprocal": lambda: 1.0 / x,
     }
     if name not in known:
         raise UnsupportedOperator(f"activation {name!r}: has no Halide form here")

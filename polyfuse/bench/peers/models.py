@@ -1,4 +1,7 @@
-"""The ONNX model that a peer runs: the one that a network was imported from, or the network, exported."""
+"""What contenders run: a network, and the ONNX model that it was imported from, or else an export of it.
+
+name or path ──workload_of()──> Network and its model;  Network + Settings ──model_bytes()──> what a peer reads
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +11,10 @@ import onnx
 from polyfuse.bench.peers.contender import Settings
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import onnx_model
+from polyfuse.network.onnx.file import read_model
+from polyfuse.network.onnx.load import imported, randomised
+from polyfuse.rewrite.rewriting import rewrite
+from polyfuse.rewrite.workload import load_workload
 
 
 def model_bytes(network: Network, settings: Settings) -> bytes:
@@ -35,3 +42,28 @@ def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = known.get(value.name, value.name)
     return copy
+
+
+def workload_of(
+    name: str,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    random_weights: int | None = None,
+) -> tuple[Network, onnx.ModelProto | None]:
+    """A network, and the model that it is; None for a part of one, and for a kernel file.
+
+    Errors: those of `load_workload`.
+    """
+    path = Path(name)
+    if path.suffix == ".onnx" and path.is_file() and first is None and last is None and not parameters:
+        found = imported(path, random_weights=random_weights)
+        model = read_model(path) if random_weights is None else randomised(path, random_weights)
+        rewritten = rewrite(found.network)
+        network, now = rewritten.network, rewritten.tensors
+        ends = {*network.inputs, *network.outputs}
+        names = {own: now[t.name].name for own, t in found.tensors.items() if now.get(t.name) in ends}
+        return network, renamed(model, names)
+    network = load_workload(name, first=first, last=last, parameters=parameters, random_weights=random_weights)
+    return network, None

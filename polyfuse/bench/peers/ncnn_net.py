@@ -185,6 +185,8 @@ class NetFiles:
 
     def concat(self, layer: Layer) -> None:
         """Channels one after another."""
+        if layer.attributes["axis"] != 1:
+            raise UnsupportedOperator(f"layer {layer.name!r}: only channels are joined here")
         self.add("Concat", layer.name, self.read(layer), layer.output.name, {0: 0})
 
     def activation(self, layer: Layer, x: str, name: str) -> None:

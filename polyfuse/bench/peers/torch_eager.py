@@ -4,16 +4,19 @@ With inputs and outputs in [n, c, h, w] (`interface="nchw"`), both conversions a
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from polyfuse.bench.peers import torch_layers
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
+from polyfuse.network.reductions import REDUCTIONS
 
 Tensors = dict[str, Any]
 
@@ -33,8 +36,7 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
         inductor: Any = import_module("torch._inductor.config")
         inductor.freezing = True
         module = torch.compile(module, backend="inductor", fullgraph=True, dynamic=False)
-    layout = torch.channels_last if last else torch.contiguous_format
-    given = [torch.from_numpy(inputs[t.name]).contiguous(memory_format=layout) for t in network.inputs]
+    given = [_laid_out(torch, torch.from_numpy(inputs[t.name]), last) for t in network.inputs]
     made: list[Any] = []
 
     def run() -> None:
@@ -60,7 +62,7 @@ def network_module(torch: Any, network: Network, *, convert: bool) -> Any:
         step = layer_function(torch, layer)
         for tensor in layer.weights:
             value = torch.from_numpy(network.weights[tensor.name].copy())
-            wide = value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+            wide = _laid_out(torch, value, True)
             module.register_parameter(f"weight_{tensor.name}", torch.nn.Parameter(wide, requires_grad=False))
         steps.append((layer, step))
     names = [tensor.name for tensor in network.inputs]
@@ -69,7 +71,7 @@ def network_module(torch: Any, network: Network, *, convert: bool) -> Any:
     def forward(*given: Any) -> list[Any]:
         values: Tensors = dict(zip(names, given, strict=True))
         if convert:
-            values = {name: value.contiguous(memory_format=torch.channels_last) for name, value in values.items()}
+            values = {name: _laid_out(torch, value, True) for name, value in values.items()}
         for layer, step in steps:
             weights = {tensor.name: getattr(module, f"weight_{tensor.name}") for tensor in layer.weights}
             values[layer.output.name] = step(values | weights)
@@ -79,12 +81,18 @@ def network_module(torch: Any, network: Network, *, convert: bool) -> Any:
     return module.eval()
 
 
+def _laid_out(torch: Any, value: Any, last: bool) -> Any:
+    """A tensor in row-major order, images with channels last where that is asked for."""
+    return value.contiguous(memory_format=torch.channels_last if last and value.dim() == 4 else torch.contiguous_format)
+
+
 def layer_function(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
     """What computes one layer from all tensors by name.
 
     Errors: UnsupportedOperator for a layer that is not built in.
     """
-    make = {"conv": _convolution, "max_pool": _pool, "average_pool": _pool, "global_average_pool": _mean}.get(
+    windows = {"conv": _convolution, "max_pool": _pool, "average_pool": _pool, "global_average_pool": _mean}
+    make = {**windows, **torch_layers.KINDS, **dict.fromkeys(REDUCTIONS, torch_layers.reduction)}.get(
         layer.kind, _pointwise
     )
     apply = _activation(torch, layer.attributes.get("activation"))
@@ -128,6 +136,7 @@ def _mean(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
 
 
 def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    axis = layer.attributes.get("axis")
     functions: dict[str, Callable[..., Any]] = {
         "add": torch.add,
         "sub": torch.sub,
@@ -135,7 +144,12 @@ def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
         "div": torch.div,
         "affine": lambda x, scale, shift: x * scale + shift,
         "prelu": lambda x, slope: torch.clamp(x, min=0) + slope * torch.clamp(x, max=0),
-        "concat": lambda *parts: torch.cat(parts, 1),
+        "max": lambda *parts: reduce(torch.maximum, parts),
+        "min": lambda *parts: reduce(torch.minimum, parts),
+        "pow": torch.pow,
+        "sum": lambda *parts: reduce(torch.add, parts),
+        "mean": lambda *parts: reduce(torch.add, parts) / len(parts),
+        "concat": lambda *parts: torch.cat(parts, axis),
         "copy": torch.clone,
     }
     known = (lambda x: x) if is_activation(layer) else functions.get(layer.kind)

@@ -28,6 +28,7 @@ SIMPLE: dict[str, Spec] = {
     "Neg": ("neg",),
     "Exp": ("exp",),
     "Sqrt": ("sqrt",),
+    "Erf": ("erf",),
     "Log": ("log",),
     "Reciprocal": ("reciprocal",),
 }

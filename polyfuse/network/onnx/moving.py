@@ -131,6 +131,23 @@ def split(state: Import, node: Node) -> None:
             state.tensors[output] = state.build.add(layer)
 
 
+def gather(state: Import, node: Node) -> None:
+    """Gather with constant indices: one of them leaves its axis out, several axes of them replace it."""
+    attributes.check_attributes(node, ["axis"])
+    x = state.tensor(node)
+    (axis,) = _axes(node, x, (attributes.int_attribute(node, "axis", 0),))
+    size, given = x.concrete_shape[axis], _integers(state, node, "indices", 1)
+    if any(not -size <= index < size for index in given):
+        raise InvalidInput(f"{node.label}: expected indices from {-size} to {size - 1}, got {list(given)}")
+    shape = (*x.concrete_shape[:axis], *state.graph.constants.value(node.input(1)).shape, *x.concrete_shape[axis + 1 :])
+    wanted = [index % size for index in given]
+    if len(shape) == len(x.shape):
+        state.add(node, copies.gather(node.name, x, axis, wanted))
+    else:
+        parts = state.build.add(copies.gather(f"{node.name}_a", x, axis, wanted))
+        state.add(node, copies.reshape(node.name, parts, shape or (1,)))
+
+
 def concat(state: Import, node: Node) -> None:
     """Concat along any axis; some of the operands may be constants."""
     attributes.check_attributes(node, ["axis"])

@@ -253,6 +253,12 @@ def _slice(layer: Layer) -> Parts:
     return [_node("Slice", [layer.inputs[0].name, *constants], layer.output.name, layer.name)], constants
 
 
+def _gather(layer: Layer) -> Parts:
+    indices = {f"{layer.name}/indices": np.array(layer.attributes["indices"], np.int64)}
+    axis = layer.attributes["axis"]
+    return [_node("Gather", [layer.inputs[0].name, *indices], layer.output.name, layer.name, axis=axis)], indices
+
+
 def _pad(layer: Layer) -> Parts:
     before, after = (np.array(layer.attributes[name], np.int64) for name in ("before", "after"))
     pads, value = f"{layer.name}/pads", f"{layer.name}/value"
@@ -309,6 +315,7 @@ CONVERTERS: dict[str, Callable[[Layer], Parts]] = {
     "copy": _copy,
     "depth_to_space": _depth_and_space,
     "expand": _with_numbers("Expand", "shape"),
+    "gather": _gather,
     "gemm": _gemm,
     "instance_norm": _instance_norm,
     "lrn": _local_response,

@@ -29,6 +29,7 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "Dropout": elementwise.dropout,
     "Expand": moving.expand,
     "Flatten": moving.flatten,
+    "Gather": moving.gather,
     "Gemm": reducing.gemm,
     "InstanceNormalization": elementwise.instance_normalisation,
     "LRN": elementwise.local_response,

@@ -1,0 +1,192 @@
+"""Layers of whole networks as calls of torch: what moves elements, products of matrices, reductions, resizing.
+
+A `Layer` enters; a function of all tensors by name leaves. Activations are applied by the caller.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from polyfuse.errors import UnsupportedOperator
+from polyfuse.network.layer import Layer
+from polyfuse.network.resizing import ROUNDINGS, Resampling
+
+Function = Callable[[dict[str, Any]], Any]
+
+
+def of_one(layer: Layer, function: Callable[[Any], Any]) -> Function:
+    """A function of the layer's input."""
+    x = layer.inputs[0].name
+    return lambda values: function(values[x])
+
+
+def operands(layer: Layer) -> tuple[str, ...]:
+    """What a layer reads by name, in the order of its expression."""
+    names: Any = layer.attributes["operands"]
+    return tuple(names)
+
+
+def deconvolution(torch: Any, layer: Layer) -> Function:
+    """Transposed convolution; uneven padding is cut off from what torch makes."""
+    a: Mapping[str, Any] = layer.attributes
+    top, left, bottom, right = a["padding"]
+    x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
+    if (top, left) != (bottom, right) or any(m >= s for m, s in zip(a["output_padding"], a["stride"], strict=True)):
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch spreads with even padding, and less output padding")
+    spread = torch.nn.functional.conv_transpose2d
+    return lambda v: spread(
+        v[x],
+        v[weight],
+        v[bias[0]] if bias else None,
+        a["stride"],
+        (top, left),
+        a["output_padding"],
+        a["groups"],
+        a["dilation"],
+    )
+
+
+def gemm(torch: Any, layer: Layer) -> Function:
+    """A matrix times weights, and a bias."""
+    x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
+    if layer.weights[1:] and len(layer.weights[1].shape) > 1:
+        return lambda v: v[x] @ v[weight].T + v[bias[0]]
+    return lambda v: torch.nn.functional.linear(v[x], v[weight], v[bias[0]] if bias else None)
+
+
+def matmul(torch: Any, layer: Layer) -> Function:
+    """The product of two tensors."""
+    a, b = operands(layer)
+    shape = layer.output.concrete_shape
+    return lambda v: torch.matmul(v[a], v[b]).reshape(shape)
+
+
+def picked(torch: Any, layer: Layer) -> Function:
+    """Slices, parts, and gathered elements: axis by axis, as views where torch has them."""
+    a: Mapping[str, Any] = layer.attributes
+    if layer.kind == "gather":
+        indices = torch.tensor(a["indices"])
+        return of_one(layer, lambda x: x.index_select(a["axis"], indices))
+    ranges = [
+        range(first, first + step * size, step)
+        for first, size, step in zip(a["starts"], a["sizes"], a["steps"], strict=True)
+    ]
+    backwards = [axis for axis, each in enumerate(ranges) if each.step < 0]
+    forwards = [each[::-1] if axis in backwards else each for axis, each in enumerate(ranges)]
+    part = tuple(slice(each.start, each[-1] + 1, each.step) for each in forwards)
+    return of_one(layer, lambda x: x[part].flip(backwards) if backwards else x[part])
+
+
+def padded(torch: Any, layer: Layer) -> Function:
+    """Padding of every axis."""
+    a: Mapping[str, Any] = layer.attributes
+    if a["mode"] != "constant":
+        raise UnsupportedOperator(
+            f"layer {layer.name!r}: torch pads tensors of any rank by a constant, got {a['mode']}"
+        )
+    pairs = list(zip(a["before"], a["after"], strict=True))[::-1]
+    sides = [side for pair in pairs for side in pair]
+    return of_one(layer, lambda x: torch.nn.functional.pad(x, sides, value=a["value"]))
+
+
+def depth_and_space(torch: Any, layer: Layer) -> Function:
+    """Channels as blocks of rows and columns, and back."""
+    n, c, h, w = layer.inputs[0].concrete_shape
+    b, mode, shape = layer.attributes["block"], layer.attributes["mode"], layer.output.concrete_shape
+    assert isinstance(b, int)
+    if layer.kind == "space_to_depth":
+        order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        return of_one(layer, lambda x: x.reshape(n, c, h // b, b, w // b, b).permute(order).reshape(shape))
+    if mode == "CRD":
+        return of_one(layer, lambda x: torch.nn.functional.pixel_shuffle(x, b))
+    return of_one(layer, lambda x: x.reshape(n, b, b, c // b**2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(shape))
+
+
+def resized(torch: Any, layer: Layer) -> Function:
+    """Rows and columns in another resolution, where torch's interpolation says the same."""
+    how, sizes, old = layer.attributes["how"], layer.output.concrete_shape, layer.inputs[0].concrete_shape
+    assert isinstance(how, Resampling)
+    even = layer.attributes["scales"] == tuple(m / s for s, m in zip(old, sizes, strict=True))
+    mode, options = "nearest", {}
+    if how.mode == "nearest":
+        fits = all(is_rounded_down(how, s, m) for s, m in zip(old, sizes, strict=True))
+    else:
+        mode, options = f"bi{how.mode}", {"align_corners": how.coordinates == "align_corners"}
+        fits = how.coordinates in ("align_corners", "half_pixel", "pytorch_half_pixel") and not how.exclude_outside
+    if len(sizes) != 4 or sizes[:2] != old[:2] or not even or not fits:
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch resizes rows and columns, by other rules than {how}")
+    return of_one(layer, lambda x: torch.nn.functional.interpolate(x, size=sizes[2:], mode=mode, **options))
+
+
+def is_rounded_down(how: Resampling, size: int, made: int) -> bool:
+    """Whether the nearest element of point o is `floor(o * size / made)`, which is torch's."""
+    nearest = ROUNDINGS[how.rounding](how.positions(size, made, made / size)).clip(0, size - 1)
+    return bool((nearest == np.arange(made) * size // made).all())
+
+
+def reduction(torch: Any, layer: Layer) -> Function:
+    """Reductions along axes."""
+    axes, keepdims, shape = layer.attributes["axes"], layer.attributes["keepdims"], layer.output.concrete_shape
+    norm = torch.linalg.vector_norm
+    known: dict[str, Callable[[Any], Any]] = {
+        "reduce_sum": lambda x: x.sum(axes, keepdims),
+        "reduce_mean": lambda x: x.mean(axes, keepdims),
+        "reduce_max": lambda x: x.amax(axes, keepdims),
+        "reduce_min": lambda x: x.amin(axes, keepdims),
+        "reduce_sum_square": lambda x: (x * x).sum(axes, keepdims),
+        "reduce_l1": lambda x: norm(x, 1, axes, keepdims),
+        "reduce_l2": lambda x: norm(x, 2, axes, keepdims),
+    }
+    if layer.kind not in known:
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch has no {layer.kind} along several axes")
+    return of_one(layer, lambda x: known[layer.kind](x).reshape(shape))
+
+
+def variance(_: Any, layer: Layer) -> Function:
+    """The mean square of what is left of a tensor and its means."""
+    (x, mean), axes = (tensor.name for tensor in layer.inputs), layer.attributes["axes"]
+    return lambda v: (v[x] - v[mean]).square().mean(axes, True)
+
+
+def normalised(torch: Any, layer: Layer) -> Function:
+    """The last layer of an instance normalisation."""
+    epsilon = layer.attributes["epsilon"]
+    x, mean, spread, scale, shift = operands(layer)
+    return lambda v: (v[x] - v[mean]) / torch.sqrt(v[spread] + epsilon) * v[scale] + v[shift]
+
+
+def local_response(torch: Any, layer: Layer) -> Function:
+    """Normalisation over neighbouring channels."""
+    a: Mapping[str, Any] = layer.attributes
+    if a["size"] % 2 == 0:
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch's neighbours of an even number are others than ONNX's")
+    norm = torch.nn.functional.local_response_norm
+    return of_one(layer, lambda x: norm(x, a["size"], a["alpha"], a["beta"], a["bias"]))
+
+
+def viewed(_: Any, layer: Layer) -> Function:
+    """The same elements in another shape or order, or repeated."""
+    shape, order = layer.output.concrete_shape, layer.attributes.get("permutation")
+    known: dict[str, Callable[[Any], Any]] = {
+        "reshape": lambda x: x.reshape(shape),
+        "expand": lambda x: x.expand(shape),
+        "transpose": lambda x: x.permute(order),
+    }
+    return of_one(layer, known[layer.kind])
+
+
+KINDS: dict[str, Callable[[Any, Layer], Function]] = {
+    **dict.fromkeys(["reshape", "expand", "transpose"], viewed),
+    **dict.fromkeys(["slice", "split", "gather"], picked),
+    **dict.fromkeys(["depth_to_space", "space_to_depth"], depth_and_space),
+    "conv_transpose": deconvolution,
+    "gemm": gemm,
+    "instance_norm": normalised,
+    "lrn": local_response,
+    "matmul": matmul,
+    "pad": padded,
+    "resize": resized,
+    "variance": variance,
+}
+"""What makes the function of a layer of each kind; reductions, by the beginning of their kind, besides."""
