@@ -1,6 +1,7 @@
 """The race: peers that misbehave are told in one line, the others go on, and nothing is left running."""
 
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -13,11 +14,12 @@ import pytest
 from polyfuse.bench.peers import race as race_module
 from polyfuse.bench.peers.bounds import bandwidth_of, compulsory_bytes, direct_flops, level_for, peak_of
 from polyfuse.bench.peers.contender import Contender, how_to_install, peers_named
-from polyfuse.bench.peers.race import Rules, cores_for, environment, race, shared_settings
+from polyfuse.bench.peers.race import Rules, cores_for, environment, pickled, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs, run
+from tests.deploy.networks import branches
 from tests.plan.example import example as machine
 
 FAKE = Path(__file__).with_name("fake_peer.py")
@@ -225,3 +227,10 @@ def test_bounds_are_those_of_the_machine() -> None:
     padded = Builder("padded")
     y = padded.conv("c", padded.input("x", (1, 1, 4, 4)), 1, kernel=3, padding=1)
     assert direct_flops(padded.network(y)) == 2 * 100
+
+
+def test_layers_that_were_worked_with_are_sent_too() -> None:
+    network = branches()
+    assert all(layer.makes.is_single_valued() for layer in network.layers)
+    sent = pickle.loads(pickled(network))
+    assert str(sent) == str(network) and all(layer.reference is not None for layer in sent.layers)

@@ -291,15 +291,17 @@ def folder_of(
 
 
 def pickled(network: Network) -> bytes:
-    """A network to send to other processes; references that cannot be sent, as those of one's own layers, are left out.
+    """A network to send to other processes, without what its layers have worked out of themselves.
+
+    References that cannot be sent, as those of one's own layers, are left out.
 
     Errors: InvalidInput.
     """
-    bare = replace(network, layers=tuple(replace(layer, reference=None) for layer in network.layers))
     failure: Exception | None = None
-    for each in (network, bare):
+    for changes in ({}, {"reference": None}):
+        copies = tuple(replace(layer, **changes) for layer in network.layers)  # type: ignore[arg-type]
         try:
-            return pickle.dumps(each)
+            return pickle.dumps(replace(network, layers=copies))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             failure = error
     raise InvalidInput(
