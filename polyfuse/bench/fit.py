@@ -163,12 +163,14 @@ def first_layers(size: int) -> Network:
 
 
 def pointwise(channels: int, size: int) -> Network:
-    """An activation of what something else reads too, a gate for each channel, normalisation of neighbours."""
+    """An activation of what something else reads, too, a gate, normalisation of neighbours, a concat, groups."""
     build = Builder(f"pointwise_{channels}_{size}")
     x, gate = build.input("x", (1, channels, size, size)), build.input("gate", (1, channels, 1, 1))
     deep = build.depthwise("deep", x, kernel=3, padding=1)
     sums = build.arithmetic("sum", "add", build.activation("soft", deep, "relu"), deep)
-    return build.network(build.add(lrn("normal", build.arithmetic("gated", "mul", sums, gate), 5)))
+    normal = build.add(lrn("normal", build.arithmetic("gated", "mul", sums, gate), 5))
+    joined = build.concat("joined", normal, sums)
+    return build.network(build.conv("groups", joined, channels, kernel=1, groups=8))
 
 
 def fitted(measured: Sequence[Sample], machine: Machine) -> Costs:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
 from polyfuse.codegen.rows.interpolation import TILES
@@ -224,17 +225,26 @@ def kinds_and_blocked(network: Network, target: Target) -> tuple[dict[str, Kind]
         blocked = blocked_tensors(network, kinds)
         unfit = {name for name in stencils if not is_planar(network, network.layer(name), blocked)}
         if not unfit:
-            return kinds | applied(network, blocked), blocked
+            return kinds | kinds_between(network, blocked), blocked
         stencils -= unfit
 
 
-def applied(network: Network, blocked: frozenset[str]) -> dict[str, Kind]:
-    """Activations by themselves have row kernels where what they read and make is in blocks for others' sake."""
-    return {
-        layer.name: "apply"
-        for layer in network.layers
-        if is_applied(layer) and blocked.issuperset({layer.inputs[0].name, layer.output.name})
-    }
+def kinds_between(network: Network, blocked: frozenset[str]) -> dict[str, Kind]:
+    """Activations by themselves, and moved channels, where what they read and make is in blocks for others' sake."""
+    found: dict[str, Kind] = {}
+    for layer in network.layers:
+        if not blocked.issuperset({layer.output.name, *(tensor.name for tensor in layer.inputs)}):
+            continue
+        if is_applied(layer):
+            found[layer.name] = "apply"
+        elif is_gathered(layer):
+            found[layer.name] = "gather"
+    return found
+
+
+def is_gathered(layer: Layer) -> bool:
+    """Whether a layer takes channels of images in another order, and nothing else."""
+    return len(layer.output.shape) == 4 and channel_sources(layer) is not None
 
 
 def is_planar(network: Network, layer: Layer, blocked: frozenset[str]) -> bool:
@@ -244,16 +254,21 @@ def is_planar(network: Network, layer: Layer, blocked: frozenset[str]) -> bool:
 
 
 def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[str]:
-    """What row kernels want in blocks, and what additions and activations make of that."""
+    """What row kernels want in blocks, and what additions, activations and moved channels make of that."""
     found: set[str] = set()
     for layer in network.layers:
         kind = kinds.get(layer.name)
         if kind not in (None, "stencil"):
             found |= {layer.output.name, *(t.name for t in layer.inputs if kind != "few_channels")}
+    made = network.makers.keys()
     for layer in network.layers:
-        like = any(t.name in found and t.shape == layer.output.shape for t in layer.inputs if t in network.makers)
-        if like and (layer.kind == "add" or is_applied(layer)):
+        all_in = all(tensor.name in found for tensor in layer.inputs)
+        same = any(t.name in found and t.shape == layer.output.shape for t in layer.inputs if t in made)
+        if (same and (layer.kind == "add" or is_applied(layer))) or (all_in and is_gathered(layer)):
             found.add(layer.output.name)
+    for layer in reversed(network.layers):
+        if layer.output.name in found and (is_applied(layer) or is_gathered(layer)):
+            found |= {tensor.name for tensor in layer.inputs if tensor in made}
     return frozenset(found)
 
 
@@ -316,7 +331,7 @@ def is_per_channel(layer: Layer, weight: Tensor) -> bool:
 
 
 def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | None:
-    """Direct, depthwise, or of few planar channels; None for groups that do not fill blocks."""
+    """Direct, depthwise, grouped, or of few planar channels."""
     x, groups = layer.inputs[0], cast(int, layer.attributes["groups"])
     channels, made = x.concrete_shape[1], layer.output.concrete_shape[1]
     if Window.of(layer).kernel[1] > WIDEST_WINDOW:
@@ -325,7 +340,7 @@ def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | N
         return "few_channels" if is_thin(network, x) else "direct"
     if groups == channels == made:
         return "depthwise"
-    return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else None
+    return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else "grouped"
 
 
 def transposed_kind(layer: Layer) -> Kind | None:

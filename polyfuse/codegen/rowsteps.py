@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import islpy as isl
 
 from polyfuse.codegen.access import Places
+from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
 from polyfuse.codegen.leaves import TALLEST, Window, spread_operand
@@ -164,6 +165,8 @@ def strip_step(
 
 def operands(layer: Layer, kind: Kind) -> tuple[Tensor, ...]:
     """What a row kernel reads rows of: one tensor, or two, of which one that is spread comes last."""
+    if kind == "gather":
+        return layer.inputs
     if kind not in ("add", "mul"):
         return layer.inputs[:1]
     first, second = (*layer.inputs, *layer.inputs)[:2]
@@ -217,16 +220,18 @@ def layer_shape(
     padding = (window.padding[1], window.padding[3])
     counts = bool(layer.attributes.get("count_include_pad"))
     groups = layer.attributes.get("groups", 1)
+    read = layer.inputs if kind == "gather" else layer.inputs[:1]
+    channels = sum(tensor.concrete_shape[1] for tensor in read)
     return RowShape(
         "row",
         kind,
-        layer.inputs[0].concrete_shape[1],
+        channels,
         layer.output.concrete_shape[1],
         strip.columns,
         window.kernel,
         window.stride[1],
         window.dilation[1],
-        groups if kind == "direct" and isinstance(groups, int) else 1,
+        groups if kind in ("direct", "grouped") and isinstance(groups, int) else 1,
         strip.outside,
         (min(strip.outside[0], padding[0]), min(strip.outside[1], padding[1])) if counts else (0, 0),
         0 if planar_in else source.pitch,
@@ -237,6 +242,7 @@ def layer_shape(
         finish.residual,
         strip.height,
         numbers=numbers_of(layer) if kind == "lrn" else (),
+        sources=(channel_sources(layer) or ()) if kind == "gather" else (),
     )
 
 

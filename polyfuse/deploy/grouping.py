@@ -84,6 +84,7 @@ def grouped(
     for length in range(1, min(longest, len(names)) + 1):
         runs = [(start, start + length) for start in range(len(names) - length + 1)]
         worth = {(i, j) for i, j in runs if length == 1 or {(i, j - 1), (i + 1, j)} <= growing}
+        worth = {(i, j) for i, j in worth if length == 1 or prices.fusible(names[i:j])}
         prices.learn([names[i:j] for i, j in runs if (i, j) in worth], workers, partial(tell, f"groups of {length}"))
         for i, j in runs:
             part = prices.part(names[i:j]) if (i, j) in worth else None

@@ -92,6 +92,13 @@ class Prices:
                 tell(done, len(unknown))
                 self.known[key] = found
 
+    def fusible(self, names: Sequence[str]) -> bool:
+        """Whether layers may share a group: where there are row kernels, only layers that have them may.
+
+        Scalar leaves take time for what they compute, not for where it lies.
+        """
+        return self.leaves.target is None or all(name in self.leaves.kinds for name in names)
+
     def is_free(self, part: Network) -> bool:
         """Whether the part is one concat that needs no copies."""
         return len(part.layers) == 1 and is_placeable(self.network, part.layers[0], self.leaves)

@@ -144,8 +144,8 @@ def missing(away: NDArray[np.int64], held_bytes: int) -> NDArray[np.float64]:
 GUESSED_KINDS = {"stencil": 0.9, "max_pool": 1.5, "scalar": 4.0}
 """How many times as long as a multiply-add, at best, a vector operation of these kinds takes; others 1.1 times."""
 KINDS = (
-    *("direct", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
-    *("apply", "lrn", "to_blocked", "to_planar", "winograd", "scalar"),
+    *("direct", "grouped", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
+    *("apply", "lrn", "gather", "to_blocked", "to_planar", "winograd", "scalar"),
 )
 CHUNK_CYCLES, CALL_CYCLES, RUN_CYCLES = 30, 60, 30
 OVERLAPPED = 0.5

@@ -2,10 +2,14 @@
 
 import pytest
 
+from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.work import work_of
 from polyfuse.network import layers as make
+from polyfuse.network.copies import slice_of, transpose
+from polyfuse.network.custom import statement_layer
+from polyfuse.network.layer import Layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.normalisation import lrn
 from polyfuse.network.tensor import Tensor
@@ -165,3 +169,56 @@ def test_what_follows_a_transposed_convolution_is_finished_by_its_kernels() -> N
         every.append(generate(network, groups, leaf=leaf, instrumented=True))
     assert {kind for program in every[1:] for kind in kinds_of(program)} == {"direct"}
     check(network, every)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [((12, 28), 4), ((10, 10), 5), ((6, 9), 3)])
+def test_groups_that_do_not_fill_blocks_are_parts_of_them(channels: tuple[int, int], groups: int) -> None:
+    build = Builder("grouped")
+    x = build.input("x", (2, channels[0], 7, 9))
+    first = build.conv("first", x, channels[1], kernel=3, padding=1, groups=groups, activation="relu6")
+    both = build.arithmetic("both", "add", first, build.conv("second", x, channels[1], kernel=1, groups=groups))
+    network = build.network(build.activation("soft", both, "relu"))
+    check_everywhere(network, {"grouped"})
+    leaf = leaves(network, NARROW, exact=True)
+    groups_of_layers = layer_by_layer(network)
+    assert work_of(groups_of_layers, leaf).macs == sum(counts(storage).macs for storage in groups_of_layers)
+
+
+def test_moved_channels_are_row_kernels_where_others_want_blocks() -> None:
+    build = Builder("shuffled")
+    x = build.input("x", (2, 6, 7, 9))
+    first = build.conv("first", x, 12, kernel=1, groups=2)
+    mixed = build.add(shuffle("mixed", first, 3))
+    deep = build.depthwise("deep", mixed, kernel=3, padding=1)
+    joined = build.concat("joined", build.conv("second", deep, 6, kernel=1, groups=3), first)
+    soft = build.activation("soft", joined, "relu")
+    network = build.network(build.conv("last", soft, 5, kernel=1))
+    check_everywhere(network, {"grouped", "gather", "depthwise", "direct"})
+
+
+def shuffle(name: str, x: Tensor, groups: int) -> Layer:
+    """Channels of groups by turns."""
+    batch, channels, rows, columns = x.concrete_shape
+    domain = f"0 <= n < {batch} and 0 <= c < {channels} and 0 <= h < {rows} and 0 <= w < {columns}"
+    channel = f"{channels // groups} * (c mod {groups}) + floor(c / {groups})"
+    return statement_layer(
+        name,
+        domain=f"{{ {name}[n, c, h, w] : {domain} }}",
+        output=Tensor(f"{name}_out", x.shape),
+        reads={"x": (x, f"{{ {name}[n, c, h, w] -> {x.name}[n, {channel}, h, w] }}")},
+        expression="x",
+        reference=lambda image: image.reshape(batch, groups, -1, rows, columns).swapaxes(1, 2).reshape(image.shape),
+    )
+
+
+@pytest.mark.parametrize("kind", ["rows", "values", "two"])
+def test_copies_that_do_more_than_move_channels_are_not_gathered(kind: str) -> None:
+    build = Builder("copied")
+    x = build.input("x", (2, 6, 8, 8))
+    layer = {
+        "rows": lambda: slice_of("copied", x, (0, 0, 7, 0), (2, 6, 8, 8), (1, 1, -1, 1)),
+        "values": lambda: make.activation("copied", x, "relu"),
+        "two": lambda: transpose("copied", x, (0, 1, 3, 2)),
+    }[kind]()
+    assert channel_sources(layer) is None
+    assert channel_sources(slice_of("picked", x, (0, 5, 0, 0), (2, 3, 8, 8), (1, -2, 1, 1))) == ((0, 5), (0, 3), (0, 1))

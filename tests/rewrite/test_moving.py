@@ -47,6 +47,22 @@ def test_a_shuffle_of_single_channels_is_nothing() -> None:
     assert kinds(rewrite(build.network(y)).network) == [("conv", "conv")]
 
 
+def test_parts_that_are_moved_are_views() -> None:
+    """A part of a tensor has fewer elements: its chain is no permutation, and never becomes a reshape of the whole."""
+    build = Builder("parts")
+    x = build.input("x", (1, 8))
+    for k in range(2):
+        part = build.add(copies.split(f"part{k}", x, 1, 4 * k, 4))
+        build.add(copies.reshape(f"image{k}", part, (1, 1, 2, 2)))
+    network = build.network(*(layer.output for layer in build.layers[1::2]))
+    found = rewrite(network).network
+    assert kinds(found) == [("image0", "view"), ("image1", "view")]
+    assert [mapping_type(layer) for layer in found.layers] == [MappingType.REORGANIZE, MappingType.SHUFFLE]
+    inputs = random_inputs(network, 0)
+    before, after = run(network, inputs), run(found, inputs)
+    assert all(np.array_equal(after[tensor.name], before[tensor.name]) for tensor in network.outputs)
+
+
 def test_a_shuffle_runs_as_c() -> None:
     build = Builder("shuffle")
     x = build.conv("conv1", build.input("x", (1, 6, 5, 6)), 6, kernel=1)

@@ -155,10 +155,16 @@ def slopes(shape: RowShape, v: int, block: str) -> list[str]:
 
 
 def finished(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
-    """Statements that finish the vector `value` and store it at the float offset `at` of `o`; `r` is the residual.
+    """Statements that finish the vector `value` and store it at the float offset `at` of `o`.
 
-    They stand where `slopes` are known.
+    They stand where `slopes` and the residual `r` are known.
     """
+    put = "STREAM" if shape.stream and runs_on_vectors(shape) else "PUT"
+    return [*applied(shape, value, floats, at), f"{put}{floats}(o, {at}, {value});"]
+
+
+def applied(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
+    """Statements that finish the vector `value`, as far as that is done on vectors."""
     lines = []
     add = f"{value} += GET{floats}(r, {at});"
     vectors = runs_on_vectors(shape)
@@ -169,8 +175,7 @@ def finished(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
         lines += ON_VECTORS[activation_name(shape)](value, floats, arguments)
     if shape.residual == "after" and vectors:
         lines.append(add)
-    put = "STREAM" if shape.stream and vectors else "PUT"
-    return [*lines, f"{put}{floats}(o, {at}, {value});"]
+    return lines
 
 
 def finished_later(shape: RowShape, columns: int, floats: int) -> list[str]:

@@ -32,6 +32,8 @@ from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
 from polyfuse.codegen.rows.elementwise import elementwise_chunk
 from polyfuse.codegen.rows.fewchannel import few_channels_chunk
+from polyfuse.codegen.rows.gather import gather_functions
+from polyfuse.codegen.rows.grouped import group_parts, grouped_chunk, shared_chunk
 from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
@@ -44,6 +46,7 @@ from polyfuse.codegen.rows.winograd import winograd_functions
 ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
 BODIES: dict[str, ChunkBody] = {
     "direct": direct_chunk,
+    "grouped": grouped_chunk,
     "few_channels": few_channels_chunk,
     "depthwise": window_chunk,
     "max_pool": window_chunk,
@@ -97,6 +100,8 @@ def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) ->
         lines = stencil_functions(shape, used, v)
     elif shape.kind == "winograd":
         lines = winograd_functions(shape, used, v)
+    elif shape.kind == "gather":
+        lines = gather_functions(shape, v)
     elif shape.kind in ("to_blocked", "to_planar"):
         lines = convert_functions(shape, v)
     else:
@@ -128,7 +133,13 @@ class _Part:
 
 
 def _parts(shape: RowShape, tuning: Tuning, v: int) -> list[_Part]:
-    """All output blocks alike, or the last one by itself where its lanes are shared out."""
+    """All output blocks alike, or the last one by itself where its lanes are shared out; of groups, their parts."""
+    if shape.kind == "grouped":
+        every, alone = group_parts(shape, v)
+        cut = chunks(shape, tuning.pixels)
+        both = (_Part(shape.name, grouped_chunk, 0, alone, cut),
+                _Part(f"{shape.name}__shared", shared_chunk, alone, len(every), cut))  # fmt: skip
+        return [part for part in both if part.end > part.first]
     blocks = len(block_sizes(shape.out_channels, v))
     full = blocks if tuning.ways == 1 else blocks - 1
     body = BODIES[shape.kind]
@@ -224,6 +235,8 @@ def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
         lines.append(f"weights [group][block or channel][kernel row][lane][tap][{tuning.blocks} blocks][{v}]")
         if tuning.ways > 1:
             lines.append(f"last output block: {tuning.ways} input channels at once, weights [..][step][tap][{v}]")
+    elif shape.kind == "grouped":
+        lines.append(f"weights [part of a block][channel][kernel row][tap][{v}], 0 in lanes of other groups")
     elif shape.kind in WEIGHTED:
         lines.append("weights [kernel row][tap]" if shape.kind == "stencil" else f"weights [block][row][tap][{v}]")
     if shape.kind in BODIES:

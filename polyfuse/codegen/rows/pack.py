@@ -3,6 +3,7 @@
     direct        [group of A out blocks][in block][kernel row][taps at once][lane][tap][A][V]
       its last block, if Tuning.ways > 1: [in block][kernel row][taps at once][lane / ways][tap][V / ways][ways]
     few_channels  [group of A out blocks][in channel][kernel row][tap][A][V]
+    grouped       [part of an out block][in block][kernel row][taps at once][lane][tap][V], 0 in lanes of other groups
     depthwise     [block][kernel row][tap][V]
     stencil       [kernel row][tap]
     winograd      [group of A out blocks][frequency][in channel][A][V], transformed in float64, for each size of tiles
@@ -12,9 +13,12 @@
 Output channels are filled up with zeros to whole blocks; input channels that do not exist take no room.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.codegen.rows.grouped import GroupPart, group_parts
 from polyfuse.codegen.rows.interpolation import transformed_weights
 from polyfuse.codegen.rows.kernel import RowKernel
 from polyfuse.codegen.rows.shape import block_sizes, tap_groups
@@ -39,6 +43,8 @@ def packed_weights(kernel: RowKernel, weights: NDArray[np.floating]) -> Floats:
     w = np.asarray(weights, dtype=np.float32)
     if shape.kind == "stencil":
         return np.ascontiguousarray(w[0, 0]).reshape(-1)
+    if shape.kind == "grouped":
+        return np.concatenate([_part(kernel, w, part) for part in group_parts(shape, kernel.floats)[0]])
     # [block, V, in channel, kernel row, tap]
     blocks = _filled(w, 0, kernel.floats).reshape(-1, kernel.floats, *w.shape[1:])
     if shape.kind == "depthwise":
@@ -76,6 +82,21 @@ def _last_block(kernel: RowKernel, block: Floats) -> Floats:
                 parts.append(steps.transpose(1, 3, 0, 2).reshape(-1))
         first += lanes
     return np.concatenate(parts)
+
+
+def _part(kernel: RowKernel, weights: Floats, part: GroupPart) -> Floats:
+    """The weights of a part: those of its channels in its lanes."""
+    v, first = kernel.floats, part.block * kernel.floats
+    lanes = np.zeros((v, *weights.shape[1:]), np.float32)
+    lanes[part.first : part.end] = weights[first + part.first : first + part.end]
+    cuts = range(part.low // v * v + v, part.high, v)
+    pieces = []
+    for low, high in pairwise((part.low, *cuts, part.high)):
+        for row in range(kernel.shape.kernel[0]):
+            for taps in tap_groups(kernel.shape, kernel.tuning):
+                piece = lanes[:, low - part.low : high - part.low, row, taps.start : taps.stop]
+                pieces.append(piece.transpose(1, 2, 0).reshape(-1))
+    return np.concatenate(pieces)
 
 
 def _group(kernel: RowKernel, group: Floats) -> Floats:

@@ -15,6 +15,7 @@ from polyfuse.network.tensor import IDENTIFIER
 
 Kind = Literal[
     "direct",
+    "grouped",
     "few_channels",
     "depthwise",
     "stencil",
@@ -25,6 +26,7 @@ Kind = Literal[
     "mul",
     "apply",
     "lrn",
+    "gather",
     "to_blocked",
     "to_planar",
 ]
@@ -34,9 +36,10 @@ Residual = Literal["none", "before", "after"]
 Order = Literal["blocks", "columns"]
 PRELU = "prelu"
 """The activation of rows whose slopes are weights."""
-WEIGHTED = ("direct", "few_channels", "depthwise", "stencil", "winograd")
-POINTWISE = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
-LANEWISE = ("depthwise", "max_pool", "average_pool", *POINTWISE)
+WEIGHTED = ("direct", "grouped", "few_channels", "depthwise", "stencil", "winograd")
+EQUAL = ("add", "mul", "apply", "lrn", "to_blocked", "to_planar")
+POINTWISE = (*EQUAL, "gather")
+LANEWISE = ("depthwise", "max_pool", "average_pool", *EQUAL)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class RowShape:
     - `spread`: the second operand of `add` or `mul` is one column, which all columns of the first are joined with.
     - `activation` is one of the network's, or `prelu`, whose slopes, one for each channel, lie behind the bias.
     - `numbers` of `lrn` are size, alpha, beta and bias.
+    - `sources` of `gather` are, for each output channel, the operand and the channel that it copies; `in_channels` are
+      those of both operands.
     - `residual` adds a row like the output's before or after the activation.
     - `apart`: the outputs are so many columns of `out` and `residual` apart, and what lies between is not touched.
     - `stream`: the blocked row, at an address that suits a vector, is written past the caches where the machine can.
@@ -77,6 +82,7 @@ class RowShape:
     second_pitch: int = 0
     spread: bool = False
     numbers: tuple[float, ...] = ()
+    sources: tuple[tuple[int, int], ...] = ()
     stream: bool = False
     apart: int = 1
 
@@ -120,15 +126,17 @@ class RowShape:
             )
         if self.kind not in ("stencil", "winograd") and self.height != 1:
             raise InvalidInput(f"row kernel {self.name!r}: only stencil and winograd make {self.height} rows at once")
-        if self.kind != "direct" and self.groups != 1:
+        if self.kind not in ("direct", "grouped") and self.groups != 1:
             raise InvalidInput(
-                f"row kernel {self.name!r}: only direct convolution has groups, got {self.groups}; for one channel a "
-                "group use depthwise, with groups=1"
+                f"row kernel {self.name!r}: only direct and grouped convolution have groups, got {self.groups}; "
+                "for one channel a group use depthwise, with groups=1"
             )
         if self.kind in ("stencil", "to_blocked", "to_planar") and self.has_slopes:
             raise InvalidInput(
                 f"row kernel {self.name!r}: prelu expects blocked rows, {self.kind} makes or reads others"
             )
+        if len(self.sources) != (self.out_channels if self.kind == "gather" else 0):
+            raise InvalidInput(f"row kernel {self.name!r}: gather, and nothing else, has a source for each channel")
         if (self.kind == "lrn") != (len(self.numbers) == 4):
             raise InvalidInput(f"row kernel {self.name!r}: only lrn has numbers, size, alpha, beta and bias")
         if self.apart != 1 and self.kind != "direct":
@@ -177,6 +185,8 @@ class RowShape:
         """How many input rows the caller points at (of each input channel where the input is planar)."""
         if self.kind in ("stencil", "winograd"):
             return self.height - 1 + self.dilation * (self.kernel[0] - 1) + 1
+        if self.kind == "gather":
+            return 1 + max(operand for operand, _ in self.sources)
         return {"add": 2, "mul": 2}.get(self.kind, self.kernel[0])
 
 

@@ -87,8 +87,16 @@ typedef int mask@V __attribute__((vector_size(@B)));
 """
 
 _EXP = """\
-/* t = exp(t): 2^k exp(r) with |r| <= log(2)/2 and the polynomial of Cephes' expf for exp(r). Two factors make 2^k, so
-   that what is denormal or too large comes out rounded, as 0 or as infinity. NaN stays. */
+/* t = exp(t): 2^k exp(r) with |r| <= log(2)/2 and the polynomial of Cephes' expf for exp(r). What is denormal or too
+   large comes out rounded, as 0 or as infinity: where no instruction scales so, two factors make 2^k. NaN stays. */
+#if @X && !defined(__clang__)
+#define SCALED@V(p, n, k) __asm__("vscalefps %1, %0, %0" : "+v"(p) : "v"(k))
+#else
+#define SCALED@V(p, n, k) do { \\
+    const mask@V exp_i = (mask@V)(n) - 0x4b400000, exp_half = exp_i >> 1; \\
+    (p) = (p) * (vec@V)((exp_half + 127) << 23) * (vec@V)((exp_i - exp_half + 127) << 23); \\
+  } while (0)
+#endif
 #define EXP@V(t) do { \\
     AT_LEAST@V(t, SPLAT@V(-104.0f)); \\
     AT_MOST@V(t, SPLAT@V(89.0f)); \\
@@ -99,9 +107,10 @@ _EXP = """\
     exp_p = exp_p * exp_r + 4.1665795894e-2f; \\
     exp_p = exp_p * exp_r + 1.6666665459e-1f; \\
     exp_p = exp_p * exp_r + 5.0000001201e-1f; \\
-    exp_p = exp_p * (exp_r * exp_r) + exp_r + 1.0f; \\
-    const mask@V exp_i = (mask@V)exp_n - 0x4b400000, exp_half = exp_i >> 1; \\
-    t = exp_p * (vec@V)((exp_half + 127) << 23) * (vec@V)((exp_i - exp_half + 127) << 23); \\
+    exp_p = exp_p * exp_r + 1.0f; \\
+    exp_p = exp_p * exp_r + 1.0f; \\
+    SCALED@V(exp_p, exp_n, exp_k); \\
+    t = exp_p; \\
   } while (0)
 """
 _SPREAD = """\
@@ -136,6 +145,7 @@ def prelude(floats: int) -> str:
     spreads.append(f"#define SPREAD@V_{floats}(p) GET@V(p, 0)\n")
     names = {"@E": _EXP, "@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
     names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
+    names["@X"] = "defined(__AVX512F__)" if floats == 16 else "defined(__AVX512VL__)"
     text = _WIDTH
     for mark, value in names.items():
         text = text.replace(mark, value)

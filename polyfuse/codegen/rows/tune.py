@@ -30,6 +30,9 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
     """
     if shape.kind in ("direct", "few_channels"):
         return _convolution(shape, target)
+    if shape.kind == "grouped":
+        taps = min(shape.kernel[1], 7 if target.registers >= 32 else 2)
+        return Tuning(pixels=target.registers - 3 - taps if target.registers >= 32 else 12, taps=taps)
     if shape.kind == "stencil":
         fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= target.registers
         return Tuning(pixels=target.floats, taps=shape.kernel[1] if fits else 1)
@@ -116,7 +119,7 @@ def check_tuning(shape: RowShape, floats: int, tuning: Tuning) -> None:
     if shape.kind not in ("direct", "winograd") and tuning.unroll > 1:
         raise InvalidInput(f"{where}: only direct convolution unrolls over input channels; set unroll=1")
     channels = (shape.in_channels, shape.out_channels)
-    if shape.groups > 1 and any(c % (shape.groups * floats) for c in channels):
+    if shape.kind == "direct" and shape.groups > 1 and any(c % (shape.groups * floats) for c in channels):
         raise InvalidInput(
             f"{where}: {shape.groups} groups of {channels[0]} and {channels[1]} channels expect a multiple of {floats} "
             "channels in each; use narrower vectors, or weights with zeros and groups=1"

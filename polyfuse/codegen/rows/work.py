@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from polyfuse.codegen.rows.activation import activation_vectors
+from polyfuse.codegen.rows.gather import source_blocks
 from polyfuse.codegen.rows.kernel import part_chunks
 from polyfuse.codegen.rows.pricing import price
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
@@ -48,7 +49,7 @@ def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
 
 
 def _without_activation(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
-    if shape.kind in ("direct", "few_channels"):
+    if shape.kind in ("direct", "grouped", "few_channels"):
         return _convolution(shape, tuning, floats)
     if shape.kind == "stencil":
         return _stencil(shape, floats)
@@ -56,6 +57,8 @@ def _without_activation(shape: RowShape, tuning: Tuning, floats: int) -> RowWork
         return _winograd(shape, tuning, floats)
     if shape.kind in ("depthwise", "max_pool", "average_pool"):
         return _window(shape, tuning, floats)
+    if shape.kind == "gather":
+        return _gather(shape, floats)
     vectors = shape.columns * len(block_sizes(shape.out_channels, floats))
     inputs = 1 if shape.spread else shape.rows_read
     each = ROOT_VECTORS + int(shape.numbers[0]) if shape.kind == "lrn" else 1
@@ -69,7 +72,7 @@ def row_uses(shape: RowShape) -> tuple[int, ...]:
     (1, 2, 2, 1)
     """
     if shape.kind not in ("stencil", "winograd"):
-        return (1,) * (1 if shape.kind in ("add", "mul") else shape.kernel[0])
+        return (1,) * (1 if shape.kind in ("add", "mul", "gather") else shape.kernel[0])
     found = Counter(r + shape.dilation * k for r in range(shape.height) for k in range(shape.kernel[0]))
     return tuple(found[row] for row in range(shape.rows_read))
 
@@ -105,6 +108,13 @@ def _window(shape: RowShape, tuning: Tuning, v: int) -> RowWork:
     macs = taps * rows * shape.out_channels if shape.kind == "depthwise" else 0
     vectors = blocks * rows * taps * (2 if shape.kind == "max_pool" else 1)
     return RowWork(macs, vectors, blocks * rows * columns, blocks * shape.columns, blocks * len(cut))
+
+
+def _gather(shape: RowShape, v: int) -> RowWork:
+    """A load or a shuffle for each block that an output block takes channels from."""
+    blocks = len(block_sizes(shape.out_channels, v))
+    loads = shape.columns * sum(len(source_blocks(shape, v, block)) for block in range(blocks))
+    return RowWork(0, loads, loads, shape.columns * blocks, blocks)
 
 
 def _stencil(shape: RowShape, v: int) -> RowWork:

@@ -24,10 +24,11 @@ from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
 FIRST, SECOND = "first copy", "second copy"
-SHUFFLE = "shuffle"
+SHUFFLE, VIEW = "shuffle", "view"
+"""The kinds of several copies in one: a permutation of all elements, and one that leaves out or repeats some."""
 PERMUTING = frozenset(["reshape", "transpose", "depth_to_space", "space_to_depth", SHUFFLE])
 """Kinds that read every element once."""
-COPIES = PERMUTING | {"slice", "split", "expand"}
+COPIES = PERMUTING | {"slice", "split", "expand", VIEW}
 """Kinds of one statement that copies one element to each point."""
 MAX_OPERATIONS = 1_000_000
 
@@ -159,7 +160,7 @@ def one_copy(match: Match) -> Layer:
     assert first.reference is not None and second.reference is not None
     return Layer(
         second.name,
-        SHUFFLE,
+        SHUFFLE if {first.kind, second.kind} <= PERMUTING else VIEW,
         second.output,
         (statement,),
         first.inputs,

@@ -37,6 +37,7 @@ class Case:
     tuning: Tuning | None = None
     spread: bool = False
     numbers: tuple[float, ...] = ()
+    sources: tuple[tuple[int, int], ...] = ()
 
     @property
     def out_image(self) -> tuple[int, int]:
@@ -71,6 +72,7 @@ class Case:
             height=self.height,
             spread=self.spread,
             numbers=self.numbers,
+            sources=self.sources,
         )
         return row_kernel(shape, Target(floats, registers or REGISTERS[floats]), self.tuning)
 
@@ -114,9 +116,9 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
     made = []
     for oh in range(0, rows - case.height + 1, case.height):
         reads = in_rows(case, arrays["x"], v, oh)
-        if case.kind in ("add", "mul"):
+        if case.kind in ("add", "mul", "gather"):
             second = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
-            reads.append(spoilt(blocked(second, v), channels)[0 if case.spread else oh])
+            reads.append(spoilt(blocked(second, v), len(second))[0 if case.spread else oh])
         shape = (channels * case.height, 1 + columns) if flat else (case.height, -(-channels // v), 1 + columns, v)
         out = np.full((np.prod(shape[: 2 if flat else 3]) + 1, *shape[2 if flat else 3 :]), GUARD, np.float32)
         inside = out[:-1].reshape(shape)

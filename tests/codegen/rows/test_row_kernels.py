@@ -118,7 +118,25 @@ SLOPED_TALL = [
     Case("winograd", (9, 21), (8, 19), (3, 3), padding=SAME, height=4, activation="prelu"),
     Case("winograd", (8, 8), (6, 13), (3, 3), height=2, bias=False, activation="prelu", residual="after"),
 ]
+GROUPED = [
+    Case("grouped", (24, 112), (2, 29), groups=4, activation="relu"),
+    Case("grouped", (34, 34), (3, 9), groups=2, residual="before"),
+    Case("grouped", (12, 6), (5, 11), (3, 3), padding=SAME, groups=3, residual="after", activation="silu"),
+    Case("grouped", (40, 36), (5, 17), (3, 3), stride=2, padding=SAME, groups=2, bias=False, activation="prelu"),
+    Case("grouped", (10, 20), (4, 7), (2, 3), groups=5, activation="softplus", residual="after"),
+    Case("grouped", (16, 48), (3, 3), (3, 3), padding=(4, 4, 4, 4), groups=16, tuning=Tuning(pixels=2, taps=2)),
+]
+SHUFFLED = tuple((0, c % 4 * 9 + c // 4) for c in range(36))
+JOINED = tuple((k, c) for k in (0, 1) for c in range(20))
+GATHERED = [
+    Case("gather", (36, 36), (2, 19), sources=SHUFFLED),
+    Case("gather", (20, 40), (2, 9), sources=JOINED, activation="relu", residual="before"),
+    Case("gather", (40, 7), (3, 5), sources=tuple((0, 3 * c + 5) for c in range(7)), activation="softplus"),
+    Case("gather", (16, 24), (2, 9), sources=tuple((1, 15 - c % 16) for c in range(24)), residual="after"),
+]
 CASES = {
+    "gather": GATHERED,
+    "grouped": GROUPED,
     "sloped": SLOPED,
     "direct": DIRECT,
     "few": FEW,
@@ -135,7 +153,7 @@ def supports(case: Case, floats: int) -> bool:
     groups, blocks = case.groups, case.tuning.blocks if case.tuning else 1
     return (
         all(c % (groups * floats) == 0 for c in case.channels)
-        if groups > 1
+        if groups > 1 and case.kind == "direct"
         else -(-case.channels[1] // floats) % blocks == 0
     )
 
@@ -188,6 +206,7 @@ def expected(case: Case, arrays: dict[str, np.ndarray]) -> np.ndarray:
         else:
             y = arrays["y"][:, :1, :1] if case.spread else arrays["y"]
             t = {"add": x + y, "mul": x * y}.get(case.kind, x)
+            t = np.stack([(x, y)[k][c] for k, c in case.sources]) if case.kind == "gather" else t
             t = oracle.normalised(x, *case.numbers) if case.kind == "lrn" else t
         t = t + r if case.residual == "before" else t
         if case.activation == "prelu":

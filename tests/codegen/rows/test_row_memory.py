@@ -30,6 +30,8 @@ SANITIZED = [
     RowShape("largest", "max_pool", 9, 9, 11, kernel=(3, 3), stride=2, outside=(1, 1)),
     RowShape("mean", "average_pool", 9, 9, 11, kernel=(3, 3), outside=(1, 1), counted=(1, 0)),
     RowShape("add", "add", 9, 9, 11, activation="relu", residual="after"),
+    RowShape("groups", "grouped", 20, 30, 13, kernel=(3, 3), outside=(1, 1), groups=5, activation="softplus"),
+    RowShape("taken", "gather", 9, 11, 13, sources=tuple((c % 2, 8 - c // 2) for c in range(11)), activation="silu"),
     RowShape("apply", "apply", 9, 9, 11, activation="tanh"),
     RowShape("spread", "mul", 9, 9, 11, activation="silu", spread=True),
     RowShape("normal", "lrn", 9, 9, 11, activation=("elu", 0.5), numbers=(5, 0.1, 0.75, 1.0)),
