@@ -148,7 +148,8 @@ def strip_step(
     made = replace(named, first_row=phase.place(named.first_row, 0), first_column=phase.place(named.first_column, 1))
     writes = plain_rows(places, out, made, places.stays(out))
     added = plain_rows(places, finish.added, made, places.stays(finish.added)) if finish.added else None
-    if reads[0].array.pitch < columns_read(window, strip):
+    wide = reads if spread is None else reads[:-1]
+    if any(rows.array.pitch < columns_read(window, strip) for rows in wide):
         return None
     shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
     if len(reads) > 1:

@@ -22,6 +22,7 @@ from polyfuse.plan.machine import Machine
 from polyfuse.schedule.groups import layer_by_layer
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.sets.limits import operation_limit
 
 Price = Callable[[Sequence[Storage], Leaves], float]
 """What running some groups costs, one after the other: seconds, or anything that adds up."""
@@ -30,6 +31,8 @@ HEIGHTS, ALL_HEIGHTS = (4, 16), (1, 2, 4, 8, 16, 32)
 """The rows of tiles that are priced: of every part, and of those that were chosen."""
 TALL_HEIGHTS, ALL_TALL_HEIGHTS = (12, 24), (6, 12, 18, 24, 48)
 """The same where layers compute bands of several rows at once."""
+MAX_OPERATIONS = 300_000
+"""Parts that take isl more than so many operations in one step of scheduling or pricing are not worth it."""
 FEW = 6
 """So few parts are priced sooner than processes start."""
 
@@ -130,8 +133,9 @@ class Prices:
         found = []
         for strategy in strategies(part, tall if any(self.leaves.tallest(x) > 1 for x in part.layers) else heights):
             try:
-                groups = (storage(scheduled(part, strategy)),)
-                found.append((strategy, self.price(groups, self.leaves)))
+                with operation_limit(MAX_OPERATIONS, "the price of a group"):
+                    groups = (storage(scheduled(part, strategy)),)
+                    found.append((strategy, self.price(groups, self.leaves)))
             except PolyfuseError:
                 continue
         return min(found, key=lambda each: each[1], default=None)

@@ -112,12 +112,13 @@ def row_kernel(shape: RowShape, target: Target, tuning: Tuning | None = None) ->
 def with_pitches(shape: RowShape) -> RowShape:
     """The shape with blocks side by side where no pitch was given."""
     in_pitch = shape.in_pitch or shape.in_columns
+    beside = in_pitch if shape.kind in ("add", "mul", "gather") else 0
     return replace(
         shape,
         in_pitch=in_pitch,
         out_pitch=shape.out_pitch or shape.out_span,
         residual_pitch=shape.residual_pitch or shape.out_span,
-        second_pitch=shape.second_pitch or (1 if shape.spread else in_pitch if shape.rows_read == 2 else 0),
+        second_pitch=shape.second_pitch or (1 if shape.spread else beside),
     )
 
 
