@@ -1,7 +1,6 @@
 """The ONNX operators that become layers.
 
-A `Node` and an `Import` enter; layers are added to the builder, with what follows the node fused into them: batch
-normalisation and other scales and shifts of channels into the weights, an activation into the last statement.
+A `Node` and an `Import` enter; one layer or a few are added to the builder. Nothing is fused.
 """
 
 from collections.abc import Callable
