@@ -19,7 +19,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, retain
 from polyfuse.schedule.tiling import Tiling
-from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 from polyfuse.text import html_table
@@ -233,7 +233,7 @@ def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str,
         anywhere = reader.extended_reads(tensor).reverse().apply_range(without_borders(reader, flow))
         need = need.union(read)
         extended = extended.union(anywhere if has_first_tile(anywhere) else read)
-    return coalesced(need), coalesced(extended)
+    return simplified(coalesced(need)), simplified(coalesced(extended))
 
 
 def has_first_tile(extended: isl.Map) -> bool:

@@ -23,3 +23,31 @@ def coalesced(union: Union) -> Union:
         if is_quota_error(error):
             raise
         return union
+
+
+def simplified(relation: isl.Map) -> isl.Map:
+    """The same relation without quotients, along inputs that take every value between two: those of shuffled channels.
+
+    >>> some = "0 <= e <= 135 and -544 + 4c - 137e <= 544*floor((-1 - e)/4) <= -541 + 4c - 137e"
+    >>> print(simplified(isl.Map(f"{{ A[c, h] -> [t] : h = t and exists (e : {some}) }}")))
+    { A[i0, h] -> [t = h] : 0 <= i0 <= 135 }
+    """
+    for axis in range(relation.dim(isl.dim_type.in_)):
+        if any(piece.dim(isl.dim_type.div) for piece in relation.get_basic_maps()):
+            relation = _freed(relation, axis)
+    return relation
+
+
+def _freed(relation: isl.Map, axis: int) -> isl.Map:
+    """The relation with an input that is anything between its smallest and largest value, if that is the same."""
+    values = relation.domain().reset_tuple_id()
+    rank = values.dim(isl.dim_type.set)
+    values = values.project_out(isl.dim_type.set, axis + 1, rank - axis - 1).project_out(isl.dim_type.set, 0, axis)
+    if relation.dim(isl.dim_type.param) or values.is_empty() or not values.is_bounded():
+        return relation
+    name = relation.get_tuple_name(isl.dim_type.in_)
+    free = relation.reset_tuple_id(isl.dim_type.in_).project_out(isl.dim_type.in_, axis, 1)
+    free = free.insert_dims(isl.dim_type.in_, axis, 1)
+    free = free.lower_bound_val(isl.dim_type.in_, axis, values.dim_min_val(0))
+    free = free.upper_bound_val(isl.dim_type.in_, axis, values.dim_max_val(0)).set_tuple_name(isl.dim_type.in_, name)
+    return coalesced(free) if free.is_subset(relation) else relation

@@ -34,7 +34,7 @@ def group_parts(shape: RowShape, floats: int) -> tuple[tuple[GroupPart, ...], in
 
     >>> parts, whole = group_parts(RowShape("g", "grouped", 12, 24, 9, groups=2), 16)
     >>> whole, [(part.block, part.first, part.end, part.low, part.high) for part in parts]
-    (0, [(0, 0, 12, 0, 6), (0, 12, 16, 6, 12), (1, 0, 8, 6, 12)])
+    (1, [(1, 0, 8, 6, 12), (0, 0, 12, 0, 6), (0, 12, 16, 6, 12)])
     """
     made, read = shape.out_channels // shape.groups, shape.in_channels // shape.groups
     alone: list[GroupPart] = []

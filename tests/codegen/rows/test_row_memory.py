@@ -251,5 +251,5 @@ def test_streaming_changes_no_value(case: Case, floats: int) -> None:
 
 
 def test_what_is_read_again_at_once_is_not_streamed() -> None:
-    shape = RowShape("conv", "direct", 8, 8, 9, activation="gelu", stream=True)
+    shape = RowShape("conv", "direct", 8, 8, 9, activation="softplus", stream=True)
     assert "STREAM" not in row_kernel(shape, Target(8, 16)).text

@@ -318,7 +318,7 @@ def test_the_header_says_tiles_weights_and_workspace() -> None:
         ({"kernel": (5, 5)}, "winograd expects kernel"),
         ({"stride": 2}, "winograd expects kernel"),
         ({"dilation": 2}, "winograd expects kernel"),
-        ({"groups": 2}, "only direct convolution has groups"),
+        ({"groups": 2}, "only direct and grouped convolution have groups"),
         ({"out_pitch": 22}, "pitch"),
     ],
 )
