@@ -75,7 +75,7 @@ def statement_layer(
     statements = [] if init is None else [_init(name, init, output, dims[:rank], reads, relations, everything)]
     update = f"{name}_final" if init is None else f"{name}_update"
     operands = {
-        operand: _access(update, reads[operand][0], relation, everything, instances, output)
+        operand: access_beyond(update, reads[operand][0], relation, everything, instances, output)
         for operand, relation in updates.items()
     }
     statements.append(Statement(update, dims, instances.set_tuple_name(update), operands, expression, macs))
@@ -163,7 +163,7 @@ def _check_used(name: str, relations: Mapping[str, isl.Map], *used: set[str]) ->
         raise InvalidInput(f"layer {name!r}: no expression uses the operand {unused[0]!r}; remove its read")
 
 
-def _access(
+def access_beyond(
     statement: str, tensor: Tensor, relation: isl.Map, everything: isl.Set, instances: isl.Set, output: Tensor
 ) -> Access:
     """The access of a statement: `relation` on the instances that exist; extended past the borders of both tensors.
@@ -209,7 +209,7 @@ def _init(
                 f"layer {name!r}: init {init!r} uses {operand!r}, which has no one element for every point; expected "
                 "a read that depends on the point alone"
             )
-        operands[operand] = _access(statement, reads[operand][0], start, domain, domain, output)
+        operands[operand] = access_beyond(statement, reads[operand][0], start, domain, domain, output)
     made = Statement(statement, dims, domain, operands, init)
     if made.accumulates:
         raise InvalidInput(

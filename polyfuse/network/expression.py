@@ -1,10 +1,11 @@
 """The language of statements: text that is both Python and C, checked, evaluated in float64 and printed as C11.
 
     expression := number | INFINITY | acc | operand | dim | (expression) | -expression | +expression
-                | expression (+ - * /) expression | function(expression, ...)
+                | expression (+ - * /) expression | function(expression, ...) | unknown(expression, ...)
 
 Subtrees of dims and whole numbers under + - * min max are *index* arithmetic and stay integers; `/` always gives a
 float, and so does everything that holds an operand. Floats follow IEEE: no division or overflow is an error.
+`unknown` says what a value is computed from and not how: schedules need no more, but it cannot be run.
 """
 
 import ast
@@ -35,8 +36,10 @@ FLOAT_FUNCTIONS: dict[str, tuple[int, Callable[..., np.float64]]] = {
     "erff": (1, lambda x: np.float64(erf(x))),
 }
 INDEX_FUNCTIONS: dict[str, Callable[[int, int], int]] = {"min": min, "max": max}
-FUNCTIONS = frozenset([*FLOAT_FUNCTIONS, *INDEX_FUNCTIONS])
-"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices."""
+UNKNOWN = "unknown"
+FUNCTIONS = frozenset([*FLOAT_FUNCTIONS, *INDEX_FUNCTIONS, UNKNOWN])
+"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices, and
+`unknown` of anything."""
 
 OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Value, Value], Value]]] = {
     ast.Add: ("+", lambda a, b: a + b),
@@ -107,6 +110,8 @@ def _is_arithmetic(node: ast.AST, known: set[str]) -> bool:
 
 def _check_call(where: str, call: ast.Call, indices: frozenset[str] | None) -> None:
     name = _called(call)
+    if name == UNKNOWN:
+        return
     wanted = 2 if name in INDEX_FUNCTIONS else FLOAT_FUNCTIONS[name][0]
     if len(call.args) != wanted:
         raise InvalidInput(f"statement {where!r}: {ast.unparse(call)!r}: {name} takes {wanted}, got {len(call.args)}")
@@ -123,6 +128,15 @@ def _check_constant(where: str, node: ast.Constant) -> None:
         raise InvalidInput(f"statement {where!r}: {value} passes {LARGEST_INDEX}; write it as a float")
     if isinstance(value, float) and value > LARGEST_FLOAT:
         raise InvalidInput(f"statement {where!r}: {value!r} passes the largest float, {LARGEST_FLOAT!r}; use INFINITY")
+
+
+def _check_known(expression: str, tree: ast.expr) -> None:
+    """Refuse to compute what is not known."""
+    if any(isinstance(node, ast.Name) and node.id == UNKNOWN for node in ast.walk(tree)):
+        raise InvalidInput(
+            f"expression {expression!r}: only what it reads is known, so it can be scheduled and counted, not run; "
+            "give the expression of its statement"
+        )
 
 
 def _called(call: ast.Call) -> str:
@@ -160,6 +174,7 @@ def evaluator(expression: str) -> Callable[[Mapping[str, float]], float]:
     tree = _parse("", expression)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
     check_expression("", expression, names)
+    _check_known(expression, tree)
 
     def function(values: Mapping[str, float]) -> float:
         if missing := names - set(values) - {"INFINITY"}:
@@ -211,6 +226,7 @@ def to_c(expression: str, operands: Mapping[str, str], indices: Mapping[str, str
     tree = _parse("", expression)
     names = names_in(expression)
     check_expression("", expression, names)
+    _check_known(expression, tree)
     floats = {"acc": "acc", "INFINITY": "INFINITY", **operands}
     whole = {name: name for name in names - set(floats)} | dict(indices or {})
     for name in names:

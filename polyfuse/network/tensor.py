@@ -20,7 +20,7 @@ WORDS = (
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
     "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch arena "
     "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff NULL MOD INSIDE row_in "
-    "row_out row_add row_k row_c row_workspace"
+    "row_out row_add row_k row_c row_workspace unknown"
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""

@@ -1,0 +1,190 @@
+"""Whether a changed SCoP computes what the original one does: its order, and where it keeps values.
+
+Scop + changed Scop ──check_changed()──> None, or IllegalSchedule with the two instances that are in the wrong order
+
+Polly makes the first of these checks itself when it imports a file, and relies on the second:
+
+    order     conflicting instances, two accesses of one element of which one is a write, keep their order
+    accesses  a read finds in its new place the value that the same write as before has put there
+"""
+
+import islpy as isl
+
+from polyfuse.errors import IllegalSchedule, InvalidInput
+from polyfuse.network.scop.scop import Kind, Scop, ScopStatement
+from polyfuse.sets.limits import operation_limit
+
+
+def check_changed(scop: Scop, changed: Scop) -> None:
+    """Prove that a changed SCoP computes the same: other schedules, other places for values, nothing else.
+
+    Errors: InvalidInput where statements or domains differ; IllegalSchedule with a witness; TooComplex above isl's
+    operation limit.
+    """
+    _check_same_statements(scop, changed)
+    with operation_limit(what=f"legality of a schedule of scop {scop.name!r}"):
+        check_singular(changed)
+        check_order(scop, changed)
+        if any(not _same_accesses(scop, changed, statement) for statement in scop.statements):
+            check_places(scop, changed)
+
+
+def check_singular(scop: Scop) -> None:
+    """Every instance has one time. Errors: IllegalSchedule with an instance that has several."""
+    for statement in scop.statements:
+        if not statement.times.is_single_valued():
+            twice = statement.times.subtract(statement.times.lexmin()).domain()
+            raise IllegalSchedule(
+                f"illegal: {_instance(twice)} runs at several times; Polly imports singular schedules: expand its "
+                "copies in the C (polyfuse export-scop does), or keep the values that tiles share"
+            )
+
+
+def check_order(scop: Scop, changed: Scop) -> None:
+    """Conflicting instances run in their original order. Errors: IllegalSchedule with two that do not."""
+    for first in scop.statements:
+        for second in scop.statements:
+            conflicts = _conflicts(first, second)
+            if conflicts.is_empty():
+                continue
+            ordered = conflicts & before(first, second)
+            wrong = ordered.subtract(before(changed.statement(first.name), changed.statement(second.name)))
+            if not wrong.is_empty():
+                raise IllegalSchedule(_told(first, second, wrong))
+
+
+def before(first: ScopStatement, second: ScopStatement) -> isl.Map:
+    """`{ S[i] -> T[j] : S[i] runs before T[j] }`."""
+    return first.times.lex_lt_map(second.times)
+
+
+def check_places(scop: Scop, changed: Scop) -> None:
+    """Reads find the same values. Errors: IllegalSchedule with a read that finds another."""
+    old, new = _Events(scop), _Events(changed)
+    for statement in scop.statements:
+        there = changed.statement(statement.name)
+        for k, access in enumerate(statement.accesses):
+            if access.kind == "read":
+                _check_read(old, new, statement, there, k)
+
+
+class _Events:
+    """The writes of a scop by statement and position: `{ S[i] -> A[a] }` and `{ S[i] -> [time] }`."""
+
+    def __init__(self, scop: Scop) -> None:
+        self.cells: dict[tuple[str, int], isl.Map] = {}
+        self.moments: dict[tuple[str, int], isl.Map] = {}
+        for statement in scop.statements:
+            for k, access in enumerate(statement.accesses):
+                if access.kind == "write":
+                    self.cells[statement.name, k] = access.relation.intersect_domain(statement.domain)
+                    self.moments[statement.name, k] = statement.times
+
+    def sources(self, statement: ScopStatement, k: int) -> dict[tuple[str, int], isl.Map]:
+        """`{ T[j] -> S[i] }` for each write: the instances whose value an instance reads by its k-th access."""
+        read = statement.accesses[k].relation.intersect_domain(statement.domain)
+        earlier = {
+            key: read.apply_range(cells.reverse()) & statement.times.lex_gt_map(self.moments[key])
+            for key, cells in self.cells.items()
+            if cells.get_tuple_name(isl.dim_type.out) == read.get_tuple_name(isl.dim_type.out)
+        }
+        found = {}
+        for key, pairs in earlier.items():
+            for other, later in earlier.items():
+                same_cell = self.cells[other].apply_range(self.cells[key].reverse())
+                after = self.moments[other].lex_gt_map(self.moments[key])
+                pairs = pairs.subtract(later.apply_range(same_cell & after))
+            found[key] = pairs
+        return found
+
+
+def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: ScopStatement, k: int) -> None:
+    """One read of the original, and the same one as it is changed."""
+    wanted, found = old.sources(statement, k), new.sources(there, k)
+    unwritten = statement.domain
+    for key, pairs in wanted.items():
+        unwritten = unwritten.subtract(pairs.domain())
+        lost = pairs if key not in found else pairs.subtract(found[key])
+        if not lost.is_empty():
+            pair = lost.sample()
+            raise IllegalSchedule(
+                f"illegal: {_instance(pair.domain())} reads what {_instance(pair.range())} has written, but not in "
+                f"{there.accesses[k].array}, where it was put: by then another value is there, or it looks elsewhere; "
+                "enlarge that array or change its accesses"
+            )
+    moved = statement.accesses[k].relation.subtract(there.accesses[k].relation).intersect_domain(unwritten)
+    for instances in (moved.domain(), *(pairs.domain() & unwritten for pairs in found.values())):
+        if not instances.is_empty():
+            raise IllegalSchedule(
+                f"illegal: {_instance(instances)} reads {statement.accesses[k].array} as it is before the scop, and in "
+                f"{there.accesses[k].array} something else; leave that access as it is"
+            )
+
+
+def _conflicts(first: ScopStatement, second: ScopStatement) -> isl.Map:
+    """`{ S[i] -> T[j] }`: both access an element, and one of them writes it."""
+    pairs = isl.Map.empty(_pair_space(first, second))
+    kinds: tuple[tuple[Kind, Kind], ...] = (("write", "write"), ("write", "read"), ("read", "write"))
+    for here, there in kinds:
+        for one in first.of_kind(here):
+            for other in second.of_kind(there):
+                if one.array == other.array:
+                    pairs = pairs.union(one.relation.apply_range(other.relation.reverse()))
+    return pairs.intersect_domain(first.domain).intersect_range(second.domain)
+
+
+def _pair_space(first: ScopStatement, second: ScopStatement) -> isl.Space:
+    a, b = first.domain.get_space(), second.domain.get_space()
+    return a.align_params(b).map_from_domain_and_range(b.align_params(a))
+
+
+def _told(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> str:
+    """Two instances in the wrong order, in words."""
+    pair = wrong.sample()
+    one, other = _instance(pair.domain()), _instance(pair.range())
+    arrays = {access.array for access in first.of_kind("write")} | {access.array for access in second.of_kind("write")}
+    shared = sorted(
+        array
+        for array in arrays
+        if any(a.array == array for a in first.accesses) and any(a.array == array for a in second.accesses)
+    )
+    return (
+        f"illegal: {one} must run before {other}, since both access an element of {' or '.join(shared)} and one writes "
+        "it; the schedule runs them in another order; change the schedule"
+    )
+
+
+def _instance(instances: isl.Set | isl.BasicSet) -> str:
+    """One instance of a set: `S[1, 2]`, with the values of parameters where there are any."""
+    every = isl.Set.from_basic_set(instances) if isinstance(instances, isl.BasicSet) else instances
+    text = str(every.sample_point())
+    return text.removeprefix("{ ").removesuffix(" }").replace("{ ", "").strip()
+
+
+def _same_accesses(scop: Scop, changed: Scop, statement: ScopStatement) -> bool:
+    there = changed.statement(statement.name)
+    return all(
+        old.array == new.array
+        and old.relation.intersect_domain(statement.domain).is_equal(new.relation.intersect_domain(statement.domain))
+        for old, new in zip(statement.accesses, there.accesses, strict=True)
+    )
+
+
+def _check_same_statements(scop: Scop, changed: Scop) -> None:
+    names, others = ([each.name for each in some.statements] for some in (scop, changed))
+    if sorted(names) != sorted(others):
+        raise InvalidInput(
+            f"scop {changed.name!r}: expected the statements {', '.join(names)}, got {', '.join(others)}"
+        )
+    for statement in scop.statements:
+        there = changed.statement(statement.name)
+        if not statement.domain.is_equal(there.domain):
+            raise InvalidInput(
+                f"statement {statement.name!r}: expected the domain {statement.domain}, got {there.domain}; a changed "
+                "schedule keeps the instances"
+            )
+        if [a.kind for a in statement.accesses] != [a.kind for a in there.accesses]:
+            raise InvalidInput(
+                f"statement {statement.name!r}: expected accesses of the kinds "
+                f"{', '.join(a.kind for a in statement.accesses)}, got {', '.join(a.kind for a in there.accesses)}"
+            )
