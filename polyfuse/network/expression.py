@@ -64,8 +64,9 @@ def check_expression(where: str, expression: str, known: set[str], indices: Sequ
     `indices` are the names of `known` that are integers: where given, min and max of anything else are refused.
     """
     tree = _parse(where, expression)
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if not _is_arithmetic(node, known):
+        if not _is_arithmetic(node, known | FUNCTIONS if id(node) in called else known):
             got = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
             raise InvalidInput(
                 f"statement {where!r}: {got!r} in {expression!r} is neither arithmetic, one of {sorted(known)}, nor a "
@@ -103,7 +104,7 @@ def _is_arithmetic(node: ast.AST, known: set[str]) -> bool:
         case ast.Call():
             return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords
         case ast.Name():
-            return node.id in known | FUNCTIONS
+            return node.id in known
     allowed = (ast.BinOp, ast.UnaryOp, ast.Load, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.USub, ast.UAdd)
     return isinstance(node, allowed)
 

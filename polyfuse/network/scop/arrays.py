@@ -4,7 +4,6 @@ Scop ──array_tensors()──> { name: ArrayTensor }
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import islpy as isl

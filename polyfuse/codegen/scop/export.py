@@ -1,0 +1,193 @@
+"""A group as C and JSCoP for Polly, and a schedule for the C that a network was imported from.
+
+    Storage ──exported()──> ExportedScop ──write_exported()──> NAME.c, NAME.jscop, build.sh
+    ScopNetwork + Storage ──rescheduled()──> Scop
+
+The storage must have been proved legal: Polly checks the order of a changed schedule, but not changed accesses.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import islpy as isl
+
+from polyfuse.codegen.scop.homes import MEMORY_PREFIX, Homes
+from polyfuse.codegen.scop.placed import Placed, PlacedSteps, placed_in, placed_steps
+from polyfuse.codegen.scop.script import build_script
+from polyfuse.codegen.scop.source import ScopStep, c_source, scop_step
+from polyfuse.errors import InvalidInput
+from polyfuse.files import make_folder, write_atomically
+from polyfuse.network.scop.jscop import jscop_text
+from polyfuse.network.scop.layers import ScopNetwork
+from polyfuse.network.scop.order import check_order, check_singular
+from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopArray, ScopStatement
+from polyfuse.network.tensor import safe_name
+from polyfuse.schedule.legality import check
+from polyfuse.schedule.steps import Touch
+from polyfuse.schedule.storage import Storage
+from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.limits import operation_limit
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedScop:
+    """C that Polly accepts, the scop that Polly finds in it, and that scop with the group's schedule and arrays.
+
+    `statements` has, for each statement of the scop, the name of the step that it executes: the names of its counts.
+    """
+
+    function: str
+    source: str
+    original: Scop
+    fused: Scop
+    statements: dict[str, str]
+    expanded: bool
+
+
+def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
+    """A group for Polly. With `expanded`, loops over tiles are written even where no step is executed twice.
+
+    Errors: UnsupportedOperator for accesses that are not affine, IllegalSchedule for storage that `check` refuses,
+    InvalidInput for elements that are not float32, TooComplex above isl's operation limit.
+    """
+    schedule = storage.schedule
+    network = schedule.network
+    check(storage)
+    if wide := [
+        tensor for tensor in (*network.inputs, *(layer.output for layer in network.layers)) if tensor.element_bytes != 4
+    ]:
+        raise InvalidInput(
+            f"tensor {wide[0]}: expected elements of 4 bytes, float32, got {wide[0].element_bytes} bytes"
+        )
+    with operation_limit(what=f"scop of {network.name!r}"):
+        placed = placed_steps(storage, expanded=expanded)
+        homes = Homes(storage, placed.expanded)
+        steps = [scop_step(homes, each) for each in placed.statements]
+        tensors = {*schedule.flows, *network.weights, *(each.step.name for each in placed.statements)}
+        function = safe_name(network.name, tensors)
+        original = _original(homes, steps, function)
+        places = {each.placed.name: each.touches for each in steps}
+        fused = _fused(original, homes, placed, places)
+        check_order(original, fused)
+    return ExportedScop(
+        function,
+        c_source(homes, steps, function),
+        original,
+        fused,
+        {each.name: each.step.name for each in placed.statements},
+        placed.expanded,
+    )
+
+
+def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
+    """The scop that a network was made of with the schedule of a group, whose on-chip tensors get local arrays.
+
+    The values of those are no longer in the arrays of the program when the scop has run.
+
+    Errors: IllegalSchedule for storage that `check` refuses, or where an instance would run several times.
+    """
+    check(storage)
+    with operation_limit(what=f"schedule of scop {made.scop.name!r}"):
+        placed = placed_in(made, storage)
+        places = {}
+        for each in placed.statements:
+            accesses = made.scop.statement(each.name).accesses
+            operands = zip(made.operands[each.name], accesses, strict=True)
+            places[each.name] = tuple(_touch(each, operand, access) for operand, access in operands)
+        fused = _fused(made.scop, Homes(storage, expanded=False), placed, places)
+        check_singular(fused)
+        check_order(made.scop, fused)
+    return fused
+
+
+def _touch(placed: Placed, operand: str, access: ScopAccess) -> Touch:
+    """The access of the step that is an access of the statement."""
+    writes = access.kind == "write"
+    return next(touch for touch in placed.step.touches if touch.operand == operand and touch.writes == writes)
+
+
+def _original(homes: Homes, steps: Sequence[ScopStep], function: str) -> Scop:
+    """What Polly finds in the C: statement after statement, each in the order of its loops."""
+    arrays: dict[str, ScopArray] = {}
+    statements = []
+    width = max(len(step.placed.loops) for step in steps)
+    for position, step in enumerate(steps):
+        placed = step.placed
+        accesses = []
+        for k, touch in enumerate(step.touches):
+            home = homes.in_program(touch)
+            arrays.setdefault(home.name, home.described())
+            relation = _renamed(placed.instance.apply_range(home.of(touch)), f"{MEMORY_PREFIX}{home.name}")
+            kind: Kind = "write" if k == len(step.touches) - 1 else "read"
+            accesses.append(ScopAccess(kind, _without_domain(relation, placed)))
+        time = isl.Map.identity(placed.domain.get_space().map_from_set()).reset_tuple_id(isl.dim_type.out)
+        time = time.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, isl.Val(position))
+        rank = time.dim(isl.dim_type.out)
+        time = time.add_dims(isl.dim_type.out, 1 + width - rank)
+        for d in range(rank, 1 + width):
+            time = time.fix_val(isl.dim_type.out, d, isl.Val(0))
+        statements.append(ScopStatement(placed.name, placed.domain, time, tuple(accesses)))
+    everything = isl.Set.universe(isl.Space.params_alloc(isl.DEFAULT_CONTEXT, 0))
+    return Scop(function, everything, tuple(arrays.values()), tuple(statements))
+
+
+def _fused(scop: Scop, homes: Homes, placed: PlacedSteps, places: Mapping[str, Sequence[Touch]]) -> Scop:
+    """A scop with the times of a group's steps, and accesses to local arrays where its tensors wait on chip."""
+    times = without_constants({each.name: each.times for each in placed.statements})
+    local: dict[str, ScopArray] = {}
+    statements = []
+    for each in placed.statements:
+        statement = scop.statement(each.name)
+        accesses = []
+        for access, touch in zip(statement.accesses, places[each.name], strict=True):
+            if homes.is_local(touch):
+                home = homes.redirected(touch)
+                local[home.name] = home.allocated(touch.tensor.element_bytes, scop.array(access.array).element_type)
+                relation = each.instance.apply_range(home.of(touch))
+                access = replace(access, relation=_without_domain(_renamed(relation, home.name), each))
+            accesses.append(access)
+        schedule = _without_domain(times[each.name], each)
+        statements.append(replace(statement, schedule=schedule, accesses=tuple(accesses)))
+    return replace(scop, arrays=(*scop.arrays, *local.values()), statements=tuple(statements))
+
+
+def without_constants(times: Mapping[str, isl.Map]) -> dict[str, isl.Map]:
+    """`{ S[i] -> [time] }` of several statements without the dimensions that are one number in all of them.
+
+    >>> some = {"S": isl.Map("{ S[i] -> [0, i, 1] }"), "T": isl.Map("{ T[i] -> [0, i, 2] }")}
+    >>> list(without_constants(some).values())
+    [Map("{ S[i] -> [i, 1] }"), Map("{ T[i] -> [i, 2] }")]
+    """
+    found = dict(times)
+    width = next(iter(found.values())).dim(isl.dim_type.out)
+    for d in reversed(range(width)):
+        values = {str(time.plain_get_val_if_fixed(isl.dim_type.out, d)) for time in found.values()}
+        if len(values) == 1 and values != {"NaN"}:
+            found = {name: time.project_out(isl.dim_type.out, d, 1) for name, time in found.items()}
+    return found
+
+
+def _renamed(relation: isl.Map, array: str) -> isl.Map:
+    return relation.set_tuple_name(isl.dim_type.out, array)
+
+
+def _without_domain(relation: isl.Map, placed: Placed) -> isl.Map:
+    """The relation in a short form, right on the domain."""
+    return coalesced(relation).gist_domain(placed.domain)
+
+
+def write_exported(scop: ExportedScop, folder: Path) -> tuple[Path, ...]:
+    """Write the C, the JSCoP file and the script that compiles them; their paths.
+
+    Errors: InvalidInput for a folder that cannot be made or written.
+    """
+    make_folder(folder)
+    files = {
+        f"{scop.function}.c": scop.source,
+        f"{scop.function}.jscop": jscop_text(scop.fused),
+        "build.sh": build_script(scop.function),
+    }
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode())
+    return tuple(folder / name for name in files)

@@ -1,0 +1,122 @@
+"""Homes: the arrays of a SCoP in which values are, and the cell of each element.
+
+    cell   { [tile[t] -> A[a]] -> array[c] }
+
+A tensor that stays in place is an array as it is. One that waits on chip is, in the program, an array with an element
+for each of its copies, so that any order is legal that keeps its dependences; when the fused schedule is imported, its
+accesses are redirected to a local array of the size of its buffer. Axes of size 1 are left out: LLVM would lose them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import islpy as isl
+
+from polyfuse.codegen.access import in_place
+from polyfuse.network.scop.scop import ScopArray
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Schedule
+from polyfuse.schedule.steps import Touch, chip_name
+from polyfuse.schedule.storage import Index, Storage, tile_and_element, variable
+
+MOST_STACK_BYTES = 1 << 16
+"""Local arrays above this are put on the heap."""
+MEMORY_PREFIX = "MemRef_"
+"""How Polly begins the names of the arrays of a program."""
+
+
+@dataclass(frozen=True, eq=False)
+class Home:
+    """An array: its name in C, its sizes, and `{ [tile[t] -> A[a]] -> array[c] }`."""
+
+    name: str
+    sizes: tuple[int, ...]
+    cell: isl.Map
+
+    def of(self, touch: Touch) -> isl.Map:
+        """`{ step[t, i] -> array[c] }`."""
+        return touch.element.apply_range(self.cell)
+
+    def described(self) -> ScopArray:
+        """The array as Polly knows it when the program has it: the size of its first axis is not known then."""
+        return ScopArray(f"{MEMORY_PREFIX}{self.name}", (None, *self.sizes[1:]), "float")
+
+    def allocated(self, element_bytes: int, element_type: str) -> ScopArray:
+        """The array as one that Polly shall make."""
+        large = element_bytes * prod(self.sizes) > MOST_STACK_BYTES
+        return ScopArray(self.name, self.sizes, element_type, "heap" if large else "stack")
+
+
+@dataclass(frozen=True, eq=False)
+class Homes:
+    """Which arrays the accesses of a group go to: those of the program, or with `redirected` those on chip."""
+
+    storage: Storage
+    expanded: bool
+
+    def is_local(self, touch: Touch) -> bool:
+        """Whether an access goes to a tensor that waits on chip."""
+        return touch.memory == "chip" and not in_place(self.storage.schedule, touch.tensor)
+
+    def in_program(self, touch: Touch) -> Home:
+        """The array in the program."""
+        if self.is_local(touch) and self.expanded:
+            return copies(self.storage, touch.tensor)
+        return whole(self.storage.schedule, touch.tensor)
+
+    def redirected(self, touch: Touch) -> Home:
+        """The array when the fused schedule has been imported."""
+        return on_chip(self.storage, touch.tensor) if self.is_local(touch) else self.in_program(touch)
+
+
+def whole(schedule: Schedule, tensor: Tensor) -> Home:
+    """A tensor as an array."""
+    space = tile_and_element(schedule, tensor)
+    coordinates = len(schedule.tiling.dims)
+    affs = [variable(space, coordinates + d) for d in range(len(tensor.shape))]
+    return _home(tensor.name, space, affs, tensor.concrete_shape)
+
+
+def on_chip(storage: Storage, tensor: Tensor) -> Home:
+    """The buffer of a tensor: rings wrap."""
+    space = tile_and_element(storage.schedule, tensor)
+    indices = storage.buffers[tensor.name].indices
+    affs = [index.origin.mod_val(isl.Val(index.window)) if index.folded else index.origin for index in indices]
+    return _home(chip_name(tensor), space, affs, [index.window for index in indices])
+
+
+def copies(storage: Storage, tensor: Tensor) -> Home:
+    """An array with an element for each arrival of an element of a tensor.
+
+    Its indices are the coordinates of the tile along which nothing is retained on chip, and what the buffer counts
+    from its origin, without wrapping.
+    """
+    schedule = storage.schedule
+    flow = schedule.flows[tensor.name]
+    space = tile_and_element(schedule, tensor)
+    arrivals = flow.arrivals.reverse().wrap()
+    free = [variable(space, d) for d, place in enumerate(flow.places) if place != "local"]
+    local = [index.origin for index in axes_of(storage, tensor)]
+    affs, sizes = [], []
+    for aff in (*free, *local):
+        low = int(arrivals.min_val(aff).to_python())
+        affs.append(aff.add_constant_val(isl.Val(-low)))
+        sizes.append(int(arrivals.max_val(aff).to_python()) - low + 1)
+    return _home(f"tiles_{tensor.name}", space, affs, sizes)
+
+
+def axes_of(storage: Storage, tensor: Tensor) -> tuple[Index, ...]:
+    """The indices of a buffer for the axes of its tensor, without those that number its copies."""
+    indices = storage.buffers[tensor.name].indices
+    return indices[len(indices) - len(tensor.shape) :]
+
+
+def _home(name: str, space: isl.Space, affs: Sequence[isl.Aff], sizes: Sequence[int]) -> Home:
+    kept = [d for d, size in enumerate(sizes) if size > 1] or [0][: len(sizes)]
+    range_ = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, max(1, len(kept)))
+    cell = isl.MultiAff.zero(space.map_from_domain_and_range(range_))
+    for k, d in enumerate(kept):
+        cell = cell.set_at(k, affs[d] if sizes[d] > 1 else variable(space, 0).sub(variable(space, 0)))
+    relation = isl.Map.from_multi_aff(cell).set_tuple_name(isl.dim_type.out, name)
+    return Home(name, tuple(sizes[d] for d in kept) or (1,), relation)

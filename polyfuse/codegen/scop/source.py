@@ -1,0 +1,220 @@
+"""The C of a SCoP that Polly accepts: one nest of loops for each statement, one after the other.
+
+Loops start at 0 and have constant bounds, what is not executed is left out by a condition, and each statement is a
+block with a label, so that Polly calls it `Stmt_label` and finds the domain that is written here.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap as fold
+
+import islpy as isl
+
+from polyfuse.codegen.scop.homes import Home, Homes
+from polyfuse.codegen.scop.placed import PREFIX, Placed
+from polyfuse.errors import UnsupportedOperator
+from polyfuse.network.expression import names_in, to_c
+from polyfuse.network.tensor import safe_name
+from polyfuse.schedule.steps import Touch
+from polyfuse.sets.coalescing import coalesced
+
+HELPERS = """\
+#include <math.h>
+#define HELPER static inline __attribute__((const, unused))
+HELPER long min(long a, long b) { return a < b ? a : b; }
+HELPER long max(long a, long b) { return a > b ? a : b; }
+HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
+HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class ScopStep:
+    """A statement with its accesses in the order of its instructions: loads, each element once, and then the store.
+
+    `values` says for each operand of its expression which of the loads it is.
+    """
+
+    placed: Placed
+    touches: tuple[Touch, ...]
+    values: Mapping[str, int]
+
+
+def scop_step(homes: Homes, placed: Placed) -> ScopStep:
+    """A statement; operands that are the same element are loaded once, since LLVM would do the same."""
+    loads: list[Touch] = []
+    values: dict[str, int] = {}
+    for touch in placed.step.touches:
+        if touch.writes:
+            continue
+        home = homes.in_program(touch)
+        same = [k for k, other in enumerate(loads) if _equal(homes.in_program(other), other, home, touch)]
+        values[touch.operand] = same[0] if same else len(loads)
+        if not same:
+            loads.append(touch)
+    (store,) = (touch for touch in placed.step.touches if touch.writes)
+    return ScopStep(placed, (*loads, store), values)
+
+
+def _equal(one: Home, touch: Touch, other: Home, another: Touch) -> bool:
+    return one.name == other.name and bool(one.of(touch).is_equal(other.of(another)))
+
+
+@dataclass(frozen=True, eq=False)
+class Printer:
+    """Prints expressions of the indices of a statement as C, by their names."""
+
+    names: tuple[str, ...]
+    domain: isl.Set
+
+    @property
+    def box(self) -> isl.Set:
+        """The indices that the loops run through."""
+        found = isl.Set.universe(self.domain.get_space())
+        for d in range(len(self.names)):
+            found = found.lower_bound_val(isl.dim_type.set, d, isl.Val(0))
+            found = found.upper_bound_val(isl.dim_type.set, d, self.domain.dim_max_val(d))
+        return found
+
+    def index(self, value: isl.PwAff, what: str) -> str:
+        """One index. Errors: UnsupportedOperator where it is not one quasi-affine expression on all of the domain."""
+        pieces = value.coalesce().gist(self.domain).get_pieces()
+        if len(pieces) != 1:
+            raise UnsupportedOperator(
+                f"{what}: its index {value} has several pieces, which Polly does not take; leave that layer out "
+                "(--from, --to)"
+            )
+        here = isl.PwAff.from_aff(pieces[0][1]).pullback_pw_multi_aff(self._named())
+        return str(self._build(self.domain).expr_from_pw_aff(here.project_domain_on_params()).to_C_str())
+
+    def condition(self) -> str | None:
+        """What tells the domain from the box of the loops; None where they are the same.
+
+        In operators on whole numbers: Polly takes them, and && only where LLVM has made branches of it.
+        """
+        box = self.box
+        if self.domain.is_equal(box):
+            return None
+        build = self._build(box)
+        parts = []
+        for piece in coalesced(self.domain.gist(box)).get_basic_sets():
+            named = isl.Set.from_basic_set(piece).preimage_pw_multi_aff(self._named()).params()
+            comparisons = build.expr_from_set(named).to_C_str().split(" && ")
+            parts.append(" & ".join(f"({comparison})" for comparison in comparisons))
+        return parts[0] if len(parts) == 1 else " | ".join(f"({part})" for part in parts)
+
+    def _build(self, known: isl.Set) -> isl.AstBuild:
+        return isl.AstBuild.from_context(known.preimage_pw_multi_aff(self._named()).params())
+
+    def _named(self) -> isl.PwMultiAff:
+        """`[j] -> { [] -> Stmt[j] }`."""
+        nothing = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 0)
+        space = nothing.map_from_domain_and_range(self.domain.get_space())
+        space = space.add_dims(isl.dim_type.param, len(self.names))
+        for d, name in enumerate(self.names):
+            space = space.set_dim_name(isl.dim_type.param, d, name)
+        relation = isl.Map.universe(space)
+        for d in range(len(self.names)):
+            relation = relation.equate(isl.dim_type.param, d, isl.dim_type.out, d)
+        return isl.PwMultiAff.from_map(relation)
+
+
+def element_text(relation: isl.Map, array: str, printer: Printer, what: str) -> str:
+    """`{ Stmt[j] -> array[c] }` as C."""
+    found = isl.PwMultiAff.from_map(relation.intersect_domain(printer.domain))
+    indices = [printer.index(found.get_at(d), what) for d in range(relation.dim(isl.dim_type.out))]
+    return array + "".join(f"[{index}]" for index in indices)
+
+
+def statement_lines(homes: Homes, step: ScopStep, taken: set[str]) -> list[str]:
+    """The loops of a statement, its condition, and the block that is the statement."""
+    placed = step.placed
+    printer = Printer(placed.loops, placed.domain)
+    label = placed.name.removeprefix(PREFIX)
+    texts = []
+    for touch in step.touches:
+        home = homes.in_program(touch)
+        where = f"statement {label} reads or writes {home.name}"
+        texts.append(element_text(placed.instance.apply_range(home.of(touch)), home.name, printer, where))
+    values = [safe_name(f"{touch.operand}_value", taken) for touch in step.touches[:-1]]
+    lines = [f"const float {value} = {text};" for value, text in zip(values, texts[:-1], strict=True)]
+    lines.append(f"{texts[-1]} = {value_text(step, values, printer)};")
+    indent = "  "
+    head = []
+    for loop, last in zip(placed.loops, _largest(placed.domain), strict=True):
+        head.append(f"{indent}for (long {loop} = 0; {loop} <= {last}; {loop}++)")
+        indent += "  "
+    condition = printer.condition()
+    if condition is not None:
+        head += folded_condition(condition, indent)
+        indent += "  "
+    return [*head, f"{indent}{label}: {{", *(f"{indent}  {line}" for line in lines), f"{indent}}}"]
+
+
+def folded_condition(condition: str, indent: str) -> list[str]:
+    """`if (condition)` on as many lines as it needs, broken after & and |.
+
+    >>> folded_condition("(a + 1 <= b) & (c >= 0)", "")
+    ['if ((a + 1 <= b) & (c >= 0))']
+    """
+    whole = re.sub(r"(?<![&|]) ", "\0", f"if ({condition})")
+    lines = fold(whole, 116, initial_indent=indent, subsequent_indent=f"{indent}    ", break_long_words=False)
+    return [line.replace("\0", " ") for line in lines]
+
+
+def value_text(step: ScopStep, values: Sequence[str], printer: Printer) -> str:
+    """What a statement computes, of the values that it has loaded."""
+    statement = step.placed.step.statement
+    if statement is None:
+        return values[0]
+    operands = {operand: values[k] for operand, k in step.values.items()}
+    used = names_in(statement.expression) & set(statement.dims)
+    found = isl.PwMultiAff.from_map(step.placed.instance.intersect_domain(printer.domain))
+    first = found.dim(isl.dim_type.out) - len(statement.dims)
+    indices = {
+        dim: printer.index(found.get_at(first + d), f"statement {statement.name}")
+        for d, dim in enumerate(statement.dims)
+        if dim in used
+    }
+    return to_c(statement.expression, operands, indices)
+
+
+def _largest(domain: isl.Set) -> list[int]:
+    return [int(domain.dim_max_val(d).to_python()) for d in range(domain.dim(isl.dim_type.set))]
+
+
+def c_source(homes: Homes, scop_steps: Sequence[ScopStep], function: str) -> str:
+    """The C file: arrays that are given are parameters, the others are its own."""
+    network = homes.storage.schedule.network
+    found: dict[str, Home] = {}
+    for step in scop_steps:
+        for touch in step.touches:
+            home = homes.in_program(touch)
+            found.setdefault(home.name, home)
+    outputs = {tensor.name for tensor in network.outputs}
+    given = [*(tensor.name for tensor in network.inputs), *network.weights]
+    parameters = [f"const float {_declared(found[name], restrict=True)}" for name in given if name in found]
+    parameters += [f"float {_declared(found[name], restrict=True)}" for name in found if name in outputs]
+    own = [home for name, home in found.items() if name not in outputs and name not in given]
+    taken = {*found, *(step.placed.name.removeprefix(PREFIX) for step in scop_steps)}
+    taken |= {loop for step in scop_steps for loop in step.placed.loops}
+    schedule = homes.storage.schedule
+    lines = [
+        f"/* {network.name}: generated by polyfuse for Polly; tile {schedule.tiling}, placement "
+        f"{schedule.strategy.placement}, {'copies expanded' if homes.expanded else 'plain loops'} */",
+        HELPERS,
+        *(f"static float {_declared(home)};" for home in own),
+        "",
+        *fold(f"void {function}({', '.join(parameters)})", 116, subsequent_indent="    "),
+        "{",
+        *(line for step in scop_steps for line in statement_lines(homes, step, taken)),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _declared(home: Home, restrict: bool = False) -> str:
+    first, *others = home.sizes
+    return f"{home.name}[{'restrict ' if restrict else ''}{first}]" + "".join(f"[{size}]" for size in others)
