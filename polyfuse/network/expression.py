@@ -131,9 +131,18 @@ def _check_constant(where: str, node: ast.Constant) -> None:
         raise InvalidInput(f"statement {where!r}: {value!r} passes the largest float, {LARGEST_FLOAT!r}; use INFINITY")
 
 
-def _check_known(expression: str, tree: ast.expr) -> None:
+def is_known(expression: str) -> bool:
+    """The expression says how its value is computed.
+
+    >>> is_known("acc + x"), is_known("unknown(acc, x)")
+    (True, False)
+    """
+    return all(not isinstance(node, ast.Name) or node.id != UNKNOWN for node in ast.walk(_parse("", expression)))
+
+
+def _check_known(expression: str) -> None:
     """Refuse to compute what is not known."""
-    if any(isinstance(node, ast.Name) and node.id == UNKNOWN for node in ast.walk(tree)):
+    if not is_known(expression):
         raise InvalidInput(
             f"expression {expression!r}: only what it reads is known, so it can be scheduled and counted, not run; "
             "give the expression of its statement"
@@ -175,7 +184,7 @@ def evaluator(expression: str) -> Callable[[Mapping[str, float]], float]:
     tree = _parse("", expression)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
     check_expression("", expression, names)
-    _check_known(expression, tree)
+    _check_known(expression)
 
     def function(values: Mapping[str, float]) -> float:
         if missing := names - set(values) - {"INFINITY"}:
@@ -227,7 +236,7 @@ def to_c(expression: str, operands: Mapping[str, str], indices: Mapping[str, str
     tree = _parse("", expression)
     names = names_in(expression)
     check_expression("", expression, names)
-    _check_known(expression, tree)
+    _check_known(expression)
     floats = {"acc": "acc", "INFINITY": "INFINITY", **operands}
     whole = {name: name for name in names - set(floats)} | dict(indices or {})
     for name in names:

@@ -1,4 +1,4 @@
-"""Workloads by name: a kernel file, the name of one in ./kernels, or an ONNX model, which is rewritten.
+"""Workloads by name: a kernel file, the name of one in ./kernels, an ONNX model, which is rewritten, or Polly's SCoP.
 
 What a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files you trust.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
+from polyfuse.network.scop.workload import load_scop
 from polyfuse.rewrite.rewriting import rewrite
 
 KERNELS = Path("kernels")
@@ -26,11 +27,11 @@ def load_workload(
     random_weights: int | None = None,
     rewritten: bool = True,
 ) -> Network:
-    """The network of a .py file, of a bare name in ./kernels, or of an .onnx file.
+    """The network of a .py file, of a bare name in ./kernels, of an .onnx file, or of a .jscop file.
 
-    `parameters` are those of the kernel file's `network`, as text: whole numbers, numbers, or strings. `first` and
-    `last` name the ends of a part; `random_weights` is a seed for the weights of an ONNX model, which is rewritten
-    unless `rewritten` says otherwise.
+    `parameters` are those of the kernel file's `network`, as text: whole numbers, numbers, or strings; for a .jscop
+    file, those of `load_scop`. `first` and `last` name the ends of a part; `random_weights` is a seed for the weights
+    of an ONNX model, which is rewritten unless `rewritten` says otherwise.
 
     Errors: InvalidInput for files, names and parameters that are not usable, and what load_onnx raises.
     """
@@ -45,7 +46,7 @@ def load_workload(
         raise InvalidInput(
             f"workload {path_or_name!r}: random weights are for ONNX models; set the seed in the kernel file"
         )
-    network = _built(path, parameters or {})
+    network = load_scop(path, parameters).network if path.suffix == ".jscop" else _built(path, parameters or {})
     return network if first is None and last is None else network.between(first, last)
 
 
@@ -68,9 +69,11 @@ def load_onnx(
 def _found(name: str) -> Path:
     """The file that a path or a bare name means."""
     path = Path(name)
-    if path.suffix in (".py", ".onnx"):
+    if path.suffix in (".py", ".onnx", ".jscop"):
         if not path.is_file():
-            raise InvalidInput(f"workload {name!r}: no such file; expected a .py or .onnx file or a name in {KERNELS}/")
+            raise InvalidInput(
+                f"workload {name!r}: no such file; expected a .py, .onnx or .jscop file or a name in {KERNELS}/"
+            )
         return path
     kernel = KERNELS / f"{name}.py"
     if path.name == name and kernel.is_file():

@@ -18,9 +18,11 @@ from polyfuse.codegen.scop.script import build_script
 from polyfuse.codegen.scop.source import ScopStep, c_source, scop_step
 from polyfuse.errors import InvalidInput
 from polyfuse.files import make_folder, write_atomically
+from polyfuse.network.expression import is_known
+from polyfuse.network.network import Network
 from polyfuse.network.scop.jscop import jscop_text
 from polyfuse.network.scop.layers import ScopNetwork
-from polyfuse.network.scop.order import check_order, check_singular
+from polyfuse.network.scop.order import check_changed
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopArray, ScopStatement
 from polyfuse.network.tensor import safe_name
 from polyfuse.schedule.legality import check
@@ -28,6 +30,8 @@ from polyfuse.schedule.steps import Touch
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +53,13 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
     """A group for Polly. With `expanded`, loops over tiles are written even where no step is executed twice.
 
     Errors: UnsupportedOperator for accesses that are not affine, IllegalSchedule for storage that `check` refuses,
-    InvalidInput for elements that are not float32, TooComplex above isl's operation limit.
+    InvalidInput for elements that are not float32 and statements that compute something unknown, TooComplex above isl's
+    operation limit.
     """
     schedule = storage.schedule
     network = schedule.network
     check(storage)
-    if wide := [
-        tensor for tensor in (*network.inputs, *(layer.output for layer in network.layers)) if tensor.element_bytes != 4
-    ]:
-        raise InvalidInput(
-            f"tensor {wide[0]}: expected elements of 4 bytes, float32, got {wide[0].element_bytes} bytes"
-        )
+    _check_can_run(network)
     with operation_limit(what=f"scop of {network.name!r}"):
         placed = placed_steps(storage, expanded=expanded)
         homes = Homes(storage, placed.expanded)
@@ -69,7 +69,7 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
         original = _original(homes, steps, function)
         places = {each.placed.name: each.touches for each in steps}
         fused = _fused(original, homes, placed, places)
-        check_order(original, fused)
+        check_changed(original, fused)
     return ExportedScop(
         function,
         c_source(homes, steps, function),
@@ -78,6 +78,19 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
         {each.name: each.step.name for each in placed.statements},
         placed.expanded,
     )
+
+
+def _check_can_run(network: Network) -> None:
+    """C can be written: of float32, for statements whose expressions are known."""
+    tensors = (*network.inputs, *(layer.output for layer in network.layers))
+    if wide := [tensor for tensor in tensors if tensor.element_bytes != FLOAT_BYTES]:
+        raise InvalidInput(f"tensor {wide[0]}: expected float32 elements, got {wide[0].element_bytes} bytes an element")
+    unknown = [s.name for layer in network.layers for s in layer.statements if not is_known(s.expression)]
+    if unknown:
+        raise InvalidInput(
+            f"statement {unknown[0]!r}: what it computes is not known, so no C can be written; give its expression: "
+            f"--set {unknown[0]}='acc + w * x'"
+        )
 
 
 def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
@@ -96,8 +109,7 @@ def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
             operands = zip(made.operands[each.name], accesses, strict=True)
             places[each.name] = tuple(_touch(each, operand, access) for operand, access in operands)
         fused = _fused(made.scop, Homes(storage, expanded=False), placed, places)
-        check_singular(fused)
-        check_order(made.scop, fused)
+        check_changed(made.scop, fused)
     return fused
 
 

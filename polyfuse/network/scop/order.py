@@ -11,7 +11,7 @@ Polly makes the first of these checks itself when it imports a file, and relies 
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
-from polyfuse.network.scop.scop import Kind, Scop, ScopStatement
+from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopStatement
 from polyfuse.sets.limits import operation_limit
 
 
@@ -27,6 +27,24 @@ def check_changed(scop: Scop, changed: Scop) -> None:
         check_order(scop, changed)
         if any(not _same_accesses(scop, changed, statement) for statement in scop.statements):
             check_places(scop, changed)
+
+
+def moved_arrays(scop: Scop, changed: Scop) -> tuple[str, ...]:
+    """The arrays that the original writes and that the changed one writes to no longer, or not all of."""
+    writes = [(s, access) for s in scop.statements for access in s.of_kind("write")]
+    return tuple(
+        dict.fromkeys(
+            access.array
+            for s, access in writes
+            if not _same_accesses(scop, changed, s) and not _writes(changed, s, access)
+        )
+    )
+
+
+def _writes(changed: Scop, statement: ScopStatement, access: ScopAccess) -> bool:
+    there = [other for other in changed.statement(statement.name).of_kind("write") if other.array == access.array]
+    wanted = access.relation.intersect_domain(statement.domain)
+    return any(wanted.is_subset(other.relation) for other in there)
 
 
 def check_singular(scop: Scop) -> None:
@@ -112,7 +130,9 @@ def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: Sco
                 f"{there.accesses[k].array}, where it was put: by then another value is there, or it looks elsewhere; "
                 "enlarge that array or change its accesses"
             )
-    moved = statement.accesses[k].relation.subtract(there.accesses[k].relation).intersect_domain(unwritten)
+    moved = statement.accesses[k].relation.intersect_domain(unwritten)
+    if statement.accesses[k].array == there.accesses[k].array:
+        moved = moved.subtract(there.accesses[k].relation)
     for instances in (moved.domain(), *(pairs.domain() & unwritten for pairs in found.values())):
         if not instances.is_empty():
             raise IllegalSchedule(
