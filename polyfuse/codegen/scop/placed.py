@@ -87,7 +87,8 @@ def without_tile(schedule: Schedule, step: Step) -> isl.Map:
 def placed_steps(storage: Storage, *, expanded: bool = False) -> PlacedSteps:
     """The steps of a group in loops of their own, which start at 0; those of one iteration are left out.
 
-    Plain where all steps are singular and `expanded` does not ask for the other form.
+    Plain where all steps are singular and `expanded` does not ask for the other form. Where the instances of a step are
+    a union, each part of it is a statement: Polly gives up on long conditions with alternatives.
     """
     schedule = storage.schedule
     kept = kept_steps(schedule)
@@ -98,8 +99,36 @@ def placed_steps(storage: Storage, *, expanded: bool = False) -> PlacedSteps:
         coordinates = [] if plain else [dim.name for dim in schedule.tiling.dims]
         names = [safe_name(name, tensors) for name in (*coordinates, *step.dims)]
         loops = without_tile(schedule, step) if plain else _from_origin(schedule, step)
-        found.append(_placed(step, loops, names))
+        order = loop_order(len(coordinates), len(tensor_of(step).shape), len(names))
+        loops = loops.apply_range(_indices(loops.range(), order))
+        pieces = convex_pieces(loops.range())
+        for k, piece in enumerate(pieces):
+            label = step.name if len(pieces) == 1 else safe_name(f"{step.name}_{k}", tensors)
+            tensors.add(label)
+            found.append(_placed(step, label, loops.intersect_range(piece), [names[d] for d in order]))
     return PlacedSteps(tuple(found), not plain)
+
+
+def convex_pieces(domain: isl.Set) -> tuple[isl.Set, ...]:
+    """A set as disjoint parts, none of them a union.
+
+    >>> convex_pieces(isl.Set("{ [t, i] : t = 0 and 0 <= i < 8 or t = 1 and 2 <= i < 8 }"))
+    (Set("{ [t = 1, i] : 2 <= i <= 7 }"), Set("{ [t = 0, i] : 0 <= i <= 7 }"))
+    """
+    whole = coalesced(domain)
+    if whole.n_basic_set() == 1:
+        return (whole,)
+    return tuple(isl.Set.from_basic_set(part) for part in coalesced(whole.make_disjoint()).get_basic_sets())
+
+
+def loop_order(coordinates: int, rank: int, loops: int) -> tuple[int, ...]:
+    """The loops over a tile, a point and a reduction, with the last axis of the image innermost: it has stride one.
+
+    >>> loop_order(coordinates=2, rank=4, loops=9)
+    (0, 1, 2, 3, 4, 6, 7, 8, 5)
+    """
+    last = coordinates + rank - 1
+    return (*range(last), *range(last + 1, loops), last) if rank else tuple(range(loops))
 
 
 def placed_in(made: ScopNetwork, storage: Storage) -> PlacedSteps:
@@ -131,7 +160,7 @@ def _recomputed(what: str) -> IllegalSchedule:
 
 
 def _indices(executions: isl.Set, kept: Sequence[int]) -> isl.Map:
-    """`{ step[t, i] -> [some of t, i] }`."""
+    """`{ step[t, i] -> [some of t, i] }`, in the order in which they are given."""
     found = isl.Map.from_domain(executions).add_dims(isl.dim_type.out, len(kept))
     for position, d in enumerate(kept):
         found = found.equate(isl.dim_type.out, position, isl.dim_type.in_, d)
@@ -156,7 +185,7 @@ def _from_origin(schedule: Schedule, step: Step) -> isl.Map:
     return isl.Map.from_multi_aff(local).reset_tuple_id(isl.dim_type.out).intersect_domain(step.executions)
 
 
-def _placed(step: Step, loops: isl.Map, names: Sequence[str]) -> Placed:
+def _placed(step: Step, label: str, loops: isl.Map, names: Sequence[str]) -> Placed:
     """The statement of a step for given loops: shifted to start at 0, without those of one iteration."""
     domain = loops.range()
     kept = []
@@ -170,5 +199,5 @@ def _placed(step: Step, loops: isl.Map, names: Sequence[str]) -> Placed:
     for d in reversed(range(domain.dim(isl.dim_type.set))):
         if d not in kept:
             shifted = shifted.project_out(isl.dim_type.out, d, 1)
-    instance = coalesced(shifted.reverse()).set_tuple_name(isl.dim_type.in_, f"{PREFIX}{step.name}")
+    instance = coalesced(shifted.reverse()).set_tuple_name(isl.dim_type.in_, f"{PREFIX}{label}")
     return Placed(step, instance, tuple(names[d] for d in kept))

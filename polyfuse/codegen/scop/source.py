@@ -17,7 +17,6 @@ from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.expression import names_in, to_c
 from polyfuse.network.tensor import safe_name
 from polyfuse.schedule.steps import Touch
-from polyfuse.sets.coalescing import coalesced
 
 HELPERS = """\
 #include <math.h>
@@ -96,12 +95,12 @@ class Printer:
         box = self.box
         if self.domain.is_equal(box):
             return None
-        build = self._build(box)
+        (around,) = box.get_basic_sets()
         parts = []
-        for piece in coalesced(self.domain.gist(box)).get_basic_sets():
-            named = isl.Set.from_basic_set(piece).preimage_pw_multi_aff(self._named()).params()
-            comparisons = build.expr_from_set(named).to_C_str().split(" && ")
-            parts.append(" & ".join(f"({comparison})" for comparison in comparisons))
+        for part in self.domain.get_basic_sets():
+            rest = isl.Set.from_basic_set(part.gist(around)).preimage_pw_multi_aff(self._named()).params()
+            comparisons = self._build(box).expr_from_set(rest).to_C_str().split(" && ")
+            parts.append(" & ".join(f"({without_masks(comparison)})" for comparison in comparisons))
         return parts[0] if len(parts) == 1 else " | ".join(f"({part})" for part in parts)
 
     def _build(self, known: isl.Set) -> isl.AstBuild:
@@ -118,6 +117,23 @@ class Printer:
         for d in range(len(self.names)):
             relation = relation.equate(isl.dim_type.param, d, isl.dim_type.out, d)
         return isl.PwMultiAff.from_map(relation)
+
+
+def without_masks(comparison: str) -> str:
+    """A comparison of a remainder in a form that LLVM keeps: `x % m == r` as `(3 x + 1 + 3 m k) % (3 m) == 3 r + 1`.
+
+    It would make masks of powers of two, and one comparison of two with 0, which are not affine. `3 m k` makes the
+    number positive.
+
+    >>> without_masks("(h + kh) % 2 == 0"), without_masks("h <= 17")
+    ('(3 * (h + kh) + 6291457) % 6 == 1', 'h <= 17')
+    """
+    found = re.fullmatch(r"(.+) % (\d+) == (\d+)", comparison)
+    if found is None:
+        return comparison
+    number = found[1] if re.fullmatch(r"\w+|\([^()]*\)", found[1]) else f"({found[1]})"
+    modulus, remainder = 3 * int(found[2]), 3 * int(found[3])
+    return f"(3 * {number} + {(modulus << 20) + 1}) % {modulus} == {remainder + 1}"
 
 
 def element_text(relation: isl.Map, array: str, printer: Printer, what: str) -> str:
@@ -147,18 +163,18 @@ def statement_lines(homes: Homes, step: ScopStep, taken: set[str]) -> list[str]:
         indent += "  "
     condition = printer.condition()
     if condition is not None:
-        head += folded_condition(condition, indent)
+        head += folded(f"if ({condition})", indent, after="&|")
         indent += "  "
     return [*head, f"{indent}{label}: {{", *(f"{indent}  {line}" for line in lines), f"{indent}}}"]
 
 
-def folded_condition(condition: str, indent: str) -> list[str]:
-    """`if (condition)` on as many lines as it needs, broken after & and |.
+def folded(text: str, indent: str, after: str) -> list[str]:
+    """A text on as many lines as it needs, broken only behind some characters.
 
-    >>> folded_condition("(a + 1 <= b) & (c >= 0)", "")
-    ['if ((a + 1 <= b) & (c >= 0))']
+    >>> folded("if ((a + 1 <= b) & (c >= 0))", "  ", after="&|")
+    ['  if ((a + 1 <= b) & (c >= 0))']
     """
-    whole = re.sub(r"(?<![&|]) ", "\0", f"if ({condition})")
+    whole = re.sub(rf"(?<![{after}]) ", "\0", text)
     lines = fold(whole, 116, initial_indent=indent, subsequent_indent=f"{indent}    ", break_long_words=False)
     return [line.replace("\0", " ") for line in lines]
 
@@ -206,7 +222,7 @@ def c_source(homes: Homes, scop_steps: Sequence[ScopStep], function: str) -> str
         HELPERS,
         *(f"static float {_declared(home)};" for home in own),
         "",
-        *fold(f"void {function}({', '.join(parameters)})", 116, subsequent_indent="    "),
+        *folded(f"void {function}({', '.join(parameters)})", "", after=","),
         "{",
         *(line for step in scop_steps for line in statement_lines(homes, step, taken)),
         "}",
