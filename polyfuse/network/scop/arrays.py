@@ -79,6 +79,8 @@ def touched(scop: Scop, array: str, kind: Kind) -> isl.Set | None:
     union = regions[0]
     for region in regions[1:]:
         union = union.union(region)
+    if not union.is_bounded():
+        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {union}; correct them")
     return coalesced(union)
 
 

@@ -74,8 +74,13 @@ def scop_network(
     do not fit. TooComplex above isl's operation limit.
     """
     given = dict(expressions or {})
-    for statement in given:
-        scop.statement(statement)
+    for name_given in given:
+        scop.statement(name_given)
+    for statement in scop.statements:
+        if not statement.domain.is_bounded():
+            raise InvalidInput(
+                f"statement {statement.name!r}: expected bounds on every index, got the domain {statement.domain}"
+            )
     with operation_limit(what=f"layers of scop {scop.name!r}"):
         arrays = array_tensors(scop)
         taken = {each.tensor.name for each in arrays.values()}
@@ -221,7 +226,7 @@ def _statement(part: _Part, arrays: Mapping[str, ArrayTensor], expression: str |
         there = arrays[access.array]
         read = back.apply_range(access.relation).apply_range(there.elements)
         if not read.is_single_valued():
-            read = read.intersect_domain(domain)
+            read = part.instances.reverse().apply_range(access.relation).apply_range(there.elements)
         operands[operand] = access_beyond(part.name, there.tensor, read, domain, domain, output)
     if expression is None:
         expression = f"unknown({', '.join(dict.fromkeys(_names_read(part)))})"
