@@ -61,6 +61,8 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model, save_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
+from polyfuse.network.scop.jscop import read_jscop, write_jscop
+from polyfuse.network.scop.layers import scop_network
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.machine import Machine, read_machine
 from polyfuse.rewrite.explain import Explanation, explain
@@ -131,16 +133,19 @@ __all__ = [
     "probe",
     "random_inputs",
     "read_comparison",
+    "read_jscop",
     "read_machine",
     "read_plan",
     "rebuild",
     "reference",
     "save_onnx",
     "scheduled",
+    "scop_network",
     "statement_layer",
     "storage",
     "total",
     "tune",
     "tuned",
     "verify",
+    "write_jscop",
 ]
