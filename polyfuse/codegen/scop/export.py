@@ -3,7 +3,8 @@
     Storage ──exported()──> ExportedScop ──write_exported()──> NAME.c, NAME.jscop, build.sh
     ScopNetwork + Storage ──rescheduled()──> Scop
 
-The storage must have been proved legal: Polly checks the order of a changed schedule, but not changed accesses.
+Polly checks the order of a changed schedule, but not changed accesses: `legality.check` proves that what is read of a
+buffer is what was wanted, and `check_order` that conflicting instances keep their order, before anything is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from polyfuse.network.expression import is_known
 from polyfuse.network.network import Network
 from polyfuse.network.scop.jscop import jscop_text
 from polyfuse.network.scop.layers import ScopNetwork
-from polyfuse.network.scop.order import check_changed
+from polyfuse.network.scop.order import check_order, check_singular
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopArray, ScopStatement
 from polyfuse.network.tensor import safe_name
 from polyfuse.schedule.legality import check
@@ -69,7 +70,7 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
         original = _original(homes, steps, function)
         places = {each.placed.name: each.touches for each in steps}
         fused = _fused(original, homes, placed, places)
-        check_changed(original, fused)
+        check_order(original, fused)
     return ExportedScop(
         function,
         c_source(homes, steps, function),
@@ -109,7 +110,8 @@ def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
             operands = zip(made.operands[each.name], accesses, strict=True)
             places[each.name] = tuple(_touch(each, operand, access) for operand, access in operands)
         fused = _fused(made.scop, Homes(storage, expanded=False), placed, places)
-        check_changed(made.scop, fused)
+        check_singular(fused)
+        check_order(made.scop, fused)
     return fused
 
 
