@@ -4,7 +4,7 @@ import ctypes
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from polyfuse.schedule.storage import Index
 from tests.oracles import polly
 
 TWO_CONVS = Path(__file__).parents[1] / "network" / "data" / "two_convs.c"
+Make = Callable[[], pf.Network]
 SHIFTED_LOCAL = pf.Strategy.named("local", (8, 8), "shifted")
 
 
@@ -87,7 +88,9 @@ def by_step(scop: ExportedScop, ran: Mapping[str, int]) -> dict[str, int]:
 
 
 @cases
-def test_the_c_computes_the_network_in_its_own_order(network, strategy, expanded, tmp_path: Path) -> None:
+def test_the_c_computes_the_network_in_its_own_order(
+    network: Make, strategy: pf.Strategy, expanded: bool, tmp_path: Path
+) -> None:
     net = network()
     (group,) = pf.fused(net, strategy)
     scop = exported(group, expanded=expanded)
@@ -99,7 +102,9 @@ def test_the_c_computes_the_network_in_its_own_order(network, strategy, expanded
 
 
 @cases
-def test_the_fused_schedule_has_as_many_instances_as_are_predicted(network, strategy, expanded) -> None:
+def test_the_fused_schedule_has_as_many_instances_as_are_predicted(
+    network: Make, strategy: pf.Strategy, expanded: bool
+) -> None:
     (group,) = pf.fused(network(), strategy)
     scop = exported(group, expanded=expanded)
     predicted = pf.counts(group).steps
@@ -156,7 +161,9 @@ def test_recomputation_has_no_place_in_c_that_is_there() -> None:
 
 @polly.needs_polly
 @cases
-def test_polly_imports_and_runs_it_with_the_counts_predicted(network, strategy, expanded, tmp_path: Path) -> None:
+def test_polly_imports_and_runs_it_with_the_counts_predicted(
+    network: Make, strategy: pf.Strategy, expanded: bool, tmp_path: Path
+) -> None:
     net = network()
     (group,) = pf.fused(net, strategy)
     scop = exported(group, expanded=expanded)
