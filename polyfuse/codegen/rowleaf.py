@@ -38,14 +38,14 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         weights = step.weights_name if step.has_weights else "NULL"
         bias = bias_name(step.layer) if step.shape.reads_bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
-    ahead = next_rows(step, text) if step.asks_ahead else "NULL"
-    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {ahead}, NULL);"
+    next_in = next_rows(step.reads[0], step.shape.height, text) if step.reads_ahead else "NULL"
+    next_out = next_rows(step.writes, step.shape.height, text) if step.writes_ahead else "NULL"
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {next_in}, {next_out});"
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
 
 
-def next_rows(step: RowStep, text: Text) -> str:
+def next_rows(rows: Rows, height: int, text: Text) -> str:
     """The first row of the execution below; NULL where not all rows of this one and of that are inside of the image."""
-    rows, height = step.reads[0], step.shape.height
     first, size = text(rows.row), rows.tensor.concrete_shape[2]
     inside = f"INSIDE({first}, {size}) && INSIDE({first} + {rows.count + height - 1}, {size})"
     return f"{inside} ? {row_address(rows, '0', str(height), text)} : NULL"

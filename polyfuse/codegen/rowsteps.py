@@ -84,11 +84,21 @@ class RowStep:
 
     @property
     def asks_ahead(self) -> bool:
-        """Whether the rows of the next execution are asked for early: several at once, straight from memory.
+        """Whether rows of the next execution are asked for early.
 
         The hardware follows few streams; what it misses of a stencil's, the kernel would wait for.
         """
+        return self.reads_ahead or self.writes_ahead
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether several rows at once are read straight from memory."""
         return self.shape.kind == "stencil" and not self.reads[0].indices
+
+    @property
+    def writes_ahead(self) -> bool:
+        """Whether several rows at once are written straight to memory."""
+        return self.shape.kind == "stencil" and not self.writes.indices
 
 
 def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:

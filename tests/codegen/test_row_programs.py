@@ -251,19 +251,24 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
     check(network, every)
 
 
-def test_a_stencil_that_reads_memory_asks_for_the_rows_of_its_next_execution() -> None:
+def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_memory() -> None:
     network = workload("stencil3")
     strategy = Strategy((8,), ("local",), placement="shifted")
     program = generate(network, fused(network, strategy), leaf=leaves(network, NARROW), instrumented=True)
     steps = {step.name.split("__")[0]: step for step in program.groups[0].rows}
-    assert {name: step.asks_ahead for name, step in steps.items()} == {"conv1": True, "conv2": False, "conv3": False}
+    asking = {name: (step.reads_ahead, step.writes_ahead) for name, step in steps.items()}
+    assert asking == {"conv1": (True, False), "conv2": (False, False), "conv3": (False, True)}
     calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_conv\d\(", line)]
-    asking = [line for line in calls if " ? " in line]
-    assert asking == [line for line in calls if "_conv1(" in line] != []
-    inside = r"INSIDE\((.+), 29\) && INSIDE\(\1 \+ (\d+), 29\) \? &x\[0\]\[0\]\[\1 \+ (\d+)\]\[0\] : NULL, NULL\);"
-    for line in asking:
-        found = re.search(inside, line)
-        assert found and int(found[2]) == 2 * int(found[3]) + 1, line
+    for name, array, rows, ending in (("conv1", "x", 29, ", NULL);"), ("conv3", "conv3_out", 23, ");")):
+        lines = [line for line in calls if f"_{name}(" in line]
+        inside = rf"INSIDE\((.+), {rows}\) && INSIDE\(\1 \+ (\d+), {rows}\) \? "
+        inside += rf"&{array}\[0\]\[0\]\[\1 \+ (\d+)\]\[0\] : NULL{re.escape(ending)}$"
+        extra = 1 if name == "conv1" else -1
+        for line in lines:
+            found = re.search(inside, line)
+            assert found and int(found[2]) == 2 * int(found[3]) + extra, line
+        assert lines
+    assert not any(" ? " in line for line in calls if "_conv2(" in line)
     check(network, [program])
 
 

@@ -16,7 +16,7 @@
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
-  `stencil`: the row that will be the first one next time, the others as far below theirs, or NULL; not `next_out`.
+  `stencil`: the rows that will be the first ones next time, the others as far below theirs, or NULL.
 
 Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
 are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
