@@ -30,6 +30,8 @@ from polyfuse.sets.counting import count
 
 STREAM_BYTES = 1 << 24
 """Arrays of at least so many bytes leave nothing of a last-level cache to others: many cores share 16 to 64 MiB."""
+AHEAD_BYTES = 2 << 20
+"""Arrays of so many bytes do not stay in a second cache: pointwise layers ask for their rows before they read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,15 @@ class RowStep:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether several rows at once are read straight from memory."""
-        return self.shape.kind == "stencil" and not self.reads[0].indices
+        """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds."""
+        array = self.reads[0].array
+        large = self.is_pointwise and 4 * array.elements >= AHEAD_BYTES
+        return (self.shape.kind == "stencil" or large) and not self.reads[0].indices
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it is a convolution of single elements, whose one row is always there."""
+        return self.shape.kind == "direct" and self.shape.kernel == (1, 1) and self.shape.outside == (0, 0)
 
     @property
     def writes_ahead(self) -> bool:

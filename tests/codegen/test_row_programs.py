@@ -272,6 +272,25 @@ def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_mem
     check(network, [program])
 
 
+@pytest.mark.parametrize("tile", [(), (4,), (4, 6)])
+def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyfuse.codegen.rowsteps.AHEAD_BYTES", 4 * 8 * 9 * 12)
+    build = Builder("wide")
+    small = build.input("small", (1, 8, 3, 4))
+    x = build.input("x", (1, 8, 9, 12))
+    wide = build.depthwise("middle", build.conv("expand", x, 16, kernel=1), kernel=3, padding=1)
+    network = build.network(build.conv("project", wide, 8, kernel=1), build.conv("other", small, 8, kernel=1))
+    leaf = leaves(network, NARROW, "blocked")
+    groups = fused(network.select(["expand", "middle", "project"]), Strategy.named("local", tile, "shifted"))
+    apart = layer_by_layer(network.select(["other"]))
+    program = generate(network, (*groups, *apart), leaf=leaf, instrumented=True)
+    asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.reads_ahead}
+    assert asking == {"expand"}
+    calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_expand\(", line)]
+    assert calls and all(line.endswith(" : row_in[0], row_out[0]);") for line in calls)
+    check(network, [program])
+
+
 def streamed(program: Program) -> set[str]:
     return {step.writes.tensor.name for group in program.groups for step in group.rows if step.shape.stream}
 
