@@ -137,7 +137,7 @@ def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> t
     schedule, layer = places.storage.schedule, finish.base
     window, x, out = phase.window, operands(layer, kind)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
-    tallest = TALLEST.get(kind, 1)
+    tallest = places.leaves.tallest(layer) if kind == places.leaves.kind(layer) else TALLEST.get(kind, 1)
     heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
     moments = phase.moments(schedule.flows[out.name].executions)
     if moments.is_empty():
@@ -318,6 +318,8 @@ def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, ki
     taps, step = window.kernel[0], window.dilation[0]
     if kind in ("stencil", "winograd"):
         taps, step = strip.height + step * (taps - 1), 1
+    elif strip.height > 1:
+        taps, step = strip.height, window.stride[0]
     outside = offchip or places.stays(tensor)
     indices = () if outside else places.indices(tensor)
     return Rows(tensor, places.array(tensor, outside), indices, row, column, taps, step)

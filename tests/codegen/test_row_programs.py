@@ -272,6 +272,31 @@ def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_mem
     check(network, [program])
 
 
+@pytest.mark.parametrize("tile", [None, (), (1,), (4,), (7,), (7, 4)])
+@pytest.mark.parametrize("joined", [21, 112])
+def test_rows_of_narrow_maps_are_joined(
+    tile: tuple[int, ...] | None, joined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyfuse.codegen.leaves.JOINED_COLUMNS", joined)
+    build = Builder("narrow")
+    x = build.input("x", (1, 12, 14, 14))
+    small = build.conv("small", x, 24, kernel=1, stride=2, activation="relu")
+    deep = build.depthwise("deep", build.conv("expand", small, 48, kernel=1), kernel=3, padding=1)
+    sums = build.arithmetic("sum", "add", build.conv("project", deep, 24, kernel=1), small)
+    network = build.network(build.conv("other", sums, 18, kernel=1, activation="silu"))
+    leaf = leaves(network, Target(4, 32), "blocked")
+    strategy = Strategy.named("local", tile or (), "shifted")
+    groups = layer_by_layer(network, leaf.tallest) if tile is None else fused(network, strategy)
+    program = generate(network, groups, leaf=leaf, instrumented=True)
+    heights: dict[str, int] = {}
+    for step in (step for group in program.groups for step in group.rows if step.layer):
+        heights[step.layer.name] = max(heights.get(step.layer.name, 1), step.shape.height)
+    if tile in (None, (), (7,)):
+        assert {heights[name] for name in ("small", "expand", "project")} <= ({3} if joined == 21 else {6, 7})
+    assert heights["other"] == heights["deep"] == 1
+    check(network, [program])
+
+
 @pytest.mark.parametrize("tile", [(), (4,), (4, 6)])
 def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polyfuse.codegen.rowsteps.AHEAD_BYTES", 4 * 8 * 9 * 12)

@@ -179,12 +179,24 @@ def _part_functions(shape: RowShape, tuning: Tuning, v: int, part: _Part) -> lis
     lines = []
     for chunk in {c.variant: c for c in reversed(part.cut)}.values():
         body = [*_prefetch_out(shape, tuning, v, chunk), *part.body(shape, tuning, v, chunk)]
-        step = f"chunk++, from += {chunk.pixels * shape.stride}, to += {chunk.pixels * shape.apart}"
+        step = f"chunk++, {_onward(shape, chunk)}"
         body = braces(f"for (int chunk = 0; chunk < count; {step})", body)
         head = f"ROW_PART void {_name(part, chunk)}"
         parameters = (*PARAMETERS, "int group", "int count")
         lines += [*function(head, parameters, [*unused(body, (*NAMES, "group")), *body]), ""]
     return lines
+
+
+def _onward(shape: RowShape, chunk: Chunk) -> str:
+    """From one chunk to the next, as C."""
+    if not shape.joins_rows:
+        return f"from += {chunk.pixels * shape.stride}, to += {chunk.pixels * shape.apart}"
+    return ", ".join(f"{rows} += {chunk.rows}" for rows in _row_pointers(shape))
+
+
+def _row_pointers(shape: RowShape) -> tuple[str, ...]:
+    """The parameters that point at rows like the output's."""
+    return ("in", "out") if shape.residual == "none" else ("in", "out", "residual")
 
 
 def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
@@ -202,6 +214,8 @@ def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
     """The call that computes neighbouring chunks."""
     first = run[0].first
     moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first * shape.apart}"} if first else {}
+    if first and shape.joins_rows:
+        moved = {rows: f"{rows} + {first}" for rows in _row_pointers(shape)}
     return f"{_name(part, run[0])}({', '.join(moved.get(name, name) for name in NAMES)}, group, {len(run)});"
 
 

@@ -164,7 +164,7 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
     used = [(p, [(p, 0)]) for p in range(count)]
     inner: list[str] = []
     for lane in range(tuning.unroll):
-        places = {p: p * v + lane for p in range(count)}
+        places = {p: ("xl", p * v + lane) for p in range(count)}
         terms = products(tuning.blocks, v, used, range(1), lane * tuning.blocks * v, places)
         inner += scope(terms) if tuning.unroll > 1 else terms
     inner.append(f"w += {tuning.blocks * tuning.unroll * v};")
