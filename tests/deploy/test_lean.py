@@ -21,20 +21,20 @@ from polyfuse.schedule.storage import Storage
 TARGET = Target(4, 16)
 
 
-def skipping(levels: int = 2) -> Network:
+def skipping(levels: int = 2, channels: int = 8) -> Network:
     """Down and up again, with a concat on each level."""
     build = Builder("skipping", seed=4)
     x = build.input("x", (1, 4, 32, 32))
     skips = []
     for level in range(levels):
-        x = build.conv(f"down{level}", x, 8 << level, kernel=3, padding=1, activation="relu")
+        x = build.conv(f"down{level}", x, channels << level, kernel=3, padding=1, activation="relu")
         skips.append(x)
         x = build.max_pool(f"pool{level}", x, kernel=2, stride=2)
-    x = build.conv("bottom", x, 8 << levels, kernel=3, padding=1, activation="relu")
+    x = build.conv("bottom", x, channels << levels, kernel=3, padding=1, activation="relu")
     for level in reversed(range(levels)):
-        wide = build.conv_transpose(f"wider{level}", x, 8 << level, kernel=2, stride=2)
+        wide = build.conv_transpose(f"wider{level}", x, channels << level, kernel=2, stride=2)
         both = build.concat(f"join{level}", wide, skips[level])
-        x = build.conv(f"up{level}", both, 8 << level, kernel=3, padding=1, activation="relu")
+        x = build.conv(f"up{level}", both, channels << level, kernel=3, padding=1, activation="relu")
     return build.network(x)
 
 
@@ -63,7 +63,7 @@ def test_nothing_is_joined_that_costs_too_much_or_saves_nothing(monkeypatch: pyt
 
 
 def test_lean_plans_compute_the_same() -> None:
-    network = skipping(1)
+    network = skipping(1, 16)
     target = probe(find_compiler(), tuple(Options().flags))
     plan = planned(network, target, lambda groups, _: 1.0, longest=1, exact=True)
     assert any(set(group.layers) >= {"join0", "up0"} for group in plan.groups)
