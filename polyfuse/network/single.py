@@ -17,7 +17,7 @@ def fmaf(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Singles:
 
     >>> a = np.float32(1 + 2**-12)
     >>> float(fmaf(a, a, -1)), float(a * a - np.float32(1))
-    (0.00048834085464477539, 0.00048828125)
+    (0.0004883408546447754, 0.00048828125)
     """
     with np.errstate(all="ignore"):
         product = np.asarray(_single(a).astype(np.float64) * _single(b).astype(np.float64))

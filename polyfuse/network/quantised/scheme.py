@@ -171,6 +171,22 @@ def checked_sum(name: str, terms: int, *factors: Quantisation) -> None:
         )
 
 
+def check_values(w: ArrayLike, w_scale: Quantisation, x_scale: Quantisation, bias: ArrayLike | None) -> None:
+    """Refuse weights, of which the first axis is that of channels, whose sums and bias may pass the largest int32.
+
+    Errors: InvalidInput.
+    """
+    weights = np.abs(np.asarray(w, dtype=np.int64) - w_scale.zero)
+    largest = weights.reshape(len(weights), -1).sum(axis=1) * x_scale.span
+    if bias is not None:
+        largest = largest + np.abs(np.asarray(bias, dtype=np.int64))
+    if largest.max(initial=0) >= 2**31:
+        raise InvalidInput(
+            f"quantisation: channel {int(largest.argmax())} of the weights may reach {int(largest.max()):,} with its "
+            "bias, expected less than 2**31 in int32; quantise the weights with a larger scale"
+        )
+
+
 def one_tensor(name: str, **scales: Quantisation) -> None:
     """Refuse activations that are not of eight bits, with one scale for the whole tensor.
 
