@@ -105,8 +105,8 @@ def arithmetic(state: Import, node: Node) -> None:
         return
     read, constants = state.operands(node, state.rank(node))
     names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
-    kind = KINDS[node.operator]
-    state.add(node, layers.arithmetic(node.name, kind, *read, constants=names))
+    layer = layers.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
+    state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
 def _powered(state: Import, node: Node) -> bool:

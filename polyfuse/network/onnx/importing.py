@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Graph, Node
 from polyfuse.network.operators import Array
+from polyfuse.network.quantised.scheme import Dequantised, quantisation_of
 from polyfuse.network.tensor import Tensor
 
 ANY_TYPE = (
@@ -102,6 +103,25 @@ class Import:
             )
         return value
 
+    def dequantised(self, node: Node, position: int) -> Dequantised | None:
+        """The whole numbers that a DequantizeLinear makes a float constant of a node of; None where it does not."""
+        constants = self.graph.constants
+        maker = constants.makers.get(node.input(position))
+        if maker is None or maker.op_type != "DequantizeLinear" or maker.domain not in ("", "ai.onnx"):
+            return None
+        made = Node(node.name, maker)
+        values, factors = constants.value(made.input(0)), constants.value(made.input(1))
+        zeros = constants.value(made.input(2)) if made.input(2) else np.zeros(1, values.dtype)
+        plain = str(values.dtype) in WHOLE and zeros.dtype == values.dtype and factors.dtype == np.float32
+        if not plain or factors.ndim > 1 or not values.size or attributes.int_attribute(made, "block_size", 0):
+            return None
+        axis = attributes.int_attribute(made, "axis", 1)
+        try:
+            scale = quantisation_of(factors, zeros)
+        except InvalidInput:
+            return None
+        return Dequantised(values.astype(np.int64), scale, axis % max(values.ndim, 1))
+
     def integers(self, node: Node, position: int) -> tuple[int, ...] | None:
         """The whole numbers that a node reads at a position, which have to be constant; None where it reads nothing."""
         name = node.input(position)
@@ -162,6 +182,14 @@ class Import:
         if layer.output.elements > MAX_ELEMENTS:
             raise InvalidInput(f"{node.label}: expected at most {MAX_ELEMENTS:,} elements, makes {layer.output}")
         return self.name(node, self.build.add(layer))
+
+    def add_knowing(self, node: Node, layer: Layer, known: Mapping[Tensor | None, Dequantised | None]) -> Tensor:
+        """Add a layer that makes the first output of a node, some of whose weights are dequantised whole numbers."""
+        pairs = ((tensor, each) for tensor, each in known.items() if tensor is not None and each is not None)
+        found = {tensor.name: each.reshaped(tensor.concrete_shape) for tensor, each in pairs}
+        if found:
+            layer = replace(layer, attributes={**layer.attributes, "dequantised": found})
+        return self.add(node, layer)
 
     def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:
         """Add a layer that makes the first output of a node, and the values of the weights that it brings with it."""

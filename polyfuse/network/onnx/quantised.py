@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.copies import transpose
-from polyfuse.network.dtypes import EIGHT_BITS
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.windows import groups_of, kernel_of
 from polyfuse.network.operators import ACTIVATIONS, Array
 from polyfuse.network.quantised import elements, sums
-from polyfuse.network.quantised.scheme import Dequantised, Quantisation, check_values
+from polyfuse.network.quantised.scheme import Quantisation, check_values, quantisation_of
 from polyfuse.network.tensor import Tensor
 
 CONVOLUTION = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -135,9 +133,10 @@ def binary(state: Import, node: Node) -> None:
     with told_of(node):
         read = [operand(state, node, position, f"constant{position // 3}") for position in (0, 3)]
         constants = [name for name, position in (("a", 0), ("b", 3)) if state.is_constant(node, position)]
-        scales = [quantisation(state, node, position, position + 1) for position in (1, 4, 6)]
-        named = dict(zip(("a_scale", "b_scale", "y_scale"), scales, strict=True))
-        layer = make(node.name, read[0], read[1], **named, constants=constants)
+        a_scale, b_scale, y_scale = (quantisation(state, node, position, position + 1) for position in (1, 4, 6))
+        layer = make(
+            node.name, read[0], read[1], a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants
+        )
     state.add(node, layer)
 
 
@@ -227,35 +226,6 @@ def quantisation(state: Import, node: Node, scale: int, zero: int, dtype: str = 
     factors = state.whole(node, scale, ("float32",)).ravel()
     zeros = state.whole(node, zero) if node.input(zero) else np.zeros(1, dtype)
     return quantisation_of(factors, zeros)
-
-
-def quantisation_of(factors: NDArray[np.generic], zeros: NDArray[np.generic]) -> Quantisation:
-    """The quantisation of scales and zero points as models have them: one number where channels do not differ."""
-    points = [int(point) for point in zeros.ravel().tolist()]
-    numbers = tuple(float(factor) for factor in factors.ravel().tolist())
-    zero = points[0] if len(set(points)) == 1 else tuple(points)
-    return Quantisation(numbers[0] if factors.size == 1 else numbers, zero, str(zeros.dtype))
-
-
-def dequantised(state: Import, node: Node, position: int) -> Dequantised | None:
-    """The whole numbers that a float constant of a node is made of by a DequantizeLinear; None where it is not."""
-    constants = state.graph.constants
-    maker = constants.makers.get(node.input(position))
-    if maker is None or maker.op_type != "DequantizeLinear" or maker.domain not in ("", "ai.onnx"):
-        return None
-    made = Node(node.name, maker)
-    values = constants.value(made.input(0))
-    zeros = constants.value(made.input(2)) if made.input(2) else np.zeros(1, values.dtype)
-    factors = constants.value(made.input(1))
-    known = str(values.dtype) in (*EIGHT_BITS, "int32") and zeros.dtype == values.dtype and factors.dtype == np.float32
-    if not known or factors.ndim > 1 or not values.size:
-        return None
-    axis = attributes.int_attribute(made, "axis", 1) % max(values.ndim, 1)
-    try:
-        found = Dequantised(values.astype(np.int64), quantisation_of(factors, zeros), axis)
-    except InvalidInput:
-        return None
-    return found
 
 
 @contextmanager

@@ -106,23 +106,26 @@ def add(
     b_scale: Quantisation,
     y_scale: Quantisation,
     constants: Sequence[str] = (),
+    limits: tuple[int, int] | None = None,
 ) -> Layer:
     """The sum of two tensors that are broadcast (com.microsoft QLinearAdd).
 
     `clamp(round(fma(a, ra, fma(b, rb, f))))` with `f = y_zero - fma(a_zero, ra, rb * b_zero)`, where `ra` and `rb` are
     scales divided by that of the result. A sum of floats that is rounded afterwards differs from it where it is a tie.
+    `limits` are the elements to which an activation clamps.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
     one_tensor(name, a=a_scale, b=b_scale, y=y_scale)
     of_type(name, [("the operand a", a.dtype, a_scale), ("the operand b", b.dtype, b_scale)])
+    low, high = limits or bounds(y_scale.dtype)
     order = "ba" if _is_repeated(a, b) else "ab"
     (first, p), (second, q) = sorted([("a", a_scale), ("b", b_scale)], key=lambda each: order.index(each[0]))
     with np.errstate(all="ignore"):
         ratios: tuple[Singles, Singles] = (p.scales / y_scale.scales, q.scales / y_scale.scales)
         fixed: Singles = np.float32(y_scale.zero) - fmaf(p.zero, ratios[0], ratios[1] * np.float32(q.zero))
     inner = f"fmaf({second}, {number(ratios[1][0])}, {number(fixed[0])})"
-    text = rounded(f"fmaf({first}, {number(ratios[0][0])}, {inner})", y_scale)
-    reference = partial(_added, order, ratios, fixed, bounds(y_scale.dtype))
+    text = rounded(f"fmaf({first}, {number(ratios[0][0])}, {inner})", low, high)
+    reference = partial(_added, order, ratios, fixed, (low, high))
     return _binary(name, "qlinear_add", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
 
 
@@ -143,6 +146,7 @@ def multiply(
     b_scale: Quantisation,
     y_scale: Quantisation,
     constants: Sequence[str] = (),
+    limits: tuple[int, int] | None = None,
 ) -> Layer:
     """The product of two tensors that are broadcast (com.microsoft QLinearMul).
 
@@ -154,9 +158,10 @@ def multiply(
     with np.errstate(all="ignore"):
         factor: Singles = (a_scale.scales * b_scale.scales) / y_scale.scales
     product = f"{less('a', a_scale.zero)} * {less('b', b_scale.zero)} * {number(factor[0])}"
-    text = rounded(more(product, y_scale.zero), y_scale)
+    low, high = limits or bounds(y_scale.dtype)
+    text = rounded(more(product, y_scale.zero), low, high)
     zeros = (a_scale.zero, b_scale.zero, y_scale.zero)
-    reference = partial(_multiplied, zeros, factor, bounds(y_scale.dtype))
+    reference = partial(_multiplied, zeros, factor, (low, high))
     return _binary(name, "qlinear_mul", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
 
 
@@ -204,7 +209,7 @@ def average_pool(
     taken = f"acc + {less('x', x_scale.zero)} * {number(x_scale.scales[0])}"
     update = pool_update(name, x, out, kernel, step, padding, dilation, taken)
     divisor = pool_divisor(x, kernel, step, padding, dilation, counted)
-    last = rounded(more(f"acc / ({divisor}) / {number(y_scale.scales[0])}", y_scale.zero), y_scale)
+    last = rounded(more(f"acc / ({divisor}) / {number(y_scale.scales[0])}", y_scale.zero), *bounds(y_scale.dtype))
     window = {"kernel": kernel, "stride": step, "dilation": dilation, "padding": grown, "counted": counted}
     return Layer(
         name,

@@ -140,9 +140,24 @@ class Dequantised:
         """The float weights."""
         return self.quantisation.real(self.values, self.axis)
 
+    def reshaped(self, shape: tuple[int, ...]) -> "Dequantised":
+        """The same with axes of one element put in front."""
+        return Dequantised(self.values.reshape(shape), self.quantisation, self.axis + len(shape) - self.values.ndim)
+
     def transposed(self) -> "Dequantised":
         """The transposed matrix."""
         return Dequantised(self.values.T, self.quantisation, 1 - self.axis % 2)
+
+
+def quantisation_of(factors: NDArray[np.generic], zeros: NDArray[np.generic]) -> Quantisation:
+    """The quantisation of scales and zero points as models have them: one zero point where channels do not differ.
+
+    Errors: those of Quantisation.
+    """
+    points = [int(point) for point in zeros.ravel().tolist()]
+    numbers = tuple(float(factor) for factor in factors.ravel().tolist())
+    zero = points[0] if len(set(points)) == 1 else tuple(points)
+    return Quantisation(numbers[0] if factors.size == 1 else numbers, zero, str(zeros.dtype))
 
 
 def multipliers(x: Quantisation, w: Quantisation, y: Quantisation) -> Singles:

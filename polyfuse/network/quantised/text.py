@@ -5,7 +5,6 @@ Operands, zero points, scales and bounds enter; text that C and Python evaluate 
 
 import numpy as np
 
-from polyfuse.network.dtypes import bounds
 from polyfuse.network.quantised.scheme import Quantisation
 
 
@@ -50,6 +49,6 @@ def requantised(sums: str, multiplier: str, y: Quantisation, low: int, high: int
     return more(f"rintf({within(f'{sums} * {multiplier}', low - y.zero, high - y.zero)})", y.zero)
 
 
-def rounded(text: str, y: Quantisation) -> str:
-    """A float that has the zero point in it as an element of `y`: rounded, then clamped."""
-    return within(f"rintf({text})", *bounds(y.dtype))
+def rounded(text: str, low: int, high: int) -> str:
+    """A float that has the zero point in it as an element from `low` to `high`: rounded, then clamped."""
+    return within(f"rintf({text})", low, high)
