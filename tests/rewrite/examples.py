@@ -312,25 +312,21 @@ def quantised_sums(seed: int) -> Network:
     x = draw.whole("x", x_scale)
     numbers = tuple(2.0 ** int(k) for k in draw.random.integers(-8, -5, 4))
     w_scale = Quantisation(numbers if seed % 2 else numbers[0])
-    b_scale = Quantisation(
-        tuple(x_scale.scale * n for n in numbers) if seed % 2 else x_scale.scale * numbers[0], 0, "int32"
-    )  # type: ignore[operator]
+    units = tuple(float(x_scale.scales[0]) * number for number in numbers)
+    b_scale = Quantisation(units if seed % 2 else units[0], 0, "int32")
     w, whole = draw.known("w", (4, draw.channels, 3, 3), w_scale)
-    b, units = draw.known("b", (4,), b_scale)
-    layer = make.convolution(
-        "conv", x, w, b, padding=(1, 0, 1, 1), activation=[None, "relu", "relu6", ("clip", -2, 9)][seed % 4]
-    )
-    known = {"w": whole, "b": units}
+    b, biases = draw.known("b", (4,), b_scale)
+    spec: Any = [None, "relu", "relu6", ("clip", -2, 9)][seed % 4]
+    layer = make.convolution("conv", x, w, b, padding=(1, 0, 1, 1), activation=spec)
+    known = {"w": whole, "b": biases}
     return draw.network(draw.build.add(replace(layer, attributes={**layer.attributes, "dequantised": known})), y_scale)
 
 
 def quantised_arithmetic(seed: int) -> Network:
     draw = Whole(seed)
     a, b = draw.whole("a", draw.scale()), draw.whole("b", draw.scale())
-    made = draw.build.arithmetic(
-        "sum", "add" if seed % 2 else "mul", a, b, activation="relu" if seed % 3 == 0 else None
-    )
-    return draw.network(made, draw.scale())
+    spec = "relu" if seed % 3 == 0 else None
+    return draw.network(draw.build.arithmetic("sum", "add" if seed % 2 else "mul", a, b, activation=spec), draw.scale())
 
 
 def quantised_means(seed: int) -> Network:
