@@ -177,10 +177,11 @@ def kinds_of(step: Step) -> dict[str, bool]:
 
 
 def rounded_to(step: Step) -> str | None:
-    """The half type that a step stores what it makes as; None for statements before the last of a layer."""
-    if step.layer is None or step.statement is not step.layer.statements[-1]:
+    """The half type that a step stores what it makes as; None where a later statement of its layer goes on with it."""
+    if step.layer is None or step.statement is None or step.layer.output.dtype not in HALVES:
         return None
-    return step.layer.output.dtype if step.layer.output.dtype in HALVES else None
+    later = step.layer.statements[step.layer.statements.index(step.statement) + 1 :]
+    return None if any(statement.accumulates for statement in later) else step.layer.output.dtype
 
 
 def one_element(touch: Touch, k: int) -> Touch:
