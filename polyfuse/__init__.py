@@ -63,6 +63,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
 from polyfuse.network.scop.jscop import read_jscop, write_jscop
 from polyfuse.network.scop.layers import scop_network
+from polyfuse.network.storage import with_storage
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.machine import Machine, read_machine
 from polyfuse.rewrite.explain import Explanation, explain
@@ -147,5 +148,6 @@ __all__ = [
     "tune",
     "tuned",
     "verify",
+    "with_storage",
     "write_jscop",
 ]

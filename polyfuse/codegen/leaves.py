@@ -21,7 +21,7 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import is_activation
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.tensor import Tensor
 
@@ -33,6 +33,8 @@ LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
 """Layouts of inputs and outputs by name; `blocked` is the one of these that fits the machine's vectors."""
 TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
 """The most rows that are computed at once."""
+JOINED_WIDTH, JOINED_COLUMNS = 14, 112
+"""The widest rows that are joined, and how many columns joined rows have at most."""
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
 
@@ -96,7 +98,8 @@ class Leaves:
 
     def tallest(self, layer: Layer) -> int:
         """How many rows of a layer are worth computing at once."""
-        return TALLEST.get(self.kinds.get(layer.name, "direct"), 1)
+        kind = self.kinds.get(layer.name)
+        return joined_rows(layer, self.target) if kind == "direct" and self.target else TALLEST.get(kind or "direct", 1)
 
     def reads_offchip(self, layer: Layer, tensor: Tensor) -> bool:
         """Whether a layer takes planar rows of an input straight from its off-chip array."""
@@ -151,8 +154,10 @@ def leaves(
     `interface` says how inputs and outputs are laid out: all planar, or in blocks where layers work on blocks.
     `winograd` gives the tile of Winograd's algorithm for layers by name, 0 for the direct one; for others it is chosen
     by price, or not used where `exact`.
-    Errors: InvalidInput for an unknown interface, and for a layer that Winograd's algorithm does not suit.
+    Errors: InvalidInput for an unknown interface, for a layer that Winograd's algorithm does not suit, and for elements
+    that are not float32.
     """
+    require_float32(network, "a row kernel")
     if interface not in ("nchw", "blocked"):
         raise InvalidInput(f"layout {interface!r}: expected 'nchw' or 'blocked'")
     kinds, blocked = kinds_and_blocked(network, target)
@@ -207,6 +212,18 @@ def best_tile(layer: Layer, target: Target) -> int:
     )
     tuning = default_tuning(shape, target)
     return tuning.tile if worthwhile(shape, tuning, target.floats) else 0
+
+
+def joined_rows(layer: Layer, target: Target) -> int:
+    """How many rows of a pointwise layer are computed as one, so that its weights are read once for all of them.
+
+    Narrow maps only, on vectors with enough registers, and outputs that fill their blocks.
+    """
+    window, (_, channels, rows, columns) = Window.of(layer), layer.output.concrete_shape
+    pointwise = window.kernel == (1, 1) and not any(window.padding) and layer.attributes.get("groups") == 1
+    if layer.kind != "conv" or not pointwise or target.registers < 32 or channels % target.floats:
+        return 1
+    return min(rows, JOINED_COLUMNS // columns) if columns <= JOINED_WIDTH else 1
 
 
 def is_thin(network: Network, tensor: Tensor) -> bool:

@@ -38,17 +38,28 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         weights = step.weights_name if step.has_weights else "NULL"
         bias = bias_name(step.layer) if step.shape.reads_bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
-    ahead = next_rows(step, text) if step.asks_ahead else "NULL"
-    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {ahead}, NULL);"
+    next_in, next_out = asked_rows(step, text)
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {next_in}, {next_out});"
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
 
 
-def next_rows(step: RowStep, text: Text) -> str:
-    """The first row of the execution below; NULL where not all rows of this one and of that are inside of the image."""
-    rows, height = step.reads[0], step.shape.height
+def asked_rows(step: RowStep, text: Text) -> tuple[str, str]:
+    """What the kernel asks for early: rows that are read, and rows that are written; NULL for none.
+
+    A pointwise kernel, which asks without looking, gets the row below, or its own at the border, and its own output.
+    """
+    if step.is_pointwise and step.reads_ahead:
+        return next_rows(step.reads[0], step.shape.height, text, "row_in[0]"), "row_out[0]"
+    asks = ((step.reads_ahead, step.reads[0]), (step.writes_ahead, step.writes))
+    next_in, next_out = (next_rows(rows, step.shape.height, text) if asked else "NULL" for asked, rows in asks)
+    return next_in, next_out
+
+
+def next_rows(rows: Rows, height: int, text: Text, otherwise: str = "NULL") -> str:
+    """The first row of the execution below, where all rows of this one and of that are inside of the image."""
     first, size = text(rows.row), rows.tensor.concrete_shape[2]
     inside = f"INSIDE({first}, {size}) && INSIDE({first} + {rows.count + height - 1}, {size})"
-    return f"{inside} ? {row_address(rows, '0', str(height), text)} : NULL"
+    return f"{inside} ? {row_address(rows, '0', str(height), text)} : {otherwise}"
 
 
 def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str) -> list[str]:

@@ -30,6 +30,8 @@ from polyfuse.sets.counting import count
 
 STREAM_BYTES = 1 << 24
 """Arrays of at least so many bytes leave nothing of a last-level cache to others: many cores share 16 to 64 MiB."""
+AHEAD_BYTES = 2 << 20
+"""Arrays of so many bytes do not stay in a second cache: pointwise layers ask for their rows before they read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +86,28 @@ class RowStep:
 
     @property
     def asks_ahead(self) -> bool:
-        """Whether the rows of the next execution are asked for early: several at once, straight from memory.
+        """Whether rows of the next execution are asked for early.
 
         The hardware follows few streams; what it misses of a stencil's, the kernel would wait for.
         """
-        return self.shape.kind == "stencil" and not self.reads[0].indices
+        return self.reads_ahead or self.writes_ahead
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds."""
+        array = self.reads[0].array
+        large = self.is_pointwise and 4 * array.elements >= AHEAD_BYTES
+        return (self.shape.kind == "stencil" or large) and not self.reads[0].indices
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it is a convolution of single elements, whose one row is always there."""
+        return self.shape.kind == "direct" and self.shape.kernel == (1, 1) and self.shape.outside == (0, 0)
+
+    @property
+    def writes_ahead(self) -> bool:
+        """Whether several rows at once are written straight to memory."""
+        return self.shape.kind == "stencil" and not self.writes.indices
 
 
 def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:
@@ -118,7 +137,7 @@ def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> t
     schedule, layer = places.storage.schedule, finish.base
     window, x, out = phase.window, operands(layer, kind)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
-    tallest = TALLEST.get(kind, 1)
+    tallest = places.leaves.tallest(layer) if kind == places.leaves.kind(layer) else TALLEST.get(kind, 1)
     heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
     moments = phase.moments(schedule.flows[out.name].executions)
     if moments.is_empty():
@@ -299,6 +318,8 @@ def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, ki
     taps, step = window.kernel[0], window.dilation[0]
     if kind in ("stencil", "winograd"):
         taps, step = strip.height + step * (taps - 1), 1
+    elif strip.height > 1:
+        taps, step = strip.height, window.stride[0]
     outside = offchip or places.stays(tensor)
     indices = () if outside else places.indices(tensor)
     return Rows(tensor, places.array(tensor, outside), indices, row, column, taps, step)

@@ -17,6 +17,7 @@ from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
+from polyfuse.deploy.lean import leaner
 from polyfuse.deploy.prices import Part, Price, Progress
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -149,11 +150,11 @@ def planned(
     Errors: InvalidInput, TooComplex, Unbounded, as scheduling a layer by itself has them.
     """
     leaf = leaves(network, target, interface, exact=exact)
-    found = (
-        ungrouped(network)
-        if price is None
-        else grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
-    )
+    if price is None:
+        found = ungrouped(network)
+    else:
+        fastest = grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
+        found = leaner(fastest, leaf, price)
     groups = tuple(PlannedGroup.of(part) for part in found.parts)
     return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups)
 

@@ -11,7 +11,7 @@ from multiprocessing import get_all_start_methods, get_context
 import islpy as isl
 
 from polyfuse.codegen.concats import is_placeable
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.leaves import TALLEST, Leaves
 from polyfuse.codegen.work import work_of
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.layer import Layer, Statement
@@ -131,7 +131,7 @@ class Prices:
     ) -> tuple[Strategy | None, float] | None:
         """The cheapest of the strategies that can be scheduled and priced; None where none can."""
         found = []
-        for strategy in strategies(part, tall if any(self.leaves.tallest(x) > 1 for x in part.layers) else heights):
+        for strategy in strategies(part, tall if any(self.leaves.kind(x) in TALLEST for x in part.layers) else heights):
             try:
                 with operation_limit(MAX_OPERATIONS, "the price of a group"):
                     groups = (storage(scheduled(part, strategy)),)

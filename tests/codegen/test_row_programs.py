@@ -251,19 +251,68 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
     check(network, every)
 
 
-def test_a_stencil_that_reads_memory_asks_for_the_rows_of_its_next_execution() -> None:
+def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_memory() -> None:
     network = workload("stencil3")
     strategy = Strategy((8,), ("local",), placement="shifted")
     program = generate(network, fused(network, strategy), leaf=leaves(network, NARROW), instrumented=True)
     steps = {step.name.split("__")[0]: step for step in program.groups[0].rows}
-    assert {name: step.asks_ahead for name, step in steps.items()} == {"conv1": True, "conv2": False, "conv3": False}
+    asking = {name: (step.reads_ahead, step.writes_ahead) for name, step in steps.items()}
+    assert asking == {"conv1": (True, False), "conv2": (False, False), "conv3": (False, True)}
     calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_conv\d\(", line)]
-    asking = [line for line in calls if " ? " in line]
-    assert asking == [line for line in calls if "_conv1(" in line] != []
-    inside = r"INSIDE\((.+), 29\) && INSIDE\(\1 \+ (\d+), 29\) \? &x\[0\]\[0\]\[\1 \+ (\d+)\]\[0\] : NULL, NULL\);"
-    for line in asking:
-        found = re.search(inside, line)
-        assert found and int(found[2]) == 2 * int(found[3]) + 1, line
+    for name, array, rows, ending in (("conv1", "x", 29, ", NULL);"), ("conv3", "conv3_out", 23, ");")):
+        lines = [line for line in calls if f"_{name}(" in line]
+        inside = rf"INSIDE\((.+), {rows}\) && INSIDE\(\1 \+ (\d+), {rows}\) \? "
+        inside += rf"&{array}\[0\]\[0\]\[\1 \+ (\d+)\]\[0\] : NULL{re.escape(ending)}$"
+        extra = 1 if name == "conv1" else -1
+        for line in lines:
+            found = re.search(inside, line)
+            assert found and int(found[2]) == 2 * int(found[3]) + extra, line
+        assert lines
+    assert not any(" ? " in line for line in calls if "_conv2(" in line)
+    check(network, [program])
+
+
+@pytest.mark.parametrize("tile", [None, (), (1,), (4,), (7,), (7, 4)])
+@pytest.mark.parametrize("joined", [21, 112])
+def test_rows_of_narrow_maps_are_joined(
+    tile: tuple[int, ...] | None, joined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyfuse.codegen.leaves.JOINED_COLUMNS", joined)
+    build = Builder("narrow")
+    x = build.input("x", (1, 12, 14, 14))
+    small = build.conv("small", x, 24, kernel=1, stride=2, activation="relu")
+    deep = build.depthwise("deep", build.conv("expand", small, 48, kernel=1), kernel=3, padding=1)
+    sums = build.arithmetic("sum", "add", build.conv("project", deep, 24, kernel=1), small)
+    network = build.network(build.conv("other", sums, 18, kernel=1, activation="silu"))
+    leaf = leaves(network, Target(4, 32), "blocked")
+    strategy = Strategy.named("local", tile or (), "shifted")
+    groups = layer_by_layer(network, leaf.tallest) if tile is None else fused(network, strategy)
+    program = generate(network, groups, leaf=leaf, instrumented=True)
+    heights: dict[str, int] = {}
+    for step in (step for group in program.groups for step in group.rows if step.layer):
+        heights[step.layer.name] = max(heights.get(step.layer.name, 1), step.shape.height)
+    if tile in (None, (), (7,)):
+        assert {heights[name] for name in ("small", "expand", "project")} <= ({3} if joined == 21 else {6, 7})
+    assert heights["other"] == heights["deep"] == 1
+    check(network, [program])
+
+
+@pytest.mark.parametrize("tile", [(), (4,), (4, 6)])
+def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyfuse.codegen.rowsteps.AHEAD_BYTES", 4 * 8 * 9 * 12)
+    build = Builder("wide")
+    small = build.input("small", (1, 8, 3, 4))
+    x = build.input("x", (1, 8, 9, 12))
+    wide = build.depthwise("middle", build.conv("expand", x, 16, kernel=1), kernel=3, padding=1)
+    network = build.network(build.conv("project", wide, 8, kernel=1), build.conv("other", small, 8, kernel=1))
+    leaf = leaves(network, NARROW, "blocked")
+    groups = fused(network.select(["expand", "middle", "project"]), Strategy.named("local", tile, "shifted"))
+    apart = layer_by_layer(network.select(["other"]))
+    program = generate(network, (*groups, *apart), leaf=leaf, instrumented=True)
+    asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.reads_ahead}
+    assert asking == {"expand"}
+    calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_expand\(", line)]
+    assert calls and all(line.endswith(" : row_in[0], row_out[0]);") for line in calls)
     check(network, [program])
 
 

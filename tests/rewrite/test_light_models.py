@@ -29,7 +29,7 @@ def test_rewritten_models_have_the_same_values(name: str) -> None:
         assert max_relative_error(after[new.name], before[old]) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "resnet50", "shufflenet"])
+@pytest.mark.parametrize("name", sorted(PROTOTYPE))
 def test_there_are_no_more_groups_than_as_published(name: str) -> None:
     """Fewer than the literal plan on the raw operators, whoever decides its Y."""
     assert len(explain(model(name)).groups) < min(PROTOTYPE[name])

@@ -48,10 +48,12 @@ def finish(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     """Residual, activation and stores of a chunk."""
     lines = []
     for a in range(tuning.blocks):
-        part = pointers(shape, v, out_block(tuning, a))
-        for p in range(chunk.pixels):
-            part += finished(shape, f"a{a}_{p}", v, str(p * shape.apart * v))
-        lines += scope([*part, *finished_later(shape, chunk.pixels, v)])
+        for row in range(chunk.rows):
+            part = pointers(shape, v, out_block(tuning, a), str(row))
+            columns = chunk.pixels // chunk.rows
+            for c in range(columns):
+                part += finished(shape, f"a{a}_{row * columns + c}", v, str(c * shape.apart * v))
+            lines += scope([*part, *finished_later(shape, columns, v)])
     return lines
 
 
@@ -95,7 +97,8 @@ def input_blocks(
 ) -> list[str]:
     """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
 
-    `x` is the first column of the chunk that is read; `per_lane` weights of an input channel belong to a kernel row.
+    `x` is the first column of the chunk that is read, `x1`, `x2`, … that of its other rows; `per_lane` weights of an
+    input channel belong to a kernel row.
     """
     sizes = block_sizes(shape.in_channels // shape.groups, v)
     lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
@@ -103,13 +106,15 @@ def input_blocks(
     place = f"({_in_block(shape, tuning, v)} * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v}"
     inner = [line for taps in tap_groups(shape, tuning) for line in steps(taps)]
     ahead = [f"const float *ahead = next_in + {place};"] if any("ahead" in line for line in inner) else []
-    body = [
-        f"const float *row = in[{'kh' if kh > 1 else '0'}];",
-        *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
-        f"const float *x = row + {place};",
-        *ahead,
-        *inner,
-    ]
+    if shape.joins_rows:
+        start = [f"const float *x{suffix(row)} = in[{row}] + {place};" for row in range(chunk.rows)]
+    else:
+        start = [
+            f"const float *row = in[{'kh' if kh > 1 else '0'}];",
+            *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
+            f"const float *x = row + {place};",
+        ]
+    body = [*start, *ahead, *inner]
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
     blocks = [f"const int lanes = {lanes};", *rows]
     return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)
@@ -130,14 +135,27 @@ def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: rang
         return [f"w += lanes * {step};"]
     body: list[str] = []
     for lane in range(tuning.unroll):
-        places = {column: (column - chunk.left) * v + lane for column, _ in used}
+        places = {column: place_of(shape, chunk, column, v, lane) for column, _ in used}
         terms = products(tuning.blocks, v, used, taps, lane * step, places)
         body += scope(terms) if tuning.unroll > 1 else terms
     body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
     body.append(f"w += {step * tuning.unroll};")
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})"
-    pointer = "const float *xl = x + lane;"
-    return braces(head, [pointer, *body])
+    pointers = [f"const float *xl{suffix(row)} = x{suffix(row)} + lane;" for row in range(chunk.rows)]
+    return braces(head, [*pointers, *body])
+
+
+def suffix(row: int) -> str:
+    """What tells the pointer of a row of a chunk from that of the first."""
+    return str(row) if row else ""
+
+
+def place_of(shape: RowShape, chunk: Chunk, column: int, v: int, lane: int) -> tuple[str, int]:
+    """Where a column of a chunk is read: the pointer of its row, and floats from there."""
+    if not shape.joins_rows:
+        return "xl", (column - chunk.left) * v + lane
+    row, at = divmod(column, chunk.pixels // chunk.rows)
+    return f"xl{suffix(row)}", at * shape.stride * v + lane
 
 
 def products(
@@ -146,10 +164,10 @@ def products(
     used: Sequence[tuple[int, Sequence[tuple[int, int]]]],
     taps: range,
     weight: int,
-    places: Mapping[int, int],
+    places: Mapping[int, tuple[str, int]],
     ways: int = 1,
 ) -> list[str]:
-    """Weights into registers, then every used column of `xl` times them into the accumulators.
+    """Weights into registers, then every used column at its place times them into the accumulators.
 
     A column that several products use is broadcast once and kept; one that a single product uses may be its operand.
     """
@@ -159,7 +177,8 @@ def products(
             place = weight + ((t - taps.start) * blocks + a) * v
             lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP(w{t}_{a});")
     for column, pairs in used:
-        value = f"xl[{places[column]}]" if ways == 1 else f"SPREAD{v}_{ways}(xl + {places[column]})"
+        pointer, place = places[column]
+        value = f"{pointer}[{place}]" if ways == 1 else f"SPREAD{v}_{ways}({pointer} + {place})"
         terms = [(a, p, t) for p, t in pairs for a in range(blocks)]
         if len(terms) == 1:
             a, p, t = terms[0]

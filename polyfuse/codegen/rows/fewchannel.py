@@ -19,7 +19,7 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
     ]
     for taps in tap_groups(shape, tuning):
         used = uses(shape, chunk, taps)
-        places = {column: column - chunk.left for column, _ in used}
+        places = {column: ("xl", column - chunk.left) for column, _ in used}
         body += scope(products(tuning.blocks, floats, used, taps, 0, places))
         body.append(f"w += {len(taps) * tuning.blocks * floats};")
     return [

@@ -122,6 +122,6 @@ def _lanes(shape: RowShape, v: int, chunk: Chunk, taps: range) -> list[str]:
     used = uses(shape, chunk, taps)
     if not used:
         return [f"w += (end - begin) * {len(taps) * v};"]
-    places = {column: (column - chunk.left) * v for column, _ in used}
+    places = {column: ("xl", (column - chunk.left) * v) for column, _ in used}
     body = ["const float *xl = x + lane;", *products(1, v, used, taps, 0, places), f"w += {len(taps) * v};"]
     return braces("for (int lane = begin; lane < end; lane++)", body)

@@ -16,7 +16,7 @@
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
-  `stencil`: the row that will be the first one next time, the others as far below theirs, or NULL; not `next_out`.
+  `stencil`: the rows that will be the first ones next time, the others as far below theirs, or NULL.
 
 Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
 are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
@@ -179,12 +179,24 @@ def _part_functions(shape: RowShape, tuning: Tuning, v: int, part: _Part) -> lis
     lines = []
     for chunk in {c.variant: c for c in reversed(part.cut)}.values():
         body = [*_prefetch_out(shape, tuning, v, chunk), *part.body(shape, tuning, v, chunk)]
-        step = f"chunk++, from += {chunk.pixels * shape.stride}, to += {chunk.pixels * shape.apart}"
+        step = f"chunk++, {_onward(shape, chunk)}"
         body = braces(f"for (int chunk = 0; chunk < count; {step})", body)
         head = f"ROW_PART void {_name(part, chunk)}"
         parameters = (*PARAMETERS, "int group", "int count")
         lines += [*function(head, parameters, [*unused(body, (*NAMES, "group")), *body]), ""]
     return lines
+
+
+def _onward(shape: RowShape, chunk: Chunk) -> str:
+    """From one chunk to the next, as C."""
+    if not shape.joins_rows:
+        return f"from += {chunk.pixels * shape.stride}, to += {chunk.pixels * shape.apart}"
+    return ", ".join(f"{rows} += {chunk.rows}" for rows in _row_pointers(shape))
+
+
+def _row_pointers(shape: RowShape) -> tuple[str, ...]:
+    """The parameters that point at rows like the output's."""
+    return ("in", "out") if shape.residual == "none" else ("in", "out", "residual")
 
 
 def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
@@ -202,6 +214,8 @@ def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
     """The call that computes neighbouring chunks."""
     first = run[0].first
     moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first * shape.apart}"} if first else {}
+    if first and shape.joins_rows:
+        moved = {rows: f"{rows} + {first}" for rows in _row_pointers(shape)}
     return f"{_name(part, run[0])}({', '.join(moved.get(name, name) for name in NAMES)}, group, {len(run)});"
 
 

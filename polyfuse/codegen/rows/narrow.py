@@ -9,7 +9,7 @@ differs from that of the other blocks.
 """
 
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.direct import input_blocks, pointers, prefetch_in, products
+from polyfuse.codegen.rows.direct import input_blocks, place_of, pointers, prefetch_in, products
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
@@ -40,7 +40,7 @@ def _steps(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -
     used = uses(shape, chunk, taps)
     if not used:
         return [f"w += lanes * {len(taps) * v // tuning.ways};"]
-    places = {column: (column - chunk.left) * v for column, _ in used}
+    places = {column: place_of(shape, chunk, column, v, 0) for column, _ in used}
     body = products(1, v, used, taps, 0, places, ways=tuning.ways)
     body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.ways})"
@@ -63,7 +63,7 @@ def best_ways(shape: RowShape, floats: int) -> int:
     >>> best_ways(RowShape("project", "direct", 144, 24, 56), 16), best_ways(RowShape("last", "direct", 16, 3, 56), 16)
     (2, 4)
     """
-    if shape.kind != "direct" or shape.groups > 1:
+    if shape.kind != "direct" or shape.groups > 1 or shape.joins_rows:
         return 1
     last = block_sizes(shape.out_channels, floats)[-1]
     sizes = block_sizes(shape.in_channels, floats)

@@ -44,7 +44,7 @@ LANEWISE = ("depthwise", "max_pool", "average_pool", *EQUAL)
 
 @dataclass(frozen=True)
 class RowShape:
-    """One row of a layer, `columns` outputs wide (`stencil`, `winograd`: `height` rows at once).
+    """One row of a layer, `columns` outputs wide (`stencil`, `winograd`, pointwise `direct`: `height` rows at once).
 
     - `kernel` is (rows, columns); `stride` and `dilation` are those along columns: rows are the caller's, by pointers.
     - `outside` is how many columns of the first window lie left, and of the last window right, of what there is to
@@ -124,8 +124,10 @@ class RowShape:
             raise InvalidInput(
                 f"row kernel {self.name!r}: winograd expects kernel (3, 3), stride 1 and dilation 1; use direct instead"
             )
-        if self.kind not in ("stencil", "winograd") and self.height != 1:
-            raise InvalidInput(f"row kernel {self.name!r}: only stencil and winograd make {self.height} rows at once")
+        if self.height != 1 and self.kind not in ("stencil", "winograd") and not self.is_pointwise:
+            raise InvalidInput(
+                f"row kernel {self.name!r}: only stencil, winograd and pointwise direct make {self.height} rows at once"
+            )
         if self.kind not in ("direct", "grouped") and self.groups != 1:
             raise InvalidInput(
                 f"row kernel {self.name!r}: only direct and grouped convolution have groups, got {self.groups}; "
@@ -149,6 +151,16 @@ class RowShape:
             raise InvalidInput(f"row kernel {self.name!r}: a window is all outside; expected padding smaller than it")
         if self.kind in POINTWISE and (self.span != self.columns or any(self.outside)):
             raise InvalidInput(f"row kernel {self.name!r}: {self.kind} expects no window, got kernel {self.kernel}")
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it is a convolution of single elements that are all inside."""
+        return self.kind == "direct" and self.kernel == (1, 1) and self.outside == (0, 0) and self.apart == 1
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether the columns of several rows are computed as if they were of one."""
+        return self.is_pointwise and self.height > 1
 
     @property
     def has_slopes(self) -> bool:
@@ -187,7 +199,7 @@ class RowShape:
             return self.height - 1 + self.dilation * (self.kernel[0] - 1) + 1
         if self.kind == "gather":
             return 1 + max(operand for operand, _ in self.sources)
-        return {"add": 2, "mul": 2}.get(self.kind, self.kernel[0])
+        return self.height if self.joins_rows else {"add": 2, "mul": 2}.get(self.kind, self.kernel[0])
 
 
 @dataclass(frozen=True)
@@ -231,12 +243,16 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Chunk:
-    """`pixels` output columns from `first`; `left` and `right` columns of its windows are outside."""
+    """`pixels` output columns from `first`; `left` and `right` columns of its windows are outside.
+
+    Where rows are joined, the columns of `rows` rows from row `first` on.
+    """
 
     first: int
     pixels: int
     left: int
     right: int
+    rows: int = 1
 
     @property
     def variant(self) -> tuple[int, int, int]:
@@ -259,10 +275,15 @@ def chunks(shape: RowShape, most: int) -> tuple[Chunk, ...]:
 
     >>> shape = RowShape("conv", "direct", 8, 8, 20, kernel=(3, 3), outside=(1, 1))
     >>> chunks(shape, 8)
-    (Chunk(first=0, pixels=7, left=1, right=0), Chunk(first=7, pixels=7, left=0, right=0), \
-Chunk(first=14, pixels=6, left=0, right=1))
+    (Chunk(first=0, pixels=7, left=1, right=0, rows=1), Chunk(first=7, pixels=7, left=0, right=0, rows=1), \
+Chunk(first=14, pixels=6, left=0, right=1, rows=1))
     """
     found, first = [], 0
+    if shape.joins_rows:
+        for rows in balanced(shape.height, max(1, most // shape.columns)):
+            found.append(Chunk(first, rows * shape.columns, 0, 0, rows))
+            first += rows
+        return tuple(found)
     for pixels in balanced(shape.columns, most):
         low = shape.stride * first
         high = shape.stride * (first + pixels - 1) + shape.reach
@@ -276,12 +297,15 @@ Chunk(first=14, pixels=6, left=0, right=1))
 def uses(shape: RowShape, chunk: Chunk, taps: range) -> list[tuple[int, list[tuple[int, int]]]]:
     """For each input column of a chunk that some tap reads: the column, and its (pixel, tap) pairs.
 
-    Columns count from the first column of the chunk's first window; those outside are left out.
+    Columns count from the first column of the chunk's first window; those outside are left out. Where rows are joined,
+    they are numbered like the pixels.
 
     >>> shape = RowShape("conv", "direct", 8, 8, 2, kernel=(1, 3), stride=2, outside=(1, 0))
     >>> uses(shape, chunks(shape, 8)[0], range(3))
     [(1, [(0, 1)]), (2, [(0, 2), (1, 0)]), (3, [(1, 1)]), (4, [(1, 2)])]
     """
+    if shape.joins_rows:
+        return [(pixel, [(pixel, 0)]) for pixel in range(chunk.pixels)]
     found: dict[int, list[tuple[int, int]]] = {}
     end = shape.stride * (chunk.pixels - 1) + shape.reach - chunk.right
     for pixel in range(chunk.pixels):

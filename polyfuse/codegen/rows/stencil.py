@@ -1,7 +1,7 @@
 """One channel in planar rows: vectors along the columns, `height` output rows at once.
 
     for each vector of columns:                      accumulators a<row>
-      for each input row: load it at every tap's shift once, and use it for every output row that it is a tap of
+      for each input row: take it at every tap's shift once, and use it for every output row that it is a tap of
 
 Vectors start at multiples of V, the first and the last where the inside begins and ends: these overlap their
 neighbours, so there is no remainder. Columns whose windows reach outside are computed one by one. `in` and `out` point
@@ -52,7 +52,11 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
     ahead = _ahead(shape) if tuning.prefetch and not checked else []
     body = [f"const ptrdiff_t column = {start};", *ahead, *_vector(shape, tuning, v, checked)]
     return [
-        *(["const ptrdiff_t below = next_in ? next_in - in[0] : 0;"] if ahead else []),
+        *(
+            ["const ptrdiff_t below = next_in ? next_in - in[0] : 0, under = next_out ? next_out - out[0] : 0;"]
+            if ahead
+            else []
+        ),
         *listed(f"const vec{v} ", names),
         f"const vec{v} b0 = SPLAT{v}({'bias[0]' if shape.bias else '0.0f'});",
         *braces(f"for (int i = 0; i < {count}; i++)", body),
@@ -60,9 +64,14 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
 
 
 def _ahead(shape: RowShape) -> list[str]:
-    """Ask for what the next execution reads and this one does not: into the second cache, a whole execution early."""
+    """Ask for what the next execution reads and this one does not, and for what it writes, a whole execution early.
+
+    What is read goes into the second cache.
+    """
     new = range(shape.rows_read - shape.height, shape.rows_read)
-    return [f"__builtin_prefetch(in[{row}] + below + from + column, 0, 2);" for row in new]
+    read = [f"__builtin_prefetch(in[{row}] + below + from + column, 0, 2);" for row in new]
+    written = [f"__builtin_prefetch(out[{row}] + under + to + column, 1, 2);" for row in range(shape.height)]
+    return [*braces("if (below)", read), *braces("if (under)", written)]
 
 
 def _vector(shape: RowShape, tuning: Tuning, v: int, checked: bool) -> list[str]:
@@ -81,13 +90,34 @@ def _input_row(shape: RowShape, v: int, row: int, taps: range) -> list[str]:
     """One input row, at the shifts of some taps, into every output row that it is a kernel row of."""
     kernel_rows = range(shape.kernel[0])
     users = [(r, k) for r in range(shape.height) for k in kernel_rows if r + shape.dilation * k == row]
-    lines = []
-    for t in taps if users else ():
-        adds = " ".join(f"a{r} += w{k}_{t} * x{row}_{t};" for r, k in users)
-        keep = f" KEEP(x{row}_{t});" if len(users) > 1 else ""
-        load = f"GET{v}(in[{row}], from + column + {t * shape.dilation})"
-        lines.append(f"vec{v} x{row}_{t} = {load};{keep} {adds}")
+    if not users:
+        return []
+    joined = _joined(shape, v, taps)
+    loaded = [t for t in taps if t not in joined]
+    keep = len(users) > 1 or bool(joined)
+    lines = [f"vec{v} x{row}_{t} = GET{v}(in[{row}], from + column + {t * shape.dilation});" for t in loaded]
+    lines = [f"{line} KEEP(x{row}_{t});" if keep else line for line, t in zip(lines, loaded, strict=True)]
+    lines += [
+        f"vec{v} x{row}_{t} = SHUFFLE{v}(x{row}_{taps[0]}, x{row}_{taps[-1]}, {lanes});" for t, lanes in joined.items()
+    ]
+    lines += [" ".join(f"a{r} += w{k}_{t} * x{row}_{t};" for r, k in users) for t in taps]
     return lines
+
+
+def _joined(shape: RowShape, v: int, taps: range) -> dict[int, str]:
+    """The taps between the first and the last whose columns are joined from theirs, and from which lanes of both.
+
+    A load that straddles two cache lines takes as long as two; one instruction joins two vectors of 16 instead.
+    """
+    span = shape.dilation * (taps[-1] - taps[0])
+    if v != 16 or span > v:
+        return {}
+    return {t: _lanes(shape.dilation * (t - taps[0]), span, v) for t in taps[1:-1]}
+
+
+def _lanes(shift: int, span: int, v: int) -> str:
+    """The lanes of two vectors, the second `span` columns further, that make the vector `shift` columns further."""
+    return ", ".join(str(lane if lane < v else lane + v - span) for lane in range(shift, shift + v))
 
 
 def _pointers(shape: RowShape, row: str) -> list[str]:

@@ -75,8 +75,13 @@ def _chunks(tiles: int, batch: int, pixels: int) -> set[int]:
 def _convolution(shape: RowShape, target: Target) -> Tuning:
     """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit.
 
-    With a stride few taps read a column, so that two output blocks share it.
+    With a stride few taps read a column, so that two output blocks share it. Where rows are joined, two output blocks
+    share the columns of as many rows as fit.
     """
+    if shape.joins_rows:
+        accumulators = 12 if target.registers < 32 else 28
+        wide = 2 if len(block_sizes(shape.out_channels, target.floats)) % 2 == 0 else 1
+        return Tuning(blocks=wide, pixels=accumulators // wide, taps=1)
     ways = best_ways(shape, target.floats)
     blocks = len(block_sizes(shape.out_channels // shape.groups, target.floats)) - (ways > 1)
     if target.registers < 32 and shape.kind == "few_channels":

@@ -22,6 +22,9 @@ from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
 from polyfuse.codegen.rows.tiling import Tiling, tilings, workspace_floats
 
+AHEAD_FLOATS = 2048
+"""How far ahead weights are asked for: each is used for few tiles, so that waiting for it would take as long."""
+
 
 def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
     """The functions of a Winograd convolution; the last is the row kernel."""
@@ -164,10 +167,12 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
     used = [(p, [(p, 0)]) for p in range(count)]
     inner: list[str] = []
     for lane in range(tuning.unroll):
-        places = {p: p * v + lane for p in range(count)}
+        places = {p: ("xl", p * v + lane) for p in range(count)}
         terms = products(tuning.blocks, v, used, range(1), lane * tuning.blocks * v, places)
         inner += scope(terms) if tuning.unroll > 1 else terms
-    inner.append(f"w += {tuning.blocks * tuning.unroll * v};")
+    step = tuning.blocks * tuning.unroll * v
+    inner += [f"__builtin_prefetch(w + {AHEAD_FLOATS + k}, 0, 2);" for k in range(0, step, 16)]
+    inner.append(f"w += {step};")
     loop = [
         f"const int lanes = {lanes};",
         *braces(f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})", ["const float *xl = x + lane;", *inner]),

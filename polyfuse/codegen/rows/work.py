@@ -72,14 +72,14 @@ def row_uses(shape: RowShape) -> tuple[int, ...]:
     (1, 2, 2, 1)
     """
     if shape.kind not in ("stencil", "winograd"):
-        return (1,) * (1 if shape.kind in ("add", "mul", "gather") else shape.kernel[0])
+        return (1,) * (1 if shape.kind in ("add", "mul", "gather") else shape.rows_read)
     found = Counter(r + shape.dilation * k for r in range(shape.height) for k in range(shape.kernel[0]))
     return tuple(found[row] for row in range(shape.rows_read))
 
 
 def taps_inside(shape: RowShape) -> int:
     """Pairs of an output column and a tap of a kernel row that is inside."""
-    (whole,) = chunks(shape, shape.columns)
+    (whole,) = chunks(shape, shape.columns * shape.height)
     return sum(len(pairs) for _, pairs in uses(shape, whole, range(shape.kernel[1])))
 
 

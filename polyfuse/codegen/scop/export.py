@@ -32,8 +32,6 @@ from polyfuse.schedule.storage import Storage
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
-FLOAT_BYTES = 4
-
 
 @dataclass(frozen=True, eq=False)
 class ExportedScop:
@@ -83,9 +81,12 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
 
 def _check_can_run(network: Network) -> None:
     """C can be written: of float32, for statements whose expressions are known."""
-    tensors = (*network.inputs, *(layer.output for layer in network.layers))
-    if wide := [tensor for tensor in tensors if tensor.element_bytes != FLOAT_BYTES]:
-        raise InvalidInput(f"tensor {wide[0]}: expected float32 elements, got {wide[0].element_bytes} bytes an element")
+    for layer in network.layers:
+        for tensor in (layer.output, *layer.inputs, *layer.weights):
+            if tensor.dtype != "float32" or layer.acc_dtype != "float32":
+                raise InvalidInput(
+                    f"layer {layer.name!r}: C for Polly computes in float32, got {tensor}; dequantize it"
+                )
     unknown = [s.name for layer in network.layers for s in layer.statements if not is_known(s.expression)]
     if unknown:
         raise InvalidInput(

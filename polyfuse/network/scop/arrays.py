@@ -13,7 +13,8 @@ from polyfuse.network.scop.scop import Kind, Scop, ScopArray
 from polyfuse.network.tensor import Size, Tensor, safe_name
 from polyfuse.sets.coalescing import coalesced
 
-ELEMENT_BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
+DTYPES = {"float": "float32", "double": "float64", "half": "float16", "i8": "int8", "i32": "int32"}
+"""LLVM's names of types, and those of tensors."""
 IMAGE_RANK = 3
 """Arrays of this rank are images without a batch."""
 
@@ -100,9 +101,9 @@ def _given(scop: Scop, array: ScopArray, region: isl.Set, name: str) -> ArrayTen
 
 
 def _array_tensor(array: ScopArray, name: str, sizes: tuple[Size, ...], lows: list[int]) -> ArrayTensor:
-    if array.element_type not in ELEMENT_BYTES:
-        raise InvalidInput(f"array {array}: expected elements of type {', '.join(ELEMENT_BYTES)}")
-    tensor = Tensor(name, sizes, ELEMENT_BYTES[array.element_type])
+    if array.element_type not in DTYPES:
+        raise InvalidInput(f"array {array}: expected elements of type {', '.join(DTYPES)}")
+    tensor = Tensor(name, sizes, DTYPES[array.element_type])
     space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(sizes)).set_tuple_name(isl.dim_type.set, array.name)
     shift = isl.MultiAff.identity_on_domain_space(space)
     for d, low in enumerate(lows):
@@ -112,7 +113,7 @@ def _array_tensor(array: ScopArray, name: str, sizes: tuple[Size, ...], lows: li
 
 def with_batch(each: ArrayTensor) -> ArrayTensor:
     """The tensor with an axis of size 1 in front."""
-    tensor = Tensor(each.tensor.name, (1, *each.tensor.shape), each.tensor.element_bytes)
+    tensor = Tensor(each.tensor.name, (1, *each.tensor.shape), each.tensor.dtype)
     elements = each.elements.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, isl.Val(0))
     return ArrayTensor(each.array, tensor, elements.set_tuple_name(isl.dim_type.out, tensor.name))
 

@@ -90,6 +90,8 @@ def in_rows(case: Case, x: np.ndarray, floats: int, oh: int) -> list[np.ndarray 
     tall = case.kind in TALL
     reads = case.height - 1 + case.dilation * (case.kernel[0] - 1) + 1 if tall else case.kernel[0]
     step = 1 if tall else case.dilation
+    if case.kind == "direct" and case.height > 1:
+        reads, step = case.height, case.stride
     wanted = [case.stride * oh + step * k - case.padding[0] for k in range(reads)]
     if case.kind in PLANAR_IN:
         x = np.ascontiguousarray(x)

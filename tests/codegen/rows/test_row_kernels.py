@@ -65,6 +65,14 @@ DEPTHWISE = [
     Case("depthwise", (8, 8), (3, 2), (3, 3), dilation=2, padding=(6, 6, 6, 6), tuning=Tuning(pixels=2)),
     Case("depthwise", (17, 17), (3, 1), (3, 3), padding=SAME),
 ]
+SEVERAL = [
+    Case("direct", (24, 40), (8, 7), (1, 1), height=4, activation="relu6"),
+    Case("direct", (32, 64), (7, 7), (1, 1), height=7, residual="before", activation="relu"),
+    Case("direct", (9, 16), (9, 5), (1, 1), stride=2, height=5, bias=False, residual="after"),
+    Case("direct", (16, 48), (12, 3), (1, 1), height=6, activation="softplus"),
+    Case("direct", (21, 33), (6, 11), (1, 1), height=3, activation="prelu", tuning=Tuning(blocks=1, pixels=22)),
+    Case("direct", (8, 8), (6, 4), (1, 1), height=2, tuning=Tuning(blocks=1, pixels=3, taps=1)),
+]
 STENCIL = [
     Case("stencil", (1, 1), (8, 37), (3, 3), padding=SAME, activation="relu"),
     Case("stencil", (1, 1), (8, 50), (3, 3), padding=SAME, height=8, residual="before"),
@@ -139,6 +147,7 @@ CASES = {
     "grouped": GROUPED,
     "sloped": SLOPED,
     "direct": DIRECT,
+    "several": SEVERAL,
     "few": FEW,
     "depthwise": DEPTHWISE,
     "stencil": STENCIL,

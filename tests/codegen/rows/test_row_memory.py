@@ -24,6 +24,7 @@ SANITIZED = [
     RowShape("strided", "direct", 8, 8, 5, kernel=(3, 3), stride=2, outside=(1, 0)),
     RowShape("dilated", "direct", 4, 4, 3, kernel=(3, 3), dilation=4, outside=(4, 4), activation="silu"),
     RowShape("pointwise", "direct", 24, 40, 23),
+    RowShape("joined", "direct", 24, 40, 5, stride=2, height=5, residual="after", activation="softplus"),
     RowShape("few", "few_channels", 3, 24, 17, kernel=(3, 3), stride=2, outside=(1, 1)),
     RowShape("depthwise", "depthwise", 20, 20, 19, kernel=(5, 5), outside=(2, 2), activation="hard_swish"),
     RowShape("stencil", "stencil", 1, 1, 37, kernel=(3, 3), outside=(1, 1), height=4, activation="relu"),
@@ -58,7 +59,7 @@ def calling(kernel: RowKernel) -> str:
     weights = shape.kernel[0] * shape.kernel[1] if shape.kind == "stencil" else weights
     weights = weight_bytes(shape, kernel.tuning, v) // 4 if shape.kind == "winograd" else weights
     bias = 1 if shape.kind == "stencil" else -(-shape.out_channels // v) * v
-    absent = f"in[{rows_in - 1}] = 0;" if shape.rows_read > 2 else ""
+    absent = f"in[{rows_in - 1}] = 0;" if shape.rows_read > 2 and not shape.joins_rows else ""
     return f"""
   {{
     const float *in[{rows_in}], *residual[{rows_out}];

@@ -117,7 +117,7 @@ def test_the_header_says_layer_shape_and_layout() -> None:
         ({"outside": (11, 11)}, "no input"),
         ({"kind": "depthwise", "out_channels": 16}, "as many channels"),
         ({"kind": "stencil"}, "one channel and stride 1"),
-        ({"height": 2}, "only stencil and winograd"),
+        ({"height": 2}, "only stencil, winograd and pointwise direct"),
         ({"kind": "winograd", "stride": 2}, "winograd expects kernel"),
         ({"kind": "depthwise", "groups": 8}, "use depthwise, with groups=1"),
         ({"kind": "add"}, "no window"),

@@ -1,0 +1,63 @@
+"""Less memory where fusing for time takes more than layers one by one would.
+
+    Grouping + Leaves + Price ──leaner()──> Grouping
+
+A concat that needs no copies costs no time, but its result is there from the first operand to the last reader: in a
+U-Net each level's is, all the way down and up again. Joined to the group that reads it, it is made some rows at a time.
+"""
+
+from dataclasses import replace
+
+from polyfuse.codegen.concats import is_placeable, placed_concats
+from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.program import generate
+from polyfuse.deploy.grouping import Grouping
+from polyfuse.deploy.memory import footprint, least_layer_by_layer
+from polyfuse.deploy.prices import Part, Price, Prices
+from polyfuse.network.layer import Layer
+
+SLACK = 1.02
+"""How much dearer groups may become that need less memory."""
+MOST_TRIED = 4
+"""So many concats are tried; each takes as long as generating the code."""
+
+
+def leaner(grouping: Grouping, leaves: Leaves, price: Price) -> Grouping:
+    """Join concats without copies to their readers, the largest first, until layers one by one would need more memory.
+
+    Each must save memory, and all together may cost 2 % of the price at most.
+    """
+    concats = [layer for layer in grouping.network.layers if is_placeable(grouping.network, layer, leaves)]
+    most = least_layer_by_layer(grouping.network)
+    if not concats or (least := memory(grouping, leaves)) <= most:
+        return grouping
+    limit = SLACK * grouping.price
+    prices = Prices(grouping.network, leaves, price)
+    for concat in sorted(concats, key=lambda layer: -layer.output.elements)[:MOST_TRIED]:
+        found = joined(grouping, concat, prices)
+        if found is not None and found.price <= limit and (needed := memory(found, leaves)) < least:
+            grouping, least = found, needed
+        if least <= most:
+            break
+    return grouping
+
+
+def memory(grouping: Grouping, leaves: Leaves) -> int:
+    """The bytes that the C of a grouping needs beside weights."""
+    placed, groups = placed_concats(grouping.network, grouping.groups(leaves), leaves)
+    return footprint(generate(grouping.network, groups, leaf=placed)).memory
+
+
+def joined(grouping: Grouping, concat: Layer, prices: Prices) -> Grouping | None:
+    """The groups with a concat in that of its one reader; None where it has several, or that would be no group."""
+    readers = {layer.name for layer in grouping.network.readers(concat.output)}
+    reading = [part for part in grouping.parts if readers & set(part.layers)]
+    alone = next((part for part in grouping.parts if part.layers == (concat.name,)), None)
+    if alone is None or len(reading) != 1 or not prices.fusible(reading[0].layers):
+        return None
+    part = prices.refined(Part((concat.name, *reading[0].layers), None, 0.0))
+    if part.strategy is None:
+        return None
+    return replace(
+        grouping, parts=tuple(part if each is reading[0] else each for each in grouping.parts if each is not alone)
+    )
