@@ -130,10 +130,10 @@ def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
     """
     group = group if isinstance(group, Group) else group_of(graph, group)
     check_tile(group, tile)
-    rows = trimmed(runs(group, ROWS, np.array([tile.rows]), kept(group, tile, 0)))
-    width = graph.tensors[group.reference].shape[3]
-    several = 0 < tile.columns < width
-    local_columns = kept(group, tile, 1) if several else ()
+    height, width = graph.tensors[group.reference].shape[2:]
+    local_rows = kept(group, tile, 0) if tile.rows < height else ()
+    rows = trimmed(runs(group, ROWS, np.array([tile.rows]), local_rows))
+    local_columns = kept(group, tile, 1) if 0 < tile.columns < width else ()
     columns = trimmed(runs(group, COLUMNS, np.array([tile.columns or width]), local_columns))
     order = Order.of(group, tile, rows, columns, rows_first=bool(local_columns))
     found = {name: table_of(order, name, rows.of[name], columns.of[name]) for name in group.links}
@@ -275,11 +275,11 @@ def table_of(order: Order, tensor: str, rows: Run, columns: Run) -> Table:
     if columns.local:
         origin, turning, across, alive = ring_along_columns(order, rows, columns, new)
     else:
-        origin, turning, across, alive = ring_along_rows(order, rows, new)
+        origin, turning, across, alive = ring_along_rows(order, rows, columns, new)
     return Table(need, new, fresh, channels, origin, turning, across, alive)
 
 
-def ring_along_rows(order: Order, rows: Run, new: Integers) -> tuple[Integers, int, int, Integers]:
+def ring_along_rows(order: Order, rows: Run, columns: Run, new: Integers) -> tuple[Integers, int, int, Integers]:
     """A ring of rows as wide as the widest strip: strips follow each other, as do boxes that are made again."""
     if rows.local:
         shift = order.sweep * int(rows.span[1][0] - rows.span[0][0]) - int(rows.span[0][0])
@@ -289,7 +289,7 @@ def ring_along_rows(order: Order, rows: Run, new: Integers) -> tuple[Integers, i
         starts = np.cumsum(heights) - heights
         shift = starts - new[:, 0]
         alive = [starts, starts + heights, starts]
-    origin = np.stack([shift, -new[:, 2]], axis=1)
+    origin = np.stack([shift, -columns.new[0][0][order.column]], axis=1)
     return origin, 0, int((new[:, 3] - new[:, 2]).max(initial=0)), np.stack(alive, axis=1)
 
 
@@ -307,4 +307,4 @@ def ring_along_columns(order: Order, rows: Run, columns: Run, new: Integers) -> 
         columns.new[0][0][order.column] + shift,
     ]
     height = int((new[:, 1] - new[:, 0]).max(initial=0))
-    return np.stack([-new[:, 0], shift], axis=1), 1, height, np.stack(alive, axis=1)
+    return np.stack([-rows.new[0][0][order.row], shift], axis=1), 1, height, np.stack(alive, axis=1)
