@@ -15,7 +15,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.access import Integers
-from polyfuse.plan.axis import Run, Runs, runs
+from polyfuse.plan.grid import Box, Cells, Grid, grid
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph
 
@@ -23,7 +23,6 @@ Place = Literal["local", "recompute"]
 Places = tuple[Place, Place]
 Residence = Literal["resident", "streamed"]
 USUAL: Places = ("local", "recompute")
-ROWS, COLUMNS = 1, 2
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,37 @@ def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
     """
     group = group if isinstance(group, Group) else group_of(graph, group)
     check_tile(group, tile)
-    height, width = graph.tensors[group.reference].shape[2:]
-    local_rows = kept(group, tile, 0) if tile.rows < height else ()
-    rows = trimmed(runs(group, ROWS, np.array([tile.rows]), local_rows))
-    local_columns = kept(group, tile, 1) if 0 < tile.columns < width else ()
-    columns = trimmed(runs(group, COLUMNS, np.array([tile.columns or width]), local_columns))
-    order = Order.of(group, tile, rows, columns, rows_first=bool(local_columns))
-    found = {name: table_of(order, name, rows.of[name], columns.of[name]) for name in group.links}
-    sums = {
-        name: order.boxes(interval, columns.taken_in[name], order.channels_of(group.reference))
-        for name, interval in rows.taken_in.items()
-    }
-    return Tables(group, tile, len(order.row), order.image, found, sums)
+    cut = grid_of(group, tile, [tile.rows])
+    return Tables(
+        group,
+        tile,
+        cut.order.row.shape[1],
+        cut.order.image[0],
+        {name: table_of(cells) for name, cells in cut.of.items()},
+        {name: stacked(box) for name, box in cut.taken_in.items()},
+    )
+
+
+def grid_of(group: Group, tile: Tile, heights: Sequence[int]) -> Grid:
+    """The steps of tiles of several heights that are otherwise cut as one tile; whole images are one step."""
+    height, width = group.graph.tensors[group.reference].shape[2:]
+    rows = kept(group, tile, 0) if max(heights) < height else ()
+    columns = kept(group, tile, 1) if 0 < tile.columns < width else ()
+    return grid(group, heights, tile.columns or width, tile.channels, rows, columns)
+
+
+def table_of(cells: Cells) -> Table:
+    """The table of a tensor in tiles of one height."""
+    steps = cells.order.row.shape[1]
+    channels = np.stack([np.broadcast_to(edge, (1, steps))[0] for edge in cells.channels], axis=1)
+    need, new, fresh = (stacked(box) for box in (cells.need, cells.new, cells.fresh))
+    origin, alive = (np.stack([edge[0] for edge in edges], axis=1) for edges in (cells.shifts, cells.alive))
+    return Table(need, new, fresh, channels, origin, cells.turning, int(cells.across[0]), alive)
+
+
+def stacked(box: Box) -> Integers:
+    """The boxes of one height: (steps, 4)."""
+    return np.stack([edge[0] for edge in (*box.rows, *box.columns)], axis=1)
 
 
 def check_tile(group: Group, tile: Tile) -> None:
@@ -182,129 +200,3 @@ def check_tile(group: Group, tile: Tile) -> None:
 def kept(group: Group, tile: Tile, d: int) -> tuple[str, ...]:
     """The tensors that are local along rows (0) or columns (1)."""
     return tuple(name for name in group.links if tile.places(name)[d] == "local")
-
-
-def trimmed(found: Runs) -> Runs:
-    """The runs of one tile size without the tiles in which nothing happens before and after all others."""
-    busy = np.zeros(len(found.tiles), bool)
-    for start, end in (*(run.new for run in found.of.values()), *found.taken_in.values()):
-        busy |= (start < end)[0]
-    used = np.flatnonzero(busy)
-    first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
-
-    def cut(pair: tuple[Integers, Integers]) -> tuple[Integers, Integers]:
-        return pair[0][:, first:last], pair[1][:, first:last]
-
-    cut_runs = {
-        name: Run(
-            cut(run.need),
-            cut(run.new),
-            cut(run.fresh),
-            run.alive[:, first:last],
-            run.ahead[:, first:last],
-            run.span,
-            run.local,
-        )
-        for name, run in found.of.items()
-    }
-    sums = {name: cut(interval) for name, interval in found.taken_in.items()}
-    return Runs(found.tiles[first:last], found.last, cut_runs, sums)
-
-
-@dataclass(frozen=True, eq=False)
-class Order:
-    """Which tile of rows and of columns, which image and which block of channels each step is.
-
-    sweep  counts runs through all tiles of the inner axis; turn: through all tiles of both
-    """
-
-    group: Group
-    channels: int
-    image: Integers
-    block: Integers
-    row: Integers
-    column: Integers
-    sweep: Integers
-    turn: Integers
-
-    @staticmethod
-    def of(group: Group, tile: Tile, rows: Runs, columns: Runs, rows_first: bool) -> "Order":
-        """The order of steps."""
-        channels = group.graph.tensors[group.operations[0].output].shape[1]
-        blocks = -(-channels // tile.channels) if tile.channels else 1
-        outer, inner = (rows, columns) if rows_first else (columns, rows)
-        sizes = (group.graph.images, blocks, len(outer.tiles), len(inner.tiles))
-        image, block, outside, inside = (index.ravel() for index in np.indices(sizes))
-        row, column = (outside, inside) if rows_first else (inside, outside)
-        turn = image * blocks + block
-        return Order(group, tile.channels, image, block, row, column, turn * sizes[2] + outside, turn)
-
-    def channels_of(self, tensor: str) -> Integers:
-        """The channels of a tensor that each step works on: (steps, 2)."""
-        operation, whole = self.group.operations[0], self.group.graph.tensors[tensor].shape[1]
-        start, end = np.zeros_like(self.block), np.full_like(self.block, whole)
-        if self.channels:
-            made = self.group.graph.tensors[operation.output].shape[1]
-            first, stop = self.block * self.channels, np.minimum((self.block + 1) * self.channels, made)
-            if tensor == operation.output:
-                start, end = first, stop
-            else:
-                reads = [link.reads[0] for link in self.group.links[tensor]]
-                start = np.min([read.begins(first) for read in reads], axis=0)
-                end = np.max([read.ends(stop) for read in reads], axis=0)
-        some = start < end
-        return np.stack([np.where(some, start, 0), np.where(some, end, 0)], axis=1)
-
-    def boxes(
-        self, rows: tuple[Integers, Integers], columns: tuple[Integers, Integers], channels: Integers
-    ) -> Integers:
-        """The product of an interval of rows and one of columns in each step: 0 where one of them is empty."""
-        sides = [side[0][index] for pair, index in ((rows, self.row), (columns, self.column)) for side in pair]
-        box = np.stack(sides, axis=1)
-        box[(box[:, 0] >= box[:, 1]) | (box[:, 2] >= box[:, 3]) | (channels[:, 0] >= channels[:, 1])] = 0
-        return box
-
-
-def table_of(order: Order, tensor: str, rows: Run, columns: Run) -> Table:
-    """The table of a tensor, from its runs along rows and columns."""
-    channels = order.channels_of(tensor)
-    need, new, fresh = (
-        order.boxes(pair, other, channels)
-        for pair, other in ((rows.need, columns.need), (rows.new, columns.new), (rows.fresh, columns.fresh))
-    )
-    if columns.local:
-        origin, turning, across, alive = ring_along_columns(order, rows, columns, new)
-    else:
-        origin, turning, across, alive = ring_along_rows(order, rows, columns, new)
-    return Table(need, new, fresh, channels, origin, turning, across, alive)
-
-
-def ring_along_rows(order: Order, rows: Run, columns: Run, new: Integers) -> tuple[Integers, int, int, Integers]:
-    """A ring of rows as wide as the widest strip: strips follow each other, as do boxes that are made again."""
-    if rows.local:
-        shift = order.sweep * int(rows.span[1][0] - rows.span[0][0]) - int(rows.span[0][0])
-        alive = [rows.alive[0][order.row] + shift, rows.new[1][0][order.row] + shift, rows.new[0][0][order.row] + shift]
-    else:
-        heights = new[:, 1] - new[:, 0]
-        starts = np.cumsum(heights) - heights
-        shift = starts - new[:, 0]
-        alive = [starts, starts + heights, starts]
-    origin = np.stack([shift, -columns.new[0][0][order.column]], axis=1)
-    return origin, 0, int((new[:, 3] - new[:, 2]).max(initial=0)), np.stack(alive, axis=1)
-
-
-def ring_along_columns(order: Order, rows: Run, columns: Run, new: Integers) -> tuple[Integers, int, int, Integers]:
-    """What is kept along columns: whole rows in a ring of rows, or a ring of columns for each row of tiles."""
-    begin, span = int(columns.span[0][0]), int(columns.span[1][0] - columns.span[0][0])
-    if rows.local:
-        shift = order.turn * int(rows.span[1][0] - rows.span[0][0]) - int(rows.span[0][0])
-        alive = [rows.alive[0][order.row] + shift, rows.new[1][0][order.row] + shift, rows.new[0][0][order.row] + shift]
-        return np.stack([shift, np.full_like(shift, -begin)], axis=1), 0, span, np.stack(alive, axis=1)
-    shift = order.sweep * span - begin
-    alive = [
-        columns.alive[0][order.column] + shift,
-        columns.new[1][0][order.column] + shift,
-        columns.new[0][0][order.column] + shift,
-    ]
-    height = int((new[:, 1] - new[:, 0]).max(initial=0))
-    return np.stack([-rows.new[0][0][order.row], shift], axis=1), 1, height, np.stack(alive, axis=1)

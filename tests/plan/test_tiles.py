@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import polyfuse as pf
-from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.tensor import Tensor
 from polyfuse.plan.group import group_of
 from polyfuse.plan.operations import graph_of
 from polyfuse.plan.tiles import Table, Tile, tables
