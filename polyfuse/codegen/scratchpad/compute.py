@@ -115,7 +115,7 @@ def compute_function(
     name = f"op{number}_{layer.name}"
     parameters = ["const view *result", *(f"const view *operand_{k}" for k in range(len(layer.inputs)))]
     if writer.weights:
-        parameters += ["int weights", "int weights_0", "int weights_1", "long long image"]
+        parameters += ["int weights", "int weights_at", "long long image", "int weights_0", "int weights_1"]
     parameters += ["int scratch", *(f"int {each}" for each in BOX)]
     if accumulates:
         parameters += [*(f"int {each}" for each in TAKEN), "int first", "int last"]
@@ -173,13 +173,16 @@ class Writer:
         lines += [f"if (last) {claim}" if self.accumulates else claim]
         own = f"static {self.sum_type} own[{self.kept_lines * columns}];"
         keep = "!first" if self.accumulates else "0"
-        room = f"4 * {self.kept_lines} * (column_1 - column_0)"
+        lines_kept = "(channel_1 - channel_0)"
+        if not self.accumulates:
+            lines_kept = f"min({self.kept_lines}, channel_1 - channel_0)"
+        room = f"4 * {lines_kept} * (column_1 - column_0)"
         where = f"scratch < 0 ? own : accumulators(scratch, {room}, {number}, {keep})"
         lines += [own, f"{self.sum_type} *const sums = {where};"]
         lines += ["long long counted = 0;"] if self.work() == "counted" else []
         if self.weights:
             size = self.block_size()
-            lines.append(f"const unsigned char *const block = read_weights(weights, image, {size});")
+            lines.append(f"const unsigned char *const block = read_weights(weights, weights_at, image, {size});")
             offset: list[str] = []
             for k, array in enumerate(self.weights):
                 element = self.storing.element(array.tensor).name

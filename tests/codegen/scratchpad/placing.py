@@ -6,7 +6,7 @@ import numpy as np
 
 from polyfuse.codegen.scratchpad.compute import compute_function
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
-from polyfuse.codegen.scratchpad.steps import GroupInPlace, Room
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
@@ -67,10 +67,10 @@ def placed(
             if function.weights:
                 block = function.block_bytes(each.tile.channels or function.channels)
                 several = machine.double_buffer and 0 < each.tile.channels < function.channels
-                sizes[f"weights_{operation.name}"] = block + several * aligned_up(block, machine.alignment_bytes)
+                sizes[f"weights_{operation.name}"] = min(function.block_bytes(function.channels), block * (1 + several))
         lasting = [functions[o.name].sums_bytes for o in group.operations if functions[o.name].accumulates]
         lines = [functions[o.name].sums_bytes for o in group.operations if not functions[o.name].accumulates]
-        sizes["scratch"] = sum(aligned_up(size, machine.alignment_bytes) for size in lasting) + max(lines, default=0)
+        sizes["scratch"] = sum(lasting) + max(lines, default=0)
         for name, size in sizes.items():
             rooms[name] = Room(free, size)
             free += aligned_up(size, machine.alignment_bytes)
@@ -91,7 +91,7 @@ def placed(
                 stored=stored,
                 image_at=image_at,
                 double_buffer=machine.double_buffer,
-                alignment=machine.alignment_bytes,
+                streams={},
             )
         )
     return program_of(graph, machine, storing, made, image)
