@@ -102,6 +102,9 @@ class Accelerator:
                     f"finite, got {value}; correct it"
                 )
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.capacity_bytes, self.offchip))
+
     def with_capacity(self, capacity_bytes: int) -> "Accelerator":
         """The same with another on-chip memory."""
         return dataclasses.replace(self, capacity_bytes=capacity_bytes)

@@ -28,12 +28,12 @@ class Box:
     @cached_property
     def height(self) -> Integers:
         """How many rows."""
-        return self.rows[1] - self.rows[0]
+        return np.asarray(self.rows[1] - self.rows[0])
 
     @cached_property
     def width(self) -> Integers:
         """How many columns."""
-        return self.columns[1] - self.columns[0]
+        return np.asarray(self.columns[1] - self.columns[0])
 
     @cached_property
     def area(self) -> Integers:
@@ -88,8 +88,8 @@ class Cells:
     def _of(self, axis: Run, values: Integers) -> Integers:
         index = self.order.row if axis is self.rows else self.order.column
         if len(values) == 1:
-            return values[0].take(index)
-        return values.ravel().take(index + np.arange(len(values))[:, None] * values.shape[1])
+            return np.asarray(values[0].take(index))
+        return np.asarray(values.ravel().take(index + np.arange(len(values))[:, None] * values.shape[1]))
 
     def box(self, rows: Interval, columns: Interval) -> Box:
         """The product of an interval of rows and one of columns."""
@@ -175,7 +175,7 @@ class Cells:
 
 def largest(values: Integers) -> Integers:
     """The largest value of each height, and at least 0."""
-    return np.asarray(values.max(axis=1, initial=0), np.int64)
+    return np.asarray(values.max(axis=1, initial=0))
 
 
 @dataclass(frozen=True, eq=False)
