@@ -17,6 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.access import Integers
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.group import Group
 from polyfuse.plan.measures import Measures, Numbers, Transfers
 from polyfuse.plan.operations import Graph, Operation
@@ -37,8 +38,8 @@ def streamed(group: Group, tile: Tile, operation: Operation) -> bool:
 
 def channel_bytes(graph: Graph, operation: Operation) -> int:
     """The bytes of the weights of one output channel; 0 where they are not an equal part of all."""
-    channels = graph.tensors[operation.output].shape[1]
-    return operation.weight_bytes // channels if operation.weight_bytes % channels == 0 else 0
+    parts = [channel_axis(operation.layer, weight) is not None for weight in operation.layer.weights]
+    return operation.weight_bytes // graph.tensors[operation.output].shape[1] if all(parts) else 0
 
 
 def block_channels(graph: Graph, operation: Operation, machine: Accelerator) -> int:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-import islpy as isl
-
 from polyfuse.codegen.cfile import signature
 from polyfuse.codegen.scratchpad.lines import TAKEN, Axes, Operand, Sweep, combined, statement_lines
 from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.network.dtypes import is_whole
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
+from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.operations import Operation
 
 BOX = ("channel_0", "channel_1", "row_0", "row_1", "column_0", "column_1")
@@ -55,21 +55,6 @@ def weight_arrays(layer: Layer, storing: Storing) -> tuple[WeightArray, ...]:
             shape = (shape[axis], *(size for a, size in enumerate(shape) if a != axis))
         found.append(WeightArray(tensor, axis, shape, storing.weight_bytes(tensor)))
     return tuple(sorted(found, key=lambda array: -array.element_bytes))
-
-
-def channel_axis(layer: Layer, weight: Tensor) -> int | None:
-    """The axis of a weight along which every read is at the output channel of its point."""
-    axes = Axes(layer.output.concrete_shape)
-    (channel, _), *others = axes.strides.items()
-    accesses = [a for s in layer.statements for a in s.operands.values() if a.tensor == weight]
-    if others:
-        return None
-    for axis in range(len(weight.shape)):
-        if weight.shape[axis] == axes.sizes[0] and all(
-            a.relation <= a.relation.equate(isl.dim_type.in_, channel, isl.dim_type.out, axis) for a in accesses
-        ):
-            return axis
-    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +137,8 @@ class Writer:
 
     @property
     def sum_type(self) -> str:
-        """Sums are int where the elements made are whole."""
-        return "int" if self.storing.element(self.layer.output).whole else "float"
+        """The C type of sums."""
+        return "int" if is_whole(self.layer.acc_dtype) else "float"
 
     @property
     def kept_lines(self) -> int:
@@ -251,7 +236,9 @@ class Writer:
         for statement in chosen:
             reduces = len(statement.dims) > self.layer.rank
             counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
-            sweep = Sweep(self.axes, self.layer.inputs[0] if taken and reduces else None, counts)
+            sweep = Sweep(
+                self.axes, self.layer.inputs[0] if taken and reduces else None, counts, self.sum_type == "int"
+            )
             lines += statement_lines(statement, self.operands(statement), sweep, indent)
         return lines
 

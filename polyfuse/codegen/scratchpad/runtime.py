@@ -50,7 +50,12 @@ STREAMS = """\
 typedef struct { int address, channels, block, channel_bytes, slots, used; long long image; } weights_of;
 /* The blocks of all such operations as they are needed: `order` names an operation for each run. Up to two wait, of
  * which the first one, at `at[0]` in its buffer, is needed next; run and channel are those of the block after them. */
-typedef struct { weights_of *of; const short *order; int runs, run, channel, waiting, at[2], owner[2]; unsigned ticket[2]; } stream;
+typedef struct {
+  weights_of *of;
+  const short *order;
+  int runs, run, channel, waiting, at[2], owner[2];
+  unsigned ticket[2];
+} stream;
 
 /* Start to load the next block, if there is one and it has room while `computing` runs; -1 for no operation. */
 HELPER void start_block(stream *s, int computing) {
