@@ -122,6 +122,11 @@ class Cut:
         return found
 
     @cached_property
+    def named_buffers(self) -> dict[str, int]:
+        """The same by the names of the buffers."""
+        return {f"weights_{name}": size for name, size in self.weight_buffers.items()}
+
+    @cached_property
     def before_cycles(self) -> float:
         """Loading weights before the first step: those that are kept, and a first block of those that are streamed."""
         graph, machine = self.measures.group.graph, self.measures.machine
@@ -218,8 +223,14 @@ class Sheet:
 
     def tile(self, index: int) -> Tile:
         """A tile, with its height."""
-        cut, k = self.tiles[index]
-        return replace(cut.tile, rows=int(cut.measures.steps.heights[k]))
+        if index not in self._named:
+            cut, k = self.tiles[index]
+            self._named[index] = replace(cut.tile, rows=int(cut.measures.steps.heights[k]))
+        return self._named[index]
+
+    @cached_property
+    def _named(self) -> dict[int, Tile]:
+        return {}
 
     def _joined(self, of: Callable[[Cut], Integers]) -> Integers:
         return np.concatenate([of(cut) for cut in self.cuts])
@@ -362,8 +373,7 @@ class Sheet:
                 rings[name] = sizes
             elif sinks[name] == "off":
                 rings[name] = self.stream(name, loaded=False).ring_bytes
-        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()}
-        found |= {f"weights_{name}": size for name, size in cut.weight_buffers.items()}
+        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()} | cut.named_buffers
         if not self.machine.accumulator_bytes:
             found["scratch"] = int(self.scratch_bytes[index])
         return {name: size for name, size in found.items() if size}
