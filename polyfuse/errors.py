@@ -28,5 +28,13 @@ class TooComplex(PolyfuseError):
     """An isl operation passed its operation limit."""
 
 
+class DoesNotFit(PolyfuseError):
+    """A network needs more on-chip memory than the machine has, however it is planned."""
+
+
 class BuildError(PolyfuseError):
     """The C compiler is missing, failed, or its result could not be stored."""
+
+
+class SimulationError(PolyfuseError):
+    """Code for a simulated machine did something that the machine cannot do, or read what was not there."""

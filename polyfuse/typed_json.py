@@ -1,7 +1,7 @@
 """JSON, or TOML, to frozen dataclasses by their annotations, and back.
 
 Enters: what a parser of JSON or TOML gives, and a type built of dataclasses, tuples, dictionaries, literals, str, int,
-float, object and `| None`. Leaves: a value of that type; or an InvalidInput that says where the text is wrong.
+bool, float, object and `| None`. Leaves: a value of that type; or an InvalidInput that says where the text is wrong.
 
 A float that is not finite has no JSON number: it is written as the string "nan", "inf" or "-inf".
 """
@@ -88,7 +88,9 @@ def _decode_scalar(value: object, kind: type, where: str) -> object:
             raise InvalidInput(
                 f"{where}: expected a number below 1e308, got a larger one; correct that value"
             ) from None
-    return _expect(value, kind, {str: "a string", int: "a whole number"}[kind], where)
+    if kind is bool and isinstance(value, bool):
+        return value
+    return _expect(value, kind, {str: "a string", int: "a whole number", bool: "true or false"}[kind], where)
 
 
 def _expect(value: Any, kind: type | tuple[type, ...], description: str, where: str) -> Any:

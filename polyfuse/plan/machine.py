@@ -8,20 +8,17 @@ version.
 """
 
 import dataclasses
-import json
 import math
 import os
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
 from polyfuse.errors import InvalidInput
-from polyfuse.typed_json import decode
+from polyfuse.plan.toml import check_distinct, check_positive, check_text, entries, record_of, text_of, toml
 
 FORMAT = "polyfuse-machine"
 VERSION = 1
@@ -38,7 +35,7 @@ class Bandwidth:
     copy_gb_per_second: float
 
     def __post_init__(self) -> None:
-        _check_positive("bandwidth", self)
+        check_positive("bandwidth", self)
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,8 @@ class Level:
     all_cores: Bandwidth
 
     def __post_init__(self) -> None:
-        _check_text("level", "name", self.name)
-        _check_positive(f"level '{self.name}'", self)
+        check_text("level", "name", self.name)
+        check_positive(f"level '{self.name}'", self)
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Peak:
     fma_per_cycle: float
 
     def __post_init__(self) -> None:
-        _check_positive("peak", self)
+        check_positive("peak", self)
 
 
 @dataclass(frozen=True)
@@ -117,18 +114,18 @@ class Machine:
 
     def __post_init__(self) -> None:
         for key in ("name", "compiler"):
-            _check_text("machine", key, getattr(self, key))
+            check_text("machine", key, getattr(self, key))
         for flag in self.flags:
-            _check_text("machine", "flag", flag)
-        _check_positive("machine", self)
+            check_text("machine", "flag", flag)
+        check_positive("machine", self)
         widths = [peak.vector_bytes for peak in self.peaks]
-        _check_distinct("peaks", widths)
+        check_distinct("peaks", widths)
         if self.vector_bytes not in widths:
             raise InvalidInput(
                 f"machine: expected vector_bytes to be one of its peaks ({', '.join(map(str, widths))}), "
                 f"got {self.vector_bytes}; correct one of them"
             )
-        _check_distinct("levels", [level.name for level in self.levels])
+        check_distinct("levels", [level.name for level in self.levels])
         for inner, outer in zip(self.levels, self.levels[1:], strict=False):
             if inner.capacity_bytes >= outer.capacity_bytes:
                 raise InvalidInput(
@@ -161,18 +158,14 @@ class Machine:
 
         Errors: InvalidInput when it is no TOML, has unknown or missing keys, wrong types or impossible numbers.
         """
-        try:
-            document = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"{where}: expected TOML, got: {error}; correct that line") from error
-        found = (document.pop("format", None), document.pop("version", None))
-        if found != (FORMAT, VERSION):
-            raise InvalidInput(
-                f"{where}: expected format '{FORMAT}' version {VERSION}, got {_shown(found[0])} version "
-                f"{_shown(found[1])}; write it again with polyfuse machine --probe"
-            )
-        machine: Machine = decode({"costs": None, **document}, cls, where)
-        return machine
+        return record_of(
+            text,
+            cls,
+            head=(FORMAT, VERSION),
+            where=where,
+            again="write it again with polyfuse machine --probe",
+            optional={"costs": None},
+        )
 
 
 def machine_path() -> Path:
@@ -188,16 +181,12 @@ def read_machine(path: Path | None = None) -> Machine:
     """
     chosen = machine_path() if path is None else path
     where = f"machine file '{chosen}'"
-    try:
-        text = chosen.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InvalidInput(
-            f"{where}: expected a machine description, there is none; run polyfuse machine --probe to measure this host"
-            f"{'' if path is None else f', with -o {path} to write it there'}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"{where}: expected a file of TOML, got: {reason}; check the path") from error
+    text = text_of(
+        chosen,
+        where,
+        "expected a machine description, there is none; run polyfuse machine --probe to measure this host"
+        f"{'' if path is None else f', with -o {path} to write it there'}",
+    )
     return Machine.from_toml(text, where)
 
 
@@ -214,50 +203,12 @@ def known_machine() -> Machine:
 
 def _lines(machine: Machine) -> Iterator[str]:
     """Values first, then a table for each item of a list of records, as TOML wants it."""
-    yield from (HEAD, f"format = {_toml(FORMAT)}", f"version = {VERSION}")
+    yield from (HEAD, f"format = {toml(FORMAT)}", f"version = {VERSION}")
     names = [field.name for field in dataclasses.fields(machine)]
     lists = ("peaks", "levels")
-    yield from (f"{name} = {_toml(getattr(machine, name))}" for name in names if name not in (*lists, "costs"))
+    yield from (f"{name} = {toml(getattr(machine, name))}" for name in names if name not in (*lists, "costs"))
     for name in lists:
         for record in getattr(machine, name):
-            yield from ("", f"[[{name}]]", *_entries(record))
+            yield from ("", f"[[{name}]]", *entries(record))
     for name, numbers in vars(machine.costs).items() if machine.costs is not None else ():
-        yield from ("", f"[costs.{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in numbers.items()))
-
-
-def _entries(record: Any) -> list[str]:
-    return [f"{field.name} = {_toml(getattr(record, field.name))}" for field in dataclasses.fields(record)]
-
-
-def _toml(value: object) -> str:
-    """A value as TOML; a record as an inline table. Texts are printable, so JSON's strings are TOML's."""
-    if dataclasses.is_dataclass(value):
-        return f"{{ {', '.join(_entries(value))} }}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value, default=str)[:40]
-
-
-def _check_text(what: str, key: str, text: str) -> None:
-    if not text or not text.isprintable():
-        raise InvalidInput(f"{what}: expected a {key} of printable characters, got {text!r}; correct it")
-
-
-def _check_positive(what: str, record: Any) -> None:
-    """Every number of a record is above zero and finite."""
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if isinstance(value, int | float) and not 0 < value < math.inf:
-            raise InvalidInput(f"{what}: expected {field.name} above 0 and finite, got {value}; correct it")
-
-
-def _check_distinct(what: str, values: list[Any]) -> None:
-    if not values:
-        raise InvalidInput(f"machine: expected {what}, got none; give at least one")
-    twice = [value for value in values if values.count(value) > 1]
-    if twice:
-        raise InvalidInput(f"machine: expected {what} to differ, got {twice[0]} twice; drop one")
+        yield from ("", f"[costs.{name}]", *(f"{toml(key)} = {toml(value)}" for key, value in numbers.items()))

@@ -19,10 +19,14 @@ DIV = isl.dim_type.div
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """`context x factors[0] x factors[1] x …`: conditions on parameters, and sets over disjoint dimensions."""
+    """`context x factors[0] x factors[1] x …`: conditions on parameters, and sets over disjoint dimensions.
+
+    `positions` are those of each factor's dimensions, in order; existential variables come after the dimensions.
+    """
 
     context: isl.BasicSet
     factors: tuple[isl.BasicSet, ...]
+    positions: tuple[tuple[int, ...], ...]
 
 
 def independent_sets(s: isl.Set) -> list[isl.Set]:
@@ -88,7 +92,8 @@ def _without_divs(piece: isl.BasicSet) -> isl.BasicSet:
 def _product(piece: isl.BasicSet) -> Product:
     groups = _connected_dimensions(piece)
     context = piece.drop_constraints_involving_dims(SET, 0, piece.dim(SET)).params()
-    return Product(context, tuple(_restricted_to(piece, group) for group in groups))
+    factors = tuple(_restricted_to(piece, group) for group in groups)
+    return Product(context, factors, tuple(tuple(sorted(group)) for group in groups))
 
 
 def _restricted_to(piece: isl.BasicSet, kept: set[int]) -> isl.BasicSet:

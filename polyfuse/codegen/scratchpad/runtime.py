@@ -1,0 +1,99 @@
+"""The C around generated code: the interface, helpers, and the simulator, which is package data."""
+
+from functools import lru_cache
+from importlib import resources
+
+from polyfuse.codegen.scratchpad.storing import BFLOAT, HALF
+
+HELPERS = """\
+#include <math.h>
+#define HELPER static inline __attribute__((unused))
+
+typedef float loose_float __attribute__((aligned(1))); /* weights may begin at any byte */
+typedef int loose_int __attribute__((aligned(1)));
+
+HELPER int min(int a, int b) { return a < b ? a : b; }
+HELPER int max(int a, int b) { return a > b ? a : b; }
+HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
+HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
+HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
+"""
+MOVES = """\
+typedef struct { int rows, columns, bytes; } extent;
+typedef short box[4];    /* rows from, to, columns from, to */
+typedef int origin[3];   /* turn, shift and skip of a view */
+enum { FIRST = 1, LAST = 2 };
+
+HELPER int is_empty(const box b) { return b[0] >= b[1] || b[2] >= b[3]; }
+/* Views of a tensor in the step that an origin belongs to. */
+HELPER void turn(view *v, const origin o) { v->turn = o[0], v->shift = o[1], v->skip = o[2]; }
+/* Move a box of some channels between a tensor off chip and its ring: one transfer, more where it wraps. */
+HELPER unsigned move_box(int load, const view *v, const origin o, extent e, long long image, int channel_0,
+                         int channel_1, const box b) {
+  unsigned ticket = 0;
+  for (int row = b[0], row_1; row < b[1]; row = row_1) {
+    int turned = (row + o[0]) % v->rows;
+    row_1 = min(b[1], row + v->rows - turned);
+    for (int column = b[2], column_1; column < b[3]; column = column_1) {
+      int shifted = (column + o[1]) % v->columns;
+      column_1 = min(b[3], column + v->columns - shifted);
+      int address = v->base + (channel_0 - o[2]) * v->plane + turned * v->pitch + shifted * e.bytes;
+      long long pitch = (long long)e.columns * e.bytes, plane = e.rows * pitch;
+      long long offset = image + channel_0 * plane + row * pitch + (long long)column * e.bytes;
+      int bytes = (column_1 - column) * e.bytes;
+      dma_box moved = {channel_1 - channel_0, row_1 - row, bytes, v->plane, v->pitch, plane, pitch};
+      ticket = load ? dma_load(address, v->tensor, offset, moved) : dma_store(v->tensor, offset, address, moved);
+    }
+  }
+  return ticket;
+}
+"""
+STREAMS = """\
+/* Weights that are loaded again in every step, in blocks of output channels: `slots` of them have room at once. */
+typedef struct { int address, channels, block, channel_bytes, slots, used; long long image; } weights_of;
+/* The blocks of all such operations as they are needed: `order` names an operation for each run. Up to two wait, of
+ * which the first one, at `at[0]` in its buffer, is needed next; run and channel are those of the block after them. */
+typedef struct {
+  weights_of *of;
+  const short *order;
+  int runs, run, channel, waiting, at[2], owner[2];
+  unsigned ticket[2];
+} stream;
+
+/* Start to load the next block, if there is one and it has room while `computing` runs; -1 for no operation. */
+HELPER void start_block(stream *s, int computing) {
+  if (s->run == s->runs || s->waiting == 2) return;
+  int owner = s->order[s->run], k = s->waiting;
+  weights_of *w = &s->of[owner];
+  int held = (computing == owner) + (k > 0 && s->owner[0] == owner);
+  if (held >= w->slots) return;
+  int channels = min(w->block, w->channels - s->channel);
+  long long from = w->image + (long long)s->channel * w->channel_bytes;
+  s->at[k] = w->used++ % w->slots * w->block * w->channel_bytes, s->owner[k] = owner;
+  s->ticket[k] = dma_load(w->address + s->at[k], 0, from, (dma_box){1, 1, channels * w->channel_bytes, 0, 0, 0, 0});
+  s->waiting++, s->channel += channels;
+  if (s->channel == w->channels) s->channel = 0, s->run++;
+}
+/* Wait for the block that an operation needs next: how far into its buffer it is. With `ahead`, start the one after. */
+HELPER int next_block(stream *s, int operation, int ahead) {
+  if (!s->waiting) start_block(s, -1);
+  dma_wait(s->ticket[0]);
+  int at = s->at[0];
+  s->waiting--, s->at[0] = s->at[1], s->owner[0] = s->owner[1], s->ticket[0] = s->ticket[1];
+  if (ahead && !s->waiting) start_block(s, operation);
+  return at;
+}
+"""
+
+
+@lru_cache
+def part(name: str) -> str:
+    """The text of a C file of the package."""
+    return resources.files("polyfuse.codegen.scratchpad").joinpath(name).read_text(encoding="utf-8")
+
+
+def prelude(arena_bytes: int, wide: int, elements: frozenset[str]) -> str:
+    """What comes before generated code; `elements` are the types that it mentions."""
+    sizes = f"#define ARENA_BYTES {arena_bytes}\n#define WIDE {wide} /* bytes of the host for one of the machine */\n"
+    types = [text for name, text in (("half", HALF), ("bfloat", BFLOAT)) if name in elements]
+    return "\n".join([sizes, part("scratchpad.h"), HELPERS, *types, MOVES, STREAMS])

@@ -1,0 +1,244 @@
+"""A group of a plan as one C function: its steps, with transfers, waits and computations at planned addresses.
+
+    GroupInPlace ──group_function()──> C
+
+Where the machine double-buffers, the loads of the next step and the stores of the last one run while a step computes;
+otherwise a step waits for its loads before it computes, and for its stores before the next one begins.
+"""
+
+from collections.abc import Sequence
+from textwrap import wrap as fold
+
+import numpy as np
+
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
+from polyfuse.codegen.scratchpad.weights import (
+    arrivals,
+    block_loads,
+    blockwise,
+    channels_of,
+    constants,
+    resident,
+    scratch,
+    streams,
+    weights,
+)
+from polyfuse.plan.operations import Part
+
+
+def group_function(group: GroupInPlace) -> str:
+    """The function of a group."""
+    lines = [
+        *heading(group),
+        f"static void group{group.number}(void)",
+        "{",
+        f"  enum {{ STEPS = {group.tables.steps} }};",
+        *tables_of(group),
+        *views(group),
+        f"  on_step({group.number}, 0);",
+        *preloads(group),
+        *streams(group),
+        *(overlapped(group) if group.double_buffer else in_turn(group)),
+        "}",
+    ]
+    return "\n".join(lines)
+
+
+def heading(group: GroupInPlace) -> list[str]:
+    """What a reader wants to know of a group."""
+    tile = group.tables.tile
+    lines = [f"group {group.number}: {', '.join(group.functions)}"]
+    lines.append(f"  tiles of {tile}, {group.tables.steps} steps, weights {tile.weights}")
+    for name, room in group.buffers.items():
+        tensor = name.removeprefix("ring_")
+        kept = f", {' and '.join(tile.places(tensor))}" if name != tensor else ""
+        lines.append(f"  {name}: {room.bytes:,} bytes at {room.address:,}{kept}")
+    for name in group.tensors:
+        if name in group.pinned:
+            how = ", loaded first" if name in group.preloaded else ""
+            lines.append(f"  {name}: whole at {group.pinned[name]:,}{how}{', stored' if name in group.stored else ''}")
+    folded = [piece for line in lines for piece in fold(line, 112, subsequent_indent="    ")]
+    return ["/* " + folded[0], *(f" * {line}" for line in folded[1:]), " */"]
+
+
+def tables_of(group: GroupInPlace) -> list[str]:
+    """What differs from step to step: boxes that are made, loaded, stored and taken in; origins, channels, images."""
+    tables, lines = group.tables, []
+    made = [function.operation.output for function in group.functions.values() if not function.accumulates]
+    for name in (*group.loaded, *made):
+        lines += constants("box", f"new_{name}", tables.of[name].new)
+    for name in group.stored:
+        lines += constants("box", f"fresh_{name}", tables.of[name].fresh)
+    for name, function in group.functions.items():
+        if function.accumulates:
+            lines += constants("box", f"taken_{name}", tables.taken_in[name])
+            lines += constants("char", f"moment_{name}", moments(group, function.operation.output))
+    for name in group.tensors:
+        place = group.place(name)
+        if place.turns or name in group.loaded or name in group.stored:
+            lines += constants("origin", f"origin_{name}", place.origins if place.turns else place.origins[:1])
+    if group.has_blocks:
+        for name in group.tensors:
+            lines += constants("short", f"channels_{name}", tables.of[name].channels)
+        if any(function.weights for function in group.functions.values()):
+            lines += constants("short", "block", group.blocks[:, 0] // tables.tile.channels)
+            lines += constants("char", "arrives", arrivals(group))
+            lines += constants("char", "slot", (np.cumsum(arrivals(group)) - 1) % 2)
+    if several_images(group):
+        lines += constants("short", "image", tables.image)
+    return lines
+
+
+def several_images(group: GroupInPlace) -> bool:
+    """Whether steps go through a batch."""
+    return bool((group.tables.image > 0).any())
+
+
+def moments(group: GroupInPlace, output: str) -> Integers:
+    """For each step, 1 where sums start, plus 2 where they are done."""
+    image, first = group.tables.image, group.blocks[:, 0]
+    starts = np.append(True, (image[1:] != image[:-1]) | (first[1:] != first[:-1]))
+    done = group.tables.of[output].new
+    return np.asarray(starts + 2 * (done[:, 0] < done[:, 1]), np.int64)
+
+
+def views(group: GroupInPlace) -> list[str]:
+    """Where tensors are, and the operands of each operation in parts."""
+    lines = []
+    for name in (*group.loaded, *(function.operation.output for function in group.functions.values())):
+        lines.append(f"  {const(group, name)}view at_{name} = {view_of(group, Part(name, 0, 0))};")
+    for name, function in group.functions.items():
+        for k, parts in enumerate(function.operation.operands):
+            shape = function.operation.layer.inputs[k].concrete_shape
+            body = ",".join(f"\n    {text}" for text in (*(view_of(group, part, shape) for part in parts), "{0}"))
+            fixed = "const " if all(const(group, part.tensor) for part in parts) else ""
+            lines.append(f"  {fixed}view in{k}_{name}[] = {{{body}}};")
+    return lines
+
+
+def const(group: GroupInPlace, tensor: str) -> str:
+    """`const` for a view that is the same in every step."""
+    return "" if group.place(tensor).turns else "static const "
+
+
+def view_of(group: GroupInPlace, part: Part, shape: Sequence[int] | None = None) -> str:
+    """A view of a tensor, or of it as a part of an operand of some shape."""
+    info, place = group.graph.tensors[part.tensor], group.place(part.tensor)
+    pitch = place.columns * info.element_bytes
+    flat = (0, 0)
+    if shape is not None:
+        rows, columns = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
+        flat = (rows, columns) if (rows, columns) != info.shape[2:] else flat
+    channels = part.channels or info.shape[1]
+    numbers = (group.numbers[part.tensor], place.address, part.offset, channels, place.rows, place.columns)
+    return f"{{{', '.join(map(str, (*numbers, place.rows * pitch, pitch, *flat, *place.origins[0].tolist())))}}}"
+
+
+def turned(group: GroupInPlace) -> list[str]:
+    """Views that change get the origins of a step."""
+    made = [function.operation.output for function in group.functions.values()]
+    lines = [f"turn(&at_{n}, origin_{n}[step]);" for n in made if group.place(n).turns]
+    for name, function in group.functions.items():
+        for k, parts in enumerate(function.operation.operands):
+            for p, part in enumerate(parts):
+                if group.place(part.tensor).turns:
+                    lines.append(f"turn(&in{k}_{name}[{p}], origin_{part.tensor}[step]);")
+    return lines
+
+
+def preloads(group: GroupInPlace) -> list[str]:
+    """Before the first step: tensors that are pinned from here on."""
+    lines = []
+    for name in group.preloaded:
+        size = group.graph.tensors[name].bytes
+        whole = f"(dma_box){{1, 1, {size}, 0, 0, 0, 0}}"
+        lines.append(f"  dma_wait(dma_load({group.pinned[name]}, {group.numbers[name]}, 0, {whole}));")
+    return lines
+
+
+def moved(group: GroupInPlace, name: str, boxes: str, step: str, load: bool) -> str:
+    """A transfer of the box of a step."""
+    info = group.graph.tensors[name]
+    images, channels, rows, columns = info.shape
+    origin = f"origin_{name}[{step if group.place(name).turns else 0}]"
+    extent = f"(extent){{{rows}, {columns}, {info.element_bytes}}}"
+    image = f"image[{step}] * {info.bytes // images}LL" if several_images(group) else "0"
+    span = f"channels_{name}[{step}][0], channels_{name}[{step}][1]" if group.has_blocks else f"0, {channels}"
+    return f"move_box({int(load)}, &at_{name}, {origin}, {extent}, {image}, {span}, {boxes}_{name}[{step}])"
+
+
+def loads(group: GroupInPlace, step: str) -> list[str]:
+    """The loads of a step; `loading` is the last one."""
+    lines = [f"loading = max(loading, {moved(group, name, 'new', step, True)});" for name in group.loaded]
+    return [*lines, *block_loads(group, step)]
+
+
+def stores(group: GroupInPlace, step: str) -> list[str]:
+    """The stores of a step; `storing` is the last one."""
+    return [f"storing = max(storing, {moved(group, name, 'fresh', step, False)});" for name in group.stored]
+
+
+def computations(group: GroupInPlace) -> list[str]:
+    """The operations of a step, in order, on what is new to them."""
+    lines = ["on_image(image[step]);"] if several_images(group) else []
+    lines += turned(group)
+    for name, function in group.functions.items():
+        call = fold(f"{function.name}({', '.join(arguments(group, name))});", 100, subsequent_indent="    ")
+        runs = f"!is_empty(new_{function.operation.output}[step])"
+        if function.accumulates:
+            runs = f"moment_{name}[step] || !is_empty(taken_{name}[step])"
+        lines += [f"if ({runs}) {{", *(f"  {line}" for line in blockwise(group, name, call)), "}"]
+    return [f"    {line}" for line in lines]
+
+
+def arguments(group: GroupInPlace, name: str) -> list[str]:
+    """What an operation is called with."""
+    function = group.functions[name]
+    output = function.operation.output
+    operands = [f"in{k}_{name}" for k in range(len(function.operation.operands))]
+    passed = [f"&at_{output}", *operands, *weights(group, name), scratch(group, function), *channels_of(group, name)]
+    if not function.accumulates:
+        return [*passed, *(f"new_{output}[step][{k}]" for k in range(4))]
+    taken = [f"taken_{name}[step][{k}]" for k in range(4)]
+    return [*passed, "0", "1", "0", "1", *taken, f"moment_{name}[step] & FIRST", f"moment_{name}[step] & LAST"]
+
+
+def overlapped(group: GroupInPlace) -> list[str]:
+    """The steps, with transfers while they compute."""
+    return [
+        "  unsigned loading = 0, storing = 0;",
+        *(f"  {line}" for line in (*resident(group), *loads(group, "0"))),
+        "  dma_wait(loading);",
+        "  for (int step = 0; step < STEPS; step++) {",
+        f"    on_step({group.number}, step);",
+        *(["    start_block(&blocks, -1);"] if group.streams else []),
+        *when("step + 1 < STEPS", loads(group, "step + 1")),
+        *when("step > 0", stores(group, "step - 1")),
+        *computations(group),
+        "    dma_wait(loading);",
+        "    dma_wait(storing);",
+        "  }",
+        *(f"  {line}" for line in stores(group, "STEPS - 1")),
+        "  dma_wait(storing);",
+    ]
+
+
+def when(condition: str, lines: Sequence[str]) -> list[str]:
+    """Lines under a condition."""
+    return [f"    if ({condition}) {{", *(f"      {line}" for line in lines), "    }"] if lines else []
+
+
+def in_turn(group: GroupInPlace) -> list[str]:
+    """The steps of a machine that does one thing at a time."""
+    return [
+        "  unsigned loading = 0, storing = 0;",
+        *(f"  {line}" for line in resident(group)),
+        "  for (int step = 0; step < STEPS; step++) {",
+        f"    on_step({group.number}, step);",
+        *(f"    {line}" for line in loads(group, "step")),
+        "    dma_wait(loading);",
+        *computations(group),
+        *(f"    {line}" for line in stores(group, "step")),
+        "    dma_wait(storing);",
+        "  }",
+    ]

@@ -1,0 +1,99 @@
+"""TOML files of records: read with their format checked, written as people would, their numbers checked.
+
+Enters: the text of a file, or frozen dataclasses. Leaves: a record, or lines of text; or an InvalidInput that names the
+place. Used by the descriptions of hosts and of accelerators.
+"""
+
+import dataclasses
+import json
+import math
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from polyfuse.errors import InvalidInput
+from polyfuse.typed_json import decode
+
+Record = TypeVar("Record")
+
+
+def text_of(path: Path, where: str, missing: str) -> str:
+    """The text of a file; errors call it `where` and say `missing` where there is none.
+
+    Errors: InvalidInput when it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidInput(f"{where}: {missing}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"{where}: expected a file of TOML, got: {reason}; check the path") from error
+
+
+def record_of(
+    text: str, kind: type[Record], *, head: tuple[str, int], where: str, again: str, optional: dict[str, object]
+) -> Record:
+    """The record in a TOML text whose "format" and "version" are `head`; `optional` keys have a value without the file.
+
+    Errors: InvalidInput when it is no TOML, has unknown or missing keys, wrong types or impossible numbers.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where}: expected TOML, got: {error}; correct that line") from error
+    found = (document.pop("format", None), document.pop("version", None))
+    if found != head:
+        raise InvalidInput(
+            f"{where}: expected format '{head[0]}' version {head[1]}, got {_shown(found[0])} version "
+            f"{_shown(found[1])}; {again}"
+        )
+    record: Record = decode({**optional, **document}, kind, where)
+    return record
+
+
+def entries(record: Any) -> list[str]:
+    """`key = value` for each field of a record."""
+    return [f"{field.name} = {toml(getattr(record, field.name))}" for field in dataclasses.fields(record)]
+
+
+def toml(value: object) -> str:
+    """A value as TOML; a record as an inline table. Texts are printable, so JSON's strings are TOML's."""
+    if dataclasses.is_dataclass(value):
+        return f"{{ {', '.join(entries(value))} }}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def check_text(what: str, key: str, text: str) -> None:
+    """Refuse an empty text and one that does not print."""
+    if not text or not text.isprintable():
+        raise InvalidInput(f"{what}: expected a {key} of printable characters, got {text!r}; correct it")
+
+
+def check_positive(what: str, record: Any, zero: Sequence[str] = ()) -> None:
+    """Every number of a record is above zero and finite; those named in `zero` may be 0."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not 0 <= value < math.inf or (value == 0 and field.name not in zero):
+            least = "of 0 or more" if field.name in zero else "above 0"
+            raise InvalidInput(f"{what}: expected {field.name} {least} and finite, got {value}; correct it")
+
+
+def check_distinct(what: str, values: list[Any]) -> None:
+    """Refuse an empty list and one with a value twice."""
+    if not values:
+        raise InvalidInput(f"machine: expected {what}, got none; give at least one")
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise InvalidInput(f"machine: expected {what} to differ, got {twice[0]} twice; drop one")
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str)[:40]

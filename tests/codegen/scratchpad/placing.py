@@ -1,0 +1,97 @@
+"""Plans made by hand for tests: groups in order, which tensors stay on chip, and buffers one after the other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from polyfuse.codegen.scratchpad.compute import compute_function
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
+from polyfuse.codegen.scratchpad.planned import rate_of, streams_of
+from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
+from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.operations import Graph
+from polyfuse.plan.options import Option, option_of
+from polyfuse.plan.tiles import Tile, tables
+
+Edit = Callable[[Room, Mapping[str, Room]], Room]
+"""A buffer, and all buffers of its group, to another buffer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A program, and what its groups are priced at."""
+
+    program: ScratchProgram
+    options: tuple[Option, ...]
+
+    @property
+    def cycles(self) -> float:
+        """The latency that the price model gives."""
+        return sum(option.cycles for option in self.options)
+
+
+def placed(
+    graph: Graph,
+    machine: Accelerator,
+    groups: Sequence[tuple[Sequence[str], Tile]],
+    pinned: Sequence[str] = (),
+    both: Sequence[str] = (),
+    dtype: str | None = None,
+    edited: Mapping[str, Edit] | None = None,
+) -> Placed:
+    """The program of groups; tensors of `pinned` stay on chip whole, those of `both` are stored, too.
+
+    `edited` changes buffers by name after they were laid out.
+    """
+    storing = Storing.of(graph.network, dtype)
+    found = [tables(graph, names, tile) for names, tile in groups]
+    functions = {}
+    blocks = {names[0]: tile.channels for names, tile in groups if tile.channels}
+    for each in found:
+        for operation in each.group.operations:
+            number = graph.operations.index(operation)
+            rate = rate_of(operation, graph, each.tile, machine)
+            functions[operation.name] = compute_function(
+                operation, number, storing, rate, machine.lanes, each.group.accumulates(operation)
+            )
+        blocks |= streams_of(each, machine)
+    image_at, image = weight_image(graph, storing, functions, blocks)
+    whole: dict[str, int] = {}
+    start = 0
+    for name in pinned:
+        whole[name] = start
+        start += aligned_up(graph.tensors[name].bytes, machine.alignment_bytes)
+    made, options = [], []
+    for number, each in enumerate(found):
+        group = each.group
+        names = [operation.name for operation in group.operations]
+        sources = {name: "on" if name in whole else "off" for name in group.inputs}
+        sinks = {n: "both" if n in both else "on" if n in whole else "off" for n in group.outputs}
+        option = option_of(graph, names, each.tile, sources, sinks, machine)  # type: ignore[arg-type]
+        options.append(option)
+        free, rooms = start, {}
+        for name, size in option.workspace.items():
+            rooms[name] = Room(free, size)
+            free += aligned_up(size, machine.alignment_bytes)
+        rooms |= {name: edit(rooms[name], rooms) for name, edit in (edited or {}).items() if name in rooms}
+        touched = {n for o in group.operations for n in (*o.reads, o.output)}
+        made.append(
+            GroupInPlace(
+                number=number,
+                graph=graph,
+                functions={name: functions[name] for name in names},
+                numbers=tensor_numbers(graph),
+                tables=each,
+                buffers=rooms,
+                pinned={name: at for name, at in whole.items() if name in touched},
+                preloaded=(),
+                loaded=tuple(name for name, source in sources.items() if source == "off"),
+                stored=tuple(name for name, sink in sinks.items() if sink != "on"),
+                image_at=image_at,
+                double_buffer=machine.double_buffer,
+                in_place=machine.weights_in_place,
+                streams=streams_of(each, machine),
+            )
+        )
+    return Placed(program_of(graph, machine, storing, made, image), tuple(options))
