@@ -30,3 +30,7 @@ class TooComplex(PolyfuseError):
 
 class BuildError(PolyfuseError):
     """The C compiler is missing, failed, or its result could not be stored."""
+
+
+class SimulationError(PolyfuseError):
+    """Code for a simulated machine did something that the machine cannot do, or read what was not there."""

@@ -1,0 +1,311 @@
+"""Operations as C functions that compute a box of their output from what is on chip.
+
+    Operation + Storing ──compute_function()──> ComputeFunction: the C, and what its callers pass
+
+Every function is derived from the statements of its layer, whatever its kind. It goes line by line: for each row and
+channel of the box, the statements run over a line of sums, which is then put into the output.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import islpy as isl
+
+from polyfuse.codegen.cfile import signature
+from polyfuse.codegen.scratchpad.lines import TAKEN, Axes, Operand, Sweep, combined, statement_lines
+from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.network.layer import Layer, Statement
+from polyfuse.network.tensor import Tensor
+from polyfuse.plan.operations import Operation
+
+BOX = ("channel_0", "channel_1", "row_0", "row_1", "column_0", "column_1")
+
+
+@dataclass(frozen=True)
+class WeightArray:
+    """A weight as it lies in a block: `channel` is the axis that counts output channels, None where it has none.
+
+    `shape` has that axis first. The elements of a block's channels follow each other.
+    """
+
+    tensor: Tensor
+    channel: int | None
+    shape: tuple[int, ...]
+    element_bytes: int
+
+    @property
+    def channel_bytes(self) -> int:
+        """The bytes of one channel, or of all where no axis counts channels."""
+        return prod(self.shape[1:] if self.channel is not None else self.shape) * self.element_bytes
+
+    def order(self) -> tuple[int, ...]:
+        """Its axes in the order of `shape`."""
+        axes = range(len(self.shape))
+        return tuple(axes) if self.channel is None else (self.channel, *(a for a in axes if a != self.channel))
+
+
+def weight_arrays(layer: Layer, storing: Storing) -> tuple[WeightArray, ...]:
+    """The weights of a layer in the order in which a block holds them: the widest elements first."""
+    found = []
+    for tensor in layer.weights:
+        axis = channel_axis(layer, tensor)
+        shape = tensor.concrete_shape
+        if axis is not None:
+            shape = (shape[axis], *(size for a, size in enumerate(shape) if a != axis))
+        found.append(WeightArray(tensor, axis, shape, storing.weight_bytes(tensor)))
+    return tuple(sorted(found, key=lambda array: -array.element_bytes))
+
+
+def channel_axis(layer: Layer, weight: Tensor) -> int | None:
+    """The axis of a weight along which every read is at the output channel of its point."""
+    axes = Axes(layer.output.concrete_shape)
+    (channel, _), *others = axes.strides.items()
+    accesses = [a for s in layer.statements for a in s.operands.values() if a.tensor == weight]
+    if others:
+        return None
+    for axis in range(len(weight.shape)):
+        if weight.shape[axis] == axes.sizes[0] and all(
+            a.relation <= a.relation.equate(isl.dim_type.in_, channel, isl.dim_type.out, axis) for a in accesses
+        ):
+            return axis
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class ComputeFunction:
+    """The C of an operation: called with views of the result and the operands, addresses, and a box."""
+
+    operation: Operation
+    name: str
+    weights: tuple[WeightArray, ...]
+    sums_bytes: int
+    accumulates: bool
+    text: str
+
+    @property
+    def channels(self) -> int:
+        """The output channels."""
+        return Axes(self.operation.layer.output.concrete_shape).sizes[0]
+
+    def block_bytes(self, channels: int) -> int:
+        """The bytes of the weights of some output channels."""
+        return sum(w.channel_bytes * (channels if w.channel is not None else 1) for w in self.weights)
+
+    def block_text(self, channels: str) -> str:
+        """The same as C, for a number of channels that is C."""
+        fixed = sum(w.channel_bytes for w in self.weights if w.channel is None)
+        varying = sum(w.channel_bytes for w in self.weights if w.channel is not None)
+        return combined([(str(fixed), 1), (channels, varying)])
+
+
+def compute_function(
+    operation: Operation, number: int, storing: Storing, rate: float, lanes: int, accumulates: bool
+) -> ComputeFunction:
+    """The function of an operation, the `number`-th of a graph: it does `rate` in a cycle and sums up `lanes` lines.
+
+    Called with the views of its result and operands; where the block of weights is on chip, which channels it has and
+    where it comes from; where accumulators are, or -1 for a memory of their own; and the box. One that accumulates what
+    arrives is also told which box of its input it takes, and whether that is the first and the last one.
+    """
+    layer = operation.layer
+    writer = Writer(
+        operation, storing, weight_arrays(layer, storing), Axes(layer.output.concrete_shape), lanes, accumulates
+    )
+    name = f"op{number}_{layer.name}"
+    parameters = ["const view *result", *(f"const view *operand_{k}" for k in range(len(layer.inputs)))]
+    if writer.weights:
+        parameters += ["int weights", "int weights_0", "int weights_1", "long long image"]
+    parameters += ["int scratch", *(f"int {each}" for each in BOX)]
+    if accumulates:
+        parameters += [*(f"int {each}" for each in TAKEN), "int first", "int last"]
+    lines = [
+        f"/* {layer.name} ({layer.kind}) */",
+        *signature(f"static void {name}", parameters),
+        "{",
+        *(f"  {line}" for line in writer.opening(number)),
+        *(writer.taking() if accumulates else writer.making()),
+        f"  computed({writer.work()}, {rate!r}, {writer.made()});",
+        "}",
+    ]
+    return ComputeFunction(operation, name, writer.weights, writer.sums_bytes, accumulates, "\n".join(lines))
+
+
+SHARED = {"conv", "depthwise", "matmul"}
+"""Classes whose work is counted in multiply-accumulates; pools count what they take in, others what they make."""
+
+
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """Writes the parts of a function."""
+
+    operation: Operation
+    storing: Storing
+    weights: tuple[WeightArray, ...]
+    axes: Axes
+    lanes: int
+    accumulates: bool
+
+    @property
+    def layer(self) -> Layer:
+        return self.operation.layer
+
+    @property
+    def sum_type(self) -> str:
+        """Sums are int where the elements made are whole."""
+        return "int" if self.storing.element(self.layer.output).whole else "float"
+
+    @property
+    def kept_lines(self) -> int:
+        """Lines of sums that are kept at once."""
+        return self.axes.sizes[0] if self.accumulates else min(self.lanes, self.axes.sizes[0])
+
+    @property
+    def sums_bytes(self) -> int:
+        """The bytes of the accumulators of whole lines."""
+        return 4 * self.kept_lines * self.axes.sizes[2]
+
+    def opening(self, number: int) -> list[str]:
+        """What comes before the loops: claims, arrays."""
+        layer, columns = self.layer, self.axes.sizes[2]
+        lines = [f"on_operation({number});"]
+        claim = "claim(result, channel_0, channel_1, row_0, row_1, column_0, column_1);"
+        lines += [f"if (last) {claim}" if self.accumulates else claim]
+        own = f"static {self.sum_type} own[{self.kept_lines * columns}];"
+        keep = "!first" if self.accumulates else "0"
+        room = f"4 * {self.kept_lines} * (column_1 - column_0)"
+        where = f"scratch < 0 ? own : accumulators(scratch, {room}, {number}, {keep})"
+        lines += [own, f"{self.sum_type} *const sums = {where};"]
+        lines += ["long long counted = 0;"] if self.work() == "counted" else []
+        if self.weights:
+            size = self.block_size()
+            lines.append(f"const unsigned char *const block = read_weights(weights, image, {size});")
+            offset: list[str] = []
+            for k, array in enumerate(self.weights):
+                element = self.storing.element(array.tensor).name
+                at = " + ".join(offset) or "0"
+                lines.append(
+                    f"const {element} *const weight_{k} = (const {element} *)(block + (long long)WIDE * ({at}));"
+                )
+                offset.append(self.size_of(array))
+            lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
+        for name, access in self.onchip_reads():
+            element = self.storing.element(access).name
+            lines.append(f"static {element} line_{name}[{self.line_length(access)}];")
+            lines.append(f"(void)line_{name};")
+        if self.storing.element(layer.output).name != self.sum_type:
+            lines.append(f"static {self.storing.element(layer.output).name} made[{columns}];")
+        return lines
+
+    def onchip_reads(self) -> list[tuple[str, Tensor]]:
+        """The operands of all statements that are on chip, by name."""
+        found = {n: a.tensor for s in self.layer.statements for n, a in s.operands.items()}
+        return [(name, tensor) for name, tensor in found.items() if tensor not in self.layer.weights]
+
+    def line_length(self, tensor: Tensor) -> int:
+        return Axes(tensor.concrete_shape).sizes[2]
+
+    def block_size(self) -> str:
+        """The bytes of the block of weights, as C."""
+        return " + ".join(map(self.size_of, self.weights))
+
+    def size_of(self, array: WeightArray) -> str:
+        """The bytes of a weight in a block, as C."""
+        return str(array.channel_bytes) + (" * (weights_1 - weights_0)" if array.channel is not None else "")
+
+    def operands(self, statement: Statement) -> dict[str, Operand]:
+        """How the reads of a statement are printed."""
+        inputs = self.layer.inputs
+        found = {}
+        for name, access in statement.operands.items():
+            element = self.storing.element(access.tensor)
+            kind = "int" if element.whole else "float"
+            if access.tensor in inputs:
+                place = Axes(access.tensor.concrete_shape).place
+                views = f"operand_{inputs.index(access.tensor)}"
+                found[name] = Operand(views, element.name, True, place, element.value, kind)
+            else:
+                k = next(k for k, array in enumerate(self.weights) if array.tensor == access.tensor)
+                found[name] = Operand(f"weight_{k}", element.name, False, self.weight_place(k), element.value, kind)
+        return found
+
+    def weight_place(self, k: int) -> Callable[[Sequence[str]], tuple[str]]:
+        """The offset of an element of a weight in its array, from its index."""
+        array, spread = self.weights[k], self.storing.spread(self.weights[k].tensor)
+
+        def place(index: Sequence[str]) -> tuple[str]:
+            ordered = [index[axis] for axis in array.order()]
+            if array.channel is not None:
+                ordered[0] = f"{ordered[0]} - weights_0"
+            strides = [spread * prod(array.shape[a + 1 :]) for a in range(len(array.shape))]
+            return (combined(list(zip(ordered, strides, strict=True))),)
+
+        return place
+
+    def statements(self, indent: int, taken: bool, chosen: Sequence[Statement]) -> list[str]:
+        """The loops of some statements over one line."""
+        lines = []
+        for statement in chosen:
+            reduces = len(statement.dims) > self.layer.rank
+            counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
+            sweep = Sweep(self.axes, self.layer.inputs[0] if taken and reduces else None, counts)
+            lines += statement_lines(statement, self.operands(statement), sweep, indent)
+        return lines
+
+    def making(self) -> list[str]:
+        """Line after line of the box, whole."""
+        line = f"(channel - channel_0) % {self.kept_lines} * (column_1 - column_0)"
+        return [
+            "  for (int row = row_0; row < row_1; row++)",
+            "    for (int channel = channel_0; channel < channel_1; channel++) {",
+            f"      {self.sum_type} *const sum = sums + {line};",
+            *self.statements(3, False, self.layer.statements),
+            *self.written(3),
+            "    }",
+        ]
+
+    def taking(self) -> list[str]:
+        """The sums of all channels, over a box of the input."""
+        kinds = [len(statement.dims) > self.layer.rank for statement in self.layer.statements]
+        first, last = kinds.index(True), len(kinds) - 1 - kinds[::-1].index(True)
+        before, over, after = (
+            self.layer.statements[part] for part in (slice(first), slice(first, last + 1), slice(last + 1, None))
+        )
+        return [
+            "  const int row = 0;",
+            "  (void)row;",
+            "  for (int channel = channel_0; channel < channel_1; channel++) {",
+            f"    {self.sum_type} *const sum = sums + (channel - channel_0);",
+            "    if (first) {",
+            *self.statements(3, False, before),
+            "    }",
+            "    if (taken_0 < taken_1 && taken_2 < taken_3) {",
+            *self.statements(3, True, over),
+            "    }",
+            "    if (last) {",
+            *self.statements(3, False, after),
+            *self.written(3),
+            "    }",
+            "  }",
+        ]
+
+    def written(self, indent: int) -> list[str]:
+        """A line of sums goes into the output."""
+        element, pad = self.storing.element(self.layer.output), "  " * indent
+        if element.name == self.sum_type:
+            return [f"{pad}write_row(result, channel, row, column_0, column_1 - 1, sum);"]
+        value = element.put.format("sum[column - column_0]")
+        return [
+            f"{pad}for (int column = column_0; column < column_1; column++)",
+            f"{pad}  made[column - column_0] = {value};",
+            f"{pad}write_row(result, channel, row, column_0, column_1 - 1, made);",
+        ]
+
+    def made(self) -> str:
+        """How many elements are made, as C."""
+        size = "(long long)(channel_1 - channel_0) * (row_1 - row_0) * (column_1 - column_0)"
+        return f"last ? {size} : 0" if self.accumulates else size
+
+    def work(self) -> str:
+        """What is divided by the rate, as C."""
+        return "counted" if self.operation.cls in (*SHARED, "pool") else self.made()

@@ -1,0 +1,380 @@
+"""Statements as loops over lines: for one channel and one row of a layer's output, the loops over the reduction, and
+innermost the columns that are asked for.
+
+    Statement ──statement_lines()──> C, over the parameters `channel`, `row`, `column_0 <= column < column_1`, `sum`
+
+A read whose channel and row stay the same along a line becomes one `read_row` in front of it, so that the innermost
+loop runs over arrays. Where they change, every element is asked for by itself.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import islpy as isl
+
+from polyfuse.codegen.loops import kind_of
+from polyfuse.network.expression import parenthesised, to_c
+from polyfuse.network.layer import Access, Statement
+from polyfuse.network.tensor import Tensor
+from polyfuse.sets.interrupts import interrupts_held
+
+SET, PARAM, OUT = isl.dim_type.set, isl.dim_type.param, isl.dim_type.out
+TAKEN = ("taken_0", "taken_1", "taken_2", "taken_3")
+PARAMETERS = ("channel", "row", "column_0", "column_1", *TAKEN)
+COLUMN = "column"
+RESERVED = frozenset((*PARAMETERS, COLUMN, "from", "to", "sum", "sums", "result", "counted", "weights", "scratch"))
+
+
+USED = re.compile(r"(at|line|operand|weight)_|.*_(first|[01])$")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How the axes of a tensor are its images, channels, rows and columns on chip, as `plan.operations` has them.
+
+    Of four axes each is one of these; of others, the first counts images and the rest are channels, row-major.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def is_image(self) -> bool:
+        """There are rows and columns."""
+        return len(self.shape) == 4
+
+    @property
+    def image(self) -> int | None:
+        """The axis that counts images."""
+        return 0 if len(self.shape) > 1 else None
+
+    @property
+    def column(self) -> int | None:
+        """The axis that lines run along."""
+        return 3 if self.is_image else None
+
+    @property
+    def strides(self) -> dict[int, int]:
+        """The axes that count channels, and how many channels apart their indices are."""
+        axes = [1] if self.is_image else list(range(0 if self.image is None else 1, len(self.shape)))
+        return {axis: prod(self.shape[a] for a in axes if a > axis) for axis in axes}
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Channels, rows and columns."""
+        rows, columns = self.shape[2:] if self.is_image else (1, 1)
+        return prod(self.shape[axis] for axis in self.strides), rows, columns
+
+    def place(self, index: Sequence[str]) -> tuple[str, str, str]:
+        """Channel, row and column of an index."""
+        channel = combined([(index[axis], stride) for axis, stride in self.strides.items()])
+        return (channel, index[2], index[3]) if self.is_image else (channel, "0", "0")
+
+
+def combined(terms: Sequence[tuple[str, int]]) -> str:
+    """A sum of indices with whole factors, as C.
+
+    >>> combined([("ic", 9), ("kh + 1", 3), ("kw", 1)])
+    '9 * ic + 3 * (kh + 1) + kw'
+    """
+    parts = [text if factor == 1 else f"{factor} * {parenthesised(text)}" for text, factor in terms if text != "0"]
+    return " + ".join(parts) or "0"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """How a read is printed: of a tensor on chip by rows, of a weight by its index.
+
+    `name` is the C of the views or of the array. On chip, `to_image` turns the texts of an index into those of a
+    channel, a row and a column; of a weight, into the offset of the element alone.
+    """
+
+    name: str
+    element: str
+    onchip: bool
+    to_image: Callable[[Sequence[str]], tuple[str, ...]]
+    value: str = "{}"
+    result: str = "float"
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """How a statement is swept: over points with these axes; of the tensor `taken`, if any, only a box is read.
+
+    `counts` is added to `counted` for every instance.
+    """
+
+    axes: Axes
+    taken: Tensor | None
+    counts: int
+
+
+def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, indent: int) -> list[str]:
+    """The loops of a statement for one channel and row."""
+    time, names = scheduled(statement, sweep)
+    leaves: dict[str, Leaf] = {}
+    failed: list[Exception] = []
+
+    def at_each_domain(node: isl.AstNode, build: isl.AstBuild) -> isl.AstNode:
+        key = f"leaf{len(leaves)}"
+        try:
+            leaves[key] = leaf(statement, operands, sweep.axes, build)
+        except Exception as error:  # isl must not see it: it would carry on with a broken tree
+            failed.append(error)
+        return node.set_annotation(isl.Id(key))
+
+    build = isl.AstBuild.from_context(context(sweep))
+    ids = isl.IdList.alloc(isl.DEFAULT_CONTEXT, len(names))
+    for name in names:
+        ids = ids.add(isl.Id(name))
+    build, keep = build.set_iterators(ids).set_at_each_domain(at_each_domain)
+    with interrupts_held():
+        root = build.node_from_schedule_map(isl.UnionMap.from_map(time))
+    del keep
+    if failed:
+        raise failed[0]
+    return printed(root, leaves, sweep.counts, indent)
+
+
+def context(sweep: Sweep) -> isl.Set:
+    """What is known of the parameters."""
+    channels, height, width = sweep.axes.sizes
+    known = f"0 <= channel < {channels} and 0 <= row < {height} and 0 <= column_0 < column_1 <= {width}"
+    if sweep.taken is not None:
+        rows, columns = sweep.taken.concrete_shape[2:]
+        known += f" and 0 <= taken_0 < taken_1 <= {rows} and 0 <= taken_2 < taken_3 <= {columns}"
+    return isl.Set(f"[{', '.join(PARAMETERS)}] -> {{ : {known} }}")
+
+
+def scheduled(statement: Statement, sweep: Sweep) -> tuple[isl.Map, tuple[str, ...]]:
+    """`[parameters] -> { S[p, r] -> [r, column] }` for the instances on the line, and the names of the loops."""
+    axes = sweep.axes
+    instances = statement.domain
+    for name in PARAMETERS:
+        instances = instances.add_dims(PARAM, 1).set_dim_name(PARAM, instances.dim(PARAM), name)
+    if axes.image is not None:
+        instances = instances.fix_val(SET, axes.image, isl.Val(0))
+    instances = instances & along(instances, axes.strides, "channel")
+    if axes.is_image:
+        instances = instances & along(instances, {2: 1}, "row") & between(instances, 3, "column_0", "column_1")
+    if sweep.taken is not None:
+        instances = instances & taken(statement, instances, sweep.taken)
+    fixed = {axes.image, *((1, 2, 3) if axes.is_image else ())}
+    outer = [d for d in range(instances.dim(SET)) if d not in fixed]
+    order = [*outer, *([3] if axes.is_image else [])]
+    time = isl.Map.from_domain_and_range(instances, isl.Set(f"{{ [{', '.join(f't{k}' for k in order)}] }}"))
+    for position, d in enumerate(order):
+        time = time.equate(isl.dim_type.in_, d, OUT, position)
+    names = [loop_name(statement.dims[d]) for d in outer]
+    return time, (*names, *([COLUMN] if axes.is_image else []))
+
+
+def along(instances: isl.Set, strides: Mapping[int, int], name: str) -> isl.Set:
+    """The instances whose indices, so many apart, make a parameter."""
+    space = isl.LocalSpace.from_space(instances.get_space())
+    total = isl.Aff.zero_on_domain(space)
+    for axis, stride in strides.items():
+        total = total.add(isl.Aff.var_on_domain(space, SET, axis).scale_val(isl.Val(stride)))
+    return total.eq_set(isl.Aff.var_on_domain(space, PARAM, parameter(instances, name)))
+
+
+def between(instances: isl.Set, axis: int, first: str, end: str) -> isl.Set:
+    """The instances whose index along an axis is at least one parameter and less than another."""
+    space = instances.get_space()
+    local = isl.LocalSpace.from_space(space)
+    index = isl.Aff.var_on_domain(local, SET, axis)
+    low, high = (isl.Aff.var_on_domain(local, PARAM, parameter(instances, name)) for name in (first, end))
+    return index.ge_set(low) & index.lt_set(high)
+
+
+def taken(statement: Statement, instances: isl.Set, tensor: Tensor) -> isl.Set:
+    """The instances that read the box of a tensor that is taken."""
+    found = instances
+    for access in statement.operands.values():
+        if access.tensor == tensor:
+            relation = access.relation.align_params(instances.get_space())
+            target = isl.Set.universe(relation.range().get_space())
+            box = between(target, 2, *TAKEN[:2]) & between(target, 3, *TAKEN[2:])
+            found = found & relation.intersect_range(box).domain()
+    return found
+
+
+def parameter(instances: isl.Set, name: str) -> int:
+    """The position of a parameter."""
+    return int(instances.find_dim_by_name(PARAM, name))
+
+
+def loop_name(dim: str) -> str:
+    """A loop is called as the index is, unless generated code uses such names."""
+    return f"polyfuse_{dim}" if dim in RESERVED or USED.match(dim) else dim
+
+
+@dataclass(frozen=True)
+class Read:
+    """One read of an instance: in `place`, and whether it is one row along a line, forwards or backwards.
+
+    `place` is channel, row and column on chip, the offset of the element in a weight.
+    """
+
+    name: str
+    operand: Operand
+    place: tuple[str, ...]
+    direction: int
+
+    @property
+    def array(self) -> str:
+        """The array of the line."""
+        return f"at_{self.name}"
+
+    def before(self, alone: bool) -> list[str]:
+        """What is declared in front of a line, or for one instance alone."""
+        kind = f"const {self.operand.element}"
+        if not self.operand.onchip:
+            value = self.operand.value.format(f"{self.operand.name}[{self.place[0]}]")
+            return [f"const {self.operand.result} {self.array} = {value};"] if alone or not self.varies else []
+        channel, row, column = self.place
+        ends = (column, column)
+        if not alone:
+            ends = (
+                (at(column, "from"), at(column, "to")) if self.direction > 0 else (at(column, "to"), at(column, "from"))
+            )
+        first, last = (f"{self.array}_first", ends[1]) if not alone else ends
+        pointer = f"read_row({self.operand.name}, {channel}, {row}, {first}, {last}, line_{self.name})"
+        told = [] if alone else [f"const int {first} = {ends[0]};"]
+        return [*told, f"{kind} *const {self.array} = {pointer};"]
+
+    def value(self, alone: bool) -> str:
+        """The C of what is read."""
+        if not self.operand.onchip:
+            return self.array if alone or not self.varies else f"{self.operand.name}[{self.place[0]}]"
+        return self.operand.value.format(f"{self.array}[{'0' if alone else f'{self.place[2]} - {self.array}_first'}]")
+
+    @property
+    def varies(self) -> bool:
+        """Whether the place changes along a line."""
+        return any(map(has_column, self.place))
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One instance: its column, its reads, and the statement over the C of their values."""
+
+    column: str
+    reads: tuple[Read, ...]
+    expression: str
+    indices: Mapping[str, str]
+
+    def text(self, alone: bool) -> str:
+        """The statement."""
+        values = {read.name: read.value(alone) for read in self.reads}
+        return f"{SUM} = {to_c(self.expression, {**values, 'acc': SUM}, self.indices)};"
+
+
+SUM = "sum[column - column_0]"
+
+
+def leaf(statement: Statement, operands: Mapping[str, Operand], axes: Axes, build: isl.AstBuild) -> Leaf:
+    """The C of one instance."""
+    instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+
+    def text(value: isl.PwAff) -> str:
+        found = str(build.expr_from_pw_aff(value).to_C_str())
+        return f"({found})" if "?" in found else found
+
+    reads = []
+    for name, access in statement.operands.items():
+        index = index_of(access, instance)
+        place = operands[name].to_image([text(part) for part in index])
+        directions = {direction_of(part) for part in index}
+        fixed = not operands[name].onchip or not any(map(has_column, place[:2]))
+        known = directions <= {0, 1} or (fixed and directions <= {-1, 0})
+        reads.append(Read(name, operands[name], tuple(place), (min(directions) or 1) if known and fixed else 0))
+    indices = {dim: text(instance.get_at(d)) for d, dim in enumerate(statement.dims) if dim not in operands}
+    column = "0" if axes.column is None else text(instance.get_at(axes.column))
+    return Leaf(column, tuple(reads), statement.expression, indices)
+
+
+def index_of(access: Access, instance: isl.PwMultiAff) -> list[isl.PwAff]:
+    """`{ [time] -> index }` of an access, along each axis."""
+    relation = access.relation.align_params(instance.get_space())
+    element = isl.PwMultiAff.from_map(relation).pullback_pw_multi_aff(instance)
+    return [element.get_at(d) for d in range(element.dim(OUT))]
+
+
+def has_column(text: str) -> bool:
+    """Whether an expression changes along a line."""
+    return re.search(rf"\b{COLUMN}\b", text) is not None
+
+
+def at(text: str, column: str) -> str:
+    """An expression at another column."""
+    return re.sub(rf"\b{COLUMN}\b", column, text)
+
+
+def direction_of(index: isl.PwAff) -> int:
+    """1 for an index that grows or stays along a line, -1 for one that shrinks; 2 where that is not one expression."""
+    pieces: list[isl.Aff] = []
+    with interrupts_held():
+        index.foreach_piece(lambda _, aff: pieces.append(aff))
+    if len(pieces) != 1 or pieces[0].dim(isl.dim_type.div):
+        return 2
+    last = pieces[0].dim(isl.dim_type.in_) - 1
+    return int(pieces[0].get_coefficient_val(isl.dim_type.in_, last).sgn()) if last >= 0 else 0
+
+
+def printed(node: isl.AstNode, leaves: Mapping[str, Leaf], counts: int, indent: int) -> list[str]:
+    """A tree of loops as lines of C."""
+    pad, kind = "  " * indent, kind_of(node)
+    if kind == "block":
+        children = node.block_get_children()
+        nodes = [children.get_at(k) for k in range(children.n_ast_node())]
+        return [line for child in nodes for line in printed(child, leaves, counts, indent)]
+    if kind == "if_":
+        lines = [f"{pad}if ({node.if_get_cond().to_C_str()}) {{"]
+        lines += printed(node.if_get_then_node(), leaves, counts, indent + 1)
+        if node.if_has_else_node():
+            lines += [f"{pad}}} else {{", *printed(node.if_get_else_node(), leaves, counts, indent + 1)]
+        return [*lines, f"{pad}}}"]
+    if kind == "user":
+        return alone(leaves[node.get_annotation().get_name()], counts, indent)
+    name, start = node.for_get_iterator().to_C_str(), node.for_get_init().to_C_str()
+    body = node.for_get_body()
+    if name == COLUMN and kind_of(body) == "user":
+        found = leaves[body.get_annotation().get_name()]
+        if all(read.direction for read in found.reads):
+            return in_line(node, found, counts, indent)
+    inside = printed(body, leaves, counts, indent + 1)
+    if node.for_is_degenerate():
+        return [f"{pad}{{", f"{pad}  const int {name} = {start};", f"{pad}  (void){name};", *inside, f"{pad}}}"]
+    condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
+    return [f"{pad}for (int {name} = {start}; {condition}; {name} += {step}) {{", *inside, f"{pad}}}"]
+
+
+def alone(found: Leaf, counts: int, indent: int) -> list[str]:
+    """One instance by itself, for which the column is known."""
+    pad = "  " * indent
+    lines = [f"const int {COLUMN} = {found.column};"] if found.column != COLUMN else []
+    lines += [*(line for read in found.reads for line in read.before(True)), found.text(True)]
+    lines += [f"counted += {counts};"] if counts else []
+    return [f"{pad}{{", *(f"{pad}  {line}" for line in lines), f"{pad}}}"]
+
+
+def in_line(node: isl.AstNode, found: Leaf, counts: int, indent: int) -> list[str]:
+    """The innermost loop, with what it reads in front of it."""
+    pad, first = "  " * indent, node.for_get_init().to_C_str()
+    last, step = first, 1
+    if not node.for_is_degenerate():
+        condition = node.for_get_cond()
+        less = isl.ast_expr_op_type(condition.op_get_type()).name == "lt"
+        last = condition.op_get_arg(1).to_C_str() + (" - 1" if less else "")
+        step = int(node.for_get_inc().to_C_str())
+    if step != 1:
+        last = f"{first} + ({last} - ({first})) / {step} * {step}"
+    each = "(to - from + 1)" if step == 1 else f"((to - from) / {step} + 1)"
+    inside = [line for read in found.reads for line in read.before(False)]
+    inside += [f"counted += {f'{counts} * ' if counts > 1 else ''}{each};"] if counts else []
+    inside += [f"for (int column = from; column <= to; column{'++' if step == 1 else f' += {step}'})"]
+    inside += [f"  {found.text(False)}"]
+    lines = [f"const int from = {first}, to = {last};", "if (from <= to) {", *(f"  {line}" for line in inside), "}"]
+    return [f"{pad}{{", *(f"{pad}  {line}" for line in lines), f"{pad}}}"]

@@ -1,0 +1,98 @@
+"""A plan as one C file, with the image of its weights.
+
+Groups in place ──program_of()──> ScratchProgram: the C, the weights as bytes, the tensors that it numbers
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.codegen.scratchpad.compute import ComputeFunction
+from polyfuse.codegen.scratchpad.runtime import part, prelude
+from polyfuse.codegen.scratchpad.steps import GroupInPlace, group_function
+from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.network.tensor import Tensor
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.operations import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class ScratchProgram:
+    """The C of a plan; `weights` is what its tensor 0 holds off chip, in bytes of the host.
+
+    tensors     the numbers of tensors, from 1 on
+    operations  the names of operations, by number
+    """
+
+    graph: Graph
+    machine: Accelerator
+    storing: Storing
+    text: str
+    weights: NDArray[np.uint8]
+    tensors: Mapping[str, int]
+    operations: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """The C with the simulator, in one file."""
+        return f"{self.text}\n{part('simulator.c')}"
+
+
+def program_of(
+    graph: Graph, machine: Accelerator, storing: Storing, groups: Sequence[GroupInPlace], weights: NDArray[np.uint8]
+) -> ScratchProgram:
+    """The program of groups in order."""
+    functions = [function for group in groups for function in group.functions.values()]
+    elements = frozenset(storing.element(t).name for f in functions for t in tensors_of(f))
+    text = "\n\n".join(
+        [
+            prelude(machine.capacity_bytes, storing.wide, elements),
+            *(function.text for function in functions),
+            *(group_function(group) for group in groups),
+            "\n".join(["static void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),
+        ]
+    )
+    return ScratchProgram(
+        graph, machine, storing, text, weights, tensor_numbers(graph), tuple(o.name for o in graph.operations)
+    )
+
+
+def tensors_of(function: ComputeFunction) -> tuple[Tensor, ...]:
+    """What a function reads and makes."""
+    layer = function.operation.layer
+    return (layer.output, *layer.inputs, *layer.weights)
+
+
+def tensor_numbers(graph: Graph) -> dict[str, int]:
+    """Tensors are numbered from 1 on; 0 are the weights."""
+    return {name: 1 + k for k, name in enumerate(graph.tensors)}
+
+
+def weight_image(
+    graph: Graph, storing: Storing, functions: Mapping[str, ComputeFunction], blocks: Mapping[str, int]
+) -> tuple[dict[str, int], NDArray[np.uint8]]:
+    """Where the weights of each operation begin on the machine, and all of them as bytes of the host.
+
+    `blocks` says how many output channels a block of an operation has; its blocks follow each other.
+    """
+    where: dict[str, int] = {}
+    parts: list[NDArray[np.uint8]] = []
+    size = 0
+    for name, function in functions.items():
+        where[name] = size
+        block = blocks.get(name, 0) or function.channels
+        for first in range(0, function.channels, block):
+            for array in function.weights:
+                values = np.transpose(graph.network.weights[array.tensor.name], array.order())
+                if array.channel is not None:
+                    values = values[first : first + block]
+                spread = storing.spread(array.tensor)
+                wide = np.zeros((values.size, spread), values.dtype)
+                wide[:, 0] = values.ravel()
+                parts.append(wide.view(np.uint8).ravel())
+                size += values.size * array.element_bytes
+    image = np.concatenate(parts) if parts else np.zeros(0, np.uint8)
+    assert len(image) == size * storing.wide
+    return where, image
