@@ -61,6 +61,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model, save_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
+from polyfuse.network.storage import with_storage
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.machine import Machine, read_machine
 from polyfuse.rewrite.explain import Explanation, explain
@@ -143,4 +144,5 @@ __all__ = [
     "tune",
     "tuned",
     "verify",
+    "with_storage",
 ]

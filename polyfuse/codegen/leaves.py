@@ -21,7 +21,7 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import is_activation
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.tensor import Tensor
 
@@ -151,8 +151,10 @@ def leaves(
     `interface` says how inputs and outputs are laid out: all planar, or in blocks where layers work on blocks.
     `winograd` gives the tile of Winograd's algorithm for layers by name, 0 for the direct one; for others it is chosen
     by price, or not used where `exact`.
-    Errors: InvalidInput for an unknown interface, and for a layer that Winograd's algorithm does not suit.
+    Errors: InvalidInput for an unknown interface, for a layer that Winograd's algorithm does not suit, and for elements
+    that are not float32.
     """
+    require_float32(network, "a row kernel")
     if interface not in ("nchw", "blocked"):
         raise InvalidInput(f"layout {interface!r}: expected 'nchw' or 'blocked'")
     kinds, blocked = kinds_and_blocked(network, target)

@@ -34,7 +34,7 @@ from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.codegen.rowsteps import RowStep
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.addresses import Lived, Packing, packed
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
@@ -144,9 +144,11 @@ def generate(
     `leaf` is `"rows"`, `"scalar"` or what `leaves()` chose; row kernels are the default of the in-place form.
     `instrumented` implies `staged` for scalar leaves: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
-    Errors: InvalidInput where the groups do not make the network's outputs; Unbounded, IllegalSchedule from the loops;
-    BuildError for row kernels where there is no compiler whose vectors they could be made for.
+    Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
+    Unbounded, IllegalSchedule from the loops; BuildError for row kernels where there is no compiler whose vectors they
+    could be made for.
     """
+    require_float32(network, "generated C for this host")
     if leaf is None:
         leaf = "scalar" if staged or instrumented else "rows"
     if isinstance(leaf, str):

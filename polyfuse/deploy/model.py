@@ -20,7 +20,7 @@ from polyfuse.deploy.plan import Plan, planned, program
 from polyfuse.deploy.prices import Progress, seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.plan.machine import Machine, known_machine
 
 Floats = NDArray[np.float32]
@@ -121,7 +121,8 @@ def load(
 
 
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:
-    """The plan of a network on this host. Errors: as `planned`, and BuildError."""
+    """The plan of a network on this host. Errors: as `planned`, BuildError; InvalidInput where it is not float32."""
+    require_float32(network, "compiling for this host")
     price = seconds_on(settings.machine or known_machine(), settings.threads) if settings.fuse else None
     target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
     return planned(

@@ -13,6 +13,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
+from polyfuse.network.dtypes import is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.layers import broadcast_index, pointwise
@@ -28,7 +29,7 @@ MAX_PARTS = 64
 
 def copy(name: str, x: Tensor) -> Layer:
     """The tensor itself (ONNX Identity)."""
-    return pointwise(name, {"x": x}, "x", np.asarray, kind="copy")
+    return pointwise(name, {"x": x}, "x", np.asarray, kind="copy", dtype=x.dtype)
 
 
 def reshape(name: str, x: Tensor, shape: Sequence[int]) -> Layer:
@@ -113,7 +114,7 @@ def gather(name: str, x: Tensor, axis: int, indices: Sequence[int]) -> Layer:
         raise InvalidInput(f"layer {name!r}: expected indices from 0 to {size - 1} of axis {axis} of {x}, got {wanted}")
     tables = [wanted if a == axis else tuple(range(s)) for a, s in enumerate(x.concrete_shape)]
     check_entries(name, [len(wanted)])
-    out = Tensor(f"{name}_out", tuple(len(table) for table in tables))
+    out = Tensor(f"{name}_out", tuple(len(table) for table in tables), x.dtype)
     reference = partial(np.take, indices=np.array(wanted), axis=axis)
     attributes = {"axis": axis, "indices": wanted}
     return Layer(name, "gather", out, gathered(name, x, out, tables), (x,), (), reference, attributes)
@@ -204,7 +205,7 @@ def pad(
             f"leaves some of {x}, got {mode}, {value}, {tuple(before)} and {tuple(after)}"
         )
     attributes = {"before": tuple(before), "after": tuple(after), "mode": mode, "value": value}
-    out = Tensor(f"{name}_out", tuple(sizes))
+    out = Tensor(f"{name}_out", tuple(sizes), x.dtype)
     reference = partial(_padded, tuple(before), tuple(after), mode, value)
     if mode == "constant":
         return Layer(name, "pad", out, _filled(name, x, out, before, value), (x,), (), reference, attributes)
@@ -228,7 +229,10 @@ def _filled(name: str, x: Tensor, out: Tensor, before: Sequence[int], value: flo
     within = " and ".join(ranges)
     index = ", ".join(along(d, -b, 1) for d, b in zip(dims, before, strict=True))
     part = point_statement(f"{name}_part1", out, {"x": (x, index)}, "x", within)
-    text = repr(float(value)) if np.isfinite(value) else "INFINITY" if value > 0 else "-INFINITY"
+    if is_whole(x.dtype):
+        text = str(int(stored(value, x.dtype, f"layer {name!r}: value")))
+    else:
+        text = repr(float(value)) if np.isfinite(value) else "INFINITY" if value > 0 else "-INFINITY"
     fill = point_statement(f"{name}_part0", out, {}, text, f"not ({within})")
     found = tuple(each for each in (fill, part) if not each.domain.is_empty())
     if part not in found:
@@ -271,7 +275,7 @@ def concat(name: str, tensors: Sequence[Tensor], axis: int = 1, constants: Colle
     if not tensors:
         raise InvalidInput(f"layer {name!r}: expected at least one tensor to concatenate, got none")
     axis = checked_axis(name, tensors[0], axis)
-    rest = {(*t.shape[:axis], *t.shape[axis + 1 :], len(t.shape)) for t in tensors}
+    rest = {(*t.shape[:axis], *t.shape[axis + 1 :], len(t.shape), t.dtype) for t in tensors}
     if len(rest) > 1 or any(not isinstance(t.shape[axis], int) for t in tensors):
         raise InvalidInput(
             f"layer {name!r}: expected tensors that differ only along axis {axis}, got {', '.join(map(str, tensors))}"
@@ -279,7 +283,7 @@ def concat(name: str, tensors: Sequence[Tensor], axis: int = 1, constants: Colle
     sizes = [int(t.shape[axis]) for t in tensors]
     shape: list[Size] = [*tensors[0].shape]
     shape[axis] = sum(sizes)
-    out = Tensor(f"{name}_out", tuple(shape))
+    out = Tensor(f"{name}_out", tuple(shape), tensors[0].dtype)
     dims = point_dims(len(shape))
     statements = []
     for k, tensor in enumerate(tensors):
@@ -313,7 +317,7 @@ def _copied(
     inside: Collection[str] = (),
 ) -> Layer:
     """The layer whose every point is the element of `x` at an index."""
-    out = Tensor(f"{name}_out", tuple(shape))
+    out = Tensor(f"{name}_out", tuple(shape), x.dtype)
     statement = point_statement(f"{name}_final", out, {"x": (x, index)}, "x", inside=inside)
     return Layer(name, kind, out, (statement,), (x,), (), reference, attributes)
 

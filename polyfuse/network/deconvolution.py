@@ -13,7 +13,7 @@ from polyfuse.network import operators
 from polyfuse.network.layer import Layer
 from polyfuse.network.operators import Array, Padding, Pair
 from polyfuse.network.statements import Activation, point_statement, window_statement
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.tensor import Tensor, check_float32
 from polyfuse.network.windows import check_window
 
 
@@ -38,6 +38,7 @@ def conv_transpose(
     """
     channels, per_group, *kernel = w.concrete_shape
     window: Pair = (kernel[0], kernel[1])
+    check_float32(name, x, w, *([] if bias is None else [bias]))
     check_window(name, x, window, stride, dilation, padding)
     if groups < 1 or x.shape[1] != channels or channels % groups or min(output_padding) < 0:
         raise InvalidInput(

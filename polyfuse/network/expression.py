@@ -1,10 +1,14 @@
 """The language of statements: text that is both Python and C, checked, evaluated in float64 and printed as C11.
 
     expression := number | INFINITY | acc | operand | dim | (expression) | -expression | +expression
-                | expression (+ - * /) expression | function(expression, ...)
+                | expression (+ - * /) expression | function(expression, ...) | table[expression]
 
-Subtrees of dims and whole numbers under + - * min max are *index* arithmetic and stay integers; `/` always gives a
-float, and so does everything that holds an operand. Floats follow IEEE: no division or overflow is an error.
+Subtrees of dims, whole numbers, and operands of integer types under + - * min max are *whole* and stay integers; `/`
+always gives a float, and so does everything that holds a float. Floats follow IEEE: no division or overflow is an
+error. A table is an operand of one axis that is read at an index which depends on data.
+
+What integer layers compute is evaluated with every float rounded to float32, as C has it without contraction of
+products and sums: the same to the bit, as long as it calls none of expf, tanhf, log1pf, logf, powf and erff.
 """
 
 import ast
@@ -14,9 +18,12 @@ from math import erf
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.single import fmaf
 from polyfuse.network.tensor import checked_name
 
 Value = int | np.float64
+Given = float | np.ndarray
+"""The value of a name: an `int` where it is whole, all of its elements where it is a table."""
 MAX_DEPTH = 150
 MAX_CHARACTERS = 20_000
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -32,6 +39,8 @@ FLOAT_FUNCTIONS: dict[str, tuple[int, Callable[..., np.float64]]] = {
     "sqrtf": (1, np.sqrt),
     "powf": (2, np.power),
     "fabsf": (1, np.abs),
+    "rintf": (1, np.rint),
+    "fmaf": (3, lambda a, b, c: a * b + c),
     "erff": (1, lambda x: np.float64(erf(x))),
 }
 INDEX_FUNCTIONS: dict[str, Callable[[int, int], int]] = {"min": min, "max": max}
@@ -46,6 +55,15 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Value, Value], Value]]]
 }
 
 
+def tables_in(expression: str) -> set[str]:
+    """The names that an expression subscripts.
+
+    >>> tables_in("maximum(table[x + 128], 0.0)")
+    {'table'}
+    """
+    return {_table(node) for node in ast.walk(_parse("", expression)) if isinstance(node, ast.Subscript)}
+
+
 def names_in(expression: str) -> set[str]:
     """The names an expression mentions, those of functions left out.
 
@@ -58,7 +76,8 @@ def names_in(expression: str) -> set[str]:
 def check_expression(where: str, expression: str, known: set[str], indices: Sequence[str] | None = None) -> None:
     """Refuse text that is not arithmetic on known names; what passes means the same in C and in Python.
 
-    `indices` are the names of `known` that are integers: where given, min and max of anything else are refused.
+    `indices` are the names of `known` that are whole: where given, min and max of anything else are refused, and so
+    are tables that are read at anything else.
     """
     tree = _parse(where, expression)
     for node in ast.walk(tree):
@@ -72,6 +91,8 @@ def check_expression(where: str, expression: str, known: set[str], indices: Sequ
             _check_call(where, node, None if indices is None else frozenset(indices))
         if isinstance(node, ast.Constant):
             _check_constant(where, node)
+        if isinstance(node, ast.Subscript):
+            _check_subscript(where, node, tree, None if indices is None else frozenset(indices))
 
 
 def _parse(where: str, expression: str) -> ast.expr:
@@ -101,8 +122,26 @@ def _is_arithmetic(node: ast.AST, known: set[str]) -> bool:
             return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords
         case ast.Name():
             return node.id in known | FUNCTIONS
+        case ast.Subscript():
+            return isinstance(node.value, ast.Name) and node.value.id in known - {"acc", "INFINITY"}
     allowed = (ast.BinOp, ast.UnaryOp, ast.Load, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.USub, ast.UAdd)
     return isinstance(node, allowed)
+
+
+def _check_subscript(where: str, node: ast.Subscript, tree: ast.expr, indices: frozenset[str] | None) -> None:
+    table = _table(node)
+    if sum(isinstance(each, ast.Name) and each.id == table for each in ast.walk(tree)) != sum(
+        isinstance(each, ast.Subscript) and _table(each) == table for each in ast.walk(tree)
+    ):
+        raise InvalidInput(f"statement {where!r}: {table} is a table in {ast.unparse(node)!r} and an element elsewhere")
+    if indices is not None and not _is_index(node.slice, indices):
+        raise InvalidInput(
+            f"statement {where!r}: {ast.unparse(node)!r}: expected an index of whole numbers, dims and integer operands"
+        )
+
+
+def _table(node: ast.Subscript) -> str:
+    return node.value.id if isinstance(node.value, ast.Name) else ""
 
 
 def _check_call(where: str, call: ast.Call, indices: frozenset[str] | None) -> None:
@@ -143,11 +182,13 @@ def _is_index(node: ast.expr, indices: frozenset[str]) -> bool:
             return not isinstance(node.op, ast.Div) and all(_is_index(n, indices) for n in (node.left, node.right))
         case ast.Call():
             return _called(node) in INDEX_FUNCTIONS and all(_is_index(n, indices) for n in node.args)
+        case ast.Subscript():
+            return _table(node) in indices
     return False
 
 
-def evaluate(expression: str, names: Mapping[str, float]) -> float:
-    """The value of an expression in float64; names given as `int` are indices.
+def evaluate(expression: str, names: Mapping[str, Given]) -> float:
+    """The value of an expression in float64; names given as `int` are whole.
 
     >>> evaluate("maximum(acc, 0) / (min(h, 3) - 3)", {"acc": 2.5, "h": 7})
     inf
@@ -155,69 +196,120 @@ def evaluate(expression: str, names: Mapping[str, float]) -> float:
     return evaluator(expression)(names)
 
 
-def evaluator(expression: str) -> Callable[[Mapping[str, float]], float]:
-    """The expression as a function of the values of its names: checked and parsed once, evaluated often."""
+def evaluator(expression: str, *, single: bool = False) -> Callable[[Mapping[str, Given]], float]:
+    """The expression as a function of the values of its names: checked and parsed once, evaluated often.
+
+    `single` rounds every float to float32, as C does.
+
+    >>> evaluator("(x - 3) / 10", single=True)({"x": 10})
+    0.699999988079071
+    """
     tree = _parse("", expression)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
     check_expression("", expression, names)
+    rounded = _to_single if single else np.float64
 
-    def function(values: Mapping[str, float]) -> float:
+    def function(values: Mapping[str, Given]) -> float:
         if missing := names - set(values) - {"INFINITY"}:
             raise InvalidInput(f"expression {expression!r}: no value for {', '.join(sorted(missing))}")
-        given: dict[str, Value] = {"INFINITY": np.float64(np.inf)}
-        given |= {n: int(v) if isinstance(v, int | np.integer) else np.float64(v) for n, v in values.items()}
         with np.errstate(all="ignore"):
-            return float(_value(tree, given))
+            return float(_Evaluation({"INFINITY": np.inf, **values}, rounded).value(tree))
 
     return function
 
 
-def _value(node: ast.expr, names: Mapping[str, Value]) -> Value:
-    match node:
-        case ast.Constant(value=int(number)):
-            return number
-        case ast.Constant(value=float(number)):
-            return np.float64(number)
-        case ast.Name():
-            return names[node.id]
-        case ast.UnaryOp():
-            operand = _value(node.operand, names)
-            return -operand if isinstance(node.op, ast.USub) else operand
-        case ast.BinOp():
-            return OPERATORS[type(node.op)][1](_value(node.left, names), _value(node.right, names))
-        case ast.Call():
-            return _call(_called(node), [_value(argument, names) for argument in node.args])
-    raise AssertionError(ast.dump(node))
+def _to_single(value: Value) -> np.float64:
+    """A float32, held in float64: sums, products, quotients and roots that are rounded twice are what C has.
+
+    Figueroa, "When is double rounding innocuous?", SIGNUM 30, 1995.
+    """
+    return np.float64(np.float32(value))
 
 
-def _call(name: str, arguments: list[Value]) -> Value:
-    if name in FLOAT_FUNCTIONS:
-        return np.float64(FLOAT_FUNCTIONS[name][1](*map(np.float64, arguments)))
-    a, b = arguments
-    if not (isinstance(a, int) and isinstance(b, int)):
-        raise InvalidInput(f"{name}({a}, {b}): {name} is of whole numbers and dims; use {name}imum for floats")
-    return INDEX_FUNCTIONS[name](a, b)
+class _Evaluation:
+    """The value of a syntax tree, whole where it is, with every float rounded in one way."""
+
+    def __init__(self, names: Mapping[str, Given], rounded: Callable[[Value], np.float64]) -> None:
+        self.names = names
+        self.rounded = rounded
+
+    def value(self, node: ast.expr) -> Value:
+        match node:
+            case ast.Constant():
+                return self.entering(node.value)
+            case ast.Name():
+                return self.entering(self.names[node.id])
+            case ast.Subscript():
+                return self.entering(np.asarray(self.names[_table(node)]).ravel()[self.index(node)])
+            case ast.UnaryOp():
+                operand = self.value(node.operand)
+                return -operand if isinstance(node.op, ast.USub) else operand
+            case ast.BinOp():
+                return self.joined(node)
+            case ast.Call():
+                return self.called(_called(node), [self.value(argument) for argument in node.args])
+        raise AssertionError(ast.dump(node))
+
+    def entering(self, value: object) -> Value:
+        """A whole number as such, anything else rounded."""
+        return int(value) if isinstance(value, int | np.integer) else self.rounded(value)  # type: ignore[arg-type]
+
+    def index(self, node: ast.Subscript) -> int:
+        index, table = self.value(node.slice), np.asarray(self.names[_table(node)])
+        if not isinstance(index, int) or not 0 <= index < table.size:
+            raise InvalidInput(
+                f"{ast.unparse(node)!r}: expected an index from 0 to {table.size - 1} of the table, got {index}"
+            )
+        return index
+
+    def joined(self, node: ast.BinOp) -> Value:
+        left, right = self.value(node.left), self.value(node.right)
+        function = OPERATORS[type(node.op)][1]
+        if isinstance(left, int) and isinstance(right, int) and not isinstance(node.op, ast.Div):
+            return function(left, right)
+        return self.rounded(function(self.rounded(left), self.rounded(right)))
+
+    def called(self, name: str, arguments: list[Value]) -> Value:
+        if name == "fmaf" and self.rounded is _to_single:
+            return np.float64(fmaf(*arguments))
+        if name in FLOAT_FUNCTIONS:
+            return self.rounded(np.float64(FLOAT_FUNCTIONS[name][1](*map(self.rounded, arguments))))
+        a, b = arguments
+        if not (isinstance(a, int) and isinstance(b, int)):
+            raise InvalidInput(f"{name}({a}, {b}): {name} is of whole numbers and dims; use {name}imum for floats")
+        return INDEX_FUNCTIONS[name](a, b)
 
 
-def to_c(expression: str, operands: Mapping[str, str], indices: Mapping[str, str] | None = None) -> str:
+def to_c(
+    expression: str, operands: Mapping[str, str], indices: Mapping[str, str] | None = None, *, whole: bool = False
+) -> str:
     """The expression as C11, with the C text given for its operands (floats) and indices (integers).
 
-    `acc` and INFINITY stay unless they are given; any other name is an index and stays. The caller provides
-    `maximum`, `minimum` (floats, keeping NaN), `min` and `max` (integers).
+    `acc` and INFINITY stay unless they are given; any other name is an index and stays. Operands of integer types,
+    and an `acc` of one, are indices. A table is an operand or an index whose text is the array's. The text is of type
+    float; with `whole`, it is of type int where the expression is whole. The caller provides `maximum`, `minimum`
+    (floats, keeping NaN), `min` and `max` (integers).
 
     >>> to_c("maximum(acc + w * x, 0.1) / (2 * h + 1)", {"x": "X[i]", "w": "a + b"})
     'maximum(acc + (a + b) * X[i], 0.1f) / (float)(2 * h + 1)'
+    >>> to_c("acc + weight * (x - 3)", {}, {"acc": "acc", "weight": "W[j]", "x": "X[i]"}, whole=True)
+    'acc + W[j] * (X[i] - 3)'
+    >>> to_c("rintf(minimum(acc * m, 127)) - 3", {"m": "M[c]"}, {"acc": "acc"}, whole=True)
+    'rintf(minimum((float)acc * M[c], 127.0f)) - 3.0f'
+    >>> to_c("table[x + 128]", {}, {"table": "T", "x": "X[i]"}, whole=True)
+    'T[X[i] + 128]'
     """
     tree = _parse("", expression)
     names = names_in(expression)
     check_expression("", expression, names)
     floats = {"acc": "acc", "INFINITY": "INFINITY", **operands}
-    whole = {name: name for name in names - set(floats)} | dict(indices or {})
+    integers = {name: name for name in names - set(floats)} | dict(indices or {})
     for name in names:
         if name not in operands and name not in ("acc", "INFINITY"):
             checked_name(name)
-    check_expression("", expression, names, sorted(whole))
-    return _Printer(floats, whole).as_float(tree)
+    check_expression("", expression, names, sorted(integers))
+    printer = _Printer(floats, integers)
+    return printer.text(tree) if whole else printer.as_float(tree)
 
 
 class _Printer:
@@ -253,6 +345,8 @@ class _Printer:
             case ast.BinOp():
                 symbol = OPERATORS[type(node.op)][0]
                 return f"{self._side(node.left, node, show)} {symbol} {self._side(node.right, node, show, right=True)}"
+            case ast.Subscript():
+                return f"{self.names[_table(node)]}[{self.text(node.slice)}]"
             case ast.Call():
                 return f"{_called(node)}({', '.join(map(show, node.args))})"
         raise AssertionError(ast.dump(node))
@@ -271,7 +365,7 @@ def _rank(node: ast.BinOp) -> int:
 
 
 def _is_atom(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant | ast.Name | ast.Call)
+    return isinstance(node, ast.Constant | ast.Name | ast.Call | ast.Subscript)
 
 
 def parenthesised(text: str) -> str:

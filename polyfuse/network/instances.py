@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import islpy as isl
 import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.expression import evaluator
+from polyfuse.network.dtypes import is_whole, stored
+from polyfuse.network.expression import Given, evaluator
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operators import Array
 from polyfuse.sets.interrupts import interrupts_held
@@ -21,25 +23,45 @@ Index = tuple[int, ...]
 def interpret(layer: Layer, values: Mapping[str, Array]) -> Array:
     """The output of a layer in float64, for any layer of concrete and small sizes.
 
+    What is stored narrower than it is computed is rounded, and layers of whole numbers compute in float32 and integers.
     Every statement runs its instances in lexicographic order; points do not depend on each other.
 
     Errors: InvalidInput where a set is unbounded or holds more than 500,000 instances.
     """
     out = np.full(layer.output.concrete_shape, np.nan)
     for statement in layer.statements:
-        _run(statement, out, values, layer.name)
-    return out
+        _run(statement, out, values, layer)
+    return stored(out, layer.output.dtype, f"layer {layer.name!r}")
 
 
-def _run(statement: Statement, out: Array, values: Mapping[str, Array], layer: str) -> None:
-    value = evaluator(statement.expression)
-    reads = {operand: elements(access.relation, layer) for operand, access in statement.operands.items()}
-    arrays = {operand: values[access.tensor.name] for operand, access in statement.operands.items()}
-    for instance in points(statement.domain, layer):
+def _run(statement: Statement, out: Array, values: Mapping[str, Array], layer: Layer) -> None:
+    value = evaluator(statement.expression, single=layer.is_exact)
+    where, kinds = layer.name, statement_kinds(statement, layer)
+    arrays = {operand: np.asarray(values[access.tensor.name]) for operand, access in statement.operands.items()}
+    tables = {operand: as_given(arrays[operand], kinds[operand]) for operand in statement.tables}
+    reads = {o: elements(a.relation, where) for o, a in statement.operands.items() if o not in tables}
+    for instance in points(statement.domain, where):
         point = instance[: out.ndim]
-        names: dict[str, float] = dict(zip(statement.dims, instance, strict=True))
-        names |= {operand: float(arrays[operand][reads[operand][instance]]) for operand in reads}
-        out[point] = value({**names, "acc": float(out[point])})
+        names: dict[str, Given] = dict(zip(statement.dims, instance, strict=True))
+        names |= {o: as_number(arrays[o][element[instance]], kinds[o]) for o, element in reads.items()}
+        if statement.accumulates:
+            names["acc"] = as_number(out[point], kinds["acc"])
+        out[point] = value({**names, **tables})
+
+
+def statement_kinds(statement: Statement, layer: Layer) -> dict[str, bool]:
+    """Whether `acc` and each operand of a statement are whole."""
+    return {"acc": is_whole(layer.acc_dtype), **{o: o in statement.whole for o in statement.operands}}
+
+
+def as_number(value: float, whole: bool) -> float:
+    """A value as expressions take it: an `int` where it is whole; what was never written is NaN."""
+    return int(value) if whole and value == value else float(value)
+
+
+def as_given(values: Array, whole: bool) -> NDArray[np.generic]:
+    """The elements of a table as expressions take them."""
+    return values.astype(np.int64) if whole and not np.isnan(values).any() else values
 
 
 def elements(relation: isl.Map, where: str) -> dict[Index, Index]:

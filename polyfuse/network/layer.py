@@ -10,6 +10,9 @@ in order, for every point; the instances of a statement extend the point by the 
 
 Padding is the absence of a read, and an update whose read is absent does not exist.
 A point starts from scratch whenever it is executed, so executing it again gives the same value.
+
+Between its statements `acc` may be wider than the element that it becomes: int32 for a sum of products of int8, float32
+for what is stored in half. What the last statement gives is stored as the type of the output.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +23,8 @@ import islpy as isl
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.expression import check_expression, names_in
+from polyfuse.network.dtypes import element_type, is_whole
+from polyfuse.network.expression import check_expression, names_in, tables_in
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import relation_space
@@ -30,6 +34,8 @@ from polyfuse.text import html_table
 @dataclass(frozen=True, eq=False)
 class Access:
     """What each instance of a statement reads of one tensor: `{ S[i] -> A[a] }`, at most one element an instance.
+
+    Of a table, whose index depends on data, it holds every element that an instance may read.
 
     `extended` is the same relation without the borders of the image: it also says what instances outside the domain
     would read, which is what shifted placement and affine tile origins are derived from.
@@ -50,7 +56,8 @@ class Statement:
     """`acc = expression` for every instance of a domain.
 
     The expression is text that is both C and Python (see expression.py): arithmetic on `acc`, on operands (one access
-    each) and on the names of the domain's dimensions. `macs` is how many multiply-accumulates it stands for.
+    each) and on the names of the domain's dimensions. Operands of integer types are whole in it. `macs` is how many
+    multiply-accumulates it stands for.
     """
 
     name: str
@@ -62,7 +69,31 @@ class Statement:
 
     def __post_init__(self) -> None:
         checked_name(self.name)
-        check_expression(self.name, self.expression, {"acc", "INFINITY", *self.operands, *self.dims}, self.dims)
+        self.check_whole(acc_is_whole=True)
+        if self.tables - set(self.operands) or any(len(self.operands[t].tensor.shape) != 1 for t in self.tables):
+            raise InvalidInput(
+                f"statement {self.name!r}: {self.expression!r} subscripts {', '.join(sorted(self.tables))}; expected "
+                "operands of one axis"
+            )
+
+    def check_whole(self, acc_is_whole: bool) -> None:
+        """Refuse min, max and tables of what is not whole.
+
+        Errors: InvalidInput.
+        """
+        known = {"acc", "INFINITY", *self.operands, *self.dims}
+        whole = {*self.dims, *self.whole, *(["acc"] if acc_is_whole else [])}
+        check_expression(self.name, self.expression, known, sorted(whole))
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """The operands whose elements are whole numbers."""
+        return frozenset(operand for operand, access in self.operands.items() if is_whole(access.tensor.dtype))
+
+    @cached_property
+    def tables(self) -> frozenset[str]:
+        """The operands that are read at an index which depends on data."""
+        return frozenset(tables_in(self.expression))
 
     @property
     def accumulates(self) -> bool:
@@ -80,7 +111,8 @@ class Layer:
     """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy.
 
     A `kind` of the built-in layers (`conv`, `add`, `max_pool`, …) promises what those compute: code generation may take
-    a row kernel of that kind for it. A layer of your own has a kind of its own.
+    a row kernel of that kind for it. A layer of your own has a kind of its own. `accumulator` is the type of `acc` from
+    the first statement to the last, where it is another than that of the output.
     """
 
     name: str
@@ -91,14 +123,30 @@ class Layer:
     weights: tuple[Tensor, ...]
     reference: Callable[..., np.ndarray] | None = None
     attributes: Mapping[str, object] = field(default_factory=dict)
+    accumulator: str | None = None
 
     def __post_init__(self) -> None:
         checked_name(self.name)
+        element_type(self.acc_dtype, f"layer {self.name!r}: accumulator")
         if not self.statements or self.statements[0].accumulates:
             raise InvalidInput(
                 f"layer {self.name!r}: its first statement reads acc before anything is written; running a point twice "
                 "would accumulate twice; start with a statement that sets acc"
             )
+        if not is_whole(self.acc_dtype):
+            for statement in self.statements:
+                statement.check_whole(acc_is_whole=False)
+
+    @property
+    def acc_dtype(self) -> str:
+        """The type of `acc` between statements."""
+        return self.accumulator or self.output.dtype
+
+    @property
+    def is_exact(self) -> bool:
+        """It reads or makes whole numbers: what it computes is defined to the bit, with floats rounded to float32."""
+        read = (access.tensor for statement in self.statements for access in statement.operands.values())
+        return any(is_whole(tensor.dtype) for tensor in (self.output, *read))
 
     @property
     def rank(self) -> int:

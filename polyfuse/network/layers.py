@@ -5,16 +5,18 @@ pointwise takes tensors of any rank.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
+from polyfuse.network.dtypes import bounds, is_whole
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
-from polyfuse.network.tensor import Size, Tensor
+from polyfuse.network.tensor import Size, Tensor, check_float32
 from polyfuse.network.windows import ceil_padding, check_window, spatial, taps
 
 
@@ -54,61 +56,89 @@ def convolution(
 
     Errors: InvalidInput where shapes do not fit together.
     """
+    check_float32(name, x, w, *([] if bias is None else [bias]))
+    sums = convolution_sums(
+        name, x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, dtype="float32"
+    )
+    act = Activation(activation) if activation is not None else None
+    final = [] if act is None else [point_statement(f"{name}_final", sums.out, {}, act.text("acc"))]
+    return Layer(
+        name,
+        "conv",
+        sums.out,
+        (*sums.statements, *final),
+        (x,),
+        (w,) if bias is None else (w, bias),
+        partial(operators.activated, act, sums.computed),
+        {**sums.attributes, "activation": activation},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """The sums of products that a layer makes of its output: two statements, and in numpy."""
+
+    out: Tensor
+    statements: tuple[Statement, Statement]
+    computed: Callable[..., operators.Array]
+    attributes: Mapping[str, object]
+
+
+def convolution_sums(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    dtype: str,
+    update: str = "acc + weight * x",
+    zero: str = "0.0",
+) -> Sums:
+    """What a convolution adds to its bias, or to zero, at each point of an output of some type.
+
+    Errors: InvalidInput where shapes do not fit together.
+    """
     out_channels, in_group, kh, kw = w.concrete_shape
     kernel = (kh, kw)
     check_window(name, x, kernel, stride, dilation, padding)
     _check_channels(name, x, w, bias, groups)
-    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *spatial(x, kernel, stride, dilation, padding)))
+    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *spatial(x, kernel, stride, dilation, padding)), dtype)
     rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
     columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
-    update = window_statement(
-        f"{name}_update",
-        out,
-        {"ic": in_group, "kh": kh, "kw": kw},
-        {
-            "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {rows}, {columns}"),
-            "weight": (w, "c, ic, kh, kw"),
-        },
-        "x",
-        "acc + weight * x",
-        macs=1,
-    )
+    operands = {
+        "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {rows}, {columns}"),
+        "weight": (w, "c, ic, kh, kw"),
+    }
+    taken = window_statement(f"{name}_update", out, {"ic": in_group, "kh": kh, "kw": kw}, operands, "x", update, macs=1)
     reads = {} if bias is None else {"bias": (bias, "c")}
-    statements = [point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0"), update]
-    act = Activation(activation) if activation is not None else None
-    computed = partial(operators.convolution, stride=stride, dilation=dilation, padding=padding, groups=groups)
-    if act is not None:
-        statements.append(point_statement(f"{name}_final", out, {}, act.text("acc")))
-
-    return Layer(
-        name,
-        "conv",
-        out,
-        tuple(statements),
-        (x,),
-        (w,) if bias is None else (w, bias),
-        partial(operators.activated, act, computed),
-        {
-            "kernel": kernel,
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-            "groups": groups,
-            "activation": activation,
-        },
-    )
+    start = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    computed = partial(operators.convolution, **geometry)  # type: ignore[arg-type]
+    return Sums(out, (start, taken), computed, {"kernel": kernel, **geometry})
 
 
-def _pool(name: str, x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil: bool) -> Tensor:
+def pool_output(
+    name: str, x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil: bool
+) -> Tensor:
+    """What pooling makes of a tensor, of the same type.
+
+    Errors: InvalidInput where shapes do not fit together.
+    """
     check_window(name, x, kernel, stride, dilation, padding)
     if any(padding[d] >= (kernel[d % 2] - 1) * dilation[d % 2] + 1 for d in range(4)):
         raise InvalidInput(f"layer {name!r}: expected padding smaller than the window {kernel}, got {padding}")
-    return Tensor(f"{name}_out", (x.shape[0], x.shape[1], *spatial(x, kernel, stride, dilation, padding, ceil)))
+    shape = (x.shape[0], x.shape[1], *spatial(x, kernel, stride, dilation, padding, ceil))
+    return Tensor(f"{name}_out", shape, x.dtype)
 
 
-def _pool_update(
+def pool_update(
     name: str, x: Tensor, out: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, expression: str
 ) -> Statement:
+    """The statement that takes in the elements of a window."""
     rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
     columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
     reads = {"x": (x, f"n, c, {rows}, {columns}")}
@@ -125,16 +155,19 @@ def max_pool(
     dilation: Pair = (1, 1),
     ceil: bool = False,
 ) -> Layer:
-    """The largest element of each window (ONNX MaxPool); padding is never the largest."""
+    """The largest element of each window, of any type (ONNX MaxPool); padding is never the largest."""
     step = stride or kernel
-    out = _pool(name, x, kernel, step, padding, dilation, ceil)
+    out = pool_output(name, x, kernel, step, padding, dilation, ceil)
     grown = ceil_padding(x, out, kernel, step, dilation, padding)
-    update = _pool_update(name, x, out, kernel, step, padding, dilation, "maximum(acc, x)")
+    start, larger = "-INFINITY", "maximum(acc, x)"
+    if is_whole(x.dtype):
+        start, larger = str(bounds(x.dtype)[0]), "max(acc, x)"
+    update = pool_update(name, x, out, kernel, step, padding, dilation, larger)
     return Layer(
         name,
         "max_pool",
         out,
-        (point_statement(f"{name}_init", out, {}, "-INFINITY"), update),
+        (point_statement(f"{name}_init", out, {}, start), update),
         (x,),
         (),
         partial(operators.max_pool, kernel=kernel, stride=step, dilation=dilation, padding=grown),
@@ -154,15 +187,13 @@ def average_pool(
     count_include_pad: bool = False,
 ) -> Layer:
     """The mean of each window (ONNX AveragePool): over the image, or over the image and its padding."""
+    check_float32(name, x)
     step = stride or kernel
-    out = _pool(name, x, kernel, step, padding, dilation, ceil)
+    out = pool_output(name, x, kernel, step, padding, dilation, ceil)
     grown = ceil_padding(x, out, kernel, step, dilation, padding)
     counted = padding if count_include_pad else (0, 0, 0, 0)
-    update = _pool_update(name, x, out, kernel, step, padding, dilation, "acc + x")
-    divisor = " * ".join(
-        taps("hw"[d], x.shape[2 + d], kernel[d], step[d], dilation[d], padding[d], counted[d], counted[2 + d])
-        for d in range(2)
-    )
+    update = pool_update(name, x, out, kernel, step, padding, dilation, "acc + x")
+    divisor = pool_divisor(x, kernel, step, padding, dilation, counted)
     final = point_statement(f"{name}_final", out, {}, f"acc / ({divisor})")
     return Layer(
         name,
@@ -180,6 +211,14 @@ def average_pool(
             "ceil": ceil,
             "count_include_pad": count_include_pad,
         },
+    )
+
+
+def pool_divisor(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, counted: Padding) -> str:
+    """How many taps of a window count, the `counted` part of the padding among them: an expression of the point."""
+    return " * ".join(
+        taps("hw"[d], x.shape[2 + d], kernel[d], stride[d], dilation[d], padding[d], counted[d], counted[2 + d])
+        for d in range(2)
     )
 
 
@@ -222,13 +261,17 @@ def pointwise(
     kind: str = "pointwise",
     constants: Sequence[str] = (),
     activation: str | Sequence[object] | None = None,
+    dtype: str | None = None,
 ) -> Layer:
     """`out[p] = expression` over operands of any rank that are broadcast as numpy does.
 
     `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`. What
-    `kind` and `activation` say is for those who know these words; the expression is what the layer computes.
+    `kind` and `activation` say is for those who know these words; the expression is what the layer computes. With
+    `dtype`, operands may be of any type and the output is of that one.
     """
-    out = Tensor(f"{name}_out", broadcast(name, tuple(operands.values())))
+    if dtype is None:
+        check_float32(name, *operands.values())
+    out = Tensor(f"{name}_out", broadcast(name, tuple(operands.values())), dtype or "float32")
     dims = point_dims(len(out.shape))
     reads = {operand: (tensor, broadcast_index(tensor, out.shape, dims)) for operand, tensor in operands.items()}
     inputs = tuple(dict.fromkeys(t for o, t in operands.items() if o not in constants))

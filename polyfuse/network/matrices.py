@@ -11,10 +11,10 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import broadcast, broadcast_index
+from polyfuse.network.layers import Sums, broadcast, broadcast_index
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.tensor import Tensor, check_float32
 
 
 def gemm(
@@ -29,35 +29,47 @@ def gemm(
 
     Errors: InvalidInput where shapes do not fit together.
     """
+    check_float32(name, x, w, *([] if bias is None else [bias]))
+    sums = gemm_sums(name, x, w, bias, dtype="float32")
+    act = Activation(activation) if activation is not None else None
+    final = [] if act is None else [point_statement(f"{name}_final", sums.out, {}, act.text("acc"))]
+    return Layer(
+        name,
+        "gemm",
+        sums.out,
+        (*sums.statements, *final),
+        (x,),
+        (w,) if bias is None else (w, bias),
+        partial(operators.activated, act, sums.computed),
+        {"activation": activation},
+    )
+
+
+def gemm_sums(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    *,
+    dtype: str,
+    update: str = "acc + weight * x",
+    zero: str = "0.0",
+) -> Sums:
+    """What a product of matrices adds to a bias, or to zero, at each point of an output of some type.
+
+    Errors: InvalidInput where shapes do not fit together.
+    """
     if len(x.shape) != 2 or len(w.shape) != 2 or x.shape[1] != w.shape[1]:
         raise InvalidInput(f"layer {name!r}: expected an input [n, k] and weights [m, k], got {x} and {w}")
-    out = Tensor(f"{name}_out", (x.shape[0], w.shape[0]))
+    out = Tensor(f"{name}_out", (x.shape[0], w.shape[0]), dtype)
     if bias is not None and broadcast(name, (out, bias)) != out.shape:
         raise InvalidInput(f"layer {name!r}: expected a bias that is broadcast to {out}, got {bias}")
     dims = point_dims(2)
     reads = {} if bias is None else {"bias": (bias, broadcast_index(bias, out.shape, dims))}
-    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0")
-    update = window_statement(
-        f"{name}_update",
-        out,
-        {"k": x.shape[1]},
-        {"x": (x, "d0, k"), "weight": (w, "d1, k")},
-        "x",
-        "acc + weight * x",
-        macs=1,
-    )
-    act = Activation(activation) if activation is not None else None
-    final = [] if act is None else [point_statement(f"{name}_final", out, {}, act.text("acc"))]
-    return Layer(
-        name,
-        "gemm",
-        out,
-        (init, update, *final),
-        (x,),
-        (w,) if bias is None else (w, bias),
-        partial(operators.activated, act, _affine),
-        {"activation": activation},
-    )
+    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
+    operands = {"x": (x, "d0, k"), "weight": (w, "d1, k")}
+    taken = window_statement(f"{name}_update", out, {"k": x.shape[1]}, operands, "x", update, macs=1)
+    return Sums(out, (init, taken), _affine, {})
 
 
 def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) -> Layer:
@@ -67,12 +79,26 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
     none, the result has one element. `constants` are those that are weights.
     Errors: InvalidInput where shapes do not fit together.
     """
+    check_float32(name, a, b)
+    sums = matmul_sums(name, a, b, dtype="float32")
+    inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
+    weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
+    order = [(*inputs, *weights).index(t) for t in (a, b)]
+    reference = partial(operators.ordered, sums.computed, order)
+    return Layer(name, "matmul", sums.out, sums.statements, inputs, weights, reference, {"operands": (a.name, b.name)})
+
+
+def matmul_sums(name: str, a: Tensor, b: Tensor, *, dtype: str, update: str = "acc + a * b", zero: str = "0.0") -> Sums:
+    """What a product of tensors adds to zero at each point of an output of some type.
+
+    Errors: InvalidInput where shapes do not fit together.
+    """
     left, right = a.concrete_shape, b.concrete_shape
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         raise InvalidInput(f"layer {name!r}: expected operands [.., i, k] and [.., k, j], got {a} and {b}")
     front = broadcast(name, tuple(Tensor(t.name, t.concrete_shape[:-2]) for t in (a, b)))
     rows, columns = left[-2:-1], right[-1:] if len(right) > 1 else ()
-    out = Tensor(f"{name}_out", (*front, *rows, *columns) or (1,))
+    out = Tensor(f"{name}_out", (*front, *rows, *columns) or (1,), dtype)
     dims = point_dims(len(out.shape))
     batch, row, column = dims[: len(front)], dims[len(front) : len(front) + len(rows)], dims[len(dims) - len(columns) :]
     a_batch, b_batch = (_batch(t, front, batch) for t in (a, b))
@@ -80,20 +106,8 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
         "a": (a, ", ".join([*a_batch, *row, "k"])),
         "b": (b, ", ".join([*b_batch, "k", *(column if columns else ())])),
     }
-    update = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", "acc + a * b", macs=1)
-    inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
-    weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
-    order = [(*inputs, *weights).index(t) for t in (a, b)]
-    return Layer(
-        name,
-        "matmul",
-        out,
-        (point_statement(f"{name}_init", out, {}, "0.0"), update),
-        inputs,
-        weights,
-        partial(operators.ordered, _product, order),
-        {"operands": (a.name, b.name)},
-    )
+    taken = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", update, macs=1)
+    return Sums(out, (point_statement(f"{name}_init", out, {}, zero), taken), _product, {})
 
 
 def _batch(tensor: Tensor, front: Sequence[object], dims: Sequence[str]) -> list[str]:

@@ -16,21 +16,24 @@ from functools import cached_property
 from html import escape
 from math import prod
 from operator import index
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers as make
 from polyfuse.network.copies import concat, reshape
 from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.dtypes import TYPES, encoded
 from polyfuse.network.layer import Layer
 from polyfuse.network.matrices import gemm
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.resizing import Resampling, resize
 from polyfuse.network.tensor import Size, Tensor, checked_name
 
-Values = NDArray[np.float32]
+Values = NDArray[Any]
+"""The elements of a tensor in the numpy type that holds them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +80,10 @@ class Network:
                 raise InvalidInput(f"layer {layer.name!r}: reads {tensor}, which is {known[tensor.name]}")
         for weight in layer.weights:
             value = self.weights.get(weight.name)
-            if value is None or value.shape != weight.shape or value.dtype != np.float32:
+            held = TYPES[weight.dtype].held
+            if value is None or value.shape != weight.shape or value.dtype != held:
                 got = "nothing" if value is None else f"{value.dtype} of shape {value.shape}"
-                raise InvalidInput(f"layer {layer.name!r}: expected float32 values for the weight {weight}, got {got}")
+                raise InvalidInput(f"layer {layer.name!r}: expected {held} values for the weight {weight}, got {got}")
 
     @cached_property
     def makers(self) -> dict[Tensor, Layer]:
@@ -89,6 +93,12 @@ class Network:
     def readers(self, tensor: Tensor) -> tuple[Layer, ...]:
         """The layers that read a tensor."""
         return tuple(layer for layer in self.layers if tensor in layer.inputs)
+
+    @cached_property
+    def dtypes(self) -> frozenset[str]:
+        """The types of elements of its tensors, weights among them."""
+        read = (tensor for layer in self.layers for tensor in (layer.output, *layer.weights))
+        return frozenset(tensor.dtype for tensor in (*self.inputs, *read))
 
     def layer(self, name: str) -> Layer:
         """The layer of that name."""
@@ -144,6 +154,20 @@ class Network:
         return f"<b>{escape(self.name)}</b><table><tr><th>layer<th>kind<th>reads<th>makes</tr>{rows}</table>"
 
 
+def require_float32(network: Network, what: str) -> None:
+    """Refuse a network with elements of other types than float32, for those who compute in float32 only.
+
+    Errors: InvalidInput.
+    """
+    if others := network.dtypes - {"float32"}:
+        tensors = (*network.inputs, *(t for layer in network.layers for t in (layer.output, *layer.weights)))
+        found = next(tensor for tensor in tensors if tensor.dtype in others)
+        raise InvalidInput(
+            f"network {network.name!r}: {what} needs float32, and {found} is not; plan it for a scratchpad machine, or "
+            "use the float network"
+        )
+
+
 class Builder:
     """Adds layer after layer and returns their output tensors; `network(*outputs)` ends it.
 
@@ -158,9 +182,9 @@ class Builder:
         self.layers: list[Layer] = []
         self.weights: dict[str, Values] = {}
 
-    def input(self, name: str, shape: Sequence[Size]) -> Tensor:
+    def input(self, name: str, shape: Sequence[Size], dtype: str = "float32") -> Tensor:
         """A tensor given at run time."""
-        tensor = Tensor(name, tuple(shape))
+        tensor = Tensor(name, tuple(shape), dtype)
         self.inputs.append(tensor)
         return tensor
 
@@ -170,8 +194,17 @@ class Builder:
         self.weights |= weights or {}
         return layer.output
 
+    def constant(self, name: str, values: ArrayLike, dtype: str = "float32") -> Tensor:
+        """A weight tensor of those values, which are rounded where its type is narrower.
+
+        Errors: InvalidInput for values that a type of whole numbers does not have.
+        """
+        tensor = Tensor(name, np.shape(values), dtype)
+        self.weights[name] = np.ascontiguousarray(encoded(values, dtype, f"weight {tensor}"))
+        return tensor
+
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
-        """A weight tensor: the value given, or seeded normal values of variance 1 / fan_in."""
+        """A float32 weight: the value given, or seeded normal values of variance 1 / fan_in."""
         tensor = Tensor(name, tuple(shape))
         if value is None:
             generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])

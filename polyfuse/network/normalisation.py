@@ -15,7 +15,7 @@ from polyfuse.network.layers import pointwise
 from polyfuse.network.operators import Array
 from polyfuse.network.reductions import reduce, variance
 from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.tensor import Tensor, check_float32
 
 
 def lrn(name: str, x: Tensor, size: int, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Layer:
@@ -23,6 +23,7 @@ def lrn(name: str, x: Tensor, size: int, *, alpha: float = 1e-4, beta: float = 0
 
     Errors: InvalidInput for sizes below 1 and tensors without channels.
     """
+    check_float32(name, x)
     if size < 1 or len(x.shape) < 2:
         raise InvalidInput(f"layer {name!r}: expected a size of at least 1 and a tensor with channels, got {size}, {x}")
     out = Tensor(f"{name}_out", x.shape)

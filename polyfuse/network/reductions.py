@@ -16,7 +16,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.layers import arithmetic
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.tensor import Tensor, check_float32
 
 REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
     "reduce_sum": ("0.0", "acc + x", "{0}", np.sum),
@@ -45,6 +45,7 @@ def reduce(
     Reduced axes keep size 1 or are left out; where that leaves none, the result has one element.
     Errors: InvalidInput for axes that the tensor does not have.
     """
+    check_float32(name, x)
     along = _checked_axes(name, kind, x, axes)
     start, step, finish, function = REDUCTIONS[kind]
     sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
@@ -86,6 +87,7 @@ def reduced_index(rank: int, along: Sequence[int], dims: Sequence[str], keepdims
 
 def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
     """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result."""
+    check_float32(name, x, mean)
     along = _checked_axes(name, "reduce_mean", x, axes)
     sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
     out = Tensor(f"{name}_out", tuple(1 if a in along else s for a, s in enumerate(x.concrete_shape)))

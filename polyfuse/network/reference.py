@@ -9,17 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import EIGHT_BITS, TYPES, bounds, decoded, is_whole, stored
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network, Values
 from polyfuse.network.operators import Array
+from polyfuse.network.tensor import Tensor
 
 
 def run(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
     """The float64 value of every input and of every tensor that a layer makes, by name.
 
+    float32 is computed in float64; narrower floats are rounded where they are stored; whole numbers are exact.
     NaN and infinities go where IEEE arithmetic takes them; maximum and minimum keep NaN; padding is not read.
 
-    Errors: InvalidInput for a missing or unknown input, a wrong shape, or a layer without a reference.
+    Errors: InvalidInput for a missing or unknown input, a wrong shape, values that the type of an input does not have,
+    or a layer without a reference.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("mean")
@@ -28,7 +32,8 @@ def run(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
     2.5
     """
     values = _checked_inputs(network, inputs)
-    weights = {name: np.asarray(value, dtype=np.float64) for name, value in network.weights.items()}
+    tensors = (tensor for layer in network.layers for tensor in layer.weights)
+    weights = {tensor.name: decoded(network.weights[tensor.name], tensor.dtype) for tensor in tensors}
     for layer in network.layers:
         values[layer.output.name] = _value(layer, values | weights)
     return values
@@ -49,7 +54,7 @@ def _checked_inputs(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[s
             raise InvalidInput(f"input {tensor}: expected an array of numbers, got {error}") from None
         if array.shape != tensor.concrete_shape:
             raise InvalidInput(f"input {tensor}: expected shape {tensor.concrete_shape}, got {array.shape}")
-        values[tensor.name] = array
+        values[tensor.name] = stored(array, tensor.dtype, f"input {tensor}")
     return values
 
 
@@ -61,15 +66,24 @@ def _value(layer: Layer, values: Mapping[str, Array]) -> Array:
         value = np.asarray(layer.reference(*arrays), dtype=np.float64)
     if value.shape != layer.output.concrete_shape:
         raise InvalidInput(f"layer {layer.name!r}: its reference made shape {value.shape}, expected {layer.output}")
-    return value
+    return stored(value, layer.output.dtype, f"layer {layer.name!r}")
 
 
 def random_inputs(network: Network, seed: int) -> dict[str, Values]:
-    """Seeded normal float32 values for every input."""
+    """Seeded values for every input: normal float32 values, or whole numbers of its type.
+
+    Those of int32 are from -32,768 to 32,767; those of narrower floats are values that the type has.
+    """
     generator = np.random.default_rng(seed)
-    return {
-        tensor.name: generator.standard_normal(tensor.concrete_shape, dtype=np.float32) for tensor in network.inputs
-    }
+    return {tensor.name: _random(generator, tensor) for tensor in network.inputs}
+
+
+def _random(generator: np.random.Generator, tensor: Tensor) -> Values:
+    if is_whole(tensor.dtype):
+        low, high = bounds(tensor.dtype) if tensor.dtype in EIGHT_BITS else (-(2**15), 2**15 - 1)
+        return generator.integers(low, high + 1, tensor.concrete_shape).astype(TYPES[tensor.dtype].held)
+    drawn = generator.standard_normal(tensor.concrete_shape, dtype=np.float32)
+    return stored(drawn, tensor.dtype).astype(np.float32)
 
 
 def max_relative_error(actual: ArrayLike, expected: ArrayLike) -> float:

@@ -17,7 +17,7 @@ from polyfuse.network.indexing import check_entries, floored
 from polyfuse.network.layer import Layer
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.tensor import Tensor, check_float32
 
 Weights = NDArray[np.float32]
 Coordinates = Callable[[Weights, int, int, np.float32], Weights]
@@ -81,11 +81,12 @@ def resize(
     ratios = [m / s for s, m in zip(old, new, strict=True)] if scales is None else list(scales)
     at = [how.positions(s, m, r) for s, m, r in zip(old, new, ratios, strict=True)]
     attributes = {"sizes": new, "scales": tuple(ratios), "how": how}
-    out = Tensor(f"{name}_out", new)
+    out = Tensor(f"{name}_out", new, x.dtype)
     if how.mode == "nearest":
         nearest = [ROUNDINGS[how.rounding](p).clip(0, s - 1).astype(int) for p, s in zip(at, old, strict=True)]
         reference = partial(_looked_up, tuple(nearest))
         return Layer(name, "resize", out, gathered(name, x, out, nearest), (x,), (), reference, attributes), {}
+    check_float32(name, x)
     axes = [a for a in range(len(old)) if old[a] != new[a] or not np.array_equal(at[a], np.arange(new[a]))]
     return _interpolated(name, x, out, {a: taps(at[a], old[a], how) for a in axes}, attributes)
 

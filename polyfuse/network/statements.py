@@ -89,12 +89,13 @@ def point_statement(
     expression: str,
     where: str = "true",
     inside: Collection[str] = (),
+    tables: Mapping[str, Tensor] | None = None,
 ) -> Statement:
     """One statement with an instance for each point where a condition on the point holds.
 
     Beyond the borders of the image nothing is read along an axis that is named in `inside`, since the index would mean
     another element there, nor along one that an operand is broadcast along: infinitely many points would read its one
-    element, and no tile would be the first to need it.
+    element, and no tile would be the first to need it. Of `tables` each point may read any element.
     """
     dims = point_dims(len(out.shape))
     domain = box(name, dims, out.shape) & isl.Set(f"{{ {name}[{', '.join(dims)}] : {where} }}")
@@ -104,6 +105,9 @@ def point_statement(
         inner = {d: size for d, size in zip(dims, out.shape, strict=True) if d in bounded}
         extended = _extended(name, dims, (*out.shape, *tensor.shape), tensor, index, inner, where)
         operands[operand] = clipped(tensor, domain, extended)
+    for operand, table in (tables or {}).items():
+        extended = isl.Map.from_domain_and_range(domain, table.box)
+        operands[operand] = Access(table, extended, extended)
     return Statement(name, dims, domain, operands, expression)
 
 

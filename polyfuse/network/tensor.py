@@ -10,6 +10,7 @@ from operator import index
 import islpy as isl
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import TYPES, element_type
 
 Size = int | str
 """A number, or a quasi-affine expression of parameters in isl's notation, such as `H` or `floor((H - 3)/2) + 1`."""
@@ -19,8 +20,8 @@ WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long main "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
     "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch arena "
-    "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff NULL MOD INSIDE row_in "
-    "row_out row_add row_k row_c row_workspace"
+    "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff rintf fmaf NULL MOD "
+    "INSIDE row_in row_out row_add row_k row_c row_workspace"
 )
 RESERVED = frozenset(WORDS.split())
 """Words of C, of isl's notation and of generated code."""
@@ -65,14 +66,19 @@ def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named array of float32 elements, row-major; `shape` counts elements and may name parameters."""
+    """A named array, row-major; `shape` counts elements and may name parameters, `dtype` is a name of TYPES.
+
+    >>> Tensor("x", (1, 3, 8, 8), "int8").element_bytes
+    1
+    """
 
     name: str
     shape: tuple[Size, ...]
-    element_bytes: int = 4
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         checked_name(self.name)
+        element_type(self.dtype, f"tensor {self.name!r}")
         for size in self.shape:
             if isinstance(size, str):
                 check_size(self.name, size)
@@ -90,6 +96,11 @@ class Tensor:
         return sizes
 
     @property
+    def element_bytes(self) -> int:
+        """The bytes of an element."""
+        return TYPES[self.dtype].bytes
+
+    @property
     def elements(self) -> int:
         """The number of elements."""
         return prod(self.concrete_shape)
@@ -100,7 +111,21 @@ class Tensor:
         return box(self.name, tuple(f"a{d}" for d in range(len(self.shape))), self.shape)
 
     def __str__(self) -> str:
-        return f"{self.name}[{', '.join(map(str, self.shape))}]"
+        kind = "" if self.dtype == "float32" else f" {self.dtype}"
+        return f"{self.name}[{', '.join(map(str, self.shape))}]{kind}"
+
+
+def check_float32(where: str, *tensors: Tensor) -> None:
+    """Refuse operands of other types than float32, where a layer computes in that.
+
+    Errors: InvalidInput.
+    """
+    for tensor in tensors:
+        if tensor.dtype != "float32":
+            raise InvalidInput(
+                f"layer {where!r}: computes in float32, got {tensor}; dequantize it, or take a layer of "
+                "network.quantised"
+            )
 
 
 def box(name: str, dims: tuple[str, ...], sizes: tuple[Size, ...]) -> isl.Set:

@@ -79,6 +79,11 @@ class Accelerator:
         for cls, rates in self.rates.items():
             self._check_numbers(f"rates.{cls}", rates, zero=False)
         self._check_numbers("mac_pj", self.mac_pj, zero=True)
+        if unpriced := {dtype for rates in self.rates.values() for dtype in rates} - set(self.mac_pj):
+            raise InvalidInput(
+                f"accelerator '{self.name}': expected mac_pj of every type that has a rate, got none of "
+                f"{min(unpriced)!r}; add it"
+            )
 
     def _check_classes(self) -> None:
         for problem, found in (("an unknown", set(self.rates) - set(CLASSES)), ("no", set(CLASSES) - set(self.rates))):
@@ -121,6 +126,14 @@ class Accelerator:
                 f"{', '.join(self.rates[cls])}; plan in one of these types, or add the rate"
             )
         return found
+
+    def work_pj(self, cls: str, dtype: str) -> float:
+        """The energy of one piece of work.
+
+        Errors: InvalidInput as `rate`.
+        """
+        self.rate(cls, dtype)
+        return self.mac_pj[dtype]
 
     def transfer_cycles(self, bytes_moved: float) -> float:
         """How long one transfer between the memories takes."""

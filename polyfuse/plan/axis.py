@@ -7,8 +7,9 @@ tiles before tile 0 make the halo at the border, as `shifted` placement does. On
 tile that needs it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +57,13 @@ class Runs:
     taken_in: Mapping[str, tuple[Integers, Integers]]
 
 
-def runs(group: Group, axis: int, sizes: Integers, local: Collection[str]) -> Runs:
+@lru_cache(maxsize=32)
+def runs(group: Group, axis: int, sizes: tuple[int, ...], local: frozenset[str]) -> Runs:
     """The runs of all tensors along rows (axis 1) or columns (axis 2), for tiles of so many of the reference's.
 
     `local` are the tensors that are made once and kept; the others are recomputed.
     """
-    return Composition(group, axis, sizes, frozenset(local)).composed()
+    return Composition(group, axis, np.array(sizes), local).composed()
 
 
 @dataclass(frozen=True, eq=False)

@@ -198,8 +198,8 @@ def grid(
     local_columns: Sequence[str],
 ) -> Grid:
     """The steps of tiles of several heights, and one width and number of channels."""
-    rows = runs(group, ROWS, np.array(heights), local_rows)
-    columns = runs(group, COLUMNS, np.array([width]), local_columns)
+    rows = runs(group, ROWS, tuple(heights), frozenset(local_rows))
+    columns = runs(group, COLUMNS, (width,), frozenset(local_columns))
     extent = group.graph.tensors[group.operations[0].output].shape[1]
     blocks = -(-extent // channels) if channels else 1
     turns = (group.graph.images, blocks)

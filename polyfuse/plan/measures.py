@@ -80,9 +80,11 @@ class Measures:
     @cached_property
     def work_pj(self) -> Numbers:
         """The energy of all work."""
-        types = {o.name: self.group.graph.tensors[o.output].dtype for o in self.group.operations}
-        each = [work.sum(axis=1) * self.machine.mac_pj[types[name]] for name, work in self.work.items()]
-        return np.asarray(np.sum(each, axis=0))
+        total = np.zeros(len(self.steps.heights))
+        for operation in self.group.operations:
+            energy = self.machine.work_pj(operation.cls, self.group.graph.tensors[operation.output].dtype)
+            total = total + self.work[operation.name].sum(axis=1) * energy
+        return total
 
     @cached_property
     def macs(self) -> Integers:

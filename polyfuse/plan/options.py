@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.access import Integers
 from polyfuse.plan.candidates import KINDS, Kind, candidates
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph
@@ -123,8 +124,8 @@ def priced(
     return Option(
         names,
         sheet.tile(k),
-        dict(sources),
-        dict(sinks),
+        sources,
+        sinks,
         sheet.buffers(k, sources, sinks),
         int(cost.workspace_bytes[k]),
         int(cost.load_bytes[k]),
@@ -165,6 +166,7 @@ class Pricer:
             self.groups[names] = group_of(self.graph, names)
         group = self.groups[names]
         check_ends(group, sources, sinks)
+        sources, sinks = dict(sources), dict(sinks)
         model = self.models.setdefault(signature(group), group)
         places = tuple(sources.get(name, "") for name in group.inputs), tuple(sinks[name] for name in group.outputs)
         key = (model, places, kinds)
@@ -226,16 +228,15 @@ def renamed(
         option,
         group=tuple(operation.name for operation in group.operations),
         tile=replace(option.tile, retention=retention) if retention else option.tile,
-        sources=dict(sources),
-        sinks=dict(sinks),
+        sources=sources,
+        sinks=sinks,
         workspace={buffers[name]: size for name, size in option.workspace.items()},
     )
 
 
-def unbeaten(terms: NDArray[np.float64]) -> list[int]:
-    """The rows of which no other is as small in every column; of equal ones the first."""
-    kept: list[int] = []
-    for index in np.lexsort(terms.T[::-1]):
-        if not kept or not bool((terms[kept] <= terms[index]).all(axis=1).any()):
-            kept.append(int(index))
-    return kept
+def unbeaten(terms: NDArray[np.float64]) -> Integers:
+    """The rows of which no other is as small in every column, from the smallest in the first one; of equal ones one."""
+    terms = terms[(order := np.lexsort(terms.T[::-1]))]
+    smaller = np.logical_and.reduce([column[:, None] <= column[None, :] for column in terms.T])
+    beaten = np.triu(smaller, 1).any(axis=0)
+    return np.asarray(order[~beaten])

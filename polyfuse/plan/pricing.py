@@ -17,6 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.access import Integers
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.group import Group
 from polyfuse.plan.measures import Measures, Numbers, Transfers
 from polyfuse.plan.operations import Graph, Operation
@@ -37,8 +38,8 @@ def streamed(group: Group, tile: Tile, operation: Operation) -> bool:
 
 def channel_bytes(graph: Graph, operation: Operation) -> int:
     """The bytes of the weights of one output channel; 0 where they are not an equal part of all."""
-    channels = graph.tensors[operation.output].shape[1]
-    return operation.weight_bytes // channels if operation.weight_bytes % channels == 0 else 0
+    parts = [channel_axis(operation.layer, weight) is not None for weight in operation.layer.weights]
+    return operation.weight_bytes // graph.tensors[operation.output].shape[1] if all(parts) else 0
 
 
 def block_channels(graph: Graph, operation: Operation, machine: Accelerator) -> int:
@@ -119,6 +120,11 @@ class Cut:
             block = self.tile.channels * channel_bytes(graph, operation)
             found[operation.name] = min(operation.weight_bytes, copies * block)
         return found
+
+    @cached_property
+    def named_buffers(self) -> dict[str, int]:
+        """The same by the names of the buffers."""
+        return {f"weights_{name}": size for name, size in self.weight_buffers.items()}
 
     @cached_property
     def before_cycles(self) -> float:
@@ -217,8 +223,14 @@ class Sheet:
 
     def tile(self, index: int) -> Tile:
         """A tile, with its height."""
-        cut, k = self.tiles[index]
-        return replace(cut.tile, rows=int(cut.measures.steps.heights[k]))
+        if index not in self._named:
+            cut, k = self.tiles[index]
+            self._named[index] = replace(cut.tile, rows=int(cut.measures.steps.heights[k]))
+        return self._named[index]
+
+    @cached_property
+    def _named(self) -> dict[int, Tile]:
+        return {}
 
     def _joined(self, of: Callable[[Cut], Integers]) -> Integers:
         return np.concatenate([of(cut) for cut in self.cuts])
@@ -361,8 +373,7 @@ class Sheet:
                 rings[name] = sizes
             elif sinks[name] == "off":
                 rings[name] = self.stream(name, loaded=False).ring_bytes
-        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()}
-        found |= {f"weights_{name}": size for name, size in cut.weight_buffers.items()}
+        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()} | cut.named_buffers
         if not self.machine.accumulator_bytes:
             found["scratch"] = int(self.scratch_bytes[index])
         return {name: size for name, size in found.items() if size}

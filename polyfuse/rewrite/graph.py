@@ -14,6 +14,7 @@ import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.network.dtypes import TYPES, decoded, encoded
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.operators import ordered
@@ -79,18 +80,21 @@ class Graph:
 
     def value(self, weight: Tensor) -> NDArray[np.float64]:
         """The value of a weight."""
-        return np.asarray(self.weights[weight.name], dtype=np.float64)
+        return decoded(self.weights[weight.name], weight.dtype)
 
     def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "Graph":
-        """Without the removed layers, with new ones as early as may be; who read the root reads `new.tensor`."""
+        """Without the removed layers, with new ones as early as may be; who read the root reads `new.tensor`.
+
+        Dequantizing layers that nobody reads any more go, too.
+        """
         gone, place = set(removed), self._place(removed, new.layers)
         is_weight = new.tensor.name in new.weights
         before, after = (
             [renamed(layer, root.output, new.tensor, is_weight) for layer in part if layer not in gone]
             for part in (self.layers[:place], self.layers[place:])
         )
-        layers = (*before, *new.layers, *after)
-        vanished = {layer.output for layer in removed if layer is not root}
+        layers, unread = self._read((*before, *new.layers, *after), removed, new.tensor)
+        vanished = {layer.output for layer in removed if layer is not root} | unread
         tensors = {
             name: new.tensor if now == root.output else now for name, now in self.tensors.items() if now not in vanished
         }
@@ -99,6 +103,15 @@ class Graph:
         weights = {name: value for name, value in {**self.weights, **new.weights}.items() if name in used}
         return replace(self, layers=layers, outputs=outputs, weights=weights, tensors=tensors)
 
+    def _read(
+        self, layers: Sequence[Layer], removed: Sequence[Layer], kept: Tensor
+    ) -> tuple[tuple[Layer, ...], set[Tensor]]:
+        """The layers without those that only dequantize for removed ones, and what these made."""
+        read = {tensor for layer in layers for tensor in layer.inputs} | {*self.outputs, kept}
+        before = {tensor for layer in removed for tensor in layer.inputs} - read
+        unread = {t for t in before if t in self.makers and self.makers[t].kind == "dequantize"}
+        return tuple(layer for layer in layers if layer.output not in unread), unread
+
     def _place(self, removed: Sequence[Layer], new: Sequence[Layer]) -> int:
         """Where new layers go: where the first removed one was, or behind all they read."""
         read = {tensor for layer in new for tensor in layer.inputs}
@@ -106,9 +119,17 @@ class Graph:
         return max([first, *(k + 1 for k, layer in enumerate(self.layers) if layer.output in read)])
 
     def network(self) -> Network:
-        """The network; weights are rounded to float32 here."""
-        weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in self.weights.items()}
+        """The network; weights are rounded to their types here."""
+        tensors = {tensor.name: tensor for layer in self.layers for tensor in layer.weights}
+        weights = {name: _held(value, tensors[name]) for name, value in self.weights.items() if name in tensors}
         return Network(self.name, self.inputs, self.layers, self.outputs, weights)
+
+
+def _held(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """The value of a weight in the numpy type that holds it."""
+    if value.dtype == TYPES[tensor.dtype].held:
+        return np.ascontiguousarray(value)
+    return np.ascontiguousarray(encoded(value, tensor.dtype, f"weight {tensor}"))
 
 
 def graph_of(network: Network) -> Graph:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from polyfuse.errors import PolyfuseError
+from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.network.dtypes import HALVES
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
@@ -72,7 +73,7 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
     Inputs stay as they are. Outputs stay in their order; a fused layer has the name of its first part, so that an
     output's name may change (`tensors` says to which). Weights are folded in float64 and rounded to float32 once.
 
-    Errors: TooComplex.
+    Errors: TooComplex; InvalidInput for a network that is stored in half.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("net")
@@ -81,6 +82,10 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
     >>> [(each.rule, each.removed, each.made) for each in found.applied]
     [('activation-into-producer', ('conv', 'act'), ('conv',))]
     """
+    if halves := network.dtypes & set(HALVES):
+        raise InvalidInput(
+            f"network {network.name!r}: is stored in {', '.join(sorted(halves))}; rewrite it before with_storage"
+        )
     graph, applied = graph_of(network), list[Applied]()
     most = APPLICATIONS_PER_LAYER * len(network.layers)
     changed = True

@@ -9,14 +9,16 @@ too, and shows the wrong result that it gives.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import islpy as isl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput, TooComplex
-from polyfuse.network.expression import evaluator
+from polyfuse.network.dtypes import HALVES, decoded, stored
+from polyfuse.network.expression import Given, evaluator
+from polyfuse.network.instances import as_given, as_number, statement_kinds
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.steps import Step, Touch, preload_steps, steps
 from polyfuse.schedule.storage import Storage
@@ -43,13 +45,20 @@ class Interpreted:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """All executions of a step: its expression, and the time and the cells of each execution."""
+    """All executions of a step: its expression, and the time and the cells of each execution.
+
+    `kinds` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
+    half type that the result is stored as.
+    """
 
     step: Step
-    expression: Callable[[Mapping[str, float]], float]
+    expression: Callable[[Mapping[str, Given]], float]
     instances: Integers
     times: Integers
     cells: tuple[Integers, ...]
+    kinds: Mapping[str, bool]
+    tables: Mapping[str, tuple[Integers, ...]]
+    rounds: str | None
 
 
 def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool = False) -> Interpreted:
@@ -73,18 +82,20 @@ def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool
     network = storage.schedule.network
     if missing := {tensor.name for tensor in network.inputs} - set(inputs):
         raise InvalidInput(f"network {network.name!r}: no value for the inputs {', '.join(sorted(missing))}")
-    given = {**network.weights, **{tensor.name: inputs[tensor.name] for tensor in network.inputs}}
-    offchip: Memory = {name: dict(np.ndenumerate(np.asarray(value, dtype=np.float64))) for name, value in given.items()}
+    weights = {tensor: network.weights[tensor.name] for layer in network.layers for tensor in layer.weights}
+    given = {tensor.name: decoded(value, tensor.dtype) for tensor, value in weights.items()}
+    given |= {tensor.name: stored(inputs[tensor.name], tensor.dtype, str(tensor)) for tensor in network.inputs}
+    offchip: Memory = {name: dict(np.ndenumerate(value)) for name, value in given.items()}
     chip: Memory = {}
     executions: Counter[str] = Counter()
     for phase in (preload_steps(storage.schedule), steps(storage.schedule)):
         for runs, k in in_time_order([runs_of(storage, step) for step in phase]):
             execute(runs, k, chip, offchip)
             executions[runs.step.name] += 1
-    return Interpreted(stored(storage, offchip), executions)
+    return Interpreted(left(storage, offchip), executions)
 
 
-def stored(storage: Storage, offchip: Memory) -> dict[str, Array]:
+def left(storage: Storage, offchip: Memory) -> dict[str, Array]:
     """The arrays of the tensors that the group stores."""
     arrays = {}
     for name, flow in storage.schedule.flows.items():
@@ -113,14 +124,21 @@ def in_time_order(every: Sequence[Runs]) -> Iterator[tuple[Runs, int]]:
 def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
     """One execution of a step: read its operands, evaluate, write its target."""
     step = runs.step
-    values: dict[str, float] = {}
+    values: dict[str, Given] = {}
     for touch, cells in zip(step.touches, runs.cells, strict=True):
-        if not touch.writes:
-            memory = offchip if touch.memory == "offchip" else chip
-            values[touch.operand] = memory.get(touch.tensor.name, {}).get(tuple(cells[k]), np.nan)
+        if touch.writes:
+            continue
+        found, whole = (offchip if touch.memory == "offchip" else chip).get(touch.tensor.name, {}), runs.kinds
+        if touch.operand in runs.tables:
+            every = [found.get(tuple(each[k]), np.nan) for each in runs.tables[touch.operand]]
+            values[touch.operand] = as_given(np.array(every), whole[touch.operand])
+        else:
+            values[touch.operand] = as_number(found.get(tuple(cells[k]), np.nan), whole[touch.operand])
     indices = runs.instances[k, runs.instances.shape[1] - len(step.dims) :]
     given = {dim: int(index) for dim, index in zip(step.dims, indices, strict=True)}
     result = runs.expression({**given, **values})
+    if runs.rounds is not None:
+        result = float(stored(result, runs.rounds))
     for touch, cells in zip(step.touches, runs.cells, strict=True):
         if touch.writes:
             memory = offchip if touch.memory == "offchip" else chip
@@ -130,9 +148,47 @@ def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
 def runs_of(storage: Storage, step: Step) -> Runs:
     """Enumerate the executions of a step, with their times and cells."""
     instances = points(step.executions)
-    cells = tuple(values(place(storage, touch), instances) for touch in step.touches)
-    expression = evaluator("x" if step.statement is None else step.statement.expression)
-    return Runs(step, expression, instances, values(step.time, instances), cells)
+    subscripted = step.statement.tables if step.statement is not None else frozenset()
+    tables = {
+        touch.operand: tuple(
+            values(place(storage, one_element(touch, k)), instances) for k in range(touch.tensor.elements)
+        )
+        for touch in step.touches
+        if touch.operand in subscripted
+    }
+    cells = tuple(
+        np.zeros((len(instances), 0), dtype=np.int64)
+        if touch.operand in tables
+        else values(place(storage, touch), instances)
+        for touch in step.touches
+    )
+    exact = step.layer is not None and step.layer.is_exact
+    expression = evaluator("x" if step.statement is None else step.statement.expression, single=exact)
+    return Runs(
+        step, expression, instances, values(step.time, instances), cells, kinds_of(step), tables, rounded_to(step)
+    )
+
+
+def kinds_of(step: Step) -> dict[str, bool]:
+    """Which operands of a step are whole; copies take values as they are."""
+    if step.statement is None or step.layer is None:
+        return {"x": False}
+    return statement_kinds(step.statement, step.layer)
+
+
+def rounded_to(step: Step) -> str | None:
+    """The half type that a step stores what it makes as; None where a later statement of its layer goes on with it."""
+    if step.layer is None or step.statement is None or step.layer.output.dtype not in HALVES:
+        return None
+    later = step.layer.statements[step.layer.statements.index(step.statement) + 1 :]
+    return None if any(statement.accumulates for statement in later) else step.layer.output.dtype
+
+
+def one_element(touch: Touch, k: int) -> Touch:
+    """The access of a table restricted to one of its elements."""
+    last = touch.element.range_factor_range().dim(isl.dim_type.out) - 1
+    wanted = touch.element.range_factor_range().fix_val(isl.dim_type.out, last, isl.Val(k))
+    return replace(touch, element=touch.element.range_factor_domain().range_product(wanted))
 
 
 def place(storage: Storage, touch: Touch) -> isl.Map:

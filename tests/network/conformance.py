@@ -44,14 +44,23 @@ WEIGHTS: dict[str, Sequence[int]] = {
     "Upsample": (1,),
 }
 """The float inputs of an operator that have to be constant."""
+QUANTISED: dict[str, Sequence[Sequence[int]]] = {
+    "DequantizeLinear": [(0,)],
+    "QLinearConv": [(0,)],
+    "QLinearMatMul": [(0, 3), (0,)],
+    "QuantizeLinear": [(0,)],
+}
+"""The inputs of a quantised operator that are computed, one way and another; all others are constant."""
 MAY_BE_WEIGHTS: dict[str, Sequence[int]] = {"Gemm": (1, 2), "MatMul": (1,)}
 """The inputs that are tried as inputs and as constants."""
 FOLDED = ("Constant", "ConstantOfShape", "Shape", "Size")
 """The operators that make constants: their cases are evaluated, and there is no layer."""
-OPERATORS = sorted({*CONVERTERS, *FOLDED} - {"Cast"})
+OPERATORS = sorted({name for name in (*CONVERTERS, *FOLDED) if "." not in name} - {"Cast"})
 """The operators whose cases are run; a Cast of what is computed is only taken to the type that it has."""
 REASONS = {
-    r"expected float32 elements": "elements that are not float32",
+    r"expected float32 elements": "elements of other types",
+    r"constant '\w+' is \w+ of shape .*; quantise to eight bits": "quantised to another type than eight bits",
+    r"scales of blocks": "scales of blocks",
     r"2-D (windows|convolution)": "windows over other axes than rows and columns",
     r"its output '\w+' is used": "a second output is used",
     r"sizes of at least 1|that leaves elements": "tensors without elements",
@@ -126,7 +135,7 @@ def with_constants(case: Case, weights: Sequence[int]) -> onnx.ModelProto:
     positions = {name: k for k, name in reversed(list(enumerate(read)))}
     computed = []
     for value, array in zip(case.model.graph.input, case.inputs, strict=True):
-        if not floats or (array.dtype == np.float32 and positions[value.name] not in weights):
+        if positions[value.name] not in weights and (not floats or array.dtype == np.float32):
             computed.append(value)
         else:
             made.graph.initializer.append(numpy_helper.from_array(array, value.name))
@@ -135,8 +144,25 @@ def with_constants(case: Case, weights: Sequence[int]) -> onnx.ModelProto:
     return made
 
 
+def with_inputs(case: Case, positions: Sequence[int]) -> onnx.ModelProto:
+    """The model with all of its inputs as initialisers but those at some positions."""
+    made = onnx.ModelProto()
+    made.CopyFrom(case.model)
+    wanted = {made.graph.node[0].input[position] for position in positions}
+    del made.graph.input[:]
+    for value, array in zip(case.model.graph.input, case.inputs, strict=True):
+        if value.name in wanted:
+            made.graph.input.append(value)
+        else:
+            made.graph.initializer.append(numpy_helper.from_array(array, value.name))
+    return made
+
+
 def trials(case: Case) -> Iterator[onnx.ModelProto]:
     """The models to import for a case."""
+    if case.operator in QUANTISED:
+        yield from (with_inputs(case, positions) for positions in QUANTISED[case.operator])
+        return
     always = WEIGHTS.get(case.operator, ())
     yield with_constants(case, always)
     if case.operator in MAY_BE_WEIGHTS:

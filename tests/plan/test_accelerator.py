@@ -41,6 +41,7 @@ def test_every_accelerator_comes_back(rate: float, double: bool, engines: int, c
         capacity_bytes=capacity,
         offchip=Memory(rate, 0.0, rate),
         rates={cls: {"float32": rate} for cls in CLASSES},
+        mac_pj={"float32": rate},
     )
     assert Accelerator.from_toml(machine.to_toml()) == machine
 
@@ -92,6 +93,7 @@ def test_missing_file_says_what_there_is() -> None:
         ("int8 = 256.0", "int8 = 0.0", "rates.conv.int8 above 0"),
         ("int8 = 0.2", "int8 = -1.0", "mac_pj.int8 of 0 or more"),
         ("latency_cycles = 64.0", "latency_cycles = -1.0", "latency_cycles of 0 or more"),
+        ("int8 = 0.2", "", "mac_pj of every type that has a rate, got none of 'int8'"),
         ("version = 1", "version = 2", "version 2"),
         ("version = 1", "version = ", "expected TOML"),
     ],

@@ -1,6 +1,7 @@
 """For each rule, networks to which it applies; weights are small multiples of 1/8, so that folding them is exact."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from polyfuse.network import layers as make
 from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.matrices import gemm
 from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.quantised import elements
+from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 
@@ -279,6 +282,96 @@ def activation_before_copy(seed: int) -> Network:
     return draw.build.network(draw.build.activation("act", y, ["relu", "sigmoid"][seed // 2 % 2]))
 
 
+class Whole(Draw):
+    """Networks that read whole numbers, whose scales are powers of two and whose zero points are even."""
+
+    def scale(self, zero: bool = True) -> Quantisation:
+        point = 2 * int(self.random.integers(-20, 20)) if zero else 0
+        return Quantisation(2.0 ** int(self.random.integers(-5, -2)), point, "int8")
+
+    def whole(self, name: str, scale: Quantisation) -> Tensor:
+        x = self.build.input(name, (1, self.channels, self.size, self.size + 1), "int8")
+        return self.made(elements.dequantize(f"{name}_real", x, scale))
+
+    def made(self, pair: elements.Made) -> Tensor:
+        return self.build.add(*pair)
+
+    def network(self, y: Tensor, scale: Quantisation) -> Network:
+        return self.build.network(self.made(elements.quantize("last", y, scale)))
+
+    def known(self, name: str, shape: tuple[int, ...], scale: Quantisation) -> tuple[Tensor, Dequantised]:
+        """A float weight and the whole numbers that it is made of."""
+        low, high = (-127, 128) if scale.dtype == "int8" else (-999, 1000)
+        found = Dequantised(self.random.integers(low, high, shape), scale, 0)
+        return self.build.constant(name, found.reals), found
+
+
+def quantised_sums(seed: int) -> Network:
+    draw = Whole(seed)
+    x_scale, y_scale = draw.scale(zero=False), Quantisation(0.5, 3)
+    x = draw.whole("x", x_scale)
+    numbers = tuple(2.0 ** int(k) for k in draw.random.integers(-8, -5, 4))
+    w_scale = Quantisation(numbers if seed % 2 else numbers[0])
+    units = tuple(float(x_scale.scales[0]) * number for number in numbers)
+    b_scale = Quantisation(units if seed % 2 else units[0], 0, "int32")
+    w, whole = draw.known("w", (4, draw.channels, 3, 3), w_scale)
+    b, biases = draw.known("b", (4,), b_scale)
+    spec: Any = [None, "relu", "relu6", ("clip", -2, 9)][seed % 4]
+    layer = make.convolution("conv", x, w, b, padding=(1, 0, 1, 1), activation=spec)
+    known = {"w": whole, "b": biases}
+    return draw.network(draw.build.add(replace(layer, attributes={**layer.attributes, "dequantised": known})), y_scale)
+
+
+def quantised_arithmetic(seed: int) -> Network:
+    draw = Whole(seed)
+    a, b = draw.whole("a", draw.scale()), draw.whole("b", draw.scale())
+    spec = "relu" if seed % 3 == 0 else None
+    return draw.network(draw.build.arithmetic("sum", "add" if seed % 2 else "mul", a, b, activation=spec), draw.scale())
+
+
+def quantised_means(seed: int) -> Network:
+    draw = Whole(seed)
+    x = draw.whole("x", draw.scale())
+    if seed % 2:
+        return draw.network(draw.build.average_pool("mean", x, kernel=2, stride=1), draw.scale())
+    return draw.network(draw.build.global_average_pool("mean", x), draw.scale())
+
+
+def quantised_copy(seed: int) -> Network:
+    draw = Whole(seed)
+    scale = draw.scale()
+    x, y_scale = draw.whole("x", scale), draw.scale() if seed % 3 else scale
+    match seed % 5:
+        case 0:
+            y = draw.build.max_pool("pool", x, kernel=3, stride=2, padding=1)
+        case 1:
+            y = draw.build.concat("cat", x, draw.whole("z", draw.scale()))
+        case 2:
+            y = draw.build.add(copies.pad("pad", x, (0, 0, 1, 2), (0, 0, 2, 0)))
+        case 3:
+            y = draw.build.add(copies.transpose("turn", x, (0, 2, 3, 1)))
+        case _:
+            y = draw.build.resize("up", x, 2)
+    return draw.network(y, y_scale)
+
+
+def quantised_function(seed: int) -> Network:
+    draw = Whole(seed)
+    scale = draw.scale()
+    x = draw.whole("x", scale)
+    spec = ["relu", ("leaky_relu", 0.25), "relu6", "hard_swish", ("clip", -1, 2), "abs", "sigmoid", "neg"][seed % 8]
+    y = draw.build.activation("act", x, spec) if seed != 7 else draw.with_weight("act", "mul", x, 1, 1, 1, 1)
+    return draw.network(y, scale if seed % 3 else draw.scale())
+
+
+def quantised_pair(seed: int) -> Network:
+    draw = Whole(seed)
+    scale = draw.scale()
+    first = draw.whole("x", scale)
+    again = draw.made(elements.quantize("again", first, scale if seed % 2 else draw.scale()))
+    return draw.build.network(draw.build.max_pool("pool", again, kernel=2))
+
+
 EXAMPLES: dict[str, Callable[[int], Network]] = {
     "scaling-into-conv-before": scaling_into_conv_before,
     "scaling-into-conv-after": scaling_into_conv_after,
@@ -301,4 +394,10 @@ EXAMPLES: dict[str, Callable[[int], Network]] = {
     "copy-as-reshape": copy_as_reshape,
     "copy-chain": copy_chain,
     "activation-before-copy": activation_before_copy,
+    "quantised-sums": quantised_sums,
+    "quantised-arithmetic": quantised_arithmetic,
+    "quantised-means": quantised_means,
+    "quantised-copy": quantised_copy,
+    "quantised-function": quantised_function,
+    "quantised-pair": quantised_pair,
 }

@@ -125,8 +125,11 @@ def test_all_rules_together_keep_values(each: Rule) -> None:
         assert same_values(found, random_inputs(network, seed), 1e-6)
 
 
-@EVERY_RULE
+@pytest.mark.parametrize(
+    "each", [each for each in EVERY if not each.name.startswith("quantised-")], ids=lambda each: each.name
+)
 def test_rules_together_add_no_operations(each: Rule) -> None:
+    """Integer layers are left out: they take zero points away at every read, where floats are dequantized once."""
     for seed in range(4):
         found = rewrite(EXAMPLES[each.name](seed))
         before, after = (sum(map(operations, net.layers)) for net in (found.original, found.network))

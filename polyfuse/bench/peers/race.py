@@ -33,7 +33,7 @@ from polyfuse.bench.peers.contender import (
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.results import PeerComparison, PeerRow
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.plan.machine import Machine
@@ -114,6 +114,7 @@ def race(
     """
     chosen, report = rules or Rules(), progress or (lambda what, done, of: None)
     check_rules(chosen, contenders)
+    require_float32(network, "a comparison with peers")
     start = command or (lambda contender, cores: worker_command(cores))
     with folder_of(network, model, chosen.seed, report) as (folder, expected), ExitStack() as processes:
         rows: dict[str, PeerRow] = {}

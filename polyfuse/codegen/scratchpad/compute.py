@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-import islpy as isl
-
 from polyfuse.codegen.cfile import signature
 from polyfuse.codegen.scratchpad.lines import TAKEN, Axes, Operand, Sweep, combined, statement_lines
 from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.network.dtypes import is_whole
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
+from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.operations import Operation
 
 BOX = ("channel_0", "channel_1", "row_0", "row_1", "column_0", "column_1")
@@ -55,21 +55,6 @@ def weight_arrays(layer: Layer, storing: Storing) -> tuple[WeightArray, ...]:
             shape = (shape[axis], *(size for a, size in enumerate(shape) if a != axis))
         found.append(WeightArray(tensor, axis, shape, storing.weight_bytes(tensor)))
     return tuple(sorted(found, key=lambda array: -array.element_bytes))
-
-
-def channel_axis(layer: Layer, weight: Tensor) -> int | None:
-    """The axis of a weight along which every read is at the output channel of its point."""
-    axes = Axes(layer.output.concrete_shape)
-    (channel, _), *others = axes.strides.items()
-    accesses = [a for s in layer.statements for a in s.operands.values() if a.tensor == weight]
-    if others:
-        return None
-    for axis in range(len(weight.shape)):
-        if weight.shape[axis] == axes.sizes[0] and all(
-            a.relation <= a.relation.equate(isl.dim_type.in_, channel, isl.dim_type.out, axis) for a in accesses
-        ):
-            return axis
-    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +100,7 @@ def compute_function(
     name = f"op{number}_{layer.name}"
     parameters = ["const view *result", *(f"const view *operand_{k}" for k in range(len(layer.inputs)))]
     if writer.weights:
-        parameters += ["int weights", "int weights_0", "int weights_1", "long long image"]
+        parameters += ["int weights", "int weights_at", "long long image", "int weights_0", "int weights_1"]
     parameters += ["int scratch", *(f"int {each}" for each in BOX)]
     if accumulates:
         parameters += [*(f"int {each}" for each in TAKEN), "int first", "int last"]
@@ -152,8 +137,8 @@ class Writer:
 
     @property
     def sum_type(self) -> str:
-        """Sums are int where the elements made are whole."""
-        return "int" if self.storing.element(self.layer.output).whole else "float"
+        """The C type of sums."""
+        return "int" if is_whole(self.layer.acc_dtype) else "float"
 
     @property
     def kept_lines(self) -> int:
@@ -173,13 +158,16 @@ class Writer:
         lines += [f"if (last) {claim}" if self.accumulates else claim]
         own = f"static {self.sum_type} own[{self.kept_lines * columns}];"
         keep = "!first" if self.accumulates else "0"
-        room = f"4 * {self.kept_lines} * (column_1 - column_0)"
+        lines_kept = "(channel_1 - channel_0)"
+        if not self.accumulates:
+            lines_kept = f"min({self.kept_lines}, channel_1 - channel_0)"
+        room = f"4 * {lines_kept} * (column_1 - column_0)"
         where = f"scratch < 0 ? own : accumulators(scratch, {room}, {number}, {keep})"
         lines += [own, f"{self.sum_type} *const sums = {where};"]
         lines += ["long long counted = 0;"] if self.work() == "counted" else []
         if self.weights:
             size = self.block_size()
-            lines.append(f"const unsigned char *const block = read_weights(weights, image, {size});")
+            lines.append(f"const unsigned char *const block = read_weights(weights, weights_at, image, {size});")
             offset: list[str] = []
             for k, array in enumerate(self.weights):
                 element = self.storing.element(array.tensor).name
@@ -248,7 +236,9 @@ class Writer:
         for statement in chosen:
             reduces = len(statement.dims) > self.layer.rank
             counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
-            sweep = Sweep(self.axes, self.layer.inputs[0] if taken and reduces else None, counts)
+            sweep = Sweep(
+                self.axes, self.layer.inputs[0] if taken and reduces else None, counts, self.sum_type == "int"
+            )
             lines += statement_lines(statement, self.operands(statement), sweep, indent)
         return lines
 

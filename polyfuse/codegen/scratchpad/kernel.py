@@ -14,6 +14,7 @@ from polyfuse.codegen.build import Built, compile_shared, load
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.errors import InvalidInput, SimulationError
+from polyfuse.network.dtypes import TYPES, decoded, encoded
 from polyfuse.network.tensor import Tensor
 
 Values = NDArray[np.generic]
@@ -116,7 +117,9 @@ class ScratchKernel:
                 raise SimulationError(
                     f"plan of {network!r}: expected all of {tensor.name} off chip in the end, {missing} bytes are not"
                 )
-        outputs = {tensor.name: arrays[tensor.name] for tensor in self.program.graph.network.outputs}
+        outputs = {
+            tensor.name: given_back(tensor, arrays[tensor.name]) for tensor in self.program.graph.network.outputs
+        }
         return outputs, self._simulated(simulation)
 
     def _arrays(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Values]:
@@ -128,7 +131,7 @@ class ScratchKernel:
             )
         arrays: dict[str, Values] = {}
         for tensor in network.inputs:
-            value = np.ascontiguousarray(inputs[tensor.name], self.program.storing.element(tensor).held)
+            value = stored_input(tensor, inputs[tensor.name])
             if value.shape != tensor.concrete_shape:
                 raise InvalidInput(f"input {tensor}: expected shape {tensor.concrete_shape}, got {value.shape}")
             arrays[tensor.name] = value
@@ -138,7 +141,7 @@ class ScratchKernel:
         return arrays
 
     def _empty(self, tensor: Tensor) -> Values:
-        return np.zeros(tensor.concrete_shape, self.program.storing.element(tensor).held)
+        return np.zeros(tensor.concrete_shape, TYPES[tensor.dtype].held)
 
     def _simulation(self, arrays: Mapping[str, Values], done: dict[str, Values]) -> tuple[_Simulation, list[object]]:
         """What the simulator is given, and what must live as long as it runs; `done` notes which bytes are stored."""
@@ -207,11 +210,32 @@ class ScratchKernel:
         )
 
 
+def stored_input(tensor: Tensor, value: ArrayLike) -> Values:
+    """The values of an input as the machine has them.
+
+    Errors: InvalidInput for what is no array of numbers, and for numbers that the type does not have.
+    """
+    try:
+        array = np.asarray(value)
+        return np.ascontiguousarray(encoded(array, tensor.dtype, f"input {tensor}"))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"input {tensor}: expected an array of real numbers, got {error}") from None
+
+
+def given_back(tensor: Tensor, held: Values) -> Values:
+    """The values of an output in their own type, or in float32 where numpy has no such type."""
+    return decoded(held, tensor.dtype).astype(np.float32) if tensor.dtype == "bfloat16" else held
+
+
 def build_program(program: ScratchProgram, options: Options | None = None) -> ScratchKernel:
     """Compile a program with the simulator, or find it in the cache, and load it.
+
+    Products and sums of integer layers are rounded one by one, as their arithmetic is defined.
 
     Errors: BuildError from the compiler.
     """
     chosen = options or Options()
-    built = compile_shared(program.source, compiler=chosen.compiler, flags=chosen.flags, cache=chosen.cache)
+    exact = any(layer.is_exact for layer in program.graph.network.layers)
+    flags = (*chosen.flags, "-ffp-contract=off") if exact else chosen.flags
+    built = compile_shared(program.source, compiler=chosen.compiler, flags=flags, cache=chosen.cache)
     return ScratchKernel(program, built)

@@ -102,12 +102,13 @@ class Operand:
 class Sweep:
     """How a statement is swept: over points with these axes; of the tensor `taken`, if any, only a box is read.
 
-    `counts` is added to `counted` for every instance.
+    `counts` is added to `counted` for every instance; `whole_sum` says that sums are of type int.
     """
 
     axes: Axes
     taken: Tensor | None
     counts: int
+    whole_sum: bool
 
 
 def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, indent: int) -> list[str]:
@@ -119,7 +120,7 @@ def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep
     def at_each_domain(node: isl.AstNode, build: isl.AstBuild) -> isl.AstNode:
         key = f"leaf{len(leaves)}"
         try:
-            leaves[key] = leaf(statement, operands, sweep.axes, build)
+            leaves[key] = leaf(statement, operands, sweep, build)
         except Exception as error:  # isl must not see it: it would carry on with a broken tree
             failed.append(error)
         return node.set_annotation(isl.Id(key))
@@ -214,7 +215,7 @@ def loop_name(dim: str) -> str:
 class Read:
     """One read of an instance: in `place`, and whether it is one row along a line, forwards or backwards.
 
-    `place` is channel, row and column on chip, the offset of the element in a weight.
+    `place` is channel, row and column on chip, the offset of the element in a weight, and nothing of a table.
     """
 
     name: str
@@ -230,6 +231,8 @@ class Read:
     def before(self, alone: bool) -> list[str]:
         """What is declared in front of a line, or for one instance alone."""
         kind = f"const {self.operand.element}"
+        if not self.place:
+            return []
         if not self.operand.onchip:
             value = self.operand.value.format(f"{self.operand.name}[{self.place[0]}]")
             return [f"const {self.operand.result} {self.array} = {value};"] if alone or not self.varies else []
@@ -245,7 +248,9 @@ class Read:
         return [*told, f"{kind} *const {self.array} = {pointer};"]
 
     def value(self, alone: bool) -> str:
-        """The C of what is read."""
+        """The C of what is read; of a table, the array."""
+        if not self.place:
+            return self.operand.name
         if not self.operand.onchip:
             return self.array if alone or not self.varies else f"{self.operand.name}[{self.place[0]}]"
         return self.operand.value.format(f"{self.array}[{'0' if alone else f'{self.place[2]} - {self.array}_first'}]")
@@ -262,19 +267,23 @@ class Leaf:
 
     column: str
     reads: tuple[Read, ...]
-    expression: str
+    statement: Statement
     indices: Mapping[str, str]
+    whole_sum: bool
 
     def text(self, alone: bool) -> str:
         """The statement."""
-        values = {read.name: read.value(alone) for read in self.reads}
-        return f"{SUM} = {to_c(self.expression, {**values, 'acc': SUM}, self.indices)};"
+        values = {"acc": SUM} | {read.name: read.value(alone) for read in self.reads}
+        whole = {name for name in values if name in self.statement.whole or (name == "acc" and self.whole_sum)}
+        floats = {name: text for name, text in values.items() if name not in whole}
+        indices = {**self.indices, **{name: values[name] for name in whole}}
+        return f"{SUM} = {to_c(self.statement.expression, floats, indices, whole=True)};"
 
 
 SUM = "sum[column - column_0]"
 
 
-def leaf(statement: Statement, operands: Mapping[str, Operand], axes: Axes, build: isl.AstBuild) -> Leaf:
+def leaf(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, build: isl.AstBuild) -> Leaf:
     """The C of one instance."""
     instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
 
@@ -284,6 +293,9 @@ def leaf(statement: Statement, operands: Mapping[str, Operand], axes: Axes, buil
 
     reads = []
     for name, access in statement.operands.items():
+        if name in statement.tables:
+            reads.append(Read(name, operands[name], (), 1))
+            continue
         index = index_of(access, instance)
         place = operands[name].to_image([text(part) for part in index])
         directions = {direction_of(part) for part in index}
@@ -291,8 +303,8 @@ def leaf(statement: Statement, operands: Mapping[str, Operand], axes: Axes, buil
         known = directions <= {0, 1} or (fixed and directions <= {-1, 0})
         reads.append(Read(name, operands[name], tuple(place), (min(directions) or 1) if known and fixed else 0))
     indices = {dim: text(instance.get_at(d)) for d, dim in enumerate(statement.dims) if dim not in operands}
-    column = "0" if axes.column is None else text(instance.get_at(axes.column))
-    return Leaf(column, tuple(reads), statement.expression, indices)
+    column = "0" if sweep.axes.column is None else text(instance.get_at(sweep.axes.column))
+    return Leaf(column, tuple(reads), statement, indices, sweep.whole_sum)
 
 
 def index_of(access: Access, instance: isl.PwMultiAff) -> list[isl.PwAff]:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
+from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.runtime import part, prelude
-from polyfuse.codegen.scratchpad.steps import GroupInPlace, group_function
+from polyfuse.codegen.scratchpad.steps import group_function
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.accelerator import Accelerator

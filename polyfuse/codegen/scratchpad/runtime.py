@@ -45,6 +45,42 @@ HELPER unsigned move_box(int load, const view *v, const origin o, extent e, long
   return ticket;
 }
 """
+STREAMS = """\
+/* Weights that are loaded again in every step, in blocks of output channels: `slots` of them have room at once. */
+typedef struct { int address, channels, block, channel_bytes, slots, used; long long image; } weights_of;
+/* The blocks of all such operations as they are needed: `order` names an operation for each run. Up to two wait, of
+ * which the first one, at `at[0]` in its buffer, is needed next; run and channel are those of the block after them. */
+typedef struct {
+  weights_of *of;
+  const short *order;
+  int runs, run, channel, waiting, at[2], owner[2];
+  unsigned ticket[2];
+} stream;
+
+/* Start to load the next block, if there is one and it has room while `computing` runs; -1 for no operation. */
+HELPER void start_block(stream *s, int computing) {
+  if (s->run == s->runs || s->waiting == 2) return;
+  int owner = s->order[s->run], k = s->waiting;
+  weights_of *w = &s->of[owner];
+  int held = (computing == owner) + (k > 0 && s->owner[0] == owner);
+  if (held >= w->slots) return;
+  int channels = min(w->block, w->channels - s->channel);
+  long long from = w->image + (long long)s->channel * w->channel_bytes;
+  s->at[k] = w->used++ % w->slots * w->block * w->channel_bytes, s->owner[k] = owner;
+  s->ticket[k] = dma_load(w->address + s->at[k], 0, from, (dma_box){1, 1, channels * w->channel_bytes, 0, 0, 0, 0});
+  s->waiting++, s->channel += channels;
+  if (s->channel == w->channels) s->channel = 0, s->run++;
+}
+/* Wait for the block that an operation needs next: how far into its buffer it is. With `ahead`, start the one after. */
+HELPER int next_block(stream *s, int operation, int ahead) {
+  if (!s->waiting) start_block(s, -1);
+  dma_wait(s->ticket[0]);
+  int at = s->at[0];
+  s->waiting--, s->at[0] = s->at[1], s->owner[0] = s->owner[1], s->ticket[0] = s->ticket[1];
+  if (ahead && !s->waiting) start_block(s, operation);
+  return at;
+}
+"""
 
 
 @lru_cache
@@ -57,4 +93,4 @@ def prelude(arena_bytes: int, wide: int, elements: frozenset[str]) -> str:
     """What comes before generated code; `elements` are the types that it mentions."""
     sizes = f"#define ARENA_BYTES {arena_bytes}\n#define WIDE {wide} /* bytes of the host for one of the machine */\n"
     types = [text for name, text in (("half", HALF), ("bfloat", BFLOAT)) if name in elements]
-    return "\n".join([sizes, part("scratchpad.h"), HELPERS, *types, MOVES])
+    return "\n".join([sizes, part("scratchpad.h"), HELPERS, *types, MOVES, STREAMS])

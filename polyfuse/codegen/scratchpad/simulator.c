@@ -338,9 +338,10 @@ void write_row(const view *v, int channel, int row, int first, int last, const v
   }
 }
 
-const void *read_weights(int address, long long offset, int bytes) {
+const void *read_weights(int buffer, int skip, long long offset, int bytes) {
   const region *at = region_of(0);
-  check_aligned(at->name, address);
+  int address = buffer + skip;
+  check_aligned(at->name, buffer);
   check_inside("read", at->name, address, bytes);
   check_holds("read", address, bytes, at->first + (tag)offset);
   return arena + (long long)address * WIDE;
@@ -349,7 +350,7 @@ const void *read_weights(int address, long long offset, int bytes) {
 void *accumulators(int address, int bytes, int operation, int keep) {
   const char *name = sim.operations[operation];
   tag first = (tag)LOADING - (tag)(operation + 1) * ARENA_BYTES;
-  check_aligned(name, address);
+  if (address % 4) fail("accumulators at address %d: expected a multiple of 4 bytes; correct the address", address);
   check_inside("accumulators", name, address, bytes);
   check_free("accumulators", name, address, bytes);
   if (keep) check_holds("accumulators", address, bytes, first);

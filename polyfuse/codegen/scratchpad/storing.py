@@ -17,7 +17,7 @@ from polyfuse.plan.operations import weight_element_bytes
 class Element:
     """A type of elements in C: its name, how a value is read from it, and how one is put into it.
 
-    `whole` says that values are int and not float; `held` is the type of numpy.
+    `whole` says that values are int and not float.
     """
 
     name: str
@@ -25,16 +25,15 @@ class Element:
     value: str = "{}"
     put: str = "{}"
     whole: bool = False
-    held: str = "float32"
 
 
 ELEMENTS = {
     "float32": Element("float", 4),
-    "float16": Element("half", 2, "(float){}", "(half)({})", held="float16"),
-    "bfloat16": Element("bfloat", 2, "from_bfloat({})", "to_bfloat({})", held="uint16"),
-    "int8": Element("signed char", 1, "(int){}", "(signed char)({})", True, "int8"),
-    "uint8": Element("unsigned char", 1, "(int){}", "(unsigned char)({})", True, "uint8"),
-    "int32": Element("int", 4, "{}", "{}", True, "int32"),
+    "float16": Element("half", 2, "(float){}", "(half)({})"),
+    "bfloat16": Element("bfloat", 2, "from_bfloat({})", "to_bfloat({})"),
+    "int8": Element("signed char", 1, "(int){}", "(signed char)({})", True),
+    "uint8": Element("unsigned char", 1, "(int){}", "(unsigned char)({})", True),
+    "int32": Element("int", 4, "{}", "{}", True),
 }
 HALF = "typedef _Float16 half;\n"
 BFLOAT = """\
@@ -66,10 +65,10 @@ class Storing:
         if dtype is None or dtype == "float32":
             return Storing()
         for tensor in (*network.inputs, *(layer.output for layer in network.layers)):
-            if dtype_of(tensor) != "float32":
+            if tensor.dtype != "float32":
                 raise InvalidInput(
                     f"network {network.name!r}: expected float32 tensors to price as {dtype}, got {tensor} of "
-                    f"{dtype_of(tensor)}; plan it in its own types"
+                    f"{tensor.dtype}; plan it in its own types"
                 )
         return Storing(dtype)
 
@@ -80,7 +79,7 @@ class Storing:
 
     def element(self, tensor: Tensor) -> Element:
         """The elements of a tensor or a weight on the host."""
-        return ELEMENTS[dtype_of(tensor)]
+        return ELEMENTS[tensor.dtype]
 
     def weight_bytes(self, weight: Tensor) -> int:
         """The bytes of an element of a weight on the machine."""
@@ -89,8 +88,3 @@ class Storing:
     def spread(self, weight: Tensor) -> int:
         """How many elements of the host apart the elements of a weight are."""
         return self.weight_bytes(weight) * self.wide // self.element(weight).bytes
-
-
-def dtype_of(tensor: Tensor) -> str:
-    """The type of a tensor's elements."""
-    return str(getattr(tensor, "dtype", "float32"))

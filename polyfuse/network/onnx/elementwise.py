@@ -4,19 +4,37 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import layers
+from polyfuse.network.dtypes import bounds
 from polyfuse.network.normalisation import instance_norm, lrn
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation
+from polyfuse.network.quantised.elements import clamp
+from polyfuse.network.tensor import Tensor
 
 
 def activation(state: Import, node: Node) -> None:
     """An activation, or nothing where it changes nothing."""
+    x = state.tensor(node)
+    if x.dtype != "float32":
+        _clamp(state, node, x)
+        return
     spec = attributes.activation(node, state.graph.constants)
     if spec:
         state.add(node, layers.activation(node.name, state.tensor(node), spec))
     else:
         state.alias(node, state.tensor(node))
+
+
+def _clamp(state: Import, node: Node, x: Tensor) -> None:
+    """Relu and Clip of whole numbers, whose bounds are whole numbers of the same type."""
+    attributes.check_attributes(node, ())
+    ends = [0, bounds(x.dtype)[1]] if node.operator == "Relu" else list(bounds(x.dtype))
+    for side in range(2):
+        given = state.integers(node, 1 + side)
+        if given is not None and len(given) == 1:
+            ends[side] = given[0]
+    state.add(node, clamp(node.name, x, max(ends[0], bounds(x.dtype)[0]), min(ends[1], bounds(x.dtype)[1])))
 
 
 def batch_normalisation(state: Import, node: Node) -> None:
@@ -87,8 +105,8 @@ def arithmetic(state: Import, node: Node) -> None:
         return
     read, constants = state.operands(node, state.rank(node))
     names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
-    kind = KINDS[node.operator]
-    state.add(node, layers.arithmetic(node.name, kind, *read, constants=names))
+    layer = layers.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
+    state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
 def _powered(state: Import, node: Node) -> bool:

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.nodes import OPSET, layer_nodes
 from polyfuse.network.tensor import Tensor
@@ -23,7 +23,8 @@ IR_VERSION = 9
 def onnx_model(network: Network) -> onnx.ModelProto:
     """The model of a network; `load_onnx` of it gives a network of the same values.
 
-    Errors: UnsupportedOperator for a layer that is not built in; InvalidInput for sizes that are parameters.
+    Errors: UnsupportedOperator for a layer that is not built in; InvalidInput for sizes that are parameters and
+    elements that are not float32.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("pair")
@@ -32,6 +33,7 @@ def onnx_model(network: Network) -> onnx.ModelProto:
     >>> [f"{node.op_type} -> {node.output[0]}" for node in model.graph.node]
     ['Conv -> conv1/linear', 'Relu -> conv1_out', 'MaxPool -> pool_out']
     """
+    require_float32(network, "an ONNX model")
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, Constant] = dict(network.weights)
     for layer in network.layers:

@@ -22,7 +22,7 @@ POINTWISE = (
 )
 MOVING = (
     "Cast Concat Expand Flatten Gather GatherElements Identity Range Reshape Slice Split Squeeze Tile Transpose "
-    "Unsqueeze ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"
+    "Unsqueeze ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum DequantizeLinear QuantizeLinear"
 )
 FOLDED = frozenset([*POINTWISE.split(), *MOVING.split(), "Constant", "ConstantOfShape", "Shape", "Size"])
 """The operators that are evaluated on constants."""

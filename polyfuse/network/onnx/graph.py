@@ -19,8 +19,8 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.tensor import safe_name
 
-STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled|split[0-9]+"
-PARTS = "out|init|update|final|weight|bias|scale|shift|rows|columns|(constant|taps|part)[0-9]*"
+STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled[0-9]*|split[0-9]+"
+PARTS = "out|init|update|final|weight|bias|scale|shift|zero|multiplier|table|rows|columns|(constant|taps|part)[0-9]*"
 ENDING = re.compile(rf"(_({STAGES}))?(_({PARTS}))?")
 """What the names of a node's layers, tensors and statements add to the node's name."""
 

@@ -3,10 +3,12 @@
 `Node`s enter in topological order; the functions that convert them take an `Import` and add layers to its builder.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import copies
@@ -16,8 +18,18 @@ from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Graph, Node
 from polyfuse.network.operators import Array
+from polyfuse.network.quantised.scheme import Dequantised, quantisation_of
 from polyfuse.network.tensor import Tensor
 
+ANY_TYPE = (
+    "Clip Concat DepthToSpace DequantizeLinear Dropout Expand Flatten Gather Identity MaxPool Pad QGemm QLinearAdd "
+    "QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMatMul QLinearMul "
+    "QLinearSigmoid Relu Reshape Resize Slice SpaceToDepth Split Squeeze Transpose Unsqueeze"
+)
+OF_ANY_TYPE = frozenset(ANY_TYPE.split())
+"""Operators that read tensors of other types than float32."""
+WHOLE = ("int8", "uint8", "int32")
+"""Types of constants of integer layers."""
 MAX_INTEGERS = 1024
 """The most whole numbers that an input which says sizes or axes may have."""
 
@@ -36,14 +48,23 @@ class Import:
         return self.graph.constants.opset
 
     def tensor(self, node: Node, position: int = 0) -> Tensor:
-        """The computed tensor that a node reads at a position."""
+        """The computed tensor that a node reads at a position.
+
+        Errors: UnsupportedOperator where it is constant; InvalidInput where it is not float32 and has to be.
+        """
         name = node.input(position)
         if name not in self.tensors:
             got = "a constant" if self.graph.constants.known(name) else "nothing"
             raise UnsupportedOperator(
                 f"{node.label}: expected a computed tensor as input {position} of {node.operator}, got {got}"
             )
-        return self.tensors[name]
+        found = self.tensors[name]
+        if found.dtype != "float32" and node.operator.removeprefix("com.microsoft.") not in OF_ANY_TYPE:
+            raise InvalidInput(
+                f"{node.label}: expected float32 elements as input {position} of {node.operator}, got {found}; "
+                "dequantize them"
+            )
+        return found
 
     def is_constant(self, node: Node, position: int) -> bool:
         """Whether a node reads a constant at a position."""
@@ -63,6 +84,43 @@ class Import:
         if value.size == 0:
             raise InvalidInput(f"{node.label}: expected elements in the constant {name!r}, got shape {value.shape}")
         return value
+
+    def whole(self, node: Node, position: int, dtypes: Sequence[str] = WHOLE) -> NDArray[np.generic]:
+        """The constant of one of some types that a node reads at a position, as it is stored.
+
+        Errors: UnsupportedOperator for what is computed, InvalidInput for elements of other types.
+        """
+        name = node.input(position)
+        if not self.graph.constants.known(name):
+            raise UnsupportedOperator(
+                f"{node.label}: expected a constant as input {position} of {node.operator}, got {name or 'nothing'}"
+            )
+        value = self.graph.constants.value(name)
+        if str(value.dtype) not in dtypes or value.size == 0:
+            raise InvalidInput(
+                f"{node.label}: constant {name!r} is {value.dtype} of shape {value.shape}, expected "
+                f"{' or '.join(dtypes)}; quantise to eight bits, with scales in float32"
+            )
+        return value
+
+    def dequantised(self, node: Node, position: int) -> Dequantised | None:
+        """The whole numbers that a DequantizeLinear makes a float constant of a node of; None where it does not."""
+        constants = self.graph.constants
+        maker = constants.makers.get(node.input(position))
+        if maker is None or maker.op_type != "DequantizeLinear" or maker.domain not in ("", "ai.onnx"):
+            return None
+        made = Node(node.name, maker)
+        values, factors = constants.value(made.input(0)), constants.value(made.input(1))
+        zeros = constants.value(made.input(2)) if made.input(2) else np.zeros(1, values.dtype)
+        plain = str(values.dtype) in WHOLE and zeros.dtype == values.dtype and factors.dtype == np.float32
+        if not plain or factors.ndim > 1 or not values.size or attributes.int_attribute(made, "block_size", 0):
+            return None
+        axis = attributes.int_attribute(made, "axis", 1)
+        try:
+            scale = quantisation_of(factors, zeros)
+        except InvalidInput:
+            return None
+        return Dequantised(values.astype(np.int64), scale, axis % max(values.ndim, 1))
 
     def integers(self, node: Node, position: int) -> tuple[int, ...] | None:
         """The whole numbers that a node reads at a position, which have to be constant; None where it reads nothing."""
@@ -89,6 +147,10 @@ class Import:
     def weight(self, name: str, value: Array | Values) -> Tensor:
         """A weight tensor of those values."""
         return self.build.weight(name, value.shape, 1, np.asarray(value, dtype=np.float32))
+
+    def whole_weight(self, name: str, value: NDArray[np.generic]) -> Tensor:
+        """A weight tensor of those whole numbers, in their type."""
+        return self.build.constant(name, value, str(value.dtype))
 
     def operands(self, node: Node, rank: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """All tensors that a node reads, and those of them that are constants; these get axes in front up to a rank."""
@@ -120,6 +182,19 @@ class Import:
         if layer.output.elements > MAX_ELEMENTS:
             raise InvalidInput(f"{node.label}: expected at most {MAX_ELEMENTS:,} elements, makes {layer.output}")
         return self.name(node, self.build.add(layer))
+
+    def add_knowing(self, node: Node, layer: Layer, known: Mapping[Tensor | None, Dequantised | None]) -> Tensor:
+        """Add a layer that makes the first output of a node, some of whose weights are dequantised whole numbers."""
+        pairs = ((tensor, each) for tensor, each in known.items() if tensor is not None and each is not None)
+        found = {tensor.name: each.reshaped(tensor.concrete_shape) for tensor, each in pairs}
+        if found:
+            layer = replace(layer, attributes={**layer.attributes, "dequantised": found})
+        return self.add(node, layer)
+
+    def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:
+        """Add a layer that makes the first output of a node, and the values of the weights that it brings with it."""
+        self.build.weights |= values
+        return self.add(node, layer)
 
     def add_all(self, node: Node, layers: Iterable[Layer]) -> Tensor:
         """Add layers of which the last makes the first output of a node."""

@@ -49,7 +49,7 @@ def imported(
     build = Builder(safe_name(file.stem))
     entering = entering_tensors(model, graph.entering, graph.names)
     for tensor in entering.values():
-        build.input(tensor.name, tensor.shape)
+        build.input(tensor.name, tensor.shape, tensor.dtype)
     state = Import(build, graph, dict(entering))
     graph.constants.shape_of = state.shape_of
     for node in graph.nodes:

@@ -179,7 +179,8 @@ def pad(state: Import, node: Node) -> None:
     mode = attributes.text(node, "mode", "constant")
     value = attributes.float_attribute(node, "value", 0.0)
     if node.input(2):
-        value = float(state.constant(node, 2).ravel()[0])
+        constant = state.constant if x.dtype == "float32" else state.whole
+        value = float(constant(node, 2).ravel()[0])
     given = state.integers(node, 3)
     axes = _axes(node, x, given if given is not None else tuple(range(len(x.shape))))
     if len(pads) != 2 * len(axes) or mode not in copies.PAD_MODES:

@@ -6,7 +6,7 @@ A `Node` and an `Import` enter; one layer or a few are added to the builder. Not
 from collections.abc import Callable
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.onnx import attributes, elementwise, moving, reducing, resizing, windows
+from polyfuse.network.onnx import attributes, elementwise, moving, quantised, reducing, resizing, windows
 from polyfuse.network.onnx.attributes import ACTIVATION_OPERATORS
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
@@ -20,11 +20,14 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     **dict.fromkeys(["MaxPool", "AveragePool"], windows.pool),
     **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool"], windows.global_pool),
     **dict.fromkeys(["Identity", "Cast"], elementwise.identity),
+    **dict.fromkeys(["com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"], quantised.binary),
+    **dict.fromkeys(["com.microsoft.QLinearSigmoid", "com.microsoft.QLinearLeakyRelu"], quantised.function),
     "BatchNormalization": elementwise.batch_normalisation,
     "Concat": moving.concat,
     "Conv": windows.convolution,
     "ConvTranspose": windows.deconvolution,
     "DepthToSpace": moving.depth_to_space,
+    "DequantizeLinear": quantised.dequantize_linear,
     "Dropout": elementwise.dropout,
     "Expand": moving.expand,
     "Flatten": moving.flatten,
@@ -35,6 +38,9 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "MatMul": reducing.matmul,
     "PRelu": elementwise.prelu,
     "Pad": moving.pad,
+    "QLinearConv": quantised.convolution,
+    "QLinearMatMul": quantised.matmul,
+    "QuantizeLinear": quantised.quantize_linear,
     "Reshape": moving.reshape,
     "Resize": resizing.resize,
     "Slice": moving.slice_,
@@ -44,6 +50,10 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
     "Upsample": resizing.upsample,
+    "com.microsoft.QGemm": quantised.gemm,
+    "com.microsoft.QLinearAveragePool": quantised.average_pool,
+    "com.microsoft.QLinearConcat": quantised.concat,
+    "com.microsoft.QLinearGlobalAveragePool": quantised.global_average_pool,
 }
 """What converts a node of each operator."""
 

@@ -25,7 +25,11 @@ def gemm(state: Import, node: Node) -> None:
         bias = in_double(state.constant(node, 2)) * beta if node.input(2) else None
         weight = state.weight(f"{node.name}_weight", w)
         shift = None if bias is None else state.weight(f"{node.name}_bias", np.atleast_1d(bias))
-        state.add(node, matrices.gemm(node.name, a, weight, shift))
+        known = state.dequantised(node, 1) if alpha == 1.0 else None
+        if known is not None and not attributes.flag(node, "transB"):
+            known = known.transposed()
+        layer = matrices.gemm(node.name, a, weight, shift)
+        state.add_knowing(node, layer, {weight: known, shift: state.dequantised(node, 2) if beta == 1.0 else None})
         return
     _computed_gemm(state, node, alpha, beta)
 
@@ -79,12 +83,15 @@ def matmul(state: Import, node: Node) -> None:
         w = state.constant(node, 1)
         if w.ndim == 2:
             weight = state.weight(f"{node.name}_weight", np.ascontiguousarray(w.T))
-            state.add(node, matrices.gemm(node.name, state.tensor(node), weight))
+            known = state.dequantised(node, 1)
+            layer = matrices.gemm(node.name, state.tensor(node), weight)
+            state.add_knowing(node, layer, {weight: None if known is None else known.transposed()})
             return
     read, constants = state.operands(node)
     if len(read) != 2:
         raise InvalidInput(f"{node.label}: expected two operands for MatMul, got {len(read)}")
-    state.add(node, matrices.matmul(node.name, read[0], read[1], constants))
+    layer = matrices.matmul(node.name, read[0], read[1], constants)
+    state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
 REDUCTIONS = {

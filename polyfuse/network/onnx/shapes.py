@@ -21,10 +21,14 @@ MAX_RANK = 8
 """The most axes of a tensor that enters."""
 
 
+ELEMENTS = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
+"""The types of elements of tensors that enter."""
+
+
 def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names) -> dict[str, Tensor]:
     """A tensor of its own name for each of the names, by the model's names.
 
-    Errors: InvalidInput for tensors that are not float32 of known and reasonable sizes.
+    Errors: InvalidInput for tensors that are not of float32 or eight bits, and of known and reasonable sizes.
     """
     known = {value.name: value.type for value in (*model.graph.value_info, *model.graph.input)}
     made = {name for node in model.graph.node for name in node.output}
@@ -36,7 +40,8 @@ def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names)
             raise InvalidInput(
                 f"tensor {name!r}: its shape is not known; add it to the model's value_info or start elsewhere"
             )
-        found[name] = Tensor(taken.fresh(name), _shape(name, known[name]) or (1,))
+        shape = _shape(name, known[name]) or (1,)
+        found[name] = Tensor(taken.fresh(name), shape, ELEMENTS[known[name].tensor_type.elem_type])
     return found
 
 
@@ -85,9 +90,11 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _shape(name: str, type_: onnx.TypeProto) -> tuple[int, ...]:
     tensor = type_.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
+    if tensor.elem_type not in ELEMENTS:
         got = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type in _TYPES else "no tensor"
-        raise InvalidInput(f"tensor {name!r}: expected float32 elements, got {got}; convert the model to float32")
+        raise InvalidInput(
+            f"tensor {name!r}: expected float32 elements, or int8 or uint8, got {got}; convert the model to float32"
+        )
     if not tensor.HasField("shape") or len(tensor.shape.dim) > MAX_RANK:
         rank = len(tensor.shape.dim) if tensor.HasField("shape") else "unknown"
         raise InvalidInput(f"tensor {name!r}: expected at most {MAX_RANK} axes, got {rank}")

@@ -20,17 +20,19 @@ def convolution(state: Import, node: Node) -> None:
     biased = bool(node.input(2))
     b = bias_of(state, node, len(w))
     stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    weight = state.weight(f"{node.name}_weight", w)
+    bias = state.weight(f"{node.name}_bias", b) if biased or b.any() else None
     layer = layers.convolution(
         node.name,
         x,
-        state.weight(f"{node.name}_weight", w),
-        state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
+        weight,
+        bias,
         stride=stride,
         padding=attributes.padding(node, x, kernel, stride, dilation),
         dilation=dilation,
         groups=groups_of(node),
     )
-    state.add(node, layer)
+    state.add_knowing(node, layer, {weight: state.dequantised(node, 1), bias: state.dequantised(node, 2)})
 
 
 def deconvolution(state: Import, node: Node) -> None:

@@ -161,7 +161,8 @@ def _constant(match: Match) -> Replacement:
     assert layer.reference is not None
     with np.errstate(all="ignore"):
         value = layer.reference(*(match.graph.value(weight) for weight in layer.weights))
-    tensor = match.weight(layer.name, "constant", layer.output.concrete_shape)
+    shape, dtype = layer.output.concrete_shape, layer.output.dtype
+    tensor = Tensor(match.fresh(f"{layer.name}_constant"), shape, dtype)
     return Replacement((), {tensor.name: np.asarray(value, dtype=np.float64)}, tensor)
 
 

@@ -16,6 +16,14 @@ from polyfuse.rewrite.rules.normalisation import (
     SCALING_THEN_NORM_WITH_EPSILON,
 )
 from polyfuse.rewrite.rules.pointwise import ACTIVATION_INTO_PRODUCER, HARD_SWISH, IDENTITY, SILU
+from polyfuse.rewrite.rules.quantised import (
+    QUANTISED_BINARY,
+    QUANTISED_COPY,
+    QUANTISED_FUNCTION,
+    QUANTISED_MEANS,
+    QUANTISED_PAIR,
+    QUANTISED_SUMS,
+)
 from polyfuse.rewrite.rules.scaling import INTO_CONV_AFTER, INTO_CONV_BEFORE, SCALING_CHAIN
 
 RULES: tuple[Rule, ...] = (
@@ -39,6 +47,12 @@ RULES: tuple[Rule, ...] = (
     ACTIVATION_BEFORE_COPY,
     COPY_CHAIN,
     ACTIVATION_INTO_PRODUCER,
+    QUANTISED_SUMS,
+    QUANTISED_BINARY,
+    QUANTISED_MEANS,
+    QUANTISED_COPY,
+    QUANTISED_FUNCTION,
+    QUANTISED_PAIR,
 )
 ON_REQUEST: tuple[Rule, ...] = (SCALING_THEN_NORM_WITH_EPSILON,)
 """Rules that change a constant of the model, and so what it does to data that were not thought of."""

@@ -90,6 +90,11 @@ ROW_BIAS = Condition(
     _row_bias,
     lambda match: Refusal(f"the bias of {match.root.name} has the shape {match.root.weights[1].shape}"),
 )
+OF_FLOATS = Condition(
+    "its weights are not dequantized: as a matrix product it may become one of whole numbers",
+    lambda match: "dequantised" not in match.root.attributes,
+    lambda match: Refusal(f"the weights of {match.root.name} are dequantized"),
+)
 FLATTENED_PRODUCT = Rule(
     "flattened-product",
     "gemm(flatten(x))  ->  reshape(conv(x)) with a window as large as the image",
@@ -102,6 +107,7 @@ FLATTENED_PRODUCT = Rule(
             lambda match: Refusal(f"{match[FLATTEN].name} puts elements of several images into one row"),
         ),
         ROW_BIAS,
+        OF_FLOATS,
     ),
     _convolved,
     _flatten_proof,
@@ -119,7 +125,7 @@ PRODUCT_OF_ROWS = Rule(
     "product-of-rows",
     "gemm(x)  ->  reshape(conv(reshape(x))) with rows as images of one element a channel",
     pattern("product", "gemm"),
-    (ROW_BIAS,),
+    (ROW_BIAS, OF_FLOATS),
     _with_pixels,
     _flatten_proof,
 )

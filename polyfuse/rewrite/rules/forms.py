@@ -1,7 +1,7 @@
 """What layers are, beyond their kind: scales and shifts by weights, their activations, and how to make them anew."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,12 @@ def geometry(conv: Layer) -> dict[str, Any]:
 
 def with_activation(layer: Layer, spec: Spec | None) -> Layer:
     """A layer of a kind in WITH_ACTIVATION that ends in an activation instead of none."""
+    made = _ending_in(layer, spec)
+    known = {name: value for name, value in layer.attributes.items() if name == "dequantised"}
+    return replace(made, attributes={**made.attributes, **known}) if known else made
+
+
+def _ending_in(layer: Layer, spec: Spec | None) -> Layer:
     reads = (*layer.inputs, *layer.weights)
     if layer.kind in CONVOLUTIONS:
         return CONVOLUTIONS[layer.kind](layer.name, *reads, **geometry(layer), activation=spec)

@@ -1,20 +1,34 @@
 """Plans made by hand for tests: groups in order, which tensors stay on chip, and buffers one after the other."""
 
 from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
+from dataclasses import dataclass
 
 from polyfuse.codegen.scratchpad.compute import compute_function
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
-from polyfuse.codegen.scratchpad.steps import GroupInPlace, Room
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.operations import Graph
+from polyfuse.plan.options import Option, option_of
+from polyfuse.plan.pricing import block_channels, streamed
 from polyfuse.plan.tiles import Tile, tables
 
 Edit = Callable[[Room, Mapping[str, Room]], Room]
 """A buffer, and all buffers of its group, to another buffer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A program, and what its groups are priced at."""
+
+    program: ScratchProgram
+    options: tuple[Option, ...]
+
+    @property
+    def cycles(self) -> float:
+        """The latency that the price model gives."""
+        return sum(option.cycles for option in self.options)
 
 
 def placed(
@@ -25,7 +39,7 @@ def placed(
     both: Sequence[str] = (),
     dtype: str | None = None,
     edited: Mapping[str, Edit] | None = None,
-) -> ScratchProgram:
+) -> Placed:
     """The program of groups; tensors of `pinned` stay on chip whole, those of `both` are stored, too.
 
     `edited` changes buffers by name after they were laid out.
@@ -33,6 +47,7 @@ def placed(
     storing = Storing.of(graph.network, dtype)
     found = [tables(graph, names, tile) for names, tile in groups]
     functions = {}
+    blocks = {names[0]: tile.channels for names, tile in groups if tile.channels}
     for each in found:
         for operation in each.group.operations:
             number = graph.operations.index(operation)
@@ -40,42 +55,27 @@ def placed(
             functions[operation.name] = compute_function(
                 operation, number, storing, rate, machine.lanes, each.group.accumulates(operation)
             )
-    blocks = {names[0]: tile.channels for names, tile in groups if tile.channels}
+            if streamed(each.group, each.tile, operation):
+                blocks[operation.name] = block_channels(graph, operation, machine)
     image_at, image = weight_image(graph, storing, functions, blocks)
-    free = 0
     whole: dict[str, int] = {}
+    start = 0
     for name in pinned:
-        whole[name] = free
-        free += aligned_up(graph.tensors[name].bytes, machine.alignment_bytes)
-    start, made = free, []
+        whole[name] = start
+        start += aligned_up(graph.tensors[name].bytes, machine.alignment_bytes)
+    made, options = [], []
     for number, each in enumerate(found):
-        free, rooms = start, {}
         group = each.group
-        loaded = tuple(name for name in group.inputs if name not in whole)
-        stored = tuple(name for name in group.outputs if name not in whole or name in both)
-        sizes = {}
-        for name in each.of:
-            if name not in whole:
-                info = graph.tensors[name]
-                window = each.of[name].window(
-                    ahead=machine.double_buffer and name in loaded, behind=machine.double_buffer and name in stored
-                )
-                channels = int(np.diff(each.of[name].channels, axis=1).max())
-                sizes[f"ring_{name}"] = channels * window[0] * window[1] * info.element_bytes
-        for operation in group.operations:
-            function = functions[operation.name]
-            if function.weights:
-                block = function.block_bytes(each.tile.channels or function.channels)
-                several = machine.double_buffer and 0 < each.tile.channels < function.channels
-                sizes[f"weights_{operation.name}"] = block + several * aligned_up(block, machine.alignment_bytes)
-        lasting = [functions[o.name].sums_bytes for o in group.operations if functions[o.name].accumulates]
-        lines = [functions[o.name].sums_bytes for o in group.operations if not functions[o.name].accumulates]
-        sizes["scratch"] = sum(aligned_up(size, machine.alignment_bytes) for size in lasting) + max(lines, default=0)
-        for name, size in sizes.items():
+        names = [operation.name for operation in group.operations]
+        sources = {name: "on" if name in whole else "off" for name in group.inputs}
+        sinks = {n: "both" if n in both else "on" if n in whole else "off" for n in group.outputs}
+        option = option_of(graph, names, each.tile, sources, sinks, machine)  # type: ignore[arg-type]
+        options.append(option)
+        free, rooms = start, {}
+        for name, size in option.workspace.items():
             rooms[name] = Room(free, size)
             free += aligned_up(size, machine.alignment_bytes)
         rooms |= {name: edit(rooms[name], rooms) for name, edit in (edited or {}).items() if name in rooms}
-        names = [o.name for o in group.operations]
         touched = {n for o in group.operations for n in (*o.reads, o.output)}
         made.append(
             GroupInPlace(
@@ -87,11 +87,13 @@ def placed(
                 buffers=rooms,
                 pinned={name: at for name, at in whole.items() if name in touched},
                 preloaded=(),
-                loaded=loaded,
-                stored=stored,
+                loaded=tuple(name for name, source in sources.items() if source == "off"),
+                stored=tuple(name for name, sink in sinks.items() if sink != "on"),
                 image_at=image_at,
                 double_buffer=machine.double_buffer,
-                alignment=machine.alignment_bytes,
+                streams={
+                    o.name: block_channels(graph, o, machine) for o in group.operations if streamed(group, each.tile, o)
+                },
             )
         )
-    return program_of(graph, machine, storing, made, image)
+    return Placed(program_of(graph, machine, storing, made, image), tuple(options))

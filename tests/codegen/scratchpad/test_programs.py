@@ -7,29 +7,36 @@ import pytest
 
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.scratchpad.kernel import Simulated, build_program
-from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.accelerator import Accelerator, accelerator
 from polyfuse.plan.operations import graph_of
 from polyfuse.plan.tiles import Tile
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze
-from tests.codegen.scratchpad.placing import placed
+from tests.codegen.scratchpad.placing import Placed, placed
 
 NPU = accelerator("npu")
 AGAIN = ("recompute", "recompute")
 BY_COLUMNS = ("local", "local")
 
 
-def simulated(program: ScratchProgram) -> Simulated:
-    """A run on random inputs, whose outputs are compared with the reference."""
-    network = program.graph.network
+def simulated(plan: Placed) -> Simulated:
+    """A run on random inputs, whose outputs are compared with the reference, and what it takes with the prices."""
+    program, network = plan.program, plan.program.graph.network
     inputs = random_inputs(network, 1)
     outputs, taken = build_program(program, Options(flags=("-std=c11", "-O1")))(**inputs)
     expected = run(network, inputs)
     assert set(outputs) == {tensor.name for tensor in network.outputs}
     for name, value in outputs.items():
         assert max_relative_error(value, expected[name]) < 2e-6
+    assert sum(taken.loaded.values()) == sum(option.load_bytes for option in plan.options)
+    assert sum(taken.stored.values()) == sum(option.store_bytes for option in plan.options)
+    assert taken.weight_bytes == sum(option.weight_bytes for option in plan.options)
+    summed = {operation.name for operation in program.graph.operations if operation.layer.macs}
+    assert sum(taken.work[name] for name in summed) == sum(option.macs_executed for option in plan.options)
+    assert taken.peak_bytes <= program.machine.capacity_bytes
+    streams = "weights_of streamed[]" in program.text
+    assert taken.cycles == pytest.approx(plan.cycles, rel=0.2 if streams else 1e-9)
     return taken
 
 
@@ -92,13 +99,21 @@ def test_groups_and_pins_compute_the_reference(
         assert taken.stored[tensor.name] == graph.tensors[tensor.name].bytes
 
 
-@pytest.mark.parametrize("tile", [Tile(1), Tile(1, 0, 2), Tile(1, 0, 3)], ids=["rows", "blocks of 2", "blocks of 3"])
-@pytest.mark.parametrize("make", [chain, branches, lambda: squeeze(2), classifier])
+WHOLE = {"chain": chain, "branches": branches, "squeeze": lambda: squeeze(2), "classifier": classifier}
+
+
+@pytest.mark.parametrize(
+    "tile", [Tile(1), Tile(1, 0, 3), Tile(1, weights="streamed")], ids=["rows", "blocks", "streamed"]
+)
+@pytest.mark.parametrize("make", WHOLE.values(), ids=WHOLE.keys())
 def test_operations_by_themselves_compute_the_reference(make: Callable[[], Network], tile: Tile) -> None:
     network = make()
     graph = graph_of(network)
-    channels = {o.name: graph.tensors[o.output].shape[1] for o in graph.operations}
-    groups = [((name,), replace(tile, channels=min(tile.channels, size))) for name, size in channels.items()]
+    groups: list[tuple[tuple[str, ...], Tile]] = []
+    for operation in graph.operations:
+        channels = graph.tensors[operation.output].shape[1]
+        even = operation.weight_bytes % channels == 0
+        groups.append(((operation.name,), replace(tile, channels=min(tile.channels, channels) if even else 0)))
     taken = simulated(placed(graph, NPU, groups))
     assert taken.weight_bytes >= sum(operation.weight_bytes for operation in graph.operations)
     assert taken.elements == {o.name: graph.tensors[o.output].bytes // 4 for o in graph.operations}

@@ -1,0 +1,154 @@
+"""Where the weights and sums of operations are while a group runs, and when they arrive.
+
+Weights stay for the whole group; or, where steps work on blocks of output channels, come with each block; or they are
+streamed: loaded again in every step, block by block, the next one while one computes.
+"""
+
+from collections.abc import Sequence
+from textwrap import wrap as fold
+
+import numpy as np
+
+from polyfuse.codegen.scratchpad.compute import ComputeFunction
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
+
+
+def constants(kind: str, name: str, values: Integers) -> list[str]:
+    """A table with a row for each step."""
+    rows = values.tolist()
+    if values.ndim == 1:
+        text, inner = ", ".join(map(str, rows)), ""
+    else:
+        text, inner = ", ".join(f"{{{','.join(map(str, row))}}}" for row in rows), f"[{values.shape[1]}]"
+    inner = "" if kind in ("box", "origin") else inner
+    body = fold(text, 108, initial_indent="    ", subsequent_indent="    ")
+    return [f"  static const {kind} {name}[{len(rows)}]{inner} = {{", *body, "  };"]
+
+
+def arrivals(group: GroupInPlace) -> Integers:
+    """For each step, 1 where the block of output channels is another one than before."""
+    first = group.blocks[:, 0]
+    return np.append(1, first[1:] != first[:-1])
+
+
+def channels_of(group: GroupInPlace, name: str) -> list[str]:
+    """The output channels that one call of an operation makes, from and to, as C."""
+    function = group.functions[name]
+    if name in group.streams:
+        return ["channel", "channel_1"]
+    if group.has_blocks:
+        return [f"channels_{function.operation.output}[step][{k}]" for k in (0, 1)]
+    return ["0", str(function.channels)]
+
+
+def weights(group: GroupInPlace, name: str) -> list[str]:
+    """The arguments that say which weights are where: the buffer, how far in, where they come from, which channels."""
+    function = group.functions[name]
+    if not function.weights:
+        return []
+    address, image, channels = group.buffers[f"weights_{name}"].address, group.image_at[name], channels_of(group, name)
+    if name in group.streams:
+        return [str(address), "at", f"{image} + channel * {function.block_bytes(1)}LL", *channels]
+    if group.has_blocks:
+        return [str(address), slot(group, name, "step"), image_of(group, name, "step"), *channels]
+    return [str(address), "0", str(image), *channels]
+
+
+def slot(group: GroupInPlace, name: str, step: str) -> str:
+    """How far into its buffer the block of weights of a step is: every other one is in the second half, if any."""
+    largest = group.functions[name].block_bytes(group.tables.tile.channels)
+    return f"slot[{step}] * {largest}" if group.double_buffer else "0"
+
+
+def image_of(group: GroupInPlace, name: str, step: str) -> str:
+    """Where the block of weights of a step comes from: blocks follow each other."""
+    size = group.functions[name].block_bytes(group.tables.tile.channels)
+    return f"{group.image_at[name]} + block[{step}] * {size}LL"
+
+
+def block_loads(group: GroupInPlace, step: str) -> list[str]:
+    """The load of the weights of a block of output channels, in its first step."""
+    lines = []
+    for name, function in group.functions.items():
+        if group.has_blocks and function.weights:
+            first, end = (f"channels_{function.operation.output}[{step}][{k}]" for k in (0, 1))
+            address = f"{group.buffers[f'weights_{name}'].address} + {slot(group, name, step)}"
+            load = weights_load(address, image_of(group, name, step), function.block_text(f"({end} - {first})"))
+            lines += [f"if (arrives[{step}])", f"  loading = {load};"]
+    return lines
+
+
+def blockwise(group: GroupInPlace, name: str, call: Sequence[str]) -> list[str]:
+    """A call for every block of weights, where they are streamed."""
+    if name not in group.streams:
+        return list(call)
+    channels, block = group.functions[name].channels, group.streams[name]
+    return [
+        f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1) {{",
+        f"  channel_1 = min(channel + {block}, {channels});",
+        f"  const int at = next_block(&blocks, {list(group.streams).index(name)}, {int(group.double_buffer)});",
+        *(f"  {line}" for line in call),
+        "}",
+    ]
+
+
+def streams(group: GroupInPlace) -> list[str]:
+    """The blocks of weights that are loaded again in every step, in the order in which they are needed."""
+    if not group.streams:
+        return []
+    runs = []
+    for step in range(group.tables.steps):
+        for k, name in enumerate(group.streams):
+            box = group.tables.of[group.functions[name].operation.output].new[step]
+            if box[0] < box[1] and box[2] < box[3]:
+                runs.append(k)
+    rows = []
+    for name, block in group.streams.items():
+        function, room = group.functions[name], group.buffers[f"weights_{name}"]
+        slots = 2 if group.double_buffer and function.channels > block else 1
+        numbers = (room.address, function.channels, block, function.block_bytes(1), slots, 0, group.image_at[name])
+        rows.append(f"{{{', '.join(map(str, numbers))}}}")
+    return [
+        *constants("short", "runs", np.array(runs, np.int64)),
+        f"  weights_of streamed[] = {{{', '.join(rows)}}};",
+        f"  stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
+        *(["  start_block(&blocks, -1);", "  dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
+    ]
+
+
+def resident(group: GroupInPlace) -> list[str]:
+    """The loads of weights that stay for the whole group."""
+    if group.has_blocks:
+        return []
+    lines = []
+    for name, function in group.functions.items():
+        if function.weights and name not in group.streams:
+            address, size = group.buffers[f"weights_{name}"].address, function.block_bytes(function.channels)
+            lines.append(f"loading = {weights_load(str(address), str(group.image_at[name]), str(size))};")
+    return lines
+
+
+def weights_load(address: str, at: str, size: str) -> str:
+    """A transfer of a block of weights."""
+    return f"dma_load({address}, 0, {at}, (dma_box){{1, 1, {size}, 0, 0, 0, 0}})"
+
+
+def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
+    """Where the sums of an operation are; -1 for registers of the unit.
+
+    Sums that last from step to step come first, one after the other; behind them is room for lines of sums of all
+    others, if their elements are narrower than sums. What is elementwise has no sums.
+    """
+    room, operation = group.buffers.get("scratch"), function.operation
+    narrow = group.graph.tensors[operation.output].element_bytes < 4
+    if room is None or not (function.accumulates or (narrow and operation.cls != "elementwise")):
+        return "-1"
+    lasting = [other for other in group.functions.values() if other.accumulates]
+    before = lasting[: lasting.index(function)] if function.accumulates else lasting
+    return str(room.address + sum(sums_bytes(group, other) for other in before))
+
+
+def sums_bytes(group: GroupInPlace, function: ComputeFunction) -> int:
+    """The bytes of the sums of an operation that accumulates: one for each channel of a block."""
+    channels = group.tables.of[function.operation.output].channels
+    return 4 * int((channels[:, 1] - channels[:, 0]).max(initial=0))

@@ -1,0 +1,239 @@
+"""Quantised ONNX operators as integer layers: those of ONNX itself, and those that onnxruntime's quantiser writes.
+
+A `Node` and an `Import` enter; layers are added to the builder. Scales and zero points have to be constant. What a
+layer computes is what onnxruntime's CPU provider has for the node.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network.copies import transpose
+from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import
+from polyfuse.network.onnx.windows import groups_of, kernel_of
+from polyfuse.network.operators import ACTIVATIONS, Array
+from polyfuse.network.quantised import elements, sums
+from polyfuse.network.quantised.scheme import Quantisation, check_values, quantisation_of
+from polyfuse.network.tensor import Tensor
+
+CONVOLUTION = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+POOL = ("auto_pad", "ceil_mode", "channels_last", "count_include_pad", "dilations", "kernel_shape", "pads", "strides")
+
+
+def quantize_linear(state: Import, node: Node) -> None:
+    """QuantizeLinear of a computed tensor; uint8 where no zero point says another type."""
+    attributes.check_attributes(node, ["axis", "block_size", "output_dtype", "precision", "saturate"])
+    x = state.tensor(node)
+    axis = _axis(node, x)
+    with told_of(node):
+        scale = quantisation(state, node, 1, 2)
+        layer, values = elements.quantize(node.name, x, scale, axis)
+    state.add_with(node, layer, values)
+
+
+def dequantize_linear(state: Import, node: Node) -> None:
+    """DequantizeLinear of a computed tensor."""
+    attributes.check_attributes(node, ["axis", "block_size", "output_dtype"])
+    x = state.tensor(node)
+    axis = _axis(node, x)
+    with told_of(node):
+        scale = quantisation(state, node, 1, 2, x.dtype)
+        layer, values = elements.dequantize(node.name, x, scale, axis)
+    state.add_with(node, layer, values)
+
+
+def _axis(node: Node, x: Tensor) -> int:
+    if attributes.int_attribute(node, "block_size", 0):
+        raise UnsupportedOperator(f"{node.label}: scales of blocks; quantise by tensor or by channel")
+    axis = attributes.int_attribute(node, "axis", 1)
+    return axis if axis < len(x.shape) else 0
+
+
+def convolution(state: Import, node: Node) -> None:
+    """QLinearConv."""
+    attributes.check_attributes(node, CONVOLUTION)
+    x, w = state.tensor(node), state.whole(node, 3)
+    kernel = kernel_of(node, w)
+    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    b = state.whole(node, 8) if node.input(8) else None
+    with told_of(node):
+        x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
+        check_values(w, w_scale, x_scale, b)
+        layer, values = sums.convolution(
+            node.name,
+            x,
+            state.whole_weight(f"{node.name}_weight", w),
+            None if b is None else state.whole_weight(f"{node.name}_bias", b),
+            x_scale=x_scale,
+            w_scale=w_scale,
+            y_scale=quantisation(state, node, 6, 7),
+            stride=stride,
+            padding=attributes.padding(node, x, kernel, stride, dilation),
+            dilation=dilation,
+            groups=groups_of(node),
+        )
+    state.add_with(node, layer, values)
+
+
+def matmul(state: Import, node: Node) -> None:
+    """QLinearMatMul: of a matrix and constant weights the same layer as QGemm."""
+    attributes.check_attributes(node, ())
+    with told_of(node):
+        x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
+        y_scale = quantisation(state, node, 6, 7)
+        made = _product(state, node, x_scale, w_scale, y_scale)
+    state.add_with(node, *made)
+
+
+def _product(
+    state: Import, node: Node, x_scale: Quantisation, w_scale: Quantisation, y_scale: Quantisation
+) -> sums.Made:
+    """The layer of a QLinearMatMul."""
+    matrix = not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2
+    if matrix and state.is_constant(node, 3) and state.whole(node, 3).ndim == 2:
+        w = np.ascontiguousarray(state.whole(node, 3).T)
+        check_values(w, w_scale, x_scale, None)
+        weight = state.whole_weight(f"{node.name}_weight", w)
+        return sums.gemm(node.name, state.tensor(node), weight, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale)
+    a, b = operand(state, node, 0, "weight"), operand(state, node, 3, "constant")
+    constants = [tensor for position, tensor in ((0, a), (3, b)) if state.is_constant(node, position)]
+    return sums.matmul(node.name, a, b, constants, a_scale=x_scale, b_scale=w_scale, y_scale=y_scale)
+
+
+def gemm(state: Import, node: Node) -> None:
+    """com.microsoft QGemm with constant weights."""
+    attributes.check_attributes(node, ["alpha", "transA", "transB"])
+    if attributes.float_attribute(node, "alpha", 1.0) != 1.0 or not node.input(7):
+        raise UnsupportedOperator(f"{node.label}: QGemm with an alpha or without a scale of its result")
+    x, w = state.tensor(node), state.whole(node, 3)
+    if len(x.shape) != 2 or w.ndim != 2:
+        raise InvalidInput(f"{node.label}: expected matrices, got {x} and weights of shape {w.shape}")
+    if attributes.flag(node, "transA"):
+        x = state.build.add(transpose(f"{node.name}_a", x, (1, 0)))
+    w = w if attributes.flag(node, "transB") else np.ascontiguousarray(w.T)
+    b = state.whole(node, 6).reshape(-1) if node.input(6) else None
+    with told_of(node):
+        x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
+        y_scale = quantisation(state, node, 7, 8)
+        check_values(w, w_scale, x_scale, b)
+        weight = state.whole_weight(f"{node.name}_weight", w)
+        bias = None if b is None else state.whole_weight(f"{node.name}_bias", b)
+        layer, values = sums.gemm(node.name, x, weight, bias, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale)
+    state.add_with(node, layer, values)
+
+
+def binary(state: Import, node: Node) -> None:
+    """com.microsoft QLinearAdd and QLinearMul."""
+    attributes.check_attributes(node, ())
+    make = elements.add if node.operator.endswith("Add") else elements.multiply
+    with told_of(node):
+        read = [operand(state, node, position, f"constant{position // 3}") for position in (0, 3)]
+        constants = [name for name, position in (("a", 0), ("b", 3)) if state.is_constant(node, position)]
+        a_scale, b_scale, y_scale = (quantisation(state, node, position, position + 1) for position in (1, 4, 6))
+        layer = make(
+            node.name, read[0], read[1], a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants
+        )
+    state.add(node, layer)
+
+
+def average_pool(state: Import, node: Node) -> None:
+    """com.microsoft QLinearAveragePool."""
+    attributes.check_attributes(node, POOL)
+    _channels_second(node)
+    x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
+    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    with told_of(node):
+        layer = elements.average_pool(
+            node.name,
+            x,
+            x_scale=quantisation(state, node, 1, 2),
+            y_scale=quantisation(state, node, 3, 4),
+            kernel=kernel,
+            stride=stride,
+            padding=attributes.padding(node, x, kernel, stride, dilation),
+            dilation=dilation,
+            ceil=attributes.flag(node, "ceil_mode"),
+            count_include_pad=attributes.flag(node, "count_include_pad"),
+        )
+    state.add(node, layer)
+
+
+def global_average_pool(state: Import, node: Node) -> None:
+    """com.microsoft QLinearGlobalAveragePool."""
+    attributes.check_attributes(node, ["channels_last"])
+    _channels_second(node)
+    with told_of(node):
+        x_scale, y_scale = quantisation(state, node, 1, 2), quantisation(state, node, 3, 4)
+        layer = sums.global_average_pool(node.name, state.tensor(node), x_scale=x_scale, y_scale=y_scale)
+    state.add(node, layer)
+
+
+def _channels_second(node: Node) -> None:
+    if attributes.flag(node, "channels_last"):
+        raise UnsupportedOperator(f"{node.label}: channels_last; quantise the model before its layout is changed")
+
+
+def function(state: Import, node: Node) -> None:
+    """com.microsoft QLinearSigmoid and QLinearLeakyRelu, as tables."""
+    leaky = node.operator.endswith("LeakyRelu")
+    attributes.check_attributes(node, ["alpha"] if leaky else ())
+    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))))
+
+    def value(x: Array) -> Array:
+        return np.where(x >= 0, x, x.astype(np.float32) * alpha) if leaky else ACTIVATIONS["sigmoid"][1](x)
+
+    with told_of(node):
+        x_scale, y_scale = quantisation(state, node, 1, 2), quantisation(state, node, 3, 4)
+        layer, values = elements.function(node.name, state.tensor(node), value, x_scale=x_scale, y_scale=y_scale)
+    state.add_with(node, layer, values)
+
+
+def concat(state: Import, node: Node) -> None:
+    """com.microsoft QLinearConcat: the scale of the result, then each part with its scale."""
+    attributes.check_attributes(node, ["axis"])
+    if len(node.inputs) % 3 != 2 or len(node.inputs) < 5:
+        raise InvalidInput(f"{node.label}: expected a scale, and a tensor and a scale for each part")
+    with told_of(node):
+        y_scale = quantisation(state, node, 0, 1)
+        parts = [
+            (state.tensor(node, position), quantisation(state, node, position + 1, position + 2))
+            for position in range(2, len(node.inputs), 3)
+        ]
+        layers, values = elements.concat(
+            node.name, parts, y_scale=y_scale, axis=attributes.int_attribute(node, "axis", 1)
+        )
+    for layer in layers[:-1]:
+        state.build.add(layer)
+    state.add_with(node, layers[-1], values)
+
+
+def operand(state: Import, node: Node, position: int, ending: str) -> Tensor:
+    """What a node reads at a position, as a weight where it is constant."""
+    if not state.is_constant(node, position):
+        return state.tensor(node, position)
+    return state.whole_weight(f"{node.name}_{ending}", state.whole(node, position))
+
+
+def quantisation(state: Import, node: Node, scale: int, zero: int, dtype: str = "uint8") -> Quantisation:
+    """The quantisation that a node reads at two positions; `dtype` is its type where it has no zero point.
+
+    Errors: UnsupportedOperator for what is computed; InvalidInput for scales that are not float32, and for bad ones.
+    """
+    factors = state.whole(node, scale, ("float32",)).ravel()
+    zeros = state.whole(node, zero) if node.input(zero) else np.zeros(1, dtype)
+    return quantisation_of(factors, zeros)
+
+
+@contextmanager
+def told_of(node: Node) -> Iterator[None]:
+    """Errors of scales name the node."""
+    try:
+        yield
+    except InvalidInput as error:
+        if not str(error).startswith("quantisation"):
+            raise
+        raise InvalidInput(f"{node.label}: {error}") from None

@@ -1,0 +1,257 @@
+"""Integer layers that add up products: convolution, products of matrices, means of whole channels.
+
+    acc = bias;   acc = acc + (weight - w_zero) * (x - x_zero);   out = clamp(round(acc * multiplier)) + y_zero
+
+Tensors of whole numbers and their quantisations enter; a `Layer` and the values of weights that it brings with it
+leave. `acc` is int32. What they compute is what onnxruntime's CPU provider has for QLinearConv, QLinearMatMul, QGemm
+and QLinearGlobalAveragePool, to the bit: the multiplier is `(x_scale * w_scale) / y_scale` in float32, and halves are
+rounded to even.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import operators
+from polyfuse.network.dtypes import bounds
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import Sums, convolution_sums, pool_output, pool_update
+from polyfuse.network.matrices import gemm_sums, matmul_sums
+from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.quantised.scheme import (
+    Array,
+    Quantisation,
+    checked_sum,
+    clamped,
+    multipliers,
+    of_type,
+    one_tensor,
+)
+from polyfuse.network.quantised.text import less, number, requantised
+from polyfuse.network.single import Singles
+from polyfuse.network.statements import point_dims, point_statement
+from polyfuse.network.tensor import Tensor
+
+Made = tuple[Layer, Mapping[str, Singles]]
+"""A layer, and the values of the weights that it brings with it."""
+Bounds = tuple[int, int]
+
+
+def convolution(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    *,
+    x_scale: Quantisation,
+    w_scale: Quantisation,
+    y_scale: Quantisation,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    limits: Bounds | None = None,
+) -> Made:
+    """Convolution of integers (ONNX QLinearConv); padding stands for zero.
+
+    `w_scale` is of the whole weight or of each output channel; `bias` is int32, in units of `x_scale * w_scale`;
+    `limits` are the elements to which an activation clamps.
+    Errors: InvalidInput where shapes, types or scales do not fit together.
+
+    >>> x, w = Tensor("x", (1, 1, 4, 4), "uint8"), Tensor("w", (1, 1, 3, 3), "int8")
+    >>> scales = {"x_scale": Quantisation(0.5, 3, "uint8"), "w_scale": Quantisation(0.25), "y_scale": Quantisation(2.0)}
+    >>> layer, _ = convolution("conv", x, w, **scales)
+    >>> [statement.expression for statement in layer.statements][1:]
+    ['acc + weight * (x - 3)', 'rintf(minimum(maximum(acc * 0.0625, -128), 127))']
+    """
+    one_tensor(name, x=x_scale, y=y_scale)
+    _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
+    of_type(name, [("the input", x.dtype, x_scale)])
+    checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
+    sums = convolution_sums(
+        name, x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, dtype=y_scale.dtype,
+        update=f"acc + {less('weight', w_scale.zero)} * {less('x', x_scale.zero)}", zero="0",
+    )  # fmt: skip
+    return _requantised(name, "qlinear_conv", sums, (x,), (w, bias), (x_scale, w_scale, y_scale), "c", limits)
+
+
+def gemm(
+    name: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    *,
+    x_scale: Quantisation,
+    w_scale: Quantisation,
+    y_scale: Quantisation,
+    limits: Bounds | None = None,
+) -> Made:
+    """`out[n, m] = sum over k of x[n, k] * w[m, k], + bias[m]`, of integers (ONNX QLinearMatMul, QGemm).
+
+    `w_scale` is of the whole weight or of each row of it. The rest is as for `convolution`.
+    Errors: InvalidInput where shapes, types or scales do not fit together.
+    """
+    one_tensor(name, x=x_scale, y=y_scale)
+    _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
+    of_type(name, [("the input", x.dtype, x_scale)])
+    checked_sum(name, w.concrete_shape[-1], x_scale, w_scale)
+    update = f"acc + {less('weight', w_scale.zero)} * {less('x', x_scale.zero)}"
+    sums = gemm_sums(name, x, w, bias, dtype=y_scale.dtype, update=update, zero="0")
+    return _requantised(name, "qlinear_gemm", sums, (x,), (w, bias), (x_scale, w_scale, y_scale), "d1", limits)
+
+
+def matmul(
+    name: str,
+    a: Tensor,
+    b: Tensor,
+    constants: Collection[Tensor] = (),
+    *,
+    a_scale: Quantisation,
+    b_scale: Quantisation,
+    y_scale: Quantisation,
+    limits: Bounds | None = None,
+) -> Made:
+    """`out[…, i, j] = sum over k of a[…, i, k] * b[…, k, j]`, of integers (ONNX QLinearMatMul).
+
+    `b_scale` is of the whole operand or of each column; `constants` are the operands that are weights.
+    Errors: InvalidInput where shapes, types or scales do not fit together.
+    """
+    one_tensor(name, a=a_scale, y=y_scale)
+    _check_weight(name, b, None, b_scale, b.concrete_shape[-1] if len(b.shape) > 1 else 1)
+    of_type(name, [("the first operand", a.dtype, a_scale)])
+    checked_sum(name, a.concrete_shape[-1], a_scale, b_scale)
+    update = f"acc + {less('a', a_scale.zero)} * {less('b', b_scale.zero)}"
+    sums = matmul_sums(name, a, b, dtype=y_scale.dtype, update=update, zero="0")
+    column = point_dims(len(sums.out.shape))[-1]
+    inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
+    weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
+    scales = (a_scale, b_scale, y_scale)
+    layer, values = _requantised(name, "qlinear_matmul", sums, inputs, weights, scales, column, limits)
+    places = [*inputs, *weights]
+    order = [*map(places.index, (a, b)), *range(len(places), len(places) + len(values))]
+    assert layer.reference is not None
+    operands = {**layer.attributes, "operands": (a.name, b.name)}
+    return replace(layer, reference=partial(operators.ordered, layer.reference, order), attributes=operands), values
+
+
+def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Layer:
+    """The mean of each channel (com.microsoft QLinearGlobalAveragePool).
+
+    The sum is an integer; it is multiplied by `x_scale / (y_scale * elements)`.
+    Errors: InvalidInput where shapes, types or scales do not fit together.
+    """
+    one_tensor(name, x=x_scale, y=y_scale)
+    of_type(name, [("the input", x.dtype, x_scale)])
+    if len(x.shape) != 4:
+        raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w], got {x}")
+    kernel: Pair = (x.concrete_shape[2], x.concrete_shape[3])
+    size, still, nothing = prod(kernel), (1, 1), (0, 0, 0, 0)
+    checked_sum(name, size, x_scale)
+    out = Tensor(f"{name}_out", pool_output(name, x, kernel, still, nothing, still, False).shape, y_scale.dtype)
+    update = pool_update(name, x, out, kernel, still, nothing, still, f"acc + {less('x', x_scale.zero)}")
+    with np.errstate(all="ignore"):
+        factor = x_scale.scales / (y_scale.scales * np.float32(size))
+    low, high = bounds(y_scale.dtype)
+    last = requantised("acc", number(factor[0]), y_scale, low, high)
+    return Layer(
+        name,
+        "qlinear_global_average_pool",
+        out,
+        (point_statement(f"{name}_init", out, {}, "0"), update, point_statement(f"{name}_final", out, {}, last)),
+        (x,),
+        (),
+        partial(_mean, x_scale, y_scale, factor),
+        {"kernel": kernel, "x_scale": x_scale, "y_scale": y_scale},
+        "int32",
+    )
+
+
+def _check_weight(name: str, w: Tensor, bias: Tensor | None, w_scale: Quantisation, channels: int) -> None:
+    """The weight has the type and the channels of its quantisation, and one zero point; the bias is int32."""
+    of_type(name, [("weights", w.dtype, w_scale)])
+    if w_scale.zero is not None and w_scale.channels not in (1, channels):
+        raise InvalidInput(f"layer {name!r}: expected 1 or {channels} scales of weights, got {w_scale.channels}")
+    if bias is not None and bias.dtype != "int32":
+        raise InvalidInput(f"layer {name!r}: expected a bias of int32, got {bias}")
+
+
+def _requantised(
+    name: str,
+    kind: str,
+    sums: Sums,
+    inputs: tuple[Tensor, ...],
+    weights: tuple[Tensor | None, ...],
+    scales: tuple[Quantisation, Quantisation, Quantisation],
+    channel: str,
+    limits: Bounds | None,
+) -> Made:
+    """The layer whose last statement makes elements of sums; the multipliers of channels are a weight."""
+    x, w, y = scales
+    factors = multipliers(x, w, y)
+    low, high = limits or bounds(y.dtype)
+    if not bounds(y.dtype)[0] <= low <= high <= bounds(y.dtype)[1]:
+        raise InvalidInput(f"layer {name!r}: expected limits in {bounds(y.dtype)}, got {(low, high)}")
+    values, reads, multiplier = {}, {}, number(factors[0])
+    if factors.size > 1:
+        tensor = Tensor(f"{name}_multiplier", factors.shape)
+        values, reads, multiplier = {tensor.name: factors}, {"multiplier": (tensor, channel)}, "multiplier"
+        weights = (*weights, tensor)
+    last = point_statement(f"{name}_final", sums.out, reads, requantised("acc", multiplier, y, low, high))
+    axis = point_dims(len(sums.out.shape)).index(channel)
+    has_bias = kind != "qlinear_matmul" and weights[1] is not None
+    layer = Layer(
+        name,
+        kind,
+        sums.out,
+        (*sums.statements, last),
+        inputs,
+        tuple(tensor for tensor in weights if tensor is not None),
+        partial(_sums, sums.computed, (x.zero, w.zero), has_bias, axis, factors, (low - y.zero, high - y.zero), y.zero),
+        {**sums.attributes, "x_scale": x, "w_scale": w, "y_scale": y, "limits": (low, high)},
+        "int32",
+    )
+    return layer, values
+
+
+# References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
+
+
+def _sums(
+    computed: Callable[..., Array],
+    zeros: tuple[int, int],
+    has_bias: bool,
+    axis: int,
+    factors: Singles,
+    limits: Bounds,
+    zero: int,
+    a: Array,
+    b: Array,
+    *rest: Array,
+) -> Array:
+    """Sums of products, exact in float64, and the elements that they become; a weight of multipliers is `factors`."""
+    bias = rest[:1] if has_bias else ()
+    acc = computed(a - zeros[0], b - zeros[1], *bias)
+    shape = [-1 if d == axis else 1 for d in range(acc.ndim)] if factors.size > 1 else [1] * acc.ndim
+    return elements(acc, factors.reshape(shape), limits, zero)
+
+
+def elements(acc: Array, factors: Singles, limits: Bounds, zero: int) -> Array:
+    """Integer sums, scaled in float32, clamped, rounded half to even, and shifted by a zero point.
+
+    Errors: InvalidInput for sums that int32 does not have.
+    """
+    if np.abs(acc).max(initial=0.0) >= 2**31:
+        raise InvalidInput("quantisation: a sum passes int32; scale the bias, or give the layer fewer inputs")
+    with np.errstate(all="ignore"):
+        scaled = acc.astype(np.float32) * factors
+    return np.rint(clamped(scaled.astype(np.float64), *limits)) + zero
+
+
+def _mean(x_scale: Quantisation, y_scale: Quantisation, factor: Singles, x: Array) -> Array:
+    low, high = bounds(y_scale.dtype)
+    acc = (x - x_scale.zero).sum(axis=(2, 3), keepdims=True)
+    return elements(acc, factor, (low - y_scale.zero, high - y_scale.zero), y_scale.zero)

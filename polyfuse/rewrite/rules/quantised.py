@@ -1,0 +1,440 @@
+"""Rules of quantised graphs: what is dequantized, computed in float32 and quantized again becomes an integer layer.
+
+The integer layer is what is promised from then on: it is what onnxruntime runs for such a graph, with its own order of
+roundings. Where results lie halfway between two elements, or within a rounding error of that, the float form may give
+the other one; copies, maxima, clips and tables are exact.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+
+from polyfuse.errors import InvalidInput
+from polyfuse.network import copies
+from polyfuse.network import layers as make
+from polyfuse.network.dtypes import EIGHT_BITS, bounds
+from polyfuse.network.layer import Layer
+from polyfuse.network.quantised import elements, sums
+from polyfuse.network.quantised.scheme import Dequantised, Quantisation, check_values
+from polyfuse.network.tensor import Tensor
+from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules.copies import COPIES
+from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, SCALES, activation_of, geometry, operands_of
+
+PRODUCER = "producer"
+MOVING = COPIES | {"pad", "concat", "max_pool", "gather", "copy", "resize"}
+"""Kinds whose elements are some of those that they read."""
+NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cannot be quantized"
+CLOSE = 1e-5
+"""How far the scale of a bias may be from the product of the scales of input and weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """The whole numbers that a float operand stands for: of a computed tensor, or the values of a weight."""
+
+    scale: Quantisation
+    tensor: Tensor | None = None
+    weight: Dequantised | None = None
+
+
+def operand(graph: Graph, layer: Layer, tensor: Tensor) -> Operand | None:
+    """What a layer reads as whole numbers; None for what is not dequantized from eight bits, or was changed since."""
+    if tensor in layer.weights:
+        known = layer.attributes.get("dequantised")
+        found = known.get(tensor.name) if isinstance(known, Mapping) else None
+        if not isinstance(found, Dequantised) or not np.array_equal(found.reals, graph.value(tensor)):
+            return None
+        return Operand(found.quantisation, weight=found)
+    maker = graph.makers.get(tensor)
+    scale = None if maker is None or maker.kind != "dequantize" else _scale(maker)
+    return None if maker is None or scale is None else Operand(scale, maker.inputs[0] if maker.inputs else None)
+
+
+def _scale(layer: Layer) -> Quantisation | None:
+    """The scale of a layer that quantizes or dequantizes eight bits with one scale."""
+    scale = layer.attributes["scale"]
+    assert isinstance(scale, Quantisation)
+    return scale if not scale.is_by_channel and scale.dtype in EIGHT_BITS and layer.inputs else None
+
+
+def _has_one_scale(graph: Graph, layer: Layer) -> bool:
+    return _scale(layer) is not None
+
+
+def _made_scale(match: Match) -> Quantisation:
+    scale = _scale(match.root)
+    assert scale is not None
+    return scale
+
+
+def _operands(match: Match) -> list[Operand | None]:
+    """What the producer reads, in its order."""
+    layer = match[PRODUCER]
+    tensors = operands_of(layer) if "operands" in layer.attributes else (*layer.inputs, *layer.weights)
+    return [operand(match.graph, layer, tensor) for tensor in tensors]
+
+
+def _known(match: Match) -> list[Operand]:
+    found = [each for each in _operands(match) if each is not None]
+    assert len(found) == len(_operands(match))
+    return found
+
+
+READS_WHOLE_NUMBERS = Condition(
+    "all that the producer reads is dequantized from eight bits, or a weight that is",
+    lambda match: all(each is not None for each in _operands(match)),
+    lambda match: Refusal(f"{match[PRODUCER].name} reads floats that do not come from whole numbers"),
+)
+
+
+def _limits(layer: Layer, scale: Quantisation) -> tuple[int, int] | None:
+    """The elements that an activation clips to, all of them where there is none; None for other activations."""
+    match activation_of(layer):
+        case None:
+            return bounds(scale.dtype)
+        case "relu" | ("relu",):
+            return scale.limits(low=0.0)
+        case "relu6" | ("relu6",):
+            return scale.limits(0.0, 6.0)
+        case ("clip", float() | int() as low, float() | int() as high):
+            return scale.limits(low, high)
+        case ("at_least", float() | int() as low):
+            return scale.limits(low=low)
+        case ("at_most", float() | int() as high):
+            return scale.limits(high=high)
+    return None
+
+
+CLIPS = Condition(
+    "the producer ends in no activation but one that clips",
+    lambda match: _limits(match[PRODUCER], _made_scale(match)) is not None,
+    lambda match: Refusal(f"{match[PRODUCER].name} ends in {activation_of(match[PRODUCER])}"),
+)
+
+
+def _rule(
+    name: str,
+    law: str,
+    kinds: str | frozenset[str],
+    conditions: Sequence[Condition],
+    replacement: Callable[[Match], Replacement],
+    proof: Callable[[], Sequence[Equality]],
+    form: Callable[[Graph, Layer], bool] | None = None,
+) -> Rule:
+    every = (READS_WHOLE_NUMBERS, *conditions, only_read_by_root(PRODUCER), _possible(replacement))
+    return Rule(
+        name,
+        law,
+        pattern("quantize", "quantize", pattern(PRODUCER, kinds, form=form), form=_has_one_scale),
+        every,
+        replacement,
+        proof,
+        NO_FLOATS,
+    )
+
+
+def _possible(replacement: Callable[[Match], Replacement]) -> Condition:
+    """The integer layer accepts types, scales and sums."""
+
+    def why_not(match: Match) -> str:
+        try:
+            replacement(match)
+        except InvalidInput as error:
+            return str(error)
+        return ""
+
+    return Condition(
+        "types, scales and sums are those of an integer layer",
+        lambda match: not why_not(match),
+        lambda match: Refusal(why_not(match)),
+    )
+
+
+# Sums of products: convolution, products of matrices.
+
+
+def _bias_fits(match: Match) -> bool:
+    found = _known(match)
+    if len(found) < 3:
+        return True
+    x, w, b = (each.scale for each in found)
+    units = x.scales.astype(np.float64) * w.scales
+    return b.dtype == "int32" and b.zero_point == 0 and bool(np.allclose(b.scales, units, rtol=CLOSE, atol=0.0))
+
+
+BIAS_FITS = Condition(
+    "a bias is int32 in units of the scales of input and weights",
+    _bias_fits,
+    lambda match: Refusal(f"the bias of {match[PRODUCER].name} has another type or scale"),
+)
+
+
+def _whole_weight(match: Match, part: str, found: Operand) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+    """The operand as a tensor, with its values where it is a weight."""
+    if found.tensor is not None:
+        return found.tensor, {}
+    assert found.weight is not None
+    values = found.weight.values.astype(found.scale.dtype)
+    tensor = Tensor(match.fresh(f"{match[PRODUCER].name}_{part}"), values.shape, found.scale.dtype)
+    return tensor, {tensor.name: values}
+
+
+def _sums(match: Match) -> Replacement:
+    layer, y = match[PRODUCER], _made_scale(match)
+    x, w, *rest = _known(match)
+    limits = _limits(layer, y)
+    if layer.kind == "matmul":
+        (a, values), (b, more) = (_whole_weight(match, part, each) for part, each in (("weight", x), ("constant", w)))
+        constants = [tensor for tensor, each in ((a, x), (b, w)) if each.weight is not None]
+        scales: dict[str, Any] = {"a_scale": x.scale, "b_scale": w.scale, "y_scale": y}
+        made = sums.matmul(layer.name, a, b, constants, **scales, limits=limits)
+        return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+    if x.tensor is None or w.weight is None:
+        raise InvalidInput(f"layer {layer.name!r}: expected a computed input and weights that are constant")
+    bias = rest[0].weight if rest else None
+    check_values(w.weight.values, w.scale, x.scale, None if bias is None else bias.values)
+    weight, values = _whole_weight(match, "weight", w)
+    b_tensor, more = _whole_weight(match, "bias", rest[0]) if rest else (None, {})
+    function, window = (sums.convolution, geometry(layer)) if layer.kind == "conv" else (sums.gemm, {})
+    options: dict[str, Any] = {"x_scale": x.scale, "w_scale": w.scale, "y_scale": y, "limits": limits, **window}
+    made = function(layer.name, x.tensor, weight, b_tensor, **options)
+    return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+
+
+def _sums_proof() -> Sequence[Equality]:
+    k, taps = sympy.symbols("k K", integer=True, positive=True)
+    r, s, t = sympy.symbols("x_scale w_scale y_scale", positive=True)
+    u, v, b = sympy.symbols("x_zero w_zero b", real=True)
+    w, x = map(sympy.IndexedBase, "wx")
+    floats = sympy.Sum(r * (x[k] - u) * s * (w[k] - v), (k, 1, taps)) + b * r * s
+    return [Equality(floats / t, (sympy.Sum((x[k] - u) * (w[k] - v), (k, 1, taps)) + b) * (r * s / t))]
+
+
+QUANTISED_SUMS = _rule(
+    "quantised-sums",
+    "quantize(conv(dequantize(x), w))  ->  qlinear_conv(x, w), and gemm, matmul",
+    "conv gemm matmul",
+    (CLIPS, BIAS_FITS),
+    _sums,
+    _sums_proof,
+)
+
+
+# Sums and products of two tensors, and means.
+
+
+def _binary(match: Match) -> Replacement:
+    layer, y = match[PRODUCER], _made_scale(match)
+    found = [_whole_weight(match, f"constant{k}", each) for k, each in enumerate(_known(match))]
+    scales = dict(zip(("a_scale", "b_scale"), (each.scale for each in _known(match)), strict=True))
+    constants = [name for name, (_, values) in zip("ab", found, strict=True) if values]
+    options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": _limits(layer, y)}
+    function = elements.add if layer.kind == "add" else elements.multiply
+    made = function(layer.name, found[0][0], found[1][0], **options)
+    return Replacement((made,), {**found[0][1], **found[1][1]}, made.output)
+
+
+def _binary_proof() -> Sequence[Equality]:
+    a, b, u, v, w = sympy.symbols("a b a_zero b_zero y_zero", real=True)
+    r, s, t = sympy.symbols("a_scale b_scale y_scale", positive=True)
+    shifted = w - (u * (r / t) + (s / t) * v)
+    return [
+        Equality((r * (a - u) + s * (b - v)) / t + w, a * (r / t) + (b * (s / t) + shifted)),
+        Equality(r * (a - u) * s * (b - v) / t + w, (a - u) * (b - v) * (r * s / t) + w),
+    ]
+
+
+QUANTISED_BINARY = _rule(
+    "quantised-arithmetic",
+    "quantize(dequantize(a) + dequantize(b))  ->  qlinear_add(a, b), and *",
+    "add mul",
+    (CLIPS,),
+    _binary,
+    _binary_proof,
+)
+
+
+def _means(match: Match) -> Replacement:
+    layer, y = match[PRODUCER], _made_scale(match)
+    (x,) = _known(match)
+    assert x.tensor is not None
+    if layer.kind == "global_average_pool":
+        made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
+        return Replacement((made,), {}, made.output)
+    made = elements.average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y, **_window(layer))
+    return Replacement((made,), {}, made.output)
+
+
+def _window(layer: Layer) -> dict[str, Any]:
+    """The options of a pool, by name."""
+    names = ("kernel", "stride", "padding", "dilation", "ceil", "count_include_pad")
+    return {name: layer.attributes[name] for name in names if name in layer.attributes}
+
+
+def _means_proof() -> Sequence[Equality]:
+    k, taps = sympy.symbols("k K", integer=True, positive=True)
+    r, t = sympy.symbols("x_scale y_scale", positive=True)
+    u, x = sympy.Symbol("x_zero", real=True), sympy.IndexedBase("x")
+    floats = sympy.Sum(r * (x[k] - u), (k, 1, taps)) / taps / t
+    return [Equality(floats, sympy.Sum(x[k] - u, (k, 1, taps)) * (r / (t * taps)))]
+
+
+QUANTISED_MEANS = _rule(
+    "quantised-means",
+    "quantize(average_pool(dequantize(x)))  ->  qlinear_average_pool(x), and global_average_pool",
+    "average_pool global_average_pool",
+    (),
+    _means,
+    _means_proof,
+)
+
+
+# What moves elements, or computes each of them from one.
+
+
+def _is_moving(graph: Graph, layer: Layer) -> bool:
+    """A copy or a maximum, of one tensor or several; interpolation is none."""
+    return bool(layer.inputs) and not layer.weights
+
+
+def _moving(match: Match) -> Replacement:
+    layer, y = match[PRODUCER], _made_scale(match)
+    found = _known(match)
+    tensors = [each.tensor for each in found if each.tensor is not None]
+    if layer.kind == "concat":
+        axis = layer.attributes["axis"]
+        parts = list(zip(tensors, (each.scale for each in found), strict=True))
+        *before, last = (made := elements.concat(layer.name, parts, y_scale=y, axis=int(str(axis))))[0]
+        return Replacement((*before, last), dict(made[1]), last.output)
+    (x,), scale = tensors, found[0].scale
+    moved = _moved(layer, x, scale)
+    if scale == y:
+        return Replacement((moved,), {}, moved.output)
+    last, values = elements.requantize(match.fresh(f"{layer.name}_scaled"), moved.output, x_scale=scale, y_scale=y)
+    return Replacement((moved, last), dict(values), last.output)
+
+
+def _moved(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
+    """A layer that moves elements, of whole numbers."""
+    if layer.kind == "max_pool":
+        return make.max_pool(layer.name, x, **_window(layer))
+    if layer.kind == "pad":
+        return _padded(layer, x, scale)
+    moved = renamed(layer, layer.inputs[0], x)
+    return replace(moved, output=Tensor(layer.output.name, layer.output.shape, x.dtype))
+
+
+def _padded(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
+    before, after, mode = (layer.attributes[each] for each in ("before", "after", "mode"))
+    value = float(str(layer.attributes["value"]))
+    stored = scale.quantised([value])
+    if mode == "constant" and float(scale.real(stored)[0]) != np.float32(value):
+        raise InvalidInput(f"layer {layer.name!r}: its padding of {value} is between two elements")
+    return copies.pad(layer.name, x, before, after, str(mode), float(stored[0]))  # type: ignore[arg-type]
+
+
+QUANTISED_COPY = _rule(
+    "quantised-copy",
+    "quantize(copy(dequantize(x)))  ->  copy(x), and max_pool, pad, concat; a table where the scale changes",
+    MOVING,
+    (),
+    _moving,
+    lambda: _scale_proof(),
+    _is_moving,
+)
+
+
+def _scale_proof() -> Sequence[Equality]:
+    x, z = sympy.symbols("x zero", real=True)
+    s = sympy.Symbol("scale", positive=True)
+    return [Equality(s * (x - z) / s + z, x)]
+
+
+def _is_function(graph: Graph, layer: Layer) -> bool:
+    """A function of one element, whose weights are numbers."""
+    plain = len(layer.inputs) == 1 and layer.inputs[0].shape == layer.output.shape and len(layer.statements) == 1
+    return plain and layer.reference is not None and all(weight.elements == 1 for weight in layer.weights)
+
+
+def _dequantized_input(match: Match) -> Operand | None:
+    layer = match[PRODUCER]
+    return operand(match.graph, layer, layer.inputs[0])
+
+
+READS_ONE = Condition(
+    "the producer reads what is dequantized from eight bits",
+    lambda match: _dequantized_input(match) is not None,
+    lambda match: Refusal(f"{match[PRODUCER].name} reads floats that do not come from whole numbers"),
+)
+
+
+def _function(match: Match) -> Replacement:
+    layer, y = match[PRODUCER], _made_scale(match)
+    x = _dequantized_input(match)
+    assert x is not None and x.tensor is not None and layer.reference is not None
+    limits = _limits(layer, y)
+    if make.is_activation(layer) and x.scale == y and limits is not None:
+        made = elements.clamp(layer.name, x.tensor, *limits)
+        return Replacement((made,), {}, made.output)
+    numbers = [match.graph.value(weight) for weight in layer.weights]
+
+    def of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(layer.reference(values, *numbers)).reshape(values.shape)  # type: ignore[misc]
+
+    made, entries = elements.function(layer.name, x.tensor, of, x_scale=x.scale, y_scale=y)
+    return Replacement((made,), dict(entries), made.output)
+
+
+def _function_proof() -> Sequence[Equality]:
+    f = sympy.Function("f")
+    x, z = sympy.symbols("x zero", real=True)
+    s = sympy.Symbol("scale", positive=True)
+    return [Equality(f(s * (x - z)), f(s * (x - z))), *_scale_proof()]
+
+
+QUANTISED_FUNCTION = Rule(
+    "quantised-function",
+    "quantize(f(dequantize(x)))  ->  table[x], or a clamp where f clips and the scale stays",
+    pattern(
+        "quantize",
+        "quantize",
+        pattern(PRODUCER, ACTIVATION_KINDS | SCALES | {"prelu"}, form=_is_function),
+        form=_has_one_scale,
+    ),
+    (READS_ONE, only_read_by_root(PRODUCER), _possible(_function)),
+    _function,
+    _function_proof,
+    NO_FLOATS,
+)
+
+
+def _pair(match: Match) -> Replacement:
+    maker, y = match.graph.makers[match.root.inputs[0]], _made_scale(match)
+    x, scale = maker.inputs[0], _scale(maker)
+    assert scale is not None
+    if scale == y and match.root.output not in match.graph.outputs:
+        return Replacement((), {}, x)
+    made, entries = elements.requantize(match.root.name, x, x_scale=scale, y_scale=y)
+    return Replacement((made,), dict(entries), made.output)
+
+
+def _reads_dequantized(graph: Graph, layer: Layer) -> bool:
+    maker = graph.makers.get(layer.inputs[0]) if layer.inputs else None
+    return maker is not None and maker.kind == "dequantize" and None not in (_scale(maker), _scale(layer))
+
+
+QUANTISED_PAIR = Rule(
+    "quantised-pair",
+    "quantize(dequantize(x))  ->  x, or table[x] where the scale changes",
+    pattern("quantize", "quantize", form=_reads_dequantized),
+    (),
+    _pair,
+    _scale_proof,
+    NO_FLOATS,
+)
