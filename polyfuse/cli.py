@@ -35,6 +35,7 @@ from polyfuse.cli_bench import bench
 from polyfuse.cli_deploy import compile_command, run_command, verify_command
 from polyfuse.cli_explain import explain_command
 from polyfuse.cli_machine import machine
+from polyfuse.cli_plan import plan_command
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
 from polyfuse.codegen.kernel import Options
@@ -355,4 +356,5 @@ main.add_command(run_command)
 main.add_command(verify_command)
 main.add_command(explain_command(SHARED[:5], partial(load, rewritten=False)))
 main.add_command(machine)
+main.add_command(plan_command)
 main.add_command(tune_command(SHARED[:5], load, ready_to_build))
