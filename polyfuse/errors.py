@@ -28,6 +28,10 @@ class TooComplex(PolyfuseError):
     """An isl operation passed its operation limit."""
 
 
+class DoesNotFit(PolyfuseError):
+    """A network needs more on-chip memory than the machine has, however it is planned."""
+
+
 class BuildError(PolyfuseError):
     """The C compiler is missing, failed, or its result could not be stored."""
 

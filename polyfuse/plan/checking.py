@@ -1,0 +1,212 @@
+"""Whether a plan for a scratchpad machine is legal and says the truth: for plans that people have edited.
+
+ScratchPlan + Graph + Accelerator ──check_plan()──> None, or an error that says what is wrong
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+from polyfuse.errors import DoesNotFit, InvalidInput
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.operations import Graph
+from polyfuse.plan.options import Option, option_of
+from polyfuse.plan.planning import totals_of
+from polyfuse.plan.problem import dag_of, fetch_of
+from polyfuse.plan.scratchplan import Pin, PlannedGroup, ScratchPlan
+
+CLOSE = 1e-9
+"""How far sums of cycles and energies may be from what a plan says, relative to them."""
+
+
+def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> None:
+    """Nothing where a plan can run on a machine and costs what it says.
+
+    Errors: InvalidInput where operations are unknown, left out or in two groups; groups not convex, not connected or
+    out of order; tensors read where they are not; pins that do not reach their readers; buffers that are missing, too
+    small, misaligned or overlap; figures that are not those of the plan. DoesNotFit where it passes the capacity.
+    """
+    check = _Check(plan, graph, machine)
+    check.operations()
+    check.flow()
+    for index in range(len(plan.groups)):
+        check.group(index)
+    check.addresses()
+    check.totals()
+
+
+@dataclass(frozen=True)
+class _Check:
+    plan: ScratchPlan
+    graph: Graph
+    machine: Accelerator
+
+    def operations(self) -> None:
+        """Every operation is in one group; groups are connected, convex and in order."""
+        plan, dag = self.plan, dag_of(self.graph)
+        if plan.network != self.graph.network.name:
+            raise InvalidInput(
+                f"plan of {plan.network!r}: got a network {self.graph.network.name!r}; give the network it was made for"
+            )
+        number = {name: index for index, name in enumerate(dag.operations)}
+        done = 0
+        for index, group in enumerate(plan.groups):
+            members = 0
+            for name in group.operations:
+                if name not in number:
+                    self.refuse(index, f"expected operations of the network, got {name!r}; correct the name")
+                if (done | members) >> number[name] & 1:
+                    self.refuse(index, f"operation {name!r} runs twice; leave it in one group")
+                members |= 1 << number[name]
+            if list(group.operations) != sorted(group.operations, key=number.__getitem__) or not members:
+                self.refuse(index, "expected operations in the order of the network, at least one; order them")
+            before = dag.upstream(members) & ~members
+            inside = dag.upstream(before) & members
+            if inside:
+                self.refuse(
+                    index,
+                    f"the group is not convex: {dag.names(inside)[0]!r} is in it and leads to "
+                    f"{dag.names(before & ~dag.upstream(inside))[0]!r}, which is not and leads back; split it",
+                )
+            if before & ~done:
+                self.refuse(
+                    index,
+                    f"the order is not topological: {dag.names(before & ~done)[-1]!r} must run before; move the group",
+                )
+            if not dag.connected(members):
+                self.refuse(index, "its operations share no tensors, so they are no group; split it")
+            done |= members
+        if done != dag.all:
+            raise InvalidInput(
+                f"plan of {plan.network!r}: operation {dag.names(dag.all & ~done)[0]!r} is in no group; add it to one"
+            )
+
+    def flow(self) -> None:
+        """Tensors are read where they are, and left where they are wanted."""
+        stored = set(self.graph.inputs)
+        for index, group in enumerate(self.plan.groups):
+            inside = set(group.operations)
+            made = {self.graph.operation(name).output for name in inside}
+            reads = {tensor for name in inside for tensor in self.graph.operation(name).reads} - made
+            left = {t for t in made if t in self.graph.outputs or set(self.graph.readers(t)) - inside}
+            self.same_names(index, "sources", group.sources, reads)
+            self.same_names(index, "sinks", group.sinks, left)
+            for tensor in group.fetched:
+                if group.sources.get(tensor) != "on":
+                    self.refuse(index, f"tensor {tensor!r} is fetched and not read on chip; drop it, or read it there")
+            for tensor, place in group.sources.items():
+                if (place == "off" or tensor in group.fetched) and tensor not in stored:
+                    self.refuse(index, f"tensor {tensor!r} is read off chip where it was never stored; store it")
+            for tensor in left & set(self.graph.outputs):
+                if group.sinks[tensor] == "on":
+                    self.refuse(index, f"tensor {tensor!r} is an output of the network and is not stored; store it")
+            stored |= {tensor for tensor, place in group.sinks.items() if place != "on"}
+            self.pins(index, group)
+        for pin in self.plan.pins:
+            self.pin(pin)
+
+    def pins(self, index: int, group: PlannedGroup) -> None:
+        """Pins begin where a group leaves or fetches tensors, and reach what reads them."""
+        begin = {t for t, place in group.sinks.items() if place != "off"} | set(group.fetched)
+        for tensor in sorted(begin):
+            if not any(pin.tensor == tensor and pin.first == index for pin in self.plan.pins):
+                self.refuse(index, f"tensor {tensor!r} comes on chip and no pin of it begins here; add one")
+        for tensor, place in group.sources.items():
+            covered = any(pin.tensor == tensor and pin.first <= index <= pin.last for pin in self.plan.pins)
+            if place == "on" and not covered:
+                self.refuse(index, f"tensor {tensor!r} is read on chip where no pin of it reaches; lengthen the pin")
+
+    def pin(self, pin: Pin) -> None:
+        """A pin is of a whole tensor, and begins in a group that makes or fetches it."""
+        where = f"plan of {self.plan.network!r}, pin of {pin.tensor!r}"
+        if pin.tensor not in self.graph.tensors:
+            raise InvalidInput(f"{where}: expected a tensor of the network; correct the name")
+        if not 0 <= pin.first <= pin.last < len(self.plan.groups):
+            raise InvalidInput(f"{where}: expected groups of the plan, got {pin.first} to {pin.last}; correct them")
+        group = self.plan.groups[pin.first]
+        if group.sinks.get(pin.tensor, "off") == "off" and pin.tensor not in group.fetched:
+            raise InvalidInput(
+                f"{where}: group {pin.first} neither leaves it on chip nor fetches it; begin the pin where one does"
+            )
+        whole = self.graph.tensors[pin.tensor].bytes
+        if pin.bytes < whole:
+            raise InvalidInput(f"{where}: expected {whole:,} B, the whole tensor, got {pin.bytes:,} B; correct them")
+
+    def group(self, index: int) -> None:
+        """The buffers are those that its tile needs, and its figures those that it has."""
+        group = self.plan.groups[index]
+        try:
+            found = option_of(self.graph, group.operations, group.tile.tile, group.sources, group.sinks, self.machine)
+        except InvalidInput as error:
+            self.refuse(index, str(error))
+        self.same_names(index, "buffers", group.buffers, set(found.workspace))
+        for name, size in found.workspace.items():
+            if group.buffers[name].bytes < size:
+                self.refuse(
+                    index, f"buffer {name!r}: expected {size:,} B, got {group.buffers[name].bytes:,} B; enlarge it"
+                )
+        self.figures(index, group, found)
+
+    def figures(self, index: int, group: PlannedGroup, found: Option) -> None:
+        """What a group says that it costs."""
+        fetched = [self.graph.tensors[tensor].bytes for tensor in group.fetched]
+        fetches = [fetch_of(self.machine, size) for size in fetched]
+        for name, expected, got in (
+            ("load_bytes", found.load_bytes + sum(fetched), group.load_bytes),
+            ("store_bytes", found.store_bytes, group.store_bytes),
+            ("weight_bytes", found.weight_bytes, group.weight_bytes),
+            ("macs_executed", found.macs_executed, group.macs_executed),
+            ("cycles", found.cycles + sum(fetch.cycles for fetch in fetches), group.cycles),
+            ("energy_pj", found.energy_pj + sum(fetch.energy_pj for fetch in fetches), group.energy_pj),
+        ):
+            if not math.isclose(expected, got, rel_tol=CLOSE if isinstance(expected, float) else 0.0):
+                self.refuse(index, f"expected {name} of {expected:,}, got {got:,}; correct the figure, or plan again")
+
+    def addresses(self) -> None:
+        """Buffers are aligned and within the capacity, and those that live together lie apart."""
+        unit, capacity = self.machine.alignment_bytes, self.machine.capacity_bytes
+        where = f"plan of {self.plan.network!r}"
+        placed = self.plan.buffers
+        for buffer, address in placed:
+            if address < 0 or address % unit:
+                raise InvalidInput(
+                    f"{where}, {buffer.name}: expected an address that is a multiple of {unit}, got {address}; move it"
+                )
+            if address + buffer.bytes > capacity:
+                raise DoesNotFit(
+                    f"{where}, {buffer.name}: it ends at {address + buffer.bytes:,} B, machine {self.machine.name!r} "
+                    f"has {capacity:,} B on chip; move it, or plan again"
+                )
+        for (a, at), (b, other) in combinations(placed, 2):
+            if a.meets(b) and at < other + aligned_up(b.bytes, unit) and other < at + aligned_up(a.bytes, unit):
+                raise InvalidInput(
+                    f"{where}: {a.name} at {at} and {b.name} at {other} overlap in group {max(a.first, b.first)}; "
+                    "move one of them"
+                )
+
+    def totals(self) -> None:
+        """The sums of all groups."""
+        expected = totals_of(self.graph, self.plan.groups, self.plan.pins, self.machine)
+        got = self.plan.totals
+        for name, value in vars(expected).items():
+            said = getattr(got, name)
+            same = math.isclose(value, said, rel_tol=CLOSE) if isinstance(value, float) else value == said
+            if not same:
+                raise InvalidInput(
+                    f"plan of {self.plan.network!r}: expected {name} of {value}, the sum of its groups, got {said}; "
+                    "correct it, or plan again"
+                )
+
+    def same_names(self, index: int, what: str, given: Iterable[str], expected: set[str]) -> None:
+        """Keys are those that there must be."""
+        wrong = sorted(set(given) ^ expected)
+        if wrong:
+            self.refuse(
+                index, f"expected {what} of {', '.join(sorted(expected)) or 'nothing'}; {wrong[0]!r} does not fit"
+            )
+
+    def refuse(self, index: int, problem: str) -> None:
+        """Raise what is wrong with a group."""
+        raise InvalidInput(f"plan of {self.plan.network!r}, group {index} ({self.plan.groups[index].names}): {problem}")

@@ -1,0 +1,338 @@
+"""Groups, order, pins and addresses at once, as one model for CP-SAT of OR-tools: the search's independent judge.
+
+    Problem + capacity + Objective ──exact()──> Exact
+
+Of the search it uses the graph, its groups and the options, and nothing else. There are no ideals and no states here:
+
+    which group   of the groups that hold an operation one is chosen, and of its options one
+    order         every operation has the place of its group; who reads comes after who makes, or in one group with it
+    pins          a tensor is on chip from what makes it, or loads it whole, to each operation that reads it there
+    capacity      at every operation, the workspace of its group and the pins that reach over it
+    addresses     pins and workspaces are rectangles of places and addresses that do not overlap
+
+A workspace is one piece here, which a plan need not obey; where that forbids the optimum, the answer is above it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from ortools.sat.python import cp_model
+
+from polyfuse.plan.choices import Problem
+from polyfuse.plan.ideals import bits
+from polyfuse.plan.objective import TIE_BITS, Objective, asked, tie
+from polyfuse.plan.options import Option
+from polyfuse.plan.packing import deterministic
+from polyfuse.plan.pricing import Sink, Source
+
+EFFORT = 600.0
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The price of the best plan found, whether none is cheaper, and its groups in order with their options.
+
+    lower: no plan has a lower price, but for ties.
+    """
+
+    price: int
+    lower: int
+    optimal: bool
+    options: tuple[Option, ...]
+
+
+def exact(
+    problem: Problem,
+    capacity_bytes: int,
+    objective: Objective,
+    groups: Iterable[int],
+    *,
+    addresses: bool = True,
+    effort: float = EFFORT,
+) -> Exact | None:
+    """The cheapest plan made of such groups, which are sets of operations as bits; none if there is none.
+
+    Without `addresses` only the bytes that are on chip at once are bounded. `effort` is the solver's deterministic
+    limit, about seconds; where it is passed the result is not optimal, or TimeoutError if there is none yet.
+    """
+    model = _Model(problem, capacity_bytes, objective, sorted(groups), addresses)
+    first = model.solve(0, effort)
+    if first is None:
+        return None
+    least, bound, picked, optimal = first
+    if optimal:
+        model.keep(least)
+        second = model.solve(1, effort)
+        if second is not None:
+            ties, _, picked, optimal = second
+            return Exact((least << TIE_BITS) + ties, bound << TIE_BITS, optimal, picked)
+    return Exact(least << TIE_BITS, bound << TIE_BITS, False, picked)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A group with an option: where it reads and leaves, its workspace and price, and whether it is chosen."""
+
+    group: int
+    option: Option
+    workspace: int
+    price: int
+    chosen: cp_model.IntVar
+
+
+@dataclass(frozen=True)
+class _Pin:
+    """A tensor on chip from an operation on; `there` is whether it is."""
+
+    tensor: str
+    start: int
+    there: cp_model.IntVar
+
+
+class _Model:
+    """The model, built once and solved for what is asked for, then for what decides between equals."""
+
+    def __init__(
+        self, problem: Problem, capacity: int, objective: Objective, groups: Sequence[int], addresses: bool
+    ) -> None:
+        self.problem, self.capacity, self.objective, self.groups = problem, capacity, objective, groups
+        self.dag, self.model = problem.dag, cp_model.CpModel()
+        self.count = len(self.dag.operations)
+        self.start = [self.model.new_int_var(0, self.count - 1, f"start {v}") for v in range(self.count)]
+        self.candidates = [candidate for group in groups for candidate in self._candidates(group)]
+        self.made_on = {name: self._bool(f"{name} left on chip") for name in self.dag.makes}
+        self.made_off = {name: self._bool(f"{name} stored") for name in self.dag.makes}
+        self.reads_on = {pair: self._bool(f"{pair} on chip") for pair in self._reads}
+        self.loaded = {pair: self._bool(f"{pair} loaded whole") for pair in self._reads}
+        self._before: dict[tuple[int, int], cp_model.IntVar] = {}
+        self._partition()
+        self._order()
+        self._places()
+        spans = self._spans()
+        self._bound(spans)
+        if addresses:
+            self._addresses(spans)
+
+    def solve(self, part: int, effort: float) -> tuple[int, int, tuple[Option, ...], bool] | None:
+        """The least of the asked part (0) or of the ties (1): value, bound, options in order, whether it is proved."""
+        self.model.minimize(self._total(part))
+        solver = deterministic(effort)
+        status = solver.solve(self.model)
+        if status == cp_model.INFEASIBLE:
+            return None
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            raise TimeoutError(f"the exact model found no plan within an effort of {effort}")
+        picked = [candidate for candidate in self.candidates if solver.value(candidate.chosen)]
+        picked.sort(key=lambda each: solver.value(self.start[_first(each.group)]))
+        value, bound = round(solver.objective_value), round(solver.best_objective_bound)
+        return value, bound, tuple(each.option for each in picked), status == cp_model.OPTIMAL
+
+    def keep(self, least: int) -> None:
+        """Only plans of that price are left."""
+        self.model.add(self._total(0) == least)
+
+    def _total(self, part: int) -> cp_model.LinearExpr:
+        prices = [_parts(candidate.price)[part] for candidate in self.candidates]
+        loads = [_parts(self._load(name))[part] for name, _ in self.loaded]
+        chosen = [candidate.chosen for candidate in self.candidates]
+        return cp_model.LinearExpr.weighted_sum([*chosen, *self.loaded.values()], [*prices, *loads])
+
+    def _load(self, tensor: str) -> int:
+        fetch = self.problem.fetches[tensor]
+        return self.objective.price(fetch.cycles, fetch.bytes, fetch.energy_pj, 0)
+
+    @cached_property
+    def _reads(self) -> tuple[tuple[str, int], ...]:
+        return tuple((name, index) for index, reads in enumerate(self.dag.reads) for name in reads)
+
+    def _candidates(self, group: int) -> list[_Candidate]:
+        """All options of a group, for every place of what it reads and leaves, that could fit by themselves."""
+        members = list(bits(group))
+        made = [self.dag.makes[v] for v in members]
+        reads = sorted({name for v in members for name in self.dag.reads[v]} - set(made))
+        left = [name for name in made if name in self.dag.outputs or self._read_outside(name, group)]
+        inputs: dict[str, Sequence[Source]] = dict.fromkeys(reads, ("on", "off"))
+        places: dict[str, Sequence[Sink]] = {
+            name: ("off", "both") if name in self.dag.outputs else ("on", "off", "both") for name in left
+        }
+        found = []
+        for sources in _assignments(inputs):
+            for sinks in _assignments(places):
+                whole = [n for n in reads if sources[n] == "on"] + [n for n in left if sinks[n] != "off"]
+                room = self.capacity - sum(self.problem.tensor_bytes[name] for name in whole)
+                options = self.problem.options(self.dag.names(group), sources, sinks) if room >= 0 else ()
+                found.extend(self._fitting(group, options, room))
+        return found
+
+    def _fitting(self, group: int, options: Sequence[Option], room: int) -> list[_Candidate]:
+        """Those that fit and that no smaller one undercuts."""
+        priced = []
+        for option in options:
+            price = self.objective.price(option.cycles, option.offchip_bytes, option.energy_pj, option.macs_executed)
+            if option.workspace_bytes <= room:
+                priced.append((option.workspace_bytes, price, option))
+        priced.sort(key=lambda each: each[:2])
+        found: list[_Candidate] = []
+        for size, price, option in priced:
+            if not found or price < found[-1].price:
+                found.append(_Candidate(group, option, size, price, self._bool("")))
+        return found
+
+    def _read_outside(self, tensor: str, group: int) -> bool:
+        return any(tensor in reads for v, reads in enumerate(self.dag.reads) if not group >> v & 1)
+
+    def _partition(self) -> None:
+        """Every operation is in one chosen group, whose members start together."""
+        holding: list[list[cp_model.IntVar]] = [[] for _ in range(self.count)]
+        sizes: list[list[int]] = [[] for _ in range(self.count)]
+        self.together: dict[tuple[int, int], list[cp_model.IntVar]] = {}
+        intervals = []
+        for group in self.groups:
+            members = list(bits(group))
+            chosen = self._bool(f"group {group}")
+            self.model.add(sum(c.chosen for c in self.candidates if c.group == group) == chosen)
+            interval = self.model.new_optional_fixed_size_interval_var(self.start[members[0]], len(members), chosen, "")
+            intervals.append(interval)
+            for v in members:
+                holding[v].append(chosen)
+                sizes[v].append(len(members))
+                self.model.add(self.start[v] == self.start[members[0]]).only_enforce_if(chosen)
+                for other in members:
+                    self.together.setdefault((v, other), []).append(chosen)
+        self.model.add_no_overlap(intervals)
+        for v in range(self.count):
+            self.model.add_exactly_one(holding[v])
+        lengths = [cp_model.LinearExpr.weighted_sum(holding[v], sizes[v]) for v in range(self.count)]
+        self.end = [start + length for start, length in zip(self.start, lengths, strict=True)]
+
+    def _order(self) -> None:
+        """Who reads comes after the group of who makes, unless they are in one."""
+        for name, reader in self._reads:
+            maker = self._maker(name)
+            if maker is not None:
+                same = sum(self.together.get((maker, reader), []))
+                self.model.add(self.end[maker] <= self.start[reader] + self.count * same)
+
+    def _places(self) -> None:
+        """Chosen options say where tensors are read and left; what is read off chip, or loaded whole, was stored."""
+        for candidate in self.candidates:
+            members = set(bits(candidate.group))
+            for name, place in candidate.option.sources.items():
+                for reader in members:
+                    if (name, reader) in self.reads_on:
+                        self.model.add(self.reads_on[name, reader] == (place == "on")).only_enforce_if(candidate.chosen)
+                        if place == "off" and name in self.made_off:
+                            self.model.add(self.made_off[name] == 1).only_enforce_if(candidate.chosen)
+            for name, sink in candidate.option.sinks.items():
+                self.model.add(self.made_on[name] == (sink != "off")).only_enforce_if(candidate.chosen)
+                self.model.add(self.made_off[name] == (sink != "on")).only_enforce_if(candidate.chosen)
+            for v in members:
+                name = self.dag.makes[v]
+                if name not in candidate.option.sinks:
+                    self.model.add(self.made_on[name] == 0).only_enforce_if(candidate.chosen)
+                    self.model.add(self.made_off[name] == 0).only_enforce_if(candidate.chosen)
+        for (name, _), loaded in self.loaded.items():
+            if name in self.made_off:
+                self.model.add_implication(loaded, self.made_off[name])
+
+    def _maker(self, tensor: str) -> int | None:
+        return self.dag.makes.index(tensor) if tensor in self.dag.makes else None
+
+    def _spans(self) -> list[tuple[_Pin, dict[int, cp_model.IntVar]]]:
+        """Every pin that there may be, and for each reader of its tensor whether it reads this one."""
+        found: list[tuple[_Pin, dict[int, cp_model.IntVar]]] = []
+        for name in self.dag.tensors:
+            readers = [reader for tensor, reader in self._reads if tensor == name]
+            maker = self._maker(name)
+            pins = [] if maker is None else [_Pin(name, maker, self.made_on[name])]
+            pins += [_Pin(name, reader, self.loaded[name, reader]) for reader in readers]
+            users: list[dict[int, cp_model.IntVar]] = [{} for _ in pins]
+            for reader in readers:
+                for pin, used in zip(pins, users, strict=True):
+                    used[reader] = self._bool(f"{name} from {pin.start} for {reader}")
+                    self.model.add_implication(used[reader], pin.there)
+                    self.model.add(self.start[pin.start] <= self.start[reader]).only_enforce_if(used[reader])
+                inside = sum(self.together.get((maker, reader), [])) if maker is not None else 0
+                self.model.add(sum(used[reader] for used in users) + inside >= self.reads_on[name, reader])
+            found.extend(zip(pins, users, strict=True))
+        return found
+
+    def _bound(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
+        """At each operation: the workspace of its group, and every pin from its start to what reads it last."""
+        for v in range(self.count):
+            taken: list[cp_model.LinearExprT] = [c.workspace * c.chosen for c in self.candidates if c.group >> v & 1]
+            for pin, users in spans:
+                reaches = self._bool(f"{pin.tensor} from {pin.start} at {v}")
+                since = self._not_after(pin.start, v)
+                self.model.add(reaches >= pin.there + sum(self.together.get((pin.start, v), [])) - 1)
+                for reader, used in users.items():
+                    self.model.add(reaches >= used + since + self._not_after(v, reader) - 2)
+                taken.append(self.problem.tensor_bytes[pin.tensor] * reaches)
+            self.model.add(sum(taken) <= self.capacity)
+
+    def _not_after(self, a: int, b: int) -> cp_model.LinearExpr | int:
+        """Whether the group of `a` is that of `b` or runs before it."""
+        if a == b or self.dag.ancestors[b] >> a & 1:
+            return 1
+        if self.dag.ancestors[a] >> b & 1:
+            return sum(self.together.get((a, b), []))
+        if (a, b) not in self._before:
+            found = self._bool(f"{a} not after {b}")
+            self.model.add(self.start[a] <= self.start[b]).only_enforce_if(found)
+            self.model.add(self.start[a] >= self.start[b] + 1).only_enforce_if(found.negated())
+            self._before[a, b] = found
+        return self._before[a, b]
+
+    def _addresses(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
+        """Rectangles of places times addresses: one for each pin, and one for the workspace of each first operation."""
+        unit = self.problem.alignment_bytes
+        most = self.capacity // unit
+        times, spaces = [], []
+        for pin, users in spans:
+            size = self.problem.tensor_bytes[pin.tensor] // unit
+            if size > most:
+                self.model.add(pin.there == 0)
+                continue
+            length = self.model.new_int_var(1, self.count, "")
+            until = self.model.new_int_var(1, self.count, "")
+            self.model.add(until >= self.end[pin.start])
+            for reader, used in users.items():
+                self.model.add(until >= self.end[reader]).only_enforce_if(used)
+            times.append(self.model.new_optional_interval_var(self.start[pin.start], length, until, pin.there, ""))
+            address = self.model.new_int_var(0, most - size, "")
+            spaces.append(self.model.new_optional_fixed_size_interval_var(address, size, pin.there, ""))
+        for v in range(self.count):
+            first = [c for c in self.candidates if _first(c.group) == v]
+            there = self._bool("")
+            self.model.add(sum(c.chosen for c in first) == there)
+            height = self.model.new_int_var(0, most, "")
+            self.model.add(height == sum(c.workspace // unit * c.chosen for c in first))
+            address, top = self.model.new_int_var(0, most, ""), self.model.new_int_var(0, most, "")
+            length = self.model.new_int_var(1, self.count, "")
+            until = self.model.new_int_var(1, self.count, "")
+            self.model.add(until == self.end[v]).only_enforce_if(there)
+            times.append(self.model.new_optional_interval_var(self.start[v], length, until, there, ""))
+            spaces.append(self.model.new_optional_interval_var(address, height, top, there, ""))
+        self.model.add_no_overlap_2d(times, spaces)
+
+    def _bool(self, name: str) -> cp_model.IntVar:
+        return self.model.new_bool_var(name)
+
+
+def _assignments(places: Mapping[str, Sequence[P]]) -> list[dict[str, P]]:
+    """Every choice of one place for each name."""
+    found: list[dict[str, P]] = [{}]
+    for name, each in places.items():
+        found = [{**chosen, name: place} for chosen in found for place in each]
+    return found
+
+
+def _parts(price: int) -> tuple[int, int]:
+    return asked(price), tie(price)
+
+
+def _first(group: int) -> int:
+    return (group & -group).bit_length() - 1

@@ -1,0 +1,80 @@
+"""What a plan should have least of, as whole numbers that add up without rounding.
+
+A price is one number of Python: what is asked for in its upper part, in 1/1024 of a unit, and below it what decides
+between equals. Sums and comparisons of prices are exact, so two searches that agree agree to the last bit.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from polyfuse.errors import InvalidInput
+
+Goal = Literal["latency", "bytes", "energy", "macs", "peak"]
+PARTS = 1024
+TIE_BITS = 48
+"""Ties stay below 2^48: a plan moves less than 256 TiB, and takes fewer cycles than that."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The goal of a plan.
+
+    latency   cycles + `cycles_per_byte` x bytes moved off-chip; ties by bytes
+    bytes     bytes moved off-chip; ties by cycles
+    energy    picojoules; ties by cycles
+    macs      multiply-accumulates executed; ties by cycles
+    peak      bytes on chip at the fullest moment; ties by cycles
+
+    Errors: InvalidInput for other goals and for weights below 0 or without effect.
+    """
+
+    goal: Goal = "latency"
+    cycles_per_byte: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.goal not in get_args(Goal):
+            raise InvalidInput(f"objective: expected one of {', '.join(get_args(Goal))}, got {self.goal!r}")
+        if not 0 <= self.cycles_per_byte < 1e9:
+            raise InvalidInput(f"objective: expected 0 cycles a byte or more, got {self.cycles_per_byte}; correct it")
+        if self.cycles_per_byte and self.goal != "latency":
+            raise InvalidInput(
+                f"objective: cycles a byte weigh bytes against latency, the goal is {self.goal!r}; drop one of them"
+            )
+
+    def price(self, cycles: float, moved_bytes: int, energy_pj: float, macs: int) -> int:
+        """The price of work with such totals, but for its peak.
+
+        >>> Objective().price(10.0, 5, 0.0, 0) < Objective().price(10.0, 6, 0.0, 0) < Objective().price(10.5, 0, 0.0, 0)
+        True
+        """
+        if self.goal in ("latency", "peak"):
+            return _price(cycles + self.cycles_per_byte * moved_bytes, moved_bytes)
+        wanted = {"bytes": moved_bytes, "energy": energy_pj, "macs": macs}[self.goal]
+        return _price(wanted, round(cycles))
+
+    @staticmethod
+    def value(price: int) -> float:
+        """What was asked for, in its unit, in a price: cycles, bytes, picojoules, multiply-accumulates.
+
+        >>> Objective.value(Objective().price(10.25, 5, 0.0, 0))
+        10.25
+        """
+        return asked(price) / PARTS
+
+    def __str__(self) -> str:
+        weight = f" + {self.cycles_per_byte:g} cycles a byte" if self.cycles_per_byte else ""
+        return self.goal + weight
+
+
+def asked(price: int) -> int:
+    """The part of a price that is asked for."""
+    return price >> TIE_BITS
+
+
+def tie(price: int) -> int:
+    """The part of a price that decides between equals."""
+    return price & ((1 << TIE_BITS) - 1)
+
+
+def _price(wanted: float, second: int) -> int:
+    return (round(wanted * PARTS) << TIE_BITS) + second

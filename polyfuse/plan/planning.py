@@ -1,0 +1,187 @@
+"""A network planned for a scratchpad machine: searched, given addresses, compared with the baselines, certified.
+
+    Network + Accelerator ──plan_for()──> ScratchPlan
+
+No plan leaves without addresses. Where those of the cheapest plan are not found, the search runs again below its peak,
+and the certificate says how far what is found is from the cheapest plan by capacity alone, which bounds all others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from polyfuse.errors import DoesNotFit
+from polyfuse.network.network import Network
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.addresses import Lived, Packing, aligned_up
+from polyfuse.plan.baselines import NAMES, Baseline, Baselines
+from polyfuse.plan.choices import Problem
+from polyfuse.plan.group import group_of
+from polyfuse.plan.ideals import LONGEST
+from polyfuse.plan.objective import Objective, asked
+from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.options import option_of
+from polyfuse.plan.pins import placed_plan
+from polyfuse.plan.scratchplan import (
+    Buffer,
+    Certificate,
+    OffchipBytes,
+    Pin,
+    PlannedGroup,
+    PlannedTile,
+    ScratchPlan,
+    Totals,
+    value_of,
+)
+from polyfuse.plan.search import Found, Step
+from polyfuse.plan.tiles import Tile
+
+LATENCY = Objective()
+MOST_RETRIES = 50
+
+
+def plan_for(
+    network: Network | Graph,
+    machine: Accelerator,
+    *,
+    objective: Objective = LATENCY,
+    dtype: str | None = None,
+    longest: int = LONGEST,
+    baselines: bool = False,
+    ways: "Ways | None" = None,
+) -> ScratchPlan:
+    """The cheapest plan of a network on a machine; `ways` from an earlier call knows what was priced before.
+
+    dtype: the type it is priced in, where it is not that of the network. longest: operations of the longest group.
+    baselines: whether to search those of `polyfuse.plan.baselines` too, for their totals.
+
+    Errors: DoesNotFit, naming layers and the smallest capacity that would do; InvalidInput for a type without rates.
+    """
+    if ways is None:
+        graph = network if isinstance(network, Graph) else graph_of(network, dtype)
+        ways = Ways(graph, machine, Baselines(graph, machine, objective, longest))
+    return ways.plan(machine.capacity_bytes, baselines)
+
+
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """What is known of a network, a machine and an objective at any capacity: for plans at several of them."""
+
+    graph: Graph
+    machine: Accelerator
+    searches: Baselines
+
+    @property
+    def problem(self) -> Problem:
+        """The network on the machine, as a problem of the search."""
+        return self.searches.problem
+
+    def plan(self, capacity_bytes: int, baselines: bool = False, way: Baseline = "joint") -> ScratchPlan:
+        """The cheapest plan at a capacity, in one way of planning. Errors: DoesNotFit."""
+        machine = self.machine.with_capacity(capacity_bytes)
+        found, placed = self._placed(way, capacity_bytes)
+        groups, pins = written(self.problem, found.steps, *placed)
+        totals = totals_of(self.graph, groups, pins, machine)
+        dtype = self.graph.tensors[self.graph.operations[0].output].dtype
+        compared: dict[str, Totals | None] = {}
+        for name in NAMES if baselines else ():
+            compared[name] = totals if name == way else self._totals(name, capacity_bytes)
+        certificate = self._certificate(found, totals)
+        objective = self.searches.objective
+        return ScratchPlan(
+            self.graph.network.name, dtype, machine, objective, totals, certificate, groups, pins, compared
+        )
+
+    def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
+        """The cheapest plan whose addresses are found; its lower bound is that of the cheapest plan of all."""
+        found = best = self.searches.found(way, capacity_bytes)
+        for _ in range(MOST_RETRIES):
+            placed = placed_plan(self.problem, found.steps, capacity_bytes)
+            if placed is not None:
+                return replace(found, lower=min(best.lower, found.lower)), placed
+            found = self.searches.found(way, found.peak_bytes - self.problem.alignment_bytes)
+        raise DoesNotFit(
+            f"network {self.graph.network.name!r}: expected addresses within {capacity_bytes:,} B, found none for "
+            f"{MOST_RETRIES} plans that fit by size; give the machine more memory on chip"
+        )
+
+    def _totals(self, way: Baseline, capacity_bytes: int) -> Totals | None:
+        """What one way of planning takes; none where it has no plan."""
+        try:
+            found, placed = self._placed(way, capacity_bytes)
+        except DoesNotFit:
+            return None
+        groups, pins = written(self.problem, found.steps, *placed)
+        return totals_of(self.graph, groups, pins, self.machine)
+
+    def _certificate(self, found: Found, totals: Totals) -> Certificate:
+        objective = self.searches.objective
+        if objective.goal == "peak":
+            least = self.searches.joint.smallest_capacity() or 0
+            return Certificate(float(least), totals.onchip_peak_bytes / least - 1 if least else 0.0, found.scope)
+        value = value_of(objective, totals)
+        if asked(found.price) == asked(found.lower):
+            return Certificate(value, 0.0, found.scope)
+        lower = objective.value(found.lower)
+        return Certificate(lower, value / lower - 1 if lower else 0.0, found.scope)
+
+
+def written(
+    problem: Problem, steps: Sequence[Step], pins: Sequence[Lived], packing: Packing
+) -> tuple[tuple[PlannedGroup, ...], tuple[Pin, ...]]:
+    """Steps and addresses as they are written down."""
+    groups = tuple(_group(problem, index, step, packing.addresses) for index, step in enumerate(steps))
+    whole = tuple(
+        Pin(pin.name, pin.first, pin.last, packing.addresses[f"pin {pin.name} of {pin.first}"], pin.bytes)
+        for pin in pins
+    )
+    return groups, whole
+
+
+def _group(problem: Problem, index: int, step: Step, addresses: Mapping[str, int]) -> PlannedGroup:
+    option, fetches = step.option, [problem.fetches[tensor] for tensor in step.fetched]
+    buffers = {name: Buffer(addresses[f"{name} of {index}"], size) for name, size in option.workspace.items()}
+    return PlannedGroup(
+        option.group,
+        PlannedTile.of(option.tile),
+        dict(option.sources),
+        dict(option.sinks),
+        step.fetched,
+        buffers,
+        option.load_bytes + sum(fetch.bytes for fetch in fetches),
+        option.store_bytes,
+        option.weight_bytes,
+        option.cycles + sum(fetch.cycles for fetch in fetches),
+        option.macs_executed,
+        option.energy_pj + sum(fetch.energy_pj for fetch in fetches),
+    )
+
+
+def totals_of(graph: Graph, groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator) -> Totals:
+    """The sums of groups, and the bytes of the arena that are used."""
+    tops = [buffer.address + buffer.bytes for group in groups for buffer in group.buffers.values()]
+    tops += [pin.address + pin.bytes for pin in pins]
+    moved = sum(group.load_bytes + group.store_bytes for group in groups)
+    return Totals(
+        sum(group.cycles for group in groups),
+        OffchipBytes(moved, sum(group.weight_bytes for group in groups)),
+        aligned_up(max(tops, default=0), machine.alignment_bytes),
+        macs_of(graph, machine),
+        sum(group.macs_executed for group in groups),
+        sum(group.energy_pj for group in groups),
+    )
+
+
+def macs_of(graph: Graph, machine: Accelerator) -> int:
+    """The multiply-accumulates of a network: of each operation by itself, in one step."""
+    return sum(_macs(graph, name, machine) for name in graph.by_name)
+
+
+@lru_cache(maxsize=4096)
+def _macs(graph: Graph, name: str, machine: Accelerator) -> int:
+    group = group_of(graph, (name,))
+    whole = Tile(graph.tensors[group.reference].shape[2])
+    alone = option_of(
+        graph, (name,), whole, dict.fromkeys(group.inputs, "off"), dict.fromkeys(group.outputs, "off"), machine
+    )
+    return alone.macs_executed

@@ -1,0 +1,48 @@
+"""A network on an accelerator as a problem of the search.
+
+Graph ──dag_of()──> Dag        Graph + Accelerator ──problem_of()──> Problem
+"""
+
+from collections.abc import Mapping, Sequence
+
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.choices import Fetch, Problem
+from polyfuse.plan.ideals import Dag
+from polyfuse.plan.operations import Graph
+from polyfuse.plan.options import Option, options
+from polyfuse.plan.pricing import Sink, Source
+
+
+def dag_of(graph: Graph) -> Dag:
+    """The operations of a graph, and the tensors between them. What nobody reads is wanted like an output."""
+    unread = {operation.output for operation in graph.operations if not graph.readers(operation.output)}
+    return Dag(
+        tuple(operation.name for operation in graph.operations),
+        tuple(operation.reads for operation in graph.operations),
+        tuple(operation.output for operation in graph.operations),
+        frozenset(graph.outputs) | unread,
+    )
+
+
+def fetch_of(machine: Accelerator, size: int) -> Fetch:
+    """What it takes to load so many bytes in one transfer."""
+    energy = size * (machine.offchip.pj_per_byte + machine.onchip.pj_per_byte)
+    return Fetch(size, machine.transfer_cycles(size), energy)
+
+
+def problem_of(graph: Graph, machine: Accelerator) -> Problem:
+    """Whole tensors and options of a graph on a machine, at any capacity."""
+    dag = dag_of(graph)
+    sizes = {name: graph.tensors[name].bytes for name in dag.tensors}
+
+    def found(group: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
+        return options(graph, group, sources, sinks, machine)
+
+    return Problem(
+        dag,
+        {name: aligned_up(size, machine.alignment_bytes) for name, size in sizes.items()},
+        {name: fetch_of(machine, size) for name, size in sizes.items()},
+        found,
+        machine.alignment_bytes,
+    )

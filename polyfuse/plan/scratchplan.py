@@ -1,0 +1,239 @@
+"""A plan for a scratchpad machine, as data: a JSON file that people read, edit, compare and compile.
+
+    ScratchPlan ──to_json()──> text ──from_json()──> ScratchPlan
+
+The file is one object: "format" ("polyfuse-scratchpad-plan"), "version" (1), the fields of `ScratchPlan`, and those of
+its totals beside them. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from polyfuse.errors import InvalidInput
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.addresses import Lived
+from polyfuse.plan.objective import Objective
+from polyfuse.plan.tiles import Tile
+from polyfuse.typed_json import decode, encode, parse
+
+FORMAT = "polyfuse-scratchpad-plan"
+VERSION = 1
+
+Source = Literal["on", "off"]
+Sink = Literal["on", "off", "both"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of the on-chip arena."""
+
+    address: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedTile:
+    """A `Tile` as it is written down; retention holds the places along rows and along columns."""
+
+    rows: int
+    columns: int
+    channels: int
+    retention: dict[str, tuple[Literal["local", "recompute"], ...]]
+    weights: Literal["resident", "streamed"]
+
+    def __post_init__(self) -> None:
+        for tensor, places in self.retention.items():
+            if len(places) != 2:
+                raise InvalidInput(
+                    f"retention of {tensor!r}: expected a place along rows and one along columns, got {len(places)}; "
+                    "give two of local, recompute"
+                )
+
+    @staticmethod
+    def of(tile: Tile) -> "PlannedTile":
+        """A tile as it is written down."""
+        return PlannedTile(tile.rows, tile.columns, tile.channels, dict(tile.retention), tile.weights)
+
+    @property
+    def tile(self) -> Tile:
+        """The tile itself."""
+        retention = {tensor: (places[0], places[1]) for tensor, places in self.retention.items()}
+        return Tile(self.rows, self.columns, self.channels, retention, self.weights)
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """Operations that run as one, and all that is known of it.
+
+    sources      where each tensor is read that it does not make: on chip or off chip
+    sinks        where each tensor is left that is read later or wanted in the end
+    fetched      tensors that are loaded whole, into their pins, before the first step; their source is "on"
+    buffers      pieces of the arena while it runs, pins left out
+    load_bytes   feature maps loaded, fetched ones included; weights are `weight_bytes`
+    """
+
+    operations: tuple[str, ...]
+    tile: PlannedTile
+    sources: dict[str, Source]
+    sinks: dict[str, Sink]
+    fetched: tuple[str, ...]
+    buffers: dict[str, Buffer]
+    load_bytes: int
+    store_bytes: int
+    weight_bytes: int
+    cycles: float
+    macs_executed: int
+    energy_pj: float
+
+    @property
+    def moved(self) -> frozenset[str]:
+        """The tensors that it reads from outside or leaves."""
+        return frozenset(self.sources) | frozenset(self.sinks)
+
+    @property
+    def names(self) -> str:
+        """Its operations, shortened."""
+        first, last = self.operations[0], self.operations[-1]
+        return first if len(self.operations) == 1 else f"{first}..{last}"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A whole tensor on chip, from the first to the last of some groups, both included, by their places in the plan."""
+
+    tensor: str
+    first: int
+    last: int
+    address: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class OffchipBytes:
+    """Bytes moved between the memories in one run."""
+
+    feature_maps: int
+    weights: int
+
+    @property
+    def all(self) -> int:
+        """All of them."""
+        return self.feature_maps + self.weights
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a plan takes, over all groups; `macs` are those of the network, `macs_executed` include recomputation."""
+
+    latency_cycles: float
+    offchip_bytes: OffchipBytes
+    onchip_peak_bytes: int
+    macs: int
+    macs_executed: int
+    energy_pj: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What no plan can be below, in the unit of the objective, and how far above it this one is: 0 is optimal.
+
+    scope: the plans that this is said of.
+    """
+
+    lower_bound: float
+    gap: float
+    scope: str
+
+    def __str__(self) -> str:
+        found = "optimal for this model" if self.gap == 0 else f"within {100 * self.gap:.2f}% of the optimum"
+        return f"{found} ({self.scope})"
+
+
+@dataclass(frozen=True)
+class ScratchPlan:
+    """How a network runs on a scratchpad machine: groups in order, pins, addresses, and what all of it costs.
+
+    dtype       the type that it was priced in
+    baselines   totals of restricted searches by name; null where they have no plan that fits
+    """
+
+    network: str
+    dtype: str
+    machine: Accelerator
+    objective: Objective
+    totals: Totals
+    certificate: Certificate
+    groups: tuple[PlannedGroup, ...]
+    pins: tuple[Pin, ...]
+    baselines: dict[str, Totals | None]
+
+    @property
+    def buffers(self) -> tuple[tuple[Lived, int], ...]:
+        """Every buffer and pin with its lifetime in groups, and its address."""
+        own = [
+            (Lived(f"{name} of {group.names}", buffer.bytes, index, index), buffer.address)
+            for index, group in enumerate(self.groups)
+            for name, buffer in group.buffers.items()
+        ]
+        whole = [(Lived(f"pin {pin.tensor}", pin.bytes, pin.first, pin.last), pin.address) for pin in self.pins]
+        return (*own, *whole)
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        encoded = encode(self)
+        assert isinstance(encoded, dict)
+        totals = encoded.pop("totals")
+        head = {key: encoded.pop(key) for key in ("network", "dtype", "machine", "objective")}
+        return json.dumps({"format": FORMAT, "version": VERSION, **head, **totals, **encoded}, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str = "plan") -> "ScratchPlan":
+        """The plan in a text, which errors call `where`. It is not checked beyond its form.
+
+        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
+        """
+        document = parse(text, where)
+        if not isinstance(document, dict):
+            raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it a plan?")
+        found = (document.pop("format", None), document.pop("version", None))
+        if found != (FORMAT, VERSION):
+            raise InvalidInput(
+                f"{where}: expected format '{FORMAT}' version {VERSION}, got {found[0]!r} {found[1]!r}; plan again"
+            )
+        plan: ScratchPlan = decode(_gathered(document), ScratchPlan, where)
+        return plan
+
+
+def value_of(objective: Objective, totals: Totals) -> float:
+    """What an objective asks for, of totals, in its unit."""
+    match objective.goal:
+        case "latency":
+            return totals.latency_cycles + objective.cycles_per_byte * totals.offchip_bytes.all
+        case "bytes":
+            return float(totals.offchip_bytes.all)
+        case "energy":
+            return totals.energy_pj
+        case "macs":
+            return float(totals.macs_executed)
+        case "peak":
+            return float(totals.onchip_peak_bytes)
+
+
+def read_scratch_plan(path: Path) -> ScratchPlan:
+    """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `ScratchPlan.from_json`."""
+    try:
+        return ScratchPlan.from_json(path.read_text(encoding="utf-8"), f"plan '{path}'")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"plan '{path}': expected a file of JSON, got: {reason}; check the path") from error
+
+
+def _gathered(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the keys of its totals in an object of their own."""
+    keys = [field.name for field in dataclasses.fields(Totals)]
+    totals = {key: document[key] for key in keys if key in document}
+    return {**{key: value for key, value in document.items() if key not in keys}, "totals": totals}
