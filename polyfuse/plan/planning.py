@@ -14,7 +14,7 @@ from polyfuse.errors import DoesNotFit
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
-from polyfuse.plan.baselines import NAMES, Baseline, Baselines
+from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST
@@ -61,6 +61,29 @@ def plan_for(
         graph = network if isinstance(network, Graph) else graph_of(network, dtype)
         ways = Ways(graph, machine, Baselines(graph, machine, objective, longest))
     return ways.plan(machine.capacity_bytes, baselines)
+
+
+def ways_of(
+    network: Network,
+    machine: Accelerator,
+    *,
+    objective: Objective = LATENCY,
+    dtype: str | None = None,
+    longest: int = LONGEST,
+    progress: Progress | None = None,
+) -> "Ways":
+    """A network on a machine, for plans at several capacities; `progress` is told the groups that are priced.
+
+    Errors: InvalidInput for a type without rates.
+    """
+    graph = graph_of(network, dtype)
+    return Ways(graph, machine, Baselines(graph, machine, objective, longest, progress))
+
+
+def graph_of_plan(plan: ScratchPlan, network: Network) -> Graph:
+    """The operations of a network in the type that it was planned in."""
+    own = graph_of(network)
+    return own if own.tensors[own.operations[0].output].dtype == plan.dtype else graph_of(network, plan.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -212,6 +212,7 @@ def traffic_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     axes.barh(rows, stores, left=loads, color=LANES["store"], label="stored")
     axes.set_yticks(rows, [plain(name) for name, _, _ in bars], fontsize=8)
     axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.margins(x=0.03)
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")

@@ -40,6 +40,7 @@ def tile_figures(
 def tile_figure(graph: Graph, group: PlannedGroup, found: Tables, step: int) -> "Figure":
     """One step: each tensor of the group with what is needed of it, and what of that is new."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     names = list(found.of)
     columns = min(ACROSS, len(names))
@@ -52,6 +53,8 @@ def tile_figure(graph: Graph, group: PlannedGroup, found: Tables, step: int) -> 
         axes.set_title(plain(f"{name}{f' ({role})' if role else ''}"), fontsize=8)
     for axes in places[len(names) :]:
         axes.set_visible(False)
+    patches = [Patch(color=colour, label=label) for label, colour in (("new", NEW), ("kept", KEPT))]
+    figure.legend(handles=patches, loc="outside lower right", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
