@@ -177,6 +177,7 @@ class Writer:
                 )
                 offset.append(self.size_of(array))
             lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
+            lines += ["(void)weights_0, (void)weights_1;"] if all(w.channel is None for w in self.weights) else []
         for name, access in self.onchip_reads():
             element = self.storing.element(access).name
             lines.append(f"static {element} line_{name}[{self.line_length(access)}];")

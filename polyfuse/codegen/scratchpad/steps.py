@@ -64,7 +64,7 @@ def heading(group: GroupInPlace) -> list[str]:
 def tables_of(group: GroupInPlace) -> list[str]:
     """What differs from step to step: boxes that are made, loaded, stored and taken in; origins, channels, images."""
     tables, lines = group.tables, []
-    made = [function.operation.output for function in group.functions.values()]
+    made = [function.operation.output for function in group.functions.values() if not function.accumulates]
     for name in (*group.loaded, *made):
         lines += constants("box", f"new_{name}", tables.of[name].new)
     for name in group.stored:
@@ -75,8 +75,8 @@ def tables_of(group: GroupInPlace) -> list[str]:
             lines += constants("char", f"moment_{name}", moments(group, function.operation.output))
     for name in group.tensors:
         place = group.place(name)
-        origins = place.origins if place.turns else place.origins[:1]
-        lines += constants("origin", f"origin_{name}", origins)
+        if place.turns or name in group.loaded or name in group.stored:
+            lines += constants("origin", f"origin_{name}", place.origins if place.turns else place.origins[:1])
     if group.has_blocks:
         for name in group.tensors:
             lines += constants("short", f"channels_{name}", tables.of[name].channels)
@@ -105,7 +105,7 @@ def moments(group: GroupInPlace, output: str) -> Integers:
 def views(group: GroupInPlace) -> list[str]:
     """Where tensors are, and the operands of each operation in parts."""
     lines = []
-    for name in group.tensors:
+    for name in (*group.loaded, *(function.operation.output for function in group.functions.values())):
         lines.append(f"  {const(group, name)}view at_{name} = {view_of(group, Part(name, 0, 0))};")
     for name, function in group.functions.items():
         for k, parts in enumerate(function.operation.operands):
@@ -136,7 +136,8 @@ def view_of(group: GroupInPlace, part: Part, shape: Sequence[int] | None = None)
 
 def turned(group: GroupInPlace) -> list[str]:
     """Views that change get the origins of a step."""
-    lines = [f"turn(&at_{n}, origin_{n}[step]);" for n in group.tensors if group.place(n).turns]
+    made = [function.operation.output for function in group.functions.values()]
+    lines = [f"turn(&at_{n}, origin_{n}[step]);" for n in made if group.place(n).turns]
     for name, function in group.functions.items():
         for k, parts in enumerate(function.operation.operands):
             for p, part in enumerate(parts):
