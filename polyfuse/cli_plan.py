@@ -63,7 +63,9 @@ DEFAULT_MACHINE = "npu"
     help="With latency: what an off-chip byte weighs, in cycles.",
 )
 @click.option(
-    "--dtype", type=click.Choice(tuple(DTYPE_BYTES)), help="Plan as if elements were of this type. Default: the model's."
+    "--dtype",
+    type=click.Choice(tuple(DTYPE_BYTES)),
+    help="Plan as if elements were of this type. Default: the model's.",
 )
 @click.option(
     "--longest", type=click.IntRange(1, 64), default=LONGEST, show_default=True, help="The most operations of a group."
@@ -72,7 +74,9 @@ DEFAULT_MACHINE = "npu"
 @click.option("--exact", is_flag=True, help="Solve it again by an exact model: small networks only.")
 @click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Check and show this plan instead of making one.")
 @click.option("--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Plan at many on-chip sizes.")
-@click.option("--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep here, and resume from it.")
+@click.option(
+    "--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep here, and resume from it."
+)
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes of a sweep. Default: one for each core.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the plan, to read, edit, explain, compile.")
 @click.option("--report", "report_file", type=FILE, metavar="FILE.html", help="Write a page with pictures.")

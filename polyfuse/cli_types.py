@@ -9,7 +9,6 @@ import click
 from polyfuse.report.plot import SUFFIXES
 from polyfuse.schedule.retention import PLACES, Place
 
-
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 

@@ -18,13 +18,13 @@ from typing import Literal, get_args
 
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.choices import Problem
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST, lattice
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of, options
 from polyfuse.plan.pricing import Sink, Source
-from polyfuse.plan.choices import Problem
 from polyfuse.plan.problem import problem_of
 from polyfuse.plan.search import Found, Searcher
 from polyfuse.plan.tiles import Tile

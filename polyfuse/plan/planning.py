@@ -64,7 +64,7 @@ def plan_for(
 
 
 def ways_of(
-    network: Network,
+    network: Network | Graph,
     machine: Accelerator,
     *,
     objective: Objective = LATENCY,
@@ -76,7 +76,7 @@ def ways_of(
 
     Errors: InvalidInput for a type without rates.
     """
-    graph = graph_of(network, dtype)
+    graph = network if isinstance(network, Graph) else graph_of(network, dtype)
     return Ways(graph, machine, Baselines(graph, machine, objective, longest, progress))
 
 

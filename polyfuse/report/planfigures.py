@@ -68,9 +68,7 @@ class Picture:
         return data.getvalue()
 
 
-def figures_of(
-    plan: ScratchPlan, graph: Graph, times: Sequence[GroupTime], swept: Sweep | None
-) -> tuple[Picture, ...]:
+def figures_of(plan: ScratchPlan, graph: Graph, times: Sequence[GroupTime], swept: Sweep | None) -> tuple[Picture, ...]:
     """The pictures of a plan; with a sweep, its curves too."""
     found = [
         Picture(
@@ -86,7 +84,9 @@ def figures_of(
             "Loads, computation and stores of each group, from its own start on; all groups have one scale.",
             timeline_figure(plan, times),
         ),
-        Picture("traffic", "Off-chip traffic", "Bytes that cross, by tensor, the most first.", traffic_figure(plan, times)),
+        Picture(
+            "traffic", "Off-chip traffic", "Bytes that cross, by tensor, the most first.", traffic_figure(plan, times)
+        ),
     ]
     if swept is not None and any(point.totals is not None for point in swept.points):
         found.append(
@@ -133,7 +133,7 @@ def memory_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
         if lived.bytes * high > 7 and text:
             middle = (lived.first + width / 2, (address + lived.bytes / 2) / unit)
             axes.text(*middle, plain(text), ha="center", va="center", fontsize=6.5)
-    axes.axhline(plan.machine.capacity_bytes / unit, color="#AA0000", linewidth=1.2)
+    limit = axes.axhline(plan.machine.capacity_bytes / unit, color="#AA0000", linewidth=1.2, label="capacity")
     axes.set_xlim(0, count)
     axes.set_ylim(0, plan.machine.capacity_bytes / unit * 1.02)
     axes.set_xticks(np.arange(count) + 0.5, [str(index) for index in range(count)])
@@ -142,11 +142,14 @@ def memory_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     top = axes.secondary_xaxis("top")
     size, second = _time_unit(plan)
     top.set_xticks(
-        range(1, count + 1), [significant(time.end * size, 3) for time in times], fontsize=7, rotation=45 if count > 16 else 0
+        range(1, count + 1),
+        [significant(time.end * size, 3) for time in times],
+        fontsize=7,
+        rotation=45 if count > 16 else 0,
     )
     top.set_xlabel(second)
     patches = [Patch(color=colour, label=kind) for kind, colour in KINDS.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+    figure.legend(handles=[*patches, limit], loc="outside lower center", ncols=len(patches) + 1, frameon=False)
     figure.suptitle(plain(heading(plan)))
     axes.spines[["right"]].set_visible(False)
     return figure
@@ -167,7 +170,9 @@ def timeline_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
             place = (row - 0.4 + lane * 0.27, 0.25)
             axes.broken_barh([tuple(span) for span in spans.tolist()], place, color=colour, linewidth=0, label=work)
         axes.text(time.cycles * size, row, f"  {time.bound}", va="center", fontsize=7, color="#666666")
-    axes.set_yticks(range(count), [f"{k}  {plain(layers_text(group))}" for k, group in enumerate(plan.groups)], fontsize=8)
+    axes.set_yticks(
+        range(count), [f"{k}  {plain(layers_text(group))}" for k, group in enumerate(plan.groups)], fontsize=8
+    )
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlim(0, max(time.cycles for time in times) * size * 1.08)
     axes.set_xlabel(f"{unit} from the start of the group; at its end, what bounds it")

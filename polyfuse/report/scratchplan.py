@@ -3,7 +3,7 @@
 Enters: a `ScratchPlan` with its groups in time, or a `Sweep`. Leaves: something rich can print, at 80 columns or more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -11,13 +11,16 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from polyfuse.deploy.scratchpad import Checked
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.judge import Judged
 from polyfuse.plan.objective import Objective
+from polyfuse.plan.operations import Graph
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan, Totals, value_of
 from polyfuse.plan.sweep import Point, Sweep
 from polyfuse.plan.tiles import USUAL
 from polyfuse.plan.timeline import GroupTime
+from polyfuse.plan.why import lifetime, place_of
 from polyfuse.report.format import byte_unit, short_bytes, short_seconds, short_share, significant
 
 WIDE_COLUMNS = 120
@@ -62,6 +65,47 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
     if refused:
         console.print(Text(f"nothing fits {short_bytes(refused[-1].capacity_bytes)}: {refused[-1].refusal}"))
     console.print(Text("* on the Pareto curve: no smaller memory does as well", style="dim"))
+
+
+def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None) -> None:
+    """Where every tensor of a plan is."""
+    console = console or Console()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("tensor", overflow="fold")
+    for title in ("bytes", "from\ngroup", "to\ngroup"):
+        table.add_column(title, justify="right")
+    table.add_column("is")
+    for name, info in graph.tensors.items():
+        first, last = lifetime(plan, graph, name)
+        place = place_of(plan, name, first, last)
+        table.add_row(name, f"{info.bytes:,}", str(first), str(last), place, style="bold" if place == "pinned" else "")
+    console.print(Text(heading(plan), style="bold"))
+    console.print(table)
+    console.print(Text("--tensor NAME says why one is not pinned", style="dim"))
+
+
+def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes: Mapping[str, int]) -> None:
+    """A run on the simulated machine beside the plan, and the files with their bytes."""
+    taken, totals = checked.simulated, plan.totals
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("")
+    for title in ("planned", "simulated"):
+        table.add_column(title, justify="right")
+    moved = totals.offchip_bytes
+    table.add_row("cycles", f"{totals.latency_cycles:,.0f}", f"{taken.cycles:,.0f}")
+    table.add_row(
+        "off-chip bytes, feature maps", f"{moved.feature_maps:,}", f"{taken.offchip_bytes - taken.weight_bytes:,}"
+    )
+    table.add_row("off-chip bytes, weights", f"{moved.weights:,}", f"{taken.weight_bytes:,}")
+    table.add_row("on-chip bytes", f"{totals.onchip_peak_bytes:,}", f"{taken.peak_bytes:,}")
+    console.print(Text(heading(plan), style="bold"))
+    console.print(table)
+    apart = f"{100 * checked.cycles_error:+.2f}%"
+    console.print(
+        f"simulated against planned cycles: {apart}; results within {checked.error:.2g} of the reference", soft_wrap=True
+    )
+    for name, size in sizes.items():
+        console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
 
 
 def judged_text(judged: Judged) -> str:
@@ -169,7 +213,7 @@ def difference(plan: ScratchPlan, other: Totals) -> str:
 
 
 def weights_text(group: PlannedGroup, time: GroupTime) -> str:
-    """How weights come: `resident`, `streamed` in every step, or `in blocks` of output channels; nothing without any."""
+    """How weights come: `resident`, `streamed` in every step, `in blocks` of output channels; nothing without any."""
     if not time.weight_bytes:
         return ""
     return "in blocks" if group.tile.channels else group.tile.weights

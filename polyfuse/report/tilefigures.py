@@ -1,10 +1,12 @@
 """Tiles as pictures: what one step of a group reads, keeps and makes of each of its tensors.
 
-Enters: a `ScratchPlan` and its `Graph`. Leaves: a figure for each of the groups that take longest and have several steps.
+Enters: a `ScratchPlan` and its `Graph`. Leaves: a figure for each of the groups with several steps that take longest.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
@@ -32,9 +34,25 @@ def tile_figures(
         group, time = plan.groups[index], times[index]
         how = ", ".join(filter(None, (tile_text(group, time), retention_text(group, time))))
         found = tables(graph, group.operations, group.tile.tile)
-        step = found.steps // 2
-        caption = f"Step {step} of {found.steps}: rows x columns of each tensor, dark what is new in it, light what it keeps."
-        yield index, f"Tiles of group {index}: {layers_text(group)}, {how}", caption, tile_figure(graph, group, found, step)
+        step = typical_step(graph, found)
+        caption = (
+            f"Step {step} of {found.steps}: rows x columns of each tensor, dark what is new in it, light what it keeps."
+        )
+        yield (
+            index,
+            f"Tiles of group {index}: {layers_text(group)}, {how}",
+            caption,
+            tile_figure(graph, group, found, step),
+        )
+
+
+def typical_step(graph: Graph, found: Tables) -> int:
+    """The step in the middle of the reference among those in which most tensors get something new."""
+    busy = sum(np.asarray((table.new[:, 1] > table.new[:, 0]) * 1) for table in found.of.values())
+    reference = found.group.reference
+    middle = graph.tensors[reference].shape[2] / 2
+    away = np.abs(found.of[reference].new[:, :2].mean(axis=1) - middle)
+    return int(np.where(busy == np.max(busy), away, np.inf).argmin())
 
 
 def tile_figure(graph: Graph, group: PlannedGroup, found: Tables, step: int) -> "Figure":
@@ -45,7 +63,7 @@ def tile_figure(graph: Graph, group: PlannedGroup, found: Tables, step: int) -> 
     names = list(found.of)
     columns = min(ACROSS, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(2.3 * columns, 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(2.3 * columns, 2.6 * rows + 0.5), layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(places, names, strict=False):
         _tensor(axes, graph.tensors[name].shape[2:], found.of[name], step)
