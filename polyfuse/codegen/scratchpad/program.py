@@ -40,6 +40,16 @@ class ScratchProgram:
         """The C with the simulator, in one file."""
         return f"{self.text}\n{part('simulator.c')}"
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The C for a machine of one's own, the interface that it calls, the simulator, and the weights off chip.
+
+        The first holds the interface, too, and is compiled as it is: `plan()` runs one pass over all images.
+        """
+        name = self.graph.network.name
+        texts = {f"{name}.c": self.text, "scratchpad.h": part("scratchpad.h"), "simulator.c": part("simulator.c")}
+        return {file: text.encode() for file, text in texts.items()} | {f"{name}.weights": self.weights.tobytes()}
+
 
 def program_of(
     graph: Graph, machine: Accelerator, storing: Storing, groups: Sequence[GroupInPlace], weights: NDArray[np.uint8]
@@ -52,7 +62,7 @@ def program_of(
             prelude(machine.capacity_bytes, storing.wide, elements),
             *(function.text for function in functions),
             *(group_function(group) for group in groups),
-            "\n".join(["static void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),
+            "\n".join(["void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),
         ]
     )
     return ScratchProgram(

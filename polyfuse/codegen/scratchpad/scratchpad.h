@@ -52,4 +52,7 @@ const void *read_weights(int address, int skip, long long offset, int bytes);
 /* Room for the accumulators of an operation; with `keep` those that it left there. */
 void *accumulators(int address, int bytes, int operation, int keep);
 
+/* The generated code: one pass over all images. */
+void plan(void);
+
 #endif

@@ -386,8 +386,6 @@ static void start(simulation *s) {
   for (int k = 0; k < s->operations; k++) s->macs[k] = s->elements[k] = 0;
 }
 
-static void plan(void);
-
 /* Run the plan; NULL, or one line on what was wrong. */
 const char *simulate(simulation *s) {
   start(s);

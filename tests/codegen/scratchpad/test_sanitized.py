@@ -65,7 +65,7 @@ def sanitized(program: ScratchProgram) -> str:
 
 def plans() -> dict[str, Callable[[], Placed]]:
     chained = ("c1", "dw", "pool", "c2")
-    again = {name: ("recompute", "recompute") for name in ("x", "c1_out", "dw_out", "pool_out", "c2_out")}
+    again = dict.fromkeys(("x", "c1_out", "dw_out", "pool_out", "c2_out"), ("recompute", "recompute"))
     alone = [((o.name,), Tile(1)) for o in graph_of(classifier()).operations]
     priced = graph_of(chain(), "int8")
     return {
