@@ -46,6 +46,7 @@ class Accelerator:
     capacity_bytes      of the on-chip arena; buffers in it begin at multiples of `alignment_bytes`
     accumulator_bytes   of a memory for sums alone; 0 where sums are kept in the arena
     lanes               output channels that are summed at once
+    weights_in_place    operations read weights off chip, in flash or through a cache: they have no buffers or transfers
     double_buffer       transfers of the steps before and after run while a step computes
     dma_engines         1, or 2 where loads and stores have one each
     rates               for each class of operators and type: multiply-accumulates (conv, depthwise, matmul), elements
@@ -61,6 +62,7 @@ class Accelerator:
     alignment_bytes: int
     accumulator_bytes: int
     lanes: int
+    weights_in_place: bool
     double_buffer: bool
     dma_engines: int
     onchip: Memory
@@ -150,7 +152,8 @@ class Accelerator:
         Errors: InvalidInput when it is no TOML, has unknown or missing keys, wrong types or impossible numbers.
         """
         again = "docs/accelerators.md shows a whole file"
-        return record_of(text, cls, head=(FORMAT, VERSION), where=where, again=again, optional={"accumulator_bytes": 0})
+        optional: dict[str, object] = {"accumulator_bytes": 0, "weights_in_place": False}
+        return record_of(text, cls, head=(FORMAT, VERSION), where=where, again=again, optional=optional)
 
 
 def names() -> tuple[str, ...]:
@@ -202,6 +205,7 @@ def host_accelerator(machine: Machine) -> Accelerator:
         alignment_bytes=machine.cache_line_bytes,
         accumulator_bytes=0,
         lanes=lanes,
+        weights_in_place=False,
         double_buffer=True,
         dma_engines=1,
         onchip=near,

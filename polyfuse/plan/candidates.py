@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cut, channel_bytes, cut_of
 from polyfuse.plan.tiles import Places, Tile
@@ -20,7 +21,8 @@ PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 FEW_PARTS = (1, 2, 4, 8, 16, 32)
 STRIPS = (2, 4, 8)
 WIDE_BYTES = 4096
-"""Strips are tried for groups whose tensors have more than this in a row of each."""
+"""Strips are tried for groups whose tensors have more than this in a row of each; blocks of fewer channels than there
+are lanes for weights that have more than this in so many."""
 AGAIN: Places = ("recompute", "recompute")
 Candidates = Iterator[Cut]
 
@@ -46,7 +48,8 @@ def by_rows(group: Group, machine: Accelerator) -> Candidates:
     """All rows in one step, or tiles of rows that are kept; weights loaded once, or in every step."""
     for cut in (in_one(group, Tile(0), machine), *in_several(group, Tile(0), PARTS, machine)):
         yield cut
-        if any(o.name not in group.late and channel_bytes(group.graph, o) for o in group.operations):
+        early = (operation for operation in group.operations if operation.name not in group.late)
+        if not machine.weights_in_place and any(channel_bytes(group.graph, operation) for operation in early):
             yield Cut(replace(cut.tile, weights="streamed"), cut.measures)
 
 
@@ -77,7 +80,9 @@ def by_blocks(group: Group, machine: Accelerator) -> Candidates:
     channels = group.graph.tensors[operation.output].shape[1]
     if others or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
         return
-    sizes = {-(-channels // n // machine.lanes) * machine.lanes for n in FEW_PARTS}
+    sizes = {aligned_up(-(-channels // n), machine.lanes) for n in FEW_PARTS}
+    if channel_bytes(group.graph, operation) * machine.lanes > WIDE_BYTES:
+        sizes |= {-(-machine.lanes // n) for n in FEW_PARTS}
     for size in sorted((size for size in sizes if 0 < size < channels), reverse=True):
         yield in_one(group, Tile(0, channels=size), machine)
         yield from in_several(group, Tile(0, channels=size), FEW_PARTS, machine)

@@ -40,6 +40,11 @@ class Box:
         """How many rows x columns."""
         return self.height * self.width
 
+    def where(self, some: Booleans) -> "Box":
+        """The box in some of the steps, nothing in the others."""
+        (top, bottom), (left, right) = self.rows, self.columns
+        return Box((top * some, bottom * some), (left * some, right * some))
+
 
 @dataclass(frozen=True, eq=False)
 class Order:
@@ -75,12 +80,16 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """One tensor in every step: its boxes, channels and ring. plan/tiles.py says what each of them means."""
+    """One tensor in every step: its boxes, channels and ring. plan/tiles.py says what each of them means.
+
+    held  an input that is loaded in the first block of channels of an image and kept for the others
+    """
 
     order: Order
     channels: Interval
     rows: Run
     columns: Run
+    held: bool
 
     def _at(self, axis: Run, interval: Interval) -> Interval:
         return self._of(axis, interval[0]), self._of(axis, interval[1])
@@ -95,7 +104,7 @@ class Cells:
         """The product of an interval of rows and one of columns."""
         (top, bottom), (left, right) = self._at(self.rows, rows), self._at(self.columns, columns)
         some = (top < bottom) & (left < right) & (self.channels[0] < self.channels[1]) & self.order.busy
-        return Box((top * some, bottom * some), (left * some, right * some))
+        return Box((top, bottom), (left, right)).where(some)
 
     @cached_property
     def need(self) -> Box:
@@ -105,7 +114,8 @@ class Cells:
     @cached_property
     def new(self) -> Box:
         """What a step makes or loads."""
-        return self.box(self.rows.new, self.columns.new)
+        every = self.box(self.rows.new, self.columns.new)
+        return every.where(self.order.block == 0) if self.held else every
 
     @cached_property
     def fresh(self) -> Box:
@@ -134,6 +144,8 @@ class Cells:
         if self.columns.local:
             return self.order.turn * (bottom - top) - top, -left + np.zeros_like(self.order.turn)
         across = -self._of(self.columns, self.columns.new[0])
+        if self.held:
+            return self.order.image * (bottom - top) - top, across
         if self.rows.local:
             return self.order.sweep * (bottom - top) - top, across
         height = self.new.height
@@ -143,6 +155,9 @@ class Cells:
     def alive(self) -> tuple[Integers, Integers, Integers]:
         """Where what is held starts and ends along the turning axis, shift included, and where what is new starts."""
         axis, shift = (self.columns, self.shifts[1]) if self.turning else (self.rows, self.shifts[0])
+        if self.held:
+            start, end = self.need.rows
+            return start + shift, end + shift, np.where(self.order.block == 0, start, end) + shift
         if not axis.local:
             start, end = self.new.rows
             return start + shift, end + shift, start + shift
@@ -206,10 +221,12 @@ def grid(
     left, right = span(columns)
     along = (np.broadcast_to(left, len(heights)), np.broadcast_to(right, len(heights)))
     order = Order.of(turns, span(rows), along, rows_first=bool(local_columns))
-    cells = {
-        name: Cells(order, channels_of(group, order, name, channels), rows.of[name], columns.of[name])
-        for name in group.links
-    }
+    once = blocks > 1 and bool((order.busy.sum(axis=1) == turns[0] * blocks).all())
+    cells = {}
+    for name in group.links:
+        depth = channels_of(group, order, name, channels)
+        held = once and name in group.inputs and all(bool((edge == edge[0, 0]).all()) for edge in depth)
+        cells[name] = Cells(order, depth, rows.of[name], columns.of[name], held)
     sums = {}
     for name, interval in rows.taken_in.items():
         sums[name] = cells[group.graph.operation(name).reads[0]].box(interval, columns.taken_in[name])

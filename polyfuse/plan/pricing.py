@@ -60,7 +60,13 @@ class Cut:
     @cached_property
     def streams(self) -> tuple[Operation, ...]:
         """The operations whose weights are streamed."""
-        return tuple(o for o in self.measures.group.operations if streamed(self.measures.group, self.tile, o))
+        every = self.measures.group.operations if not self.in_place else ()
+        return tuple(o for o in every if streamed(self.measures.group, self.tile, o))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether weights stay off chip."""
+        return self.measures.machine.weights_in_place
 
     @cached_property
     def stream_cycles(self) -> dict[str, Numbers]:
@@ -80,13 +86,18 @@ class Cut:
         first = order.busy & (np.diff(order.turn, axis=1, prepend=-1) > 0)
         operation = group.operations[0]
         depth = self.measures.steps.of[operation.output].depth
-        return np.asarray(first * depth * (channel_bytes(group.graph, operation) if self.tile.channels else 0))
+        return np.asarray(first * depth * (channel_bytes(group.graph, operation) if self.in_blocks else 0))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the weights of a block of output channels are loaded in its first step."""
+        return self.tile.channels > 0 and not self.in_place
 
     @cached_property
     def kept(self) -> tuple[Operation, ...]:
         """The operations whose weights are loaded before the first step."""
         named = {operation.name for operation in self.streams}
-        every = self.measures.group.operations if not self.tile.channels else ()
+        every = self.measures.group.operations if not (self.tile.channels or self.in_place) else ()
         return tuple(o for o in every if o.weight_bytes and o.name not in named)
 
     @cached_property
@@ -116,7 +127,7 @@ class Cut:
         for operation in self.streams:
             block = block_channels(graph, operation, machine) * channel_bytes(graph, operation)
             found[operation.name] = min(operation.weight_bytes, copies * block)
-        if self.tile.channels and (operation := self.measures.group.operations[0]).weight_bytes:
+        if self.in_blocks and (operation := self.measures.group.operations[0]).weight_bytes:
             block = self.tile.channels * channel_bytes(graph, operation)
             found[operation.name] = min(operation.weight_bytes, copies * block)
         return found
@@ -142,9 +153,13 @@ class Cut:
 
         An operation whose weights are streamed takes as long as the longer of its work and these transfers.
         """
+        lanes = self.measures.machine.lanes
         compute = np.zeros(self.measures.steps.order.row.shape)
         weights = np.zeros_like(compute)
+        idle = aligned_up(self.tile.channels, lanes) / self.tile.channels if self.tile.channels else 1.0
         for name, cycles in self.measures.compute_cycles.items():
+            if self.measures.group.graph.operation(name).layer.macs:
+                cycles = cycles * idle
             if name in self.stream_cycles:
                 weights = weights + self.stream_cycles[name]
                 if self.measures.machine.double_buffer:

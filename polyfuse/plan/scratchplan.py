@@ -97,8 +97,7 @@ class PlannedGroup:
     @property
     def names(self) -> str:
         """Its operations, shortened."""
-        first, last = self.operations[0], self.operations[-1]
-        return first if len(self.operations) == 1 else f"{first}..{last}"
+        return "..".join(dict.fromkeys((*self.operations[:1], *self.operations[-1:]))) or "none"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class Tile:
 
     rows       of the reference, that a step takes
     columns    the same; 0 takes all of them
-    channels   output channels of a block, for groups of one operation; 0 takes all of them
+    channels   output channels of a block, for groups of one operation; 0 takes all of them. Blocks load their inputs
+               again, unless each is one step that reads all channels
     retention  for a tensor, whether it is kept along rows and along columns, or made (loaded, for an input) again by
                every tile that needs it; others are kept along rows and made again along columns
     weights    loaded before the first step and kept, or again in every step

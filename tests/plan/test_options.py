@@ -166,7 +166,8 @@ def check_by_hand(hand: ByHand) -> None:
     assert option.macs_executed == macs
     streams = option.tile.weights == "streamed" or option.tile.channels or hand.group.late
     if not streams:
-        assert option.weight_bytes == sum(operation.weight_bytes for operation in hand.group.operations)
+        every = sum(operation.weight_bytes for operation in hand.group.operations)
+        assert option.weight_bytes == (0 if machine.weights_in_place else every)
         assert option.cycles == pytest.approx(cycles_by_hand(hand, compute))
 
 
@@ -194,7 +195,7 @@ def cycles_by_hand(hand: ByHand, compute: np.ndarray) -> float:
     machine, steps = hand.machine, hand.found.steps
     load = [sum(hand.transfer(name, step) for name in hand.loaded()) for step in range(steps)]
     store = [sum(hand.transfer(name, step) for name in hand.stored()) for step in range(steps)]
-    weights = [o.weight_bytes for o in hand.group.operations if o.weight_bytes]
+    weights = [o.weight_bytes for o in hand.group.operations if o.weight_bytes and not machine.weights_in_place]
     total = sum(machine.offchip.latency_cycles + size / machine.offchip.bytes_per_cycle for size in weights)
     if not machine.double_buffer:
         return total + sum(load) + sum(store) + float(compute.sum())
@@ -339,13 +340,16 @@ def test_layers_without_a_halo_repeat_nothing() -> None:
         assert option.macs_executed == 2 * 8 * 8 * 144 and option.load_bytes == graph.tensors["x"].bytes
 
 
-def test_blocks_of_channels_load_weights_once_and_inputs_for_each() -> None:
+def test_blocks_of_channels_load_weights_once_and_inputs_again_unless_they_are_one_step() -> None:
     build = Builder("one")
     x = build.input("x", (1, 64, 7, 7))
     graph = graph_of(build.network(build.conv("a", x, 256, kernel=1, bias=False)), "int8")
     option = option_of(graph, ("a",), Tile(7, channels=64), {"x": "off"}, {"a_out": "off"}, accelerator("npu"))
-    assert option.weight_bytes == 64 * 256 and option.load_bytes == 4 * 64 * 49
+    assert option.weight_bytes == 64 * 256 and option.load_bytes == 64 * 49
     assert option.workspace["weights_a"] == 2 * 64 * 64 and option.workspace["ring_a_out"] == 2 * 64 * 49
+    assert option.workspace["ring_x"] == 64 * 49
+    cut = option_of(graph, ("a",), Tile(2, channels=64), {"x": "off"}, {"a_out": "off"}, accelerator("npu"))
+    assert cut.weight_bytes == 64 * 256 and cut.load_bytes == 4 * 64 * 49
     kept = option_of(graph, ("a",), Tile(7, channels=64), {"x": "on"}, {"a_out": "off"}, accelerator("npu"))
     assert kept.load_bytes == 0
 
@@ -385,6 +389,25 @@ def test_sums_that_have_their_own_memory_take_none_of_the_arena_and_must_fit() -
     ends = {"x": "off"}, {"b_out": "off"}
     assert all("scratch" not in option.workspace for option in options(graph, ("a", "b"), *ends, machine))
     assert options(graph, ("a", "b"), *ends, replace(machine, accumulator_bytes=16)) == ()
+
+
+def test_weights_that_stay_in_flash_take_no_buffers_and_no_transfers() -> None:
+    graph, machine = two_convs(), accelerator("mcu-320k")
+    for option in options(graph, ("a", "b"), {"x": "off"}, {"b_out": "off"}, machine):
+        assert option.weight_bytes == 0 and not any(name.startswith("weights") for name in option.workspace)
+
+
+def test_blocks_of_fewer_channels_than_lanes_leave_lanes_idle() -> None:
+    build = Builder("one")
+    x = build.input("x", (1, 512, 7, 7))
+    graph = graph_of(build.network(build.conv("a", x, 512, kernel=3, padding=1, bias=False)), "int8")
+    machine = replace(accelerator("npu"), double_buffer=False)
+    whole, quarter = (
+        option_of(graph, ("a",), Tile(7, channels=n), {"x": "on"}, {"a_out": "on"}, machine) for n in (16, 4)
+    )
+    loading = {n: 512 // n * machine.transfer_cycles(n * 4608) for n in (16, 4)}
+    assert quarter.cycles - loading[4] == pytest.approx(4 * (whole.cycles - loading[16]))
+    assert quarter.workspace_bytes < 65_536 and quarter.macs_executed == whole.macs_executed
 
 
 def test_energy_counts_bytes_and_work() -> None:

@@ -1,15 +1,19 @@
 """Steps of groups: equal to isl's counts and rings, and to needs enumerated point by point."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import polyfuse as pf
+from polyfuse.errors import InvalidInput
+from polyfuse.network.copies import slice_of
 from polyfuse.network.network import Builder, Network
 from polyfuse.plan.group import group_of
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.tiles import Table, Tile, tables
 from tests.plan.replay import replay
 
@@ -155,3 +159,67 @@ def test_every_group_of_a_network_runs_in_its_rings(data: st.DataObject) -> None
     if all(place == ("local", "local") for place in retention.values()):
         points = {o.name: int(np.prod(graph.tensors[o.output].shape)) for o in group.operations}
         assert all(executed[name] <= points[name] for name in executed)
+
+
+def pair() -> Graph:
+    """Two convolutions on 9 x 7."""
+    build = Builder("pair")
+    y = build.conv("l0", build.input("x", (1, 2, 9, 7)), 2, kernel=3, padding=1)
+    return graph_of(build.network(build.conv("l1", y, 2, kernel=3, padding=1)))
+
+
+@pytest.mark.parametrize(
+    ("tile", "says"),
+    [
+        (Tile(0), "expected 1 to 9 rows of 'l1_out', got 0"),
+        (Tile(10), "expected 1 to 9 rows of 'l1_out', got 10"),
+        (Tile(3, 8), "expected 0 to 7 columns of 'l1_out', got 8"),
+        (Tile(3, channels=1), "expected blocks of channels of one operation"),
+        (Tile(3, retention={"y": ("local", "local")}), "expected retention of a tensor of the group, got 'y'"),
+        (Tile(3, retention={"x": ("local", "global")}), "expected local or recompute along rows and columns of 'x'"),
+        (Tile(3, 3, retention={"x": ("local", "local")}), "'l0_out' is kept along rows alone and others are kept"),
+    ],
+)
+def test_tile_that_does_not_fit_is_refused(tile: Tile, says: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(says)):
+        tables(pair(), ("l0", "l1"), tile)
+
+
+@pytest.mark.parametrize("names", [(), ("l0", "l0"), ("l0", "l7")])
+def test_group_of_other_operations_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput, match=r"expected (each operation once|an operation, got 'l7')"):
+        tables(pair(), names, Tile(1))
+
+
+def test_two_convolutions_roll_by_hand() -> None:
+    found = tables(pair(), ("l0", "l1"), Tile(4))
+    assert {name: table.new[:, :2].tolist() for name, table in found.of.items()} == {
+        "x": [[0, 2], [2, 6], [6, 9], [0, 0]],
+        "l0_out": [[0, 1], [1, 5], [5, 9], [0, 0]],
+        "l1_out": [[0, 0], [0, 4], [4, 8], [8, 9]],
+    }
+    assert found.window == {"x": (6, 7), "l0_out": (6, 7), "l1_out": (4, 7)}
+
+
+def test_squeeze_and_excite_keeps_the_map_until_its_mean_is_known() -> None:
+    build = Builder("excite")
+    x = build.input("x", (1, 4, 8, 8))
+    y = build.depthwise("deep", x, kernel=3, padding=1)
+    gate = build.conv("gate", build.global_average_pool("mean", y), 4, kernel=1)
+    graph = graph_of(build.network(build.arithmetic("excite", "mul", y, gate)))
+    found = tables(graph, ("deep", "mean", "gate", "excite"), Tile(2))
+    assert found.of["deep_out"].window() == (8, 8) and found.of["x"].window() == (4, 8)
+    assert found.of["excite_out"].new[-1].tolist() == [0, 8, 0, 8] and not found.of["excite_out"].new[:-1].any()
+    alone = tables(graph, ("deep", "mean"), Tile(2))
+    assert alone.of["deep_out"].window() == (2, 8)
+    assert alone.taken_in["mean"].tolist() == alone.of["deep_out"].new.tolist()
+
+
+def test_layer_that_reads_from_the_end_on_takes_its_operand_as_a_whole() -> None:
+    build = Builder("flip")
+    x = build.input("x", (1, 2, 6, 5))
+    flipped = build.add(slice_of("flip", x, (0, 0, 5, 0), (1, 2, 6, 5), (1, 1, -1, 1)))
+    graph = graph_of(build.network(build.conv("c", flipped, 2, kernel=1)))
+    found = tables(graph, ("flip", "c"), Tile(2))
+    assert found.of["x"].window() == (6, 5) and found.of["x"].new[0].tolist() == [0, 6, 0, 5]
+    assert found.of["flip_out"].window() == (2, 5)
