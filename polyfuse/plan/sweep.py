@@ -23,6 +23,7 @@ import numpy as np
 
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.files import write_atomically
+from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.baselines import Baselines
@@ -56,8 +57,11 @@ class Parcel:
     def graph(self) -> Graph:
         """The operations of the network, whose weights are all 0."""
         name, inputs, layers, outputs = pickle.loads(self.layers)
-        zero = np.float32(0)
-        weights = {tensor.name: np.broadcast_to(zero, tensor.shape) for layer in layers for tensor in layer.weights}
+        weights = {
+            tensor.name: np.broadcast_to(np.zeros((), TYPES[tensor.dtype].held), tensor.shape)
+            for layer in layers
+            for tensor in layer.weights
+        }
         return graph_of(Network(name, inputs, layers, outputs, weights), self.dtype)
 
 

@@ -38,7 +38,8 @@ class PlanTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         plan = self.plan
         yield Text(heading(plan), style="bold")
-        yield Text(f"least {objective_text(plan.objective)}", style="dim")
+        in_place = "; weights are read where they are, off chip" if plan.machine.weights_in_place else ""
+        yield Text(f"least {objective_text(plan.objective)}{in_place}", style="dim")
         yield _groups_table(plan, self.times, options.max_width >= WIDE_COLUMNS)
         if len(plan.groups) > MOST_ROWS:
             yield Text(f"... and {len(plan.groups) - MOST_ROWS} more groups; --json writes all", style="dim")
