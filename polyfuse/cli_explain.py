@@ -69,7 +69,7 @@ def explain_command(
         is not pinned.
         """
         if is_scratch_plan(Path(request["workload"])):
-            explain_plan(Path(request["workload"]), tensor, model)
+            explain_plan(Path(request["workload"]), tensor, model, request)
             return
         if tensor is not None or model is not None:
             raise click.UsageError(

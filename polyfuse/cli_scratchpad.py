@@ -51,10 +51,10 @@ def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]
     print_simulated(Console(), plan, checked, {str(folder / name): len(data) for name, data in files.items()})
 
 
-def explain_plan(path: Path, tensor: str | None, model: str | None) -> None:
+def explain_plan(path: Path, tensor: str | None, model: str | None, request: Mapping[str, Any]) -> None:
     """Say of one tensor why it is not pinned, or of all where they are."""
     plan = read_scratch_plan(path)
-    network = network_of(origin_of(plan, path, model))
+    network = network_of(origin_of(plan, path, model, request))
     graph = graph_of_plan(plan, network)
     check_plan(plan, graph, plan.machine)
     if tensor is None:
@@ -66,21 +66,18 @@ def explain_plan(path: Path, tensor: str | None, model: str | None) -> None:
     click.echo(str(found))
 
 
-def origin_of(plan: ScratchPlan, path: Path, model: str | None) -> Origin:
-    """Where the network of a plan is read from.
+def origin_of(plan: ScratchPlan, path: Path, model: str | None, request: Mapping[str, Any]) -> Origin:
+    """Where the network of a plan is read from: as the plan says, but for what the user says.
 
-    Errors: InvalidInput where neither the plan nor the user says it.
+    Errors: InvalidInput where neither of them names a model.
     """
-    if plan.origin is None and model is None:
+    said = plan.origin or Origin(model or "", {}, None)
+    if not (model or said.path):
         raise InvalidInput(
             f"plan '{path}': expected the model that it was made for, the plan does not name it; add --model"
         )
-    if model is None:
-        assert plan.origin is not None
-        return plan.origin
-    return Origin(
-        model, plan.origin.parameters if plan.origin else {}, plan.origin.random_weights if plan.origin else 0
-    )
+    seed = request["random_weights"] if request["random_weights"] is not None else said.random_weights
+    return Origin(model or said.path, dict(request["parameters"]) or said.parameters, seed)
 
 
 def network_of(origin: Origin) -> Network:
