@@ -55,7 +55,7 @@ def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
     'data_conv_1_2'
     """
     name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:48].rstrip("_") or "t"
-    if not name[0].isalpha() or is_taken(name):
+    if not name[0].isalpha() or is_taken(name) or is_taken(f"{name}_2"):
         name = f"t{name}" if name[0].isdigit() else f"t_{name}"
     unique, k = name, 1
     while unique in taken:

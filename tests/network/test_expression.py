@@ -12,7 +12,16 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.expression import FLOAT_FUNCTIONS, check_expression, evaluate, names_in, parenthesised, to_c
+from polyfuse.network.expression import (
+    FLOAT_FUNCTIONS,
+    check_expression,
+    evaluate,
+    evaluator,
+    names_in,
+    parenthesised,
+    tables_in,
+    to_c,
+)
 
 PRELUDE = """
 #include <math.h>
@@ -111,6 +120,35 @@ def test_floats_follow_ieee() -> None:
     assert np.isnan(evaluate("sqrtf(x)", {"x": -1.0})) and evaluate("logf(x)", {"x": 0.0}) == -inf
     assert evaluate("minimum(INFINITY, x)", {"x": 3.0}) == 3.0
     assert evaluate("h / 2", {"h": 3}) == 1.5
+
+
+def test_whole_operands_stay_whole() -> None:
+    whole = {"x": "X[i]", "w": "W[j]", "acc": "acc"}
+    assert to_c("acc + (w - 2) * (x + 3)", {}, whole, whole=True) == "acc + (W[j] - 2) * (X[i] + 3)"
+    assert to_c("min(max(x, -3), 7)", {}, whole, whole=True) == "min(max(X[i], -3), 7)"
+    assert to_c("rintf(acc * 0.5) + 3", {}, whole, whole=True) == "rintf((float)acc * 0.5f) + 3.0f"
+    assert evaluate("acc + (w - 2) * (x + 3)", {"acc": 2**40, "w": 127, "x": 255}) == 2**40 + 125 * 258
+
+
+def test_floats_are_rounded_to_float32_where_asked() -> None:
+    names = {"x": 0.1, "n": 16_777_217}
+    assert evaluator("x * 3", single=True)(names) == float(np.float32(0.1) * np.float32(3))
+    assert evaluator("n * 1.0", single=True)(names) == 16_777_216.0
+    assert evaluator("n * 1.0")(names) == 16_777_217.0
+    assert evaluator("rintf(x)", single=True)({"x": 2.5}) == 2.0
+
+
+def test_tables_are_read_at_whole_numbers() -> None:
+    assert evaluate("table[x + 2]", {"table": np.array([4, 5, 6]), "x": -1}) == 5.0
+    assert tables_in("table[x] + other[h]") == {"table", "other"}
+    with pytest.raises(InvalidInput, match="expected an index from 0 to 2 of the table, got 3"):
+        evaluate("table[x]", {"table": np.array([4, 5, 6]), "x": 3})
+    with pytest.raises(InvalidInput, match="expected an index of whole numbers, dims and integer operands"):
+        check_expression("s", "table[x]", {"table", "x"}, ["table"])
+    with pytest.raises(InvalidInput, match="table is a table in 'table\\[h\\]' and an element elsewhere"):
+        check_expression("s", "table[h] + table", {"table", "h"}, ["h"])
+    with pytest.raises(InvalidInput, match="is neither arithmetic"):
+        check_expression("s", "acc[0]", {"acc"})
 
 
 UNARY = [name for name, (count, _) in FLOAT_FUNCTIONS.items() if count == 1]

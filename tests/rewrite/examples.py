@@ -11,7 +11,7 @@ from polyfuse.network import layers as make
 from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.matrices import gemm
 from polyfuse.network.network import Builder, Network, Values
-from polyfuse.network.quantised import elements
+from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
@@ -372,6 +372,33 @@ def quantised_pair(seed: int) -> Network:
     return draw.build.network(draw.build.max_pool("pool", again, kernel=2))
 
 
+def clamp_into_producer(seed: int) -> Network:
+    draw = Whole(seed)
+    x_scale, y_scale = draw.scale(), draw.scale()
+    x = draw.build.input("x", (1, draw.channels, draw.size, draw.size + 1), "int8")
+    low = int(draw.random.integers(-20, 0))
+    match seed % 5:
+        case 0:
+            z = draw.build.input("z", x.concrete_shape, "int8")
+            y = draw.build.add(elements.add("sum", x, z, a_scale=x_scale, b_scale=y_scale, y_scale=y_scale))
+        case 1:
+            options = {"a_scale": x_scale, "b_scale": x_scale, "y_scale": y_scale}
+            z = draw.build.constant("z", draw.random.integers(-9, 9, (1, draw.channels, 1, 1)), "int8")
+            y = draw.build.add(elements.multiply("product", x, z, **options, constants=["b"], limits=(-50, 3)))
+        case 2:
+            scales = {"a_scale": x_scale, "b_scale": Quantisation((0.25, 0.125)), "y_scale": y_scale}
+            z = draw.build.constant("z", draw.random.integers(-9, 9, (draw.size + 1, 2)), "int8")
+            y = draw.made(sums.matmul("product", x, z, [z], **scales))
+        case _:
+            numbers = tuple(2.0 ** int(k) for k in draw.random.integers(-8, -5, 4))
+            w = draw.build.constant("w", draw.random.integers(-127, 128, (4, draw.channels, 2, 3)), "int8")
+            bias = draw.build.constant("b", draw.random.integers(-99, 99, 4), "int32") if seed % 2 else None
+            w_scale = Quantisation(numbers if seed % 3 else numbers[0])
+            scales = {"x_scale": x_scale, "w_scale": w_scale, "y_scale": y_scale}
+            y = draw.made(sums.convolution("conv", x, w, bias, **scales, padding=(1, 0, 0, 1), stride=(2, 1)))
+    return draw.build.network(draw.build.add(elements.clamp("clamp", y, low, low + 25)))
+
+
 EXAMPLES: dict[str, Callable[[int], Network]] = {
     "scaling-into-conv-before": scaling_into_conv_before,
     "scaling-into-conv-after": scaling_into_conv_after,
@@ -400,4 +427,5 @@ EXAMPLES: dict[str, Callable[[int], Network]] = {
     "quantised-copy": quantised_copy,
     "quantised-function": quantised_function,
     "quantised-pair": quantised_pair,
+    "clamp-into-producer": clamp_into_producer,
 }

@@ -6,6 +6,7 @@ and a mean are rounded with the zero point in them, a product after it is added,
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -94,7 +95,7 @@ def _pointwise(
 ) -> Layer:
     every = {"x": x, **operands}
     layer = pointwise(name, every, expression, reference, kind=kind, constants=tuple(operands), dtype=dtype)
-    return Layer(**{**layer.__dict__, "attributes": {**layer.attributes, "scale": scale, "axis": axis}})
+    return replace(layer, attributes={**layer.attributes, "scale": scale, "axis": axis})
 
 
 def add(
@@ -126,7 +127,8 @@ def add(
     inner = f"fmaf({second}, {number(ratios[1][0])}, {number(fixed[0])})"
     text = rounded(f"fmaf({first}, {number(ratios[0][0])}, {inner})", low, high)
     reference = partial(_added, order, ratios, fixed, (low, high))
-    return _binary(name, "qlinear_add", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
+    layer = _binary(name, "qlinear_add", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
+    return replace(layer, attributes={**layer.attributes, "limits": (low, high)})
 
 
 def _is_repeated(a: Tensor, b: Tensor) -> bool:
@@ -162,7 +164,8 @@ def multiply(
     text = rounded(more(product, y_scale.zero), low, high)
     zeros = (a_scale.zero, b_scale.zero, y_scale.zero)
     reference = partial(_multiplied, zeros, factor, (low, high))
-    return _binary(name, "qlinear_mul", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
+    layer = _binary(name, "qlinear_mul", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
+    return replace(layer, attributes={**layer.attributes, "limits": (low, high)})
 
 
 def _binary(
@@ -178,7 +181,7 @@ def _binary(
     operands = {"a": a, "b": b}
     layer = pointwise(name, operands, expression, reference, kind=kind, constants=constants, dtype=scales[2].dtype)
     named = dict(zip(("a_scale", "b_scale", "y_scale"), scales, strict=True))
-    return Layer(**{**layer.__dict__, "attributes": {**layer.attributes, **named}})
+    return replace(layer, attributes={**layer.attributes, **named})
 
 
 def average_pool(
@@ -242,7 +245,8 @@ def clamp(name: str, x: Tensor, low: int, high: int) -> Layer:
     if not least <= low <= high <= most:
         raise InvalidInput(f"layer {name!r}: expected bounds from {least} to {most}, got {low} and {high}")
     reference = partial(clamped, low=low, high=high)
-    return pointwise(name, {"x": x}, f"min(max(x, {low}), {high})", reference, kind="clamp", dtype=x.dtype)
+    layer = pointwise(name, {"x": x}, f"min(max(x, {low}), {high})", reference, kind="clamp", dtype=x.dtype)
+    return replace(layer, attributes={"limits": (low, high)})
 
 
 def lookup(name: str, x: Tensor, entries: Sequence[int], dtype: str) -> Made:

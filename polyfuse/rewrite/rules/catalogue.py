@@ -17,6 +17,7 @@ from polyfuse.rewrite.rules.normalisation import (
 )
 from polyfuse.rewrite.rules.pointwise import ACTIVATION_INTO_PRODUCER, HARD_SWISH, IDENTITY, SILU
 from polyfuse.rewrite.rules.quantised import (
+    CLAMP_INTO_PRODUCER,
     QUANTISED_BINARY,
     QUANTISED_COPY,
     QUANTISED_FUNCTION,
@@ -53,6 +54,7 @@ RULES: tuple[Rule, ...] = (
     QUANTISED_COPY,
     QUANTISED_FUNCTION,
     QUANTISED_PAIR,
+    CLAMP_INTO_PRODUCER,
 )
 ON_REQUEST: tuple[Rule, ...] = (SCALING_THEN_NORM_WITH_EPSILON,)
 """Rules that change a constant of the model, and so what it does to data that were not thought of."""

@@ -5,8 +5,8 @@ roundings. Where results lie halfway between two elements, or within a rounding 
 the other one; copies, maxima, clips and tables are exact.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,151 +16,39 @@ from numpy.typing import NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.network import copies
 from polyfuse.network import layers as make
-from polyfuse.network.dtypes import EIGHT_BITS, bounds
 from polyfuse.network.layer import Layer
 from polyfuse.network.quantised import elements, sums
-from polyfuse.network.quantised.scheme import Dequantised, Quantisation, check_values
+from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.copies import COPIES
-from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, SCALES, activation_of, geometry, operands_of
+from polyfuse.rewrite.rules.dequantised import (
+    CLIPS,
+    NO_FLOATS,
+    PRODUCER,
+    Operand,
+    has_one_scale,
+    known,
+    limits,
+    made_scale,
+    operand,
+    possible,
+    quantised_rule,
+    scale_of,
+)
+from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, SCALES, geometry, operands_of
 
-PRODUCER = "producer"
 MOVING = COPIES | {"pad", "concat", "max_pool", "gather", "copy", "resize"}
 """Kinds whose elements are some of those that they read."""
-NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cannot be quantized"
 CLOSE = 1e-5
 """How far the scale of a bias may be from the product of the scales of input and weights."""
-
-
-@dataclass(frozen=True, eq=False)
-class Operand:
-    """The whole numbers that a float operand stands for: of a computed tensor, or the values of a weight."""
-
-    scale: Quantisation
-    tensor: Tensor | None = None
-    weight: Dequantised | None = None
-
-
-def operand(graph: Graph, layer: Layer, tensor: Tensor) -> Operand | None:
-    """What a layer reads as whole numbers; None for what is not dequantized from eight bits, or was changed since."""
-    if tensor in layer.weights:
-        known = layer.attributes.get("dequantised")
-        found = known.get(tensor.name) if isinstance(known, Mapping) else None
-        if not isinstance(found, Dequantised) or not np.array_equal(found.reals, graph.value(tensor)):
-            return None
-        return Operand(found.quantisation, weight=found)
-    maker = graph.makers.get(tensor)
-    scale = None if maker is None or maker.kind != "dequantize" else _scale(maker)
-    return None if maker is None or scale is None else Operand(scale, maker.inputs[0] if maker.inputs else None)
-
-
-def _scale(layer: Layer) -> Quantisation | None:
-    """The scale of a layer that quantizes or dequantizes eight bits with one scale."""
-    scale = layer.attributes["scale"]
-    assert isinstance(scale, Quantisation)
-    return scale if not scale.is_by_channel and scale.dtype in EIGHT_BITS and layer.inputs else None
-
-
-def _has_one_scale(graph: Graph, layer: Layer) -> bool:
-    return _scale(layer) is not None
-
-
-def _made_scale(match: Match) -> Quantisation:
-    scale = _scale(match.root)
-    assert scale is not None
-    return scale
-
-
-def _operands(match: Match) -> list[Operand | None]:
-    """What the producer reads, in its order."""
-    layer = match[PRODUCER]
-    tensors = operands_of(layer) if "operands" in layer.attributes else (*layer.inputs, *layer.weights)
-    return [operand(match.graph, layer, tensor) for tensor in tensors]
-
-
-def _known(match: Match) -> list[Operand]:
-    found = [each for each in _operands(match) if each is not None]
-    assert len(found) == len(_operands(match))
-    return found
-
-
-READS_WHOLE_NUMBERS = Condition(
-    "all that the producer reads is dequantized from eight bits, or a weight that is",
-    lambda match: all(each is not None for each in _operands(match)),
-    lambda match: Refusal(f"{match[PRODUCER].name} reads floats that do not come from whole numbers"),
-)
-
-
-def _limits(layer: Layer, scale: Quantisation) -> tuple[int, int] | None:
-    """The elements that an activation clips to, all of them where there is none; None for other activations."""
-    match activation_of(layer):
-        case None:
-            return bounds(scale.dtype)
-        case "relu" | ("relu",):
-            return scale.limits(low=0.0)
-        case "relu6" | ("relu6",):
-            return scale.limits(0.0, 6.0)
-        case ("clip", float() | int() as low, float() | int() as high):
-            return scale.limits(low, high)
-        case ("at_least", float() | int() as low):
-            return scale.limits(low=low)
-        case ("at_most", float() | int() as high):
-            return scale.limits(high=high)
-    return None
-
-
-CLIPS = Condition(
-    "the producer ends in no activation but one that clips",
-    lambda match: _limits(match[PRODUCER], _made_scale(match)) is not None,
-    lambda match: Refusal(f"{match[PRODUCER].name} ends in {activation_of(match[PRODUCER])}"),
-)
-
-
-def _rule(
-    name: str,
-    law: str,
-    kinds: str | frozenset[str],
-    conditions: Sequence[Condition],
-    replacement: Callable[[Match], Replacement],
-    proof: Callable[[], Sequence[Equality]],
-    form: Callable[[Graph, Layer], bool] | None = None,
-) -> Rule:
-    every = (READS_WHOLE_NUMBERS, *conditions, only_read_by_root(PRODUCER), _possible(replacement))
-    return Rule(
-        name,
-        law,
-        pattern("quantize", "quantize", pattern(PRODUCER, kinds, form=form), form=_has_one_scale),
-        every,
-        replacement,
-        proof,
-        NO_FLOATS,
-    )
-
-
-def _possible(replacement: Callable[[Match], Replacement]) -> Condition:
-    """The integer layer accepts types, scales and sums."""
-
-    def why_not(match: Match) -> str:
-        try:
-            replacement(match)
-        except InvalidInput as error:
-            return str(error)
-        return ""
-
-    return Condition(
-        "types, scales and sums are those of an integer layer",
-        lambda match: not why_not(match),
-        lambda match: Refusal(why_not(match)),
-    )
-
 
 # Sums of products: convolution, products of matrices.
 
 
 def _bias_fits(match: Match) -> bool:
-    found = _known(match)
+    found = known(match)
     if len(found) < 3:
         return True
     x, w, b = (each.scale for each in found)
@@ -186,14 +74,14 @@ def _whole_weight(match: Match, part: str, found: Operand) -> tuple[Tensor, dict
 
 
 def _sums(match: Match) -> Replacement:
-    layer, y = match[PRODUCER], _made_scale(match)
-    x, w, *rest = _known(match)
-    limits = _limits(layer, y)
+    layer, y = match[PRODUCER], made_scale(match)
+    x, w, *rest = known(match)
+    ends = limits(layer, y)
     if layer.kind == "matmul":
         (a, values), (b, more) = (_whole_weight(match, part, each) for part, each in (("weight", x), ("constant", w)))
         constants = [tensor for tensor, each in ((a, x), (b, w)) if each.weight is not None]
         scales: dict[str, Any] = {"a_scale": x.scale, "b_scale": w.scale, "y_scale": y}
-        made = sums.matmul(layer.name, a, b, constants, **scales, limits=limits)
+        made = sums.matmul(layer.name, a, b, constants, **scales, limits=ends)
         return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
     if x.tensor is None or w.weight is None:
         raise InvalidInput(f"layer {layer.name!r}: expected a computed input and weights that are constant")
@@ -202,7 +90,7 @@ def _sums(match: Match) -> Replacement:
     weight, values = _whole_weight(match, "weight", w)
     b_tensor, more = _whole_weight(match, "bias", rest[0]) if rest else (None, {})
     function, window = (sums.convolution, geometry(layer)) if layer.kind == "conv" else (sums.gemm, {})
-    options: dict[str, Any] = {"x_scale": x.scale, "w_scale": w.scale, "y_scale": y, "limits": limits, **window}
+    options: dict[str, Any] = {"x_scale": x.scale, "w_scale": w.scale, "y_scale": y, "limits": ends, **window}
     made = function(layer.name, x.tensor, weight, b_tensor, **options)
     return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
 
@@ -216,7 +104,7 @@ def _sums_proof() -> Sequence[Equality]:
     return [Equality(floats / t, (sympy.Sum((x[k] - u) * (w[k] - v), (k, 1, taps)) + b) * (r * s / t))]
 
 
-QUANTISED_SUMS = _rule(
+QUANTISED_SUMS = quantised_rule(
     "quantised-sums",
     "quantize(conv(dequantize(x), w))  ->  qlinear_conv(x, w), and gemm, matmul",
     "conv gemm matmul",
@@ -230,11 +118,11 @@ QUANTISED_SUMS = _rule(
 
 
 def _binary(match: Match) -> Replacement:
-    layer, y = match[PRODUCER], _made_scale(match)
-    found = [_whole_weight(match, f"constant{k}", each) for k, each in enumerate(_known(match))]
-    scales = dict(zip(("a_scale", "b_scale"), (each.scale for each in _known(match)), strict=True))
+    layer, y = match[PRODUCER], made_scale(match)
+    found = [_whole_weight(match, f"constant{k}", each) for k, each in enumerate(known(match))]
+    scales = dict(zip(("a_scale", "b_scale"), (each.scale for each in known(match)), strict=True))
     constants = [name for name, (_, values) in zip("ab", found, strict=True) if values]
-    options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": _limits(layer, y)}
+    options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": limits(layer, y)}
     function = elements.add if layer.kind == "add" else elements.multiply
     made = function(layer.name, found[0][0], found[1][0], **options)
     return Replacement((made,), {**found[0][1], **found[1][1]}, made.output)
@@ -250,7 +138,7 @@ def _binary_proof() -> Sequence[Equality]:
     ]
 
 
-QUANTISED_BINARY = _rule(
+QUANTISED_BINARY = quantised_rule(
     "quantised-arithmetic",
     "quantize(dequantize(a) + dequantize(b))  ->  qlinear_add(a, b), and *",
     "add mul",
@@ -261,8 +149,8 @@ QUANTISED_BINARY = _rule(
 
 
 def _means(match: Match) -> Replacement:
-    layer, y = match[PRODUCER], _made_scale(match)
-    (x,) = _known(match)
+    layer, y = match[PRODUCER], made_scale(match)
+    (x,) = known(match)
     assert x.tensor is not None
     if layer.kind == "global_average_pool":
         made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
@@ -285,7 +173,7 @@ def _means_proof() -> Sequence[Equality]:
     return [Equality(floats, sympy.Sum(x[k] - u, (k, 1, taps)) * (r / (t * taps)))]
 
 
-QUANTISED_MEANS = _rule(
+QUANTISED_MEANS = quantised_rule(
     "quantised-means",
     "quantize(average_pool(dequantize(x)))  ->  qlinear_average_pool(x), and global_average_pool",
     "average_pool global_average_pool",
@@ -304,8 +192,8 @@ def _is_moving(graph: Graph, layer: Layer) -> bool:
 
 
 def _moving(match: Match) -> Replacement:
-    layer, y = match[PRODUCER], _made_scale(match)
-    found = _known(match)
+    layer, y = match[PRODUCER], made_scale(match)
+    found = known(match)
     tensors = [each.tensor for each in found if each.tensor is not None]
     if layer.kind == "concat":
         axis = layer.attributes["axis"]
@@ -339,7 +227,7 @@ def _padded(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
     return copies.pad(layer.name, x, before, after, str(mode), float(stored[0]))  # type: ignore[arg-type]
 
 
-QUANTISED_COPY = _rule(
+QUANTISED_COPY = quantised_rule(
     "quantised-copy",
     "quantize(copy(dequantize(x)))  ->  copy(x), and max_pool, pad, concat; a table where the scale changes",
     MOVING,
@@ -375,12 +263,12 @@ READS_ONE = Condition(
 
 
 def _function(match: Match) -> Replacement:
-    layer, y = match[PRODUCER], _made_scale(match)
+    layer, y = match[PRODUCER], made_scale(match)
     x = _dequantized_input(match)
     assert x is not None and x.tensor is not None and layer.reference is not None
-    limits = _limits(layer, y)
-    if make.is_activation(layer) and x.scale == y and limits is not None:
-        made = elements.clamp(layer.name, x.tensor, *limits)
+    ends = limits(layer, y)
+    if make.is_activation(layer) and x.scale == y and ends is not None:
+        made = elements.clamp(layer.name, x.tensor, *ends)
         return Replacement((made,), {}, made.output)
     numbers = [match.graph.value(weight) for weight in layer.weights]
 
@@ -405,18 +293,71 @@ QUANTISED_FUNCTION = Rule(
         "quantize",
         "quantize",
         pattern(PRODUCER, ACTIVATION_KINDS | SCALES | {"prelu"}, form=_is_function),
-        form=_has_one_scale,
+        form=has_one_scale,
     ),
-    (READS_ONE, only_read_by_root(PRODUCER), _possible(_function)),
+    (READS_ONE, only_read_by_root(PRODUCER), possible(_function)),
     _function,
     _function_proof,
     NO_FLOATS,
 )
 
 
+SUMS = {"qlinear_conv": sums.convolution, "qlinear_gemm": sums.gemm}
+ARITHMETIC = {"qlinear_add": elements.add, "qlinear_mul": elements.multiply}
+SCALES_OF = frozenset(["x_scale", "w_scale", "a_scale", "b_scale", "y_scale"])
+
+
+def _clamped(match: Match) -> Replacement:
+    """The producer made anew, with the limits that both have together."""
+    layer, attributes = match[PRODUCER], match[PRODUCER].attributes
+    (least, most), (low, high) = _ends(match.root), _ends(layer)
+    options: dict[str, Any] = {name: value for name, value in attributes.items() if name in SCALES_OF}
+    options["limits"] = (min(max(low, least), most), min(max(high, least), most))
+    if "operands" in attributes:
+        return _clamped_pair(layer, options)
+    w, *rest = layer.weights
+    bias = rest[0] if rest and rest[0].dtype == "int32" else None
+    made, values = SUMS[layer.kind](layer.name, layer.inputs[0], w, bias, **options, **geometry(layer))
+    return Replacement((made,), dict(values), made.output)
+
+
+def _clamped_pair(layer: Layer, options: dict[str, Any]) -> Replacement:
+    """A layer of two operands made anew with other limits."""
+    a, b = operands_of(layer)
+    if layer.kind in ARITHMETIC:
+        constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in layer.weights]
+        made = ARITHMETIC[layer.kind](layer.name, a, b, **options, constants=constants)
+        return Replacement((made,), {}, made.output)
+    scales = {"a_scale": options.pop("x_scale"), "b_scale": options.pop("w_scale")}
+    made, values = sums.matmul(layer.name, a, b, layer.weights, **scales, **options)
+    return Replacement((made,), dict(values), made.output)
+
+
+def _ends(layer: Layer) -> tuple[int, int]:
+    ends = layer.attributes["limits"]
+    assert isinstance(ends, tuple)
+    return int(ends[0]), int(ends[1])
+
+
+def _clamp_proof() -> Sequence[Equality]:
+    v, low, least = sympy.symbols("v low least", real=True)
+    return [Equality(f(f(v, low), least), f(v, f(low, least))) for f in (sympy.Max, sympy.Min)]
+
+
+CLAMP_INTO_PRODUCER = Rule(
+    "clamp-into-producer",
+    "clamp(qlinear_conv(x))  ->  qlinear_conv(x) with narrower limits, and of other integer layers",
+    pattern("clamp", "clamp", pattern(PRODUCER, frozenset([*SUMS, *ARITHMETIC, "qlinear_matmul"]))),
+    (only_read_by_root(PRODUCER),),
+    _clamped,
+    _clamp_proof,
+    NO_FLOATS,
+)
+
+
 def _pair(match: Match) -> Replacement:
-    maker, y = match.graph.makers[match.root.inputs[0]], _made_scale(match)
-    x, scale = maker.inputs[0], _scale(maker)
+    maker, y = match.graph.makers[match.root.inputs[0]], made_scale(match)
+    x, scale = maker.inputs[0], scale_of(maker)
     assert scale is not None
     if scale == y and match.root.output not in match.graph.outputs:
         return Replacement((), {}, x)
@@ -426,7 +367,7 @@ def _pair(match: Match) -> Replacement:
 
 def _reads_dequantized(graph: Graph, layer: Layer) -> bool:
     maker = graph.makers.get(layer.inputs[0]) if layer.inputs else None
-    return maker is not None and maker.kind == "dequantize" and None not in (_scale(maker), _scale(layer))
+    return maker is not None and maker.kind == "dequantize" and None not in (scale_of(maker), scale_of(layer))
 
 
 QUANTISED_PAIR = Rule(

@@ -28,7 +28,7 @@ def whole(edited: Mapping[str, Edit] | None = None, tile: Tile = Tile(1)) -> Pla
 
 
 def run(program: ScratchProgram) -> None:
-    build_program(program, Options(flags=("-std=c11", "-O1")))(**random_inputs(program.graph.network, 0))
+    build_program(program, Options(flags=("-std=c11", "-O0")))(**random_inputs(program.graph.network, 0))
 
 
 def edited(program: ScratchProgram, old: str, new: str, count: int = 1) -> ScratchProgram:

@@ -19,7 +19,7 @@ from polyfuse.plan.planning import plan_for
 from polyfuse.plan.scratchplan import Buffer, ScratchPlan
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze
 
-FAST = Options(flags=("-std=c11", "-O1"))
+FAST = Options(flags=("-std=c11", "-O0"))
 NETWORKS: dict[str, Callable[[], Network]] = {
     "chain": chain,
     "squeeze": squeeze,

@@ -24,7 +24,7 @@ def simulated(plan: Placed) -> Simulated:
     """A run on random inputs, whose outputs are compared with the reference, and what it takes with the prices."""
     program, network = plan.program, plan.program.graph.network
     inputs = random_inputs(network, 1)
-    outputs, taken = build_program(program, Options(flags=("-std=c11", "-O1")))(**inputs)
+    outputs, taken = build_program(program, Options(flags=("-std=c11", "-O0")))(**inputs)
     expected = run(network, inputs)
     assert set(outputs) == {tensor.name for tensor in network.outputs}
     for name, value in outputs.items():

@@ -58,7 +58,7 @@ def with_main(program: ScratchProgram) -> str:
 
 
 def sanitized(program: ScratchProgram) -> str:
-    built = compile_program(with_main(program), flags=("-std=c11", "-O1"), sanitize=True, warnings_as_errors=True)
+    built = compile_program(with_main(program), flags=("-std=c11", "-O0"), sanitize=True, warnings_as_errors=True)
     done = subprocess.run([built.executable], capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 

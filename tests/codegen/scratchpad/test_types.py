@@ -24,7 +24,7 @@ from tests.codegen.scratchpad.placing import placed
 from tests.network.quantised.models import NETWORKS, inputs, onnxruntime_outputs, quantised
 
 NPU = accelerator("npu")
-FAST = Options(flags=("-std=c11", "-O1"))
+FAST = Options(flags=("-std=c11", "-O0"))
 
 
 def one_by_one(graph: Graph, tile: Tile) -> list[tuple[tuple[str, ...], Tile]]:

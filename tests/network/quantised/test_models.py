@@ -11,6 +11,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
 from polyfuse.rewrite.rewriting import rewrite
+from polyfuse.rewrite.workload import load_workload
 from tests.network.quantised.models import NETWORKS, inputs, onnxruntime_outputs, quantised
 
 FORMS = pytest.mark.parametrize("form", ["QOperator", "QDQ"])
@@ -21,6 +22,18 @@ SEEDS = range(100, 106)
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     logging.disable(logging.WARNING)
+
+
+@FORMS
+@TYPES
+def test_mobilenet_v2_is_what_onnxruntime_runs(form: str, activations: str, tmp_path: Path) -> None:
+    parameters = {"size": "64", "width": "0.35", "classes": "100"}
+    path = quantised(load_workload("mobilenet_v2", parameters=parameters), tmp_path, form, activations, True)
+    network = rewrite(imported(path).network).network
+    kinds = Counter(layer.kind for layer in network.layers)
+    assert kinds["qlinear_conv"] == 52 and kinds["qlinear_add"] == 10 and kinds["qlinear_gemm"] == 1
+    (expected,) = onnxruntime_outputs(path, inputs(network, 9), optimised=True)
+    np.testing.assert_array_equal(outputs(network, 9)[0], expected)
 
 
 def outputs(network: Network, seed: int) -> list[np.ndarray]:
