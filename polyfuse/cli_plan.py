@@ -16,7 +16,7 @@ from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.judge import judge
 from polyfuse.plan.objective import Goal, Objective
 from polyfuse.plan.operations import Graph
-from polyfuse.plan.planning import graph_of_plan, ways_of
+from polyfuse.plan.planning import graph_of_plan, priced_type, ways_of
 from polyfuse.plan.scratchplan import Origin, ScratchPlan, read_scratch_plan
 from polyfuse.plan.sweep import Sweep, processes, sweep
 from polyfuse.plan.timeline import GroupTime, timeline
@@ -156,7 +156,7 @@ def sweep_of(network: Network, plan: ScratchPlan, request: Mapping[str, Any], pr
             plan.machine,
             request["capacities"],
             objective=plan.objective,
-            dtype=request["dtype"],
+            dtype=priced_type(plan, network),
             longest=request["longest"],
             executor=workers,
             file=request["sweep_file"],

@@ -1,7 +1,11 @@
 """`polyfuse plan`, and `explain` and `compile` of what it writes, as people use them."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +248,24 @@ def test_compile_writes_c_that_runs_as_planned(model: str, planned: Path, tmp_pa
 def test_compile_refuses_options_that_mean_nothing_here(model: str, planned: Path, option: str, tmp_path: Path) -> None:
     found = call("compile", model, "--plan", str(planned), "-o", str(tmp_path / "build"), option)
     assert "not for plans of a scratchpad machine" in refused(found, 2)
+
+
+def test_a_sweep_that_is_killed_has_what_it_finished(model: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.json"
+    words = [*QUICK, "--sweep", "12KiB:64KiB:40", "--sweep-file", str(file), "--jobs", "1"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "polyfuse", "plan", model, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not file.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    left = read_sweep(file).points
+    assert 1 <= len(left) < 40
+    first = call("plan", model, *QUICK, "--sweep", "12KiB:12KiB", "--sweep-file", str(file), "--jobs", "1")
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert read_sweep(file).points == left

@@ -80,10 +80,15 @@ def ways_of(
     return Ways(graph, machine, Baselines(graph, machine, objective, longest, progress))
 
 
+def priced_type(plan: ScratchPlan, network: Network) -> str | None:
+    """The type that a network was priced in instead of its own; none where it was priced in its own."""
+    own = graph_of(network)
+    return None if own.tensors[own.operations[0].output].dtype == plan.dtype else plan.dtype
+
+
 def graph_of_plan(plan: ScratchPlan, network: Network) -> Graph:
     """The operations of a network in the type that it was planned in."""
-    own = graph_of(network)
-    return own if own.tensors[own.operations[0].output].dtype == plan.dtype else graph_of(network, plan.dtype)
+    return graph_of(network, priced_type(plan, network))
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ class PlanTable:
         yield Text()
         lines = Table.grid(padding=(0, 1, 0, 0))
         for title, value in (("pinned", pins_text(plan) or "nothing"), *totals_lines(plan)):
-            lines.add_row(Text(title, style="bold"), value)
+            add_row(lines, Text(title, style="bold"), value)
         yield lines
         if plan.baselines:
             yield Text()
@@ -61,6 +61,12 @@ def print_plan(plan: ScratchPlan, times: Sequence[GroupTime], console: Console |
 def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
     """Print a sweep; on standard output unless a console is given."""
     console = console or Console()
+    request = sweep.request
+    named = f"{request.network} in {request.dtype} on {request.machine.name}"
+    console.print(Text(f"{named} over its on-chip memory", style="bold"))
+    console.print(
+        Text(f"least {objective_text(request.objective)}; others by how much more of it they take", style="dim")
+    )
     console.print(_sweep_table(sweep))
     refused = [point for point in sweep.points if point.refusal is not None]
     if refused:
@@ -79,7 +85,7 @@ def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None
     for name, info in graph.tensors.items():
         first, last = lifetime(plan, graph, name)
         place = place_of(plan, name, first, last)
-        table.add_row(name, f"{info.bytes:,}", str(first), str(last), place, style="bold" if place == "pinned" else "")
+        add_row(table, name, f"{info.bytes:,}", str(first), str(last), place, style="bold" if place == "pinned" else "")
     console.print(Text(heading(plan), style="bold"))
     console.print(table)
     console.print(Text("--tensor NAME says why one is not pinned", style="dim"))
@@ -93,17 +99,21 @@ def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes
     for title in ("planned", "simulated"):
         table.add_column(title, justify="right")
     moved = totals.offchip_bytes
-    table.add_row("cycles", f"{totals.latency_cycles:,.0f}", f"{taken.cycles:,.0f}")
-    table.add_row(
-        "off-chip bytes, feature maps", f"{moved.feature_maps:,}", f"{taken.offchip_bytes - taken.weight_bytes:,}"
+    add_row(table, "cycles", f"{totals.latency_cycles:,.0f}", f"{taken.cycles:,.0f}")
+    add_row(
+        table,
+        "off-chip bytes, feature maps",
+        f"{moved.feature_maps:,}",
+        f"{taken.offchip_bytes - taken.weight_bytes:,}",
     )
-    table.add_row("off-chip bytes, weights", f"{moved.weights:,}", f"{taken.weight_bytes:,}")
-    table.add_row("on-chip bytes", f"{totals.onchip_peak_bytes:,}", f"{taken.peak_bytes:,}")
+    add_row(table, "off-chip bytes, weights", f"{moved.weights:,}", f"{taken.weight_bytes:,}")
+    add_row(table, "on-chip bytes", f"{totals.onchip_peak_bytes:,}", f"{taken.peak_bytes:,}")
     console.print(Text(heading(plan), style="bold"))
     console.print(table)
     apart = f"{100 * checked.cycles_error:+.2f}%"
     console.print(
-        f"simulated against planned cycles: {apart}; results within {checked.error:.2g} of the reference", soft_wrap=True
+        f"simulated against planned cycles: {apart}; results within {checked.error:.2g} of the reference",
+        soft_wrap=True,
     )
     for name, size in sizes.items():
         console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
@@ -116,6 +126,11 @@ def judged_text(judged: Judged) -> str:
     proved = "proved optimal" if judged.optimal else "not proved optimal in its time"
     same = "as planned" if abs(judged.value - judged.planned) <= 1e-3 else f"planned {judged.planned:,.0f}"
     return f"exact model: {judged.value:,.0f}, {proved}, {same}"
+
+
+def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
+    """A row of a table whose cells are what they say, brackets and all."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
 
 
 def heading(plan: ScratchPlan) -> str:
@@ -242,7 +257,7 @@ def _groups_table(plan: ScratchPlan, times: Sequence[GroupTime], wide: bool) -> 
         else:
             how = ", ".join(filter(None, (tile, overlap))) + (f"\n{weights}" if weights else "")
             cells = [how, onchip, moved, f"{cycles}\n{time.bound}"]
-        table.add_row(str(index), layers_text(group), *cells)
+        add_row(table, str(index), layers_text(group), *cells)
     return table
 
 
@@ -267,9 +282,10 @@ def _baselines_table(plan: ScratchPlan) -> Table:
         table.add_column(title, justify="right")
     for name, totals in plan.baselines.items():
         if totals is None:
-            table.add_row(name, "does not fit", style="dim")
+            add_row(table, name, "does not fit", style="dim")
             continue
-        table.add_row(
+        add_row(
+            table,
             name,
             f"{totals.latency_cycles:,.0f}",
             significant(totals.offchip_bytes.feature_maps / size, decimals=3),
@@ -285,18 +301,15 @@ def _baselines_table(plan: ScratchPlan) -> Table:
 def _sweep_table(sweep: Sweep) -> Table:
     """A row for each capacity; the baselines by their share of the objective above the joint plan."""
     request, best = sweep.request, set(map(id, sweep.best))
-    named = f"{request.network} in {request.dtype} on {request.machine.name}, least {objective_text(request.objective)}"
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
         show_edge=False,
-        title=f"{named}; others by how much more they take",
-        title_justify="left",
-        title_style="bold",
     )
     size, unit = byte_unit(point.totals.offchip_bytes.all for point in sweep.points if point.totals is not None)
     table.add_column("on chip", justify="right", no_wrap=True)
+    table.add_column("")
     for title in ("cycles", f"off-chip\n{unit}", "gap"):
         table.add_column(title, justify="right")
     others = _others(sweep.points)
@@ -305,10 +318,12 @@ def _sweep_table(sweep: Sweep) -> Table:
     for point in sweep.points:
         capacity = short_bytes(point.capacity_bytes)
         if point.totals is None or point.certificate is None:
-            table.add_row(f"{capacity} ", "-", style="dim")
+            add_row(table, capacity, "", "-", style="dim")
             continue
-        table.add_row(
-            capacity + ("*" if id(point) in best else " "),
+        add_row(
+            table,
+            capacity,
+            "*" if id(point) in best else "",
             f"{point.totals.latency_cycles:,.0f}",
             significant(point.totals.offchip_bytes.all / size, decimals=2),
             f"{100 * point.certificate.gap:.2g}%",

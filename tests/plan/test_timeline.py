@@ -1,6 +1,7 @@
 """Groups in time: what their steps take adds up to what the plan says, on every shipped machine."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_what_an_engine_or_the_unit_does_never_overlaps(machine: Accelerator) ->
         if machine.dma_engines == 1:
             lanes["load"] = sorted([*lanes["load"], *lanes.pop("store")])
         for spans in lanes.values():
-            for (start, length), (after, _) in zip(spans, spans[1:], strict=False):
+            for (start, length), (after, _) in pairwise(spans):
                 assert start + length <= after + 1e-6
             assert all(time.start - 1e-6 <= start <= start + length <= time.end + 1e-6 for start, length in spans)
 
