@@ -170,7 +170,7 @@ class Writer:
             lines.append(f"const unsigned char *const block = read_weights(weights, weights_at, image, {size});")
             offset: list[str] = []
             for k, array in enumerate(self.weights):
-                element = self.storing.element(array.tensor).name
+                element = self.storing.element(array.tensor).loose
                 at = " + ".join(offset) or "0"
                 lines.append(
                     f"const {element} *const weight_{k} = (const {element} *)(block + (long long)WIDE * ({at}));"

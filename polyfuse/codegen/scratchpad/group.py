@@ -34,6 +34,7 @@ class GroupInPlace:
     loaded         the inputs that arrive step by step; stored: the outputs that leave step by step
     image_at       where the weights of each operation begin in the tensor of weights
     double_buffer  whether transfers run while a step computes
+    in_place       whether weights are read where they are off chip
     streams        the output channels of a block of each operation whose weights are loaded again in every step
     """
 
@@ -49,6 +50,7 @@ class GroupInPlace:
     stored: tuple[str, ...]
     image_at: Mapping[str, int]
     double_buffer: bool
+    in_place: bool
     streams: Mapping[str, int]
 
     @cached_property

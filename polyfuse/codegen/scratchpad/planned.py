@@ -13,10 +13,11 @@ from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tens
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.operations import Graph, Operation
 from polyfuse.plan.pricing import block_channels, streamed
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
-from polyfuse.plan.tiles import Tables, tables
+from polyfuse.plan.tiles import Tables, Tile, tables
 
 
 def build_scratchpad(plan: ScratchPlan, graph: Graph, options: Options | None = None) -> ScratchKernel:
@@ -59,7 +60,7 @@ def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
     for number, (group, each) in enumerate(zip(plan.groups, cut, strict=True)):
         names = [operation.name for operation in each.group.operations]
         pinned = {pin.tensor: pin.address for pin in plan.pins if pin.first <= number <= pin.last}
-        check_buffers(number, group, each, functions, pinned)
+        check_buffers(number, group, each, functions, pinned, plan.machine.weights_in_place)
         groups.append(
             GroupInPlace(
                 number=number,
@@ -74,6 +75,7 @@ def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
                 stored=tuple(name for name, sink in group.sinks.items() if sink != "on"),
                 image_at=image_at,
                 double_buffer=plan.machine.double_buffer,
+                in_place=plan.machine.weights_in_place,
                 streams=streams_of(each, plan.machine),
             )
         )
@@ -91,14 +93,23 @@ def functions_of(cut: Tables, storing: Storing, machine: Accelerator) -> Iterato
     """The functions of the operations of a group."""
     graph = cut.group.graph
     for operation in cut.group.operations:
-        rate = machine.rate(operation.cls, graph.tensors[operation.output].dtype)
-        number = graph.operations.index(operation)
+        number, rate = graph.operations.index(operation), rate_of(operation, graph, cut.tile, machine)
         yield compute_function(operation, number, storing, rate, machine.lanes, cut.group.accumulates(operation))
+
+
+def rate_of(operation: Operation, graph: Graph, tile: Tile, machine: Accelerator) -> float:
+    """What an operation does in a cycle; blocks of output channels that do not fill the lanes leave some idle."""
+    rate = machine.rate(operation.cls, graph.tensors[operation.output].dtype)
+    if not tile.channels or not operation.layer.macs:
+        return rate
+    return rate * tile.channels / aligned_up(tile.channels, machine.lanes)
 
 
 def streams_of(cut: Tables, machine: Accelerator) -> dict[str, int]:
     """The operations of a group whose weights are streamed, and the output channels of their blocks."""
     group = cut.group
+    if machine.weights_in_place:
+        return {}
     return {
         operation.name: block_channels(group.graph, operation, machine)
         for operation in group.operations
@@ -117,6 +128,7 @@ def check_buffers(
     cut: Tables,
     functions: Mapping[str, ComputeFunction],
     pinned: Mapping[str, int],
+    in_place: bool,
 ) -> None:
     """Refuse a group that lacks a pin or a buffer, or has names that are not its own.
 
@@ -133,6 +145,7 @@ def check_buffers(
     if unpinned := sorted((whole | set(group.fetched)) - set(pinned)):
         raise InvalidInput(f"{where}: expected a pin of {unpinned[0]!r}, there is none; add it, or leave it off chip")
     wanted_buffers = [f"ring_{name}" for name in cut.of if name not in whole]
-    wanted_buffers += [f"weights_{o.name}" for o in cut.group.operations if functions[o.name].weights]
+    if not in_place:
+        wanted_buffers += [f"weights_{o.name}" for o in cut.group.operations if functions[o.name].weights]
     if lacking := [name for name in wanted_buffers if name not in group.buffers]:
         raise InvalidInput(f"{where}: expected a buffer {lacking[0]!r}, got {', '.join(group.buffers)}; add it")

@@ -9,6 +9,9 @@ HELPERS = """\
 #include <math.h>
 #define HELPER static inline __attribute__((unused))
 
+typedef float loose_float __attribute__((aligned(1))); /* weights may begin at any byte */
+typedef int loose_int __attribute__((aligned(1)));
+
 HELPER int min(int a, int b) { return a < b ? a : b; }
 HELPER int max(int a, int b) { return a > b ? a : b; }
 HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }

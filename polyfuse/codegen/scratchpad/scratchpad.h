@@ -47,7 +47,8 @@ const void *read_row(const view *operand, int channel, int row, int first, int l
 void claim(const view *result, int channel_0, int channel_1, int row_0, int row_1, int column_0, int column_1);
 /* Put the elements first..last into a row of a box that was claimed. */
 void write_row(const view *result, int channel, int row, int first, int last, const void *line);
-/* Bytes of weights to read, `skip` into the buffer at an address: those at `offset` of tensor 0, which holds all weights. */
+/* Bytes of weights to read, `skip` into the buffer at an address: those at `offset` of tensor 0, which holds all weights;
+ * at address -1 they are read where they are off chip. They may begin at any byte. */
 const void *read_weights(int address, int skip, long long offset, int bytes);
 /* Room for the accumulators of an operation; with `keep` those that it left there. */
 void *accumulators(int address, int bytes, int operation, int keep);

@@ -340,6 +340,11 @@ void write_row(const view *v, int channel, int row, int first, int last, const v
 
 const void *read_weights(int buffer, int skip, long long offset, int bytes) {
   const region *at = region_of(0);
+  if (buffer < 0) {
+    if (offset < 0 || offset + bytes > at->bytes)
+      fail("read of %s: expected bytes 0 to %lld, got %lld to %lld", at->name, at->bytes, offset, offset + bytes);
+    return at->data + offset * WIDE;
+  }
   int address = buffer + skip;
   check_aligned(at->name, buffer);
   check_inside("read", at->name, address, bytes);

@@ -17,7 +17,7 @@ from polyfuse.plan.operations import weight_element_bytes
 class Element:
     """A type of elements in C: its name, how a value is read from it, and how one is put into it.
 
-    `whole` says that values are int and not float.
+    `whole` says that values are int and not float; `loose` is the type without alignment.
     """
 
     name: str
@@ -25,19 +25,21 @@ class Element:
     value: str = "{}"
     put: str = "{}"
     whole: bool = False
+    loose: str = ""
 
 
 ELEMENTS = {
-    "float32": Element("float", 4),
-    "float16": Element("half", 2, "(float){}", "(half)({})"),
-    "bfloat16": Element("bfloat", 2, "from_bfloat({})", "to_bfloat({})"),
-    "int8": Element("signed char", 1, "(int){}", "(signed char)({})", True),
-    "uint8": Element("unsigned char", 1, "(int){}", "(unsigned char)({})", True),
-    "int32": Element("int", 4, "{}", "{}", True),
+    "float32": Element("float", 4, loose="loose_float"),
+    "float16": Element("half", 2, "(float){}", "(half)({})", loose="loose_half"),
+    "bfloat16": Element("bfloat", 2, "from_bfloat({})", "to_bfloat({})", loose="loose_bfloat"),
+    "int8": Element("signed char", 1, "(int){}", "(signed char)({})", True, "signed char"),
+    "uint8": Element("unsigned char", 1, "(int){}", "(unsigned char)({})", True, "unsigned char"),
+    "int32": Element("int", 4, "{}", "{}", True, "loose_int"),
 }
-HALF = "typedef _Float16 half;\n"
+HALF = "typedef _Float16 half;\ntypedef half loose_half __attribute__((aligned(1)));\n"
 BFLOAT = """\
 typedef unsigned short bfloat;
+typedef bfloat loose_bfloat __attribute__((aligned(1)));
 HELPER float from_bfloat(bfloat x) {
   union { unsigned bits; float value; } u = {(unsigned)x << 16};
   return u.value;

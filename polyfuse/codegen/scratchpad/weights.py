@@ -46,7 +46,8 @@ def weights(group: GroupInPlace, name: str) -> list[str]:
     function = group.functions[name]
     if not function.weights:
         return []
-    address, image, channels = group.buffers[f"weights_{name}"].address, group.image_at[name], channels_of(group, name)
+    address = -1 if group.in_place else group.buffers[f"weights_{name}"].address
+    image, channels = group.image_at[name], channels_of(group, name)
     if name in group.streams:
         return [str(address), "at", f"{image} + channel * {function.block_bytes(1)}LL", *channels]
     if group.has_blocks:
@@ -70,7 +71,7 @@ def block_loads(group: GroupInPlace, step: str) -> list[str]:
     """The load of the weights of a block of output channels, in its first step."""
     lines = []
     for name, function in group.functions.items():
-        if group.has_blocks and function.weights:
+        if group.has_blocks and function.weights and not group.in_place:
             first, end = (f"channels_{function.operation.output}[{step}][{k}]" for k in (0, 1))
             address = f"{group.buffers[f'weights_{name}'].address} + {slot(group, name, step)}"
             load = weights_load(address, image_of(group, name, step), function.block_text(f"({end} - {first})"))
@@ -118,7 +119,7 @@ def streams(group: GroupInPlace) -> list[str]:
 
 def resident(group: GroupInPlace) -> list[str]:
     """The loads of weights that stay for the whole group."""
-    if group.has_blocks:
+    if group.has_blocks or group.in_place:
         return []
     lines = []
     for name, function in group.functions.items():

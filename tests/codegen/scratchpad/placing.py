@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from polyfuse.codegen.scratchpad.compute import compute_function
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
+from polyfuse.codegen.scratchpad.planned import rate_of, streams_of
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of
-from polyfuse.plan.pricing import block_channels, streamed
 from polyfuse.plan.tiles import Tile, tables
 
 Edit = Callable[[Room, Mapping[str, Room]], Room]
@@ -51,12 +51,11 @@ def placed(
     for each in found:
         for operation in each.group.operations:
             number = graph.operations.index(operation)
-            rate = machine.rate(operation.cls, graph.tensors[operation.output].dtype)
+            rate = rate_of(operation, graph, each.tile, machine)
             functions[operation.name] = compute_function(
                 operation, number, storing, rate, machine.lanes, each.group.accumulates(operation)
             )
-            if streamed(each.group, each.tile, operation):
-                blocks[operation.name] = block_channels(graph, operation, machine)
+        blocks |= streams_of(each, machine)
     image_at, image = weight_image(graph, storing, functions, blocks)
     whole: dict[str, int] = {}
     start = 0
@@ -91,9 +90,8 @@ def placed(
                 stored=tuple(name for name, sink in sinks.items() if sink != "on"),
                 image_at=image_at,
                 double_buffer=machine.double_buffer,
-                streams={
-                    o.name: block_channels(graph, o, machine) for o in group.operations if streamed(group, each.tile, o)
-                },
+                in_place=machine.weights_in_place,
+                streams=streams_of(each, machine),
             )
         )
     return Placed(program_of(graph, machine, storing, made, image), tuple(options))

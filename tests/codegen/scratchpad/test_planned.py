@@ -1,10 +1,12 @@
 """Searched plans as C on the simulated machine: bytes as planned, outputs as the reference, time as modelled."""
 
+import logging
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import polyfuse as pf
@@ -12,12 +14,16 @@ from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.scratchpad.planned import build_scratchpad, scratch_program
 from polyfuse.errors import InvalidInput, SimulationError
 from polyfuse.network.network import Network
+from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.accelerator import accelerator
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.plan.scratchplan import Buffer, ScratchPlan
+from polyfuse.rewrite.rewriting import rewrite
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze
+from tests.network.quantised.models import NETWORKS as NETWORKS_IN_FLOAT
+from tests.network.quantised.models import inputs, onnxruntime_outputs, quantised
 
 FAST = Options(flags=("-std=c11", "-O0"))
 NETWORKS: dict[str, Callable[[], Network]] = {
@@ -102,3 +108,19 @@ def test_the_code_compiles_without_the_simulator(tmp_path: Path) -> None:
     command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-c", "squeeze.c", "-o", "squeeze.o"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("capacity_bytes", [6144, 65536])
+def test_plans_of_quantised_networks_are_what_onnxruntime_computes_to_the_bit(
+    capacity_bytes: int, tmp_path: Path
+) -> None:
+    logging.disable(logging.WARNING)
+    path = quantised(NETWORKS_IN_FLOAT["mobile"](), tmp_path, "QDQ", "QInt8", True)
+    graph = graph_of(rewrite(imported(path).network).network)
+    plan = planned(graph, "npu", capacity_bytes)
+    given = inputs(graph.network, 1)
+    outputs, taken = build_scratchpad(plan, graph, FAST)(**given)
+    (expected,) = onnxruntime_outputs(path, given, optimised=True)
+    np.testing.assert_array_equal(next(iter(outputs.values())), expected)
+    assert len(np.unique(expected)) > 3
+    assert taken.offchip_bytes == plan.totals.offchip_bytes.all
