@@ -308,22 +308,21 @@ def _sweep_table(sweep: Sweep) -> Table:
         show_edge=False,
     )
     size, unit = byte_unit(point.totals.offchip_bytes.all for point in sweep.points if point.totals is not None)
-    table.add_column("on chip", justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("on chip", no_wrap=True)
+    wide = max(len(short_bytes(point.capacity_bytes)) for point in sweep.points)
     for title in ("cycles", f"off-chip\n{unit}", "gap"):
         table.add_column(title, justify="right")
     others = _others(sweep.points)
     for name in others:
         table.add_column(name.replace("_", "\n"), justify="right")
     for point in sweep.points:
-        capacity = short_bytes(point.capacity_bytes)
+        capacity = f"{short_bytes(point.capacity_bytes):>{wide}}"
         if point.totals is None or point.certificate is None:
-            add_row(table, capacity, "", "-", style="dim")
+            add_row(table, capacity, "-", style="dim")
             continue
         add_row(
             table,
-            capacity,
-            "*" if id(point) in best else "",
+            capacity + "*" * (id(point) in best),
             f"{point.totals.latency_cycles:,.0f}",
             significant(point.totals.offchip_bytes.all / size, decimals=2),
             f"{100 * point.certificate.gap:.2g}%",
@@ -340,4 +339,7 @@ def _more(objective: Objective, joint: Totals, other: Totals | None) -> str:
     if other is None:
         return "-"
     least = value_of(objective, joint)
-    return f"{100 * (value_of(objective, other) / least - 1):+.1f}%" if least else ""
+    if not least:
+        return ""
+    more = 100 * (value_of(objective, other) / least - 1)
+    return f"{more:+.1f}%" if more < 99.95 else f"{more:+,.0f}%"

@@ -73,8 +73,8 @@ def test_a_sweep_marks_its_curve_and_says_what_does_not_fit(plan: ScratchPlan) -
     print_sweep(Sweep(request, (none, *points)), console)
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    marked = {line.split(" KiB")[0].strip(): " KiB * " in line for line in lines if " KiB " in line and "," in line}
-    assert {size: marked[size] for size in ("20", "40")} == {"20": True, "40": False}
+    assert any(line.startswith("20 KiB* ") for line in lines) and any(line.startswith("40 KiB  ") for line in lines)
+    assert "…" not in text.getvalue()
     assert "nothing fits 1 KiB: layer 'b0': expected more" in text.getvalue()
 
 
