@@ -27,7 +27,7 @@ class Run:
     need    what is read of it in the tile, or held as an output
     new     what is made or loaded in the tile
     fresh   what of it was never made before: what is stored
-    alive   where the first element is that this tile or a later one reads; for a recomputed tensor that of the tile
+    alive   where the first element is that the tile reads, makes or loads
     ahead   where the need ends as if the image had no borders
     span    the first and the end of all that is made
     """
@@ -181,8 +181,7 @@ class Composition:
         made = np.maximum.accumulate(np.maximum(ahead, end), axis=1)
         ends = np.where(over, stop, np.clip(made, first, stop))
         begins = np.concatenate([first, ends[:, :-1]], axis=1)
-        wanted_from = np.where(begins < ends, np.minimum(start, begins), start)
-        alive = np.minimum(np.minimum.accumulate(wanted_from[:, ::-1], axis=1)[:, ::-1], ends)
+        alive = np.minimum(np.where(begins < ends, np.minimum(start, begins), start), ends)
         need = intervals(start, end)
         return Run(need, (begins, ends), (begins, ends), alive, ahead, (first[:, 0], stop[:, 0]), True)
 

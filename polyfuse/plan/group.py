@@ -61,7 +61,9 @@ def of_part(channels: AxisRead, part: Part) -> AxisRead:
     """The channels of a part that are read, counted from its first one."""
     first = np.clip(channels.first - part.offset, 0, part.channels)
     end = np.clip(channels.end - part.offset, 0, part.channels)
-    return AxisRead(np.where(first < end, first, NONE), np.where(first < end, end, -NONE), channels.ahead)
+    some = first < end
+    later = np.minimum.accumulate(np.where(some, first, NONE)[::-1])[::-1]
+    return AxisRead(later, np.maximum.accumulate(np.where(some, end, -NONE)), channels.ahead)
 
 
 @dataclass(frozen=True, eq=False)

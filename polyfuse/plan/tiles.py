@@ -63,7 +63,8 @@ class Table:
     origin    (steps, 2): row r and column c of a step lie in the ring at row (r + origin[0]) mod the window's rows, and
               column (c + origin[1]) mod its columns
     turning   the axis that the ring turns along: 0 for rows, 1 for columns; `across` is its extent along the other one
-    alive     (steps, 3), along that axis with its origin added: where what is held starts and ends, and where new does
+    alive     (steps, 3), along that axis with its origin added: the start of what is read or new, the end
+              of all that there is, the start of what is new
     """
 
     need: Integers
@@ -184,7 +185,7 @@ def check_tile(group: Group, tile: Tile) -> None:
     for name, places in tile.retention.items():
         if name not in group.links:
             raise InvalidInput(
-                f"{where}: expected a tensor of the group, got {name!r}; it has {', '.join(group.links)}"
+                f"{where}: expected retention of a tensor of the group, got {name!r}; it has {', '.join(group.links)}"
             )
         if len(places) != 2 or any(place not in ("local", "recompute") for place in places):
             raise InvalidInput(f"{where}: expected local or recompute along rows and columns of {name!r}, got {places}")

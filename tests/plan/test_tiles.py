@@ -151,7 +151,9 @@ def test_every_group_of_a_network_runs_in_its_rings(data: st.DataObject) -> None
     one = data.draw(places)
     some = data.draw(st.lists(st.sampled_from(list(group.links)), unique=True))
     mixed = {name: ("recompute", "recompute") if name in some else ("local", "recompute") for name in group.links}
-    retention = mixed if one == ("local", "recompute") else dict.fromkeys(group.links, one)
+    patches = {name: ("recompute", "local") if name in some else ("local", "local") for name in group.links}
+    retention = {"local": mixed, "recompute": dict.fromkeys(group.links, one)}[one[0]]
+    retention = patches if one == ("local", "local") else retention
     blocks = data.draw(st.integers(0, channels)) if len(group.operations) == 1 else 0
     found = tables(graph, group, Tile(tile.rows, tile.columns, blocks, retention))
     for overlapped in (False, True):
@@ -223,3 +225,19 @@ def test_layer_that_reads_from_the_end_on_takes_its_operand_as_a_whole() -> None
     found = tables(graph, ("flip", "c"), Tile(2))
     assert found.of["x"].window() == (6, 5) and found.of["x"].new[0].tolist() == [0, 6, 0, 5]
     assert found.of["flip_out"].window() == (2, 5)
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_blocks_of_channels_of_a_concatenation_read_their_parts(overlapped: bool) -> None:
+    build = Builder("parts")
+    x = build.input("x", (2, 3, 6, 5))
+    both = build.concat("both", build.conv("a", x, 5, kernel=1), x)
+    graph = graph_of(build.network(build.depthwise("deep", both, kernel=3, padding=1)))
+    for channels in range(1, 9):
+        found = tables(graph, ("deep",), Tile(2, channels=channels))
+        assert replay(found, overlapped=overlapped) == {"deep": 2 * 8 * 30}
+        for name in ("x", "a_out"):
+            depth = found.of[name].channels[:, 1] - found.of[name].channels[:, 0]
+            assert depth.max() <= channels and elements(found.of[name], found.of[name].new) == np.prod(
+                graph.tensors[name].shape
+            )
