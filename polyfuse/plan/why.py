@@ -68,7 +68,7 @@ class Why:
 def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
     """Where a tensor is in a plan, and the price of keeping it on chip, searched again with that forced.
 
-    Errors: InvalidInput for a tensor that the network does not have.
+    Errors: InvalidInput for a tensor that the network does not have, or nobody reads.
     """
     graph = ways.graph
     if tensor not in graph.tensors:
@@ -76,6 +76,8 @@ def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
         raise InvalidInput(
             f"tensor {tensor!r}: expected a tensor of {plan.network!r}, such as {near}; correct the name"
         )
+    if not graph.readers(tensor) and graph.producer(tensor) is None:
+        raise InvalidInput(f"tensor {tensor!r}: expected one that is read, nothing reads it; name another")
     first, last = lifetime(plan, graph, tensor)
     moment, there = max(
         ((index, _there(plan, tensor, index)) for index in range(first, last + 1)),
