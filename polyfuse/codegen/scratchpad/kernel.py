@@ -149,6 +149,12 @@ class ScratchKernel:
         graph = program.graph
         weights = program.weights
         machine_bytes = len(weights) // program.storing.wide
+        tagged = machine_bytes + sum(info.bytes for info in graph.tensors.values()) + (len(graph.operations) << 20)
+        if tagged >= 1 << 32:
+            raise InvalidInput(
+                f"network {graph.network.name!r}: expected tensors and weights that the simulator can tell apart in 32 "
+                f"bits, got {tagged:,} bytes; plan a smaller batch"
+            )
         keep: list[object] = [weights, arrays]
         regions = (_Region * (1 + len(graph.tensors)))()
         data = weights.ctypes.data if len(weights) else None

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LOADING = -1, QUEUE = 256, REMEMBERED = 4096, MESSAGE = 400 };
+enum { LOADING = -1, QUEUE = 256, REMEMBERED = 4096, MESSAGE = 400, MOST_SUMS = 1 << 20 };
 typedef unsigned tag;
 
 /* A tensor: its bytes off chip, or NULL where it is on chip alone, and for each of them whether it has been stored, or
@@ -91,7 +91,7 @@ static const char *told(tag found, char *text) {
              row % at->rows, element % at->columns);
     return text;
   }
-  int operation = (int)(((tag)LOADING - 1 - found) / ARENA_BYTES);
+  int operation = (int)(((tag)LOADING - 1 - found) / MOST_SUMS);
   if (operation >= sim.most) return "nothing known";
   snprintf(text, 160, "accumulators of %s", sim.operations[operation]);
   return text;
@@ -354,7 +354,8 @@ const void *read_weights(int buffer, int skip, long long offset, int bytes) {
 
 void *accumulators(int address, int bytes, int operation, int keep) {
   const char *name = sim.operations[operation];
-  tag first = (tag)LOADING - (tag)(operation + 1) * ARENA_BYTES;
+  tag first = (tag)LOADING - (tag)(operation + 1) * MOST_SUMS;
+  if (bytes > MOST_SUMS) fail("accumulators of %s: expected at most %d bytes, got %d", name, MOST_SUMS, bytes);
   if (address % 4) fail("accumulators at address %d: expected a multiple of 4 bytes; correct the address", address);
   check_inside("accumulators", name, address, bytes);
   check_free("accumulators", name, address, bytes);
