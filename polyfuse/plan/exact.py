@@ -13,13 +13,14 @@ Of the search it uses the graph, its groups and the options, and nothing else. T
 A workspace is one piece here, which a plan need not obey; where that forbids the optimum, the answer is above it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 from ortools.sat.python import cp_model
 
+from polyfuse.errors import TooComplex
 from polyfuse.plan.choices import Problem
 from polyfuse.plan.ideals import bits
 from polyfuse.plan.objective import TIE_BITS, Objective, asked, tie
@@ -56,7 +57,7 @@ def exact(
     """The cheapest plan made of such groups, which are sets of operations as bits; none if there is none.
 
     Without `addresses` only the bytes that are on chip at once are bounded. `effort` is the solver's deterministic
-    limit, about seconds; where it is passed the result is not optimal, or TimeoutError if there is none yet.
+    limit, about seconds; where it is passed the result is not optimal, or TooComplex if there is none yet.
     """
     model = _Model(problem, capacity_bytes, objective, sorted(groups), addresses)
     first = model.solve(0, effort)
@@ -120,11 +121,12 @@ class _Model:
         """The least of the asked part (0) or of the ties (1): value, bound, options in order, whether it is proved."""
         self.model.minimize(self._total(part))
         solver = deterministic(effort)
+        solver.parameters.linearization_level = 2
         status = solver.solve(self.model)
         if status == cp_model.INFEASIBLE:
             return None
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            raise TimeoutError(f"the exact model found no plan within an effort of {effort}")
+            raise TooComplex(f"exact model: expected a plan within an effort of {effort:g}, found none; allow more")
         picked = [candidate for candidate in self.candidates if solver.value(candidate.chosen)]
         picked.sort(key=lambda each: solver.value(self.start[_first(each.group)]))
         value, bound = round(solver.objective_value), round(solver.best_objective_bound)
@@ -190,10 +192,13 @@ class _Model:
         sizes: list[list[int]] = [[] for _ in range(self.count)]
         self.together: dict[tuple[int, int], list[cp_model.IntVar]] = {}
         intervals = []
+        ways: dict[int, list[cp_model.IntVar]] = {group: [] for group in self.groups}
+        for candidate in self.candidates:
+            ways[candidate.group].append(candidate.chosen)
         for group in self.groups:
             members = list(bits(group))
             chosen = self._bool(f"group {group}")
-            self.model.add(sum(c.chosen for c in self.candidates if c.group == group) == chosen)
+            self.model.add(_total(ways[group]) == chosen)
             interval = self.model.new_optional_fixed_size_interval_var(self.start[members[0]], len(members), chosen, "")
             intervals.append(interval)
             for v in members:
@@ -213,30 +218,26 @@ class _Model:
         for name, reader in self._reads:
             maker = self._maker(name)
             if maker is not None:
-                same = sum(self.together.get((maker, reader), []))
+                same = _total(self._together(maker, reader))
                 self.model.add(self.end[maker] <= self.start[reader] + self.count * same)
 
     def _places(self) -> None:
         """Chosen options say where tensors are read and left; what is read off chip, or loaded whole, was stored."""
+        holding: list[list[_Candidate]] = [[] for _ in range(self.count)]
         for candidate in self.candidates:
-            members = set(bits(candidate.group))
-            for name, place in candidate.option.sources.items():
-                for reader in members:
-                    if (name, reader) in self.reads_on:
-                        self.model.add(self.reads_on[name, reader] == (place == "on")).only_enforce_if(candidate.chosen)
-                        if place == "off" and name in self.made_off:
-                            self.model.add(self.made_off[name] == 1).only_enforce_if(candidate.chosen)
-            for name, sink in candidate.option.sinks.items():
-                self.model.add(self.made_on[name] == (sink != "off")).only_enforce_if(candidate.chosen)
-                self.model.add(self.made_off[name] == (sink != "on")).only_enforce_if(candidate.chosen)
-            for v in members:
-                name = self.dag.makes[v]
-                if name not in candidate.option.sinks:
-                    self.model.add(self.made_on[name] == 0).only_enforce_if(candidate.chosen)
-                    self.model.add(self.made_off[name] == 0).only_enforce_if(candidate.chosen)
-        for (name, _), loaded in self.loaded.items():
+            for v in bits(candidate.group):
+                holding[v].append(candidate)
+        for v, name in enumerate(self.dag.makes):
+            sinks = [(candidate.chosen, candidate.option.sinks.get(name)) for candidate in holding[v]]
+            self.model.add(self.made_on[name] == _total(chosen for chosen, sink in sinks if sink in ("on", "both")))
+            self.model.add(self.made_off[name] == _total(chosen for chosen, sink in sinks if sink in ("off", "both")))
+        for (name, reader), read_on in self.reads_on.items():
+            sources = [(candidate.chosen, candidate.option.sources.get(name)) for candidate in holding[reader]]
+            self.model.add(read_on == _total(chosen for chosen, source in sources if source == "on"))
             if name in self.made_off:
-                self.model.add_implication(loaded, self.made_off[name])
+                streamed = _total(chosen for chosen, source in sources if source == "off")
+                self.model.add(self.made_off[name] >= streamed)
+                self.model.add_implication(self.loaded[name, reader], self.made_off[name])
 
     def _maker(self, tensor: str) -> int | None:
         return self.dag.makes.index(tensor) if tensor in self.dag.makes else None
@@ -252,33 +253,53 @@ class _Model:
             users: list[dict[int, cp_model.IntVar]] = [{} for _ in pins]
             for reader in readers:
                 for pin, used in zip(pins, users, strict=True):
+                    if self.dag.ancestors[pin.start] >> reader & 1:
+                        continue
                     used[reader] = self._bool(f"{name} from {pin.start} for {reader}")
                     self.model.add_implication(used[reader], pin.there)
                     self.model.add(self.start[pin.start] <= self.start[reader]).only_enforce_if(used[reader])
-                inside = sum(self.together.get((maker, reader), [])) if maker is not None else 0
-                self.model.add(sum(used[reader] for used in users) + inside >= self.reads_on[name, reader])
+                inside = _total(self._together(maker, reader)) if maker is not None else 0
+                from_one = _total(used[reader] for used in users if reader in used)
+                self.model.add(from_one + inside >= self.reads_on[name, reader])
             found.extend(zip(pins, users, strict=True))
         return found
 
     def _bound(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
         """At each operation: the workspace of its group, and every pin from its start to what reads it last."""
         for v in range(self.count):
-            taken: list[cp_model.LinearExprT] = [c.workspace * c.chosen for c in self.candidates if c.group >> v & 1]
+            there = [candidate for candidate in self.candidates if candidate.group >> v & 1]
+            taken = [cp_model.LinearExpr.weighted_sum([c.chosen for c in there], [c.workspace for c in there])]
             for pin, users in spans:
-                reaches = self._bool(f"{pin.tensor} from {pin.start} at {v}")
-                since = self._not_after(pin.start, v)
-                self.model.add(reaches >= pin.there + sum(self.together.get((pin.start, v), [])) - 1)
-                for reader, used in users.items():
-                    self.model.add(reaches >= used + since + self._not_after(v, reader) - 2)
-                taken.append(self.problem.tensor_bytes[pin.tensor] * reaches)
-            self.model.add(sum(taken) <= self.capacity)
+                reasons = list(self._reasons(pin, users, v))
+                if reasons:
+                    reaches = self._bool(f"{pin.tensor} from {pin.start} at {v}")
+                    for reason in reasons:
+                        self.model.add(reaches >= reason)
+                    taken.append(self.problem.tensor_bytes[pin.tensor] * reaches)
+            self.model.add(cp_model.LinearExpr.sum(taken) <= self.capacity)
+
+    def _reasons(self, pin: _Pin, users: Mapping[int, cp_model.IntVar], v: int) -> Iterator[cp_model.LinearExpr]:
+        """What is 1 where a pin is on chip with an operation: it begins in its group, or lasts until a reader."""
+        since = self._not_after(pin.start, v)
+        if isinstance(since, int) and since == 0:
+            return
+        if self._together(pin.start, v):
+            yield pin.there + _total(self._together(pin.start, v)) - 1
+        for reader, used in users.items():
+            until = self._not_after(v, reader)
+            if not isinstance(until, int) or until:
+                yield used + since + until - 2
+
+    def _together(self, a: int, b: int) -> list[cp_model.IntVar]:
+        """The chosen groups that hold two operations."""
+        return self.together.get((a, b), [])
 
     def _not_after(self, a: int, b: int) -> cp_model.LinearExpr | int:
         """Whether the group of `a` is that of `b` or runs before it."""
         if a == b or self.dag.ancestors[b] >> a & 1:
             return 1
         if self.dag.ancestors[a] >> b & 1:
-            return sum(self.together.get((a, b), []))
+            return _total(self._together(a, b)) if self._together(a, b) else 0
         if (a, b) not in self._before:
             found = self._bool(f"{a} not after {b}")
             self.model.add(self.start[a] <= self.start[b]).only_enforce_if(found)
@@ -328,6 +349,10 @@ def _assignments(places: Mapping[str, Sequence[P]]) -> list[dict[str, P]]:
     for name, each in places.items():
         found = [{**chosen, name: place} for chosen in found for place in each]
     return found
+
+
+def _total(chosen: Iterable[cp_model.IntVar]) -> cp_model.LinearExpr:
+    return cp_model.LinearExpr.sum(list(chosen))
 
 
 def _parts(price: int) -> tuple[int, int]:

@@ -6,16 +6,18 @@ No plan leaves without addresses. Where those of the cheapest plan are not found
 and the certificate says how far what is found is from the cheapest plan by capacity alone, which bounds all others.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from polyfuse.errors import DoesNotFit
+from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines
 from polyfuse.plan.choices import Problem
+from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective, asked
@@ -38,6 +40,8 @@ from polyfuse.plan.tiles import Tile
 
 LATENCY = Objective()
 MOST_RETRIES = 50
+CLOSE = 1e-6
+"""How far the sum of rounded prices may be from that of the cycles themselves, relative to it."""
 
 
 def plan_for(
@@ -91,6 +95,23 @@ class Ways:
         return ScratchPlan(
             self.graph.network.name, dtype, machine, objective, totals, certificate, groups, pins, compared
         )
+
+    def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> Certificate:
+        """The certificate of a joint plan by the exact model, which shares nothing with the search but options.
+
+        effort: the solver's deterministic limit, about seconds.
+        Errors: InvalidInput for the goal `peak`; TooComplex where the solver finds nothing within its limit.
+        """
+        objective = plan.objective
+        if objective.goal == "peak":
+            raise InvalidInput("exact model: expected a goal that adds up over groups, got 'peak'; name another goal")
+        found = exact(self.problem, plan.machine.capacity_bytes, objective, self.searches.lattice.groups, effort=effort)
+        lower = objective.value(found.lower) if found is not None else 0.0
+        scope = f"{self.searches.lattice.scope}; confirmed by an exact model of groups, pins and addresses"
+        value = value_of(objective, plan.totals)
+        if found is not None and found.optimal and math.isclose(lower, value, rel_tol=CLOSE):
+            return Certificate(value, 0.0, scope)
+        return Certificate(lower, value / lower - 1 if lower else 0.0, scope)
 
     def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
         """The cheapest plan whose addresses are found; its lower bound is that of the cheapest plan of all."""

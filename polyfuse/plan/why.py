@@ -67,7 +67,7 @@ class Why:
 def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
     """Where a tensor is in a plan, and the price of keeping it on chip, searched again with that forced.
 
-    Errors: InvalidInput for a tensor that the network does not have.
+    Errors: InvalidInput for a tensor that the network does not have, or nobody reads.
     """
     graph = ways.graph
     if tensor not in graph.tensors:
@@ -75,8 +75,10 @@ def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
         raise InvalidInput(
             f"tensor {tensor!r}: expected a tensor of {plan.network!r}, such as {near}; correct the name"
         )
-    where = {name: index for index, group in enumerate(plan.groups) for name in group.operations}
     maker = graph.producer(tensor)
+    if not graph.readers(tensor) and maker is None:
+        raise InvalidInput(f"tensor {tensor!r}: expected one that is read, nothing reads it; name another")
+    where = {name: index for index, group in enumerate(plan.groups) for name in group.operations}
     lives = [where[name] for name in (*graph.readers(tensor), *([maker] if maker else []))]
     first, last = min(lives), max(lives)
     moment, there = max(

@@ -34,6 +34,30 @@ def branches() -> Network:
     return build.network(build.conv("last", build.concat("both", left, right), CHANNELS, kernel=1))
 
 
+def inception() -> Network:
+    """A module of four branches that are concatenated, and the first convolution of the next."""
+    build = Builder("inception")
+    x = build.input("x", (1, 16, SIDE, SIDE))
+    one = build.conv("one", x, 8, kernel=1)
+    three = build.conv("three", build.conv("three_reduce", x, 8, kernel=1), 16, kernel=3, padding=1)
+    five = build.conv("five", build.conv("five_reduce", x, 4, kernel=1), 8, kernel=5, padding=2)
+    pool = build.conv("project", build.max_pool("pool", x, kernel=3, stride=1, padding=1), 8, kernel=1)
+    joined = build.concat("joined", one, three, five, pool)
+    return build.network(build.conv("next", joined, 16, kernel=1))
+
+
+def squeeze_and_excite() -> Network:
+    """A block of EfficientNet: expanded, depthwise, scaled by what its average says, projected and added."""
+    build = Builder("squeeze")
+    x = build.input("x", (1, CHANNELS, SIDE, SIDE))
+    wide = build.conv("expand", x, 4 * CHANNELS, kernel=1)
+    deep = build.depthwise("depthwise", wide, kernel=3, padding=1)
+    mean = build.global_average_pool("mean", deep)
+    scale = build.conv("excite", build.conv("squeeze", mean, 4, kernel=1), 4 * CHANNELS, kernel=1)
+    scaled = build.arithmetic("scaled", "mul", deep, scale)
+    return build.network(build.arithmetic("sum", "add", build.conv("project", scaled, CHANNELS, kernel=1), x))
+
+
 NETWORKS = {"chain": chain, "residual": residual, "branches": branches}
 
 

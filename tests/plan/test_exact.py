@@ -1,14 +1,24 @@
 """The exact model against brute force, and the search against it where brute force does not reach."""
 
+from collections.abc import Callable, Sequence
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.errors import DoesNotFit
+from polyfuse.errors import DoesNotFit, InvalidInput, TooComplex
+from polyfuse.network.network import Network
+from polyfuse.plan.baselines import Baselines
 from polyfuse.plan.exact import exact
 from polyfuse.plan.ideals import lattice
 from polyfuse.plan.objective import Objective
+from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.planning import Ways
 from polyfuse.plan.search import search
+from polyfuse.rewrite.rewriting import rewrite
+from polyfuse.rewrite.workload import load_workload
 from tests.plan.invented import Invented, invented
+from tests.plan.planned import NETWORKS, inception, machine, residual, squeeze_and_excite
 from tests.plan.test_search import oracle
 
 
@@ -36,3 +46,48 @@ def test_the_search_agrees_with_the_exact_model(case: Invented, capacity: int) -
     except DoesNotFit:
         found = None
     assert solved(case, capacity, addresses=False) == found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_plans_are_confirmed_with_their_addresses(name: str) -> None:
+    graph = graph_of(NETWORKS[name](), "int8")
+    ways = Ways(graph, machine(), Baselines(graph, machine(), Objective()))
+    least = ways.searches.joint.smallest_capacity()
+    assert least is not None
+    for capacity in (least, least + 4096, 4 * least):
+        plan = ways.plan(capacity)
+        assert ways.confirmed(plan).gap == plan.certificate.gap == 0
+
+
+def agreement(graph: Graph, longest: int, capacities: Sequence[int]) -> None:
+    """The search and the exact model find the same least price at each capacity."""
+    searches = Baselines(graph, machine(), Objective(), longest)
+    for capacity in capacities:
+        found = searches.found("joint", capacity)
+        judged = exact(searches.problem, capacity, Objective(), searches.lattice.groups, addresses=False)
+        assert judged is not None and judged.optimal
+        assert judged.price == found.price == found.lower
+
+
+@pytest.mark.parametrize("build", [inception, squeeze_and_excite])
+def test_the_search_agrees_on_a_module_and_a_stage(build: Callable[[], Network]) -> None:
+    agreement(graph_of(build(), "int8"), 3, [16384])
+
+
+def test_the_search_agrees_on_a_whole_network() -> None:
+    graph = graph_of(rewrite(load_workload("mobilenet_v2")).network, "int8")
+    agreement(graph, 2, [256 * 1024])
+
+
+def test_a_peak_is_not_asked_of_the_exact_model() -> None:
+    graph = graph_of(residual(), "int8")
+    ways = Ways(graph, machine(), Baselines(graph, machine(), Objective("peak")))
+    with pytest.raises(InvalidInput, match="expected a goal that adds up over groups, got 'peak'"):
+        ways.confirmed(ways.plan(10**6))
+
+
+def test_an_effort_that_is_too_small_is_said() -> None:
+    graph = graph_of(residual(), "int8")
+    ways = Ways(graph, machine(), Baselines(graph, machine(), Objective()))
+    with pytest.raises(TooComplex, match="expected a plan within an effort of 1e-06, found none"):
+        ways.confirmed(ways.plan(20000), effort=1e-6)
