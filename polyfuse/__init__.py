@@ -65,7 +65,14 @@ from polyfuse.network.scop.jscop import read_jscop, write_jscop
 from polyfuse.network.scop.layers import scop_network
 from polyfuse.network.storage import with_storage
 from polyfuse.network.tensor import Tensor
+from polyfuse.plan.accelerator import Accelerator, accelerator
+from polyfuse.plan.checking import check_plan
 from polyfuse.plan.machine import Machine, read_machine
+from polyfuse.plan.objective import Objective
+from polyfuse.plan.operations import graph_of
+from polyfuse.plan.planning import plan_for
+from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
+from polyfuse.plan.sweep import Sweep, read_sweep, sweep
 from polyfuse.rewrite.explain import Explanation, explain
 from polyfuse.rewrite.workload import load_onnx, load_workload
 from polyfuse.schedule.counts import Counts, counts, halos, total
@@ -82,6 +89,7 @@ except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "unknown"
 
 __all__ = [
+    "Accelerator",
     "BuildError",
     "Builder",
     "Choices",
@@ -96,24 +104,29 @@ __all__ = [
     "Machine",
     "Model",
     "Network",
+    "Objective",
     "Options",
     "Plan",
     "PolyfuseError",
     "Program",
     "Row",
     "Schedule",
+    "ScratchPlan",
     "Settings",
     "Storage",
     "Strategy",
+    "Sweep",
     "Tensor",
     "TooComplex",
     "Unbounded",
     "UnsupportedOperator",
     "__version__",
+    "accelerator",
     "best_known",
     "build",
     "candidates",
     "check",
+    "check_plan",
     "compare",
     "count",
     "counts",
@@ -122,6 +135,7 @@ __all__ = [
     "fit",
     "fused",
     "generate",
+    "graph_of",
     "halos",
     "layer_by_layer",
     "load",
@@ -130,6 +144,7 @@ __all__ = [
     "lower",
     "max_relative_error",
     "onnx_model",
+    "plan_for",
     "predicted_seconds",
     "probe",
     "random_inputs",
@@ -137,6 +152,8 @@ __all__ = [
     "read_jscop",
     "read_machine",
     "read_plan",
+    "read_scratch_plan",
+    "read_sweep",
     "rebuild",
     "reference",
     "save_onnx",
@@ -144,6 +161,7 @@ __all__ = [
     "scop_network",
     "statement_layer",
     "storage",
+    "sweep",
     "total",
     "tune",
     "tuned",

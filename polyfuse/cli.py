@@ -35,6 +35,7 @@ from polyfuse.cli_bench import bench
 from polyfuse.cli_deploy import compile_command, run_command, verify_command
 from polyfuse.cli_explain import explain_command
 from polyfuse.cli_machine import machine
+from polyfuse.cli_plan import plan_command
 from polyfuse.cli_scop import export_scop_command, import_scop_command
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
@@ -358,4 +359,5 @@ main.add_command(explain_command(SHARED[:5], partial(load, rewritten=False)))
 main.add_command(export_scop_command(SHARED, load, rows_of))
 main.add_command(import_scop_command(SHARED[4:], rows_of))
 main.add_command(machine)
+main.add_command(plan_command)
 main.add_command(tune_command(SHARED[:5], load, ready_to_build))

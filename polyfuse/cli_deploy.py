@@ -10,6 +10,7 @@ import click
 import numpy as np
 from rich.console import Console
 
+from polyfuse.cli_scratchpad import compile_scratch, is_scratch_plan
 from polyfuse.cli_types import FILE, Pair
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
@@ -98,7 +99,13 @@ def given_plan(request: Mapping[str, Any]) -> Plan | None:
 @click.option("--prefix", metavar="NAME", help="What C names and files begin with. Default: the model's name.")
 @click.option("--embed", is_flag=True, help="Weights as C too, for targets without files.")
 def compile_command(folder: Path, prefix: str | None, embed: bool, **request: Any) -> None:
-    """Compile a MODEL, an .onnx or kernel file, to one C library: .c, .h, .weights, plan.json and a shared library."""
+    """Compile a MODEL, an .onnx or kernel file, to one C library: .c, .h, .weights, plan.json and a shared library.
+
+    With a --plan of polyfuse plan it is C for a scratchpad machine, which runs once on a simulator of that machine.
+    """
+    if request["plan_file"] is not None and is_scratch_plan(request["plan_file"]):
+        compile_scratch(folder, prefix, {**request, "embed": embed})
+        return
     make_folder(folder)
     plan, settings = given_plan(request), settings_of(request)
     network = source_asked(request).network

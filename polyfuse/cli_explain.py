@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from polyfuse.bench.profiles import by_measurement, profiles_path
+from polyfuse.cli_scratchpad import explain_plan, is_scratch_plan
 from polyfuse.cli_types import FILE
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
@@ -49,11 +50,31 @@ def explain_command(
         help="On-chip memory for the weights and rows of a group.",
     )
     @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write everything as JSON.")
-    def command(profile: str, conv_to_pool: bool, onchip_bytes: int, json_file: Path | None, **request: Any) -> None:
+    @click.option("--tensor", metavar="NAME", help="Of a plan of polyfuse plan: why this tensor is not pinned.")
+    @click.option("--model", metavar="MODEL", help="Of such a plan: the model, where it is not where the plan says.")
+    def command(
+        profile: str,
+        conv_to_pool: bool,
+        onchip_bytes: int,
+        json_file: Path | None,
+        tensor: str | None,
+        model: str | None,
+        **request: Any,
+    ) -> None:
         """Say how a WORKLOAD is rewritten and fused: the rules applied, those that nearly were and why not, the groups.
 
         Groups are those of the published fusion table, joined further by overlapped tiling where that saves bytes.
+
+        A WORKLOAD that is a plan of polyfuse plan is explained as one: where its tensors are, and with --tensor why one
+        is not pinned.
         """
+        if is_scratch_plan(Path(request["workload"])):
+            explain_plan(Path(request["workload"]), tensor, model, request)
+            return
+        if tensor is not None or model is not None:
+            raise click.UsageError(
+                "--tensor and --model are for plans of polyfuse plan; give a plan, or leave them out"
+            )
         if json_file is not None:
             check_writable(json_file)
         if profile == "measured":

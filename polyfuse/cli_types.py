@@ -9,6 +9,8 @@ import click
 from polyfuse.report.plot import SUFFIXES
 from polyfuse.schedule.retention import PLACES, Place
 
+UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
 
 class Tile(click.ParamType):  # type: ignore[type-arg]
     """`72x60`, rows x columns, or `8`, rows."""
@@ -47,6 +49,37 @@ class Pair(click.ParamType):  # type: ignore[type-arg]
         if not (key and equals and text):
             self.fail(f"expected {self.example}, got {value!r}")
         return key, self.value.convert(text, param, ctx)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """`512KiB`, `4MiB`, `65536`: bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB|)", str(value))
+        size = int(found[1]) * UNITS[found[2]] if found else 0
+        if not size:
+            self.fail(f"expected bytes, such as 65536, 64KiB or 4MiB, at least 1; got {value!r}")
+        return size
+
+
+class Sizes(click.ParamType):  # type: ignore[type-arg]
+    """`64KiB:4MiB`, every power of two times the first, or `64KiB:4MiB:20`, so many at equal steps, both ends in."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        first, *others = str(value).split(":")
+        if len(others) not in (1, 2) or (len(others) == 2 and not re.fullmatch(r"[0-9]{1,4}", others[1])):
+            self.fail(f"expected FIRST:LAST or FIRST:LAST:COUNT, such as 64KiB:4MiB or 64KiB:1MiB:16; got {value!r}")
+        low, high = (Size().convert(each, param, ctx) for each in (first, others[0]))
+        count = int(others[1]) if len(others) == 2 else None
+        if low > high or count == 0 or (count == 1 and low != high):
+            self.fail(f"expected sizes from a smaller to a larger one, and 2 of them or more; got {value!r}")
+        if count is None:
+            return tuple(low << power for power in range((high // low).bit_length()))
+        return tuple(low + (high - low) * k // max(1, count - 1) for k in range(count))
 
 
 class Picture(click.Path):

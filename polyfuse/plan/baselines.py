@@ -12,12 +12,13 @@ An operation by itself may be tiled in any way everywhere, as it may in `layers`
 `joint` is no worse than any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.choices import Problem
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST, lattice
 from polyfuse.plan.objective import Objective
@@ -30,6 +31,7 @@ from polyfuse.plan.tiles import Tile
 from polyfuse.plan.walk import Rules
 
 Names = tuple[str, ...]
+Progress = Callable[[str, int, int], None]
 Baseline = Literal["layers", "fuse_weak", "fuse_strong", "pin", "fuse_then_pin", "fuse_then_pin_retiled", "joint"]
 NAMES: tuple[Baseline, ...] = get_args(Baseline)
 
@@ -37,10 +39,19 @@ NAMES: tuple[Baseline, ...] = get_args(Baseline)
 class Baselines:
     """The restricted searches of one network on one machine; what is priced for one is remembered for the others."""
 
-    def __init__(self, graph: Graph, machine: Accelerator, objective: Objective, longest: int = LONGEST) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        machine: Accelerator,
+        objective: Objective,
+        longest: int = LONGEST,
+        progress: Progress | None = None,
+    ) -> None:
         self.graph, self.machine, self.objective = graph, machine, objective
         self.problem = problem_of(graph, machine)
         self.lattice = lattice(self.problem.dag, longest)
+        if progress is not None:
+            self.problem = told(self.problem, len(self.lattice.groups), progress)
         self.joint = Searcher(self.problem, objective, self.lattice)
         self._weak = Searcher(replace(self.problem, options=self._weak_options), objective, self.lattice)
 
@@ -95,3 +106,16 @@ class Baselines:
             option_of(self.graph, group, whole, sources, sinks, self.machine),
             *options(self.graph, group, sources, sinks, self.machine, kinds=("recompute",)),
         )
+
+
+def told(problem: Problem, groups: int, progress: Progress) -> Problem:
+    """A problem that tells how many of its groups are priced."""
+    seen: set[Names] = set()
+
+    def options_of(group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
+        if group not in seen:
+            seen.add(group)
+            progress("planning", len(seen), groups)
+        return problem.options(group, sources, sinks)
+
+    return replace(problem, options=options_of)

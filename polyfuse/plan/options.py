@@ -182,9 +182,10 @@ class Pricer:
         """The options that no other beats."""
         names = tuple(operation.name for operation in group.operations)
         if (group, kinds) not in self.sheets:
-            self.sheets[group, kinds] = Sheet.of(
-                [cut for kind in kinds for cut in candidates(group, kind, self.machine)]
-            )
+            cuts = [cut for kind in kinds for cut in candidates(group, kind, self.machine)]
+            if not cuts:
+                return ()
+            self.sheets[group, kinds] = Sheet.of(cuts)
         sheet = self.sheets[group, kinds]
         cost = sheet.cost(sources, sinks)
         terms = np.stack([cost.workspace_bytes, cost.offchip_bytes, cost.cycles, cost.macs, cost.energy_pj], axis=1)

@@ -15,7 +15,7 @@ from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
-from polyfuse.plan.baselines import NAMES, Baseline, Baselines
+from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem
 from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import group_of
@@ -65,6 +65,34 @@ def plan_for(
         graph = network if isinstance(network, Graph) else graph_of(network, dtype)
         ways = Ways(graph, machine, Baselines(graph, machine, objective, longest))
     return ways.plan(machine.capacity_bytes, baselines)
+
+
+def ways_of(
+    network: Network | Graph,
+    machine: Accelerator,
+    *,
+    objective: Objective = LATENCY,
+    dtype: str | None = None,
+    longest: int = LONGEST,
+    progress: Progress | None = None,
+) -> "Ways":
+    """A network on a machine, for plans at several capacities; `progress` is told the groups that are priced.
+
+    Errors: InvalidInput for a type without rates.
+    """
+    graph = network if isinstance(network, Graph) else graph_of(network, dtype)
+    return Ways(graph, machine, Baselines(graph, machine, objective, longest, progress))
+
+
+def priced_type(plan: ScratchPlan, network: Network) -> str | None:
+    """The type that a network was priced in instead of its own; none where it was priced in its own."""
+    own = graph_of(network)
+    return None if own.tensors[own.operations[0].output].dtype == plan.dtype else plan.dtype
+
+
+def graph_of_plan(plan: ScratchPlan, network: Network) -> Graph:
+    """The operations of a network in the type that it was planned in."""
+    return graph_of(network, priced_type(plan, network))
 
 
 @dataclass(frozen=True, eq=False)

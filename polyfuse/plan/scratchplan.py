@@ -3,7 +3,7 @@
     ScratchPlan ──to_json()──> text ──from_json()──> ScratchPlan
 
 The file is one object: "format" ("polyfuse-scratchpad-plan"), "version" (1), the fields of `ScratchPlan`, and those of
-its totals beside them. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
+its totals beside them. docs/formats.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
 """
 
 import dataclasses
@@ -153,11 +153,21 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The file, or the name of a kernel, that a planned network was read from, as it was asked for."""
+
+    path: str
+    parameters: dict[str, str]
+    random_weights: int | None
+
+
+@dataclass(frozen=True)
 class ScratchPlan:
     """How a network runs on a scratchpad machine: groups in order, pins, addresses, and what all of it costs.
 
     dtype       the type that it was priced in
     baselines   totals of restricted searches by name; null where they have no plan that fits
+    origin      where the network was read from; null where it was built
     """
 
     network: str
@@ -169,6 +179,7 @@ class ScratchPlan:
     groups: tuple[PlannedGroup, ...]
     pins: tuple[Pin, ...]
     baselines: dict[str, Totals | None]
+    origin: Origin | None = None
 
     @property
     def buffers(self) -> tuple[tuple[Lived, int], ...]:

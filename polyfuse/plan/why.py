@@ -8,6 +8,7 @@ from typing import Literal
 
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.operations import Graph
 from polyfuse.plan.planning import Ways
 from polyfuse.plan.scratchplan import ScratchPlan, value_of
 from polyfuse.plan.walk import Rules
@@ -75,12 +76,9 @@ def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
         raise InvalidInput(
             f"tensor {tensor!r}: expected a tensor of {plan.network!r}, such as {near}; correct the name"
         )
-    maker = graph.producer(tensor)
-    if not graph.readers(tensor) and maker is None:
+    if not graph.readers(tensor) and graph.producer(tensor) is None:
         raise InvalidInput(f"tensor {tensor!r}: expected one that is read, nothing reads it; name another")
-    where = {name: index for index, group in enumerate(plan.groups) for name in group.operations}
-    lives = [where[name] for name in (*graph.readers(tensor), *([maker] if maker else []))]
-    first, last = min(lives), max(lives)
+    first, last = lifetime(plan, graph, tensor)
     moment, there = max(
         ((index, _there(plan, tensor, index)) for index in range(first, last + 1)),
         key=lambda each: sum(piece.bytes for piece in each[1]),
@@ -90,7 +88,7 @@ def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
     return Why(
         tensor,
         aligned_up(graph.tensors[tensor].bytes, unit),
-        _place(plan, tensor, first, last),
+        place_of(plan, tensor, first, last),
         first,
         last,
         moment,
@@ -102,7 +100,16 @@ def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
     )
 
 
-def _place(plan: ScratchPlan, tensor: str, first: int, last: int) -> Place:
+def lifetime(plan: ScratchPlan, graph: Graph, tensor: str) -> tuple[int, int]:
+    """The first and the last group that makes or reads a tensor."""
+    where = {name: index for index, group in enumerate(plan.groups) for name in group.operations}
+    maker = graph.producer(tensor)
+    lives = [where[name] for name in (*graph.readers(tensor), *([maker] if maker else []))]
+    return min(lives), max(lives)
+
+
+def place_of(plan: ScratchPlan, tensor: str, first: int, last: int) -> Place:
+    """Where a tensor that lives from a first group to a last one is: pinned for all of its life, or not."""
     if any(pin.tensor == tensor and (pin.first, pin.last) == (first, last) for pin in plan.pins):
         return "pinned"
     return "inside a group" if first == last and tensor not in plan.groups[first].moved else "off chip"

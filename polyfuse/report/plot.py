@@ -73,7 +73,7 @@ def _figure(comparison: Comparison) -> "Figure":
     byte_axes.set_title("off-chip bytes, read and written")
     byte_axes.set_ylabel(byte_name)
     cpu = comparison.machine.get("cpu")
-    figure.suptitle(_plain(comparison.workload + (f" on {cpu}" if cpu else "")))
+    figure.suptitle(plain(comparison.workload + (f" on {cpu}" if cpu else "")))
     handles, labels = byte_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False)
     return figure
@@ -120,7 +120,7 @@ def _line(row: Row, rows: tuple[Row, ...]) -> _Line:
         words.append(f"({row.placement})")
     if len({other.threads for other in rows}) > 1:
         words.append(f"{row.threads} thread{'s' if row.threads > 1 else ''}")
-    return _Line(row.strategy, row.placement, _plain(" ".join(words)))
+    return _Line(row.strategy, row.placement, plain(" ".join(words)))
 
 
 def _is_level(row: Row) -> bool:
@@ -136,6 +136,6 @@ def _time_unit(rows: tuple[Row, ...]) -> tuple[float, str]:
     return next(((size, unit) for size, unit in TIME_UNITS if longest >= size), TIME_UNITS[-1])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text as it is: matplotlib reads what stands between dollar signs as mathematics."""
     return text.replace("$", r"\$")

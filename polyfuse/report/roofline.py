@@ -15,7 +15,7 @@ from polyfuse.bench.peers.results import PeerComparison
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.report.format import significant
-from polyfuse.report.plot import SUFFIXES
+from polyfuse.report.plot import SUFFIXES, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def _points(axes: "Axes", comparisons: Sequence[PeerComparison]) -> None:
             markersize=7,
             alpha=0.85,
             zorder=3,
-            label=_plain(name),
+            label=plain(name),
         )
 
 
@@ -136,7 +136,7 @@ def _names(axes: "Axes", comparisons: Sequence[PeerComparison], where: Sequence[
         after = place + _NAME_WIDTH
         axes.axvline(x, color=_ROOF, linewidth=0.4, linestyle=":")
         axes.annotate(
-            _plain(comparison.workload),
+            plain(comparison.workload),
             (x, 1.0),
             xycoords=axes.get_xaxis_transform(),
             xytext=(place, 1.03),
@@ -147,8 +147,3 @@ def _names(axes: "Axes", comparisons: Sequence[PeerComparison], where: Sequence[
             fontsize=8,
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _ROOF, "shrinkA": 0, "shrinkB": 0},
         )
-
-
-def _plain(text: str) -> str:
-    """The text as it is: matplotlib reads what stands between dollar signs as mathematics."""
-    return text.replace("$", r"\$")

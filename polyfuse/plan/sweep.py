@@ -1,0 +1,265 @@
+"""What a network takes on a machine over its on-chip capacity: plans at many capacities, in parallel, resumable.
+
+Network + Accelerator + capacities ──sweep()──> Sweep: a `Point` for each capacity, with every baseline
+
+Points are tasks of a `concurrent.futures.Executor`: processes of this host by default, or a cluster's. With a file,
+each point is in it as soon as it is done, and is not planned again by a later call that asks for the same.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from polyfuse.errors import DoesNotFit, InvalidInput
+from polyfuse.files import write_atomically
+from polyfuse.network.dtypes import TYPES
+from polyfuse.network.network import Network
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.baselines import Baselines
+from polyfuse.plan.group import analysis_of
+from polyfuse.plan.ideals import LONGEST
+from polyfuse.plan.objective import Objective
+from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.planning import LATENCY, Ways
+from polyfuse.plan.scratchplan import Certificate, Totals, value_of
+from polyfuse.typed_json import decode, encode, parse
+
+FORMAT = "polyfuse-scratchpad-sweep"
+VERSION = 1
+DIGITS = 32
+Progress = Callable[[str, int, int], None]
+_ONE_AT_A_TIME = Lock()
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A network for another process, without the values of its weights; equal for equal bytes."""
+
+    layers: bytes
+    dtype: str | None
+
+    @staticmethod
+    def of(network: Network, dtype: str | None) -> "Parcel":
+        """The network, packed."""
+        return Parcel(pickle.dumps((network.name, network.inputs, network.layers, network.outputs)), dtype)
+
+    def graph(self) -> Graph:
+        """The operations of the network, whose weights are all 0."""
+        name, inputs, layers, outputs = pickle.loads(self.layers)
+        weights = {
+            tensor.name: np.broadcast_to(np.zeros((), TYPES[tensor.dtype].held), tensor.shape)
+            for layer in layers
+            for tensor in layer.weights
+        }
+        return graph_of(Network(name, inputs, layers, outputs, weights), self.dtype)
+
+
+@dataclass(frozen=True)
+class Point:
+    """The plan of one capacity: its totals, how far from the best it may be, and the totals of the baselines.
+
+    totals, certificate   null where nothing fits; `refusal` then says what would
+    baselines             null where one has no plan that fits
+    """
+
+    capacity_bytes: int
+    totals: Totals | None
+    certificate: Certificate | None
+    baselines: dict[str, Totals | None]
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a sweep was asked for, but for capacities; points of another request are not those of this one.
+
+    digest: of shapes, layers and relations; weights are not in. The capacity of the machine is not looked at.
+    """
+
+    network: str
+    digest: str
+    dtype: str
+    machine: Accelerator
+    objective: Objective
+    longest: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Points by capacity, the smallest first."""
+
+    request: Request
+    points: tuple[Point, ...]
+
+    @property
+    def best(self) -> tuple[Point, ...]:
+        """The Pareto curve: points that no smaller capacity equals in the objective."""
+        found: list[Point] = []
+        for point in self.points:
+            if point.totals is not None and (not found or self._value(point) < self._value(found[-1])):
+                found.append(point)
+        return tuple(found)
+
+    def _value(self, point: Point) -> float:
+        assert point.totals is not None
+        return value_of(self.request.objective, point.totals)
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        document = encode(self)
+        assert isinstance(document, dict)
+        return json.dumps({"format": FORMAT, "version": VERSION, **document}, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str = "sweep") -> "Sweep":
+        """The sweep in a text, which errors call `where`.
+
+        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
+        """
+        document = parse(text, where)
+        if not isinstance(document, dict):
+            raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it a sweep?")
+        found = (document.pop("format", None), document.pop("version", None))
+        if found != (FORMAT, VERSION):
+            raise InvalidInput(
+                f"{where}: expected format '{FORMAT}' version {VERSION}, got {found[0]!r} {found[1]!r}; sweep again"
+            )
+        read: Sweep = decode(document, Sweep, where)
+        return read
+
+
+def sweep(
+    network: Network,
+    machine: Accelerator,
+    capacities: Sequence[int],
+    *,
+    objective: Objective = LATENCY,
+    dtype: str | None = None,
+    longest: int = LONGEST,
+    executor: Executor | None = None,
+    file: Path | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Plans of a network at several capacities, in bytes, each with all baselines.
+
+    executor: anything with the interface of `concurrent.futures`, such as that of a Dask client; it is not shut down.
+    Without one, processes of this host. file: points that are there are taken from it, new ones put into it as they
+    come; it can be read and resumed after a kill at any moment.
+
+    Errors: InvalidInput for no capacities or ones below 1, types without rates, and a file of another request.
+    """
+    if not capacities or min(capacities) < 1:
+        raise InvalidInput(f"sweep: expected capacities of 1 B or more, got {list(capacities)}; correct them")
+    graph = graph_of(network, dtype)
+    request = _request(graph, machine, objective, longest)
+    done = {point.capacity_bytes: point for point in _kept(file, request)}
+    wanted = sorted(set(capacities))
+    missing = [capacity for capacity in wanted if capacity not in done]
+    parcel = Parcel.of(network, dtype)
+
+    def tell() -> None:
+        if progress is not None:
+            progress("sweeping", len(wanted) - sum(capacity not in done for capacity in wanted), len(wanted))
+
+    tell()
+    with _workers(executor, len(missing)) as workers:
+        tasks = [workers.submit(planned_point, parcel, machine, objective, longest, each) for each in missing]
+        try:
+            for task in as_completed(tasks):
+                point = task.result()
+                done[point.capacity_bytes] = point
+                if file is not None:
+                    write_atomically(file, _sorted(request, done).to_json().encode())
+                tell()
+        except BaseException:
+            _cancel(tasks)
+            raise
+    return Sweep(request, tuple(done[capacity] for capacity in wanted))
+
+
+def planned_point(parcel: Parcel, machine: Accelerator, objective: Objective, longest: int, capacity: int) -> Point:
+    """The point of one capacity; a task that any process can do. What it priced is remembered for the next one."""
+    with _ONE_AT_A_TIME:
+        ways = _ways(parcel, machine.with_capacity(1), objective, longest)
+        try:
+            plan = ways.plan(capacity, baselines=True)
+        except DoesNotFit as error:
+            return Point(capacity, None, None, {}, str(error))
+    return Point(capacity, plan.totals, plan.certificate, plan.baselines, None)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The sweep in a file. Errors: InvalidInput for a file that cannot be read, and as `Sweep.from_json`."""
+    try:
+        return Sweep.from_json(path.read_text(encoding="utf-8"), f"sweep '{path}'")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"sweep '{path}': expected a file of JSON, got: {reason}; check the path") from error
+
+
+@lru_cache(maxsize=1)
+def _ways(parcel: Parcel, machine: Accelerator, objective: Objective, longest: int) -> Ways:
+    graph = parcel.graph()
+    return Ways(graph, machine, Baselines(graph, machine, objective, longest))
+
+
+def _request(graph: Graph, machine: Accelerator, objective: Objective, longest: int) -> Request:
+    dtype = graph.tensors[graph.operations[0].output].dtype
+    return Request(graph.network.name, _digest(graph), dtype, machine.with_capacity(1), objective, longest)
+
+
+def _digest(graph: Graph) -> str:
+    """A digest of all that plans of a graph depend on."""
+    tables = analysis_of(graph).tables
+    operations = [(o.name, o.operands, o.output, o.weight_bytes, tables[o.name].key) for o in graph.operations]
+    tensors = [asdict(info) for info in graph.tensors.values()]
+    return hashlib.sha256(repr((tensors, operations, graph.inputs, graph.outputs)).encode()).hexdigest()[:DIGITS]
+
+
+def _kept(file: Path | None, request: Request) -> tuple[Point, ...]:
+    """The points of a file from an earlier call. Errors: InvalidInput for those of another request."""
+    if file is None or not file.exists():
+        return ()
+    found = read_sweep(file)
+    for key, wanted, got in ((key, getattr(request, key), getattr(found.request, key)) for key in vars(request)):
+        if wanted != got:
+            named = (wanted.name, got.name) if key == "machine" else (str(wanted), str(got))
+            told = f"{key} {named[0]!r}, got {named[1]!r}" if named[0] != named[1] else f"the same {key}, got another"
+            raise InvalidInput(f"sweep '{file}': expected points of {told}; name another file, or remove it")
+    return found.points
+
+
+def _sorted(request: Request, done: dict[int, Point]) -> Sweep:
+    return Sweep(request, tuple(done[capacity] for capacity in sorted(done)))
+
+
+@contextmanager
+def _workers(executor: Executor | None, tasks: int) -> Iterator[Executor]:
+    """The executor, or processes that end with the block."""
+    if executor is not None:
+        yield executor
+        return
+    with processes(max(1, tasks)) as made:
+        yield made
+
+
+def processes(most: int | None = None) -> ProcessPoolExecutor:
+    """Fresh processes of this host, one for each core that may be used, up to `most`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ProcessPoolExecutor(min(cores, most or cores), mp_context=multiprocessing.get_context("spawn"))
+
+
+def _cancel(tasks: Sequence[Future[Point]]) -> None:
+    for task in tasks:
+        task.cancel()
