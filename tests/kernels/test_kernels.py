@@ -65,6 +65,7 @@ def test_defaults(name: str, shape: tuple[int, ...], kinds: str, nominal: int) -
     [
         ("mobilenet_v1", (1, 1000), 568_740_352, 4_231_976),
         ("mobilenet_v2", (1, 1000), 300_774_272, 3_504_872),
+        ("mobilenet_v3_large", (1, 1000), 216_589_760, 5_483_032),
         ("efficientnet_b0", (1, 1000), 385_814_752, 5_288_548),
         ("unet", (1, 2, 256, 256), 2_320_498_688, None),
         ("fsrcnn_x2", (1, 1, 540, 960), 1_615_334_400, 12_809),
@@ -95,6 +96,7 @@ def test_taps_on_padding_are_not_counted() -> None:
 SMALL: dict[str, dict[str, object]] = {
     "mobilenet_v1": {"size": 32, "width": 0.25, "classes": 5},
     "mobilenet_v2": {"size": 32, "width": 0.25, "classes": 5},
+    "mobilenet_v3_large": {"size": 32, "width": 0.25, "classes": 5},
     "efficientnet_b0": {"size": 32, "width": 0.25, "classes": 5},
     "unet": {"size": 16, "channels": 2},
     "espcn": {"rows": 4, "columns": 5},
