@@ -16,7 +16,7 @@ from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
-from polyfuse.plan.choices import Problem
+from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST
@@ -35,7 +35,7 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.search import Found, Step
+from polyfuse.plan.search import Found
 from polyfuse.plan.tiles import Tile
 
 LATENCY = Objective()
