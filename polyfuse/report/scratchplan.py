@@ -13,7 +13,6 @@ from rich.text import Text
 
 from polyfuse.deploy.scratchpad import Checked
 from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.judge import Judged
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan, Totals, value_of
@@ -117,15 +116,6 @@ def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes
     )
     for name, size in sizes.items():
         console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
-
-
-def judged_text(judged: Judged) -> str:
-    """What the exact model says of a plan, in a line."""
-    if judged.value is None:
-        return "exact model: nothing found in its time; it is for small networks"
-    proved = "proved optimal" if judged.optimal else "not proved optimal in its time"
-    same = "as planned" if abs(judged.value - judged.planned) <= 1e-3 else f"planned {judged.planned:,.0f}"
-    return f"exact model: {judged.value:,.0f}, {proved}, {same}"
 
 
 def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
