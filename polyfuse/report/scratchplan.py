@@ -70,7 +70,8 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
     refused = [point for point in sweep.points if point.refusal is not None]
     if refused:
         console.print(Text(f"nothing fits {short_bytes(refused[-1].capacity_bytes)}: {refused[-1].refusal}"))
-    console.print(Text("* on the Pareto curve: no smaller memory does as well", style="dim"))
+    certified = "" if has_gaps(sweep) else "; all that fit are optimal for this model"
+    console.print(Text(f"* on the Pareto curve: no smaller memory does as well{certified}", style="dim"))
 
 
 def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None) -> None:
@@ -290,19 +291,16 @@ def _baselines_table(plan: ScratchPlan) -> Table:
 
 def _sweep_table(sweep: Sweep) -> Table:
     """A row for each capacity; the baselines by their share of the objective above the joint plan."""
-    request, best = sweep.request, set(map(id, sweep.best))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    objective, best = sweep.request.objective, set(map(id, sweep.best))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     size, unit = byte_unit(point.totals.offchip_bytes.all for point in sweep.points if point.totals is not None)
-    table.add_column("on chip", no_wrap=True)
+    many = any(point.totals is not None and point.totals.latency_cycles >= 1e6 for point in sweep.points)
+    gaps = has_gaps(sweep)
     wide = max(len(short_bytes(point.capacity_bytes)) for point in sweep.points)
-    for title in ("cycles", f"off-chip\n{unit}", "gap"):
-        table.add_column(title, justify="right")
     others = _others(sweep.points)
+    table.add_column("on chip", no_wrap=True)
+    for title in ("million\ncycles" if many else "cycles", f"off-chip\n{unit}", *(["gap"] if gaps else [])):
+        table.add_column(title, justify="right")
     for name in others:
         table.add_column(name.replace("_", "\n"), justify="right")
     for point in sweep.points:
@@ -310,15 +308,21 @@ def _sweep_table(sweep: Sweep) -> Table:
         if point.totals is None or point.certificate is None:
             add_row(table, capacity, "-", style="dim")
             continue
+        cycles = point.totals.latency_cycles
         add_row(
             table,
             capacity + "*" * (id(point) in best),
-            f"{point.totals.latency_cycles:,.0f}",
+            f"{cycles / 1e6:,.3f}" if many else f"{cycles:,.0f}",
             significant(point.totals.offchip_bytes.all / size, decimals=2),
-            f"{100 * point.certificate.gap:.2g}%",
-            *(_more(request.objective, point.totals, point.baselines.get(name)) for name in others),
+            *([f"{100 * point.certificate.gap:.2g}%"] if gaps else []),
+            *(_more(objective, point.totals, point.baselines.get(name)) for name in others),
         )
     return table
+
+
+def has_gaps(sweep: Sweep) -> bool:
+    """Whether some point is not certified optimal."""
+    return any(point.certificate is not None and point.certificate.gap > 0 for point in sweep.points)
 
 
 def _others(points: Iterable[Point]) -> list[str]:
