@@ -13,9 +13,10 @@ from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cut, channel_bytes, cut_of
 from polyfuse.plan.tiles import Places, Tile
 
-Kind = Literal["rows", "strips", "recompute", "blocks"]
+Kind = Literal["rows", "strips", "recompute", "blocks", "patches"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Tiles of rows that are kept; strips of columns; halos that are made again; blocks of channels."""
+"""Tiles of rows that are kept; strips of columns; halos that are made again; blocks of channels; patches whose wide
+tensors are made again along rows."""
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Images are cut into so many tiles of rows, and blocks of channels, at least; and into single rows."""
 FEW_PARTS = (1, 2, 4, 8, 16, 32)
@@ -24,6 +25,12 @@ WIDE_BYTES = 4096
 """Strips are tried for groups whose tensors have more than this in a row of each; blocks of fewer channels than there
 are lanes for weights that have more than this in so many."""
 AGAIN: Places = ("recompute", "recompute")
+ALONG: Places = ("recompute", "local")
+KEPT: Places = ("local", "local")
+PATCHES = (1, 2, 4)
+NARROW = (0, 8, 4)
+"""Patches have so many columns. Tensors are kept along both axes whose rows have at most a so many-th part of the bytes
+of the widest; 0: none is."""
 Candidates = Iterator[Cut]
 
 
@@ -74,6 +81,27 @@ def row_bytes(group: Group) -> int:
     return sum(tensor.bytes // (tensor.shape[0] * tensor.shape[2]) for tensor in tensors)
 
 
+def by_patches(group: Group, machine: Accelerator) -> Candidates:
+    """Patches in the order of their rows, which keep columns and make rows again, but for those of narrow tensors.
+
+    For machines that read weights where they are: others have memory enough for whole rows. Inputs are loaded again.
+    """
+    shape = group.graph.tensors[group.reference].shape
+    if not machine.weights_in_place or len(group.operations) == 1 or group.late or min(shape[2:]) == 1:
+        return
+    tensors = {name: group.graph.tensors[name] for name in group.links}
+    wide = {name: tensor.bytes // (tensor.shape[0] * tensor.shape[2]) for name, tensor in tensors.items()}
+    most = max(wide.values())
+    narrow = {
+        frozenset(name for name in wide if part and name not in group.inputs and wide[name] * part <= most)
+        for part in NARROW
+    }
+    for kept in sorted(narrow, key=len):
+        places = {name: KEPT if name in kept else ALONG for name in wide}
+        for columns in (columns for columns in PATCHES if columns < shape[3]):
+            yield from in_several(group, Tile(0, columns, retention=places), FEW_PARTS, machine)
+
+
 def by_blocks(group: Group, machine: Accelerator) -> Candidates:
     """Blocks of output channels of one operation, all rows at once or some."""
     (operation, *others) = group.operations
@@ -93,6 +121,7 @@ CANDIDATES: dict[Kind, Callable[[Group, Accelerator], Candidates]] = {
     "strips": by_strips,
     "recompute": again,
     "blocks": by_blocks,
+    "patches": by_patches,
 }
 
 
