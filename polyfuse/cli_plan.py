@@ -13,7 +13,6 @@ from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import DTYPE_BYTES, Accelerator, accelerator, names
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.ideals import LONGEST
-from polyfuse.plan.judge import judge
 from polyfuse.plan.objective import Goal, Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.planning import graph_of_plan, priced_type, ways_of
@@ -23,9 +22,11 @@ from polyfuse.plan.timeline import GroupTime, timeline
 from polyfuse.report.planfigures import figures_of, png_files
 from polyfuse.report.planpage import page
 from polyfuse.report.progress import ProgressBar
-from polyfuse.report.scratchplan import judged_text, print_plan, print_sweep
+from polyfuse.report.scratchplan import print_plan, print_sweep
 
 DEFAULT_MACHINE = "npu"
+SOLVER_EFFORT = 200.0
+"""The deterministic limit of the exact model, about seconds."""
 
 
 @click.command(name="plan")
@@ -71,7 +72,7 @@ DEFAULT_MACHINE = "npu"
     "--longest", type=click.IntRange(1, 64), default=LONGEST, show_default=True, help="The most operations of a group."
 )
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Plan in weaker ways too.")
-@click.option("--exact", is_flag=True, help="Solve it again by an exact model: small networks only.")
+@click.option("--exact", is_flag=True, help="Have it confirmed by an exact model: small networks.")
 @click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Check and show this plan instead of making one.")
 @click.option("--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Plan at many on-chip sizes.")
 @click.option(
@@ -93,14 +94,12 @@ def plan_command(model: str, **request: Any) -> None:
     machine = given.machine if given is not None else machine_of(request)
     network = read_source(model, parameters=origin.parameters, random_weights=origin.random_weights).network
     with ProgressBar() as progress:
-        plan, judged = (given, None) if given is not None else planned(network, machine, origin, request, progress)
+        plan = given or planned(network, machine, origin, request, progress)
         graph = graph_of_plan(plan, network)
         check_plan(plan, graph, plan.machine)
         swept = sweep_of(network, plan, request, progress) if request["capacities"] is not None else None
     times = timeline(plan, graph)
     print_plan(plan, times)
-    if judged is not None:
-        click.echo(judged)
     if swept is not None:
         click.echo()
         print_sweep(swept)
@@ -138,14 +137,17 @@ def machine_of(request: Mapping[str, Any]) -> Accelerator:
 
 def planned(
     network: Network, machine: Accelerator, origin: Origin, request: Mapping[str, Any], progress: ProgressBar
-) -> tuple[ScratchPlan, str | None]:
-    """A new plan, and what the exact model says of it, if it was asked."""
+) -> ScratchPlan:
+    """A new plan, confirmed by the exact model if that was asked."""
     objective = Objective(request["goal"], request["cycles_per_byte"])
     ways = ways_of(
         network, machine, objective=objective, dtype=request["dtype"], longest=request["longest"], progress=progress
     )
     plan = replace(ways.plan(machine.capacity_bytes, request["baselines"]), origin=origin)
-    return plan, judged_text(judge(plan, ways)) if request["exact"] else None
+    if request["exact"]:
+        progress("solving", 0, 1)
+        return replace(plan, certificate=ways.confirmed(plan, SOLVER_EFFORT))
+    return plan
 
 
 def sweep_of(network: Network, plan: ScratchPlan, request: Mapping[str, Any], progress: ProgressBar) -> Sweep:

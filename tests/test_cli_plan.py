@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from polyfuse.cli import INTERRUPTED
 from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
 from polyfuse.plan.sweep import read_sweep
-from tests.test_cli import call, refused
+from tests.test_cli import HEEDS_INTERRUPTS, call, refused
 
 KERNEL = """
 from polyfuse.network.network import Builder
@@ -95,7 +96,8 @@ def test_the_exact_model_agrees(tmp_path: Path) -> None:
     path = tmp_path / "pair.py"
     path.write_text(KERNEL.replace("range(2)", "range(1)"))
     found = call("plan", str(path), "--set", "size=8", *QUICK, "--longest", "3", "--exact")
-    assert found.exit_code == 0 and "proved optimal, as planned" in found.stdout
+    assert found.exit_code == 0 and "confirmed by an exact model" in " ".join(found.stdout.split())
+    assert "optimal for this model" in found.stdout
 
 
 def test_objectives_have_least_of_what_they_say(model: str, tmp_path: Path) -> None:
@@ -269,3 +271,18 @@ def test_a_sweep_that_is_killed_has_what_it_finished(model: str, tmp_path: Path)
     first = call("plan", model, *QUICK, "--sweep", "12KiB:12KiB", "--sweep-file", str(file), "--jobs", "1")
     assert (first.exit_code, first.stderr) == (0, "")
     assert read_sweep(file).points == left
+
+
+def test_an_interrupted_sweep_ends_at_once_in_one_line(model: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.json"
+    words = ["plan", model, *QUICK, "--sweep", "12KiB:64KiB:200", "--sweep-file", str(file), "--jobs", "1"]
+    command = [sys.executable, "-c", HEEDS_INTERRUPTS, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 120
+        while not file.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (INTERRUPTED, "")
+    assert len(err.splitlines()) == 1 and err.startswith("polyfuse: interrupted")
+    assert 1 <= len(read_sweep(file).points) < 200

@@ -13,10 +13,11 @@ from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cut, channel_bytes, cut_of
 from polyfuse.plan.tiles import Places, Tile
 
-Kind = Literal["rows", "strips", "recompute", "blocks", "patches"]
+Kind = Literal["rows", "strips", "recompute", "blocks", "mixed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Tiles of rows that are kept; strips of columns; halos that are made again; blocks of channels; patches whose wide
-tensors are made again along rows."""
+"""Tiles of rows that are kept; strips of columns; halos that are made again; blocks of channels; and, for the least
+memory, patches of a few elements between which narrow tensors are kept whole and others along rows of patches alone."""
+USUAL_KINDS: tuple[Kind, ...] = KINDS[:-1]
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Images are cut into so many tiles of rows, and blocks of channels, at least; and into single rows."""
 FEW_PARTS = (1, 2, 4, 8, 16, 32)
@@ -24,13 +25,10 @@ STRIPS = (2, 4, 8)
 WIDE_BYTES = 4096
 """Strips are tried for groups whose tensors have more than this in a row of each; blocks of fewer channels than there
 are lanes for weights that have more than this in so many."""
+MOST_PATCHES = 1024
 AGAIN: Places = ("recompute", "recompute")
-ALONG: Places = ("recompute", "local")
 KEPT: Places = ("local", "local")
-PATCHES = (1, 2, 4)
-NARROW = (0, 8, 4)
-"""Patches have so many columns. Tensors are kept along both axes whose rows have at most a so many-th part of the bytes
-of the widest; 0: none is."""
+ALONG_COLUMNS: Places = ("recompute", "local")
 Candidates = Iterator[Cut]
 
 
@@ -69,37 +67,43 @@ def again(group: Group, machine: Accelerator) -> Candidates:
 def by_strips(group: Group, machine: Accelerator) -> Candidates:
     """Strips of columns that keep their rows, where rows are large; not where operations are late."""
     rows, columns = group.graph.tensors[group.reference].shape[2:]
-    if rows == 1 or group.late or row_bytes(group) <= WIDE_BYTES:
+    if rows == 1 or group.late or sum(row_bytes(group, name) for name in group.links) <= WIDE_BYTES:
         return
     for width in sorted({-(-columns // n) for n in STRIPS if n < columns}, reverse=True):
         yield from in_several(group, Tile(0, width), FEW_PARTS, machine)
 
 
-def row_bytes(group: Group) -> int:
-    """The bytes of one row of every tensor."""
-    tensors = [group.graph.tensors[name] for name in group.links]
-    return sum(tensor.bytes // (tensor.shape[0] * tensor.shape[2]) for tensor in tensors)
+def row_bytes(group: Group, tensor: str) -> int:
+    """The bytes of one row of a tensor."""
+    found = group.graph.tensors[tensor]
+    return found.bytes // (found.shape[0] * found.shape[2])
 
 
 def by_patches(group: Group, machine: Accelerator) -> Candidates:
-    """Patches in the order of their rows, which keep columns and make rows again, but for those of narrow tensors.
-
-    For machines that read weights where they are: others have memory enough for whole rows. Inputs are loaded again.
-    """
-    shape = group.graph.tensors[group.reference].shape
-    if not machine.weights_in_place or len(group.operations) == 1 or group.late or min(shape[2:]) == 1:
+    """Patches, row after row of them; of the narrow tensors the narrowest, half or all are kept."""
+    rows, columns = group.graph.tensors[group.reference].shape[2:]
+    if len(group.operations) == 1 or group.late or rows == 1:
         return
-    tensors = {name: group.graph.tensors[name] for name in group.links}
-    wide = {name: tensor.bytes // (tensor.shape[0] * tensor.shape[2]) for name, tensor in tensors.items()}
-    most = max(wide.values())
-    narrow = {
-        frozenset(name for name in wide if part and name not in group.inputs and wide[name] * part <= most)
-        for part in NARROW
-    }
-    for kept in sorted(narrow, key=len):
-        places = {name: KEPT if name in kept else ALONG for name in wide}
-        for columns in (columns for columns in PATCHES if columns < shape[3]):
-            yield from in_several(group, Tile(0, columns, retention=places), FEW_PARTS, machine)
+    narrow = sorted(narrow_tensors(group), key=lambda name: row_bytes(group, name))
+    for kept in sorted({0, min(1, len(narrow)), len(narrow) // 2, max(0, len(narrow) - 1), len(narrow)}):
+        retention = dict.fromkeys(group.links, ALONG_COLUMNS) | dict.fromkeys(narrow[:kept], KEPT)
+        for width in (1, 2, 4):
+            heights = [height for height in (4, 2, 1) if height < rows]
+            heights = [height for height in heights if -(-rows // height) * -(-columns // width) <= MOST_PATCHES]
+            if width < columns and heights:
+                yield cut_of(group, Tile(0, width, retention=retention), heights, machine)
+
+
+def narrow_tensors(group: Group) -> list[str]:
+    """The tensors within a group whose rows are no larger than what they are made of and what is made of them."""
+    found = []
+    for name, maker in group.makers.items():
+        size = row_bytes(group, name)
+        before = [row_bytes(group, other) for other in maker.reads]
+        after = [row_bytes(group, link.reader.output) for link in group.links[name]]
+        if name not in group.outputs and size < max(before) and size <= min(before + after):
+            found.append(name)
+    return found
 
 
 def by_blocks(group: Group, machine: Accelerator) -> Candidates:
@@ -121,7 +125,7 @@ CANDIDATES: dict[Kind, Callable[[Group, Accelerator], Candidates]] = {
     "strips": by_strips,
     "recompute": again,
     "blocks": by_blocks,
-    "patches": by_patches,
+    "mixed": by_patches,
 }
 
 

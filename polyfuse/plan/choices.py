@@ -6,15 +6,11 @@ Problem + Objective ──Choices.pick()──> Choice that fits what is free on
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from polyfuse.plan.ideals import Dag, bits
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.options import Option
 from polyfuse.plan.pricing import Sink, Source
-
-if TYPE_CHECKING:
-    from polyfuse.plan.search import Step
 
 OptionsOf = Callable[[tuple[str, ...], Mapping[str, Source], Mapping[str, Sink]], Sequence[Option]]
 """The options of a group by its operations, its sources ("on" or "off") and its sinks ("on", "off" or "both")."""
@@ -27,6 +23,15 @@ class Fetch:
     bytes: int
     cycles: float
     energy_pj: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A group as it runs: its option, the tensors loaded whole before it, and all that are on chip whole meanwhile."""
+
+    option: Option
+    fetched: tuple[str, ...]
+    held: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +47,7 @@ class Problem:
     options: OptionsOf
     alignment_bytes: int = 1
 
-    def held_bytes(self, step: "Step") -> int:
+    def held_bytes(self, step: Step) -> int:
         """What is on chip while a step runs."""
         return step.option.workspace_bytes + sum(self.tensor_bytes[name] for name in step.held)
 

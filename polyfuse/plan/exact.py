@@ -36,13 +36,25 @@ P = TypeVar("P")
 class Exact:
     """The price of the best plan found, whether none is cheaper, and its groups in order with their options.
 
-    lower: no plan has a lower price, but for ties.
+    lower: no plan has a lower price, but for ties. placed: pins and workspaces at their addresses, if asked for.
     """
 
     price: int
     lower: int
     optimal: bool
     options: tuple[Option, ...]
+    placed: tuple["Placed", ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A pin by its tensor, or a workspace ("workspace"): operations that have run when it begins and ends; bytes."""
+
+    name: str
+    first: int
+    end: int
+    address: int
+    bytes: int
 
 
 def exact(
@@ -63,14 +75,36 @@ def exact(
     first = model.solve(0, effort)
     if first is None:
         return None
-    least, bound, picked, optimal = first
-    if optimal:
-        model.keep(least)
-        second = model.solve(1, effort)
-        if second is not None:
-            ties, _, picked, optimal = second
-            return Exact((least << TIE_BITS) + ties, bound << TIE_BITS, optimal, picked)
-    return Exact(least << TIE_BITS, bound << TIE_BITS, False, picked)
+    if not first.optimal:
+        return Exact(first.value << TIE_BITS, first.bound << TIE_BITS, False, first.options, first.placed)
+    model.keep(first.value)
+    second = model.solve(1, effort)
+    assert second is not None
+    price = (first.value << TIE_BITS) + second.value
+    return Exact(price, first.bound << TIE_BITS, second.optimal, second.options, second.placed)
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """The least of one part of the price, its bound, whether it is proved, and the plan."""
+
+    value: int
+    bound: int
+    optimal: bool
+    options: tuple[Option, ...]
+    placed: tuple[Placed, ...]
+
+
+@dataclass(frozen=True)
+class _Rectangle:
+    """A piece of the arena for some time, as variables."""
+
+    name: str
+    there: cp_model.IntVar
+    first: cp_model.IntVar
+    end: cp_model.IntVar
+    address: cp_model.IntVar
+    units: cp_model.IntVar | int
 
 
 @dataclass(frozen=True)
@@ -108,6 +142,7 @@ class _Model:
         self.made_off = {name: self._bool(f"{name} stored") for name in self.dag.makes}
         self.reads_on = {pair: self._bool(f"{pair} on chip") for pair in self._reads}
         self.loaded = {pair: self._bool(f"{pair} loaded whole") for pair in self._reads}
+        self.rectangles: list[_Rectangle] = []
         self._before: dict[tuple[int, int], cp_model.IntVar] = {}
         self._partition()
         self._order()
@@ -117,8 +152,8 @@ class _Model:
         if addresses:
             self._addresses(spans)
 
-    def solve(self, part: int, effort: float) -> tuple[int, int, tuple[Option, ...], bool] | None:
-        """The least of the asked part (0) or of the ties (1): value, bound, options in order, whether it is proved."""
+    def solve(self, part: int, effort: float) -> _Solved | None:
+        """The least of the asked part (0) of the price or of its ties (1); none where no plan fits."""
         self.model.minimize(self._total(part))
         solver = deterministic(effort)
         solver.parameters.linearization_level = 2
@@ -130,7 +165,19 @@ class _Model:
         picked = [candidate for candidate in self.candidates if solver.value(candidate.chosen)]
         picked.sort(key=lambda each: solver.value(self.start[_first(each.group)]))
         value, bound = round(solver.objective_value), round(solver.best_objective_bound)
-        return value, bound, tuple(each.option for each in picked), status == cp_model.OPTIMAL
+        unit = self.problem.alignment_bytes
+        placed = tuple(
+            Placed(
+                each.name,
+                solver.value(each.first),
+                solver.value(each.end),
+                solver.value(each.address) * unit,
+                solver.value(each.units) * unit,
+            )
+            for each in self.rectangles
+            if solver.value(each.there)
+        )
+        return _Solved(value, bound, status == cp_model.OPTIMAL, tuple(each.option for each in picked), placed)
 
     def keep(self, least: int) -> None:
         """Only plans of that price are left."""
@@ -325,6 +372,7 @@ class _Model:
             times.append(self.model.new_optional_interval_var(self.start[pin.start], length, until, pin.there, ""))
             address = self.model.new_int_var(0, most - size, "")
             spaces.append(self.model.new_optional_fixed_size_interval_var(address, size, pin.there, ""))
+            self.rectangles.append(_Rectangle(pin.tensor, pin.there, self.start[pin.start], until, address, size))
         for v in range(self.count):
             first = [c for c in self.candidates if _first(c.group) == v]
             there = self._bool("")
@@ -337,6 +385,7 @@ class _Model:
             self.model.add(until == self.end[v]).only_enforce_if(there)
             times.append(self.model.new_optional_interval_var(self.start[v], length, until, there, ""))
             spaces.append(self.model.new_optional_interval_var(address, height, top, there, ""))
+            self.rectangles.append(_Rectangle("workspace", there, self.start[v], until, address, height))
         self.model.add_no_overlap_2d(times, spaces)
 
     def _bool(self, name: str) -> cp_model.IntVar:

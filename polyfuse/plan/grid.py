@@ -153,7 +153,7 @@ class Cells:
 
     @cached_property
     def alive(self) -> tuple[Integers, Integers, Integers]:
-        """Along the turning axis, shifted: where what is read or new starts, where all ends, where new starts."""
+        """Along the turning axis, with its shift: where what is read or new starts, where all ends, where new is."""
         axis, shift = (self.columns, self.shifts[1]) if self.turning else (self.rows, self.shifts[0])
         if self.held:
             start, end = self.need.rows

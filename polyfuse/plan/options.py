@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.access import Integers
-from polyfuse.plan.candidates import KINDS, Kind, candidates
+from polyfuse.plan.candidates import USUAL_KINDS, Kind, candidates
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.pricing import Cost, Sheet, Sink, Source, cut_of
@@ -57,12 +57,13 @@ def options(
     sources: Mapping[str, Source],
     sinks: Mapping[str, Sink],
     machine: Accelerator,
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[Kind] = USUAL_KINDS,
 ) -> tuple[Option, ...]:
     """The options of a group that no other beats in workspace, bytes, cycles, multiply-accumulates and energy.
 
     sources: each tensor that the group reads and does not make, `on` chip as a whole or `off`; sinks: each that others
-    read or want, left `on` chip, `off`, or `both`. None depends on the machine's capacity; few may fit in it.
+    read or want, left `on` chip, `off`, or `both`; kinds: of the tiles that are tried, as in plan/candidates.py. None
+    depends on the machine's capacity; few may fit in it.
     Errors: InvalidInput for sources and sinks that are not those of the group, and types the machine does not know.
 
     >>> from polyfuse.network.network import Builder

@@ -6,9 +6,8 @@ Found ──pinned()──> (Lived pin, ...)        Found + capacity ──place
 from collections.abc import Iterator, Sequence
 
 from polyfuse.plan.addresses import Lived, Packing
-from polyfuse.plan.choices import Problem
+from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.packing import packed_within
-from polyfuse.plan.search import Step
 
 
 def pinned(problem: Problem, steps: Sequence[Step]) -> tuple[Lived, ...]:

@@ -16,7 +16,7 @@ from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
-from polyfuse.plan.choices import Problem
+from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST
@@ -35,7 +35,7 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.search import Found, Step
+from polyfuse.plan.search import Found
 from polyfuse.plan.tiles import Tile
 
 LATENCY = Objective()
@@ -127,19 +127,32 @@ class Ways:
     def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> Certificate:
         """The certificate of a joint plan by the exact model, which shares nothing with the search but options.
 
+        The model is asked without addresses first: a plan that has them and costs no more than that is optimal. Only
+        where it does, addresses are in the model too.
+
         effort: the solver's deterministic limit, about seconds.
         Errors: InvalidInput for the goal `peak`; TooComplex where the solver finds nothing within its limit.
         """
         objective = plan.objective
         if objective.goal == "peak":
             raise InvalidInput("exact model: expected a goal that adds up over groups, got 'peak'; name another goal")
-        found = exact(self.problem, plan.machine.capacity_bytes, objective, self.searches.lattice.groups, effort=effort)
-        lower = objective.value(found.lower) if found is not None else 0.0
-        scope = f"{self.searches.lattice.scope}; confirmed by an exact model of groups, pins and addresses"
-        value = value_of(objective, plan.totals)
-        if found is not None and found.optimal and math.isclose(lower, value, rel_tol=CLOSE):
-            return Certificate(value, 0.0, scope)
-        return Certificate(lower, value / lower - 1 if lower else 0.0, scope)
+        value, certificate = value_of(objective, plan.totals), Certificate(0.0, math.inf, "")
+        for addresses in (False, True):
+            found = exact(
+                self.problem,
+                plan.machine.capacity_bytes,
+                objective,
+                self.searches.lattice.groups,
+                addresses=addresses,
+                effort=effort,
+            )
+            lower = objective.value(found.lower) if found is not None else 0.0
+            what = "groups, order, pins and addresses" if addresses else "groups, order and pins"
+            scope = f"{self.searches.lattice.scope}; confirmed by an exact model of {what}"
+            if found is not None and found.optimal and math.isclose(lower, value, rel_tol=CLOSE):
+                return Certificate(value, 0.0, scope)
+            certificate = Certificate(lower, value / lower - 1 if lower else math.inf, scope)
+        return certificate
 
     def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
         """The cheapest plan whose addresses are found; its lower bound is that of the cheapest plan of all."""

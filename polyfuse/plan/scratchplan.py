@@ -3,7 +3,7 @@
     ScratchPlan ──to_json()──> text ──from_json()──> ScratchPlan
 
 The file is one object: "format" ("polyfuse-scratchpad-plan"), "version" (1), the fields of `ScratchPlan`, and those of
-its totals beside them. docs/formats.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
+its totals beside them. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
 """
 
 import dataclasses

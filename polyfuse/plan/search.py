@@ -15,10 +15,9 @@ reading or leaving a tensor in place takes no more workspace and no higher price
 from dataclasses import dataclass, replace
 
 from polyfuse.errors import DoesNotFit
-from polyfuse.plan.choices import Choices, Problem
+from polyfuse.plan.choices import Choices, Problem, Step
 from polyfuse.plan.ideals import LONGEST, Lattice, bits, lattice
 from polyfuse.plan.objective import Objective
-from polyfuse.plan.options import Option
 from polyfuse.plan.walk import Arrived, Bound, Rules, Walk
 
 MOST_STATES = 1000
@@ -26,15 +25,6 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
-
-
-@dataclass(frozen=True)
-class Step:
-    """A group as it runs: its option, the tensors loaded whole before it, and all that are on chip whole meanwhile."""
-
-    option: Option
-    fetched: tuple[str, ...]
-    held: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -254,10 +255,25 @@ def _workers(executor: Executor | None, tasks: int) -> Iterator[Executor]:
         yield made
 
 
-def processes(most: int | None = None) -> ProcessPoolExecutor:
-    """Fresh processes of this host, one for each core that may be used, up to `most`."""
+@contextmanager
+def processes(most: int | None = None) -> Iterator[Executor]:
+    """Fresh processes of this host, one for each core that may be used, up to `most`; they end with the block.
+
+    An exception in the block, such as an interrupt, ends them at once.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ProcessPoolExecutor(min(cores, most or cores), mp_context=multiprocessing.get_context("spawn"))
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        min(cores, most or cores), multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _cancel(tasks: Sequence[Future[Point]]) -> None:

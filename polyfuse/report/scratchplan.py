@@ -13,7 +13,6 @@ from rich.text import Text
 
 from polyfuse.deploy.scratchpad import Checked
 from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.judge import Judged
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan, Totals, value_of
@@ -71,7 +70,8 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
     refused = [point for point in sweep.points if point.refusal is not None]
     if refused:
         console.print(Text(f"nothing fits {short_bytes(refused[-1].capacity_bytes)}: {refused[-1].refusal}"))
-    console.print(Text("* on the Pareto curve: no smaller memory does as well", style="dim"))
+    certified = "" if has_gaps(sweep) else "; all that fit are optimal for this model"
+    console.print(Text(f"* on the Pareto curve: no smaller memory does as well{certified}", style="dim"))
 
 
 def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None) -> None:
@@ -117,15 +117,6 @@ def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes
     )
     for name, size in sizes.items():
         console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
-
-
-def judged_text(judged: Judged) -> str:
-    """What the exact model says of a plan, in a line."""
-    if judged.value is None:
-        return "exact model: nothing found in its time; it is for small networks"
-    proved = "proved optimal" if judged.optimal else "not proved optimal in its time"
-    same = "as planned" if abs(judged.value - judged.planned) <= 1e-3 else f"planned {judged.planned:,.0f}"
-    return f"exact model: {judged.value:,.0f}, {proved}, {same}"
 
 
 def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
@@ -300,19 +291,16 @@ def _baselines_table(plan: ScratchPlan) -> Table:
 
 def _sweep_table(sweep: Sweep) -> Table:
     """A row for each capacity; the baselines by their share of the objective above the joint plan."""
-    request, best = sweep.request, set(map(id, sweep.best))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    objective, best = sweep.request.objective, set(map(id, sweep.best))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     size, unit = byte_unit(point.totals.offchip_bytes.all for point in sweep.points if point.totals is not None)
-    table.add_column("on chip", no_wrap=True)
+    many = any(point.totals is not None and point.totals.latency_cycles >= 1e6 for point in sweep.points)
+    gaps = has_gaps(sweep)
     wide = max(len(short_bytes(point.capacity_bytes)) for point in sweep.points)
-    for title in ("cycles", f"off-chip\n{unit}", "gap"):
-        table.add_column(title, justify="right")
     others = _others(sweep.points)
+    table.add_column("on chip", no_wrap=True)
+    for title in ("million\ncycles" if many else "cycles", f"off-chip\n{unit}", *(["gap"] if gaps else [])):
+        table.add_column(title, justify="right")
     for name in others:
         table.add_column(name.replace("_", "\n"), justify="right")
     for point in sweep.points:
@@ -320,15 +308,21 @@ def _sweep_table(sweep: Sweep) -> Table:
         if point.totals is None or point.certificate is None:
             add_row(table, capacity, "-", style="dim")
             continue
+        cycles = point.totals.latency_cycles
         add_row(
             table,
             capacity + "*" * (id(point) in best),
-            f"{point.totals.latency_cycles:,.0f}",
+            f"{cycles / 1e6:,.3f}" if many else f"{cycles:,.0f}",
             significant(point.totals.offchip_bytes.all / size, decimals=2),
-            f"{100 * point.certificate.gap:.2g}%",
-            *(_more(request.objective, point.totals, point.baselines.get(name)) for name in others),
+            *([f"{100 * point.certificate.gap:.2g}%"] if gaps else []),
+            *(_more(objective, point.totals, point.baselines.get(name)) for name in others),
         )
     return table
+
+
+def has_gaps(sweep: Sweep) -> bool:
+    """Whether some point is not certified optimal."""
+    return any(point.certificate is not None and point.certificate.gap > 0 for point in sweep.points)
 
 
 def _others(points: Iterable[Point]) -> list[str]:

@@ -1,6 +1,7 @@
 """The exact model against brute force, and the search against it where brute force does not reach."""
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from polyfuse.plan.ideals import lattice
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.planning import Ways
-from polyfuse.plan.search import search
+from polyfuse.plan.search import Searcher, search
+from polyfuse.plan.walk import Rules
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.workload import load_workload
 from tests.plan.invented import Invented, invented
@@ -35,6 +37,37 @@ def solved(case: Invented, capacity: int, addresses: bool) -> tuple[int, int] | 
 @given(invented(4), st.integers(1, 40))
 def test_the_exact_model_agrees_with_brute_force(case: Invented, capacity: int) -> None:
     assert solved(case, capacity, addresses=False) == oracle(case, capacity)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_reaches_over_an_operation_takes_room_in_it(seed: int) -> None:
+    nodes = (("a", ("x",), "p"), ("b", ("p",), "q"), ("c", ("q",), "r"), ("d", ("p", "r"), "s"))
+    problem = Invented(nodes, frozenset(["s"]), {"x": 4, "p": 9, "q": 5, "r": 5, "s": 3}, seed).problem()
+    searcher, alone = Searcher(problem, Objective()), Rules(allowed=lambda group: len(group) == 1)
+    least = searcher.smallest_capacity(alone)
+    assert least is not None
+    prices = set()
+    for capacity in range(least, least + 25):
+        found = exact(problem, capacity, Objective(), [1, 2, 4, 8], addresses=False)
+        assert found is not None and found.optimal
+        assert found.price == searcher.found(capacity, alone).price
+        prices.add(found.price)
+    assert len(prices) > 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pins_and_workspaces_lie_apart(seed: int) -> None:
+    nodes = (("a", ("x",), "p"), ("b", ("p",), "q"), ("c", ("q",), "r"), ("d", ("p", "r"), "s"))
+    problem = Invented(nodes, frozenset(["s"]), {"x": 4, "p": 9, "q": 5, "r": 5, "s": 3}, seed).problem()
+    for capacity in (26, 30, 40):
+        found = exact(problem, capacity, Objective(), [1, 2, 4, 8])
+        assert found is not None and found.optimal
+        assert [each.name for each in found.placed].count("workspace") == 4
+        for piece in found.placed:
+            assert 0 <= piece.address <= piece.address + piece.bytes <= capacity
+        for a, b in combinations(found.placed, 2):
+            together = a.first < b.end and b.first < a.end
+            assert not together or a.address + a.bytes <= b.address or b.address + b.bytes <= a.address
 
 
 @settings(max_examples=4, deadline=None)

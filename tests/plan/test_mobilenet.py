@@ -9,9 +9,10 @@ import pytest
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import accelerator
 from polyfuse.plan.objective import Objective
-from polyfuse.plan.options import Option, options
 from polyfuse.plan.pins import placed_plan
 from polyfuse.plan.planning import Ways, ways_of
+from polyfuse.plan.problem import problem_of
+from polyfuse.plan.search import Searcher
 from polyfuse.plan.walk import Rules
 from polyfuse.rewrite.workload import load_workload
 
@@ -78,14 +79,10 @@ def test_external_memory_makes_the_smaller_peak_that_is_published_without_recomp
     assert sum(step.option.macs_executed for step in found.steps) == 26377472
 
 
-def test_patches_are_for_machines_that_read_weights_in_place() -> None:
-    graph, group = tiny().graph, ("b2_expand", "b2_depthwise")
-
-    def patches(machine: str) -> tuple[Option, ...]:
-        sources, sinks = {"b1_project_out": "on"}, {"b2_depthwise_out": "off"}
-        return options(graph, group, sources, sinks, accelerator(machine), kinds=("patches",))  # type: ignore[arg-type]
-
-    assert patches("npu") == ()
-    found = patches("mcu-320k")
-    assert {option.tile.columns for option in found} <= {1, 2, 4}
-    assert len({option.macs_executed for option in found}) > 1
+def test_the_least_memory_is_less_than_that_of_usual_tiles() -> None:
+    known = tiny()
+    rules = Rules(spills=False, allowed=in_memory_alone)
+    usual = Searcher(problem_of(known.graph, known.machine), known.searches.objective, known.searches.lattice)
+    least, more = known.searches.joint.smallest_capacity(rules), usual.smallest_capacity(rules)
+    assert least is not None and more is not None
+    assert least < 12288 < 15340 < more

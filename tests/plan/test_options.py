@@ -14,6 +14,7 @@ import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.plan.accelerator import Accelerator, Memory, accelerator
+from polyfuse.plan.candidates import KINDS
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.options import Option, option_of, options
@@ -410,6 +411,12 @@ def test_blocks_of_fewer_channels_than_lanes_leave_lanes_idle() -> None:
     assert quarter.workspace_bytes < 65_536 and quarter.macs_executed == whole.macs_executed
 
 
+def test_group_without_tiles_of_a_kind_has_no_options() -> None:
+    graph, machine = two_convs(), accelerator("npu")
+    assert options(graph, ("a", "b"), {"x": "off"}, {"b_out": "off"}, machine, ("blocks",)) == ()
+    assert options(graph, ("a",), {"x": "off"}, {"a_out": "off"}, machine, ("recompute", "mixed")) == ()
+
+
 def test_energy_counts_bytes_and_work() -> None:
     build = Builder("one")
     x = build.input("x", (1, 4, 6, 6))
@@ -450,3 +457,21 @@ def test_type_that_the_machine_does_not_compute_with_is_refused() -> None:
     graph = graph_of(build.network(build.conv("a", x, 8, kernel=1)))
     with pytest.raises(InvalidInput, match="expected a rate of conv in float32"):
         options(graph, ("a",), {"x": "off"}, {"a_out": "off"}, accelerator("ethos-u65"))
+
+
+def test_front_of_a_small_mobilenet_needs_less_memory_and_repeats_less_than_published() -> None:
+    network = pf.load_workload(str(KERNELS / "mobilenet_v2.py"), parameters={"size": "144", "width": "0.35"})
+    graph, machine = graph_of(network, "int8"), accelerator("mcu-320k")
+    names = [operation.name for operation in graph.operations]
+    work = 0
+    for name in names:
+        group = group_of(graph, (name,))
+        places = dict.fromkeys(group.inputs, "on"), dict.fromkeys(group.outputs, "on")
+        work += options(graph, (name,), *places, machine)[0].macs_executed
+    group = group_of(graph, names[:17])
+    (output,) = group.outputs
+    found = options(graph, names[:17], {group.inputs[0]: "off"}, {output: "on"}, machine, KINDS)
+    alone = min(option.macs_executed for option in found)
+    fitting = [o for o in found if o.workspace_bytes + graph.tensors[output].bytes <= 15_340]
+    assert min(1 + (option.macs_executed - alone) / work for option in fitting) < 1.2 < 1.382
+    assert {option.tile.places("b2_project_out") for option in fitting} == {("local", "local")}

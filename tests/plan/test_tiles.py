@@ -151,7 +151,9 @@ def test_every_group_of_a_network_runs_in_its_rings(data: st.DataObject) -> None
     one = data.draw(places)
     some = data.draw(st.lists(st.sampled_from(list(group.links)), unique=True))
     mixed = {name: ("recompute", "recompute") if name in some else ("local", "recompute") for name in group.links}
-    retention = mixed if one == ("local", "recompute") else dict.fromkeys(group.links, one)
+    patches = {name: ("recompute", "local") if name in some else ("local", "local") for name in group.links}
+    retention = {"local": mixed, "recompute": dict.fromkeys(group.links, one)}[one[0]]
+    retention = patches if one == ("local", "local") else retention
     blocks = data.draw(st.integers(0, channels)) if len(group.operations) == 1 else 0
     found = tables(graph, group, Tile(tile.rows, tile.columns, blocks, retention))
     for overlapped in (False, True):

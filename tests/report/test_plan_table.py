@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from polyfuse.plan.judge import Judged
 from polyfuse.plan.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.plan.scratchplan import PlannedTile, ScratchPlan
 from polyfuse.plan.sweep import Point, Request, Sweep
 from polyfuse.plan.timeline import GroupTime, timeline
-from polyfuse.report.scratchplan import judged_text, print_plan, print_sweep, retention_text, tile_text
+from polyfuse.report.scratchplan import print_plan, print_sweep, retention_text, tile_text
 from tests.plan.planned import machine, residual
 
 
@@ -76,16 +75,3 @@ def test_a_sweep_marks_its_curve_and_says_what_does_not_fit(plan: ScratchPlan) -
     assert any(line.startswith("20 KiB* ") for line in lines) and any(line.startswith("40 KiB  ") for line in lines)
     assert "…" not in text.getvalue()
     assert "nothing fits 1 KiB: layer 'b0': expected more" in text.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("judged", "words"),
-    [
-        (Judged(1000.0, True, 1000.0), "exact model: 1,000, proved optimal, as planned"),
-        (Judged(1000.0, False, 1000.0), "exact model: 1,000, not proved optimal in its time, as planned"),
-        (Judged(990.0, True, 1000.0), "exact model: 990, proved optimal, planned 1,000"),
-        (Judged(None, False, 1000.0), "exact model: nothing found in its time; it is for small networks"),
-    ],
-)
-def test_what_the_exact_model_says(judged: Judged, words: str) -> None:
-    assert judged_text(judged) == words
