@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.candidates import KINDS, USUAL_KINDS, Kind
 from polyfuse.plan.choices import Problem
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST, lattice
@@ -48,7 +49,7 @@ class Baselines:
         progress: Progress | None = None,
     ) -> None:
         self.graph, self.machine, self.objective = graph, machine, objective
-        self.problem = problem_of(graph, machine)
+        self.problem = problem_of(graph, machine, kinds_for(objective))
         self.lattice = lattice(self.problem.dag, longest)
         if progress is not None:
             self.problem = told(self.problem, len(self.lattice.groups), progress)
@@ -106,6 +107,11 @@ class Baselines:
             option_of(self.graph, group, whole, sources, sinks, self.machine),
             *options(self.graph, group, sources, sinks, self.machine, kinds=("recompute",)),
         )
+
+
+def kinds_for(objective: Objective) -> tuple[Kind, ...]:
+    """The tiles that are tried: where memory is what counts, or work that it saves, those of least memory too."""
+    return KINDS if objective.goal in ("macs", "peak") else USUAL_KINDS
 
 
 def told(problem: Problem, groups: int, progress: Progress) -> Problem:

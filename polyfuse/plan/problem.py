@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.candidates import USUAL_KINDS, Kind
 from polyfuse.plan.choices import Fetch, Problem
 from polyfuse.plan.ideals import Dag
 from polyfuse.plan.operations import Graph
@@ -31,13 +32,13 @@ def fetch_of(machine: Accelerator, size: int) -> Fetch:
     return Fetch(size, machine.transfer_cycles(size), energy)
 
 
-def problem_of(graph: Graph, machine: Accelerator) -> Problem:
-    """Whole tensors and options of a graph on a machine, at any capacity."""
+def problem_of(graph: Graph, machine: Accelerator, kinds: Sequence[Kind] = USUAL_KINDS) -> Problem:
+    """Whole tensors and options of a graph on a machine, at any capacity, with some kinds of tiles."""
     dag = dag_of(graph)
     sizes = {name: graph.tensors[name].bytes for name in dag.tensors}
 
     def found(group: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
-        return options(graph, group, sources, sinks, machine)
+        return options(graph, group, sources, sinks, machine, kinds)
 
     return Problem(
         dag,

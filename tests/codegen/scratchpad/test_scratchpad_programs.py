@@ -18,6 +18,7 @@ from tests.codegen.scratchpad.placing import Placed, placed
 NPU = accelerator("npu")
 AGAIN = ("recompute", "recompute")
 BY_COLUMNS = ("local", "local")
+ALONG_ROWS = ("recompute", "local")
 
 
 def simulated(plan: Placed) -> Simulated:
@@ -52,7 +53,9 @@ TILES = [
     Tile(3, retention=retained(chain(), AGAIN)),
     Tile(2, 5, retention=retained(chain(), AGAIN)),
     Tile(2, 3, retention=retained(chain(), BY_COLUMNS)),
-    Tile(2, 4, retention={**retained(chain(), AGAIN), "c1_out": ("recompute", "local")}),
+    Tile(2, 4, retention={**retained(chain(), AGAIN), "c1_out": ALONG_ROWS}),
+    Tile(1, 1, retention=retained(chain(), ALONG_ROWS)),
+    Tile(1, 1, retention={**retained(chain(), ALONG_ROWS), "dw_out": BY_COLUMNS, "c2_out": BY_COLUMNS}),
 ]
 
 
