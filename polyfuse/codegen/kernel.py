@@ -16,7 +16,7 @@ from polyfuse.codegen.build import DEFAULT_FLAGS, Built, compile_file, compile_m
 from polyfuse.codegen.compiler import Compiler
 from polyfuse.codegen.group import Counter
 from polyfuse.codegen.program import ALIGNMENT, Program, unsupported_threads
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
 
@@ -84,6 +84,17 @@ class Kernel:
     def counts(self) -> dict[Counter, int]:
         """What the last run of an instrumented program counted."""
         return dict(zip(self.program.counters, map(int, self._counts), strict=True)) if self.program.counters else {}
+
+    def exported(self, name: str, count: int) -> ctypes.Array[ctypes.c_double]:
+        """An array of doubles that the compiled code exports, such as one that was added to its text.
+
+        Errors: BuildError where there is none of that name.
+        """
+        try:
+            return (ctypes.c_double * count).in_dll(self._library, name)
+        except ValueError:
+            where = f"kernel of {self.program.network.name!r}"
+            raise BuildError(f"{where}: expected an array {name!r} in the compiled code, found none") from None
 
     def set_inputs(self, values: Mapping[str, ArrayLike]) -> None:
         """Copy the inputs in.

@@ -177,6 +177,7 @@ SIZES: dict[str, dict[str, object]] = {
     "espcn": {"rows": 8, "columns": 10, "scale": 3},
     "mobilenet_v1": {"size": 32, "width": 0.5},
     "mobilenet_v2": {"size": 32, "width": 0.5},
+    "mobilenet_v3_large": {"size": 32, "width": 0.5},
     "unet": {"size": 16, "channels": 4},
     "asymmetric": {"size": 9, "channels": 4, "out": 6},
     "dilated": {"size": 16, "channels": 4},
