@@ -138,6 +138,14 @@ class Measures:
         return lasting + passing
 
 
+def forget(*holders: object) -> None:
+    """Drop what the cached properties of some objects hold; it is found again when it is asked for."""
+    for holder in holders:
+        known = [name for name in vars(holder) if isinstance(getattr(type(holder), name, None), cached_property)]
+        for name in known:
+            del vars(holder)[name]
+
+
 def wraps(cells: Cells, box: Box, window: tuple[Integers, Integers]) -> Booleans:
     """Whether a box goes over the end of its ring, so that moving it takes two transfers."""
     start, end = box.columns if cells.turning else box.rows

@@ -189,6 +189,7 @@ class Pricer:
             self.sheets[group, kinds] = Sheet.of(cuts)
         sheet = self.sheets[group, kinds]
         cost = sheet.cost(sources, sinks)
+        sheet.forget_steps()
         terms = np.stack([cost.workspace_bytes, cost.offchip_bytes, cost.cycles, cost.macs, cost.energy_pj], axis=1)
         sums = self.machine.accumulator_bytes
         fitting = np.flatnonzero(sheet.scratch_bytes <= sums) if sums else np.arange(len(terms))

@@ -19,7 +19,7 @@ from polyfuse.plan.access import Integers
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.group import Group
-from polyfuse.plan.measures import Measures, Numbers, Transfers
+from polyfuse.plan.measures import Measures, Numbers, Transfers, forget
 from polyfuse.plan.operations import Graph, Operation
 from polyfuse.plan.tiles import Tile, grid_of
 
@@ -378,6 +378,11 @@ class Sheet:
             steps = np.maximum(self._compute, beside + storing)
         ends = sum(each.end for each in (*loads, *stores))
         return np.asarray(self._before + ends + np.add.reduceat(steps, self.starts))
+
+    def forget_steps(self) -> None:
+        """Drop what is known of single tensors in single steps; sums and transfers that are known stay."""
+        for cut in self.cuts:
+            forget(cut, cut.measures, *cut.measures.steps.of.values())
 
     def buffers(self, index: int, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> dict[str, int]:
         """The bytes of each buffer of one tile by its name."""

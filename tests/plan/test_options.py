@@ -17,7 +17,8 @@ from polyfuse.plan.accelerator import Accelerator, Memory, accelerator
 from polyfuse.plan.candidates import KINDS
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import Option, option_of, options
+from polyfuse.plan.options import Option, Pricer, option_of, options
+from polyfuse.plan.pricing import Source
 from polyfuse.plan.tiles import Tables, Tile, tables
 from tests.plan.test_tiles import networks
 
@@ -475,3 +476,18 @@ def test_front_of_a_small_mobilenet_needs_less_memory_and_repeats_less_than_publ
     fitting = [o for o in found if o.workspace_bytes + graph.tensors[output].bytes <= 15_340]
     assert min(1 + (option.macs_executed - alone) / work for option in fitting) < 1.2 < 1.382
     assert {option.tile.places("b2_project_out") for option in fitting} == {("local", "local")}
+
+
+def test_what_single_steps_do_is_not_kept() -> None:
+    """Memory would grow with groups x tiles x steps x tensors."""
+    graph, machine = two_convs(), accelerator("npu")
+    pricer = Pricer(graph, machine)
+    places: tuple[Source, ...] = ("off", "on")
+    for place in places:
+        first = pricer.options(("a", "b"), {"x": place}, {"b_out": "off"}, KINDS)
+        pricer.found.clear()
+        assert pricer.options(("a", "b"), {"x": place}, {"b_out": "off"}, KINDS) == first
+    cells = [
+        cells for sheet in pricer.sheets.values() for cut in sheet.cuts for cells in cut.measures.steps.of.values()
+    ]
+    assert cells and not any({"need", "new", "fresh", "alive"} & set(vars(each)) for each in cells)
