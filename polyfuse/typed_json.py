@@ -27,6 +27,25 @@ def parse(text: str, where: str) -> object:
     return value
 
 
+def headed(text: str, where: str, what: str, head: tuple[str, int], again: str) -> dict[str, object]:
+    """The object in a JSON text behind its `head`, "format" and "version"; errors call it `what` and say what helps.
+
+    Raises InvalidInput for what is no JSON, no object, or another format or version.
+
+    >>> headed('{"format": "f", "version": 1, "a": 2}', "file", "an example", ("f", 1), "write it again")
+    {'a': 2}
+    """
+    document = parse(text, where)
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it {what}?")
+    found = (document.pop("format", None), document.pop("version", None))
+    if found != head:
+        raise InvalidInput(
+            f"{where}: expected format '{head[0]}' version {head[1]}, got {found[0]!r} {found[1]!r}; {again}"
+        )
+    return document
+
+
 def decode(value: object, kind: Any, where: str) -> Any:
     """`value` as a `kind`; lists become tuples. Raises InvalidInput naming the place, such as "rows[2].tile"."""
     if kind is object:

@@ -22,7 +22,7 @@ from polyfuse.deploy.prices import Part, Price, Progress
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
-from polyfuse.typed_json import decode, encode, parse
+from polyfuse.typed_json import decode, encode, headed
 
 FORMAT = "polyfuse-plan"
 VERSION = 1
@@ -114,13 +114,7 @@ class Plan:
 
         Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
         """
-        document = parse(text, where)
-        if not isinstance(document, dict):
-            raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it a plan?")
-        found = (document.pop("format", None), document.pop("version", None))
-        if found != (FORMAT, VERSION):
-            raise InvalidInput(f"{where}: expected format '{FORMAT}' version {VERSION}, got {found[0]!r} {found[1]!r}")
-        plan: Plan = decode(document, Plan, where)
+        plan: Plan = decode(headed(text, where, "a plan", (FORMAT, VERSION), "plan again"), Plan, where)
         return plan
 
 

@@ -18,7 +18,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.tiles import Tile
-from polyfuse.typed_json import decode, encode, parse
+from polyfuse.typed_json import decode, encode, headed
 
 FORMAT = "polyfuse-scratchpad-plan"
 VERSION = 1
@@ -206,14 +206,7 @@ class ScratchPlan:
 
         Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
         """
-        document = parse(text, where)
-        if not isinstance(document, dict):
-            raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it a plan?")
-        found = (document.pop("format", None), document.pop("version", None))
-        if found != (FORMAT, VERSION):
-            raise InvalidInput(
-                f"{where}: expected format '{FORMAT}' version {VERSION}, got {found[0]!r} {found[1]!r}; plan again"
-            )
+        document = headed(text, where, "a plan", (FORMAT, VERSION), "plan again")
         plan: ScratchPlan = decode(_gathered(document), ScratchPlan, where)
         return plan
 

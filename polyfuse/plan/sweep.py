@@ -34,7 +34,7 @@ from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.planning import LATENCY, Ways
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
-from polyfuse.typed_json import decode, encode, parse
+from polyfuse.typed_json import decode, encode, headed
 
 FORMAT = "polyfuse-scratchpad-sweep"
 VERSION = 1
@@ -128,15 +128,7 @@ class Sweep:
 
         Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
         """
-        document = parse(text, where)
-        if not isinstance(document, dict):
-            raise InvalidInput(f"{where}: expected an object, got {type(document).__name__}; is it a sweep?")
-        found = (document.pop("format", None), document.pop("version", None))
-        if found != (FORMAT, VERSION):
-            raise InvalidInput(
-                f"{where}: expected format '{FORMAT}' version {VERSION}, got {found[0]!r} {found[1]!r}; sweep again"
-            )
-        read: Sweep = decode(document, Sweep, where)
+        read: Sweep = decode(headed(text, where, "a sweep", (FORMAT, VERSION), "sweep again"), Sweep, where)
         return read
 
 
