@@ -102,7 +102,7 @@ class RowStep:
     @property
     def is_pointwise(self) -> bool:
         """Whether it is a convolution of single elements, whose one row is always there."""
-        return self.shape.kind == "direct" and self.shape.kernel == (1, 1) and self.shape.outside == (0, 0)
+        return self.shape.is_pointwise and not self.shape.joins_rows
 
     @property
     def writes_ahead(self) -> bool:

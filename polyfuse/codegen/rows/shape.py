@@ -124,7 +124,8 @@ class RowShape:
             raise InvalidInput(
                 f"row kernel {self.name!r}: winograd expects kernel (3, 3), stride 1 and dilation 1; use direct instead"
             )
-        if self.height != 1 and self.kind not in ("stencil", "winograd") and not self.is_pointwise:
+        dense = self.is_pointwise and self.apart == 1
+        if self.height != 1 and self.kind not in ("stencil", "winograd") and not dense:
             raise InvalidInput(
                 f"row kernel {self.name!r}: only stencil, winograd and pointwise direct make {self.height} rows at once"
             )
@@ -155,7 +156,7 @@ class RowShape:
     @property
     def is_pointwise(self) -> bool:
         """Whether it is a convolution of single elements that are all inside."""
-        return self.kind == "direct" and self.kernel == (1, 1) and self.outside == (0, 0) and self.apart == 1
+        return self.kind == "direct" and self.kernel == (1, 1) and self.outside == (0, 0)
 
     @property
     def joins_rows(self) -> bool:
