@@ -33,21 +33,21 @@ def is_scratch_plan(path: Path) -> bool:
 
 
 def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]) -> None:
-    """Write the files of a plan into a folder, run it on the simulated machine, and print the run beside the plan."""
+    """Run a plan on the simulated machine, write its files into a folder, and print the run beside the plan."""
     for key in UNUSED:
         if request[key]:
             raise click.UsageError(f"--{key.replace('_', '-')} is not for plans of a scratchpad machine; leave it out")
-    make_folder(folder)
     plan = read_scratch_plan(request["plan_file"])
     network = network_of(Origin(request["model"], dict(request["parameters"]), request["random_weights"]))
     with ProgressBar() as progress:
         progress("compiling", 0, 2)
         made = compiled(plan, network)
-        files = scratch_files(made, prefix)
-        for name, data in files.items():
-            write_atomically(folder / name, data)
         progress("simulating", 1, 2)
         checked = checked_run(made)
+    files = scratch_files(made, prefix)
+    make_folder(folder)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
     print_simulated(Console(), plan, checked, {str(folder / name): len(data) for name, data in files.items()})
 
 

@@ -206,6 +206,7 @@ def test_a_plan_that_was_edited_into_something_illegal_is_refused(
         ("explain", file),
     ):
         assert message in refused(call(*words), 1)
+    assert not (tmp_path / "build").exists()
 
 
 def test_explain_says_where_tensors_are_and_why(planned: Path) -> None:
