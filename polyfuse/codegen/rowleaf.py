@@ -48,18 +48,20 @@ def asked_rows(step: RowStep, text: Text) -> tuple[str, str]:
 
     A pointwise kernel, which asks without looking, gets the row below, or its own at the border, and its own output.
     """
+    height = step.shape.height
+    below = height * step.shape.stride
     if step.is_pointwise and step.reads_ahead:
-        return next_rows(step.reads[0], step.shape.height, text, "row_in[0]"), "row_out[0]"
-    asks = ((step.reads_ahead, step.reads[0]), (step.writes_ahead, step.writes))
-    next_in, next_out = (next_rows(rows, step.shape.height, text) if asked else "NULL" for asked, rows in asks)
+        return next_rows(step.reads[0], below, text, "row_in[0]"), "row_out[0]"
+    asks = ((step.reads_ahead, step.reads[0], below), (step.writes_ahead, step.writes, height))
+    next_in, next_out = (next_rows(rows, by, text) if asked else "NULL" for asked, rows, by in asks)
     return next_in, next_out
 
 
-def next_rows(rows: Rows, height: int, text: Text, otherwise: str = "NULL") -> str:
-    """The first row of the execution below, where all rows of this one and of that are inside of the image."""
+def next_rows(rows: Rows, below: int, text: Text, otherwise: str = "NULL") -> str:
+    """The first row of the execution so far below, where all rows of this one and of that are inside of the image."""
     first, size = text(rows.row), rows.tensor.concrete_shape[2]
-    inside = f"INSIDE({first}, {size}) && INSIDE({first} + {rows.count + height - 1}, {size})"
-    return f"{inside} ? {row_address(rows, '0', str(height), text)} : {otherwise}"
+    inside = f"INSIDE({first}, {size}) && INSIDE({first} + {(rows.count - 1) * rows.step + below}, {size})"
+    return f"{inside} ? {row_address(rows, '0', str(below), text)} : {otherwise}"
 
 
 def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str) -> list[str]:

@@ -97,7 +97,7 @@ class RowStep:
         """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds."""
         array = self.reads[0].array
         large = self.is_pointwise and 4 * array.elements >= AHEAD_BYTES
-        return (self.shape.kind == "stencil" or large) and not self.reads[0].indices
+        return (self.shape.kind in ("stencil", "few_channels") or large) and not self.reads[0].indices
 
     @property
     def is_pointwise(self) -> bool:

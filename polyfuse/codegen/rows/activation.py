@@ -56,22 +56,22 @@ def _exp(t: str, v: int, _: tuple[float, ...]) -> list[str]:
     return [f"EXP{v}({t});"]
 
 
-def _over_one_and_exp(t: str, v: int, value: str, exponent: str) -> list[str]:
-    """t = value / (1 + exp(exponent))"""
-    return ["{", f"  vec{v} e = {exponent};", f"  EXP{v}(e);", f"  {t} = {value} / (e + 1.0f);", "}"]
+def _over_one_and_exp(t: str, v: int, exponent: str) -> list[str]:
+    """t = t / (1 + exp(exponent)); NaN is that of the numerator."""
+    return ["{", f"  vec{v} e = {exponent};", f"  ONE_AND_EXP{v}(e);", f"  {t} = {t} / e;", "}"]
 
 
 def _sigmoid(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    return _over_one_and_exp(t, v, _splat(v, 1.0), f"-{t}")
+    return ["{", f"  vec{v} e = -{t};", f"  EXP{v}(e);", f"  {t} = {_splat(v, 1.0)} / (e + 1.0f);", "}"]
 
 
 def _silu(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    return _over_one_and_exp(t, v, t, f"-{t}")
+    return _over_one_and_exp(t, v, f"-{t}")
 
 
 def _gelu_tanh(t: str, v: int, _: tuple[float, ...]) -> list[str]:
     """t / 2 * (1 + tanh(u)) = t / (1 + exp(-2 u))"""
-    return _over_one_and_exp(t, v, t, f"-1.5957691216057308f * ({t} + 0.044715f * {t} * {t} * {t})")
+    return _over_one_and_exp(t, v, f"-1.5957691216057308f * ({t} + 0.044715f * {t} * {t} * {t})")
 
 
 def _elu(t: str, v: int, scale: tuple[float, ...]) -> list[str]:

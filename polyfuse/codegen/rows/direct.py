@@ -10,8 +10,11 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 from collections.abc import Callable, Mapping, Sequence
 
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
+from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, chunks, reads, runs, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, listed, scope
+
+MANY_BYTES = 1 << 16
+"""Weights of so many bytes are gone from the innermost cache when a group of output blocks begins."""
 
 
 def group_floats(shape: RowShape, tuning: Tuning, floats: int) -> int:
@@ -27,11 +30,36 @@ def direct_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         return _lane_loop(shape, tuning, v, chunk, taps)
 
     per_lane = tuning.blocks * shape.kernel[1] * v
+    asks = weights_asked(shape, tuning, v, chunk)
+    asked = [f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {asks * in_blocks(shape, v)};"]
     return [
         *start(shape, tuning, v, chunk),
-        *(input_blocks(shape, tuning, v, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
+        *(asked if asks else []),
+        *(input_blocks(shape, tuning, v, chunk, per_lane, steps, asks) if reads(shape, chunk) else ["(void)w;"]),
         *finish(shape, tuning, v, chunk),
     ]
+
+
+def in_blocks(shape: RowShape, v: int) -> int:
+    """Blocks of input channels that an output channel reads."""
+    return len(block_sizes(shape.in_channels // shape.groups, v))
+
+
+def weights_asked(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
+    """The floats of the next group's weights that the chunk asks for with every input block.
+
+    The first chunk of a group would wait for weights that the others then find in a cache: where a layer has many, the
+    chunks of the longest run each ask for their share of the next group's. What lies behind the last group is asked for
+    and not used.
+    """
+    size = group_floats(shape, tuning, v)
+    weights = shape.in_channels // shape.groups * shape.out_channels
+    if not shape.is_pointwise or shape.columns * shape.height == 1 or 4 * weights < MANY_BYTES:
+        return 0
+    run = max(runs(chunks(shape, tuning.pixels)), key=len)
+    if run[0].variant != chunk.variant:
+        return 0
+    return -(-size // (len(run) * in_blocks(shape, v) * 16)) * 16
 
 
 def start(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
@@ -93,7 +121,13 @@ def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> l
 
 
 def input_blocks(
-    shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, per_lane: int, steps: Callable[[range], list[str]]
+    shape: RowShape,
+    tuning: Tuning,
+    v: int,
+    chunk: Chunk,
+    per_lane: int,
+    steps: Callable[[range], list[str]],
+    asks: int = 0,
 ) -> list[str]:
     """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
 
@@ -116,6 +150,9 @@ def input_blocks(
         ]
     body = [*start, *ahead, *inner]
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
+    if asks:
+        touch = f"for (int k = 0; k < {asks}; k += 16) __builtin_prefetch(next_w + k, 0, 2);"
+        rows = [touch, f"next_w += {asks};", *rows]
     blocks = [f"const int lanes = {lanes};", *rows]
     return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)
 

@@ -8,6 +8,9 @@ from polyfuse.codegen.rows.direct import finish, first_column, products, start
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, scope
 
+LINE = 16
+"""Floats of a cache line."""
+
 
 def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
     """The body of the function that computes one chunk of one group of output blocks."""
@@ -24,6 +27,17 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
         body.append(f"w += {len(taps) * tuning.blocks * floats};")
     return [
         *start(shape, tuning, floats, chunk),
+        *(_ahead(shape, chunk) if tuning.prefetch and reads(shape, chunk) else []),
         *(braces(f"for (int row = 0; row < {rows}; row++)", body) if reads(shape, chunk) else ["(void)w;"]),
         *finish(shape, tuning, floats, chunk),
     ]
+
+
+def _ahead(shape: RowShape, chunk: Chunk) -> list[str]:
+    """Ask for what the next execution reads of these columns and this one does not: short pieces of each plane."""
+    kh, new = shape.kernel[0], min(shape.kernel[0], shape.stride)
+    touch = f"__builtin_prefetch(in[plane * {kh} + row] + below + {first_column(chunk)} + i, 0);"
+    columns = braces(f"for (int i = 0; i < {chunk.pixels * shape.stride}; i += {LINE})", [touch])
+    rows = braces(f"for (int row = {kh - new}; row < {kh}; row++)", columns)
+    planes = braces(f"for (int plane = 0; plane < {shape.in_channels}; plane++)", rows)
+    return ["const ptrdiff_t below = next_in ? next_in - in[0] : 0;", *braces("if (below)", planes)]

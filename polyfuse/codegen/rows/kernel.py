@@ -16,7 +16,8 @@
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
-  `stencil`: the rows that will be the first ones next time, the others as far below theirs, or NULL.
+  `stencil`, `few_channels`: the rows that will be the first ones next time, the others as far below theirs, or NULL;
+  `few_channels` asks for nothing that it writes.
 
 Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
 are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
@@ -36,7 +37,7 @@ from polyfuse.codegen.rows.gather import gather_functions
 from polyfuse.codegen.rows.grouped import group_parts, grouped_chunk, shared_chunk
 from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
-from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks
+from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks, runs
 from polyfuse.codegen.rows.stencil import stencil_functions
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
 from polyfuse.codegen.rows.tiling import Tiling, tilings, transforms, workspace_bytes
@@ -167,9 +168,9 @@ def _chunked(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
     body: list[str] = []
     for part in _parts(shape, tuning, v):
         lines += _part_functions(shape, tuning, v, part)
-        runs = _runs(part.cut) if tuning.order == "blocks" else [[chunk] for chunk in part.cut]
+        cut = runs(part.cut) if tuning.order == "blocks" else [[chunk] for chunk in part.cut]
         loop = f"for (int group = {part.first}; group < {part.end}; group++)"
-        calls = [_call(shape, part, run) for run in runs]
+        calls = [_call(shape, part, run) for run in cut]
         body += braces(loop, calls) if tuning.order == "blocks" else [x for c in calls for x in braces(loop, [c])]
     return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
 
@@ -199,17 +200,6 @@ def _row_pointers(shape: RowShape) -> tuple[str, ...]:
     return ("in", "out") if shape.residual == "none" else ("in", "out", "residual")
 
 
-def _runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
-    """Neighbouring chunks of the same code."""
-    runs: list[list[Chunk]] = []
-    for chunk in cut:
-        if runs and runs[-1][0].variant == chunk.variant:
-            runs[-1].append(chunk)
-        else:
-            runs.append([chunk])
-    return runs
-
-
 def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
     """The call that computes neighbouring chunks."""
     first = run[0].first
@@ -225,7 +215,7 @@ def _name(part: _Part, chunk: Chunk) -> str:
 
 
 def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    if not tuning.prefetch:
+    if not tuning.prefetch or shape.kind == "few_channels":
         return []
     place = f"(group * (ptrdiff_t){tuning.blocks} + a) * {shape.out_pitch} + to"
     touch = f"__builtin_prefetch(next_out + ({place}) * {v} + i, 1);"

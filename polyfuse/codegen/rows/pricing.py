@@ -18,10 +18,11 @@ FLOP, STORE = 0.3, 1.4
 """What a vector operation and a vector store of a transform take, in multiply-adds of vectors: as measured on Zen 4,
 whose stores of 64 bytes hold up its multiply-adds."""
 
-CACHED_BYTES = 24 << 20
+SHARE_BYTES, CACHED_BYTES = 8 << 20, 24 << 20
 CACHE_BYTES, MEMORY_BYTES = 4.0, 0.75
 """What is read in the time of a multiply-add, for each of its floats: weights up to CACHED_BYTES from the last-level
-cache for every batch, larger ones from memory."""
+cache for every batch, larger ones from memory. Those beyond SHARE_BYTES come from memory for the first batch: other
+layers' have taken their place since the last run."""
 
 CHAINS = 8
 """Multiply-adds that are on their way at once: fewer accumulators take as long as so many."""
@@ -117,16 +118,18 @@ def read_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
 def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
     """About how long a call takes, in multiply-adds of vectors.
 
-    Products, transforms, and reading the weights of a region once for each of its batches.
+    Products, transforms, and reading the weights of a region for each of its batches.
     """
     counts = winograd_counts(shape, tuning, floats, "vectors")
     flops = counts.input_additions + counts.input_multiplications
     flops += counts.output_additions + counts.output_multiplications
-    rate = floats * (CACHE_BYTES if read_bytes(shape, tuning, floats) <= CACHED_BYTES else MEMORY_BYTES)
     regions = tilings(shape, tuning, floats)
     stores = sum(map(_stores, regions))
-    read = sum(4 * weight_floats(shape, plan.tile, floats) * len(plan.batches) for plan in regions)
-    return sum(map(_multiplying, regions)) + FLOP * flops + STORE * stores + read / rate
+    once = read_bytes(shape, tuning, floats)
+    again = sum(4 * weight_floats(shape, plan.tile, floats) * (len(plan.batches) - 1) for plan in regions)
+    first, later = (CACHE_BYTES if once <= most else MEMORY_BYTES for most in (SHARE_BYTES, CACHED_BYTES))
+    reading = (once / first + again / later) / floats
+    return sum(map(_multiplying, regions)) + FLOP * flops + STORE * stores + reading
 
 
 def _multiplying(plan: Tiling) -> int:

@@ -227,7 +227,7 @@ class Tuning:
     - `tile`, `batch`: `winograd` makes tiles of `tile` x `tile` outputs, transforms so many at once, and multiplies
       `pixels` of them at once;
     - `edge`: the last rows, and the last columns, may be made by smaller tiles, so high or so wide; 0 for none;
-    - `prefetch`: touch `next_in` for reading (not its planar rows of few channels) and `next_out` for writing.
+    - `prefetch`: touch `next_in` for reading and (but for `few_channels`) `next_out` for writing.
     """
 
     blocks: int = 1
@@ -293,6 +293,17 @@ Chunk(first=14, pixels=6, left=0, right=1, rows=1))
         found.append(Chunk(first, pixels, left, right))
         first += pixels
     return tuple(found)
+
+
+def runs(cut: tuple[Chunk, ...]) -> list[list[Chunk]]:
+    """Neighbouring chunks of the same code."""
+    found: list[list[Chunk]] = []
+    for chunk in cut:
+        if found and found[-1][0].variant == chunk.variant:
+            found[-1].append(chunk)
+        else:
+            found.append([chunk])
+    return found
 
 
 def uses(shape: RowShape, chunk: Chunk, taps: range) -> list[tuple[int, list[tuple[int, int]]]]:

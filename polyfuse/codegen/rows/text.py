@@ -87,8 +87,19 @@ typedef int mask@V __attribute__((vector_size(@B)));
 """
 
 _EXP = """\
-/* t = exp(t): 2^k exp(r) with |r| <= log(2)/2 and the polynomial of Cephes' expf for exp(r). What is denormal or too
-   large comes out rounded, as 0 or as infinity: where no instruction scales so, two factors make 2^k. NaN stays. */
+/* exp(t) = 2^k exp(r) with |r| <= log(2)/2: n is k with low bits that say k as an integer, p is h exp(r) by the nearest
+   polynomial of degree 6, which misses by 2e-9. */
+#define EXP_PARTS@V(t, h, n, k, p) \\
+    const vec@V n = t * 1.44269504088896341f + 12582912.0f, k = n - 12582912.0f; \\
+    const vec@V exp_r = t - k * 0.693359375f + k * 2.12194440e-4f; \\
+    vec@V p = (h) * 1.38367942e-3f * exp_r + (h) * 8.37485705e-3f; \\
+    p = p * exp_r + (h) * 4.16682287e-2f; \\
+    p = p * exp_r + (h) * 1.66664197e-1f; \\
+    p = p * exp_r + (h) * 4.99999921e-1f; \\
+    p = p * exp_r + (h); \\
+    p = p * exp_r + (h)
+/* t = exp(t). What is denormal or too large comes out rounded, as 0 or as infinity: where no instruction scales so, two
+   factors make 2^k. NaN stays. */
 #if @X && !defined(__clang__)
 #define SCALED@V(p, n, k) __asm__("vscalefps %1, %0, %0" : "+v"(p) : "v"(k))
 #else
@@ -100,17 +111,20 @@ _EXP = """\
 #define EXP@V(t) do { \\
     AT_LEAST@V(t, SPLAT@V(-104.0f)); \\
     AT_MOST@V(t, SPLAT@V(89.0f)); \\
-    const vec@V exp_n = t * 1.44269504088896341f + 12582912.0f, exp_k = exp_n - 12582912.0f; \\
-    const vec@V exp_r = t - exp_k * 0.693359375f + exp_k * 2.12194440e-4f; \\
-    vec@V exp_p = 1.9875691500e-4f * exp_r + 1.3981999507e-3f; \\
-    exp_p = exp_p * exp_r + 8.3334519073e-3f; \\
-    exp_p = exp_p * exp_r + 4.1665795894e-2f; \\
-    exp_p = exp_p * exp_r + 1.6666665459e-1f; \\
-    exp_p = exp_p * exp_r + 5.0000001201e-1f; \\
-    exp_p = exp_p * exp_r + 1.0f; \\
-    exp_p = exp_p * exp_r + 1.0f; \\
+    EXP_PARTS@V(t, 1.0f, exp_n, exp_k, exp_p); \\
     SCALED@V(exp_p, exp_n, exp_k); \\
     t = exp_p; \\
+  } while (0)
+/* t = 1 + exp(t), infinity from t = 88 on: the shifted bits of n are 2^(k + 1). NaN may become infinity. */
+#if @R && !defined(__clang__)
+#define WITHIN@V(t, bound) __asm__("vrangeps $2, %1, %0, %0" : "+v"(t) : "v"(bound))
+#else
+#define WITHIN@V(t, bound) do { AT_LEAST@V(t, -(bound)); AT_MOST@V(t, bound); } while (0)
+#endif
+#define ONE_AND_EXP@V(t) do { \\
+    WITHIN@V(t, SPLAT@V(88.0f)); \\
+    EXP_PARTS@V(t, 0.5f, exp_n, exp_k, exp_p); \\
+    t = exp_p * (vec@V)(((mask@V)exp_n << 23) + 0x40000000) + 1.0f; \\
   } while (0)
 """
 _SPREAD = """\
@@ -146,6 +160,7 @@ def prelude(floats: int) -> str:
     names = {"@E": _EXP, "@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
     names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
     names["@X"] = "defined(__AVX512F__)" if floats == 16 else "defined(__AVX512VL__)"
+    names["@R"] = "defined(__AVX512DQ__)" if floats == 16 else "defined(__AVX512DQ__) && defined(__AVX512VL__)"
     text = _WIDTH
     for mark, value in names.items():
         text = text.replace(mark, value)

@@ -63,7 +63,8 @@ def tiled(shape: RowShape, target: Target, tile: int, edge: Sizes = (0, 0)) -> T
         wide = (4, 2, 1)
     together = next(a for a in wide if blocks % a == 0)
     pixels = min(12, accumulators // together)
-    batch = next((n for n in BATCHES if together * min(_chunks(tiles, n, pixels)) >= ENOUGH), BATCHES[0])
+    whole = (tiles,) if tiles <= max(BATCHES) else ()
+    batch = next((n for n in (*whole, *BATCHES) if together * min(_chunks(tiles, n, pixels)) >= ENOUGH), BATCHES[0])
     return Tuning(blocks=together, pixels=pixels, taps=1, tile=tile, batch=batch, edge=edge)
 
 

@@ -159,6 +159,12 @@ def _inputs(plan: Tiling) -> list[str]:
     return function(f"ROW_PART void {name}__in", ("const float *const *in", *where, "float *transformed"), body)
 
 
+def asked_floats(plan: Tiling) -> int:
+    """What each chunk of tiles asks for of weights for every input channel: all chunks of a batch share that."""
+    chunks = len(balanced(plan.batches[0], plan.tuning.pixels))
+    return -(-plan.tuning.blocks * plan.floats // (16 * chunks)) * 16
+
+
 def _multiply(plan: Tiling, count: int) -> list[str]:
     """`count` tiles of one frequency: the sums over all input channels of `u` times `x`, into `to`."""
     shape, tuning, v = plan.shape, plan.tuning, plan.floats
@@ -171,8 +177,9 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
         terms = products(tuning.blocks, v, used, range(1), lane * tuning.blocks * v, places)
         inner += scope(terms) if tuning.unroll > 1 else terms
     step = tuning.blocks * tuning.unroll * v
-    inner += [f"__builtin_prefetch(w + {AHEAD_FLOATS + k}, 0, 2);" for k in range(0, step, 16)]
-    inner.append(f"w += {step};")
+    asked = asked_floats(plan)
+    inner += [f"__builtin_prefetch(next_w + {k}, 0, 2);" for k in range(0, asked * tuning.unroll, 16)]
+    inner.append(f"w += {step}, next_w += {asked * tuning.unroll};")
     loop = [
         f"const int lanes = {lanes};",
         *braces(f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})", ["const float *xl = x + lane;", *inner]),
@@ -187,7 +194,7 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
             for p in range(count)
         ),
     ]
-    parameters = ("const float *w", "const float *x", "float *to")
+    parameters = ("const float *w", "const float *next_w", "const float *x", "float *to")
     return function(f"ROW_PART void {plan.name}__multiply__{count}", parameters, body)
 
 
@@ -242,13 +249,15 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         f"{name}__in(in, from, band, column, run, v + tile * {v});",
     ]
     multiply, at = [], 0
-    for chunk in balanced(count, tuning.pixels):
+    group_floats = shape.in_channels * tuning.blocks * v
+    cut = balanced(count, tuning.pixels)
+    for k, chunk in enumerate(cut):
+        ahead = group_floats + k * shape.in_channels * asked_floats(plan) if len(cut) > 1 else AHEAD_FLOATS
         multiply.append(
-            f"{name}__multiply__{chunk}(u, {_plus(f'v + f * {plan.input_floats}', at * v)}, "
+            f"{name}__multiply__{chunk}(u, u + {ahead}, {_plus(f'v + f * {plan.input_floats}', at * v)}, "
             f"{_plus(f'm + f * {plan.product_floats}', at * v)});"
         )
         at += chunk
-    group_floats = shape.in_channels * tuning.blocks * v
     weights = f"const float *u = weights + (group * (ptrdiff_t){plan.frequencies} + f) * {group_floats};"
     groups = [
         *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *multiply]),

@@ -281,7 +281,7 @@ def sized(channels: int, columns: int, height: int) -> RowShape:
         (sized(128, 28, 24), 6, (0, 4)),
         (sized(64, 224, 4), 6, (4, 0)),
         (sized(64, 224, 2), 6, (2, 0)),
-        (sized(256, 14, 14), 4, (0, 2)),
+        (sized(256, 14, 14), 4, (0, 0)),
         (sized(128, 7, 7), 4, (0, 0)),
         (sized(512, 7, 7), 2, (0, 0)),
     ],

@@ -1,0 +1,120 @@
+"""What row kernels ask for ahead: every prefetch is recorded and compared with what is read later."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from polyfuse.codegen.build import compile_shared, load
+from polyfuse.codegen.kernel import aligned
+from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+from polyfuse.codegen.rows.text import prelude
+from polyfuse.codegen.rows.tune import default_tuning, tiled
+from tests.codegen.rows.images import pointers
+
+LINE, MOST = 64, 1 << 16
+RECORD = f"""\
+const void *asked[{MOST}]; long long asked_count;
+#define __builtin_prefetch(place, ...) (asked[asked_count++ % {MOST}] = (place))
+"""
+WIDE = Target(8, 16)
+
+
+def asked_by(
+    kernel: RowKernel, rows: list[np.ndarray], weights: np.ndarray, out: list[np.ndarray], below: int
+) -> list[int]:
+    """The lines of 64 bytes that one call asks for, in order, as their numbers."""
+    built = load(compile_shared(f"{prelude(kernel.floats)}{RECORD}{kernel.text}", warnings_as_errors=True))
+    bias = np.zeros(1024, np.float32)
+    values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
+    ahead = [ctypes.c_void_p(rows[0].ctypes.data + below), ctypes.c_void_p(out[0].ctypes.data)]
+    places = [ctypes.c_ssize_t(0), ctypes.c_ssize_t(0)]
+    getattr(built, kernel.name)(pointers(rows), *values, None, pointers(out), *places, *ahead)
+    count = ctypes.c_longlong.in_dll(built, "asked_count").value
+    assert count <= MOST
+    asked = (ctypes.c_void_p * MOST).in_dll(built, "asked")
+    return [asked[k] // LINE for k in range(count)]
+
+
+def lines(first: int, size: int) -> set[int]:
+    """The lines that so many bytes lie in."""
+    return set(range(first // LINE, (first + size - 1) // LINE + 1))
+
+
+def whole_lines(floats: int) -> np.ndarray:
+    """An array of zeros that begins with a line."""
+    memory = aligned((floats + LINE // 4,))
+    start = -memory.ctypes.data % LINE // 4
+    memory[:] = 0
+    return memory[start : start + floats]
+
+
+@pytest.mark.parametrize(
+    ("shape", "tuning"),
+    [
+        (RowShape("joined", "direct", 192, 128, 7, height=7), None),
+        (RowShape("row", "direct", 256, 128, 29), Tuning(blocks=2, pixels=6, taps=1)),
+        (RowShape("once", "direct", 256, 128, 5), Tuning(blocks=1, pixels=6, taps=1)),
+    ],
+)
+def test_the_weights_of_a_group_are_asked_for_while_those_of_the_one_before_are_used(
+    shape: RowShape, tuning: Tuning | None
+) -> None:
+    kernel = row_kernel(shape, WIDE, tuning or default_tuning(shape, WIDE))
+    weights = whole_lines(shape.in_channels * shape.out_channels)
+    rows = [np.zeros(shape.in_channels * shape.columns, np.float32) for _ in range(shape.height)]
+    out = [np.zeros(shape.out_channels * shape.columns, np.float32) for _ in range(shape.height)]
+    group = 4 * kernel.tuning.blocks * 8 * shape.in_channels
+    asked = asked_by(kernel, rows, weights, out, 0)
+    later = lines(weights.ctypes.data + group, weights.nbytes - group)
+    assert later <= set(asked)
+    assert len(asked) <= 2 * weights.nbytes / LINE
+    groups = weights.nbytes // group
+    each = len(asked) // groups
+    for index in range(groups - 1):
+        following = lines(weights.ctypes.data + (index + 1) * group, group)
+        assert following <= set(asked[index * each : (index + 1) * each])
+
+
+@pytest.mark.parametrize("shape", [RowShape("few", "direct", 64, 64, 29), RowShape("matrix", "direct", 512, 512, 1)])
+def test_few_weights_and_those_used_once_are_not_asked_for(shape: RowShape) -> None:
+    assert "__builtin_prefetch" not in row_kernel(shape, WIDE).text
+
+
+@pytest.mark.parametrize("tiles", [(14, 14), (28, 6)])
+def test_chunks_of_tiles_share_the_weights_of_the_next_frequency(tiles: tuple[int, int]) -> None:
+    columns, height = tiles
+    shape = RowShape("tiles", "winograd", 32, 32, columns, kernel=(3, 3), outside=(1, 1), height=height)
+    kernel = row_kernel(shape, WIDE, tiled(shape, WIDE, 4))
+    weights = whole_lines(36 * 32 * 32)
+    rows = [np.zeros(32 * columns, np.float32) for _ in range(height + 2)]
+    out = [np.zeros(32 * columns, np.float32) for _ in range(height)]
+    asked = asked_by(kernel, rows, weights, out, 0)
+    first = 4 * 32 * kernel.tuning.blocks * 8
+    assert lines(weights.ctypes.data + first, weights.nbytes - first) <= set(asked)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("columns", [5, 56])
+def test_a_first_layer_asks_for_the_rows_that_the_next_row_reads_and_this_one_does_not(
+    stride: int, columns: int
+) -> None:
+    shape = RowShape("first", "few_channels", 3, 24, columns, kernel=(3, 3), stride=stride)
+    tuning = Tuning(blocks=1, pixels=5, taps=3, prefetch=True)
+    kernel = row_kernel(shape, WIDE, tuning)
+    wide = 4 * shape.in_columns
+    image = whole_lines(3 * 16 * shape.in_columns).reshape(3, 16, shape.in_columns)
+    rows = [image[c, k] for c in range(3) for k in range(3)]
+    asked = asked_by(
+        kernel, rows, np.zeros(3 * 9 * 24, np.float32), [np.zeros(24 * columns, np.float32)], stride * wide
+    )
+    following = [lines(image[c, row].ctypes.data, wide) for c in range(3) for row in range(max(3, stride), 3 + stride)]
+    assert set(asked) <= set().union(*following)
+    assert all(each - set(asked) <= {max(each)} for each in following)
+
+
+def test_a_first_layer_asks_for_nothing_where_no_row_follows() -> None:
+    shape = RowShape("first", "few_channels", 3, 8, 9, kernel=(3, 3))
+    kernel = row_kernel(shape, WIDE, Tuning(pixels=5, taps=3, prefetch=True))
+    assert kernel.text.count("if (below)") == 2 and "next_in ? next_in - in[0] : 0" in kernel.text
