@@ -3,7 +3,9 @@
 Program ──build()──> Kernel;  Kernel(x=array) -> {output name: array}
 """
 
+import contextlib
 import ctypes
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +23,8 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
 
 Values = NDArray[np.float32]
+
+LARGE_PAGE = 2 << 20
 
 
 class Kernel:
@@ -45,18 +49,18 @@ class Kernel:
             sharing = None
         self._inputs: dict[str, Values] = sharing._inputs if sharing else self._arrays(network.inputs)
         self._outputs: dict[str, Values] = sharing._outputs if sharing else self._arrays(network.outputs)
-        self._weights = [aligned_copy(value) for value in program.constants.values()]
-        self._arena = np.zeros(program.arena.bytes + ALIGNMENT, np.uint8)
-        self._chips = np.zeros(threads * self._library.polyfuse_chip_bytes() + ALIGNMENT, np.uint8)
-        self._kept = np.zeros(self._library.polyfuse_kept_bytes() + ALIGNMENT, np.uint8)
+        self._weights = side_by_side(list(program.constants.values()))
+        self._arena = memory_of(program.arena.bytes)
+        self._chips = memory_of(threads * self._library.polyfuse_chip_bytes())
+        self._kept = memory_of(self._library.polyfuse_kept_bytes())
         self._counts = np.zeros(max(1, len(program.counters)), np.int64)
         self._arguments = (
             addresses([array.ctypes.data for array in self._inputs.values()]),
             addresses([array.ctypes.data for array in self._weights]),
             addresses([array.ctypes.data for array in self._outputs.values()]),
-            addresses([first_aligned(self._arena) + at for at in program.addresses.values()]),
-            ctypes.c_void_p(first_aligned(self._chips)),
-            ctypes.c_void_p(first_aligned(self._kept)),
+            addresses([self._arena.ctypes.data + at for at in program.addresses.values()]),
+            ctypes.c_void_p(self._chips.ctypes.data),
+            ctypes.c_void_p(self._kept.ctypes.data),
             ctypes.c_int(threads),
             ctypes.c_void_p(self._counts.ctypes.data),
         )
@@ -207,6 +211,32 @@ def aligned(shape: Sequence[int]) -> Values:
     array = memory[start : start + size].view(np.float32)
     array.fill(np.nan)
     return array.reshape(shape)
+
+
+def side_by_side(arrays: Sequence[NDArray[np.floating]]) -> list[Values]:
+    """Copies of arrays in one piece of memory, each aligned for vectors."""
+    sizes = [-(-4 * array.size // ALIGNMENT) * ALIGNMENT for array in arrays]
+    memory, start, copies = memory_of(sum(sizes)), 0, []
+    for array, size in zip(arrays, sizes, strict=True):
+        copies.append(memory[start : start + 4 * array.size].view(np.float32).reshape(array.shape))
+        copies[-1][...] = array
+        start += size
+    return copies
+
+
+def memory_of(size: int) -> NDArray[np.uint8]:
+    """Zeroed memory, aligned for vectors; much of it begins with a large page, in such pages where the system has them.
+
+    Many small pages fall on the same sets of a cache by accident, and take up the entries that translate addresses.
+    """
+    if size < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        memory = np.zeros(size + ALIGNMENT, np.uint8)
+        return memory[first_aligned(memory) - memory.ctypes.data :]
+    pages = mmap.mmap(-1, size + LARGE_PAGE)
+    with contextlib.suppress(OSError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(pages, np.uint8)
+    return memory[-memory.ctypes.data % LARGE_PAGE :]
 
 
 def aligned_copy(values: NDArray[np.floating]) -> Values:
