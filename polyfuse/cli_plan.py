@@ -72,6 +72,7 @@ SOLVER_EFFORT = 200.0
     "--longest", type=click.IntRange(1, 64), default=LONGEST, show_default=True, help="The most operations of a group."
 )
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Plan in weaker ways too.")
+@click.option("--early", is_flag=True, help="Load weights while the group before runs, where there is room.")
 @click.option("--exact", is_flag=True, help="Have it confirmed by an exact model: small networks.")
 @click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Check and show this plan instead of making one.")
 @click.option("--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Plan at many on-chip sizes.")
@@ -143,7 +144,8 @@ def planned(
     ways = ways_of(
         network, machine, objective=objective, dtype=request["dtype"], longest=request["longest"], progress=progress
     )
-    plan = replace(ways.plan(machine.capacity_bytes, request["baselines"]), origin=origin)
+    plan = ways.plan(machine.capacity_bytes, request["baselines"], early=request["early"])
+    plan = replace(plan, origin=origin)
     if request["exact"]:
         progress("solving", 0, 1)
         return replace(plan, certificate=ways.confirmed(plan, SOLVER_EFFORT))

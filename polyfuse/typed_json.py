@@ -1,5 +1,6 @@
 """JSON, or TOML, to frozen dataclasses by their annotations, and back.
 
+Keys of fields that have a factory of defaults may be missing: they came later than files that are read.
 Enters: what a parser of JSON or TOML gives, and a type built of dataclasses, tuples, dictionaries, literals, str, int,
 bool, float, object and `| None`. Leaves: a value of that type; or an InvalidInput that says where the text is wrong.
 
@@ -84,12 +85,13 @@ def encode(value: object) -> object:
 def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:
     hints = get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
-    for problem, found in (("an unknown", set(entries) - set(names)), ("no", set(names) - set(entries))):
+    later = {field.name for field in dataclasses.fields(kind) if field.default_factory is not dataclasses.MISSING}
+    for problem, found in (("an unknown", set(entries) - set(names)), ("no", set(names) - set(entries) - later)):
         if found:
             raise InvalidInput(
                 f"{where}: expected the keys {', '.join(names)}, got {problem} {min(found)!r}; correct the keys"
             )
-    fields = {name: decode(entries[name], hints[name], f"{where}.{name}") for name in names}
+    fields = {name: decode(entries[name], hints[name], f"{where}.{name}") for name in names if name in entries}
     try:
         return kind(**fields)
     except InvalidInput as error:

@@ -2,18 +2,21 @@
 
 For every workload the choices of the tuner's search space, thinned out, are predicted and then measured in turns. A
 line for each: the mean relative error, what the model would pick without measuring, and its time over the best one's.
+With `--tune` the tuner looks for a choice first, which is then measured in the same rounds as the others.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from polyfuse.bench.measure import measure
+from polyfuse.bench.tune import tune
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
@@ -55,10 +58,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All choices of one workload."""
+    """All choices of one workload; `tuned` is the label of the one that the tuner found, if it was asked."""
 
     workload: str
     points: tuple[Point, ...]
+    tuned: str | None = None
 
     @property
     def mean_error(self) -> float:
@@ -81,6 +85,10 @@ class Sweep:
         """The fastest measured."""
         return min(self.points, key=lambda point: point.seconds)
 
+    def over_best(self, label: str) -> float:
+        """The time of a choice over that of the best."""
+        return next(point.seconds for point in self.points if point.label == label) / self.best.seconds
+
 
 def thinned(choices: Sequence[Choice], most: int) -> list[Choice]:
     """The first choice, and others at equal distances."""
@@ -97,19 +105,23 @@ def sweep(
     exact: bool = False,
     most: int = 40,
     repeats: int = 9,
+    tuned: bool = False,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Predict and measure the choices of one workload, on one thread.
+    """Predict and measure the choices of one workload, on one thread; what the tuner finds among them, if `tuned`.
 
     Errors: BuildError, InvalidInput.
     """
     chosen = options or Options()
     tell = progress or (lambda what, done, of: None)
     target = probe(chosen.compiler, tuple(chosen.flags))
-    found = ranked(
-        network, thinned(search_space(network, target, exact), most), machine, target, interface, progress=tell
-    )
+    space = search_space(network, target, exact)
+    choices, tuned_label = thinned(space, most), None
+    if tuned:
+        tuned_label = tuned_choice(network, machine, interface, exact, chosen, tell)
+        choices += [each for each in space if each.label == tuned_label and each not in choices]
+    found = ranked(network, choices, machine, target, interface, progress=tell)
     programs, predicted = [], {}
     for prediction in found:
         choice = prediction.choice
@@ -132,18 +144,33 @@ def sweep(
     timings = measure(
         runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda k, of: tell("measuring", k, of)
     )
-    return Sweep(name, tuple(Point(label, predicted[label], timing.minimum) for label, timing in timings.items()))
+    points = tuple(Point(label, predicted[label], timing.minimum) for label, timing in timings.items())
+    return Sweep(name, points, tuned_label)
+
+
+def tuned_choice(
+    network: Network, machine: Machine, interface: Interface, exact: bool, options: Options, progress: Progress
+) -> str | None:
+    """The label of what the tuner finds, from nothing."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tuned.json"
+        found = tune(network, machine, interface=interface, exact=exact, path=path, options=options, progress=progress)
+    return found.best.label if found.best is not None else None
 
 
 def table(sweeps: Sequence[Sweep]) -> Table:
     """A line for each workload."""
     shown = Table(box=None)
-    for heading in ("workload", "choices", "mean error", "predicted / measured", "picked", "its time / best", "best"):
-        shown.add_column(heading, justify="left" if heading in ("workload", "picked", "best") else "right")
+    names = ("workload", "picked", "tuned", "best")
+    headings = ["workload", "choices", "mean error", "predicted / measured", "picked", "its time / best", "best"]
+    tuned = any(each.tuned is not None for each in sweeps)
+    for heading in [*headings[:-1], *(["tuned", "its time / best"] if tuned else []), headings[-1]]:
+        shown.add_column(heading, justify="left" if heading in names else "right")
     for each in sweeps:
-        ratio = each.picked.seconds / each.best.seconds
-        numbers = (str(len(each.points)), f"{each.mean_error:.1%}", f"{each.bias:.2f}")
-        shown.add_row(each.workload, *numbers, each.picked.label, f"{ratio:.3f}", each.best.label)
+        row = [each.workload, str(len(each.points)), f"{each.mean_error:.1%}", f"{each.bias:.2f}"]
+        for label in (each.picked.label, *([each.tuned] if tuned else [])):
+            row += [label or "", f"{each.over_best(label):.3f}" if label else ""]
+        shown.add_row(*row, each.best.label)
     return shown
 
 
@@ -153,8 +180,11 @@ def table(sweeps: Sequence[Sweep]) -> Table:
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="Samples of each choice.")
 @click.option("--layout", type=click.Choice(("nchw", "blocked")), default="blocked", show_default=True)
 @click.option("--exact-arithmetic", "exact", is_flag=True, help="No Winograd.")
+@click.option("--tune", "tuned", is_flag=True, help="Look for the best choice with the tuner, too.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every point as JSON.")
-def main(only: str, most: int, repeats: int, layout: Interface, exact: bool, json_file: Path | None) -> None:
+def main(
+    only: str, most: int, repeats: int, layout: Interface, exact: bool, tuned: bool, json_file: Path | None
+) -> None:
     """Print the error of the time model on the workloads in kernels/, and what it picks."""
     if json_file is not None:
         check_writable(json_file)
@@ -165,8 +195,10 @@ def main(only: str, most: int, repeats: int, layout: Interface, exact: bool, jso
         if only in full:
             click.echo(full, err=True)
             network = load_workload(name, parameters=parameters)
-            sweeps.append(sweep(full, network, machine, interface=layout, exact=exact, most=most, repeats=repeats))
-    Console(width=150).print(table(sweeps))
+            sweeps.append(
+                sweep(full, network, machine, interface=layout, exact=exact, most=most, repeats=repeats, tuned=tuned)
+            )
+    Console(width=180).print(table(sweeps))
     if json_file is not None:
         write_atomically(json_file, (json.dumps([asdict(each) for each in sweeps], indent=1) + "\n").encode())
 

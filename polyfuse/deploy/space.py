@@ -29,6 +29,8 @@ STRIP_ROWS = (4, 32)
 """Rows of tiles whose columns are cut as well."""
 NARROWEST = 12
 """Tiles of fewer columns are all halo and calls."""
+LINE, LONG = 16, 256
+"""The columns of a cache line, and of tiles that may be so much longer than others."""
 MOST_TENSORS = 4
 """Of so many tensors each is recomputed by itself while the others are kept."""
 ON_STRIPS: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("local", "local"), ("recompute", "recompute"))
@@ -154,12 +156,13 @@ def row_sizes(height: int, wanted: Sequence[int] = ROWS) -> list[int]:
 
 
 def column_sizes(width: int) -> list[int]:
-    """Rows in a few equal parts.
+    """Rows in a few equal parts; long ones nearly so, so that each begins with a cache line.
 
-    >>> column_sizes(960), column_sizes(30)
-    ([120, 240, 480], [15])
+    >>> column_sizes(960), column_sizes(30), column_sizes(2042)
+    ([120, 240, 480], [15], [256, 512, 1024])
     """
-    return sorted({-(-width // cut) for cut in COLUMN_CUTS if width // cut >= NARROWEST})
+    equal = (-(-width // cut) for cut in COLUMN_CUTS if width // cut >= NARROWEST)
+    return sorted({part if part < LONG else -(-part // LINE) * LINE for part in equal})
 
 
 def predict(

@@ -5,17 +5,19 @@ ScratchPlan + Graph + Accelerator ──check_plan()──> None, or an error th
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.early import kept_weights
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.planning import totals_of
 from polyfuse.plan.problem import dag_of, fetch_of
 from polyfuse.plan.scratchplan import Pin, PlannedGroup, ScratchPlan
+from polyfuse.plan.timeline import group_time, timed
 
 CLOSE = 1e-9
 """How far sums of cycles and energies may be from what a plan says, relative to them."""
@@ -31,6 +33,8 @@ def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> None:
     check = _Check(plan, graph, machine)
     check.operations()
     check.flow()
+    for index in range(len(plan.groups)):
+        check.early(index)
     for index in range(len(plan.groups)):
         check.group(index)
     check.addresses()
@@ -149,6 +153,38 @@ class _Check:
                 )
         self.figures(index, group, found)
 
+    def early(self, index: int) -> None:
+        """Weights that are loaded early stay for the whole group, and the group before has the step."""
+        group = self.plan.groups[index]
+        if not group.early:
+            return
+        if index == 0 or not self.machine.double_buffer:
+            self.refuse(index, "weights cannot arrive early: no group before computes meanwhile; leave `early` empty")
+        before = self.plan.groups[index - 1]
+        try:
+            kept = kept_weights(group, self.graph, self.machine)
+            steps = group_time(before, self.graph, self.machine).steps
+        except InvalidInput as error:
+            self.refuse(index, str(error))
+        for name, step in group.early.items():
+            if name not in kept:
+                self.refuse(index, f"early: expected operations whose weights stay, got {name!r}; leave it out")
+            if not 0 <= step < steps:
+                self.refuse(
+                    index, f"early: expected a step of group {index - 1}, 0 to {steps - 1}, for {name!r}, got {step}"
+                )
+
+    def moved_cycles(self, index: int) -> float:
+        """The cycles that weights loaded early take from a group, less those that the next group's add to it."""
+        around = self.plan.groups[max(0, index - 1) : index + 2]
+        alone = [replace(group, early={}) for group in around]
+        if not any(group.early for group in around[1:]):
+            return 0.0
+        place = index - max(0, index - 1)
+        around = (replace(around[0], early={}), *around[1:])
+        with_early, without = (timed(each, self.graph, self.machine)[place] for each in (around, alone))
+        return with_early.cycles - without.cycles
+
     def figures(self, index: int, group: PlannedGroup, found: Option) -> None:
         """What a group says that it costs."""
         fetched = [self.graph.tensors[tensor].bytes for tensor in group.fetched]
@@ -158,7 +194,7 @@ class _Check:
             ("store_bytes", found.store_bytes, group.store_bytes),
             ("weight_bytes", found.weight_bytes, group.weight_bytes),
             ("macs_executed", found.macs_executed, group.macs_executed),
-            ("cycles", found.cycles + sum(fetch.cycles for fetch in fetches), group.cycles),
+            ("cycles", found.cycles + sum(f.cycles for f in fetches) + self.moved_cycles(index), group.cycles),
             ("energy_pj", found.energy_pj + sum(fetch.energy_pj for fetch in fetches), group.energy_pj),
         ):
             if not math.isclose(expected, got, rel_tol=CLOSE if isinstance(expected, float) else 0.0):

@@ -89,6 +89,11 @@ class Choices:
             return (choices[0] if fitting else None), False
         return (choices[fitting - 1] if fitting else None), fitting == len(sizes)
 
+    @property
+    def priced(self) -> int:
+        """How many groups and places are priced."""
+        return len(self._fronts)
+
     def fetch_price(self, tensor: str) -> int:
         """The price of loading a tensor whole."""
         fetch = self.problem.fetches[tensor]

@@ -20,6 +20,8 @@ LONGEST = 8
 MOST_IDEALS = 4000
 MOST_GROUPS = 1500
 ENDS = (8, 7, 6, 5)
+MOST_ENDS = 6
+"""Tensors that groups share with the rest, on average, where there are as many groups as there may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,13 @@ class Dag:
             reached |= grown
         return reached == group
 
+    def ends(self, group: int) -> int:
+        """How many tensors a group reads from outside, and leaves for others or as outputs."""
+        made = {self.makes[index] for index in bits(group)}
+        read = {name for index in bits(group) for name in self.reads[index]} - made
+        left = [name for name in made if name in self.outputs or self.readers[self.number[name]] & ~group]
+        return len(read) + len(left)
+
     def live(self, ideal: int) -> int:
         """The tensors, as bits, that are there when an ideal has run and that a later operation reads."""
         return self._union(
@@ -161,8 +170,8 @@ def lattice(
     """The ideals and groups of a graph; caps that are hit are said in the result.
 
     Where there are more than `most_ideals`, operations stay within a window of their topological order: none runs
-    while one that is further behind waits. Where there are more than `most_groups`, those of several operations share
-    fewer tensors with the rest, and where that is not enough they get shorter.
+    while one that is further behind waits. Where there are more than `most_groups`, or fewer that share many tensors
+    with the rest, those of several operations share fewer, and where that is not enough they get shorter.
 
     >>> reads = (("x",), ("a.",), ("a.",), ("b.", "c."))
     >>> found = lattice(Dag(("a", "b", "c", "d"), reads, ("a.", "b.", "c.", "d."), frozenset(["d."])))
@@ -180,9 +189,9 @@ def lattice(
         if length < longest:
             capped = (*capped, f"groups of up to {longest} operations were too many")
         return Lattice(dag, ideals, moves, length, capped)
-    moves = _moves(dag, ideals, known, 1, None, len(dag.operations))
-    assert moves is not None
-    return Lattice(dag, ideals, moves, 1, (*capped, "groups of several operations were too many"))
+    alone = _moves(dag, ideals, known, 1, None, len(dag.operations) * len(dag.tensors))
+    assert alone is not None
+    return Lattice(dag, ideals, alone, 1, (*capped, "groups of several operations were too many"))
 
 
 def bits(numbers: int) -> Iterator[int]:
@@ -233,27 +242,23 @@ def _moves(
     """The groups that may run in each ideal; none where there are more than `most`."""
     moves: dict[int, tuple[int, ...]] = {}
     judged: dict[int, bool] = {}
-    count = 0
+    count = every = 0
     for ideal in ideals:
         groups = sorted(_next(dag, ideal, known, longest), key=lambda group: (group.bit_count(), group))
         for group in groups:
             if group not in judged:
-                judged[group] = dag.connected(group) and (ends is None or _few_ends(dag, group, ends))
+                shared = dag.ends(group)
+                judged[group] = dag.connected(group) and (ends is None or shared <= ends or _single(group))
                 count += judged[group]
+                every += shared * judged[group]
         moves[ideal] = tuple(group for group in groups if judged[group])
-        if count > most:
+        if count > most or every > MOST_ENDS * most:
             return None
     return moves
 
 
-def _few_ends(dag: Dag, group: int, most: int) -> bool:
-    """Whether a group is one operation, or reads from outside and leaves so many tensors in all."""
-    if group & (group - 1) == 0:
-        return True
-    made = {dag.makes[index] for index in bits(group)}
-    read = {name for index in bits(group) for name in dag.reads[index]} - made
-    left = [name for name in made if name in dag.outputs or dag.readers[dag.number[name]] & ~group]
-    return len(read) + len(left) <= most
+def _single(group: int) -> bool:
+    return group & (group - 1) == 0
 
 
 def _next(dag: Dag, ideal: int, known: frozenset[int], longest: int) -> set[int]:

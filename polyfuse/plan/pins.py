@@ -3,7 +3,7 @@
 Found ──pinned()──> (Lived pin, ...)        Found + capacity ──placed_plan()──> Packing, or none
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from polyfuse.plan.addresses import Lived, Packing
 from polyfuse.plan.choices import Problem, Step
@@ -34,15 +34,17 @@ def _stay(problem: Problem, tensor: str, first: int, end: int, steps: Sequence[S
 
 
 def placed_plan(
-    problem: Problem, steps: Sequence[Step], capacity_bytes: int
+    problem: Problem, steps: Sequence[Step], capacity_bytes: int, early: Sequence[Collection[str]] = ()
 ) -> tuple[tuple[Lived, ...], Packing] | None:
     """The pins, and the addresses of buffers ("name of 3", in the step of that number) and pins ("pin x of 3").
 
+    early: for each step, the operations whose weights are there one step before.
     None where no addresses below the capacity are found.
     """
     pins = pinned(problem, steps)
+    sooner = [{f"weights_{operation}" for operation in each} for each in early] or [set[str]()] * len(steps)
     buffers = [
-        Lived(f"{name} of {index}", size, index, index)
+        Lived(f"{name} of {index}", size, index - (name in sooner[index]), index)
         for index, step in enumerate(steps)
         for name, size in step.option.workspace.items()
     ]

@@ -17,6 +17,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem, Step
+from polyfuse.plan.early import Moments, best_moments
 from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST
@@ -37,6 +38,7 @@ from polyfuse.plan.scratchplan import (
 )
 from polyfuse.plan.search import Found
 from polyfuse.plan.tiles import Tile
+from polyfuse.plan.timeline import timed
 
 LATENCY = Objective()
 MOST_RETRIES = 50
@@ -52,19 +54,21 @@ def plan_for(
     dtype: str | None = None,
     longest: int = LONGEST,
     baselines: bool = False,
+    early: bool = False,
     ways: "Ways | None" = None,
 ) -> ScratchPlan:
     """The cheapest plan of a network on a machine; `ways` from an earlier call knows what was priced before.
 
     dtype: the type it is priced in, where it is not that of the network. longest: operations of the longest group.
     baselines: whether to search those of `polyfuse.plan.baselines` too, for their totals.
+    early: whether weights may be loaded while the group before runs, once groups are chosen (`polyfuse.plan.early`).
 
     Errors: DoesNotFit, naming layers and the smallest capacity that would do; InvalidInput for a type without rates.
     """
     if ways is None:
         graph = network if isinstance(network, Graph) else graph_of(network, dtype)
         ways = Ways(graph, machine, Baselines(graph, machine, objective, longest))
-    return ways.plan(machine.capacity_bytes, baselines)
+    return ways.plan(machine.capacity_bytes, baselines, early=early)
 
 
 def ways_of(
@@ -108,8 +112,10 @@ class Ways:
         """The network on the machine, as a problem of the search."""
         return self.searches.problem
 
-    def plan(self, capacity_bytes: int, baselines: bool = False, way: Baseline = "joint") -> ScratchPlan:
-        """The cheapest plan at a capacity, in one way of planning. Errors: DoesNotFit."""
+    def plan(
+        self, capacity_bytes: int, baselines: bool = False, way: Baseline = "joint", *, early: bool = False
+    ) -> ScratchPlan:
+        """The cheapest plan at a capacity, in one way of planning; `early` as in `plan_for`. Errors: DoesNotFit."""
         machine = self.machine.with_capacity(capacity_bytes)
         found, placed = self._placed(way, capacity_bytes)
         groups, pins = written(self.problem, found.steps, *placed)
@@ -120,6 +126,12 @@ class Ways:
             compared[name] = totals if name == way else self._totals(name, capacity_bytes)
         certificate = self._certificate(found, totals)
         objective = self.searches.objective
+        if early and objective.goal == "latency":
+            groups, pins = self._with_early(found.steps, groups, pins, machine)
+            ahead = totals_of(self.graph, groups, pins, machine)
+            saved = totals.latency_cycles - ahead.latency_cycles
+            scope = f"{certificate.scope}; weights loaded early then save {saved:,.0f} cycles"
+            totals, certificate = ahead, replace(certificate, scope=scope)
         return ScratchPlan(
             self.graph.network.name, dtype, machine, objective, totals, certificate, groups, pins, compared
         )
@@ -166,6 +178,29 @@ class Ways:
             f"network {self.graph.network.name!r}: expected addresses within {capacity_bytes:,} B, found none for "
             f"{MOST_RETRIES} plans that fit by size; give the machine more memory on chip"
         )
+
+    def _with_early(
+        self, steps: Sequence[Step], groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator
+    ) -> tuple[tuple[PlannedGroup, ...], tuple[Pin, ...]]:
+        """The groups and pins of a plan with weights loaded early, where that saves cycles and there is room."""
+        capacity, held = machine.capacity_bytes, [self.problem.held_bytes(step) for step in steps]
+
+        def fits(moments: Sequence[Moments]) -> bool:
+            for index, each in enumerate(moments):
+                sizes = [steps[index].option.workspace[f"weights_{name}"] for name in each]
+                more = sum(aligned_up(size, machine.alignment_bytes) for size in sizes)
+                if sizes and held[index - 1] + more > capacity:
+                    return False
+            return placed_plan(self.problem, steps, capacity, moments) is not None
+
+        moments = best_moments(groups, self.graph, machine, fits)
+        placed = placed_plan(self.problem, steps, capacity, moments)
+        if placed is None or not any(moments):
+            return tuple(groups), tuple(pins)
+        moved, whole = written(self.problem, steps, *placed)
+        ahead = [replace(group, early=dict(each)) for group, each in zip(moved, moments, strict=True)]
+        times = timed(ahead, self.graph, machine)
+        return tuple(replace(g, cycles=time.cycles) for g, time in zip(ahead, times, strict=True)), whole
 
     def _totals(self, way: Baseline, capacity_bytes: int) -> Totals | None:
         """What one way of planning takes; none where it has no plan."""

@@ -6,6 +6,7 @@ A sheet holds the steps of all tiles one after the other, so that a price for te
 sums over them. Timing is as docs/accelerators.md describes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,13 +28,17 @@ Source = Literal["on", "off"]
 Sink = Literal["on", "off", "both"]
 
 
-def streamed(group: Group, tile: Tile, operation: Operation) -> bool:
+def streamed(group: Group, tile: Tile, operation: Operation, machine: Accelerator) -> bool:
     """Whether the weights of an operation are loaded in every step in which it runs, in blocks of output channels.
 
-    Late operations run once, in the last step, so that theirs always are.
+    Late operations run once, in the last step, so that theirs always are. What is one block stays: it takes as much
+    room, and its load would have to wait for the step that uses it.
     """
-    wanted = tile.weights == "streamed" or operation.name in group.late
-    return wanted and not tile.channels and channel_bytes(group.graph, operation) > 0
+    if tile.channels or not channel_bytes(group.graph, operation):
+        return False
+    whole = group.graph.tensors[operation.output].shape[1]
+    in_steps = tile.weights == "streamed" and block_channels(group.graph, operation, machine) < whole
+    return in_steps or operation.name in group.late
 
 
 def channel_bytes(graph: Graph, operation: Operation) -> int:
@@ -61,7 +66,7 @@ class Cut:
     def streams(self) -> tuple[Operation, ...]:
         """The operations whose weights are streamed."""
         every = self.measures.group.operations if not self.in_place else ()
-        return tuple(o for o in every if streamed(self.measures.group, self.tile, o))
+        return tuple(o for o in every if streamed(self.measures.group, self.tile, o, self.measures.machine))
 
     @property
     def in_place(self) -> bool:
@@ -151,7 +156,7 @@ class Cut:
     def step_cycles(self) -> tuple[Numbers, Numbers]:
         """In each step: the cycles of computing, and those of the transfers of streamed weights.
 
-        An operation whose weights are streamed takes as long as the longer of its work and these transfers.
+        While an operation works with a block of streamed weights the next one comes, and may take longer.
         """
         lanes = self.measures.machine.lanes
         compute = np.zeros(self.measures.steps.order.row.shape)
@@ -163,9 +168,31 @@ class Cut:
             if name in self.stream_cycles:
                 weights = weights + self.stream_cycles[name]
                 if self.measures.machine.double_buffer:
-                    cycles = np.maximum(cycles, self.stream_cycles[name])
+                    cycles = self._streaming(name, cycles)
             compute = compute + cycles
         return compute, weights
+
+    def _streaming(self, name: str, cycles: Numbers) -> Numbers:
+        """In each step, the cycles of an operation whose weights are streamed: of its blocks, one after the other.
+
+        Behind its last block comes the first one of the next such operation, or its own again.
+        """
+        machine, names = self.measures.machine, [operation.name for operation in self.streams]
+        own, following = (self.streams[(names.index(name) + k) % len(names)] for k in (0, 1))
+        whole = self.measures.group.graph.tensors[own.output].shape[1]
+        blocks = self._blocks(own)
+        loads = [machine.transfer_cycles(size) for _, size in (*blocks[1:], self._blocks(following)[0])]
+        total = np.zeros_like(cycles)
+        for (channels, load), count in Counter(zip((made for made, _ in blocks), loads, strict=True)).items():
+            total = total + count * np.maximum(cycles * (channels / whole), load)
+        return np.asarray(np.where(self.measures.active[name], total, cycles))
+
+    def _blocks(self, operation: Operation) -> list[tuple[int, int]]:
+        """The output channels of each block of streamed weights, and its bytes."""
+        graph = self.measures.group.graph
+        whole, size = graph.tensors[operation.output].shape[1], channel_bytes(graph, operation)
+        block = block_channels(graph, operation, self.measures.machine)
+        return [(channels, channels * size) for channels in (min(block, whole - k) for k in range(0, whole, block))]
 
 
 def cut_of(group: Group, tile: Tile, heights: Sequence[int], machine: Accelerator) -> Cut:

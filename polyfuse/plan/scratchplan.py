@@ -9,7 +9,7 @@ its totals beside them. docs/scratchpad-plans.md lists them. `polyfuse.plan.chec
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +74,7 @@ class PlannedGroup:
     fetched      tensors that are loaded whole, into their pins, before the first step; their source is "on"
     buffers      pieces of the arena while it runs, pins left out
     load_bytes   feature maps loaded, fetched ones included; weights are `weight_bytes`
+    early        operations whose weights are loaded while the group before runs, and in which step of that group
     """
 
     operations: tuple[str, ...]
@@ -88,11 +89,16 @@ class PlannedGroup:
     cycles: float
     macs_executed: int
     energy_pj: float
+    early: dict[str, int] = field(default_factory=dict)
 
     @property
     def moved(self) -> frozenset[str]:
         """The tensors that it reads from outside or leaves."""
         return frozenset(self.sources) | frozenset(self.sinks)
+
+    def is_early(self, buffer: str) -> bool:
+        """Whether a buffer holds weights that arrive while the group before runs."""
+        return buffer.removeprefix("weights_") in self.early and buffer.startswith("weights_")
 
     @property
     def names(self) -> str:
@@ -185,7 +191,7 @@ class ScratchPlan:
     def buffers(self) -> tuple[tuple[Lived, int], ...]:
         """Every buffer and pin with its lifetime in groups, and its address."""
         own = [
-            (Lived(f"{name} of {group.names}", buffer.bytes, index, index), buffer.address)
+            (Lived(f"{name} of {group.names}", buffer.bytes, index - group.is_early(name), index), buffer.address)
             for index, group in enumerate(self.groups)
             for name, buffer in group.buffers.items()
         ]

@@ -23,6 +23,8 @@ from polyfuse.plan.walk import Arrived, Bound, Rules, Walk
 MOST_STATES = 1000
 ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
+MOST_PRICED = 80_000
+"""Groups and places that are priced before a search goes on to more states of an ideal."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
 
@@ -66,7 +68,7 @@ class Searcher:
             raise DoesNotFit(self._too_small(capacity_bytes, rules))
         steps = self._steps(arrived)
         peak = max((self.problem.held_bytes(step) for step in steps), default=0)
-        cut = "" if arrived.lower == arrived.price else f"; the cheapest {most_states:,} states of each ideal"
+        cut = "" if arrived.lower == arrived.price else "; the cheapest states of each ideal"
         return Found(
             steps,
             arrived.price,
@@ -97,15 +99,19 @@ class Searcher:
                 return streams
         bound = Bound(walk, capacity_bytes)
         known = [arrived for arrived in (streams,) if arrived is not None]
+        lower, priced = 0, self.choices.priced
         for states, longest in (*ROUGH, (most_states, self.graph.longest)):
+            if states > 1 and self.choices.priced - priced > MOST_PRICED:
+                break
             bound.known = min((arrived.price for arrived in known), default=None)
             arrived = walk.run(capacity_bytes, states, bound, longest)
             if arrived is not None:
                 known.append(arrived)
+                lower = arrived.lower if longest >= self.graph.longest else bound.after(0)
                 if arrived.lower == arrived.price and longest >= self.graph.longest:
                     break
         best = min(known, key=lambda each: each.price, default=None)
-        return best if best is None else replace(best, lower=min(best.price, known[-1].lower))
+        return best if best is None else replace(best, lower=min(best.price, lower))
 
     def _steps(self, arrived: Arrived) -> tuple[Step, ...]:
         def names(tensors: int) -> tuple[str, ...]:

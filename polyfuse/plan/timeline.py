@@ -5,7 +5,7 @@ ScratchPlan + Graph ──timeline()──> (GroupTime, ...), one for each group
 The cycles are those of the model; they add up to what the plan says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -30,7 +30,8 @@ class GroupTime:
 
     start    cycles from the start of the plan
     before   cycles of what is loaded whole before the first step: tensors that are fetched, weights
-    load     (steps,): of feature maps and blocks of weights that a step needs; `weights`: of those streamed meanwhile
+    load     (steps,): of feature maps and blocks of weights that a step needs
+    weights  (steps,): of weights that are streamed meanwhile, or loaded for the next group
     compute, store   (steps,)
     loaded, stored   bytes by tensor; `weight_bytes`: all weights that are loaded
     overlaps, engines   whether transfers run while a step computes, and on how many DMA engines
@@ -52,6 +53,12 @@ class GroupTime:
     def steps(self) -> int:
         """How many steps there are."""
         return len(self.compute)
+
+    def loading(self, step: int, cycles: float) -> "GroupTime":
+        """The same with more weights to load while a step runs."""
+        weights = self.weights.copy()
+        weights[step] += cycles
+        return replace(self, weights=weights)
 
     @property
     def cycles(self) -> float:
@@ -128,13 +135,24 @@ class GroupTime:
 
 def timeline(plan: ScratchPlan, graph: Graph) -> tuple[GroupTime, ...]:
     """The groups of a plan in time. Errors: InvalidInput for tiles that groups cannot be cut in."""
-    times = [group_time(group, graph, plan.machine) for group in plan.groups]
+    times = timed(plan.groups, graph, plan.machine)
     starts = accumulate((each.cycles for each in times), initial=0.0)
     return tuple(replace(each, start=start) for each, start in zip(times, starts, strict=False))
 
 
+def timed(groups: Sequence[PlannedGroup], graph: Graph, machine: Accelerator) -> tuple[GroupTime, ...]:
+    """Groups that run one after the other, each as if it began at 0, with weights that are loaded early."""
+    times = [group_time(group, graph, machine) for group in groups]
+    for index, group in enumerate(groups):
+        for name, step in group.early.items():
+            cycles = machine.transfer_cycles(graph.operation(name).weight_bytes)
+            times[index] = replace(times[index], before=times[index].before - cycles)
+            times[index - 1] = times[index - 1].loading(step, cycles)
+    return tuple(times)
+
+
 def group_time(group: PlannedGroup, graph: Graph, machine: Accelerator) -> GroupTime:
-    """One group, as if it were the first."""
+    """One group, as if it were alone: no weights are loaded early."""
     tile = group.tile.tile
     cut = cut_of(group_of(graph, group.operations), tile, [tile.rows], machine)
     measures = cut.measures

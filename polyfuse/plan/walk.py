@@ -15,6 +15,8 @@ from polyfuse.plan.choices import Choice, Choices
 from polyfuse.plan.ideals import Lattice, bits
 
 State = tuple[int, int]
+FREELY = 6
+"""The most tensors of which any subset is loaded whole, or dropped, at one time."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Walk:
         self.loads = tuple(0 if peak else choices.fetch_price(name) for name in self.dag.tensors)
         self.outputs = self._set(self.dag.outputs)
         self.pinned = self._set(rules.pinned)
+        self.limited = False
 
     def run(
         self, capacity_bytes: int, most_states: int, bound: "Bound | None" = None, longest: int | None = None
@@ -109,6 +112,8 @@ class Walk:
         if not last:
             return None
         end = min(last.values(), key=lambda node: node.price)
+        if self.limited:
+            left_out.append(bound.after(0) if bound else 0)
         lower = min((end.price, *left_out))
         return Arrived(tuple(self._way(reached, end)), end.price, lower, states, transitions)
 
@@ -160,7 +165,7 @@ class Walk:
             free = on & off & ~self.pinned
             loadable = group.reads & off & ~on if self.rules.pins and not self.peak else 0
             must = group.reads & off & ~on & self.pinned
-            for fetched in subsets(loadable & ~must):
+            for fetched in self._subsets(loadable & ~must):
                 fetched |= must
                 price = node.price + sum(self.loads[number] for number in bits(fetched))
                 if spare is not None and price > spare:
@@ -168,7 +173,7 @@ class Walk:
                 base = on | fetched
                 base_bytes = self._bytes(base)
                 for out_on, out_off, out_bytes in group.sinks:
-                    for dropped in subsets(free):
+                    for dropped in self._subsets(free):
                         held = base & ~dropped
                         taken = base_bytes + out_bytes - (self._bytes(dropped) if dropped else 0)
                         if taken > capacity_bytes:
@@ -187,6 +192,17 @@ class Walk:
                         if best and not dropped:
                             break
         return count
+
+    def _subsets(self, tensors: int) -> Iterator[int]:
+        """All subsets; of more than `FREELY` tensors none, each by itself, and all of them."""
+        if tensors.bit_count() <= FREELY:
+            yield from subsets(tensors)
+            return
+        self.limited = True
+        yield 0
+        for number in bits(tensors):
+            yield 1 << number
+        yield tensors
 
     def _group(self, ideal: int, operations: int) -> _Group | None:
         """What a group reads and leaves; nothing where it would not leave a tensor that must be pinned."""

@@ -18,7 +18,7 @@ from polyfuse.plan.candidates import KINDS
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.options import Option, Pricer, option_of, options
-from polyfuse.plan.pricing import Source
+from polyfuse.plan.pricing import Source, block_channels
 from polyfuse.plan.tiles import Tables, Tile, tables
 from tests.plan.test_tiles import networks
 
@@ -365,13 +365,28 @@ def test_depthwise_blocks_load_their_channels_alone() -> None:
 
 
 def test_streamed_weights_are_loaded_in_every_step_and_take_two_blocks() -> None:
-    graph, machine = two_convs(), accelerator("npu")
+    build, machine = Builder("wide"), accelerator("npu")
+    a = build.conv("a", build.input("x", (1, 64, 28, 28)), 128, kernel=3, padding=1, bias=False)
+    graph = graph_of(build.network(build.conv("b", a, 64, kernel=3, padding=1, bias=False)), "int8")
     ends = {"x": "off"}, {"b_out": "off"}
     kept = option_of(graph, ("a", "b"), Tile(14), *ends, machine)
     streamed = option_of(graph, ("a", "b"), Tile(14, weights="streamed"), *ends, machine)
     steps = tables(graph, ("a", "b"), Tile(14)).of
+    size = 64 * 128 * 9
     runs = sum(int((steps[name].new[:, 0] < steps[name].new[:, 1]).sum()) for name in ("a_out", "b_out"))
-    assert streamed.weight_bytes == 2304 * runs and kept.weight_bytes == 4608
+    assert streamed.weight_bytes == size * runs > kept.weight_bytes == 2 * size
+    for name, each in (("a", 64 * 9), ("b", 128 * 9)):
+        block = block_channels(graph, graph.operation(name), machine) * each
+        assert streamed.workspace[f"weights_{name}"] == 2 * block < size == kept.workspace[f"weights_{name}"]
+
+
+def test_weights_of_one_block_stay_where_others_are_streamed() -> None:
+    graph, machine = two_convs(), accelerator("npu")
+    ends = {"x": "off"}, {"b_out": "off"}
+    kept = option_of(graph, ("a", "b"), Tile(14), *ends, machine)
+    streamed = option_of(graph, ("a", "b"), Tile(14, weights="streamed"), *ends, machine)
+    assert block_channels(graph, graph.operation("a"), machine) == graph.tensors["a_out"].shape[1]
+    assert streamed.weight_bytes == kept.weight_bytes and streamed.cycles == kept.cycles
 
 
 def test_late_operations_load_their_weights_once() -> None:

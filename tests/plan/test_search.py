@@ -41,7 +41,7 @@ def found(case: Invented, capacity: int, rules: Rules = EVERYTHING) -> tuple[int
     return round(Objective.value(plan.price)), bytes_moved
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(invented(), st.integers(1, 40), st.booleans())
 def test_no_order_grouping_or_place_is_cheaper(case: Invented, capacity: int, pins: bool) -> None:
     rules = Rules(pins=pins)

@@ -1,7 +1,7 @@
 """A group of a plan with all that its C needs: where its buffers are, and what moves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,8 @@ class GroupInPlace:
     double_buffer  whether transfers run while a step computes
     in_place       whether weights are read where they are off chip
     streams        the output channels of a block of each operation whose weights are loaded again in every step
+    early          operations whose weights are there when it starts
+    following      the transfers of the next group's such weights, as C, in each step that starts some
     """
 
     number: int
@@ -52,6 +54,8 @@ class GroupInPlace:
     double_buffer: bool
     in_place: bool
     streams: Mapping[str, int]
+    early: frozenset[str] = frozenset()
+    following: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ ScratchPlan + Graph ──scratch_program()──> ScratchProgram;  build_scratc
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.scratchpad.compute import ComputeFunction, compute_function
@@ -11,6 +12,7 @@ from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
 from polyfuse.codegen.scratchpad.kernel import ScratchKernel, build_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.codegen.scratchpad.weights import whole_load
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
@@ -77,9 +79,20 @@ def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
                 double_buffer=plan.machine.double_buffer,
                 in_place=plan.machine.weights_in_place,
                 streams=streams_of(each, plan.machine),
+                early=frozenset(group.early),
             )
         )
-    return program_of(graph, plan.machine, storing, groups, weights)
+    early = [loads_in(group.early, each) for group, each in zip(plan.groups, groups, strict=True)]
+    with_next = [replace(each, following=loads) for each, loads in zip(groups, (*early[1:], {}), strict=True)]
+    return program_of(graph, plan.machine, storing, with_next, weights)
+
+
+def loads_in(early: Mapping[str, int], group: GroupInPlace) -> dict[int, tuple[str, ...]]:
+    """The transfers of weights that arrive early, for each step of the group before in which some start."""
+    found: dict[int, tuple[str, ...]] = {}
+    for name, step in early.items():
+        found[step] = (*found.get(step, ()), whole_load(group, name))
+    return found
 
 
 def storing_of(plan: ScratchPlan, graph: Graph) -> Storing:
@@ -113,7 +126,7 @@ def streams_of(cut: Tables, machine: Accelerator) -> dict[str, int]:
     return {
         operation.name: block_channels(group.graph, operation, machine)
         for operation in group.operations
-        if streamed(group, cut.tile, operation)
+        if streamed(group, cut.tile, operation, machine)
     }
 
 

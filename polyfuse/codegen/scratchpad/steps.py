@@ -213,6 +213,7 @@ def overlapped(group: GroupInPlace) -> list[str]:
         f"    on_step({group.number}, step);",
         *(["    start_block(&blocks, -1);"] if group.streams else []),
         *when("step + 1 < STEPS", loads(group, "step + 1")),
+        *(f"    if (step == {step}) loading = {load};" for step, each in group.following.items() for load in each),
         *when("step > 0", stores(group, "step - 1")),
         *computations(group),
         "    dma_wait(loading);",

@@ -118,15 +118,17 @@ def streams(group: GroupInPlace) -> list[str]:
 
 
 def resident(group: GroupInPlace) -> list[str]:
-    """The loads of weights that stay for the whole group."""
+    """The loads of weights that stay for the whole group and are not there yet."""
     if group.has_blocks or group.in_place:
         return []
-    lines = []
-    for name, function in group.functions.items():
-        if function.weights and name not in group.streams:
-            address, size = group.buffers[f"weights_{name}"].address, function.block_bytes(function.channels)
-            lines.append(f"loading = {weights_load(str(address), str(group.image_at[name]), str(size))};")
-    return lines
+    every = (name for name, function in group.functions.items() if function.weights and name not in group.streams)
+    return [f"loading = {whole_load(group, name)};" for name in every if name not in group.early]
+
+
+def whole_load(group: GroupInPlace, name: str) -> str:
+    """The transfer of all weights of an operation."""
+    function, address = group.functions[name], group.buffers[f"weights_{name}"].address
+    return weights_load(str(address), str(group.image_at[name]), str(function.block_bytes(function.channels)))
 
 
 def weights_load(address: str, at: str, size: str) -> str:
