@@ -39,7 +39,8 @@ def default_tuning(shape: RowShape, target: Target) -> Tuning:
     if shape.kind == "winograd":
         return winograd_tuning(((shape, 1),), target)
     if shape.kind == "depthwise":
-        return Tuning(pixels=10 if target.registers < 32 else 16)
+        small = shape.kernel[1] <= 3 or target.registers < 32
+        return Tuning(pixels=16 if not small else 10 if shape.stride == 1 else 8)
     if shape.kind in ("max_pool", "average_pool"):
         return Tuning(pixels=target.registers // 4)
     return Tuning(pixels=64)
