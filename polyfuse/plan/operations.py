@@ -196,7 +196,7 @@ def info(tensor: Tensor, dtype: str | None) -> TensorInfo:
 
 def stored_type(tensor: Tensor) -> str:
     """The type of a tensor's elements, or the one that a machine computes with that is stored in as many bytes."""
-    return {4: "float32", 2: "float16", 1: "int8"}[tensor.element_bytes]
+    return tensor.dtype if tensor.dtype in DTYPE_BYTES else {4: "float32", 1: "int8"}[tensor.element_bytes]
 
 
 def whole(tensor: Tensor) -> tuple[Part, ...]:

@@ -132,6 +132,13 @@ def test_type_prices_tensors_and_weights_but_not_biases() -> None:
     network = build.network(build.conv("a", x, 3, kernel=3))
     found = {dtype: graph_of(network, dtype).operation("a").weight_bytes for dtype in (None, "float16", "int8")}
     assert found == {None: (54 + 3) * 4, "float16": (54 + 3) * 2, "int8": 54 + 3 * 4}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_priced_as_what_they_are(dtype: str) -> None:
+    build = Builder("half")
+    network = pf.with_storage(build.network(build.conv("a", build.input("x", (1, 2, 8, 8)), 3, kernel=3)), dtype)
+    assert {tensor.dtype for tensor in graph_of(network).tensors.values()} == {dtype}
     assert graph_of(network, "int8").tensors["x"].bytes == 128
 
 
