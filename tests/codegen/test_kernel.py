@@ -1,5 +1,6 @@
 """Kernels as callables: what they take and refuse, and C that was edited by hand."""
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyfuse.codegen.kernel import Kernel, Options, build, compile_programs, rebuild
-from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.kernel import (
+    LARGE_PAGE,
+    Kernel,
+    Options,
+    build,
+    compile_programs,
+    memory_of,
+    rebuild,
+    side_by_side,
+)
+from polyfuse.codegen.program import ALIGNMENT, Program, generate
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.schedule.groups import fused
@@ -111,3 +121,23 @@ def test_a_mistake_in_edited_c_names_file_and_line(program: Program, edited: Cal
 def test_c_that_is_not_there_is_refused(program: Program, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"gone\.c': expected a file to read, got 'No such file"):
         rebuild(program, tmp_path / "gone.c", options=QUICK)
+
+
+@pytest.mark.parametrize("size", [0, 100, LARGE_PAGE - 1, LARGE_PAGE, 3 * LARGE_PAGE + 5])
+def test_memory_is_zeroed_aligned_and_large_enough(size: int) -> None:
+    memory = memory_of(size)
+    assert memory.size >= size and not memory.any()
+    large = size >= LARGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE")
+    assert memory.ctypes.data % (LARGE_PAGE if large else ALIGNMENT) == 0
+    memory[:size] = 7
+    assert memory[:size].all()
+
+
+def test_arrays_side_by_side_are_copies_in_one_piece_of_memory() -> None:
+    given = [np.arange(5, dtype=np.float64), np.zeros((0, 3)), np.full((2, 3), 7.5)]
+    copies = side_by_side(given)
+    assert all(np.array_equal(copy, array) for copy, array in zip(copies, given, strict=True))
+    assert all(copy.dtype == np.float32 and copy.ctypes.data % ALIGNMENT == 0 for copy in copies if copy.size)
+    assert copies[2].ctypes.data - copies[0].ctypes.data == ALIGNMENT
+    copies[0][:] = -1
+    assert given[0][0] == 0 and (copies[2] == 7.5).all()
