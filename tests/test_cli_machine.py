@@ -92,7 +92,7 @@ def test_an_interrupt_leaves_the_file_as_it_was(seconds: float, tmp_path: Path) 
     """Soon after the C is built, and amid all cores at work."""
     path, cache = tmp_path / "host.toml", tmp_path / "cache"
     path.write_text("what was there before")
-    command = [sys.executable, "-c", HEEDS_INTERRUPTS, "machine", "--probe", "-o", str(path), "--seconds", "6"]
+    command = [sys.executable, "-c", HEEDS_INTERRUPTS, "machine", "--probe", "-o", str(path), "--seconds", "120"]
     settings = {**os.environ, "POLYFUSE_CACHE": str(cache)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=settings) as process:
         deadline = time.monotonic() + 60

@@ -95,9 +95,10 @@ class RowStep:
     @property
     def reads_ahead(self) -> bool:
         """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds."""
-        array = self.reads[0].array
+        array, shape = self.reads[0].array, self.shape
+        several = shape.kind == "stencil" or (shape.kind == "few_channels" and shape.kernel[0] > 1)
         large = self.is_pointwise and 4 * array.elements >= AHEAD_BYTES
-        return (self.shape.kind in ("stencil", "few_channels") or large) and not self.reads[0].indices
+        return (several or large) and not self.reads[0].indices
 
     @property
     def is_pointwise(self) -> bool:
