@@ -121,6 +121,12 @@ def check_request(request: Mapping[str, Any]) -> None:
                 raise click.UsageError(f"{option} is for a new plan; a plan of --plan says its machine")
         if request["exact"]:
             raise click.UsageError("--exact solves a new plan again; leave out --plan")
+        if request["early"]:
+            raise click.UsageError("--early is for a new plan; a plan of --plan says which weights arrive early")
+    if request["early"] and request["goal"] != "latency":
+        raise click.UsageError("--early saves latency and nothing else; leave it out, or leave out --objective")
+    if request["early"] and request["exact"]:
+        raise click.UsageError("--exact confirms a plan before weights are loaded early; leave out one of both")
     if request["capacities"] is None and (request["sweep_file"] is not None or request["jobs"] is not None):
         raise click.UsageError("--sweep-file and --jobs belong to a sweep; add --sweep")
     for key in ("json_file", "report_file", "sweep_file"):

@@ -94,7 +94,10 @@ class RowStep:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds."""
+        """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds.
+
+        Windows of one row of few channels ask for none: gcc then warns of bounds that are kept.
+        """
         array, shape = self.reads[0].array, self.shape
         several = shape.kind == "stencil" or (shape.kind == "few_channels" and shape.kernel[0] > 1)
         large = self.is_pointwise and 4 * array.elements >= AHEAD_BYTES
