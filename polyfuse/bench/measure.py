@@ -41,11 +41,12 @@ def measure(
 ) -> dict[str, Timing]:
     """Time every run `repeats` times, one sample of each per round, so that a slow spell of the host hits all alike.
 
-    A sample repeats its call for at least `min_seconds`, after `warmup` calls that are not timed. Every second round
-    goes backwards, so that no run always follows the same other. Runs of one thread are timed by the CPU time of the
-    calling thread, which is kept on the core where it is; runs that start `threads` > 1 by the wall clock, unpinned,
-    because CPU time adds up over threads. The garbage collector waits meanwhile. `progress(done, rounds)` is called
-    before the first round and after each.
+    A sample repeats its call for at least `min_seconds`, after `warmup` calls that are not timed: caches hold what the
+    run leaves in them, not what others left. Single calls that last so long have them before the first sample only.
+    Every second round goes backwards, so that no run always follows the same other. Runs of one thread are timed by the
+    CPU time of the calling thread, which is kept on the core where it is; runs that start `threads` > 1 by the wall
+    clock, unpinned, because CPU time adds up over threads. The garbage collector waits meanwhile. `progress(done,
+    rounds)` is called before the first round and after each.
 
     Whatever a run raises, and an interrupt, passes through; the affinity and the collector are as before then, too.
     Raises InvalidInput for no runs and for numbers out of range.
@@ -60,6 +61,8 @@ def measure(
         for index in range(repeats):
             order = list(runs)[:: 1 if index % 2 == 0 else -1]
             for name in order:
+                if calls[name] > 1:
+                    _elapsed(runs[name], warmup, now)
                 samples[name].append(_elapsed(runs[name], calls[name], now) / calls[name])
             _report(progress, index + 1, repeats)
     return {

@@ -65,6 +65,19 @@ def test_warmup_calls_come_before_the_first_sample() -> None:
     assert len(seen) == 5 + 1 + 2
 
 
+def test_warmup_calls_come_before_every_sample_of_several_calls() -> None:
+    seen: list[None] = []
+
+    def run() -> None:
+        seen.append(None)
+        spin(0.0005)
+
+    timing = measure({"run": run}, repeats=4, min_seconds=0.002, warmup=3)["run"]
+    assert timing.calls > 1
+    before = len(seen) - 4 * (timing.calls + 3)
+    assert before >= 3 + 1 + timing.calls
+
+
 def test_sample_lasts_as_long_as_asked() -> None:
     timing = measure({"run": lambda: spin(0.0001)}, repeats=3, min_seconds=0.01)["run"]
     assert timing.calls > 1
