@@ -4,6 +4,7 @@ RowStep + name of its kernel  ──row_lines()──>  lines of C
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import islpy as isl
 
@@ -46,22 +47,30 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
 def asked_rows(step: RowStep, text: Text) -> tuple[str, str]:
     """What the kernel asks for early: rows that are read, and rows that are written; NULL for none.
 
-    A pointwise kernel, which asks without looking, gets the row below, or its own at the border, and its own output.
+    A direct convolution, which asks without looking, gets the row below those that it reads, or the image's last one.
     """
     height = step.shape.height
     below = height * step.shape.stride
-    if step.is_pointwise and step.reads_ahead:
-        return next_rows(step.reads[0], below, text, "row_in[0]"), "row_out[0]"
+    if step.shape.kind == "direct" and step.reads_ahead:
+        return row_below(step.reads[0], below, text), "NULL"
     asks = ((step.reads_ahead, step.reads[0], below), (step.writes_ahead, step.writes, height))
     next_in, next_out = (next_rows(rows, by, text) if asked else "NULL" for asked, rows, by in asks)
     return next_in, next_out
 
 
-def next_rows(rows: Rows, below: int, text: Text, otherwise: str = "NULL") -> str:
+def next_rows(rows: Rows, below: int, text: Text) -> str:
     """The first row of the execution so far below, where all rows of this one and of that are inside of the image."""
     first, size = text(rows.row), rows.tensor.concrete_shape[2]
     inside = f"INSIDE({first}, {size}) && INSIDE({first} + {(rows.count - 1) * rows.step + below}, {size})"
-    return f"{inside} ? {row_address(rows, '0', str(below), text)} : {otherwise}"
+    return f"{inside} ? {row_address(rows, '0', str(below), text)} : NULL"
+
+
+def row_below(rows: Rows, below: int, text: Text) -> str:
+    """The last row of the execution so far below, or the nearest to it that is inside of the image."""
+    domain, last = rows.row.domain(), rows.tensor.concrete_shape[2] - 1
+    row = rows.row.add_constant_val(isl.Val((rows.count - 1) * rows.step + below))
+    row = row.max(isl.PwAff.val_on_domain(domain, isl.Val(0))).min(isl.PwAff.val_on_domain(domain, isl.Val(last)))
+    return row_address(replace(rows, row=row), "0", "0", text)
 
 
 def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str) -> list[str]:

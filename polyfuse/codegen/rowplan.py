@@ -90,7 +90,7 @@ class RowKernels:
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
         main, tuning = layer_tuning(steps, self.leaves)
-        tuning = replace(tuning, prefetch=main.asks_ahead)
+        tuning = replace(tuning, asks_in=main.reads_ahead, asks_out=main.writes_ahead)
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}

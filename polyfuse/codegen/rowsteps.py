@@ -31,7 +31,7 @@ from polyfuse.sets.counting import count
 STREAM_BYTES = 1 << 24
 """Arrays of at least so many bytes leave nothing of a last-level cache to others: many cores share 16 to 64 MiB."""
 AHEAD_BYTES = 2 << 20
-"""Arrays of so many bytes do not stay in a second cache: pointwise layers ask for their rows before they read them."""
+"""Arrays of so many bytes do not stay in a second cache: convolutions ask for their rows before they need them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,11 @@ class Rows:
     column: isl.PwAff
     count: int
     step: int = 1
+
+    @property
+    def is_large(self) -> bool:
+        """Whether no second cache holds the array."""
+        return 4 * self.array.elements >= AHEAD_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,33 +90,22 @@ class RowStep:
         return self.layer is not None and bool(self.layer.weights) and self.shape.kind in WEIGHTED
 
     @property
-    def asks_ahead(self) -> bool:
-        """Whether rows of the next execution are asked for early.
-
-        The hardware follows few streams; what it misses of a stencil's, the kernel would wait for.
-        """
-        return self.reads_ahead or self.writes_ahead
-
-    @property
     def reads_ahead(self) -> bool:
-        """Whether rows come straight from memory: several at once, or pointwise ones of what no second cache holds.
+        """Whether rows that come straight from memory are asked for early.
 
+        The hardware follows few streams, and none from one row to the next: what it misses, the kernel would wait for.
         Windows of one row of few channels ask for none: gcc then warns of bounds that are kept.
         """
-        array, shape = self.reads[0].array, self.shape
+        shape, rows = self.shape, self.reads[0]
         several = shape.kind == "stencil" or (shape.kind == "few_channels" and shape.kernel[0] > 1)
-        large = self.is_pointwise and 4 * array.elements >= AHEAD_BYTES
-        return (several or large) and not self.reads[0].indices
-
-    @property
-    def is_pointwise(self) -> bool:
-        """Whether it is a convolution of single elements, whose one row is always there."""
-        return self.shape.is_pointwise and not self.shape.joins_rows
+        blocked = shape.kind in ("direct", "winograd") and not shape.joins_rows
+        return (several or (blocked and rows.is_large)) and not rows.indices
 
     @property
     def writes_ahead(self) -> bool:
-        """Whether several rows at once are written straight to memory."""
-        return self.shape.kind == "stencil" and not self.writes.indices
+        """Whether rows that go straight to memory are asked for early: where many are written at once."""
+        tiles = self.shape.kind == "winograd" and self.writes.is_large and not self.shape.stream
+        return (self.shape.kind == "stencil" or tiles) and not self.writes.indices
 
 
 def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:
@@ -178,7 +172,8 @@ def strip_step(
     if len(reads) > 1:
         shape = replace(shape, second_pitch=reads[1].array.pitch, spread=spread is not None)
     apart = phase.apart[1]
-    shape = replace(shape, stream=is_streamed(places, out) and apart == 1, apart=apart)
+    streamed = kind == "winograd" and apart == 1 and is_streamed(places, out)
+    shape = replace(shape, stream=streamed, apart=apart)
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
     time = row_time(schedule, named.executions, stage, phase.first)

@@ -312,7 +312,37 @@ def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], mon
     asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.reads_ahead}
     assert asking == {"expand"}
     calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_expand\(", line)]
-    assert calls and all(line.endswith(" : row_in[0], row_out[0]);") for line in calls)
+    assert (
+        calls and all("(ty " in line or tile == () for line in calls) and not any(", NULL, NULL);" in x for x in calls)
+    )
+    check(network, [program])
+
+
+@pytest.mark.parametrize("tiles", [{}, {"first": 4, "last": 2}])
+@pytest.mark.parametrize("tile", [None, (4,), (7, 6)])
+def test_windows_of_large_arrays_are_asked_for(
+    tile: tuple[int, ...] | None, tiles: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyfuse.codegen.rowsteps.AHEAD_BYTES", 4 * 8 * 21 * 15)
+    build = Builder("windows")
+    x = build.input("x", (1, 8, 21, 15))
+    middle = build.conv("first", x, 8, kernel=3, padding=1, activation="relu")
+    network = build.network(build.conv("last", middle, 8, kernel=3, padding=1))
+    leaf = leaves(network, NARROW, "blocked", exact=True, winograd=tiles)
+    groups = (
+        layer_by_layer(network, leaf.tallest)
+        if tile is None
+        else fused(network, Strategy(tile, ("local",) * len(tile)))
+    )
+    program = generate(network, groups, leaf=leaf, instrumented=True)
+    steps = [step for group in program.groups for step in group.rows if step.layer]
+    reading = {step.layer.name for step in steps if step.layer and step.reads_ahead}
+    writing = {step.layer.name for step in steps if step.layer and step.writes_ahead}
+    unfused = tile is None
+    assert reading == ({"first", "last"} if unfused else {"first"})
+    assert writing == (set() if not tiles else {"first", "last"} if unfused else {"last"})
+    asked = [line for line in program.source.splitlines() if "__builtin_prefetch(" in line]
+    assert len(asked) >= len(reading | writing)
     check(network, [program])
 
 
@@ -321,7 +351,9 @@ def streamed(program: Program) -> set[str]:
 
 
 @pytest.mark.parametrize("tile", [0, 4])
-def test_large_arrays_that_their_group_does_not_read_are_streamed(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_of_large_arrays_that_their_group_does_not_read_are_streamed(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = workload("sr4")
     leaf = leaves(network, NARROW, "blocked", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
     groups = [
@@ -333,9 +365,10 @@ def test_large_arrays_that_their_group_does_not_read_are_streamed(tile: int, mon
     assert not any(streamed(generate(network, each, leaf=leaf)) for each in groups)
     monkeypatch.setattr(rowsteps, "STREAM_BYTES", 1)
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
-    last = {"conv4_out"}
-    assert [streamed(each) for each in every] == [{f"conv{k}_out" for k in (1, 2, 3, 4)}, last, last, last]
-    assert [each.source.count("  STREAMED();") for each in every] == [4, 1, 1, 1]
+    tiled = {f"conv{k}_out" for k in (1, 2, 3, 4)} if tile else {"conv1_out"}
+    last = tiled & {"conv4_out"}
+    assert [streamed(each) for each in every] == [tiled, last, last, last]
+    assert [each.source.count("  STREAMED();") for each in every] == [len(tiled), len(last), len(last), len(last)]
     check(network, every)
     check(network, [every[2]], threads=2)
     planar = leaves(network, NARROW, "nchw", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))

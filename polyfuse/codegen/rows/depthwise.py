@@ -31,7 +31,7 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         lines.append(f"const float *w = weights + (ptrdiff_t)group * {kh * shape.kernel[1] * v};")
     if shape.kind == "average_pool":
         lines.append("int rows = 0;")
-    if tuning.prefetch and reads(shape, chunk):
+    if tuning.asks_in and reads(shape, chunk):
         lines.append(
             f"const float *ahead = next_in + (group * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v};"
         )
@@ -56,7 +56,7 @@ def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[s
         lines += [f"vec{v} w{t} = GET{v}(w, (kh * {kw} + {t}) * {v}); KEEP(w{t});" for t in used]
     if shape.kind == "average_pool":
         lines.append("rows++;")
-    if tuning.prefetch:
+    if tuning.asks_in:
         each = -(-chunk.pixels * shape.stride * v // (16 * shape.kernel[0]))
         lines += [f"__builtin_prefetch(ahead + (kh * {each} + {k}) * 16, 0);" for k in range(each)]
     if is_wide(shape):

@@ -112,7 +112,7 @@ def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[s
 
 def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> list[str]:
     """Prefetches that touch `columns` columns of `ahead` evenly over `steps` steps."""
-    if not tuning.prefetch:
+    if not tuning.asks_in:
         return []
     each = -(-columns * v // (16 * steps))
     stride = max(1, -(-columns * v // (each * steps)))

@@ -14,9 +14,9 @@ def elementwise_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk
     place = f"(group * (ptrdiff_t){shape.in_pitch} + from) * {v}"
     b = "b" if shape.spread else f"GET{v}(b, i)"
     body = [f"vec{v} t = {VALUES[shape.kind].format(v=v, b=b)};", *finished(shape, "t", v, "i")]
-    if tuning.prefetch:
+    if tuning.asks_in:
         body.append("__builtin_prefetch(ahead + i, 0);")
-    ahead = [f"const float *ahead = next_in + {place};"] if tuning.prefetch else []
+    ahead = [f"const float *ahead = next_in + {place};"] if tuning.asks_in else []
     second = [f"const float *b = in[1] + (group * (ptrdiff_t){shape.second_pitch} + from) * {v};"]
     if shape.spread:
         second = [f"const vec{v} b = GET{v}(in[1], group * (ptrdiff_t){shape.second_pitch * v});"]

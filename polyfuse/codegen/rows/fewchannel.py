@@ -27,7 +27,7 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
         body.append(f"w += {len(taps) * tuning.blocks * floats};")
     return [
         *start(shape, tuning, floats, chunk),
-        *(_ahead(shape, chunk) if tuning.prefetch and reads(shape, chunk) else []),
+        *(_ahead(shape, chunk) if tuning.asks_in and reads(shape, chunk) else []),
         *(braces(f"for (int row = 0; row < {rows}; row++)", body) if reads(shape, chunk) else ["(void)w;"]),
         *finish(shape, tuning, floats, chunk),
     ]

@@ -15,9 +15,9 @@
   large as the largest; its kernels then share that.
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
-- `next_in`, `next_out`: rows of the same form that are needed soon; only with `Tuning.prefetch`, else they may be NULL.
-  `stencil`, `few_channels`: the rows that will be the first ones next time, the others as far below theirs, or NULL;
-  `few_channels` asks for nothing that it writes.
+- `next_in`, `next_out`: rows of the same form that are needed soon, for `Tuning.asks_in` and `asks_out`, else they may
+  be NULL. `stencil`, `few_channels`, `winograd`: the rows that will be the first ones next time, the others as far
+  below theirs, or NULL; `few_channels` asks for nothing that it writes, `winograd` for rows of `out`.
 
 Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
 are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
@@ -215,7 +215,7 @@ def _name(part: _Part, chunk: Chunk) -> str:
 
 
 def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    if not tuning.prefetch or shape.kind == "few_channels":
+    if not tuning.asks_out or shape.kind == "few_channels":
         return []
     place = f"(group * (ptrdiff_t){tuning.blocks} + a) * {shape.out_pitch} + to"
     touch = f"__builtin_prefetch(next_out + ({place}) * {v} + i, 1);"

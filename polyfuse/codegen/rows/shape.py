@@ -227,7 +227,7 @@ class Tuning:
     - `tile`, `batch`: `winograd` makes tiles of `tile` x `tile` outputs, transforms so many at once, and multiplies
       `pixels` of them at once;
     - `edge`: the last rows, and the last columns, may be made by smaller tiles, so high or so wide; 0 for none;
-    - `prefetch`: touch `next_in` for reading and (but for `few_channels`) `next_out` for writing.
+    - `asks_in`, `asks_out`: ask for rows that will be read, and for rows that will be written, before they are needed.
     """
 
     blocks: int = 1
@@ -239,7 +239,8 @@ class Tuning:
     tile: int = 0
     batch: int = 0
     edge: tuple[int, int] = (0, 0)
-    prefetch: bool = False
+    asks_in: bool = False
+    asks_out: bool = False
 
 
 @dataclass(frozen=True)

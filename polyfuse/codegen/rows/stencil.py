@@ -49,7 +49,7 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
     aligned = f"{base} + i * {v}"
     names = (f"w{k}_{t} = SPLAT{v}(weights[{k * kw + t}])" for k in range(kh) for t in range(kw))
     start = f"i == 0 ? {low} : i == {count - 1} ? {high - v} : {aligned}" if count > 1 else str(low)
-    ahead = _ahead(shape) if tuning.prefetch and not checked else []
+    ahead = _ahead(shape) if (tuning.asks_in or tuning.asks_out) and not checked else []
     body = [f"const ptrdiff_t column = {start};", *ahead, *_vector(shape, tuning, v, checked)]
     return [
         *(

@@ -139,5 +139,3 @@ def _check_winograd(where: str, tuning: Tuning) -> None:
     smaller = (0, *(m for m in TILES if m < tuning.tile))
     if not all(edge in smaller for edge in tuning.edge):
         raise InvalidInput(f"{where}: expected tiles of {smaller} at the edges of larger ones, got {tuning}")
-    if tuning.prefetch:
-        raise InvalidInput(f"{where}: winograd does not prefetch, since it gained nothing; set prefetch=False")

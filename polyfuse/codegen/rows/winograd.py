@@ -8,6 +8,8 @@ Region by region, where tiles are of several sizes:
         for each frequency, each chunk of tiles:               accumulators a<block>_<tile> = sum of U V, into M
         for each output block, each tile:                      A M A^T: columns into `t`, then rows; finished and stored
 
+What the next batch reads, and what this one writes, may be asked for frequency by frequency, a share with each.
+
 A run shares the columns that its tiles overlap in. Columns outside of the image are zeros in `t`; a row whose pointer
 is NULL, and rows below the last that the last band does not need, are read from one row of zeros. Tiles that are not
 whole are computed whole; of them, what exists is stored.
@@ -22,6 +24,8 @@ from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
 from polyfuse.codegen.rows.tiling import Tiling, tilings, workspace_floats
 
+LINE = 16
+"""Floats of a cache line."""
 AHEAD_FLOATS = 2048
 """How far ahead weights are asked for: each is used for few tiles, so that waiting for it would take as long."""
 
@@ -36,7 +40,8 @@ def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str
         return [*lines, *_entry(regions[0], "void")]
     for plan in regions:
         lines += [*_entry(plan, "ROW_PART void"), ""]
-    return [*lines, *function(f"void {shape.name}", PARAMETERS, [_call(plan) for plan in regions])]
+    calls = [_call(plan) for plan in regions]
+    return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(calls, NAMES), *calls])]
 
 
 def _region(plan: Tiling) -> list[str]:
@@ -49,6 +54,8 @@ def _region(plan: Tiling) -> list[str]:
         *(_multiply(plan, count) for count in sorted(chunks, reverse=True)),
         _out_columns(plan),
         *(_out_rows(plan, width) for width in sorted(_widths(plan), reverse=True)),
+        *([_ask_in(plan)] if plan.tuning.asks_in else []),
+        *([_ask_out(plan)] if plan.tuning.asks_out else []),
         *(_batch(plan, count) for count in sorted(set(plan.batches), reverse=True)),
     ]
     return [line for part in parts for line in (*part, "")]
@@ -60,7 +67,8 @@ def _call(plan: Tiling) -> str:
     moved |= dict.fromkeys(("in", "out"), plan.rows.start)
     if plan.shape.residual != "none":
         moved["residual"] = plan.rows.start
-    return f"{plan.name}({', '.join(_plus(name, moved.get(name, 0)) for name in NAMES)});"
+    arguments = ("NULL" if name == "next_in" else _plus(name, moved.get(name, 0)) for name in NAMES)
+    return f"{plan.name}({', '.join(arguments)});"
 
 
 def _storage(regions: tuple[Tiling, ...]) -> list[str]:
@@ -235,6 +243,49 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
     return function(head, parameters, [*bias, *braces("for (int i = 0; i < rows; i++)", body)])
 
 
+def _ask_in(plan: Tiling) -> list[str]:
+    """Ask for share `f` of what tiles read, of the next execution's where they lie `below` the last band."""
+    shape, rows = plan.shape, len(plan.rows) + 2
+    first_rows = plan.bands * plan.tile[0]
+    here = f"row < {rows} ? in[row] : NULL"
+    there = f"below && row < {first_rows + rows} && in[row - {first_rows}] ? in[row - {first_rows}] + below : NULL"
+    address = [f"const float *x = band < {plan.bands} ? {here} : {there};", *braces("if (!x)", ["continue;"])]
+    place = f"x + (block * (ptrdiff_t){shape.in_pitch} + from) * {plan.floats} + i, 0, 2"
+    parameters = ("const float *const *in", "ptrdiff_t below", "ptrdiff_t from", "int first", "int count", "int f")
+    return function(f"ROW_PART void {plan.name}__ask_in", parameters, _asked(plan, address, place, plan.in_blocks))
+
+
+def _ask_out(plan: Tiling) -> list[str]:
+    """Ask for share `f` of what tiles write in a group of output blocks."""
+    shape, blocks = plan.shape, plan.tuning.blocks
+    place = f"out[row] + ((group * {blocks} + block) * (ptrdiff_t){shape.out_pitch} + to) * {plan.floats} + i, 1"
+    parameters = ("float *const *out", "ptrdiff_t to", "int first", "int count", "int group", "int f")
+    exists = braces(f"if (f >= {plan.tile[0] * plan.side[1]} || row >= {len(plan.rows)})", ["continue;"])
+    return function(f"ROW_PART void {plan.name}__ask_out", parameters, _asked(plan, exists, place, blocks))
+
+
+def _asked(plan: Tiling, row: list[str], place: str, blocks: int) -> list[str]:
+    """Of each run of tiles in a band a part of one row: there are as many shares as frequencies."""
+    wide, v = plan.side[1], plan.floats
+    low, high = (
+        f"(column * {wide} + {part} * run) * {plan.tile[1]} / {wide}" for part in (f"f % {wide}", f"(f % {wide} + 1)")
+    )
+    columns = f"for (ptrdiff_t i = low * {v}; i < high * {v}; i += {LINE})"
+    return braces(
+        "for (int tile = first, run = 0; tile < first + count; tile += run)",
+        [
+            f"const int band = tile / {plan.across}, column = tile % {plan.across};",
+            f"const int row = band * {plan.tile[0]} + f / {wide};",
+            f"run = smaller_of(first + count - tile, {plan.across} - column);",
+            *row,
+            f"const ptrdiff_t low = {low}, high = {high};",
+            *braces(
+                f"for (int block = 0; block < {blocks}; block++)", braces(columns, [f"__builtin_prefetch({place});"])
+            ),
+        ],
+    )
+
+
 def _plus(base: str, number: int) -> str:
     return f"{base} + {number}" if number else base
 
@@ -259,13 +310,16 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         )
         at += chunk
     weights = f"const float *u = weights + (group * (ptrdiff_t){plan.frequencies} + f) * {group_floats};"
+    asks = [f"if (group == 0) {name}__ask_in(in, below, from, first + {count}, {count}, f);"] if tuning.asks_in else []
+    asks += [f"{name}__ask_out(out, to, first, {count}, group, f);"] if tuning.asks_out else []
     groups = [
-        *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *multiply]),
+        *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *asks, *multiply]),
         *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
     ]
     body = [
         f"_Alignas(64) float t[{plan.tile[0] * plan.side[1] * v}];",
         f"float *v = {shape.name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
+        *(["const ptrdiff_t below = next_in ? next_in - in[0] : 0;"] if tuning.asks_in else []),
         *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
         *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),
     ]

@@ -1,6 +1,7 @@
 """What row kernels ask for ahead: every prefetch is recorded and compared with what is read later."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from polyfuse.codegen.kernel import aligned
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.text import prelude
+from polyfuse.codegen.rows.tiling import tilings
 from polyfuse.codegen.rows.tune import default_tuning, tiled
 from tests.codegen.rows.images import pointers
 
@@ -30,8 +32,10 @@ def asked_by(
     values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
     ahead = [ctypes.c_void_p(rows[0].ctypes.data + below), ctypes.c_void_p(out[0].ctypes.data)]
     places = [ctypes.c_ssize_t(0), ctypes.c_ssize_t(0)]
+    asked_count = ctypes.c_longlong.in_dll(built, "asked_count")
+    asked_count.value = 0
     getattr(built, kernel.name)(pointers(rows), *values, None, pointers(out), *places, *ahead)
-    count = ctypes.c_longlong.in_dll(built, "asked_count").value
+    count = asked_count.value
     assert count <= MOST
     asked = (ctypes.c_void_p * MOST).in_dll(built, "asked")
     return [asked[k] // LINE for k in range(count)]
@@ -101,7 +105,7 @@ def test_a_first_layer_asks_for_the_rows_that_the_next_row_reads_and_this_one_do
     stride: int, columns: int
 ) -> None:
     shape = RowShape("first", "few_channels", 3, 24, columns, kernel=(3, 3), stride=stride)
-    tuning = Tuning(blocks=1, pixels=5, taps=3, prefetch=True)
+    tuning = Tuning(blocks=1, pixels=5, taps=3, asks_in=True)
     kernel = row_kernel(shape, WIDE, tuning)
     wide = 4 * shape.in_columns
     image = whole_lines(3 * 16 * shape.in_columns).reshape(3, 16, shape.in_columns)
@@ -116,5 +120,65 @@ def test_a_first_layer_asks_for_the_rows_that_the_next_row_reads_and_this_one_do
 
 def test_a_first_layer_asks_for_nothing_where_no_row_follows() -> None:
     shape = RowShape("first", "few_channels", 3, 8, 9, kernel=(3, 3))
-    kernel = row_kernel(shape, WIDE, Tuning(pixels=5, taps=3, prefetch=True))
+    kernel = row_kernel(shape, WIDE, Tuning(pixels=5, taps=3, asks_in=True))
     assert kernel.text.count("if (below)") == 2 and "next_in ? next_in - in[0] : 0" in kernel.text
+
+
+@pytest.mark.parametrize(("channels", "columns", "kernel", "stride"), [(24, 29, 3, 1), (16, 13, 1, 1), (8, 20, 5, 2)])
+def test_a_convolution_asks_for_the_row_that_it_is_told(channels: int, columns: int, kernel: int, stride: int) -> None:
+    shape = RowShape("conv", "direct", channels, 8, columns, kernel=(kernel, kernel), stride=stride)
+    made = row_kernel(shape, WIDE, replace(default_tuning(shape, WIDE), asks_in=True))
+    image = whole_lines((kernel + 1) * channels * shape.in_columns).reshape(kernel + 1, -1)
+    weights, out = np.zeros(kernel**2 * channels * 8, np.float32), np.zeros(8 * columns, np.float32)
+    asked = set(asked_by(made, list(image[:kernel]), weights, [out], image[kernel].ctypes.data - image.ctypes.data))
+    assert asked <= lines(image[kernel].ctypes.data, image[kernel].nbytes + LINE)
+    used = stride * columns * 8
+    for block in image[kernel].reshape(channels // 8, -1):
+        assert len(lines(block.ctypes.data, 4 * used) - asked) <= 1
+
+
+def winograd(columns: int, height: int, tile: int, **asks: bool) -> RowKernel:
+    shape = RowShape("tiles", "winograd", 16, 16, columns, kernel=(3, 3), outside=(0, 0), height=height)
+    return row_kernel(shape, WIDE, replace(tiled(shape, WIDE, tile), **asks))
+
+
+def row_lines(row: np.ndarray, first: int, count: int) -> set[int]:
+    """The lines of so many columns of a row, `[block][column of 8]`."""
+    return set().union(*(lines(block.ctypes.data + 32 * first, 32 * count) for block in row))
+
+
+@pytest.mark.parametrize("below", [True, False])
+@pytest.mark.parametrize(("columns", "height", "tile"), [(58, 12, 4), (30, 24, 6), (13, 8, 2), (96, 7, 6)])
+def test_tiles_ask_for_what_the_next_ones_read(columns: int, height: int, tile: int, below: bool) -> None:
+    kernel = winograd(columns, height, tile, asks_in=True)
+    wide = columns + 2
+    image = whole_lines((2 * height + 2) * 16 * wide).reshape(2 * height + 2, 2, wide * 8)
+    out = [np.zeros(16 * columns, np.float32) for _ in range(height)]
+    far = height * image[0].nbytes if below else 0
+    asked = asked_by(kernel, list(image[: height + 2]), np.zeros(2 * 64 * 256, np.float32), out, far)
+    whole = lines(image.ctypes.data, image.nbytes)
+    found = set(asked) & whole
+    (plan,) = tilings(kernel.shape, kernel.tuning, kernel.floats)
+    later = range(plan.batches[0], plan.tiles + (plan.batches[-1] if below else 0))
+    needed = set()
+    for number in later:
+        band, column = divmod(number, plan.across)
+        first, count = column * tile, min(tile, columns - column * tile)
+        execution, band = divmod(band, plan.bands)
+        for row in range(band * tile, min(band * tile + tile, height) + 2):
+            needed |= row_lines(image[execution * height + row], first, count)
+    assert needed <= found
+    assert sum(line in whole for line in asked) <= 4 * len(found)
+    if not below:
+        first = min(plan.batches[0], plan.across) * tile - 2
+        assert not found & lines(image[0, 0].ctypes.data, 32 * (first - first % 2))
+        assert not found & lines(image[height + 2].ctypes.data + LINE, image[height + 2 :].nbytes - LINE)
+
+
+@pytest.mark.parametrize(("columns", "height", "tile"), [(58, 12, 4), (30, 24, 6), (13, 8, 2), (96, 7, 6)])
+def test_tiles_ask_for_what_they_write(columns: int, height: int, tile: int) -> None:
+    kernel = winograd(columns, height, tile, asks_out=True)
+    rows = [np.zeros(16 * (columns + 2), np.float32) for _ in range(height + 2)]
+    out = whole_lines(height * 16 * columns).reshape(height, -1)
+    asked = set(asked_by(kernel, rows, np.zeros(64 * 256, np.float32), list(out), 0))
+    assert lines(out.ctypes.data, out.nbytes) <= asked

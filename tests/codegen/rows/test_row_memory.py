@@ -163,9 +163,11 @@ def test_strips_make_what_a_whole_row_makes(kind: str, stride: int) -> None:
         Case("add", (24, 24), (1, 29)),
     ],
 )
-def test_prefetching_changes_no_value(case: Case) -> None:
+def test_asking_changes_no_value(case: Case) -> None:
     plain = case.row_kernel("plain", 8)
-    ahead = row_kernel(replace(plain.shape, name="ahead"), Target(8, 16), replace(plain.tuning, prefetch=True))
+    ahead = row_kernel(
+        replace(plain.shape, name="ahead"), Target(8, 16), replace(plain.tuning, asks_in=True, asks_out=True)
+    )
     assert "__builtin_prefetch" in ahead.text and "__builtin_prefetch" not in plain.text
     library = load(compile_shared("\n".join([prelude(8), plain.text, ahead.text]), warnings_as_errors=True))
     size = 4 * 64 * 40

@@ -333,7 +333,6 @@ def test_shapes_that_are_none_are_refused(changes: dict[str, object], match: str
         (Tuning(), "expected a tile of"),
         (Tuning(tile=3, batch=4), "expected a tile of"),
         (Tuning(tile=4), "batch of at least 1"),
-        (Tuning(tile=4, batch=4, prefetch=True), "does not prefetch"),
         (Tuning(tile=4, batch=4, blocks=2), "divides 3 blocks"),
         (Tuning(tile=4, batch=4, unroll=8), "do not divide"),
         (Tuning(tile=4, batch=4, ways=2), "ways do not fit"),
