@@ -4,7 +4,8 @@ A `Machine` enters; small chains that hold every kind of row kernel, in and out 
 strategies; the `Machine` with its `Costs` leaves. None of them is a workload in kernels/.
 
 The costs are the non-negative numbers that make relative errors smallest, squared where they are small (Huber), drawn
-towards a guess from peak and bandwidths: what the chains do not tell apart stays near the guess.
+towards a guess from peak and bandwidths: what the chains do not tell apart stays near the guess. Times are no linear
+function of them, so that they are found in rounds (Gauss and Newton).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.normalisation import lrn
 from polyfuse.network.reference import random_inputs
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.cost import Work, features, guessed_costs
+from polyfuse.plan.cost import Work, amounts, guessed_costs
 from polyfuse.plan.machine import Costs, Machine
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
@@ -33,12 +34,13 @@ from polyfuse.schedule.storage import Storage
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
-PULL = 0.03
+PULL = 0.02
 """How strongly the guess draws: leaving it by its own size costs as much as this relative error in every sample."""
 SHARES = (1.0, 0.5, 0.25)
 """What a shared cache may hold of its capacity, for one core of a host that others use too."""
-ORDINARY, ROUNDS = 0.05, 6
-"""A relative error above which a sample counts less, as somebody may have disturbed it; rounds of weighing."""
+ORDINARY, ROUNDS = 0.05, 12
+"""A relative error above which a sample counts less, as somebody may have disturbed it; rounds of weighing samples, and
+of taking the time for linear near the costs so far."""
 REPEATS, SAMPLE_SECONDS = 9, 0.01
 
 
@@ -113,7 +115,7 @@ def chains() -> tuple[tuple[Network, Interface, bool], ...]:
         (separable(48, 72, 1), "blocked", True),
         (separable(40, 150, 2), "nchw", True),
         (stencils(500), "nchw", True),
-        (stencils(1700), "nchw", True),
+        (stencils(2600), "nchw", True),
         (first_layers(130), "nchw", True),
         (pointwise(64, 60), "blocked", True),
         (pointwise(48, 200), "blocked", True),
@@ -192,24 +194,24 @@ def fitted_with(
     measured: Sequence[Sample], machine: Machine, guess: Costs, held: Mapping[str, int]
 ) -> tuple[float, Costs]:
     """The mean relative error and the costs, for given sizes of caches; samples that miss by much count less."""
-    names = [*guess.compute, *guess.memory]
     prior = np.array([*guess.compute.values(), *guess.memory.values()])
-    amounts = [features(sample.work, machine, held) for sample in measured]
-    table = np.array([[each.get(name, 0.0) for name in names] for each in amounts])
+    count = len(guess.compute)
+    tables = [amounts(sample.work, machine, held) for sample in measured]
     seconds = np.array([sample.seconds for sample in measured])
-    shares = 1e-9 * table * prior / seconds[:, None]
-    pulls = PULL * np.sqrt(len(measured)) * np.eye(len(names))
-    trust = np.ones(len(measured))
+    pulls = PULL * np.sqrt(len(measured)) * np.eye(len(prior))
+    factors, shares, trust = np.ones(len(prior)), np.zeros((len(measured), len(prior))), np.ones(len(measured))
     for _ in range(ROUNDS):
-        rows = np.vstack([shares * trust[:, None], pulls])
-        factors = non_negative(rows, np.concatenate([trust, np.diag(pulls)]))
+        costs = factors * prior
+        worth = [np.concatenate(table.linear(costs[:count], costs[count:])) for table in tables]
+        shares = 1e-9 * np.array(worth) * prior / seconds[:, None]
         misses = np.abs(shares @ factors - 1)
         trust = np.sqrt(np.minimum(1.0, ORDINARY / np.maximum(misses, 1e-12)))
-    error = float(misses.mean())
-    costs = {name: float(f"{value:.4g}") for name, value in zip(names, factors * prior, strict=True)}
-    compute = {name: costs[name] for name in guess.compute}
-    memory = {name: costs[name] for name in guess.memory}
-    return error, Costs(compute, memory, dict(held))
+        rows = np.vstack([shares * trust[:, None], pulls])
+        factors = (factors + non_negative(rows, np.concatenate([trust, np.diag(pulls)]))) / 2
+    error = float(np.abs(shares @ factors - 1).mean())
+    rounded = [float(f"{value:.4g}") for value in factors * prior]
+    compute, memory = zip(guess.compute, rounded[:count], strict=True), zip(guess.memory, rounded[count:], strict=True)
+    return error, Costs(dict(compute), dict(memory), dict(held))
 
 
 def non_negative(a: Floats, b: Floats) -> Floats:

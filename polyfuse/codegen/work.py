@@ -51,9 +51,10 @@ def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
             _, tuning = layer_tuning(part, leaves)
             every += [StepRows.of(index, places, step, tuning) for step in part]
         widths = widest(every)
+        numbered = enumerate(every, len(kernels))
+        touched.append(in_order([part for number, rows in numbered for part in rows.touched(number, things, widths)]))
         kernels += [rows.work(threads) for rows in every]
         kernels += scalar_work(places, replaced, threads)
-        touched.append(in_order([moments for rows in every for moments in rows.touched(things, widths)]))
     return Work(tuple(kernels), Touches.joined(touched))
 
 
@@ -84,8 +85,9 @@ class Things:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Touches that are alike, with the time of each, `[tile.., stage]`."""
+    """Touches that are alike, by one kernel, with the time of each, `[tile.., stage]`."""
 
+    kernel: int
     times: Integers
     things: Integers
     bytes: int
@@ -99,14 +101,13 @@ def in_order(moments: Sequence[Moments]) -> Touches:
         return Touches.joined([])
     times, things = (np.concatenate([getattr(part, name) for part in moments]) for name in ("times", "things"))
     sizes = [len(part.things) for part in moments]
-    amounts, runs, writes = (
-        np.repeat([getattr(part, name) for part in moments], sizes) for name in ("bytes", "runs", "writes")
-    )
-    order = np.lexsort((-amounts, things, writes, *times.T[::-1]))
-    times, things, amounts, runs, writes = (values[order] for values in (times, things, amounts, runs, writes))
+    names = ("bytes", "runs", "writes", "kernel")
+    alike = [np.repeat([getattr(part, name) for part in moments], sizes) for name in names]
+    order = np.lexsort((-alike[0], things, alike[2], *times.T[::-1]))
+    times, things, amounts, runs, writes, kernels = (values[order] for values in (times, things, *alike))
     new = np.ones(len(things), bool)
     new[1:] = (things[1:] != things[:-1]) | (writes[1:] != writes[:-1]) | (times[1:] != times[:-1]).any(axis=1)
-    return Touches(things[new], amounts[new], runs[new], writes[new])
+    return Touches(things[new], amounts[new], runs[new], writes[new], kernels[new])
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,9 @@ class StepRows:
         macs = each.macs * calls * used // every
         vectors = each.vectors * (calls if shape.kind == "winograd" else used / int(uses.sum()))
         name = f"{self.group}.{self.step.name}"
-        return KernelWork(name, shape.kind, calls, macs, vectors, each.chunks * calls, threads)
+        again = tuple((moved * calls, away) for moved, away in each.again)
+        transforms = each.transforms * calls
+        return KernelWork(name, shape.kind, calls, macs, vectors, each.chunks * calls, threads, transforms, again)
 
     def inside(self) -> Integers:
         """`[execution, row]`: 1 where a row of the first operand is inside of the image."""
@@ -167,19 +170,19 @@ class StepRows:
         """The name of an array: buffers of groups are their own."""
         return f"{self.group}.{rows.array.name}" if rows.indices else rows.array.name
 
-    def touched(self, things: Things, widths: Mapping[str, int]) -> list[Moments]:
-        """The touches of rows and of weights."""
-        found = [self._rows(things, widths, rows) for rows in self.every()]
+    def touched(self, kernel: int, things: Things, widths: Mapping[str, int]) -> list[Moments]:
+        """The touches of rows and of weights, by the kernel of that number."""
+        found = [self._rows(kernel, things, widths, rows) for rows in self.every()]
         layer, held = self.step.layer, {}
         if layer is not None and self.step.has_weights:
             held[self.step.weights_name] = packed_bytes(self.step.shape, self.tuning, self.floats)
         if workspace := workspace_bytes(self.step.shape, self.tuning, self.floats):
             held["workspace"] = workspace
         for name, amount in held.items():
-            found.append(Moments(self.times, np.full(len(self.at), things.base(name, 1)), amount, 1, False))
+            found.append(Moments(kernel, self.times, np.full(len(self.at), things.base(name, 1)), amount, 1, False))
         return found
 
-    def _rows(self, things: Things, widths: Mapping[str, int], rows: Rows) -> Moments:
+    def _rows(self, kernel: int, things: Things, widths: Mapping[str, int], rows: Rows) -> Moments:
         beside = rows is self.step.writes or rows is self.step.added
         left = 0 if beside else self.step.shape.outside[0]
         row = (values_at(rows.row, self.at)[:, None] + rows.step * np.arange(rows.count)).ravel()
@@ -197,7 +200,8 @@ class StepRows:
         for value, size in zip((*outer, image, row, part), (*copies, images, height, parts), strict=True):
             number = number * size + value
         first = things.base(name, prod(copies) * images * height * parts)
-        return Moments(self.times[one], first + number, *row_extent(rows, columns), rows is self.step.writes)
+        extent = row_extent(rows, columns)
+        return Moments(kernel, self.times[one], first + number, *extent, rows is self.step.writes)
 
 
 def widest(every: Sequence[StepRows]) -> dict[str, int]:

@@ -2,16 +2,20 @@
 
     Work + Machine ──seconds()──> Seconds
 
-    compute   vector operations of each kind of row kernel x their cost  + chunks begun x cost  + calls x cost
+    of each kernel
+    compute   vector operations x the cost of their kind  + chunks begun x cost  + calls x cost
     memory    bytes that come from L2, L3 and DRAM, read and written, x cost  + separate runs of bytes x cost
+    time      sqrt(compute^2 + memory^2)
 
-Both add up: what overlaps is in the fitted costs. Where a row comes from is told by the bytes touched since it was last
-touched (`plan.reuse`): half of a cache's bytes away it is still there, all of them away it is gone, and in between in
-proportion. docs/model.md has the reasons and the errors.
+One of the two hides behind the other where it is much the smaller; where they are alike, they add up to 1.4 of each.
+Where a row comes from is told by the bytes touched since it was last touched (`plan.reuse`): half of a cache's bytes
+away it is still there, all of them away it is gone, and in between in proportion. docs/model.md has the reasons and the
+errors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 from polyfuse.plan.machine import Costs, Machine
 from polyfuse.plan.reuse import Touches
 
+Floats = NDArray[np.float64]
 KEPT = 0.5
 """The share of a cache below which everything that was touched is still there."""
 
@@ -27,10 +32,12 @@ KEPT = 0.5
 class KernelWork:
     """All executions of one row kernel in a run.
 
-    macs      multiply-accumulates of the layer; taps that meet padding are none
-    vectors   operations on whole vectors, empty lanes included; of a scalar leaf its executions
-    chunks    chunks of columns that are begun
-    threads   whether threads can share the executions
+    macs        multiply-accumulates of the layer; taps that meet padding are none
+    vectors     operations on whole vectors, empty lanes included; of a scalar leaf its executions
+    chunks      chunks of columns that are begun
+    threads     whether threads can share the executions
+    transforms  operations of Winograd's transforms, beside `vectors`
+    again       bytes that calls read again and again, and the bytes that are touched between two times
     """
 
     name: str
@@ -40,6 +47,8 @@ class KernelWork:
     vectors: float
     chunks: int
     threads: bool = False
+    transforms: float = 0.0
+    again: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +71,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a run takes, in parts that add up."""
+    """What a run takes, in parts that add up: a kernel's time is shared out by the squares of computing and memory."""
 
     compute: Mapping[str, float]
     memory: Mapping[str, float]
@@ -78,6 +87,27 @@ class Seconds:
         return f"{1e3 * self.total:.4g} ms ({shown})"
 
 
+@dataclass(frozen=True, eq=False)
+class Amounts:
+    """What costs are multiplied with.
+
+    compute    `[kernel, cost]`: vectors by kind, chunks and calls
+    memory     `[kernel, cost]`: bytes read and written, and runs of bytes, by level
+    """
+
+    compute: Floats
+    memory: Floats
+
+    def linear(self, compute_ns: Floats, memory_ns: Floats) -> tuple[Floats, Floats]:
+        """The time in nanoseconds as a linear function of the costs, near these and exact at them: what each is worth.
+
+        The root of a sum of squares is the sum of its terms, each weighed by its share of the root.
+        """
+        computing, moving = self.compute @ compute_ns, self.memory @ memory_ns
+        root = np.maximum(np.hypot(computing, moving), np.finfo(float).tiny)
+        return (computing / root) @ self.compute, (moving / root) @ self.memory
+
+
 def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
     """What a run takes, by the costs in the machine file; what it has none for is guessed from peak and bandwidths.
 
@@ -85,29 +115,31 @@ def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
     """
     guess = guessed_costs(machine)
     costs = machine.costs or guess
-    amounts = features(work, machine, costs.held_bytes, threads)
-    known = {**guess.compute, **costs.compute}
-    compute = {name: amounts[name] * ns * 1e-9 for name, ns in known.items() if name in amounts}
-    memory = {name: amounts[name] * ns * 1e-9 for name, ns in costs.memory.items() if name in amounts}
-    return Seconds(compute, memory)
+    compute, memory = ({**known, **found} for known, found in zip(guess.parts, costs.parts, strict=True))
+    compute_ns, memory_ns = np.array([*compute.values()]), np.array([*memory.values()])
+    worth = amounts(work, machine, costs.held_bytes, threads).linear(compute_ns, memory_ns)
+    parts = (1e-9 * amount * ns for amount, ns in zip(worth, (compute_ns, memory_ns), strict=True))
+    return Seconds(*(_named(names, values) for names, values in zip((compute, memory), parts, strict=True)))
 
 
-def features(work: Work, machine: Machine, held: Mapping[str, int], threads: int = 1) -> dict[str, float]:
-    """The amounts that costs are multiplied with: `direct` and other kinds in vectors, `L3 read` and so on in bytes."""
-    amounts: dict[str, float] = {}
+def _named(names: Iterable[str], values: Floats) -> dict[str, float]:
+    """The values that are not nothing, by name."""
+    return {name: float(value) for name, value in zip(names, values, strict=True) if value}
 
-    def add(name: str, amount: float) -> None:
-        amounts[name] = amounts.get(name, 0.0) + amount
 
-    for kernel in work.kernels:
+def amounts(work: Work, machine: Machine, held: Mapping[str, int], threads: int = 1) -> Amounts:
+    """What costs are multiplied with, in the order of `guessed_costs`."""
+    compute = np.zeros((len(work.kernels), len(COMPUTING)))
+    for row, kernel in zip(compute, work.kernels, strict=True):
         share = threads if kernel.threads else 1
-        add(kernel.kind, kernel.vectors / share)
-        add("chunk", kernel.chunks / share)
-        add("call", kernel.calls / share)
-    sharing = threads > 1 and all(kernel.threads for kernel in work.kernels)
-    for name, amount in traffic(work.touches, machine, held).items():
-        add(name, amount / (gain(machine, name.split()[0], threads) if sharing else 1))
-    return amounts
+        parts = {kernel.kind: kernel.vectors, "transform": kernel.transforms}
+        parts |= {"chunk": kernel.chunks, "call": kernel.calls}
+        for name, amount in parts.items():
+            row[COMPUTING.index(name)] = amount / share
+    memory = traffic(work, machine, held)
+    if threads > 1 and all(kernel.threads for kernel in work.kernels):
+        memory /= np.repeat([gain(machine, level.name, threads) for level in machine.levels[1:]], len(MOVING))
+    return Amounts(compute, memory)
 
 
 def gain(machine: Machine, level: str, threads: int) -> float:
@@ -117,19 +149,24 @@ def gain(machine: Machine, level: str, threads: int) -> float:
     return max(1.0, min(threads, most))
 
 
-def traffic(touches: Touches, machine: Machine, held: Mapping[str, int]) -> dict[str, float]:
-    """Bytes by the level that they come from, and separate runs of bytes; L1 is free."""
-    away = touches.away
-    missed = [missing(away, held.get(level.name, level.capacity_bytes)) for level in machine.caches]
-    found: dict[str, float] = {}
-    for index, level in enumerate(machine.levels[1:], 1):
-        beyond = missed[index] if index < len(missed) else np.zeros(len(away))
-        share = np.maximum(0.0, missed[index - 1] - beyond)
-        moved = touches.bytes * share
-        found[f"{level.name} read"] = float(moved[~touches.writes].sum())
-        found[f"{level.name} write"] = float(moved[touches.writes].sum())
-        found[f"{level.name} run"] = float((touches.runs * share).sum())
-    return found
+def traffic(work: Work, machine: Machine, held: Mapping[str, int]) -> Floats:
+    """`[kernel, level x (read, write, run)]`: bytes by the level that they come from, and runs of bytes; L1 is free."""
+    touches, kernels = work.touches, np.arange(len(work.kernels))
+    again = np.array([each for kernel in work.kernels for each in kernel.again], np.int64).reshape(-1, 2)
+    owners = np.concatenate([touches.kernels, np.repeat(kernels, [len(kernel.again) for kernel in work.kernels])])
+    away = np.concatenate([touches.away, again[:, 1]])
+    nothing = np.zeros(len(again), np.int64)
+    amounts = (
+        np.concatenate([touches.bytes * ~touches.writes, again[:, 0]]),
+        np.concatenate([touches.bytes * touches.writes, nothing]),
+        np.concatenate([touches.runs, nothing]),
+    )
+    caches = [missing(away, held.get(level.name, level.capacity_bytes)) for level in machine.caches]
+    found = []
+    for missed, beyond in pairwise([*caches, np.zeros(len(away))]):
+        share = np.maximum(0.0, missed - beyond)
+        found += [np.bincount(owners, amount * share, len(kernels)) for amount in amounts]
+    return np.column_stack(found).astype(np.float64)
 
 
 def missing(away: NDArray[np.int64], held_bytes: int) -> NDArray[np.float64]:
@@ -147,6 +184,8 @@ KINDS = (
     *("direct", "grouped", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
     *("apply", "lrn", "gather", "to_blocked", "to_planar", "winograd", "scalar"),
 )
+COMPUTING = (*KINDS, "transform", "chunk", "call")
+MOVING = ("read", "write", "run")
 CHUNK_CYCLES, CALL_CYCLES, RUN_CYCLES = 30, 60, 30
 OVERLAPPED = 0.5
 """The share of a level's time that is not hidden behind computing, as a guess."""
@@ -156,12 +195,11 @@ def guessed_costs(machine: Machine) -> Costs:
     """Costs from what the probe measured, for a machine that was not fitted; the fit starts from them."""
     vector = 2 * machine.vector_bytes / 4 / machine.peak.gflop_per_second
     cycle = 1 / machine.clock_ghz
-    compute = {kind: GUESSED_KINDS.get(kind, 1.1) * vector for kind in KINDS}
+    compute = {kind: GUESSED_KINDS.get(kind, 1.1) * vector for kind in (*KINDS, "transform")}
     compute |= {"chunk": CHUNK_CYCLES * cycle, "call": CALL_CYCLES * cycle}
-    memory = {}
+    memory: dict[str, float] = {}
     for level in machine.levels[1:]:
-        rates = level.one_core
-        memory[f"{level.name} read"] = OVERLAPPED / rates.read_gb_per_second
-        memory[f"{level.name} write"] = 2 * OVERLAPPED / rates.write_gb_per_second
-        memory[f"{level.name} run"] = RUN_CYCLES * cycle * (1 if level is machine.dram else 0.2)
+        rates, run = level.one_core, RUN_CYCLES * cycle * (1 if level is machine.dram else 0.2)
+        costs = (OVERLAPPED / rates.read_gb_per_second, 2 * OVERLAPPED / rates.write_gb_per_second, run)
+        memory |= {f"{level.name} {what}": cost for what, cost in zip(MOVING, costs, strict=True)}
     return Costs(compute, memory, {level.name: level.capacity_bytes for level in machine.caches})

@@ -81,6 +81,11 @@ class Costs:
     memory: dict[str, float]
     held_bytes: dict[str, int]
 
+    @property
+    def parts(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Those of computing and those of memory."""
+        return self.compute, self.memory
+
     def __post_init__(self) -> None:
         for name, value in (*self.compute.items(), *self.memory.items()):
             if not 0 <= value < math.inf:

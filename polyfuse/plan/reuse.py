@@ -6,7 +6,7 @@ hierarchies", IBM Systems Journal 9, 1970.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -18,25 +18,30 @@ BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class Touches:
-    """What is touched, in order: the number of the thing, its bytes, in how many runs they lie, if they are written."""
+    """What is touched, in order.
+
+    things    the number of what is touched
+    bytes     how many of them
+    runs      in how many runs they lie
+    writes    whether they are written
+    kernels   by which kernel of the work
+    """
 
     things: Integers
     bytes: Integers
     runs: Integers
     writes: NDArray[np.bool_]
+    kernels: Integers
 
     def __post_init__(self) -> None:
-        assert len(self.things) == len(self.bytes) == len(self.runs) == len(self.writes)
+        assert len({len(part) for part in (self.things, self.bytes, self.runs, self.writes, self.kernels)}) == 1
 
     @staticmethod
     def joined(parts: "Sequence[Touches]") -> "Touches":
         """One after the other."""
         none = np.zeros(0, np.int64)
-        every = [Touches(none, none, none, none.astype(bool)), *parts]
-        things, amounts, runs = (
-            np.concatenate([getattr(part, name) for part in every]) for name in ("things", "bytes", "runs")
-        )
-        return Touches(things, amounts, runs, np.concatenate([part.writes for part in every]))
+        every = [Touches(none, none, none, none.astype(bool), none), *parts]
+        return Touches(*(np.concatenate([getattr(part, each.name) for part in every]) for each in fields(Touches)))
 
     def __len__(self) -> int:
         return len(self.things)
@@ -51,7 +56,7 @@ def distances(touches: Touches) -> Integers:
     """For each touch, the bytes of all things touched since the last touch of this one, and its own; runs repeat.
 
     >>> sizes = np.array([10, 7, 10, 10])
-    >>> distances(Touches(np.array([0, 1, 0, 0]), sizes, np.ones(4, int), np.zeros(4, bool))).tolist()
+    >>> distances(Touches(np.array([0, 1, 0, 0]), sizes, np.ones(4, int), np.zeros(4, bool), np.zeros(4, int))).tolist()
     [10, 17, 17, 10]
     """
     count, things, sizes = len(touches), touches.things, touches.bytes

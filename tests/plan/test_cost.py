@@ -1,5 +1,6 @@
 """The time model: distances of reuse against a brute force, and what must not make a run cheaper."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.cost import KernelWork, Work, guessed_costs, missing, seconds
+from polyfuse.plan.cost import Amounts, KernelWork, Work, guessed_costs, missing, seconds
 from polyfuse.plan.machine import Costs, Machine
 from polyfuse.plan.reuse import BLOCK, Touches, distances
 from tests.plan.example import example
@@ -16,7 +17,8 @@ from tests.plan.example import example
 
 def touches(things: list[int], sizes: list[int], writes: bool = False) -> Touches:
     of = np.array(things, np.int64)
-    return Touches(of, np.array(sizes, np.int64)[of], np.ones(len(of), np.int64), np.full(len(of), writes))
+    ones = np.ones(len(of), np.int64)
+    return Touches(of, np.array(sizes, np.int64)[of], ones, np.full(len(of), writes), 0 * ones)
 
 
 def brute_distances(things: list[int], sizes: list[int]) -> list[int]:
@@ -41,9 +43,12 @@ def test_distances_match_brute_force_over_several_blocks() -> None:
     assert distances(touches(things, sizes)).tolist() == brute_distances(things, sizes)
 
 
+IDLE = KernelWork("idle", "apply", 0, 0, 0.0, 0)
+
+
 def work(*kernels: KernelWork, things: list[int] | None = None, size: int = 1000) -> Work:
     used = things or []
-    return Work(kernels, touches(used, [size] * (max(used, default=0) + 1)))
+    return Work(kernels or (IDLE,), touches(used, [size] * (max(used, default=0) + 1)))
 
 
 def machine() -> Machine:
@@ -53,12 +58,39 @@ def machine() -> Machine:
 CONV = KernelWork("conv", "direct", 10, 5000, 400.0, 20)
 
 
-def test_parts_add_up() -> None:
+def test_parts_add_up_to_the_root_of_the_sum_of_squares() -> None:
     costs = Costs({"direct": 0.5, "chunk": 3.0, "call": 10.0}, {"DRAM read": 0.25, "DRAM run": 7.0}, {"L1": 100})
     found = seconds(work(CONV, things=[0, 1, 0, 1]), replace(example(), costs=costs))
-    assert found.compute == pytest.approx({"direct": 200e-9, "chunk": 60e-9, "call": 100e-9})
-    assert found.memory == pytest.approx({"DRAM read": 1000e-9, "DRAM run": 28e-9})
-    assert found.total == pytest.approx(1388e-9)
+    computing, moving = 200 + 60 + 100, 1000 + 28
+    total = math.sqrt(computing**2 + moving**2)
+    shares = {"direct": 200e-9, "chunk": 60e-9, "call": 100e-9}
+    assert found.compute == pytest.approx({name: part * computing / total for name, part in shares.items()})
+    shares = {"DRAM read": 1000e-9, "DRAM run": 28e-9}
+    assert found.memory == pytest.approx({name: part * moving / total for name, part in shares.items()})
+    assert found.total == pytest.approx(total * 1e-9)
+
+
+def test_kernels_hide_what_is_their_own() -> None:
+    costs = Costs({"direct": 1.0, "chunk": 0.0, "call": 0.0}, {"DRAM read": 1.0, "DRAM run": 0.0}, {"L1": 100})
+    priced = replace(example(), costs=costs)
+    busy, idle = replace(CONV, vectors=4000.0), IDLE
+    read = replace(touches([0, 1, 2], [1000] * 3), kernels=np.array([1, 1, 1]))
+    together, apart = Work((idle, busy), read), Work((busy, idle), read)
+    assert seconds(together, priced).total == pytest.approx(5000e-9)
+    assert seconds(apart, priced).total == pytest.approx(7000e-9)
+
+
+@given(st.lists(st.floats(0, 10), min_size=8, max_size=8))
+def test_the_linear_time_is_exact_at_its_costs_and_its_gradient_there(values: list[float]) -> None:
+    table = Amounts(np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[1.0, 0.0], [5.0, 1.0]]))
+
+    def time(at: np.ndarray) -> float:
+        return float(np.hypot(table.compute @ at[:2], table.memory @ at[2:]).sum())
+
+    costs, step = np.array(values[:4]) + 0.1, np.array(values[4:]) * 1e-6
+    worth = np.concatenate(table.linear(costs[:2], costs[2:]))
+    assert worth @ costs == pytest.approx(time(costs))
+    assert worth @ step == pytest.approx(time(costs + step) - time(costs), rel=1e-3, abs=1e-9)
 
 
 def test_what_stays_in_the_first_cache_is_free() -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced
-from polyfuse.codegen.rows.tiling import Tiling, frequencies, tilings, transforms, weight_floats
+from polyfuse.codegen.rows.tiling import Tiling, frequencies, tilings, transforms, weight_floats, workspace_bytes
 
 Unit = Literal["numbers", "vectors"]
 
@@ -120,16 +120,32 @@ def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
 
     Products, transforms, and reading the weights of a region for each of its batches.
     """
+    once, again = read_bytes(shape, tuning, floats), sum(moved for moved, _ in read_again(shape, tuning, floats))
+    first, later = (CACHE_BYTES if once <= most else MEMORY_BYTES for most in (SHARE_BYTES, CACHED_BYTES))
+    reading = (once / first + again / later) / floats
+    return products_price(shape, tuning, floats) + transforms_price(shape, tuning, floats) + reading
+
+
+def read_again(shape: RowShape, tuning: Tuning, floats: int) -> tuple[tuple[int, int], ...]:
+    """For each region the bytes of weights that its batches read after the first, and what is read in between."""
+    found = []
+    for plan in tilings(shape, tuning, floats):
+        held = 4 * weight_floats(shape, plan.tile, floats)
+        found.append((held * (len(plan.batches) - 1), held + workspace_bytes(shape, tuning, floats)))
+    return tuple(found)
+
+
+def products_price(shape: RowShape, tuning: Tuning, floats: int) -> int:
+    """That of the products, and the time for more where accumulators are few."""
+    return sum(map(_multiplying, tilings(shape, tuning, floats)))
+
+
+def transforms_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
+    """That of the transforms of inputs, and back; weights are transformed when they are packed."""
     counts = winograd_counts(shape, tuning, floats, "vectors")
     flops = counts.input_additions + counts.input_multiplications
     flops += counts.output_additions + counts.output_multiplications
-    regions = tilings(shape, tuning, floats)
-    stores = sum(map(_stores, regions))
-    once = read_bytes(shape, tuning, floats)
-    again = sum(4 * weight_floats(shape, plan.tile, floats) * (len(plan.batches) - 1) for plan in regions)
-    first, later = (CACHE_BYTES if once <= most else MEMORY_BYTES for most in (SHARE_BYTES, CACHED_BYTES))
-    reading = (once / first + again / later) / floats
-    return sum(map(_multiplying, regions)) + FLOP * flops + STORE * stores + reading
+    return FLOP * flops + STORE * sum(map(_stores, tilings(shape, tuning, floats)))
 
 
 def _multiplying(plan: Tiling) -> int:

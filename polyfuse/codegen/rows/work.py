@@ -10,7 +10,7 @@ from functools import lru_cache
 from polyfuse.codegen.rows.activation import activation_vectors
 from polyfuse.codegen.rows.gather import source_blocks
 from polyfuse.codegen.rows.kernel import part_chunks
-from polyfuse.codegen.rows.pricing import price
+from polyfuse.codegen.rows.pricing import products_price, read_again, transforms_price
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
 from polyfuse.codegen.rows.tiling import tilings
 
@@ -22,11 +22,13 @@ ROOT_VECTORS = 20
 class RowWork:
     """One call with all of its rows inside of the image.
 
-    macs      multiply-accumulates of the layer that meet no padding
-    vectors   multiply-adds (or maxima, additions, moves) of vectors, their empty lanes included; of stencils loads, too
-    loads     input columns that are loaded or broadcast
-    stores    vectors that are finished: residual, activation, store
-    chunks    how often a chunk of columns of a group of output blocks is begun
+    macs        multiply-accumulates of the layer that meet no padding
+    vectors     multiply-adds (or maxima, additions, moves) of vectors, their empty lanes included; of stencils loads
+    loads       input columns that are loaded or broadcast
+    stores      vectors that are finished: residual, activation, store
+    chunks      how often a chunk of columns of a group of output blocks is begun
+    transforms  operations of Winograd's transforms, as if they were multiply-adds
+    again       bytes of weights that are read again and again, and what is read between two times
     """
 
     macs: int
@@ -34,6 +36,8 @@ class RowWork:
     loads: float
     stores: int
     chunks: int
+    transforms: float = 0.0
+    again: tuple[tuple[int, int], ...] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -42,7 +46,7 @@ def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
 
     >>> shape = RowShape("conv", "direct", 16, 24, 4, kernel=(3, 3), outside=(1, 1))
     >>> row_work(shape, Tuning(pixels=4, ways=2), 16)
-    RowWork(macs=11520, vectors=720.0, loads=288.0, stores=8, chunks=2)
+    RowWork(macs=11520, vectors=720.0, loads=288.0, stores=8, chunks=2, transforms=0.0, again=())
     """
     work = _without_activation(shape, tuning, floats)
     return replace(work, vectors=work.vectors + work.stores * activation_vectors(shape, floats))
@@ -132,7 +136,9 @@ def _stencil(shape: RowShape, v: int) -> RowWork:
 
 
 def _winograd(shape: RowShape, tuning: Tuning, v: int) -> RowWork:
-    """Vectors are those of its price, transforms and weights included; multiply-accumulates are the layer's."""
+    """Vectors and transforms are those of its price, weights are read again; multiply-accumulates are the layer's."""
     batches = sum(len(plan.batches) for plan in tilings(shape, tuning, v))
     macs = taps_inside(shape) * 3 * shape.height * shape.in_channels * shape.out_channels
-    return RowWork(macs, price(shape, tuning, v), 0.0, shape.height * shape.columns, batches)
+    products, transforms = products_price(shape, tuning, v), transforms_price(shape, tuning, v)
+    again = read_again(shape, tuning, v)
+    return RowWork(macs, products, 0.0, shape.height * shape.columns, batches, transforms, again)
