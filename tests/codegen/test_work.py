@@ -156,6 +156,16 @@ def test_vectors_of_a_row_count_its_empty_lanes() -> None:
     assert full.vectors == 2 * 16 * taps and shared.vectors == 1.5 * 16 * taps
 
 
+def test_batches_of_tiles_read_all_weights_again() -> None:
+    shape = RowShape("conv", "winograd", 32, 48, 36, kernel=(3, 3), outside=(1, 1), height=12)
+    once, thrice = (row_work(shape, Tuning(pixels=4, tile=6, batch=batch), 16) for batch in (12, 4))
+    assert [moved for moved, _ in once.again] == [0]
+    ((moved, away),) = thrice.again
+    weights = 64 * 32 * 48 * 4
+    assert moved == 2 * weights and away > weights
+    assert 0 < once.transforms < thrice.transforms < 1.1 * once.transforms
+
+
 def test_stencils_count_every_output_row() -> None:
     shape = RowShape("s", "stencil", 1, 1, 32, kernel=(3, 3), height=4)
     work = row_work(shape, default_tuning(shape, Target(16, 32)), 16)

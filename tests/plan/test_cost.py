@@ -80,6 +80,14 @@ def test_kernels_hide_what_is_their_own() -> None:
     assert seconds(apart, priced).total == pytest.approx(7000e-9)
 
 
+@pytest.mark.parametrize(("away", "level"), [(100, None), (10**9, "DRAM read")])
+def test_what_is_read_again_comes_from_the_cache_that_holds_it(away: int, level: str | None) -> None:
+    kernel = replace(IDLE, again=((500, away), (1500, away)))
+    found = seconds(work(kernel), machine()).memory
+    per_byte = guessed_costs(example()).memory
+    assert found == pytest.approx({} if level is None else {level: 2000e-9 * per_byte[level]})
+
+
 @given(st.lists(st.floats(0, 10), min_size=8, max_size=8))
 def test_the_linear_time_is_exact_at_its_costs_and_its_gradient_there(values: list[float]) -> None:
     table = Amounts(np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[1.0, 0.0], [5.0, 1.0]]))

@@ -11,7 +11,7 @@ the divisor of a mean. Means of rows too wide to be unrolled are a loop over col
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import first_column, pointers
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Chunk, RowShape, Tuning, reads, uses
-from polyfuse.codegen.rows.text import braces, listed
+from polyfuse.codegen.rows.text import LINE, braces, listed
 
 START = {"depthwise": "0.0f", "max_pool": "-INFINITY", "average_pool": "0.0f"}
 
@@ -57,8 +57,8 @@ def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[s
     if shape.kind == "average_pool":
         lines.append("rows++;")
     if tuning.asks_in:
-        each = -(-chunk.pixels * shape.stride * v // (16 * shape.kernel[0]))
-        lines += [f"__builtin_prefetch(ahead + (kh * {each} + {k}) * 16, 0);" for k in range(each)]
+        each = -(-chunk.pixels * shape.stride * v // (LINE * shape.kernel[0]))
+        lines += [f"__builtin_prefetch(ahead + (kh * {each} + {k}) * {LINE}, 0);" for k in range(each)]
     if is_wide(shape):
         return [*lines, *_wide_row(kw, v)]
     for column, pairs in uses(shape, chunk, range(kw)):

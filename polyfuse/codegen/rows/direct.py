@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, chunks, reads, runs, tap_groups, uses
-from polyfuse.codegen.rows.text import braces, listed, scope
+from polyfuse.codegen.rows.text import LINE, braces, listed, scope
 
 MANY_BYTES = 1 << 16
 """Weights of so many bytes are gone from the innermost cache when a group of output blocks begins."""
@@ -59,7 +59,7 @@ def weights_asked(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
     run = max(runs(chunks(shape, tuning.pixels)), key=len)
     if run[0].variant != chunk.variant:
         return 0
-    return -(-size // (len(run) * in_blocks(shape, v) * 16)) * 16
+    return -(-size // (len(run) * in_blocks(shape, v) * LINE)) * LINE
 
 
 def start(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
@@ -114,7 +114,7 @@ def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> l
     """Prefetches that touch `columns` columns of `ahead` evenly over `steps` steps."""
     if not tuning.asks_in:
         return []
-    each = -(-columns * v // (16 * steps))
+    each = -(-columns * v // (LINE * steps))
     stride = max(1, -(-columns * v // (each * steps)))
     places = (f"({step}) * {each * stride}" + (f" + {k * stride}" if k else "") for k in range(each))
     return [f"__builtin_prefetch(ahead + {place}, 0);" for place in places]
@@ -151,7 +151,7 @@ def input_blocks(
     body = [*start, *ahead, *inner]
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
     if asks:
-        touch = f"for (int k = 0; k < {asks}; k += 16) __builtin_prefetch(next_w + k, 0, 2);"
+        touch = f"for (int k = 0; k < {asks}; k += {LINE}) __builtin_prefetch(next_w + k, 0, 2);"
         rows = [touch, f"next_w += {asks};", *rows]
     blocks = [f"const int lanes = {lanes};", *rows]
     return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)

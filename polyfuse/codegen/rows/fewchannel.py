@@ -6,10 +6,7 @@ taps of a kernel row are held together, and a row whose pointer is NULL is skipp
 
 from polyfuse.codegen.rows.direct import finish, first_column, products, start
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
-from polyfuse.codegen.rows.text import braces, scope
-
-LINE = 16
-"""Floats of a cache line."""
+from polyfuse.codegen.rows.text import LINE, braces, scope
 
 
 def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:

@@ -17,7 +17,7 @@
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`, `next_out`: rows of the same form that are needed soon, for `Tuning.asks_in` and `asks_out`, else they may
   be NULL. `stencil`, `few_channels`, `winograd`: the rows that will be the first ones next time, the others as far
-  below theirs, or NULL; `few_channels` asks for nothing that it writes, `winograd` for rows of `out`.
+  below theirs, or NULL; of what it writes `winograd` asks for rows of `out`.
 
 Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
 are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
@@ -39,7 +39,7 @@ from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks, runs
 from polyfuse.codegen.rows.stencil import stencil_functions
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
+from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, comment, function, prelude, unused
 from polyfuse.codegen.rows.tiling import Tiling, tilings, transforms, workspace_bytes
 from polyfuse.codegen.rows.tune import check_tuning, default_tuning
 from polyfuse.codegen.rows.winograd import winograd_functions
@@ -215,11 +215,11 @@ def _name(part: _Part, chunk: Chunk) -> str:
 
 
 def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    if not tuning.asks_out or shape.kind == "few_channels":
+    if not tuning.asks_out:
         return []
     place = f"(group * (ptrdiff_t){tuning.blocks} + a) * {shape.out_pitch} + to"
     touch = f"__builtin_prefetch(next_out + ({place}) * {v} + i, 1);"
-    inner = braces(f"for (int i = 0; i < {chunk.pixels * v}; i += 16)", [touch])
+    inner = braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {LINE})", [touch])
     return braces(f"for (int a = 0; a < {tuning.blocks}; a++)", inner)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap as fold
 
 WIDTH = 112
+LINE = 16
+"""Floats of a cache line: what is asked for at once."""
 PARAMETERS = (
     "const float *const *in",
     "const float *weights",

@@ -21,11 +21,9 @@ from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.direct import products
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, function, listed, scope, unused
 from polyfuse.codegen.rows.tiling import Tiling, tilings, workspace_floats
 
-LINE = 16
-"""Floats of a cache line."""
 AHEAD_FLOATS = 2048
 """How far ahead weights are asked for: each is used for few tiles, so that waiting for it would take as long."""
 
@@ -170,7 +168,7 @@ def _inputs(plan: Tiling) -> list[str]:
 def asked_floats(plan: Tiling) -> int:
     """What each chunk of tiles asks for of weights for every input channel: all chunks of a batch share that."""
     chunks = len(balanced(plan.batches[0], plan.tuning.pixels))
-    return -(-plan.tuning.blocks * plan.floats // (16 * chunks)) * 16
+    return -(-plan.tuning.blocks * plan.floats // (LINE * chunks)) * LINE
 
 
 def _multiply(plan: Tiling, count: int) -> list[str]:
@@ -186,7 +184,7 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
         inner += scope(terms) if tuning.unroll > 1 else terms
     step = tuning.blocks * tuning.unroll * v
     asked = asked_floats(plan)
-    inner += [f"__builtin_prefetch(next_w + {k}, 0, 2);" for k in range(0, asked * tuning.unroll, 16)]
+    inner += [f"__builtin_prefetch(next_w + {k}, 0, 2);" for k in range(0, asked * tuning.unroll, LINE)]
     inner.append(f"w += {step}, next_w += {asked * tuning.unroll};")
     loop = [
         f"const int lanes = {lanes};",
