@@ -30,6 +30,8 @@ from polyfuse.sets.counting import count
 
 STREAM_BYTES = 1 << 24
 """Arrays of at least so many bytes leave nothing of a last-level cache to others: many cores share 16 to 64 MiB."""
+FIRST_BYTES = 32 << 10
+"""Rows of so many bytes that a stencil asks for to write leave nothing in a first cache of the ring that it reads."""
 AHEAD_BYTES = 2 << 20
 """Arrays of so many bytes do not stay in a second cache: convolutions ask for their rows before they need them."""
 
@@ -136,7 +138,10 @@ def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> t
     window, x, out = phase.window, operands(layer, kind)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
     tallest = places.leaves.tallest(layer) if kind == places.leaves.kind(layer) else TALLEST.get(kind, 1)
-    heights = several(places.array(x, offchip or places.stays(x)), tallest) if tallest > 1 else one_by_one
+    outside = offchip or places.stays(x)
+    if kind == "stencil" and not outside and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
+        tallest //= 2
+    heights = several(places.array(x, outside), tallest) if tallest > 1 else one_by_one
     moments = phase.moments(schedule.flows[out.name].executions)
     if moments.is_empty():
         return ()

@@ -346,6 +346,24 @@ def test_windows_of_large_arrays_are_asked_for(
     check(network, [program])
 
 
+def test_a_stencil_writes_fewer_wide_rows_at_once_to_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Builder("stencils")
+    x = build.input("x", (1, 1, 44, 40))
+    for k in (1, 2, 3):
+        x = build.conv(f"s{k}", x, 1, kernel=3)
+    network = build.network(x)
+    leaf = leaves(network, NARROW, "nchw")
+    tall: dict[int, dict[str, int]] = {}
+    for most in (4 * 8 * 34, 4 * 8 * 34 - 1):
+        monkeypatch.setattr(rowsteps, "FIRST_BYTES", most)
+        program = generate(network, fused(network, Strategy((16,), ("local",), placement="shifted")), leaf=leaf)
+        rows = [(step.layer.name, step.shape.height) for group in program.groups for step in group.rows if step.layer]
+        tall[most] = {name: max(height for each, height in rows if each == name) for name, _ in rows}
+        check(network, [generate(network, [g.storage for g in program.groups], leaf=leaf, instrumented=True)])
+    few, many = tall[4 * 8 * 34 - 1], tall[4 * 8 * 34]
+    assert many == {"s1": 8, "s2": 8, "s3": 8} and few == many | {"s3": 4}
+
+
 def streamed(program: Program) -> set[str]:
     return {step.writes.tensor.name for group in program.groups for step in group.rows if step.shape.stream}
 

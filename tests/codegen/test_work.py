@@ -1,5 +1,7 @@
 """The work of groups: exact against enumeration, and what recomputing and narrower tiles must change."""
 
+from dataclasses import replace
+
 import islpy as isl
 import pytest
 
@@ -164,6 +166,14 @@ def test_batches_of_tiles_read_all_weights_again() -> None:
     weights = 64 * 32 * 48 * 4
     assert moved == 2 * weights and away > weights
     assert 0 < once.transforms < thrice.transforms < 1.1 * once.transforms
+
+
+def test_columns_of_stencils_at_borders_cost_more_than_vectors() -> None:
+    inner = RowShape("s", "stencil", 1, 1, 32, kernel=(3, 3), height=4)
+    border = replace(inner, columns=34, outside=(1, 1))
+    narrow = replace(inner, columns=2)
+    one, two, few = (row_work(shape, Tuning(), 16).vectors for shape in (inner, border, narrow))
+    assert two - one == few > one > 0
 
 
 def test_stencils_count_every_output_row() -> None:

@@ -14,6 +14,8 @@ from polyfuse.codegen.rows.pricing import products_price, read_again, transforms
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes, chunks, tap_groups, uses
 from polyfuse.codegen.rows.tiling import tilings
 
+ALONE = 12
+"""What a multiply-add of a column by itself takes, in operations on vectors: it waits for the one before."""
 ROOT_VECTORS = 20
 """What square roots and the division of `lrn` take, in operations on vectors."""
 
@@ -122,17 +124,18 @@ def _gather(shape: RowShape, v: int) -> RowWork:
 
 
 def _stencil(shape: RowShape, v: int) -> RowWork:
-    """Columns whose windows reach outside are computed one by one: they count as vectors of one column.
+    """Columns whose windows reach outside, and fewer than a vector, are computed one by one.
 
     Loads count as much as multiply-adds, since most are not aligned: a row at a time takes half as long again as eight.
     """
     inside = max(0, shape.columns - sum(shape.outside))
-    edges = shape.columns - inside
-    vectors = -(-inside // v) + edges if inside >= v else shape.columns
+    vectors = -(-inside // v) if inside >= v else 0
+    alone = shape.columns - (inside if vectors else 0)
     kh, kw = shape.kernel
     macs = taps_inside(shape) * kh * shape.height
     loads = vectors * shape.rows_read * kw
-    return RowWork(macs, vectors * shape.height * kh * kw + loads, loads, vectors * shape.height, 1)
+    products = (vectors + ALONE * alone) * shape.height * kh * kw
+    return RowWork(macs, products + loads, loads, (vectors + alone) * shape.height, 1)
 
 
 def _winograd(shape: RowShape, tuning: Tuning, v: int) -> RowWork:
