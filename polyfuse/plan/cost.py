@@ -13,7 +13,7 @@ away it is still there, all of them away it is gone, and in between in proportio
 errors.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -115,16 +115,14 @@ def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
     """
     guess = guessed_costs(machine)
     costs = machine.costs or guess
-    compute, memory = ({**known, **found} for known, found in zip(guess.parts, costs.parts, strict=True))
-    compute_ns, memory_ns = np.array([*compute.values()]), np.array([*memory.values()])
-    worth = amounts(work, machine, costs.held_bytes, threads).linear(compute_ns, memory_ns)
-    parts = (1e-9 * amount * ns for amount, ns in zip(worth, (compute_ns, memory_ns), strict=True))
-    return Seconds(*(_named(names, values) for names, values in zip((compute, memory), parts, strict=True)))
-
-
-def _named(names: Iterable[str], values: Floats) -> dict[str, float]:
-    """The values that are not nothing, by name."""
-    return {name: float(value) for name, value in zip(names, values, strict=True) if value}
+    compute_ns, memory_ns = (
+        np.array([found.get(name, ns) for name, ns in known.items()])
+        for known, found in zip(guess.parts, costs.parts, strict=True)
+    )
+    computing, moving = amounts(work, machine, costs.held_bytes, threads).linear(compute_ns, memory_ns)
+    compute = zip(guess.compute, 1e-9 * computing * compute_ns, strict=True)
+    memory = zip(guess.memory, 1e-9 * moving * memory_ns, strict=True)
+    return Seconds(*({name: float(value) for name, value in part if value} for part in (compute, memory)))
 
 
 def amounts(work: Work, machine: Machine, held: Mapping[str, int], threads: int = 1) -> Amounts:
