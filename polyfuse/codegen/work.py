@@ -18,7 +18,7 @@ from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.program import Program, parallel_coordinate
 from polyfuse.codegen.rowplan import fitting, layer_tuning
-from polyfuse.codegen.rows.pricing import read_bytes
+from polyfuse.codegen.rows.pricing import memory_price, read_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.codegen.rows.work import row_uses, row_work
@@ -136,13 +136,18 @@ class StepRows:
         return fitting(self.step.shape, self.places.leaves.target).floats
 
     def work(self, threads: bool) -> KernelWork:
-        """All executions of the kernel. Rows outside of the image are not computed with."""
+        """All executions of the kernel. Rows outside of the image are not computed with.
+
+        Transformed weights come from memory once in a run.
+        """
         shape, calls = self.step.shape, len(self.at)
         each = row_work(shape, self.tuning, self.floats)
         uses = np.array(row_uses(shape))
         used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
         macs = each.macs * calls * used // every
         vectors = each.vectors * (calls if shape.kind == "winograd" else used / int(uses.sum()))
+        if shape.kind == "winograd":
+            vectors += memory_price(shape, self.tuning, self.floats)
         name = f"{self.group}.{self.step.name}"
         again = tuple((moved * calls, away) for moved, away in each.again)
         transforms = each.transforms * calls

@@ -126,6 +126,11 @@ def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
     return products_price(shape, tuning, floats) + transforms_price(shape, tuning, floats) + reading
 
 
+def memory_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
+    """That of reading all weights from memory: other layers' have taken their place since the last run."""
+    return read_bytes(shape, tuning, floats) / MEMORY_BYTES / floats
+
+
 def read_again(shape: RowShape, tuning: Tuning, floats: int) -> tuple[tuple[int, int], ...]:
     """For each region the bytes of weights that its batches read after the first, and what is read in between."""
     found = []
