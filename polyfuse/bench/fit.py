@@ -202,7 +202,7 @@ def fitted_with(
     factors, shares, trust = np.ones(len(prior)), np.zeros((len(measured), len(prior))), np.ones(len(measured))
     for _ in range(ROUNDS):
         costs = factors * prior
-        worth = [np.concatenate(table.linear(costs[:count], costs[count:])) for table in tables]
+        worth = [np.concatenate(table.linearised(costs[:count], costs[count:])) for table in tables]
         shares = 1e-9 * np.array(worth) * prior / seconds[:, None]
         misses = np.abs(shares @ factors - 1)
         trust = np.sqrt(np.minimum(1.0, ORDINARY / np.maximum(misses, 1e-12)))

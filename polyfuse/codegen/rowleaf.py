@@ -48,13 +48,15 @@ def asked_rows(step: RowStep, text: Text) -> tuple[str, str]:
     """What the kernel asks for early: rows that are read, and rows that are written; NULL for none.
 
     A direct convolution, which asks without looking, gets the row below those that it reads, or the image's last one.
+    Winograd's tiles need not be told what they write.
     """
-    height = step.shape.height
-    below = height * step.shape.stride
-    if step.shape.kind == "direct" and step.reads_ahead:
-        return row_below(step.reads[0], below, text), "NULL"
-    asks = ((step.reads_ahead, step.reads[0], below), (step.writes_ahead, step.writes, height))
-    next_in, next_out = (next_rows(rows, by, text) if asked else "NULL" for asked, rows, by in asks)
+    kind, height = step.shape.kind, step.shape.height
+    next_in = next_out = "NULL"
+    if step.reads_ahead:
+        found = row_below if kind == "direct" else next_rows
+        next_in = found(step.reads[0], height * step.shape.stride, text)
+    if step.writes_ahead and kind == "stencil":
+        next_out = next_rows(step.writes, height, text)
     return next_in, next_out
 
 

@@ -138,10 +138,10 @@ def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> t
     window, x, out = phase.window, operands(layer, kind)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
     tallest = places.leaves.tallest(layer) if kind == places.leaves.kind(layer) else TALLEST.get(kind, 1)
-    outside = offchip or places.stays(x)
-    if kind == "stencil" and not outside and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
+    in_memory = offchip or places.stays(x)
+    if kind == "stencil" and not in_memory and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
         tallest //= 2
-    heights = several(places.array(x, outside), tallest) if tallest > 1 else one_by_one
+    heights = several(places.array(x, in_memory), tallest) if tallest > 1 else one_by_one
     moments = phase.moments(schedule.flows[out.name].executions)
     if moments.is_empty():
         return ()

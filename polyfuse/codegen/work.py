@@ -145,9 +145,9 @@ class StepRows:
         uses = np.array(row_uses(shape))
         used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
         macs = each.macs * calls * used // every
-        vectors = each.vectors * (calls if shape.kind == "winograd" else used / int(uses.sum()))
+        vectors = each.vectors * used / int(uses.sum())
         if shape.kind == "winograd":
-            vectors += memory_price(shape, self.tuning, self.floats)
+            vectors = each.vectors * calls + memory_price(shape, self.tuning, self.floats)
         name = f"{self.group}.{self.step.name}"
         again = tuple((moved * calls, away) for moved, away in each.again)
         transforms = each.transforms * calls

@@ -98,7 +98,7 @@ class Amounts:
     compute: Floats
     memory: Floats
 
-    def linear(self, compute_ns: Floats, memory_ns: Floats) -> tuple[Floats, Floats]:
+    def linearised(self, compute_ns: Floats, memory_ns: Floats) -> tuple[Floats, Floats]:
         """The time in nanoseconds as a linear function of the costs, near these and exact at them: what each is worth.
 
         The root of a sum of squares is the sum of its terms, each weighed by its share of the root.
@@ -119,7 +119,7 @@ def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
         np.array([found.get(name, ns) for name, ns in known.items()])
         for known, found in zip(guess.parts, costs.parts, strict=True)
     )
-    computing, moving = amounts(work, machine, costs.held_bytes, threads).linear(compute_ns, memory_ns)
+    computing, moving = amounts(work, machine, costs.held_bytes, threads).linearised(compute_ns, memory_ns)
     compute = zip(guess.compute, 1e-9 * computing * compute_ns, strict=True)
     memory = zip(guess.memory, 1e-9 * moving * memory_ns, strict=True)
     return Seconds(*({name: float(value) for name, value in part if value} for part in (compute, memory)))
@@ -154,7 +154,7 @@ def traffic(work: Work, machine: Machine, held: Mapping[str, int]) -> Floats:
     owners = np.concatenate([touches.kernels, np.repeat(kernels, [len(kernel.again) for kernel in work.kernels])])
     away = np.concatenate([touches.away, again[:, 1]])
     nothing = np.zeros(len(again), np.int64)
-    amounts = (
+    moved = (
         np.concatenate([touches.bytes * ~touches.writes, again[:, 0]]),
         np.concatenate([touches.bytes * touches.writes, nothing]),
         np.concatenate([touches.runs, nothing]),
@@ -163,7 +163,7 @@ def traffic(work: Work, machine: Machine, held: Mapping[str, int]) -> Floats:
     found = []
     for missed, beyond in pairwise([*caches, np.zeros(len(away))]):
         share = np.maximum(0.0, missed - beyond)
-        found += [np.bincount(owners, amount * share, len(kernels)) for amount in amounts]
+        found += [np.bincount(owners, amount * share, len(kernels)) for amount in moved]
     return np.column_stack(found).astype(np.float64)
 
 

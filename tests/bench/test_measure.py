@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from polyfuse.bench.measure import measure
@@ -67,15 +68,17 @@ def test_warmup_calls_come_before_the_first_sample() -> None:
 
 def test_warmup_calls_come_before_every_sample_of_several_calls() -> None:
     seen: list[None] = []
+    begun: list[int] = []
 
     def run() -> None:
         seen.append(None)
-        spin(0.0005)
+        spin(0.0001)
 
-    timing = measure({"run": run}, repeats=4, min_seconds=0.002, warmup=3)["run"]
+    timing = measure(
+        {"run": run}, repeats=4, min_seconds=0.02, warmup=3, progress=lambda done, of: begun.append(len(seen))
+    )["run"]
     assert timing.calls > 1
-    before = len(seen) - 4 * (timing.calls + 3)
-    assert before >= 3 + 1 + timing.calls
+    assert np.diff(begun).tolist() == [timing.calls + 3] * 4
 
 
 def test_sample_lasts_as_long_as_asked() -> None:

@@ -311,11 +311,16 @@ def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], mon
     program = generate(network, (*groups, *apart), leaf=leaf, instrumented=True)
     asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.reads_ahead}
     assert asking == {"expand"}
-    calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_expand\(", line)]
-    assert (
-        calls and all("(ty " in line or tile == () for line in calls) and not any(", NULL, NULL);" in x for x in calls)
-    )
+    calls = calls_of(program, "expand")
+    assert calls and all(re.search(r", &x\[[^,]*\], NULL\);$", line) for line in calls)
+    assert all(" ? 8 : " in line for line in calls)
+    assert all(line.endswith(", NULL, NULL);") for layer in ("project", "other") for line in calls_of(program, layer))
     check(network, [program])
+
+
+def calls_of(program: Program, layer: str) -> list[str]:
+    """The lines that call a layer's kernels."""
+    return [line.strip() for line in program.source.splitlines() if re.match(rf" *row\d+_{layer}\(row_in", line)]
 
 
 @pytest.mark.parametrize("tiles", [{}, {"first": 4, "last": 2}])
@@ -341,8 +346,13 @@ def test_windows_of_large_arrays_are_asked_for(
     unfused = tile is None
     assert reading == ({"first", "last"} if unfused else {"first"})
     assert writing == (set() if not tiles else {"first", "last"} if unfused else {"last"})
-    asked = [line for line in program.source.splitlines() if "__builtin_prefetch(" in line]
-    assert len(asked) >= len(reading | writing)
+    for name in ("first", "last"):
+        calls = calls_of(program, name)
+        assert calls and all(line.endswith(", NULL);") for line in calls)
+        assert all(line.endswith(", NULL, NULL);") for line in calls) == (name not in reading)
+        asks = {side for side in ("in", "out") if re.search(rf"_{name}(__\dx\d)?__ask_{side}\({side},", program.source)}
+        wanted = {"in": bool(tiles) and name in reading, "out": name in writing}
+        assert asks == {side for side, asked in wanted.items() if asked}
     check(network, [program])
 
 

@@ -96,7 +96,7 @@ def test_the_linear_time_is_exact_at_its_costs_and_its_gradient_there(values: li
         return float(np.hypot(table.compute @ at[:2], table.memory @ at[2:]).sum())
 
     costs, step = np.array(values[:4]) + 0.1, np.array(values[4:]) * 1e-6
-    worth = np.concatenate(table.linear(costs[:2], costs[2:]))
+    worth = np.concatenate(table.linearised(costs[:2], costs[2:]))
     assert worth @ costs == pytest.approx(time(costs))
     assert worth @ step == pytest.approx(time(costs + step) - time(costs), rel=1e-3, abs=1e-9)
 

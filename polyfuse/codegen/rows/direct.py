@@ -104,8 +104,13 @@ def pointers(shape: RowShape, v: int, block: str, row: str = "0") -> list[str]:
     return lines
 
 
-def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    """What a step over input channels touches of `ahead`, so that all steps together touch the chunk's columns."""
+def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
+    """What a step over input channels touches of `ahead`, so that all steps together touch the chunk's columns.
+
+    Of the groups of taps the first one that reads anything asks.
+    """
+    if taps != next(group for group in tap_groups(shape, tuning) if uses(shape, chunk, group)):
+        return []
     row = f"kh * {v} + lane" if shape.kernel[0] > 1 else "lane"
     return prefetches(tuning, shape.kernel[0] * v, chunk.pixels * shape.stride, v, row)
 
@@ -175,7 +180,7 @@ def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: rang
         places = {column: place_of(shape, chunk, column, v, lane) for column, _ in used}
         terms = products(tuning.blocks, v, used, taps, lane * step, places)
         body += scope(terms) if tuning.unroll > 1 else terms
-    body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
+    body += prefetch_in(shape, tuning, v, chunk, taps)
     body.append(f"w += {step * tuning.unroll};")
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})"
     pointers = [f"const float *xl{suffix(row)} = x{suffix(row)} + lane;" for row in range(chunk.rows)]

@@ -15,9 +15,10 @@
   large as the largest; its kernels then share that.
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
-- `next_in`, `next_out`: rows of the same form that are needed soon, for `Tuning.asks_in` and `asks_out`, else they may
-  be NULL. `stencil`, `few_channels`, `winograd`: the rows that will be the first ones next time, the others as far
-  below theirs, or NULL; of what it writes `winograd` asks for rows of `out`.
+- `next_in`: rows of the same form that are needed soon, with `Tuning.asks_in`; else it may be NULL. `stencil`,
+  `few_channels`, `winograd`: the row that will be the first one next time, the others as far below theirs, or NULL.
+- `next_out`: the same of rows that `stencil` writes, with `asks_out`. `winograd` then asks for rows of `out`; no other
+  kind asks for what it writes.
 
 Row pointers need the alignment of a float, those of a streamed row that of a vector; blocked rows aligned to a vector
 are faster. `out` overlaps nothing that is read, except that `residual` may be `out` itself (at one pitch) where the
@@ -39,7 +40,7 @@ from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks, runs
 from polyfuse.codegen.rows.stencil import stencil_functions
-from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, comment, function, prelude, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
 from polyfuse.codegen.rows.tiling import Tiling, tilings, transforms, workspace_bytes
 from polyfuse.codegen.rows.tune import check_tuning, default_tuning
 from polyfuse.codegen.rows.winograd import winograd_functions
@@ -179,7 +180,7 @@ def _part_functions(shape: RowShape, tuning: Tuning, v: int, part: _Part) -> lis
     """One function for each variant of a chunk; it computes `count` of them side by side."""
     lines = []
     for chunk in {c.variant: c for c in reversed(part.cut)}.values():
-        body = [*_prefetch_out(shape, tuning, v, chunk), *part.body(shape, tuning, v, chunk)]
+        body = part.body(shape, tuning, v, chunk)
         step = f"chunk++, {_onward(shape, chunk)}"
         body = braces(f"for (int chunk = 0; chunk < count; {step})", body)
         head = f"ROW_PART void {_name(part, chunk)}"
@@ -212,15 +213,6 @@ def _call(shape: RowShape, part: _Part, run: list[Chunk]) -> str:
 def _name(part: _Part, chunk: Chunk) -> str:
     edges = [f"{side}{n}" for side, n in (("left", chunk.left), ("right", chunk.right)) if n]
     return "__".join([part.name, str(chunk.pixels), *edges])
-
-
-def _prefetch_out(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    if not tuning.asks_out:
-        return []
-    place = f"(group * (ptrdiff_t){tuning.blocks} + a) * {shape.out_pitch} + to"
-    touch = f"__builtin_prefetch(next_out + ({place}) * {v} + i, 1);"
-    inner = braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {LINE})", [touch])
-    return braces(f"for (int a = 0; a < {tuning.blocks}; a++)", inner)
 
 
 def _header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:

@@ -42,7 +42,7 @@ def _steps(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -
         return [f"w += lanes * {len(taps) * v // tuning.ways};"]
     places = {column: place_of(shape, chunk, column, v, 0) for column, _ in used}
     body = products(1, v, used, taps, 0, places, ways=tuning.ways)
-    body += prefetch_in(shape, tuning, v, chunk) if taps.start == 0 else []
+    body += prefetch_in(shape, tuning, v, chunk, taps)
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.ways})"
     return braces(head, ["const float *xl = x + lane;", *body, f"w += {len(taps) * v};"])
 

@@ -227,7 +227,7 @@ class Tuning:
     - `tile`, `batch`: `winograd` makes tiles of `tile` x `tile` outputs, transforms so many at once, and multiplies
       `pixels` of them at once;
     - `edge`: the last rows, and the last columns, may be made by smaller tiles, so high or so wide; 0 for none;
-    - `asks_in`, `asks_out`: ask for rows that will be read, and for rows that will be written, before they are needed.
+    - `asks_in`, `asks_out`: ask early for rows that will be read; `stencil` and `winograd` for those they will write.
     """
 
     blocks: int = 1

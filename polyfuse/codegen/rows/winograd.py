@@ -244,9 +244,9 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
 def _ask_in(plan: Tiling) -> list[str]:
     """Ask for share `f` of what tiles read, of the next execution's where they lie `below` the last band."""
     shape, rows = plan.shape, len(plan.rows) + 2
-    first_rows = plan.bands * plan.tile[0]
+    height = plan.bands * plan.tile[0]
     here = f"row < {rows} ? in[row] : NULL"
-    there = f"below && row < {first_rows + rows} && in[row - {first_rows}] ? in[row - {first_rows}] + below : NULL"
+    there = f"below && row < {height + rows} && in[row - {height}] ? in[row - {height}] + below : NULL"
     address = [f"const float *x = band < {plan.bands} ? {here} : {there};", *braces("if (!x)", ["continue;"])]
     place = f"x + (block * (ptrdiff_t){shape.in_pitch} + from) * {plan.floats} + i, 0, 2"
     parameters = ("const float *const *in", "ptrdiff_t below", "ptrdiff_t from", "int first", "int count", "int f")

@@ -25,7 +25,7 @@ class RowWork:
     """One call with all of its rows inside of the image.
 
     macs        multiply-accumulates of the layer that meet no padding
-    vectors     multiply-adds (or maxima, additions, moves) of vectors, their empty lanes included; of stencils loads
+    vectors     multiply-adds (or maxima, additions, moves) of vectors, their empty lanes included; and stencils' loads
     loads       input columns that are loaded or broadcast
     stores      vectors that are finished: residual, activation, store
     chunks      how often a chunk of columns of a group of output blocks is begun
