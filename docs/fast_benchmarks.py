@@ -147,11 +147,12 @@ def row_cells(race: Kept, goal: str) -> tuple[str, ...]:
     )
 
 
-def kept(wanted: Iterable[tuple[str, dict[str, str], str]], interface: Interface) -> list[tuple[Kept, str]]:
+def kept(wanted: Iterable[tuple[str, dict[str, str], str]], interface: Interface, peers: str) -> list[tuple[Kept, str]]:
     """The race and the goal of every workload that was measured."""
+    asked = tuple(peer.name for peer in peers_named(peers))
     files = [(label(name, parameters), goal, file_of(name, parameters, interface)) for name, parameters, goal in wanted]
     return [
-        (Kept(title, PeerReport.from_json(file.read_text(), str(file)), OWN), goal)
+        (Kept(title, PeerReport.from_json(file.read_text(), str(file)), OWN, asked), goal)
         for title, goal, file in files
         if file.exists()
     ]
@@ -162,10 +163,11 @@ def page() -> str:
     goals = [(name, parameters, f"{goal}") for name, parameters, goal in WORKLOADS]
     lines: list[str] = []
     races: list[Kept] = []
-    for introduction, wanted in ((None, goals), (OTHERS, [(name, parameters, "1") for name, parameters in MORE])):
+    more = [(name, parameters, "1") for name, parameters in MORE]
+    for introduction, wanted, peers in ((None, goals, "all"), (OTHERS, more, MORE_PEERS)):
         lines += [introduction] if introduction else []
         for interface in INTERFACES:
-            found = kept(wanted, interface)
+            found = kept(wanted, interface, peers)
             races += [replace(race, title=f"{race.title}, {interface}") for race, _ in found]
             lines += [INTRODUCTION[interface], "", *markdown(COLUMNS, [row_cells(*pair) for pair in found]), ""]
     lines += [*ALONE.splitlines(), *markdown(ALONE_COLUMNS, one_by_one(races)), ""]

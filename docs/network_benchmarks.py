@@ -192,9 +192,10 @@ def counted_row(found: Counted, published: str) -> tuple[str, ...]:
 
 def kept() -> list[tuple[Kept, float | None]]:
     """The races that were measured, with their goals."""
+    asked = tuple(peer.name for peer in peers_named(PEERS))
     files = [(name, goal, KEPT / f"{name}.json") for name, goal, _ in NETWORKS]
     return [
-        (Kept(name, PeerReport.from_json(file.read_text(), str(file)), OWN), goal)
+        (Kept(name, PeerReport.from_json(file.read_text(), str(file)), OWN, asked), goal)
         for name, goal, file in files
         if file.exists()
     ]

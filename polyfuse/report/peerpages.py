@@ -22,11 +22,17 @@ UNKNOWN = "not kept"
 
 @dataclass(frozen=True)
 class Kept:
-    """A race of a page: what tables call it, and the row of polyfuse that is compared with peers."""
+    """A race of a page.
+
+    title   what tables call it
+    own     the contender of polyfuse that is compared with peers
+    asked   the peers that would be asked today; one that is in no row was not asked then
+    """
 
     title: str
     report: PeerReport
     own: str
+    asked: tuple[str, ...] = ()
 
     @property
     def comparison(self) -> PeerComparison:
@@ -43,6 +49,13 @@ class Kept:
     def date(self) -> str:
         """When it was measured."""
         return str(self.report.machine.get("date", UNKNOWN))
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """The peers that nothing is known of, and why."""
+        there = {row.contender for row in self.comparison.rows}
+        others = [f"{name} not asked" for name in self.asked if name not in there]
+        return (*(row.in_words for row in self.comparison.peers_that_did_not), *others)
 
     def ratio(self, peer: PeerRow | None) -> float | None:
         """How many times longer a peer takes than polyfuse; None where one of them was not timed."""
@@ -93,8 +106,8 @@ def best_peer_cells(race: Kept) -> tuple[str, str]:
 
 def peer_cells(race: Kept) -> tuple[str, str]:
     """The cells of PEER_COLUMNS: who ran, and who did not."""
-    ran, others = race.comparison.peers_that_ran, race.comparison.peers_that_did_not
-    return ", ".join(row.contender for row in ran) or "none", ", ".join(row.in_words for row in others)
+    ran = race.comparison.peers_that_ran
+    return ", ".join(row.contender for row in ran) or "none", ", ".join(race.not_compared)
 
 
 def contender_rows(race: Kept) -> Iterable[tuple[str, ...]]:
@@ -110,12 +123,14 @@ def contender_rows(race: Kept) -> Iterable[tuple[str, ...]]:
 def one_by_one(races: Sequence[Kept]) -> list[tuple[str, ...]]:
     """Every peer alone over the races that it ran in, then the best of each race: the cells of ALONE_COLUMNS.
 
-    A race that a peer did not run in is no part of its figures; the last cell names those.
+    A race that a peer did not run in is no part of its figures; the last cell names those, and at the best those in
+    which some peer did not run.
     """
     names = dict.fromkeys(row.contender for race in races for row in race.comparison.rows if row.is_peer)
     rows = [_alone(name, races, [race.comparison.row(name) for race in races]) for name in names]
-    best = [race.comparison.best_peer for race in races]
-    return [*rows, _alone("the best of those that ran", races, best)]
+    *best, _ = _alone("the best of those that ran", races, [race.comparison.best_peer for race in races])
+    partly = ", ".join(race.title for race in races if race.not_compared)
+    return [*rows, (*best, f"not all of them in {partly}" if partly else "")]
 
 
 def _alone(name: str, races: Sequence[Kept], rows: Sequence[PeerRow | None]) -> tuple[str, ...]:

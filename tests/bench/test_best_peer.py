@@ -96,7 +96,16 @@ def test_a_mean_is_over_the_races_of_a_peer_and_says_which_are_not(races: list[l
         assert ran_in == f"{len(ratios)} of {len(races)}" and int(faster) == sum(r > 1 for r in ratios)
         assert mean == (f"{math.prod(ratios) ** (1 / len(ratios)):.2f}" if ratios else "-")
         assert without == ", ".join(f"w{k}" for k, seconds in enumerate(times) if not seconds)
+    partly = [f"w{k}" for k, peers in enumerate(races) if any(r.state != "timed" for r in peers)]
+    assert best[-1] == (f"not all of them in {', '.join(partly)}" if partly else "")
     assert best[1] == f"{sum(any(r.state == 'timed' for r in peers) for peers in races)} of {len(races)}"
+
+
+def test_a_peer_that_was_not_asked_is_not_compared() -> None:
+    found = comparison("w", timed("polyfuse", 2.0), timed("openvino", 3.0))
+    kept = Kept("w", PeerReport({}, (found,)), "polyfuse", ("openvino", "ncnn"))
+    assert peer_cells(kept) == ("openvino", "ncnn not asked")
+    assert one_by_one([kept])[-1][-1] == "not all of them in w"
 
 
 def test_polyfuse_that_was_not_timed_beats_nobody() -> None:

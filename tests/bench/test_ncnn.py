@@ -136,6 +136,22 @@ def two_images() -> Network:
     return build.network(build.max_pool("b", build.conv("a", x, 8, kernel=3, activation="relu"), kernel=2))
 
 
+def with_an_unused_input() -> onnx.ModelProto:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    shapes = {"spare": [1, 2], "x": [1, 3, 8, 8], "y": [1, 5, 8, 8]}
+    spare, x, y = (helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v) for k, v in shapes.items())
+    graph = helper.make_graph(nodes, "spare", [spare, x], [y], [weight("w", 5, 3, 1, 1)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@needs_ncnn
+def test_an_input_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "spare.onnx"
+    onnx.save(with_an_unused_input(), path)
+    row = raced(*workload_of(str(path)))
+    assert (row.state, row.message) == ("timed", "")
+
+
 @needs_ncnn
 @pytest.mark.parametrize("make", [crossed, classes, two_images])
 def test_inputs_and_outputs_go_by_name_and_images_are_kept_apart(make: Callable[[], Network]) -> None:

@@ -36,13 +36,14 @@ BATCH = re.compile(r"\b((?:in|out)\d+)\.numpy\((?:\), )?batch_index=(\d+)\)")
 class Files:
     """What pnnx made of a model: the text and the weights of a net.
 
-    blobs   the blob of each input and output of the model, by name
-    batch   the axis of each blob that counts images
+    inputs, outputs  the blob of each by its name in the model; an input that nothing reads may have none
+    batch            the axis of each blob that counts images
     """
 
     param: Path
     weights: Path
-    blobs: Mapping[str, str]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
     batch: Mapping[str, int]
 
 
@@ -56,11 +57,12 @@ def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
     with tempfile.TemporaryDirectory() as folder:
         files = converted(model, Path(folder))
         net = loaded(ncnn, files, settings.threads)
-    given = []
-    for name, value in inputs.items():
-        blob = files.blobs[name]
-        given.append((blob, ncnn.Mat(np.ascontiguousarray(value), batch_index=files.batch[blob]).clone()))
-    wanted = [(tensor.name, files.blobs[tensor.name]) for tensor in network.outputs]
+    given = [
+        (blob, ncnn.Mat(np.ascontiguousarray(inputs[name]), batch_index=files.batch[blob]).clone())
+        for name, blob in files.inputs.items()
+        if name in inputs
+    ]
+    wanted = [(tensor.name, files.outputs[tensor.name]) for tensor in network.outputs]
     made: dict[str, Any] = {}
 
     def run() -> None:
@@ -86,7 +88,7 @@ def readable(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if model.ir_version < OLDEST_FORMAT:
         model.ir_version = OLDEST_FORMAT
-    if min(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")) < OLDEST_OPSET:
+    if any(opset.version < OLDEST_OPSET for opset in model.opset_import if opset.domain in ("", "ai.onnx")):
         model = version_converter.convert_version(model, OLDEST_OPSET)
     weights = {value.name for value in model.graph.initializer}
     given = [value for value in model.graph.input if value.name not in weights]
@@ -115,12 +117,12 @@ def converted(model: onnx.ModelProto, folder: Path) -> Files:
         words = done.stderr.decode("utf-8", "replace").split()
         raise RuntimeError(f"pnnx wrote no net (status {done.returncode}): {' '.join(words[-20:])}")
     param.write_text(with_pools(param.read_text(), (folder / f"{STEM}.pnnx.param").read_text()))
-    blobs = {value.name: f"in{k}" for k, value in enumerate(model.graph.input)}
-    blobs |= {value.name: f"out{k}" for k, value in enumerate(model.graph.output)}
     batch = {blob: int(axis) for blob, axis in BATCH.findall(script.read_text())}
-    if missing := sorted(set(blobs.values()) - batch.keys()):
-        raise RuntimeError(f"pnnx wrote a net without {', '.join(missing)}")
-    return Files(param, weights, blobs, batch)
+    inputs = {value.name: f"in{k}" for k, value in enumerate(model.graph.input) if f"in{k}" in batch}
+    outputs = {value.name: f"out{k}" for k, value in enumerate(model.graph.output)}
+    if lost := [name for name, blob in outputs.items() if blob not in batch]:
+        raise RuntimeError(f"pnnx wrote a net without the output {', '.join(lost)}")
+    return Files(param, weights, inputs, outputs, batch)
 
 
 def with_pools(net: str, graph: str) -> str:
@@ -133,7 +135,7 @@ def with_pools(net: str, graph: str) -> str:
     averages = {words[1]: words for words in map(str.split, graph.splitlines()) if words[0] == "AveragePool"}
     return "\n".join(
         f"Pooling{line.removeprefix('AveragePool')} {pool_parameters(averages[line.split()[1]])}"
-        if line.startswith("AveragePool ")
+        if line.startswith("AveragePool ") and line.split()[1] in averages
         else line
         for line in net.split("\n")
     )
