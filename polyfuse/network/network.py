@@ -191,8 +191,15 @@ class Builder:
     def add(self, layer: Layer, weights: Mapping[str, Values] | None = None) -> Tensor:
         """Any layer, with the values of its weights."""
         self.layers.append(layer)
-        self.weights |= weights or {}
+        for name, value in (weights or {}).items():
+            self.keep(name, value)
         return layer.output
+
+    def keep(self, name: str, value: Values) -> None:
+        """The value of a weight. Errors: InvalidInput where another weight has the name."""
+        if name in self.weights and self.weights[name] is not value:
+            raise InvalidInput(f"weight {name!r}: another weight has that name; choose another for the weight or its layer")
+        self.weights[name] = value
 
     def constant(self, name: str, values: ArrayLike, dtype: str = "float32") -> Tensor:
         """A weight tensor of those values, which are rounded where its type is narrower.
@@ -200,7 +207,7 @@ class Builder:
         Errors: InvalidInput for values that a type of whole numbers does not have.
         """
         tensor = Tensor(name, np.shape(values), dtype)
-        self.weights[name] = np.ascontiguousarray(encoded(values, dtype, f"weight {tensor}"))
+        self.keep(name, np.ascontiguousarray(encoded(values, dtype, f"weight {tensor}")))
         return tensor
 
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
@@ -212,7 +219,7 @@ class Builder:
         array = np.ascontiguousarray(value, dtype=np.float32)
         if array.shape != tuple(shape):
             raise InvalidInput(f"weight {name!r}: expected shape {tuple(shape)}, got {array.shape}")
-        self.weights[name] = array
+        self.keep(name, array)
         return tensor
 
     def conv(

@@ -14,6 +14,7 @@ import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.errors import PolyfuseError
 from polyfuse.network.dtypes import TYPES, decoded, encoded
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Network
@@ -88,6 +89,8 @@ class Graph:
         Dequantizing layers that nobody reads any more go, too.
         """
         gone, place = set(removed), self._place(removed, new.layers)
+        if clash := set(new.weights) & self.names_without(removed):
+            raise PolyfuseError(f"weight {min(clash)!r}: has a name that is taken; this is a polyfuse bug, please report it")
         is_weight = new.tensor.name in new.weights
         before, after = (
             [renamed(layer, root.output, new.tensor, is_weight) for layer in part if layer not in gone]

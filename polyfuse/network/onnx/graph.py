@@ -31,14 +31,18 @@ class Names:
     def __init__(self) -> None:
         self.taken: set[str] = set()
         self.beginnings: set[str] = set()
+        self.last: dict[str, int] = {}
 
     def fresh(self, text: str) -> str:
         """A name like the text that is not taken, and taken from now on."""
-        refused = set(self.taken)
-        name = safe_name(text, refused)
+        stem = safe_name(text)
+        name, k = stem, self.last.get(stem, 1)
+        if k > 1:
+            name = f"{stem}_{k}"
         while name in self.beginnings or _beginnings(name) & self.taken:
-            refused.add(name)
-            name = safe_name(text, refused)
+            k += 1
+            name = f"{stem}_{k}"
+        self.last[stem] = k
         self.taken.add(name)
         self.beginnings |= _beginnings(name)
         return name

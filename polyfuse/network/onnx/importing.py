@@ -193,7 +193,8 @@ class Import:
 
     def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:
         """Add a layer that makes the first output of a node, and the values of the weights that it brings with it."""
-        self.build.weights |= values
+        for name, value in values.items():
+            self.build.keep(name, value)
         return self.add(node, layer)
 
     def add_all(self, node: Node, layers: Iterable[Layer]) -> Tensor:
