@@ -20,11 +20,10 @@ from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import Settings, load, plan_of, program_of
 from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.deploy.source import Source, read_source
-from polyfuse.deploy.verify import MOST_ERROR, verify
+from polyfuse.deploy.verify import model_inputs, verify
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.arrays import read_array
-from polyfuse.network.reference import random_inputs
 from polyfuse.report.deploy import print_compiled, print_verified
 from polyfuse.report.progress import ProgressBar
 
@@ -151,13 +150,14 @@ def run_command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> N
 
 
 def given_arrays(source: Source, inputs: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays in files, by input; random ones where no file is named.
+    """The arrays in files, by input of the model; random ones where no file is named.
 
     Errors: InvalidInput for names that are no input's, and files that are no arrays.
     """
+    ends = source.network.ends
     if not inputs:
-        return {source.names[name]: value for name, value in random_inputs(source.network, seed=0).items()}
-    names = [source.names[tensor.name] for tensor in source.network.inputs]
+        return dict(zip(ends.input_names, model_inputs(source.network, seed=0), strict=True))
+    names = ends.input_names
     found: dict[str, np.ndarray] = {}
     for position, text in enumerate(inputs):
         name, equals, file = text.partition("=")
@@ -192,8 +192,5 @@ def verify_command(seed: int, **request: Any) -> None:
         made = plan or plan_of(source.network, settings, progress)
         found = verify(source, made, settings, seed=seed, progress=progress)
     print_verified(Console(), found)
-    if not found.worst.error <= MOST_ERROR + found.error_bound:
-        raise PolyfuseError(
-            f"{found.network}: {found.worst.tensor} differs from onnxruntime by {found.worst.error:.2g} relative, more "
-            f"than {MOST_ERROR + found.error_bound:.2g}"
-        )
+    if found.failed:
+        raise PolyfuseError(f"{found.network}: {found.why(found.worst)}")
