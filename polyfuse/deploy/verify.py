@@ -57,11 +57,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class Verified:
-    """Every tensor that was checked; `error_bound` is what Winograd's algorithm may add."""
+    """Every tensor that was checked; `error_bound` is what Winograd's algorithm may add.
+
+    checked   what groups leave in memory; called: the outputs of the model by each way to call it
+    """
 
     network: str
     checked: tuple[Checked, ...]
     error_bound: float
+    called: tuple[Checked, ...] = ()
 
     @property
     def most_error(self) -> float:
@@ -71,12 +75,12 @@ class Verified:
     @property
     def worst(self) -> Checked:
         """The tensor with the largest error, and of these one that fails."""
-        return max(self.checked, key=lambda each: (self.fails(each), each.error))
+        return max((*self.checked, *self.called), key=lambda each: (self.fails(each), each.error))
 
     @property
     def failed(self) -> tuple[Checked, ...]:
         """The tensors that are wrong."""
-        return tuple(each for each in self.checked if self.fails(each))
+        return tuple(each for each in (*self.checked, *self.called) if self.fails(each))
 
     def fails(self, each: Checked) -> bool:
         """Whether a tensor is neither what onnxruntime has nor what float64 arithmetic gives."""
@@ -126,11 +130,12 @@ def verify(
         _compared(stored[tensor], names[tensor.name], "", found[tensor.name], between[names[tensor.name]])
         for tensor in wanted
     ]
-    compared += _by_each_way(source, plan, settings, arrays, results)
+    called = _by_each_way(source, plan, settings, arrays, results)
     most = MOST_ERROR + code.error_bound
-    off = [each for each in compared if not each.checked.error <= most]
-    exact = exact_values(source, model, inputs, arrays, list({each.checked.tensor for each in off})) if off else {}
-    return Verified(network.name, tuple(_judged(each, exact, most) for each in compared), code.error_bound)
+    off = {each.checked.tensor for each in (*compared, *called) if not each.checked.error <= most}
+    exact = exact_values(source, model, inputs, arrays, sorted(off)) if off else {}
+    checked, outputs = (tuple(_judged(each, exact, most) for each in part) for part in (compared, called))
+    return Verified(network.name, checked, code.error_bound, outputs)
 
 
 def stored_tensors(network: Network, plan: Plan) -> dict[Tensor, int]:

@@ -65,15 +65,15 @@ def print_verified(console: Console, verified: Verified) -> None:
     table.add_column("tensor", overflow="fold")
     table.add_column("max rel error", justify="right")
     for each in sorted(verified.checked, key=lambda each: -each.error)[:MOST_ROWS]:
-        group = each.way if each.group is None else str(each.group)
         style = "bold" if each is verified.worst else ""
-        table.add_row(group, escape(shown(each.tensor)), f"{each.error:.1e}", style=style)
+        table.add_row(str(each.group), escape(shown(each.tensor)), f"{each.error:.1e}", style=style)
     console.print(table)
-    for each in verified.checked:
+    for each in (*verified.checked, *verified.called):
         if not each.error <= verified.most_error:
             console.print(verified.why(each), markup=False, highlight=False, soft_wrap=True)
     worst = verified.worst
-    counted = sum(each.group is not None for each in verified.checked)
-    console.print(f"{counted} tensors checked; worst {shown(worst.tensor)}: {worst.error:.2g}", markup=False)
-    ways = ", ".join(dict.fromkeys(each.way for each in verified.checked if each.way))
+    console.print(
+        f"{len(verified.checked)} tensors checked; worst {shown(worst.tensor)}: {worst.error:.2g}", markup=False
+    )
+    ways = ", ".join(dict.fromkeys(each.way for each in verified.called))
     console.print(f"the outputs as the model has them, called {ways}", markup=False)

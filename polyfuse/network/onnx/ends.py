@@ -54,12 +54,13 @@ def network_of(state: Import, model: onnx.ModelProto, whole: bool) -> Network:
 
     Errors: InvalidInput for outputs that there are not, and where nothing is computed.
     """
-    outputs = [_output(state, model, name) for name in state.graph.outputs]
-    tensors = tuple(dict.fromkeys(each for each in outputs if isinstance(each, Tensor)))
-    if not tensors:
+    passed = passed_through(model, state.graph)
+    if all(state.graph.constants.known(name) or name in passed for name in state.graph.outputs):
         raise InvalidInput(
             "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
         )
+    outputs = [_output(state, name, passed) for name in state.graph.outputs]
+    tensors = tuple(dict.fromkeys(each for each in outputs if isinstance(each, Tensor)))
     ends = tuple(
         each if isinstance(each, Output) else Output(name, tensors.index(each))
         for name, each in zip(state.graph.outputs, outputs, strict=True)
@@ -72,11 +73,11 @@ def network_of(state: Import, model: onnx.ModelProto, whole: bool) -> Network:
     return Network(state.build.name, inputs, layers, tensors, weights, signature)
 
 
-def _output(state: Import, model: onnx.ModelProto, name: str) -> Tensor | Output:
+def _output(state: Import, name: str, passed: frozenset[str]) -> Tensor | Output:
     """The tensor that is an output; an `Output` where none is."""
     if state.graph.constants.known(name):
         return Output(name, value=state.graph.constants.result(name))
-    if name in passed_through(model, state.graph):
+    if name in passed:
         return Output(name, given=state.graph.inputs.index(name))
     if name not in state.tensors:
         raise InvalidInput(f"model: its output {name!r} is made by no node and is no input; correct the model")
