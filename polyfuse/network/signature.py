@@ -122,8 +122,11 @@ class Signature:
                 found[each.name] = value.copy() if each.tensor in used else value
                 used.add(each.tensor)
             else:
-                source = each.value if each.given is None else bound[each.given]
-                found[each.name] = np.array(source)
+                found[each.name] = (
+                    np.array(each.value)
+                    if each.given is None
+                    else np.array(bound[each.given], dtype=self.inputs[each.given].dtype)
+                )
         return found
 
 

@@ -51,7 +51,7 @@ RESERVED = frozenset(f"{C_WORDS} {ISL_WORDS} {GENERATED_WORDS} {LIBRARY_WORDS}".
 """Words of C, of isl's notation and of generated code: no name may be one of them."""
 AVOIDED = RESERVED | frozenset(CPP_WORDS.split())
 """The same and words that a header would trip over; no name that polyfuse makes is one of them."""
-PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row|wrap)\d")
+PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse|POLYFUSE)_|(group|row|wrap)\d")
 """How names made by polyfuse begin."""
 
 

@@ -55,7 +55,7 @@ def onnx_model(network: Network) -> onnx.ModelProto:
         network.name,
         [_input(network, each) for each in network.ends.inputs],
         [_output(network, each) for each in network.ends.outputs],
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
+        [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, producer_name="polyfuse", opset_imports=opsets, ir_version=IR_VERSION)
