@@ -81,11 +81,13 @@ def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str
     several = channels > 1
     k = f"row_k * {rows.step}" if rows.step > 1 else "row_k"
     first = text(rows.row)
-    address = row_address(rows, "row_c" if several else "0", k, text) + moved
-    place = f"row_c * {rows.count} + row_k" if several else f"{start} + row_k" if start else "row_k"
+    address = row_address(rows, "row_ch" if several else "0", k, text) + moved
+    place = f"row_ch * {rows.count} + row_k" if several else f"{start} + row_k" if start else "row_k"
     lines = [f"for (int row_k = 0; row_k < {rows.count}; row_k++)"]
     lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")
-    return [f"for (int row_c = 0; row_c < {channels}; row_c++)", *(f"  {line}" for line in lines)] if several else lines
+    return (
+        [f"for (int row_ch = 0; row_ch < {channels}; row_ch++)", *(f"  {line}" for line in lines)] if several else lines
+    )
 
 
 def output_pointers(

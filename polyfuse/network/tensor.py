@@ -38,12 +38,12 @@ CPP_WORDS = (
 ISL_WORDS = "exists and or not mod floor ceil floord min max unknown"
 GENERATED_WORDS = (
     "counts threads chips kept inputs weights outputs scratch arena constants memory acc maximum minimum MOD INSIDE "
-    "row_in row_to row_add row_k row_c row_workspace NOINLINE HELPER OMP ROW_KERNEL ROW_WORKSPACE ROW_PART ROW_HELPER "
+    "row_in row_to row_add row_k row_ch row_workspace NOINLINE HELPER OMP ROW_KERNEL ROW_WORKSPACE ROW_PART ROW_HELPER "
     "KEEP STREAMED"
 )
 LIBRARY_WORDS = (
     "INFINITY NAN NULL HUGE_VAL HUGE_VALF HUGE_VALL MATH_ERRNO MATH_ERREXCEPT DOMAIN SING OVERFLOW UNDERFLOW PLOSS "
-    "TLOSS MAXFLOAT EOF BUFSIZ FILENAME_MAX FOPEN_MAX L_tmpnam P_tmpdir TMP_MAX stdin stdout stderr errno memcpy "
+    "TLOSS MAXFLOAT EOF BUFSIZ stdin stdout stderr errno memcpy "
     "expf tanhf log1pf logf sqrtf powf fabsf erff rintf fmaf int8_t uint8_t int16_t uint16_t int32_t uint32_t int64_t "
     "uint64_t"
 )
@@ -53,6 +53,13 @@ AVOIDED = RESERVED | frozenset(CPP_WORDS.split())
 """The same and words that a header would trip over; no name that polyfuse makes is one of them."""
 PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse|POLYFUSE)_|(group|row|wrap)\d")
 """How names made by polyfuse begin."""
+MACROS = re.compile(
+    r"U?INT(8|16|32|64|MAX|PTR|_FAST\d+|_LEAST\d+)_(MAX|MIN|C|WIDTH)|"
+    r"(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT|RAND|TMP|FILENAME|FOPEN|MB_CUR)_(MAX|MIN|WIDTH)|"
+    r"M_(E|LOG2E|LOG10E|LN2|LN10|PI|PI_2|PI_4|1_PI|2_PI|2_SQRTPI|SQRT2|SQRT1_2)[fl]?|"
+    r"FP_[A-Z0-9]+|L_(ctermid|cuserid|tmpnam)|P_tmpdir|SEEK_(SET|CUR|END|DATA|HOLE)|(BIG|LITTLE|PDP)_ENDIAN|BYTE_ORDER|math_errhandling"
+)
+"""Macros of the headers that generated code includes."""
 
 
 def checked_name(name: str) -> str:
@@ -86,7 +93,8 @@ def _expected(name: str) -> str:
 
 def is_taken(name: str) -> bool:
     """The name means something to C, isl, Python or generated code."""
-    return name in RESERVED or keyword.iskeyword(name) or bool(PREFIXES.match(name))
+    taken = name in RESERVED or keyword.iskeyword(name)
+    return taken or bool(PREFIXES.match(name)) or bool(MACROS.fullmatch(name))
 
 
 def begins_taken(name: str) -> bool:
