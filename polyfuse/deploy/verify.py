@@ -117,7 +117,7 @@ def verify(
     network, names = source.network, source.names
     stored = stored_tensors(network, plan)
     whole = replace(network, outputs=tuple(stored), signature=None)
-    code = program_of(whole, plan, settings, progress)
+    code = program_of(whole, replace(plan, inputs=(), outputs=()), settings, progress)
     kernel = build(code, options=settings.options)
     inputs, arrays = random_inputs(network, seed), model_inputs(network, seed)
     found = kernel(**inputs)

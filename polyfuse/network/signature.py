@@ -84,6 +84,18 @@ class Signature:
                 "where inputs or outputs change"
             )
 
+    def check_said(self, where: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Refuse a plan of a model with other inputs or outputs, where it says which it has.
+
+        Errors: InvalidInput.
+        """
+        for kind, said, names in (("inputs", inputs, self.input_names), ("outputs", outputs, self.output_names)):
+            if said and tuple(said) != names:
+                raise InvalidInput(
+                    f"{where}: expected a model with the {kind} {', '.join(map(shown, said))}, got one with "
+                    f"{', '.join(map(shown, names)) or 'none'}; give the model that it was made for, or plan again"
+                )
+
     def bound(
         self, where: str, arrays: Sequence[ArrayLike], named: Mapping[str, ArrayLike]
     ) -> tuple[ArrayLike | None, ...]:
