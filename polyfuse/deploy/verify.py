@@ -155,7 +155,8 @@ def model_inputs(network: Network, seed: int) -> list[Values]:
 def _given(each: Input, network: Network, inputs: Mapping[str, Values], seed: int) -> Values:
     """The array of an input; where nothing reads it, some values of its type, one along each axis of unknown size."""
     if each.tensor is not None:
-        return inputs[network.inputs[each.tensor].name]
+        value = inputs[network.inputs[each.tensor].name]
+        return value.reshape(()) if each.scalar else value
     shape = tuple(1 if size is None else size for size in each.shape or ())
     generator = np.random.default_rng(seed)
     return np.asarray(generator.integers(0, 2, shape)).astype(each.dtype or "float32")

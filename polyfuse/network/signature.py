@@ -23,12 +23,14 @@ class Input:
     """An input of a model: `tensor` is its place among the network's inputs, None for one that nothing reads.
 
     For an input that nothing reads, `dtype` is its numpy type and `shape` its sizes, each None where it is not known.
+    `scalar` says that the model's has no axes, where the network's tensor has one.
     """
 
     name: str
     tensor: int | None
     dtype: str | None = None
     shape: tuple[int | None, ...] | None = None
+    scalar: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +39,14 @@ class Output:
 
     value   of an output that is constant, in the model's type
     given   the place among the model's inputs of an output that is an input which nothing else reads
+    scalar  the model's has no axes, where the network's tensor has one
     """
 
     name: str
     tensor: int | None = None
     value: Values | None = field(default=None)
     given: int | None = None
+    scalar: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +121,7 @@ class Signature:
     def entering(self, bound: Sequence[ArrayLike | None], tensors: Sequence[Tensor]) -> dict[str, ArrayLike]:
         """The arrays of the network's inputs, by their names there."""
         return {
-            tensors[each.tensor].name: array
+            tensors[each.tensor].name: _with_axis(array) if each.scalar else array
             for each, array in zip(self.inputs, bound, strict=True)
             if each.tensor is not None and array is not None
         }
@@ -131,6 +135,7 @@ class Signature:
         for each in self.outputs:
             if each.tensor is not None:
                 value = made[tensors[each.tensor].name]
+                value = value.reshape(()) if each.scalar else value
                 found[each.name] = value.copy() if each.tensor in used else value
                 used.add(each.tensor)
             else:
@@ -140,6 +145,12 @@ class Signature:
                     else np.array(bound[each.given], dtype=self.inputs[each.given].dtype)
                 )
         return found
+
+
+def _with_axis(array: ArrayLike) -> ArrayLike:
+    """A number as an array of one element; anything else as it is."""
+    is_number = isinstance(array, int | float | np.generic) or (isinstance(array, np.ndarray) and array.ndim == 0)
+    return np.asarray(array).reshape(1) if is_number else array
 
 
 def shown(name: str) -> str:

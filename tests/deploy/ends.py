@@ -23,7 +23,7 @@ def made(
 ) -> onnx.ModelProto:
     """A model; an input is a shape of float32, or a type and a shape. Types of outputs are left to inference."""
     given = [
-        helper.make_tensor_value_info(name, TYPES[each[0]] if isinstance(each[0], str) else 1, _shape(each))
+        helper.make_tensor_value_info(name, TYPES[each[0]] if each and isinstance(each[0], str) else 1, _shape(each))
         for name, each in inputs.items()
     ]
     wanted = [onnx.ValueInfoProto(name=name) for name in outputs]
@@ -33,7 +33,7 @@ def made(
 
 
 def _shape(each: Sequence[Any]) -> Sequence[int]:
-    return each[1] if isinstance(each[0], str) else each  # type: ignore[no-any-return]
+    return each[1] if each and isinstance(each[0], str) else each  # type: ignore[no-any-return]
 
 
 def saved(model: onnx.ModelProto, folder: Path, name: str = "m") -> Path:

@@ -19,27 +19,28 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.plan.accelerator import accelerator
+from polyfuse.plan.checking import check_plan
 from polyfuse.plan.operations import graph_of
 from polyfuse.plan.planning import plan_for
-from tests.deploy.ends import ENDS, expected, random_arrays, random_model, same, saved
+from tests.deploy.ends import ENDS, SHAPE, expected, made, node, random_arrays, random_model, same, saved
 
 SETTINGS = Settings(fuse=False)
 EVERY_END = pytest.mark.parametrize("kind", ENDS)
 
 
-def check_model(made: onnx.ModelProto, folder: Path) -> Model:
+def check_model(model: onnx.ModelProto, folder: Path) -> Model:
     """Python by position and by name and C by position give what onnxruntime gives, in its order."""
-    model = load(saved(made, folder), settings=SETTINGS)
-    arrays, names = random_arrays(made), [value.name for value in made.graph.output]
-    wanted = expected(made, arrays)
-    assert model.inputs == tuple(value.name for value in made.graph.input) and model.outputs == tuple(names)
-    called = [model.run(*arrays), model.run(**dict(reversed(list(zip(model.inputs, arrays, strict=True)))))]
-    in_c = call_library(model.program, arrays)
+    loaded = load(saved(model, folder), settings=SETTINGS)
+    arrays, names = random_arrays(model), [value.name for value in model.graph.output]
+    wanted = expected(model, arrays)
+    assert loaded.inputs == tuple(value.name for value in model.graph.input) and loaded.outputs == tuple(names)
+    called = [loaded.run(*arrays), loaded.run(**dict(reversed(list(zip(loaded.inputs, arrays, strict=True)))))]
+    in_c = call_library(loaded.program, arrays)
     for found in called:
         assert list(found) == list(dict.fromkeys(names))
         assert all(same(found[name], value) for name, value in zip(names, wanted, strict=True))
     assert all(same(value.ravel(), one.ravel()) for value, one in zip(in_c, wanted, strict=True))
-    return model
+    return loaded
 
 
 @EVERY_END
@@ -91,13 +92,13 @@ def test_plans_for_a_scratchpad_take_them(kind: str, tmp_path: Path) -> None:
 
 @EVERY_END
 def test_exports_have_them(kind: str, tmp_path: Path) -> None:
-    made = ENDS[kind]
-    exported = onnx_model(read_source(saved(made, tmp_path)).network)
+    model = ENDS[kind]
+    exported = onnx_model(read_source(saved(model, tmp_path)).network)
     onnx.checker.check_model(exported)
-    for ours, theirs in ((exported.graph.input, made.graph.input), (exported.graph.output, made.graph.output)):
+    for ours, theirs in ((exported.graph.input, model.graph.input), (exported.graph.output, model.graph.output)):
         assert [value.name for value in ours] == [value.name for value in theirs]
-    arrays = random_arrays(made)
-    assert all(same(a, b) for a, b in zip(expected(exported, arrays), expected(made, arrays), strict=True))
+    arrays = random_arrays(model)
+    assert all(same(a, b) for a, b in zip(expected(exported, arrays), expected(model, arrays), strict=True))
     check_model(exported, tmp_path)
 
 
@@ -113,10 +114,10 @@ def test_verify_calls_them_in_every_way(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_unused_input_may_be_left_out_by_name(tmp_path: Path) -> None:
-    made = ENDS["swapped"]
-    model = load(saved(made, tmp_path), settings=SETTINGS)
-    a, unused, b = random_arrays(made)
-    wanted = dict(zip(("y", "z"), expected(made, [a, unused, b]), strict=True))
+    swapped = ENDS["swapped"]
+    model = load(saved(swapped, tmp_path), settings=SETTINGS)
+    a, unused, b = random_arrays(swapped)
+    wanted = dict(zip(("y", "z"), expected(swapped, [a, unused, b]), strict=True))
     assert all(same(value, wanted[name]) for name, value in model.run(b=b, a=a).items())
     for arrays, named in (((a,), {}), ((a, unused), {"a": a}), ((a, unused, b, b), {}), ((), {"a": a, "b": b, "c": b})):
         with pytest.raises(InvalidInput, match="expected the inputs a, unused, b, each once"):
@@ -160,3 +161,48 @@ def test_a_plan_of_the_scratchpad_counts_what_is_read(tmp_path: Path) -> None:
     assert [tensor.name for tensor in network.inputs] == ["c"]
     plan = plan_for(graph_of(network, "int8"), accelerator("npu"))
     assert plan.totals.offchip_bytes.all == 2 * 40
+
+
+def test_files_are_given_in_order_and_by_name(tmp_path: Path) -> None:
+    """Names and paths may hold an equals sign; the .npz file holds outputs of any name."""
+    made_model = made([node("Sub", ["a=b", "a"], "file"), node("Neg", ["a"], "y/z")], {"a": SHAPE, "a=b": SHAPE}, ["y/z", "file"])  # fmt: skip  # noqa: E501
+    path, arrays = str(saved(made_model, tmp_path)), random_arrays(made_model)
+    files = [tmp_path / "x=0.npy", tmp_path / "1.npy"]
+    for file, array in zip(files, arrays, strict=True):
+        np.save(file, array)
+    wanted = dict(zip(("y/z", "file"), expected(made_model, arrays), strict=True))
+    out = tmp_path / "y.npz"
+    for given in ([files[0], files[1]], [f"a=b={files[1]}", f"a={files[0]}"], [f"a=b={files[1]}", files[0]]):
+        options = [part for each in given for part in ("--input", str(each))]
+        done = CliRunner().invoke(main, ["run", path, "--no-fuse", *options, "-o", str(out)])
+        assert done.exit_code == 0, done.output
+        assert all(same(np.load(out)[name], value) for name, value in wanted.items())
+    for refused in (["c=1.npy"], [files[0]] * 3, [f"a={files[0]}", files[0]]):
+        options = [part for each in refused for part in ("--input", str(each))]
+        done = CliRunner().invoke(main, ["run", path, "--no-fuse", *options])
+        assert done.exit_code == 1 and "expected one file for each of a, a=b" in done.output
+
+
+def test_numbers_without_axes_stay_so(tmp_path: Path) -> None:
+    nodes = [node("Relu", ["x"], "p"), node("ReduceSum", ["p"], "s", keepdims=0), node("Mul", ["s", "k"], "y")]
+    model = made(nodes, {"x": SHAPE, "k": ()}, ["y", "s", "p"])
+    for value in model.graph.output[:2]:
+        value.type.tensor_type.elem_type = 1
+        value.type.tensor_type.shape.SetInParent()
+    source, settings = read_source(saved(model, tmp_path)), SETTINGS.ready
+    check_model(model, tmp_path)
+    assert not verify(source, plan_of(source.network, settings), settings).failed
+
+
+def test_a_plan_of_another_model_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Sub", ["a", "b"], "y", name="n")]
+    one, other = (made(nodes, dict.fromkeys(order, SHAPE), ["y"]) for order in ("ab", "ba"))
+    plan = plan_of(read_source(saved(one, tmp_path)).network, SETTINGS.ready)
+    assert (plan.inputs, plan.outputs) == (("a", "b"), ("y",))
+    with pytest.raises(InvalidInput, match="expected a model with the inputs a, b, got one with b, a"):
+        load(saved(other, tmp_path), plan=plan, settings=SETTINGS)
+    graph = graph_of(read_source(saved(one, tmp_path)).network, "int8")
+    scratch = plan_for(graph, accelerator("npu"))
+    other_graph = graph_of(read_source(saved(other, tmp_path)).network, "int8")
+    with pytest.raises(InvalidInput, match="expected a model with the inputs a, b, got one with b, a"):
+        check_plan(scratch, other_graph, scratch.machine)

@@ -61,8 +61,9 @@ def network_of(state: Import, model: onnx.ModelProto, whole: bool) -> Network:
         )
     outputs = [_output(state, name, passed) for name in state.graph.outputs]
     tensors = tuple(dict.fromkeys(each for each in outputs if isinstance(each, Tensor)))
+    scalars = {value.name for value in model.graph.output if _is_scalar(value.type)}
     ends = tuple(
-        each if isinstance(each, Output) else Output(name, tensors.index(each))
+        each if isinstance(each, Output) else Output(name, tensors.index(each), scalar=name in scalars)
         for name, each in zip(state.graph.outputs, outputs, strict=True)
     )
     layers = _leading(state.build.layers, tensors)
@@ -87,6 +88,11 @@ def _output(state: Import, name: str, passed: frozenset[str]) -> Tensor | Output
     return state.tensors[name]
 
 
+def _is_scalar(type_: onnx.TypeProto) -> bool:
+    """A value is declared to have no axes."""
+    return type_.tensor_type.HasField("shape") and not type_.tensor_type.shape.dim
+
+
 def _leading(layers: Sequence[Layer], outputs: Sequence[Tensor]) -> tuple[Layer, ...]:
     """The layers that lead to the outputs; others were needed for their shapes alone."""
     wanted, kept = set(outputs), list[Layer]()
@@ -105,6 +111,8 @@ def _inputs(state: Import, model: onnx.ModelProto, inputs: Sequence[Tensor], who
         return tuple(Input(name, k) for name, k in entering.items())
     types = {value.name: value.type for value in model.graph.input}
     return tuple(
-        Input(name, entering[name]) if name in entering else Input(name, None, *declared(types[name]))
+        Input(name, entering[name], scalar=_is_scalar(types[name]))
+        if name in entering
+        else Input(name, None, *declared(types[name]))
         for name in state.graph.inputs
     )
