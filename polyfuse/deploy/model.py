@@ -49,6 +49,7 @@ class Settings:
 class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
 
+    >>> import numpy as np
     >>> import polyfuse as pf
     >>> build = pf.Builder("two_convs")
     >>> y = build.conv("conv2", build.conv("conv1", build.input("x", (1, 1, 20, 20)), 1, kernel=3), 1, kernel=3)

@@ -95,7 +95,6 @@ class Plan:
 
         Errors: InvalidInput where they are not all its layers, each once, or it takes and gives something else.
         """
-        network.ends.check_said(f"plan of {self.network!r}", self.inputs, self.outputs)
         planned, known = [name for group in self.groups for name in group.layers], [x.name for x in network.layers]
         if sorted(planned) != sorted(known):
             strange = sorted(set(planned) - set(known)) or sorted(set(known) - set(planned)) or ["one layer twice"]
@@ -103,6 +102,7 @@ class Plan:
                 f"plan of {self.network!r}: expected the {len(known)} layers of {network.name!r}, each in one group; "
                 f"{strange[0]!r} does not fit; plan this model again"
             )
+        network.ends.check_said(f"plan of {self.network!r}", self.inputs, self.outputs)
         return Grouping(in_chains(network), tuple(group.part for group in self.groups))
 
     def to_json(self) -> str:

@@ -56,7 +56,7 @@ def random_arrays(model: onnx.ModelProto, seed: int = 0) -> list[Array]:
     random = np.random.default_rng(seed)
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
     return [
-        (4 * random.standard_normal(each.shape)).astype(kinds[each.type]) for each in session_of(model).get_inputs()
+        np.asarray(4 * random.standard_normal(each.shape), kinds[each.type]) for each in session_of(model).get_inputs()
     ]
 
 
