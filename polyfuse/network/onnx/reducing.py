@@ -15,7 +15,6 @@ from polyfuse.network.tensor import Tensor
 
 def gemm(state: Import, node: Node) -> None:
     """Gemm: with constant weights one layer; else a product, a scale and a sum."""
-    attributes.check_attributes(node, ["alpha", "beta", "transA", "transB"])
     alpha, beta = (attributes.float_attribute(node, name, 1.0) for name in ("alpha", "beta"))
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and not _computed(state, node, 2):
         a = _left(state, node)
@@ -78,7 +77,6 @@ def _times(state: Import, name: str, x: Tensor, factor: float) -> Layer:
 
 def matmul(state: Import, node: Node) -> None:
     """MatMul: of a matrix and constant weights the same layer as Gemm."""
-    attributes.check_attributes(node, ())
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2:
         w = state.constant(node, 1)
         if w.ndim == 2:
@@ -111,16 +109,16 @@ REDUCTIONS = {
 
 def reduction(state: Import, node: Node) -> None:
     """A reduction along the axes given, or all."""
-    attributes.check_attributes(node, ["axes", "keepdims", "noop_with_empty_axes"])
     x = state.tensor(node)
-    axes = state.listed(node, "axes", 1)
+    given = state.listed(node, "axes", 1)
     keepdims = bool(attributes.int_attribute(node, "keepdims", 1))
-    if not axes and attributes.flag(node, "noop_with_empty_axes"):
+    untouched = attributes.flag(node, "noop_with_empty_axes")
+    if untouched and not given:
         if node.operator not in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
             raise UnsupportedOperator(f"{node.label}: {node.operator} along no axes; name the axes")
         state.alias(node, x)
         return
-    axes = axes or tuple(range(len(x.shape)))
+    axes = attributes.axes_of(node, x, given or range(len(x.shape)))
     if node.operator == "ReduceLogSumExp":
         state.add_all(node, reductions.log_sum_exp(node.name, x, axes, keepdims))
         return
@@ -131,10 +129,9 @@ def reduction(state: Import, node: Node) -> None:
 
 def softmax(state: Import, node: Node) -> None:
     """Softmax and LogSoftmax: along one axis, before opset 13 along all axes from one on."""
-    attributes.check_attributes(node, ["axis"])
     x = state.tensor(node)
     flat = state.opset < 13
-    axis = copies.checked_axis(node.name, x, attributes.int_attribute(node, "axis", 1 if flat else -1))
+    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 1 if flat else -1))
     axes = range(axis, len(x.shape)) if flat else (axis,)
     make = reductions.softmax if node.operator == "Softmax" else reductions.log_softmax
     state.add_all(node, make(node.name, x, axes))

@@ -12,23 +12,11 @@ from polyfuse.network.resizing import COORDINATES, ROUNDINGS, Resampling
 from polyfuse.network.resizing import resize as resized
 from polyfuse.network.tensor import Tensor
 
-KNOWN = (
-    "antialias",
-    "axes",
-    "coordinate_transformation_mode",
-    "cubic_coeff_a",
-    "exclude_outside",
-    "extrapolation_value",
-    "keep_aspect_ratio_policy",
-    "mode",
-    "nearest_mode",
-)
 POLICIES = ("stretch", "not_larger", "not_smaller")
 
 
 def upsample(state: Import, node: Node) -> None:
     """Upsample, of operator sets up to 9."""
-    attributes.check_attributes(node, ["mode", "scales"])
     scales = attributes.floats(node, "scales") or _scales(state, node, 1)
     how = Resampling(_mode(node), "asymmetric", "floor")
     _add(state, node, how, scales, None)
@@ -36,7 +24,6 @@ def upsample(state: Import, node: Node) -> None:
 
 def resize(state: Import, node: Node) -> None:
     """Resize, of operator set 10 as Upsample, later with all its attributes but `antialias` and cropping."""
-    attributes.check_attributes(node, KNOWN)
     if state.opset < 11:
         _add(state, node, Resampling(_mode(node), "asymmetric", "floor"), _scales(state, node, 1), None)
         return
