@@ -91,6 +91,11 @@ def pool(state: Import, node: Node) -> None:
     x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
     stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
     padding = attributes.padding(node, x, kernel, stride, dilation)
+    if dilation != (1, 1) and attributes.auto_pad(node).startswith("SAME"):
+        raise UnsupportedOperator(
+            f"{node.label}: tools differ in how auto_pad {attributes.auto_pad(node)} pads windows with dilations "
+            f"{dilation}; use pads"
+        )
     ceil = attributes.flag(node, "ceil_mode")
     if largest:
         layer = layers.max_pool(
