@@ -36,6 +36,8 @@ from tests.fuzz.movers import DRAWS
 TOLERANCE = 2e-5
 """The largest error, relative to the largest value or 1: float32 against float64."""
 BATCH = 50
+ROUND = 20
+"""So many batches are done by the same processes, which are then started anew."""
 COMPILED_EVERY = 50
 """One model of so many is compiled, too."""
 OLDEST = 7
@@ -230,22 +232,21 @@ def batch(seeds: Sequence[int]) -> Tally:
 
 
 def campaign(models: int, seed: int, jobs: int) -> Tally:
-    """Check models in processes; one that is killed is a failure of its batch, and the others go on."""
+    """Check models in processes; one that is killed is a failure of its model, and the others go on."""
     total = Tally()
     seeds = [seed * 1_000_003 + k for k in range(models)]
     batches = [seeds[k : k + BATCH] for k in range(0, models, BATCH)]
     while batches:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=20) as pool:
-            waiting = [(each, pool.submit(batch, each)) for each in batches]
-            batches = []
-            for each, future in waiting:
+        now, batches = batches[:ROUND], batches[ROUND:]
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            for each, future in [(each, pool.submit(batch, each)) for each in now]:
                 try:
                     total.add(future.result())
                 except BrokenProcessPool:
                     batches += [[one] for one in each] if len(each) > 1 else []
                     if len(each) == 1:
                         total.failures.append(f"seed {each[0]}: the process was killed")
-                print(f"{total.outcomes['models']} models, {len(total.failures)} failures", flush=True)
+        print(f"{total.outcomes['models']} models, {len(total.failures)} failures", flush=True)
     return total
 
 
