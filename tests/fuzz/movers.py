@@ -131,7 +131,8 @@ def resizing(d: Draft, x: Value | None) -> Made:
     read = image(d, x, FLOATS)
     if d.opset < 11:
         operator = "Upsample" if d.opset < 10 else "Resize"
-        scales = [1.0, 1.0, *(d.rng.choice((1.0, 2.0, 3.0)) for _ in range(2))]
+        known = (0.5, 0.7, 1.0) if d.opset == 10 and d.rng.random() < 0.5 else (1.0, 2.0, 3.0)
+        scales = [1.0, 1.0, *(d.rng.choice(known) for _ in range(2))]
         mode = d.maybe(d.rng.choice(("nearest", "linear")))
         if d.opset < 9:
             return d.node(operator, [read], scales=scales, mode=mode)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
 from polyfuse.network.resizing import COORDINATES, ROUNDINGS, Resampling, fraction_of, resize
@@ -127,3 +127,20 @@ def test_interpolation_weighs_the_neighbours_by_exact_distances(coordinates: str
 def test_scales_that_are_no_scales_are_refused(scale: float) -> None:
     with pytest.raises(InvalidInput, match="a positive scale for each axis"):
         resize("r", Tensor("x", (4,)), (4,), [scale])
+
+
+@pytest.mark.parametrize("scales", [(0.6, 0.6), (0.7, 0.75), (0.3, 1.0), (2.0, 1.5), (1.0, 3.0)])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resizing_of_operator_set_10(mode: str, scales: tuple[float, float], tmp_path: Path) -> None:
+    """Which rounds up where a tensor gets smaller."""
+    x = np.arange(90, dtype=np.float32).reshape(1, 1, 9, 10)
+    node = onnx.helper.make_node("Resize", ["x", "scales"], ["y"], mode=mode)
+    made = model([node], {"x": x.shape}, ["y"], {"scales": np.float32([1, 1, *scales])}, opset=10)
+    np.testing.assert_allclose(reading(made, x, tmp_path), onnxruntime_run(made, {"x": x})[0], rtol=1e-5)
+
+
+def test_one_axis_smaller_and_one_larger_is_refused_in_operator_set_10(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Resize", ["x", "scales"], ["y"])
+    made = model([node], {"x": (1, 1, 4, 4)}, ["y"], {"scales": np.float32([1, 1, 0.5, 2])}, opset=10)
+    with pytest.raises(UnsupportedOperator, match="some are below 1 and some above; convert the model"):
+        reading(made, np.zeros((1, 1, 4, 4), np.float32), tmp_path)

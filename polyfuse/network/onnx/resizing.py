@@ -26,7 +26,8 @@ def upsample(state: Import, node: Node) -> None:
 def resize(state: Import, node: Node) -> None:
     """Resize, of operator set 10 as Upsample, later with all its attributes but `antialias` and cropping."""
     if state.opset < 11:
-        _add(state, node, Resampling(_mode(node), "asymmetric", "floor"), _scales(state, node, 1), None)
+        scales = _scales(state, node, 1)
+        _add(state, node, Resampling(_mode(node), "asymmetric", _rounding(node, scales)), scales, None)
         return
     if attributes.flag(node, "antialias"):
         raise UnsupportedOperator(f"{node.label}: antialias is not supported; resize without it")
@@ -43,6 +44,18 @@ def resize(state: Import, node: Node) -> None:
     if sizes is not None and _scales(state, node, 2):
         raise InvalidInput(f"{node.label}: expected scales or sizes, got both")
     _add(state, node, how, None if sizes else _scales(state, node, 2), sizes)
+
+
+def _rounding(node: Node, scales: Sequence[float]) -> str:
+    """How operator set 10, which does not say it, finds the nearest element: as its cases and onnxruntime have it."""
+    if min(scales, default=1.0) >= 1.0:
+        return "floor"
+    if max(scales) > 1.0 and _mode(node) == "nearest":
+        raise UnsupportedOperator(
+            f"{node.label}: scales {list(scales)} of which some are below 1 and some above; convert the model to "
+            "operator set 11 or later"
+        )
+    return "ceil"
 
 
 def _mode(node: Node) -> str:
