@@ -44,6 +44,11 @@ def node(operator: str, reads: str, makes: Sequence[str] = ("y",), **attributes:
     return helper.make_node(operator, [n if n != "_" else "" for n in reads.split()], makes, **attributes)
 
 
+def contributed(operator: str, reads: str, **attributes: Any) -> onnx.NodeProto:
+    """A node of onnxruntime's own domain, whose schemas ONNX does not have."""
+    return node(operator, reads, domain="com.microsoft", **attributes)
+
+
 def with_numbers(nodes: Sequence[onnx.NodeProto], opset: int, output: str = "y") -> onnx.ModelProto:
     """The nodes as a model, with those of the constants that they read."""
     named = {name for each in nodes for name in each.input}
@@ -68,6 +73,7 @@ def test_batch_normalisation_with_one_output_is_inference(opset: int, tmp_path: 
     np.testing.assert_allclose(read(made, tmp_path), expected, rtol=1e-4, atol=1e-5)
 
 
+PAIRS = "scale zero scale zero"
 REFUSED = [
     (node("BatchNormalization", "x s t m v", ["y", "a", "b"], training_mode=1), 14, "in training"),
     (node("BatchNormalization", "x s t m v", ["y"], training_mode=1), 15, "in training"),
@@ -97,6 +103,10 @@ REFUSED = [
     (node("Resize", "x region _ sizes", coordinate_transformation_mode="tf_crop_and_resize"), 13, "tf_crop_and_resize"),
     (node("Resize", "x _ _ sizes", antialias=1), 18, "antialias is not supported"),
     (node("Softmax", "x", axis=4), 13, "expected an axis of x"),
+    (contributed("QLinearSigmoid", f"x {PAIRS}", alpha=0.5), 13, "has the attribute 'alpha'; supported: none"),
+    (contributed("QLinearSigmoid", f"x {PAIRS} half"), 13, "has 'half' as input 5, which is not supported"),
+    (contributed("QLinearAveragePool", f"x {PAIRS}", kernel_shape=[2, 2], other=1), 13, "attribute 'other'"),
+    (contributed("QuantizeLinear", "x scale", other=1), 13, "com.microsoft.QuantizeLinear has the attribute 'other'"),
     (node("LayerNormalization", "x s", ["y", "mean"]), 17, "LayerNormalization"),
 ]  # fmt: skip
 
@@ -104,8 +114,11 @@ REFUSED = [
 @pytest.mark.parametrize(("refused", "opset", "why"), REFUSED)
 def test_nodes_that_are_refused(refused: onnx.NodeProto, opset: int, why: str, tmp_path: Path) -> None:
     NUMBERS["w"] = values((4, 4, 3, 3))
+    made = with_numbers([refused], opset)
+    if refused.op_type.startswith("QLinear"):
+        made.graph.input[0].type.tensor_type.elem_type = TensorProto.INT8
     with pytest.raises(PolyfuseError) as error:
-        read(with_numbers([refused], opset), tmp_path)
+        read(made, tmp_path)
     assert why in str(error.value) and "\n" not in str(error.value)
 
 

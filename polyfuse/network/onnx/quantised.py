@@ -190,7 +190,7 @@ def _channels_second(node: Node) -> None:
 def function(state: Import, node: Node) -> None:
     """com.microsoft QLinearSigmoid and QLinearLeakyRelu, as tables."""
     leaky = node.operator.endswith("LeakyRelu")
-    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))))
+    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))) if leaky else 0.0)
 
     def value(x: Array) -> Array:
         return np.where(x >= 0, x, x.astype(np.float32) * alpha) if leaky else ACTIVATIONS["sigmoid"][1](x)

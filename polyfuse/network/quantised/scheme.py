@@ -92,8 +92,13 @@ class Quantisation:
         return int(max(self.zeros.max() - low, high - self.zeros.min()))
 
     def along(self, axis: int, rank: int) -> tuple[Singles, Integers]:
-        """Scales and zero points in a shape that is broadcast along an axis of a tensor."""
-        shape = [-1 if a == axis else 1 for a in range(rank)] or [-1]
+        """Scales and zero points in a shape that is broadcast along an axis of a tensor; -1 is its last one.
+
+        Errors: InvalidInput where there is one for each channel and no such axis.
+        """
+        if self.is_by_channel and not -rank <= axis < rank:
+            raise InvalidInput(f"quantisation: expected an axis from {-rank} to {rank - 1}, got {axis}")
+        shape = [-1 if self.is_by_channel and a == axis % rank else 1 for a in range(rank)] or [-1]
         zeros = np.atleast_1d(np.asarray(self.zero_point, dtype=np.int64))
         return self.scales.reshape(shape), zeros.reshape(shape)
 

@@ -15,9 +15,13 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
+from polyfuse.network.quantised import elements
+from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import run
+from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
 from tests.network.quantised.models import onnxruntime_outputs
 
@@ -162,3 +166,17 @@ def test_axes_of_channels_may_be_counted_from_the_end(operator: str, rank: int, 
         x = x if operator == "QuantizeLinear" else np.clip(x * 50, -128, 127).astype(np.int8)
         found = run(network, {"x": x})[network.outputs[0].name]
         np.testing.assert_array_equal(found, onnxruntime_outputs(path, {"x": x}, False)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_an_axis_from_the_end_is_that_axis_for_layers_and_scales(dtype: str) -> None:
+    x = np.arange(24).reshape(2, 3, 4)
+    make = elements.quantize if dtype == "float32" else elements.dequantize
+    for axis, size in enumerate(x.shape):
+        scale = Quantisation(tuple(0.5 * (k + 1) for k in range(size)), tuple(range(size)))
+        made = [make("l", Tensor("x", x.shape, dtype), scale, each) for each in (axis, axis - 3)]
+        first, second = (layer.reference(x, *values.values()) for layer, values in made if layer.reference is not None)
+        np.testing.assert_array_equal(first, second)
+        assert [layer.attributes["axis"] for layer, _ in made] == [axis, axis]
+        with pytest.raises(InvalidInput, match="expected an axis from -3 to 2, got 3"):
+            scale.real(x, 3)
