@@ -1,10 +1,11 @@
-# make demo | test | lint | fuzz MINUTES=5 | clean: each installs what it needs into .venv, once.
+# make demo | test | lint | fuzz MINUTES=5 MODELS=5000 | clean: each installs what it needs into .venv, once.
 #
 # The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
 # only when the metadata do. .ci/run also tries an installation that is a copy.
 
 PYTHON ?= python3
 MINUTES ?= 5
+MODELS ?= 5000
 SEED ?= 0
 WORKERS ?= auto
 
@@ -36,6 +37,7 @@ lint: $(VENV)/.installed-lint
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.models --models $(MODELS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build dist demo polyfuse.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,13 +5,12 @@ A `Layer` enters; a function of all tensors by name leaves. Activations are appl
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
-
-import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
-from polyfuse.network.resizing import ROUNDINGS, Resampling
+from polyfuse.network.resizing import Resampling
 from polyfuse.rewrite.rules.copies import SHUFFLE, VIEW
 
 Function = Callable[[dict[str, Any]], Any]
@@ -123,8 +122,8 @@ def resized(torch: Any, layer: Layer) -> Function:
 
 def is_rounded_down(how: Resampling, size: int, made: int) -> bool:
     """Whether the nearest element of point o is `floor(o * size / made)`, which is torch's."""
-    nearest = ROUNDINGS[how.rounding](how.positions(size, made, made / size)).clip(0, size - 1)
-    return bool((nearest == np.arange(made) * size // made).all())
+    nearest = how.nearest(how.positions(size, made, Fraction(made, size)), size)
+    return nearest == [point * size // made for point in range(made)]
 
 
 def reduction(torch: Any, layer: Layer) -> Function:

@@ -9,7 +9,7 @@ import heapq
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -56,10 +56,14 @@ def _beginnings(name: str) -> set[str]:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out."""
+    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out.
+
+    `read` are the names of attributes and the positions of inputs that were asked for.
+    """
 
     name: str
     proto: onnx.NodeProto
+    read: set[str | int] = field(default_factory=set)
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -73,6 +77,7 @@ class Node:
 
     def input(self, position: int) -> str:
         """The tensor it reads at a position; empty where it reads none there."""
+        self.read.add(position)
         return self.inputs[position] if position < len(self.inputs) else ""
 
     @property

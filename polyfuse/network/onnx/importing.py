@@ -112,7 +112,7 @@ class Import:
         """The whole numbers that a DequantizeLinear makes a float constant of a node of; None where it does not."""
         constants = self.graph.constants
         maker = constants.makers.get(node.input(position))
-        if maker is None or maker.op_type != "DequantizeLinear" or maker.domain not in ("", "ai.onnx"):
+        if maker is None or maker.op_type != "DequantizeLinear":
             return None
         made = Node(node.name, maker)
         values, factors = constants.value(made.input(0)), constants.value(made.input(1))
@@ -235,9 +235,10 @@ class Import:
 
 def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:
     """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference."""
-    attributes.check_attributes(node, ["epsilon", "momentum", "spatial", "training_mode"])
-    if attributes.flag(node, "training_mode") or not attributes.int_attribute(node, "spatial", 1):
-        raise UnsupportedOperator(f"{node.label}: BatchNormalization in training or per element; export for inference")
+    trains = len(node.outputs) > 1 if state.opset < 14 else attributes.flag(node, "training_mode")
+    if trains or not attributes.int_attribute(node, "spatial", 1):
+        how = f"in training, with {len(node.outputs)} outputs," if trains else "per element"
+        raise UnsupportedOperator(f"{node.label}: BatchNormalization {how} is not supported; export for inference")
     scale, shift, mean, variance = (in_double(state.constant(node, k)) for k in range(1, 5))
     if any(value.shape != (channels,) for value in (scale, shift, mean, variance)):
         raise InvalidInput(f"{node.label}: expected scale, shift, mean and variance of {channels} channels")

@@ -10,6 +10,7 @@ from polyfuse.network.onnx import attributes, elementwise, moving, quantised, re
 from polyfuse.network.onnx.attributes import ACTIVATION_OPERATORS
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
+from polyfuse.network.onnx.schemas import check_form
 
 CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     **dict.fromkeys(ACTIVATION_OPERATORS, elementwise.activation),
@@ -50,10 +51,12 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
     "Upsample": resizing.upsample,
+    "com.microsoft.DequantizeLinear": quantised.dequantize_linear,
     "com.microsoft.QGemm": quantised.gemm,
     "com.microsoft.QLinearAveragePool": quantised.average_pool,
     "com.microsoft.QLinearConcat": quantised.concat,
     "com.microsoft.QLinearGlobalAveragePool": quantised.global_average_pool,
+    "com.microsoft.QuantizeLinear": quantised.quantize_linear,
 }
 """What converts a node of each operator."""
 
@@ -61,7 +64,8 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
 def add(state: Import, node: Node) -> None:
     """Import a node.
 
-    Errors: UnsupportedOperator for operators and attributes that are not known.
+    Nothing of it is ignored: what its converter has not read is refused, unless it is without effect.
+    Errors: UnsupportedOperator for operators, attributes, inputs and outputs that are not known.
     """
     convert = CONVERTERS.get(node.operator)
     if convert is None:
@@ -71,6 +75,7 @@ def add(state: Import, node: Node) -> None:
         )
     if not node.outputs or not all(node.inputs[:1]):
         raise InvalidInput(f"{node.label}: expected an input and an output for {node.operator}")
-    if node.operator != "Split":
-        attributes.check_outputs(node, {*state.graph.readers, *state.graph.outputs})
+    check_form(node.proto, node.label, state.opset)
     convert(state, node)
+    attributes.check_read(node)
+    attributes.check_made(node, state.tensors, {*state.graph.readers, *state.graph.outputs})
