@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [--only TEXT]`: breaks polyfuse on purpose, one place at a time; the named tests must notice.
+"""`python -m tests.mutants [--only TEXT]`: breaks polyfuse on purpose in one place at a time; named tests must notice.
 
 Each mutant changes one piece of text in a copy of the package and runs the tests that are to fail on it. A mutant that
 survives, or whose tests do not pass on the code as it is, ends the run with exit status 1.
@@ -73,7 +73,8 @@ def main() -> int:
     for number, mutant in enumerate(chosen, 1):
         alive = survives(mutant)
         survivors += [mutant.name] if alive else []
-        print(f"{number}/{len(chosen)} {mutant.name}: {'SURVIVES' if alive else 'noticed'} by {' '.join(mutant.tests)}", flush=True)
+        verdict = "SURVIVES" if alive else "noticed"
+        print(f"{number}/{len(chosen)} {mutant.name}: {verdict} by {' '.join(mutant.tests)}", flush=True)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed")
     return 1 if survivors or not chosen else 0
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
 from polyfuse.network.resizing import Resampling
