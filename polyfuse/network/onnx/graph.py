@@ -17,6 +17,7 @@ import onnx
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.constants import Constants
+from polyfuse.network.onnx.subgraphs import operator_of, reads
 from polyfuse.network.tensor import safe_name
 
 STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled[0-9]*|split[0-9]+"
@@ -63,6 +64,11 @@ class Node:
         return tuple(self.proto.input)
 
     @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors it needs, without gaps: its inputs, and what graphs inside it capture."""
+        return tuple(reads(self.proto))
+
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """The tensors it makes."""
         return tuple(self.proto.output)
@@ -74,9 +80,7 @@ class Node:
     @property
     def operator(self) -> str:
         """The operator, with its domain where that is not ONNX's own."""
-        domain, operator = self.proto.domain, self.proto.op_type
-        name = operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
-        return name if name.isprintable() else repr(name)
+        return operator_of(self.proto)
 
     @property
     def label(self) -> str:
@@ -99,7 +103,7 @@ class Graph:
         """The nodes that read each tensor, once for each time they do."""
         found: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes:
-            for name in node.inputs:
+            for name in filter(None, node.inputs):
                 found[name].append(node)
         return found
 
@@ -107,21 +111,29 @@ class Graph:
     def entering(self) -> tuple[str, ...]:
         """The tensors that nodes read and none makes, constants left out."""
         made = {name for node in self.nodes for name in node.outputs}
-        read = (name for node in self.nodes for name in node.inputs if name and name not in made)
+        read = (name for node in self.nodes for name in node.reads if name not in made)
         return tuple(dict.fromkeys(name for name in read if not self.constants.known(name)))
 
 
-def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str | None, seed: int | None) -> Graph:
+def graph_of(
+    model: onnx.ModelProto,
+    folder: Path,
+    first: str | None,
+    last: str | None,
+    seed: int | None,
+    opsets: Mapping[str, int] | None = None,
+) -> Graph:
     """The nodes between two named ones, both included; without names, those that lead to the outputs.
 
+    `opsets` has the operator sets of nodes of another one than the model's, by their first outputs.
     Errors: InvalidInput for graphs that are no DAG, names that are not in it, and ends that no path joins.
     """
     protos = sorted_nodes(model.graph.node)
-    constants = Constants(model, protos, folder, seed)
+    constants = Constants(model, protos, folder, seed, opsets)
     names = Names()
     computed = [proto for proto in protos if not constants.makes(proto)]
     nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
-    results = {value.name for value in model.graph.output}
+    results = {value.name for value in model.graph.output} - {""}
     ends = [] if last is None else [_find(nodes, last)]
     starts = [] if first is None else [_find(nodes, first)]
     chosen = _between(nodes, starts, ends or [node for node in nodes if results & set(node.outputs)])
@@ -132,8 +144,9 @@ def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str 
             else "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
         )
     inside = set(chosen)
-    wanted = results | {name for node in nodes if node not in inside for name in node.inputs if starts or ends}
-    outputs = [n for node in chosen for n in node.outputs if n in wanted or (node in ends and n == node.outputs[0])]
+    wanted = results | {name for node in nodes if node not in inside for name in node.reads if starts or ends}
+    left = ((node, name) for node in chosen for name in filter(None, node.outputs))
+    outputs = [name for node, name in left if name in wanted or (node in ends and name == node.outputs[0])]
     return Graph(tuple(chosen), tuple(outputs), constants, names)
 
 
@@ -149,7 +162,7 @@ def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
             if name in maker:
                 raise InvalidInput(f"tensor {name!r}: two nodes make it; expected one maker for each tensor")
             maker[name] = position
-    waits = [{maker[name] for name in node.input if name in maker} for node in nodes]
+    waits = [{maker[name] for name in reads(node) if name in maker} for node in nodes]
     followers: dict[int, list[int]] = defaultdict(list)
     for position, before in enumerate(waits):
         for each in before:
@@ -187,16 +200,16 @@ def _find(nodes: Sequence[Node], wanted: str) -> Node:
 
 def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
     """The nodes on the paths from a start to an end, or on those that lead to an end where there is no start."""
-    forward = {name for node in starts for name in node.outputs}
+    forward = {name for node in starts for name in filter(None, node.outputs)}
     after = set(starts)
     for node in nodes:
-        if forward & set(node.inputs):
+        if forward.intersection(node.reads):
             after.add(node)
             forward |= set(node.outputs) - {""}
-    backward = {name for node in ends for name in node.inputs}
+    backward = {name for node in ends for name in node.reads}
     before = set(ends)
     for node in reversed(nodes):
-        if backward & set(node.outputs):
+        if backward.intersection(node.outputs):
             before.add(node)
-            backward |= set(node.inputs) - {""}
+            backward.update(node.reads)
     return [node for node in nodes if node in before and (node in after or not starts)]

@@ -41,11 +41,12 @@ class Import:
     build: Builder
     graph: Graph
     tensors: dict[str, Tensor]
+    version: int | None = None
 
     @property
     def opset(self) -> int:
-        """The version of the operators."""
-        return self.graph.constants.opset
+        """The version of the operators of the node that is converted."""
+        return self.graph.constants.opset if self.version is None else self.version
 
     def tensor(self, node: Node, position: int = 0) -> Tensor:
         """The computed tensor that a node reads at a position.
