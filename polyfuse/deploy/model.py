@@ -122,9 +122,7 @@ def load(
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
-        source = read_source(
-            source, parameters=dimensions, random_weights=random_weights, shapes=shapes, values=values
-        )
+        source = read_source(source, parameters=dimensions, random_weights=random_weights, shapes=shapes, values=values)
     network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)

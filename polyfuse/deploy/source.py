@@ -57,9 +57,7 @@ def read_source(
     path = Path(path_or_name)
     if path.suffix != ".onnx" or not path.is_file():
         return source_of(
-            load_workload(
-                str(path), parameters=parameters, random_weights=random_weights, shapes=shapes, values=values
-            )
+            load_workload(str(path), parameters=parameters, random_weights=random_weights, shapes=shapes, values=values)
         )
     found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
     rewritten = rewrite(found.network)
@@ -67,7 +65,10 @@ def read_source(
     for name, tensor in found.tensors.items():
         if tensor.name in rewritten.tensors:
             names.setdefault(rewritten.tensors[tensor.name].name, name)
-    ends = {rewritten.tensors[found.tensors[value.name].name].name: value.name for value in found.resolved.model.graph.output}
+    ends = {
+        rewritten.tensors[found.tensors[value.name].name].name: value.name
+        for value in found.resolved.model.graph.output
+    }
     return Source(rewritten, names | ends, found)
 
 

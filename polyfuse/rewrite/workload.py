@@ -35,9 +35,9 @@ def load_workload(
     """The network of a .py file, of a bare name in ./kernels, of an .onnx file, or of a .jscop file.
 
     `parameters` are those of the kernel file's `network`, as text: whole numbers, numbers, or strings; for a .jscop
-    file, those of `load_scop`; for an .onnx file, sizes of its named dimensions. `first` and `last` name the ends of a part; `random_weights` is a seed for the weights
-    of an ONNX model, which is rewritten unless `rewritten` says otherwise, and whose
-    inputs may have `shapes`, and `values` in place of inputs, by name.
+    file, those of `load_scop`; for an .onnx file, sizes of its named dimensions. `first` and `last` name the ends of a
+    part; `random_weights` is a seed for the weights of an ONNX model, which is rewritten unless `rewritten` says
+    otherwise. Inputs of a model get sizes by `shapes`; those that have one of `values` are no inputs any more.
 
     Errors: InvalidInput for files, names and parameters that are not usable, and what load_onnx raises.
     """

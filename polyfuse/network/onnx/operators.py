@@ -94,7 +94,9 @@ def _missing(nodes: Sequence[tuple[str, Node]], undecided: Mapping[str, str]) ->
     if any(operator.endswith(OF_CONSTANTS) for operator in found):
         advice += "; fold what is computed of constants first, e.g. with onnxsim"
     if "If" in found:
-        advice += "; an If is replaced by a branch where its condition is constant, also by --fix NAME=VALUE of an input"
+        advice += (
+            "; an If is replaced by a branch where its condition is constant, also by --fix NAME=VALUE of an input"
+        )
     return f"model: the operator{'s' * several} {shown} {'are' if several else 'is'} not supported; {advice}"
 
 

@@ -139,7 +139,9 @@ class Resolving:
             try:
                 value = self.constants.value(condition)
                 wanted = "then_branch" if bool(value.reshape(()).item()) else "else_branch"
-                found = [each.g for each in node.attribute if each.name == wanted and each.HasField("g")]
+                found: list[onnx.GraphProto] = [
+                    each.g for each in node.attribute if each.name == wanted and each.HasField("g")
+                ]
                 if found:
                     return found[0]
                 why = f"it has no {wanted}"
@@ -171,7 +173,10 @@ def _differs(node: onnx.NodeProto, version: int, other: int) -> bool:
 
 
 class Shapes:
-    """Shapes of computed tensors, known by importing what leads to them; `nodes` and `read`, what they read, may grow."""
+    """Shapes of computed tensors, known by importing what leads to them.
+
+    `nodes`, and `read`, the tensors that these read, may grow.
+    """
 
     def __init__(
         self, model: onnx.ModelProto, constants: Constants, nodes: Sequence[onnx.NodeProto], read: Collection[str]
