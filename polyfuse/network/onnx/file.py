@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network.onnx.subgraphs import graphs_of
 
 MAX_FILE_BYTES = 2**31 - 1
 MAX_ELEMENTS = 2**31 - 1
@@ -50,19 +51,30 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         ) from None
     if not model.ir_version or not model.graph.node:
         raise InvalidInput(f"model {str(file)!r}: holds no ONNX graph; export or download it again")
-    if not all(isinstance(text, str) for text in _texts(model.graph)):
+    names = (text for graph in (model.graph, *model.functions) for text in _texts(graph))
+    if not all(isinstance(text, str) for text in names):
         raise InvalidInput(f"model {str(file)!r}: some of its names are not text; export or download it again")
     return _known_opset(file, model)
 
 
-def _texts(graph: onnx.GraphProto) -> Iterator[object]:
-    """All names in a graph, which protobuf leaves as bytes where they are not UTF-8."""
+def _texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+    """All names in a graph or a function, which protobuf leaves as bytes where they are not UTF-8."""
+    yield graph.name
     for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (entry.value for tensor in graph.initializer for entry in tensor.external_data)
-    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+        yield from (text for each in node.attribute for text in (each.name, each.ref_attr_name))
+        yield from (text for inner in graphs_of(node) for text in _texts(inner))
+    for value in graph.value_info:
+        yield value.name
+    if isinstance(graph, onnx.FunctionProto):
+        yield from (graph.domain, graph.overload, *graph.input, *graph.output, *graph.attribute)
+        yield from (entry.domain for entry in graph.opset_import)
+        yield from (attribute.name for attribute in graph.attribute_proto)
+        return
+    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*graph.input, *graph.output):
         yield value.name
         yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 

@@ -36,15 +36,13 @@ def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 @dataclass
-class TensorNames:
-    """Names of tensors that are taken, and how much was made with new ones."""
+class Fresh:
+    """Names that are taken."""
 
     taken: set[str]
     counts: dict[str, int] = field(default_factory=dict)
-    nodes: int = 0
-    bytes: int = 0
 
-    def fresh(self, name: str) -> str:
+    def like(self, name: str) -> str:
         """A name like another one, or that one, which nothing has yet."""
         found = name
         while not found or found in self.taken:
@@ -52,6 +50,16 @@ class TensorNames:
             found = f"{name}_{self.counts[name]}"
         self.taken.add(found)
         return found
+
+
+class Copies:
+    """What was copied into a graph: names of its tensors and of its nodes that are taken, and how much it is."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.tensors = Fresh(set(tensor_names(graph)))
+        self.labels = Fresh({node.name for node in graph.node})
+        self.nodes = 0
+        self.bytes = 0
 
     def copied(self, message: onnx.NodeProto | onnx.TensorProto) -> None:
         """Count what is copied. Errors: InvalidInput where it is too much: functions that call functions multiply."""
@@ -68,17 +76,17 @@ class TensorNames:
 class Copy:
     """How nodes are copied: other names of tensors, values of attributes that refer to those of a call, a prefix."""
 
-    names: TensorNames
+    copies: Copies
     tensors: Mapping[str, str]
     attributes: Mapping[str, onnx.AttributeProto] | None
     prefix: str
 
     def node(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """A node, with the graphs inside it."""
-        self.names.copied(node)
+        self.copies.copied(node)
         made = onnx.NodeProto()
         made.CopyFrom(node)
-        made.name = f"{self.prefix}{node.name or node.op_type}"
+        made.name = self.copies.labels.like(f"{self.prefix}{node.name or node.op_type}")
         made.input[:] = [self.tensors.get(name, name) for name in node.input]
         made.output[:] = [self.tensors.get(name, name) for name in node.output]
         del made.attribute[:]
@@ -101,8 +109,8 @@ class Copy:
 
     def _rename(self, graph: onnx.GraphProto) -> None:
         """Copy what is in a graph that is a copy already."""
-        inner = {name: self.names.fresh(name) for name in sorted(defined_in(graph))}
-        within = Copy(self.names, {**self.tensors, **inner}, self.attributes, "")
+        inner = {name: self.copies.tensors.like(name) for name in sorted(defined_in(graph))}
+        within = Copy(self.copies, {**self.tensors, **inner}, self.attributes, "")
         nodes = [within.node(node) for node in graph.node]
         del graph.node[:]
         graph.node.extend(nodes)
@@ -112,10 +120,10 @@ class Copy:
             value.name = within.tensors.get(value.name, value.name)
 
 
-def called(function: onnx.FunctionProto, call: onnx.NodeProto, names: TensorNames) -> list[onnx.NodeProto]:
+def called(function: onnx.FunctionProto, call: onnx.NodeProto, copies: Copies) -> list[onnx.NodeProto]:
     """The nodes of a function for one call of it, in the order of the function.
 
-    Errors: InvalidInput for calls with more inputs or outputs than the function has, and as `TensorNames.copied`.
+    Errors: InvalidInput for calls with more inputs or outputs than the function has, and as `Copies.copied`.
     """
     where = f"node {call.name or call.op_type!r}: the function {call.op_type!r}"
     if len(call.input) > len(function.input) or len(call.output) > len(function.output):
@@ -131,16 +139,16 @@ def called(function: onnx.FunctionProto, call: onnx.NodeProto, names: TensorName
         raise InvalidInput(f"{where} reads {strange[0]!r}, which it neither gets nor makes; export the model again")
     attributes = {each.name: each for each in (*function.attribute_proto, *call.attribute)}
     return list(
-        _inside(names, function.node, given, list(function.output), list(call.output), attributes, call, set(given))
+        _inside(copies, function.node, given, list(function.output), list(call.output), attributes, call, set(given))
     )
 
 
 def branch(
-    graph: onnx.GraphProto, node: onnx.NodeProto, names: TensorNames
+    graph: onnx.GraphProto, node: onnx.NodeProto, copies: Copies
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[onnx.SparseTensorProto]]:
     """The nodes of the branch that an If takes, and the tensors that it stores.
 
-    Errors: InvalidInput for a branch of inputs, or of other outputs than the If, and as `TensorNames.copied`.
+    Errors: InvalidInput for a branch of inputs, or of other outputs than the If, and as `Copies.copied`.
     """
     where = f"node {node.name or node.op_type!r}: its branch {graph.name!r}"
     results = [value.name for value in graph.output]
@@ -149,17 +157,17 @@ def branch(
         raise InvalidInput(
             f"{where} has {len(graph.input)} inputs and {len(results)} outputs, expected none and {len(node.output)}"
         )
-    own_names = {name: names.fresh(name) for name in sorted(kept - {""})}
+    own_names = {name: copies.tensors.like(name) for name in sorted(kept - {""})}
     tensors, sparse = [], []
     for stored in graph.initializer:
-        names.copied(stored)
+        copies.copied(stored)
         tensors.append(_renamed(stored, own_names))
     for thin in graph.sparse_initializer:
         made = onnx.SparseTensorProto()
         made.CopyFrom(thin)
         made.values.name = own_names.get(thin.values.name, "")
         sparse.append(made)
-    nodes = list(_inside(names, graph.node, own_names, results, list(node.output), None, node, kept))
+    nodes = list(_inside(copies, graph.node, own_names, results, list(node.output), None, node, kept))
     return nodes, tensors, sparse
 
 
@@ -171,7 +179,7 @@ def _renamed(stored: onnx.TensorProto, names: Mapping[str, str]) -> onnx.TensorP
 
 
 def _inside(
-    names: TensorNames,
+    copies: Copies,
     nodes: Sequence[onnx.NodeProto],
     entering: Mapping[str, str],
     results: Sequence[str],
@@ -189,12 +197,12 @@ def _inside(
     for result, name in zip(results, wanted, strict=False):
         if name and result in made and result not in tensors:
             tensors[result] = name
-    tensors |= {name: names.fresh(name) for name in sorted(made - tensors.keys())}
-    prefix = f"{outer.name or outer.op_type}/"
-    copy = Copy(names, tensors, attributes, prefix)
+    tensors |= {name: copies.tensors.like(name) for name in sorted(made - tensors.keys())}
+    prefix = f"{outer.name or copies.labels.like(outer.op_type)}/"
+    copy = Copy(copies, tensors, attributes, prefix)
     for node in nodes:
         yield copy.node(node)
     for result, name in zip(results, wanted, strict=False):
         source = tensors.get(result, result)
         if name and source != name:
-            yield helper.make_node("Identity", [source], [name], f"{prefix}{result}")
+            yield helper.make_node("Identity", [source], [name], copies.labels.like(f"{prefix}{result}"))

@@ -19,9 +19,9 @@ from polyfuse.network.onnx.file import MIN_OPSET, opset_of, read_model
 from polyfuse.network.onnx.fixing import Fixed, fix, inputs_of
 from polyfuse.network.onnx.graph import Graph, Names, Node, sorted_nodes
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.inlining import FunctionKey, TensorNames, branch, called, key_of, tensor_names
+from polyfuse.network.onnx.inlining import Copies, FunctionKey, branch, called, key_of
 from polyfuse.network.onnx.operators import add
-from polyfuse.network.onnx.shapes import declared_shape, entering_tensors
+from polyfuse.network.onnx.shapes import OpenSizes, declared_shape, entering_tensors
 from polyfuse.network.onnx.subgraphs import own, reads
 
 MAX_OPSET = 1_000
@@ -70,7 +70,7 @@ class Resolving:
     def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
         self.model = model
         self.functions = {key_of(each.domain, each.name, each.overload): each for each in model.functions}
-        self.names = TensorNames(set(tensor_names(model.graph)))
+        self.copies = Copies(model.graph)
         self.opsets: dict[str, int] = {}
         self.undecided: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -105,7 +105,7 @@ class Resolving:
         if node.op_type == "If" and own(node.domain):
             taken = self._taken(node)
             if taken is not None:
-                nodes, stored, sparse = branch(taken, node, self.names)
+                nodes, stored, sparse = branch(taken, node, self.copies)
                 self.model.graph.initializer.extend(stored)
                 self.model.graph.sparse_initializer.extend(sparse)
                 self.constants.store(onnx.GraphProto(initializer=stored, sparse_initializer=sparse))
@@ -128,7 +128,7 @@ class Resolving:
             raise UnsupportedOperator(
                 f"function {label!r}: expected ONNX operator set {MIN_OPSET} or later, got {version}; convert it"
             )
-        nodes = sorted_nodes(called(function, each.node, self.names))
+        nodes = sorted_nodes(called(function, each.node, self.copies))
         return [Pending(node, version, (*each.inside, key)) for node in nodes]
 
     def _taken(self, node: onnx.NodeProto) -> onnx.GraphProto | None:
@@ -145,8 +145,10 @@ class Resolving:
                 if found:
                     return found[0]
                 why = f"it has no {wanted}"
+            except OpenSizes:
+                raise
             except PolyfuseError as error:
-                why = f"its condition {condition!r} is not known: {error}"
+                why = f"its condition {condition!r} is not known: {str(error).partition(';')[0]}"
             except ValueError:
                 why = f"its condition {condition!r} is no single value"
         self.undecided |= {next(filter(None, node.output), ""): why}

@@ -26,6 +26,10 @@ WHOLE = frozenset(
 """The types of inputs that are not computed with, but can be fixed to a value."""
 
 
+class OpenSizes(InvalidInput):
+    """Sizes of inputs are not known."""
+
+
 def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names) -> dict[str, Tensor]:
     """A tensor of its own name for each of the names, by the model's names.
 
@@ -38,7 +42,7 @@ def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names)
     _check_inputs([inputs[name] for name in names if name in inputs])
     if open_inside:
         if free := [value for value in inputs.values() if is_free(value)]:
-            raise InvalidInput(f"tensor {open_inside[0]!r}: its shape depends on the inputs; {free_sizes(free)}")
+            raise OpenSizes(f"tensor {open_inside[0]!r}: its shape depends on the inputs; {free_sizes(free)}")
         known |= {name: value for name, value in _inferred(model).items() if name in open_inside}
     found = {}
     for name in names:
@@ -55,7 +59,7 @@ def declared_shape(model: onnx.ModelProto, name: str) -> tuple[int, ...]:
     """The shape of an input, whatever its elements are. Errors: InvalidInput where its sizes are open or too large."""
     value = inputs_of(model)[name]
     if is_free(value):
-        raise InvalidInput(_free([value]))
+        raise OpenSizes(_free([value]))
     return _sizes(name, value.type.tensor_type)
 
 
@@ -72,12 +76,12 @@ def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
             "number for all elements or a list such as 480,640"
         )
     if free := [value for value in values if is_free(value)]:
-        raise InvalidInput(_free(free))
+        raise OpenSizes(_free(free))
 
 
 def _free(values: Sequence[onnx.ValueInfoProto]) -> str:
     shown = (f"{value.name!r} ({declared_text(value.type.tensor_type)})" for value in values)
-    return f"model: its input{'s' * (len(values) > 1)} {', '.join(shown)} has open sizes; {free_sizes(values)}"
+    return f"model: its input{'s' * (len(values) > 1)} {', '.join(shown)} {'have' if len(values) > 1 else 'has'} open sizes; {free_sizes(values)}"
 
 
 def _type_name(value: onnx.ValueInfoProto) -> str:
