@@ -292,11 +292,16 @@ def pasted(option: str, name: str, value: object) -> str:
     return f"{option} {shlex.quote(text) if text.isprintable() else repr(text)}"
 
 
+def _is_open(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    """A size is left out, named, or -1, as some exporters have it."""
+    return not dim.HasField("dim_value") or dim.dim_value < 0
+
+
 def is_free(value: onnx.ValueInfoProto) -> bool:
     """A size of an input, or its rank, is open."""
     declared = value.type.tensor_type
     return value.type.HasField("tensor_type") and (
-        not declared.HasField("shape") or any(dim.dim_value < 1 for dim in declared.shape.dim)
+        not declared.HasField("shape") or any(map(_is_open, declared.shape.dim))
     )
 
 
@@ -307,7 +312,7 @@ def free_sizes(values: Sequence[onnx.ValueInfoProto]) -> str:
     whole: dict[str, tuple[int, ...]] = {}
     for value in values:
         pairs = zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=False)
-        free = {dim.dim_param: size for dim, size in pairs if dim.dim_value < 1}
+        free = {dim.dim_param: size for dim, size in pairs if _is_open(dim)}
         if free and all(name.isprintable() and name and "=" not in name for name in free):
             named = free | named
         else:

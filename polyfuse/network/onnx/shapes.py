@@ -71,7 +71,7 @@ def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
         options = " ".join(pasted("--fix", value.name, 1) for value in whole)
         python = {value.name: 1 for value in whole}
         raise InvalidInput(
-            f"model: its input{'s' * (len(whole) > 1)} {', '.join(held)}: expected float32, or int8 or uint8; fix "
+            f"model: its input{'s' * (len(whole) > 1)} {', '.join(held)}: expected float32 elements, or int8 or uint8; fix "
             f"{'them' if len(whole) > 1 else 'it'} to a value, such as {options} (in Python values={python}), one "
             "number for all elements or a list such as 480,640"
         )
@@ -147,7 +147,10 @@ def _sizes(name: str, tensor: onnx.TypeProto.Tensor) -> tuple[int, ...]:
         raise InvalidInput(f"tensor {name!r}: expected at most {MAX_RANK} axes, got {rank}")
     shape = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
     if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS:
-        raise InvalidInput(f"tensor {name!r}: expected sizes of at least 1 and {MAX_ELEMENTS:,} elements, got {shape}")
+        raise InvalidInput(
+            f"tensor {name!r}: expected sizes of at least 1 and at most {MAX_ELEMENTS:,} elements, got {shape}; of an "
+            "input, --shape gives other sizes"
+        )
     return shape
 
 
