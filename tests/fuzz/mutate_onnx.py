@@ -156,7 +156,7 @@ def drawn(k: int) -> bytes:
     chance = random.Random(k)
     wholes = whole_models()
     whole = wholes[chance.randrange(4) if chance.random() < 0.7 else chance.randrange(len(wholes))]
-    if chance.random() < 0.15:
+    if chance.random() < 0.08:
         return mutated_bytes(whole, chance)
     made = onnx.ModelProto.FromString(whole)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 5))):
@@ -246,6 +246,31 @@ def attribute(made: onnx.ModelProto, chance: random.Random) -> None:
                 chosen.CopyFrom(helper.make_attribute(name, _value(chance)))
         return
     node.attribute.append(helper.make_attribute(chance.choice(ATTRIBUTES), _value(chance)))
+
+
+def near(made: onnx.ModelProto, chance: random.Random) -> None:
+    """Change a number of an attribute by a little."""
+    single = [each for graph in _graphs(made) for node in graph.node for each in node.attribute if each.type == 2]
+    lists = [each.ints for graph in _graphs(made) for node in graph.node for each in node.attribute if each.ints]
+    if lists and (chance.random() < 0.6 or not single):
+        ints = chance.choice(lists)
+        position = chance.randrange(len(ints))
+        ints[position] += chance.choice((1, -1, 2, -3))
+    elif single:
+        chance.choice(single).i += chance.choice((1, -1, 2, -3))
+
+
+def contents(made: onnx.ModelProto, chance: random.Random) -> None:
+    """Change a number that is stored, of sizes, axes and positions above all."""
+    entries = [tensor for tensor in made.graph.initializer if tensor.data_type in (6, 7) or chance.random() < 0.1]
+    tensor = chance.choice(entries)
+    array = numpy_helper.to_array(tensor).copy()
+    flat = array.reshape(-1)
+    position = chance.randrange(flat.size)
+    flat[position] = flat[position] + chance.choice((1, -1, 2, -2)) if chance.random() < 0.7 else chance.choice(NUMBERS)
+    if chance.random() < 0.2:
+        array = array.reshape(-1)[: chance.randrange(flat.size + 1)]
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
 def shape(made: onnx.ModelProto, chance: random.Random) -> None:
@@ -471,15 +496,17 @@ def functions(made: onnx.ModelProto, chance: random.Random) -> None:
 
 MUTATIONS: tuple[Callable[[onnx.ModelProto, random.Random], None], ...] = (
     attribute,
-    attribute,
+    near,
+    near,
+    contents,
+    contents,
+    contents,
     shape,
     kind,
     name,
     edge,
-    edge,
     nodes,
     operator_sets,
-    stored,
     stored,
     sparse,
     ends,

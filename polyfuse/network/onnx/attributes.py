@@ -63,7 +63,8 @@ def _value(node: Node, stored: onnx.AttributeProto) -> object:
     try:
         return helper.get_attribute_value(stored)
     except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{node.label}: cannot read the attribute {stored.name} ({error})") from None
+        why = " ".join(str(error).split())[:100]
+        raise InvalidInput(f"{node.label}: cannot read the attribute {stored.name} ({why})") from None
 
 
 def check_attributes(node: Node, known: Collection[str]) -> None:

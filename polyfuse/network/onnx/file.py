@@ -59,13 +59,20 @@ def read_model(path: str | Path) -> onnx.ModelProto:
 
 def _texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
     """All names in a graph or a function, which protobuf leaves as bytes where they are not UTF-8."""
-    yield graph.name
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
-        yield from (text for each in node.attribute for text in (each.name, each.ref_attr_name))
-        yield from (text for inner in graphs_of(node) for text in _texts(inner))
-    for value in graph.value_info:
-        yield value.name
+    waiting = [graph]
+    while waiting:
+        inner = waiting.pop()
+        yield inner.name
+        for node in inner.node:
+            yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+            yield from (text for each in node.attribute for text in (each.name, each.ref_attr_name))
+            waiting += graphs_of(node)
+        yield from (value.name for value in inner.value_info)
+        yield from _texts_of_ends(inner)
+
+
+def _texts_of_ends(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+    """The names in what a graph or a function has beyond its nodes."""
     if isinstance(graph, onnx.FunctionProto):
         yield from (graph.domain, graph.overload, *graph.input, *graph.output, *graph.attribute)
         yield from (entry.domain for entry in graph.opset_import)

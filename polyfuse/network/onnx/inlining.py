@@ -27,12 +27,14 @@ def key_of(domain: str, name: str, overload: str) -> FunctionKey:
 
 def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Every name of a tensor in a graph and in the graphs inside it."""
-    yield from (value.name for value in (*graph.input, *graph.output))
-    yield from stored_in(graph)
-    for node in graph.node:
-        yield from (*node.input, *node.output)
-        for inner in graphs_of(node):
-            yield from tensor_names(inner)
+    waiting = [graph]
+    while waiting:
+        inner = waiting.pop()
+        yield from (value.name for value in (*inner.input, *inner.output))
+        yield from stored_in(inner)
+        for node in inner.node:
+            yield from (*node.input, *node.output)
+            waiting += graphs_of(node)
 
 
 @dataclass

@@ -65,15 +65,13 @@ def declared_shape(model: onnx.ModelProto, name: str) -> tuple[int, ...]:
 
 def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
     """Refuse inputs that hold whole numbers, and inputs of open sizes, all of them in one error."""
-    whole = [value for value in values if value.type.tensor_type.elem_type in WHOLE]
-    if whole:
+    if whole := [value for value in values if value.type.tensor_type.elem_type in WHOLE]:
         held = (f"{value.name!r} of {_type_name(value)}[{declared_text(value.type.tensor_type)}]" for value in whole)
         options = " ".join(pasted("--fix", value.name, 1) for value in whole)
-        python = {value.name: 1 for value in whole}
         raise InvalidInput(
-            f"model: its input{'s' * (len(whole) > 1)} {', '.join(held)}: expected float32 elements, or int8 or uint8; fix "
-            f"{'them' if len(whole) > 1 else 'it'} to a value, such as {options} (in Python values={python}), one "
-            "number for all elements or a list such as 480,640"
+            f"{_inputs(whole)} {', '.join(held)}: expected float32 elements, or int8 or uint8; fix "
+            f"{'them' if len(whole) > 1 else 'it'} to a value, such as {options} (in Python "
+            f"values={ {value.name: 1 for value in whole} }), one number for all elements or a list such as 480,640"
         )
     if free := [value for value in values if is_free(value)]:
         raise OpenSizes(_free(free))
@@ -81,7 +79,12 @@ def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
 
 def _free(values: Sequence[onnx.ValueInfoProto]) -> str:
     shown = (f"{value.name!r} ({declared_text(value.type.tensor_type)})" for value in values)
-    return f"model: its input{'s' * (len(values) > 1)} {', '.join(shown)} {'have' if len(values) > 1 else 'has'} open sizes; {free_sizes(values)}"
+    have = "have" if len(values) > 1 else "has"
+    return f"{_inputs(values)} {', '.join(shown)} {have} open sizes; {free_sizes(values)}"
+
+
+def _inputs(values: Sequence[onnx.ValueInfoProto]) -> str:
+    return "model: its inputs" if len(values) > 1 else "model: its input"
 
 
 def _type_name(value: onnx.ValueInfoProto) -> str:
