@@ -162,7 +162,7 @@ def drawn(k: int) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 3, 5))):
         try:
             chance.choice(MUTATIONS)(made, chance)
-        except (ValueError, TypeError, IndexError, UnicodeEncodeError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             continue
     content: bytes = made.SerializeToString()
     return mutated_bytes(content, chance) if chance.random() < 0.05 else content
@@ -442,7 +442,7 @@ def ends(made: onnx.ModelProto, chance: random.Random) -> None:
 def subgraph(made: onnx.ModelProto, chance: random.Random) -> None:
     """Put a node into a branch or a body, once or many times."""
     node = chance.choice(made.graph.node)
-    for _ in range(chance.choice((1, 1, 2, 25))):
+    for _ in range(chance.choice((1, 1, 2, 12))):
         inner = onnx.NodeProto.FromString(node.SerializeToString())
         graph = _graph([inner], list(node.output))
         node.Clear()

@@ -50,10 +50,11 @@ def attribute(node: Node, name: str, default: object) -> object:
     for each in node.proto.attribute:
         if each.name == name:
             value = _value(node, each)
-            if isinstance(default, tuple) and isinstance(value, Sequence) and not isinstance(value, bytes):
+            numbers = isinstance(value, Sequence) and all(isinstance(item, int | float) for item in value)
+            if isinstance(default, tuple) and numbers and not isinstance(value, bytes):
                 return tuple(value)
             if type(value) is not type(default):
-                got = repr(value)[:80]
+                got = " ".join(repr(value)[:80].split())
                 raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")
             return value
     return default

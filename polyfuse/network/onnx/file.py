@@ -19,6 +19,7 @@ from polyfuse.network.onnx.subgraphs import graphs_of
 MAX_FILE_BYTES = 2**31 - 1
 MAX_ELEMENTS = 2**31 - 1
 MAX_CONSTANT_ELEMENTS = 2**28
+MAX_GRAPHS = 10_000
 MIN_OPSET = 7
 
 Constant = NDArray[np.generic]
@@ -59,9 +60,14 @@ def read_model(path: str | Path) -> onnx.ModelProto:
 
 def _texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
     """All names in a graph or a function, which protobuf leaves as bytes where they are not UTF-8."""
-    waiting = [graph]
+    waiting, seen = [graph], 0
     while waiting:
         inner = waiting.pop()
+        seen += 1
+        if seen + len(waiting) > MAX_GRAPHS:
+            raise InvalidInput(
+                f"model: holds more than {MAX_GRAPHS:,} graphs inside nodes; export it with less nesting"
+            )
         yield inner.name
         for node in inner.node:
             yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)

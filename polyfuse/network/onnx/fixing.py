@@ -259,6 +259,8 @@ def _shape_for(where: str, value: np.ndarray, declared: onnx.TypeProto.Tensor) -
 
     Errors: InvalidInput where it has too few numbers, or too many.
     """
+    if max(value.ndim, len(declared.shape.dim)) > MAX_RANK:
+        raise InvalidInput(f"{where}: expected at most {MAX_RANK} axes, got {max(value.ndim, len(declared.shape.dim))}")
     if not declared.HasField("shape"):
         return value.shape
     dims = [dim.dim_value if dim.dim_value > 0 else None for dim in declared.shape.dim]
