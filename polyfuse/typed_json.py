@@ -92,7 +92,8 @@ def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:
     for problem, found in (("an unknown", set(entries) - set(names)), ("no", set(names) - set(entries) - later)):
         if found:
             raise InvalidInput(
-                f"{where}: expected the keys {', '.join(names)}, got {problem} {_short(repr(min(found)))}; correct the keys"
+                f"{where}: expected the keys {', '.join(names)}, got {problem} {_short(repr(min(found)))}; "
+                "correct the keys"
             )
     fields = {name: decode(entries[name], hints[name], f"{where}.{name}") for name in names if name in entries}
     try:

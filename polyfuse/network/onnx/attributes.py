@@ -50,8 +50,8 @@ def attribute(node: Node, name: str, default: object) -> object:
     for each in node.proto.attribute:
         if each.name == name:
             value = _value(node, each)
-            numbers = isinstance(value, Sequence) and all(isinstance(item, int | float) for item in value)
-            if isinstance(default, tuple) and numbers and not isinstance(value, bytes):
+            is_list = isinstance(value, Sequence) and not isinstance(value, bytes)
+            if isinstance(default, tuple) and is_list and all(isinstance(item, int | float) for item in value):
                 return tuple(value)
             if type(value) is not type(default):
                 got = " ".join(repr(value)[:80].split())

@@ -316,15 +316,15 @@ def free_sizes(values: Sequence[onnx.ValueInfoProto]) -> str:
         pairs = zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=False)
         free = {dim.dim_param: size for dim, size in pairs if _is_open(dim)}
         if free and all(name.isprintable() and name and "=" not in name for name in free):
-            named = free | named
+            named |= {name: size for name, size in free.items() if name not in named}
         else:
             whole[value.name] = shapes[value.name]
     options = [pasted("--set", *pair) for pair in named.items()]
     options += [pasted("--shape", name, _text(shape)) for name, shape in whole.items()]
     python = [f"dimensions={named}"] if named else []
     python += [f"shapes={whole}"] if whole else []
-    first = values[0].name
-    also = "" if first in whole else f", or {pasted('--shape', first, _text(shapes[first]))}"
+    every = " ".join(pasted("--shape", name, _text(shape)) for name, shape in shapes.items())
+    also = f", or {every}" if named else ""
     return f"give sizes, such as {' '.join(options)}{also} (in Python {', '.join(python)})"
 
 
