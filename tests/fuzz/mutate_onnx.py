@@ -162,7 +162,7 @@ def drawn(k: int) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 3, 5))):
         try:
             chance.choice(MUTATIONS)(made, chance)
-        except (ValueError, TypeError, IndexError, OverflowError):
+        except (ValueError, TypeError, IndexError, OverflowError, onnx.checker.ValidationError):
             continue
     content: bytes = made.SerializeToString()
     return mutated_bytes(content, chance) if chance.random() < 0.05 else content

@@ -50,9 +50,9 @@ def attribute(node: Node, name: str, default: object) -> object:
     for each in node.proto.attribute:
         if each.name == name:
             value = _value(node, each)
-            is_list = isinstance(value, Sequence) and not isinstance(value, bytes)
-            if isinstance(default, tuple) and is_list and all(isinstance(item, int | float) for item in value):
-                return tuple(value)
+            items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else None
+            if isinstance(default, tuple) and items is not None and all(isinstance(x, int | float) for x in items):
+                return items
             if type(value) is not type(default):
                 got = " ".join(repr(value)[:80].split())
                 raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")

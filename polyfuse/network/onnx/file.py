@@ -21,6 +21,8 @@ MAX_ELEMENTS = 2**31 - 1
 MAX_CONSTANT_ELEMENTS = 2**28
 MAX_GRAPHS = 10_000
 MIN_OPSET = 7
+MAX_OPSET = 1_000
+"""Far beyond what there is: numbers above are damage."""
 
 Constant = NDArray[np.generic]
 
@@ -98,6 +100,11 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def _known_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    if opset_of(model) > MAX_OPSET:
+        raise InvalidInput(
+            f"model {str(file)!r}: expected an ONNX operator set up to {MAX_OPSET:,}, got {opset_of(model)}; export or "
+            "download it again"
+        )
     if opset_of(model) < MIN_OPSET:
         got = opset_of(model) or "none"
         raise UnsupportedOperator(

@@ -15,16 +15,14 @@ import onnx
 from polyfuse.errors import InvalidInput, PolyfuseError, UnsupportedOperator
 from polyfuse.network.network import Builder
 from polyfuse.network.onnx.constants import Constants
-from polyfuse.network.onnx.file import MIN_OPSET, opset_of, read_model
+from polyfuse.network.onnx.file import MAX_OPSET, MIN_OPSET, opset_of, read_model
 from polyfuse.network.onnx.fixing import Fixed, fix, inputs_of
 from polyfuse.network.onnx.graph import Graph, Names, Node, sorted_nodes
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.inlining import Copies, FunctionKey, branch, called, key_of
+from polyfuse.network.onnx.inlining import Copies, Fresh, FunctionKey, branch, called, key_of, tensor_names
 from polyfuse.network.onnx.operators import add
 from polyfuse.network.onnx.shapes import OpenSizes, declared_shape, entering_tensors
 from polyfuse.network.onnx.subgraphs import own, reads
-
-MAX_OPSET = 1_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +53,7 @@ def resolved(path: str | Path, fixed: Fixed | None = None) -> Resolved:
     Errors: InvalidInput for files, sizes, values, functions and branches that are not usable; UnsupportedOperator.
     """
     model = fix(read_model(path), fixed or Fixed())
+    _name_gaps(model)
     if not model.functions and all(node.op_type != "If" for node in model.graph.node):
         return Resolved(model, {}, {})
     resolving = Resolving(model, Path(path).parent)
@@ -62,6 +61,14 @@ def resolved(path: str | Path, fixed: Fixed | None = None) -> Resolved:
     del model.graph.node[:], model.functions[:]
     model.graph.node.extend(resolving.nodes)
     return Resolved(model, resolving.opsets, resolving.undecided)
+
+
+def _name_gaps(model: onnx.ModelProto) -> None:
+    """Give the outputs that a Split leaves out names: onnxruntime 1.32 ends the process where one is left out."""
+    gaps = [node for node in model.graph.node if node.op_type == "Split" and not all(node.output)]
+    fresh = Fresh(set(tensor_names(model.graph))) if gaps else Fresh(set())
+    for node in gaps:
+        node.output[:] = [name or fresh.like("left_out") for name in node.output]
 
 
 class Resolving:
