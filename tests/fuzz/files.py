@@ -227,13 +227,13 @@ class Worker:
     def run(self, case: Case) -> Result:
         """What comes of a file."""
         started = time.monotonic()
-        self.pipe.send(case)
         try:
+            self.pipe.send(case)
             if self.pipe.poll(LONGEST):
                 outcome, message = self.pipe.recv()
                 return Result(case, outcome, message, time.monotonic() - started)
             message = f"hangs: more than {LONGEST:.0f} s"
-        except EOFError:
+        except (EOFError, OSError):
             self.process.join()
             message = f"crashes: the process ended with {self.process.exitcode}"
         self.process.kill()

@@ -109,7 +109,7 @@ def test_the_shape_of_a_branch_decides_the_next(tmp_path: Path) -> None:
 def test_branches_inside_branches_that_capture_and_shadow_nothing(tmp_path: Path) -> None:
     """Several outputs, one of them captured, one stored; the same names in every branch."""
     nested = [choice("d", ["s"], NEGATED, ADDED), make("Mul", ["s", "x"], ["u"])]
-    inner = graph(nested, ["u", "a", "k"], k=values(SHAPE, 1))
+    inner = graph(nested, ["u", "a", "kept"], kept=values(SHAPE, 1))
     other = graph([make("Sub", ["a", "x"], ["t"])], ["t", "t", "x"])
     for first, second in ((TRUE, TRUE), (TRUE, FALSE), (FALSE, TRUE)):
         nodes = [

@@ -205,7 +205,7 @@ def reshaped(kind: int = TensorProto.INT64, shape: tuple[int | str, ...] = (2,))
 def test_whole_numbers_that_are_fixed_are_no_inputs(tmp_path: Path) -> None:
     message = refused(reshaped(), tmp_path)
     assert (
-        "input 's' of int64[2]: expected float32 elements, or int8 or uint8; fix it to a value, such as --fix s=1"
+        "input 's' (int64, 2): expected float32 elements, or int8 or uint8; fix it to a value, such as --fix s=1"
         in message
     )
     for value in ("3,4", [3, 4], np.array([3, 4], np.int32), (3.0, 4.0)):

@@ -16,7 +16,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.subgraphs import defined_in, graphs_of, own, reads, stored_in
 
 FunctionKey = tuple[str, str, str]
-MAX_NODES = 200_000
+MAX_NODES = 50_000
 MAX_BYTES = 2**31 - 1
 
 

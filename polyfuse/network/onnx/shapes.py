@@ -66,7 +66,7 @@ def declared_shape(model: onnx.ModelProto, name: str) -> tuple[int, ...]:
 def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
     """Refuse inputs that hold whole numbers, and inputs of open sizes, all of them in one error."""
     if whole := [value for value in values if value.type.tensor_type.elem_type in WHOLE]:
-        held = (f"{value.name!r} of {_type_name(value)}[{declared_text(value.type.tensor_type)}]" for value in whole)
+        held = (f"{value.name!r} ({_type_name(value)}, {declared_text(value.type.tensor_type)})" for value in whole)
         options = " ".join(pasted("--fix", value.name, 1) for value in whole)
         raise InvalidInput(
             f"{_inputs(whole)} {', '.join(held)}: expected float32 elements, or int8 or uint8; fix "
