@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 import click
 
-from polyfuse.cli_types import FILE, Pair, Size, Sizes
+from polyfuse.cli_model import model_asked, model_options
+from polyfuse.cli_types import FILE, Size, Sizes
 from polyfuse.deploy.source import read_source
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
@@ -31,15 +32,7 @@ SOLVER_EFFORT = 200.0
 
 @click.command(name="plan")
 @click.argument("model")
-@click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights.")
-@click.option(
-    "--set",
-    "parameters",
-    type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of a kernel file.",
-)
+@model_options
 @click.option(
     "--machine",
     metavar="NAME|FILE",
@@ -90,10 +83,11 @@ def plan_command(model: str, **request: Any) -> None:
     weaker ways of planning take.
     """
     check_request(request)
-    origin = Origin(model, dict(request["parameters"]), request["random_weights"])
+    asked = model_asked(request)
+    origin = Origin(model, **asked)
     given = read_scratch_plan(request["plan_file"]) if request["plan_file"] is not None else None
     machine = given.machine if given is not None else machine_of(request)
-    network = read_source(model, parameters=origin.parameters, random_weights=origin.random_weights).network
+    network = read_source(model, **asked).network
     with ProgressBar() as progress:
         plan = given or planned(network, machine, origin, request, progress)
         graph = graph_of_plan(plan, network)

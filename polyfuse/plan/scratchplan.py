@@ -160,11 +160,16 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Origin:
-    """The file, or the name of a kernel, that a planned network was read from, as it was asked for."""
+    """The file, or the name of a kernel, that a planned network was read from, as it was asked for.
+
+    shapes, values   those of the inputs of a model, by name; values as text, such as "480,640"
+    """
 
     path: str
     parameters: dict[str, str]
     random_weights: int | None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

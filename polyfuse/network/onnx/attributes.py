@@ -67,10 +67,11 @@ def attribute(node: Node, name: str, default: object) -> object:
     if found is None:
         return default
     value = _value(node, found)
-    if isinstance(default, tuple) and isinstance(value, Sequence) and not isinstance(value, bytes):
-        return tuple(value)
+    items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else None
+    if isinstance(default, tuple) and items is not None and all(isinstance(x, int | float) for x in items):
+        return items
     if type(value) is not type(default):
-        got = repr(value)[:80]
+        got = " ".join(repr(value)[:80].split())
         raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")
     return value
 
@@ -85,7 +86,8 @@ def _value(node: Node, stored: onnx.AttributeProto) -> object:
     try:
         return helper.get_attribute_value(stored)
     except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{node.label}: cannot read the attribute {stored.name} ({error})") from None
+        why = " ".join(str(error).split())[:100]
+        raise InvalidInput(f"{node.label}: cannot read the attribute {stored.name} ({why})") from None
 
 
 def check_read(node: Node) -> None:

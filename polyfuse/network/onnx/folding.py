@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx.file import Constant, check_size, tensor_value
 from polyfuse.network.onnx.schemas import check_form
+from polyfuse.network.onnx.subgraphs import own
 
 POINTWISE = (
     "Abs Add And Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mean Min Mod Mul "
@@ -39,6 +40,12 @@ MAX_AXES = 64
 """The most axes of a constant, as numpy has it."""
 
 
+def can_evaluate(node: onnx.NodeProto) -> bool:
+    """A node makes constants of constants by an operator that is evaluated."""
+    ours = own(node.domain) or (node.domain == CONTRIBUTED and node.op_type in SCALING)
+    return node.op_type in FOLDED and ours
+
+
 def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: int) -> list[Constant]:
     """The outputs of a node; `inputs` are None where they are left out.
 
@@ -46,8 +53,7 @@ def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: in
     inputs that do not fit.
     """
     where = f"constant {node.output[0]!r}"
-    own = node.domain in ("", "ai.onnx") or (node.domain == CONTRIBUTED and node.op_type in SCALING)
-    if node.op_type not in FOLDED or not own:
+    if not can_evaluate(node):
         raise UnsupportedOperator(
             f"{where}: made by the operator {node.op_type!r}; only {', '.join(sorted(FOLDED))} are evaluated at "
             "import; fold the model's constants first, e.g. with onnxsim"

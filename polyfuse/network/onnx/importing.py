@@ -38,19 +38,20 @@ MAX_INTEGERS = 1024
 class Import:
     """What is built, and the tensors that exist, by the model's names.
 
-    entering   those of the tensors that enter; shapes: of the model's inputs, as it declares them
+    entering   those of the tensors that enter; version: of the operators of the node that is converted, where that is
+               not the model's
     """
 
     build: Builder
     graph: Graph
     tensors: dict[str, Tensor]
     entering: Mapping[str, Tensor]
-    shapes: Mapping[str, Sequence[int]]
+    version: int | None = None
 
     @property
     def opset(self) -> int:
-        """The version of the operators."""
-        return self.graph.constants.opset
+        """The version of the operators of the node that is converted."""
+        return self.graph.constants.opset if self.version is None else self.version
 
     def tensor(self, node: Node, position: int = 0) -> Tensor:
         """The computed tensor that a node reads at a position.
@@ -223,9 +224,7 @@ class Import:
         self.tensors[output] = x
 
     def shape_of(self, name: str) -> Sequence[int]:
-        """The shape of a tensor that is made by now, or of an input."""
-        if name in self.shapes:
-            return self.shapes[name]
+        """The shape of a tensor that is made by now."""
         if name not in self.tensors:
             raise UnsupportedOperator(
                 f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
