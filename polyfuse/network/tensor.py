@@ -2,7 +2,7 @@
 
 import keyword
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -125,6 +125,18 @@ def distinct_name(name: str, taken: Container[str]) -> str:
         k += 1
         unique = f"{name}_{k}"
     return unique
+
+
+def distinct_names(wishes: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """A name for each wish, none of which is taken or another's.
+
+    >>> distinct_names(["x_value", "x_value", "y_value"], ["y_value"])
+    ['x_value', 'x_value_2', 'y_value_2']
+    """
+    found: list[str] = []
+    for wish in wishes:
+        found.append(distinct_name(wish, {*taken, *found}))
+    return found
 
 
 @dataclass(frozen=True)

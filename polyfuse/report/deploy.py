@@ -76,4 +76,4 @@ def print_verified(console: Console, verified: Verified) -> None:
         f"{len(verified.checked)} tensors checked; worst {shown(worst.tensor)}: {worst.error:.2g}", markup=False
     )
     ways = ", ".join(dict.fromkeys(each.way for each in verified.called))
-    console.print(f"the outputs as the model has them, called {ways}", markup=False)
+    console.print(f"outputs compared for calls of the whole: {ways}", markup=False)

@@ -49,7 +49,8 @@ def network_of(state: Import, model: onnx.ModelProto, whole: bool) -> Network:
         raise InvalidInput(
             "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
         )
-    outputs = [_output(state, name, passed) for name in state.graph.outputs]
+    made = {name: _output(state, name, passed) for name in dict.fromkeys(state.graph.outputs)}
+    outputs = [made[name] for name in state.graph.outputs]
     tensors = tuple(dict.fromkeys(each for each in outputs if isinstance(each, Tensor)))
     scalars = {value.name for value in model.graph.output if _is_scalar(value.type)}
     ends = tuple(
@@ -74,8 +75,8 @@ def _output(state: Import, name: str, passed: frozenset[str]) -> Tensor | Output
         raise InvalidInput(f"model: its output {name!r} is made by no node and is no input; correct the model")
     tensor = state.tensors[name]
     if tensor in state.build.inputs:
-        state.tensors[name] = state.build.add(copies.copy(state.graph.names.fresh(f"{name}_output"), tensor))
-    return state.tensors[name]
+        return state.build.add(copies.copy(state.graph.names.fresh(f"{name}_output"), tensor))
+    return tensor
 
 
 def _is_scalar(type_: onnx.TypeProto) -> bool:

@@ -151,6 +151,8 @@ def graph_of(
     computed = [proto for proto in protos if not constants.makes(proto)]
     nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
     inputs = [value.name for value in model.graph.input if not constants.known(value.name)]
+    if twice := [name for name in inputs if inputs.count(name) > 1]:
+        raise InvalidInput(f"model: {inputs.count(twice[0])} of its inputs are called {twice[0]!r}; correct the model")
     results = [value.name for value in model.graph.output if value.name]
     ends = [] if last is None else [_find(nodes, last)]
     starts = [] if first is None else [_find(nodes, first)]
