@@ -76,7 +76,7 @@ def test_json_has_what_it_is_documented_to_have(planned: Path) -> None:
     assert {*document} == {
         *("format", "version", "network", "dtype", "machine", "objective", "latency_cycles", "offchip_bytes"),
         *("onchip_peak_bytes", "macs", "macs_executed", "energy_pj", "certificate", "groups", "pins", "baselines"),
-        "origin",
+        *("inputs", "origin", "outputs"),
     }
     assert {*document["offchip_bytes"]} == {"feature_maps", "weights"}
     assert {*document["certificate"]} == {"lower_bound", "gap", "scope"}

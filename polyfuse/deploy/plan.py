@@ -66,7 +66,7 @@ class Plan:
 
     vector_floats: the floats of a vector, which the layouts follow. interface: `nchw` or `blocked`. arithmetic: `exact`
     without Winograd's algorithm, else `any`. algorithms: for some 3x3 layers by name 2, 4 or 6, the tile of Winograd's
-    algorithm, or 0 for the direct one; for the others the price decides.
+    algorithm, or 0 for the direct one; for the others the price decides. inputs, outputs: the model's names, in order.
     """
 
     network: str
@@ -75,6 +75,8 @@ class Plan:
     arithmetic: Literal["any", "exact"]
     algorithms: dict[str, int]
     groups: tuple[PlannedGroup, ...] = field(default=())
+    inputs: tuple[str, ...] = field(default_factory=tuple)
+    outputs: tuple[str, ...] = field(default_factory=tuple)
 
     def leaves(self, network: Network, target: Target) -> Leaves:
         """The row kernels of the network's layers.
@@ -91,7 +93,7 @@ class Plan:
     def grouping(self, network: Network) -> Grouping:
         """The groups of a network.
 
-        Errors: InvalidInput where they are not all its layers, each once.
+        Errors: InvalidInput where they are not all its layers, each once, or it takes and gives something else.
         """
         planned, known = [name for group in self.groups for name in group.layers], [x.name for x in network.layers]
         if sorted(planned) != sorted(known):
@@ -100,6 +102,7 @@ class Plan:
                 f"plan of {self.network!r}: expected the {len(known)} layers of {network.name!r}, each in one group; "
                 f"{strange[0]!r} does not fit; plan this model again"
             )
+        network.ends.check_said(f"plan of {self.network!r}", self.inputs, self.outputs)
         return Grouping(in_chains(network), tuple(group.part for group in self.groups))
 
     def to_json(self) -> str:
@@ -150,7 +153,8 @@ def planned(
         fastest = grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
         found = leaner(fastest, leaf, price)
     groups = tuple(PlannedGroup.of(part) for part in found.parts)
-    return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups)
+    ends = network.ends.input_names, network.ends.output_names
+    return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups, *ends)
 
 
 def program(network: Network, plan: Plan, target: Target) -> Program:

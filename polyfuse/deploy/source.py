@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from polyfuse.network.network import Network
+from polyfuse.network.onnx.export import exported_names
 from polyfuse.network.onnx.file import read_model
 from polyfuse.network.onnx.load import imported, randomised
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
@@ -20,7 +21,8 @@ from polyfuse.rewrite.workload import load_workload
 class Source:
     """A network after rewriting; `model` is what it was imported from, None for one that polyfuse built.
 
-    `names` has the model's name of each tensor of the network that has one; a network that was built uses its own.
+    `names` has the model's name of each tensor of the network that has one; a network that was built uses its own, and
+    those of its signature for inputs and outputs.
     """
 
     rewritten: Rewritten
@@ -50,13 +52,13 @@ def read_source(
     for name, tensor in found.tensors.items():
         if tensor.name in rewritten.tensors:
             names.setdefault(rewritten.tensors[tensor.name].name, name)
-    ends = {rewritten.tensors[found.tensors[value.name].name].name: value.name for value in model.graph.output}
+    network = rewritten.network
+    ends = {network.outputs[each.tensor].name: each.name for each in network.ends.outputs if each.tensor is not None}
     return Source(rewritten, names | ends, model)
 
 
 def source_of(network: Network) -> Source:
     """A network that was built, rewritten."""
     rewritten = rewrite(network)
-    tensors = {layer.output.name for layer in rewritten.network.layers}
-    ends = {tensor.name for tensor in network.inputs}
-    return Source(rewritten, {name: name for name in tensors | ends})
+    made = (*network.inputs, *(layer.output for layer in rewritten.network.layers))
+    return Source(rewritten, {tensor.name: tensor.name for tensor in made} | exported_names(rewritten.network))

@@ -54,6 +54,7 @@ class _Check:
             raise InvalidInput(
                 f"plan of {plan.network!r}: got a network {self.graph.network.name!r}; give the network it was made for"
             )
+        self.graph.network.ends.check_said(f"plan of {plan.network!r}", plan.inputs, plan.outputs)
         number = {name: index for index, name in enumerate(dag.operations)}
         done = 0
         for index, group in enumerate(plan.groups):

@@ -132,8 +132,19 @@ class Ways:
             saved = totals.latency_cycles - ahead.latency_cycles
             scope = f"{certificate.scope}; weights loaded early then save {saved:,.0f} cycles"
             totals, certificate = ahead, replace(certificate, scope=scope)
+        ends = self.graph.network.ends
         return ScratchPlan(
-            self.graph.network.name, dtype, machine, objective, totals, certificate, groups, pins, compared
+            self.graph.network.name,
+            dtype,
+            machine,
+            objective,
+            totals,
+            certificate,
+            groups,
+            pins,
+            compared,
+            inputs=ends.input_names,
+            outputs=ends.output_names,
         )
 
     def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> Certificate:

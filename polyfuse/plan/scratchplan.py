@@ -174,6 +174,7 @@ class ScratchPlan:
     dtype       the type that it was priced in
     baselines   totals of restricted searches by name; null where they have no plan that fits
     origin      where the network was read from; null where it was built
+    inputs      the names of the model's inputs, and outputs those of its outputs, in its order
     """
 
     network: str
@@ -186,6 +187,8 @@ class ScratchPlan:
     pins: tuple[Pin, ...]
     baselines: dict[str, Totals | None]
     origin: Origin | None = None
+    inputs: tuple[str, ...] = field(default_factory=tuple)
+    outputs: tuple[str, ...] = field(default_factory=tuple)
 
     @property
     def buffers(self) -> tuple[tuple[Lived, int], ...]:

@@ -11,7 +11,7 @@ from itertools import permutations
 import sympy
 
 from polyfuse.network.layer import Layer
-from polyfuse.network.tensor import Tensor, safe_name
+from polyfuse.network.tensor import Tensor, is_taken
 from polyfuse.rewrite.graph import Graph, Replacement
 
 
@@ -57,8 +57,17 @@ class Match:
         return tuple(layer for layer in self.graph.layers if layer in inside)
 
     def fresh(self, wish: str) -> str:
-        """A name that is free once the matched layers are gone, the wish itself where it is."""
-        return safe_name(wish, self.graph.names_without(self.matched))
+        """A name that is free once the matched layers are gone, and so is all that is made of it by an ending.
+
+        It is the wish itself, or that and a number; nothing is cut, so that different parts of a layer stay different.
+        """
+        taken = self.graph.names_without(self.matched)
+        stem = f"t_{wish}" if is_taken(wish) else wish
+        name, k = stem, 1
+        while name in taken or any(each.startswith(f"{name}_") for each in taken):
+            k += 1
+            name = f"{stem}_{k}"
+        return name
 
     def weight(self, layer: str, part: str, shape: Sequence[int]) -> Tensor:
         """A new weight tensor of a layer."""

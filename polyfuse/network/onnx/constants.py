@@ -4,7 +4,7 @@ Nodes in topological order enter; which tensors are constant, and their values o
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
 
@@ -67,6 +67,26 @@ class Constants:
     def makes(self, node: onnx.NodeProto) -> bool:
         """The node makes nothing but constants."""
         return bool(node.output) and self.makers.get(next(filter(None, node.output), "")) is node
+
+    def shapes_of(self, names: Iterable[str]) -> set[str]:
+        """The computed tensors whose shape has to be known for the value of constants among these names."""
+        found: set[str] = set()
+        waiting, seen = [name for name in names if name in self.of_shapes], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in self.makers:
+                continue
+            seen.add(name)
+            node = self.makers[name]
+            if node.op_type in SHAPES:
+                found |= {each for each in node.input[:1] if not self.known(each)}
+            waiting += [each for each in node.input if each in self.of_shapes]
+        return found
+
+    def result(self, name: str) -> Constant:
+        """The value of a constant that is an output, in the model's type; a random one where a seed was given."""
+        value = self.value(name)
+        return self.floats(name, "model") if value.dtype == np.float32 else np.array(value)
 
     def _roles(self, nodes: Sequence[onnx.NodeProto]) -> dict[str, str]:
         found = {}

@@ -48,7 +48,7 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         raise InvalidInput(
             f"model {str(file)!r}: not an ONNX model, or truncated; export or download it again"
         ) from None
-    if not model.ir_version or not model.graph.node:
+    if not model.ir_version or not (model.graph.node or model.graph.output):
         raise InvalidInput(f"model {str(file)!r}: holds no ONNX graph; export or download it again")
     if not all(isinstance(text, str) for text in _texts(model.graph)):
         raise InvalidInput(f"model {str(file)!r}: some of its names are not text; export or download it again")

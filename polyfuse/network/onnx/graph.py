@@ -31,14 +31,18 @@ class Names:
     def __init__(self) -> None:
         self.taken: set[str] = set()
         self.beginnings: set[str] = set()
+        self.last: dict[str, int] = {}
 
     def fresh(self, text: str) -> str:
         """A name like the text that is not taken, and taken from now on."""
-        refused = set(self.taken)
-        name = safe_name(text, refused)
+        stem = safe_name(text)
+        name, k = stem, self.last.get(stem, 1)
+        if k > 1:
+            name = f"{stem}_{k}"
         while name in self.beginnings or _beginnings(name) & self.taken:
-            refused.add(name)
-            name = safe_name(text, refused)
+            k += 1
+            name = f"{stem}_{k}"
+        self.last[stem] = k
         self.taken.add(name)
         self.beginnings |= _beginnings(name)
         return name
@@ -92,9 +96,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order and the tensors they leave for others."""
+    """Nodes in topological order and the tensors they leave for others.
+
+    inputs    what the model is given, in its order
+    outputs   what is wanted; of a whole model all that it lists, constants and inputs among them, in its order
+    """
 
     nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Constants
     names: Names
@@ -110,10 +119,13 @@ class Graph:
 
     @cached_property
     def entering(self) -> tuple[str, ...]:
-        """The tensors that nodes read and none makes, constants left out."""
+        """The tensors that are read or wanted and none makes, constants left out: inputs of the model come first."""
         made = {name for node in self.nodes for name in node.outputs}
-        read = (name for node in self.nodes for name in node.inputs if name and name not in made)
-        return tuple(dict.fromkeys(name for name in read if not self.constants.known(name)))
+        read = dict.fromkeys(name for node in self.nodes for name in node.inputs if name and name not in made)
+        read |= dict.fromkeys(name for name in self.outputs if name in self.inputs)
+        found = [name for name in read if not self.constants.known(name)]
+        order = {name: k for k, name in enumerate(self.inputs)}
+        return tuple(sorted(found, key=lambda name: order.get(name, len(order))))
 
 
 def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str | None, seed: int | None) -> Graph:
@@ -126,20 +138,21 @@ def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str 
     names = Names()
     computed = [proto for proto in protos if not constants.makes(proto)]
     nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
-    results = {value.name for value in model.graph.output}
+    inputs = [value.name for value in model.graph.input if not constants.known(value.name)]
+    results = [value.name for value in model.graph.output]
     ends = [] if last is None else [_find(nodes, last)]
     starts = [] if first is None else [_find(nodes, first)]
-    chosen = _between(nodes, starts, ends or [node for node in nodes if results & set(node.outputs)])
+    if not starts and not ends:
+        wanted = constants.shapes_of(results) | set(results)
+        chosen = _between(nodes, [], [node for node in nodes if wanted & set(node.outputs)], constants)
+        return Graph(tuple(chosen), tuple(inputs), tuple(results), constants, names)
+    chosen = _between(nodes, starts, ends or [node for node in nodes if set(results) & set(node.outputs)], constants)
     if not chosen:
-        raise InvalidInput(
-            f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}"
-            if first is not None
-            else "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
-        )
+        raise InvalidInput(f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}")
     inside = set(chosen)
-    wanted = results | {name for node in nodes if node not in inside for name in node.inputs if starts or ends}
+    wanted = set(results) | {name for node in nodes if node not in inside for name in node.inputs}
     outputs = [n for node in chosen for n in node.outputs if n in wanted or (node in ends and n == node.outputs[0])]
-    return Graph(tuple(chosen), tuple(outputs), constants, names)
+    return Graph(tuple(chosen), tuple(inputs), tuple(outputs), constants, names)
 
 
 def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
@@ -190,8 +203,11 @@ def _find(nodes: Sequence[Node], wanted: str) -> Node:
     )
 
 
-def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
-    """The nodes on the paths from a start to an end, or on those that lead to an end where there is no start."""
+def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node], constants: Constants) -> list[Node]:
+    """The nodes on the paths from a start to an end, or on those that lead to an end where there is no start.
+
+    A tensor whose shape is asked for leads to who asks, too.
+    """
     forward = {name for node in starts for name in node.outputs}
     after = set(starts)
     for node in nodes:
@@ -199,9 +215,10 @@ def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node]
             after.add(node)
             forward |= set(node.outputs) - {""}
     backward = {name for node in ends for name in node.inputs}
+    backward |= constants.shapes_of(backward)
     before = set(ends)
     for node in reversed(nodes):
         if backward & set(node.outputs):
             before.add(node)
-            backward |= set(node.inputs) - {""}
+            backward |= (set(node.inputs) | constants.shapes_of(node.inputs)) - {""}
     return [node for node in nodes if node in before and (node in after or not starts)]

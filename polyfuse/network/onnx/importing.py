@@ -36,11 +36,16 @@ MAX_INTEGERS = 1024
 
 @dataclass(frozen=True)
 class Import:
-    """What is built, and the tensors that exist, by the model's names."""
+    """What is built, and the tensors that exist, by the model's names.
+
+    entering   those of the tensors that enter; shapes: of the model's inputs, as it declares them
+    """
 
     build: Builder
     graph: Graph
     tensors: dict[str, Tensor]
+    entering: Mapping[str, Tensor]
+    shapes: Mapping[str, Sequence[int]]
 
     @property
     def opset(self) -> int:
@@ -193,7 +198,8 @@ class Import:
 
     def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:
         """Add a layer that makes the first output of a node, and the values of the weights that it brings with it."""
-        self.build.weights |= values
+        for name, value in values.items():
+            self.build.keep(name, value)
         return self.add(node, layer)
 
     def add_all(self, node: Node, layers: Iterable[Layer]) -> Tensor:
@@ -217,7 +223,9 @@ class Import:
         self.tensors[output] = x
 
     def shape_of(self, name: str) -> Sequence[int]:
-        """The shape of a tensor that is made by now."""
+        """The shape of a tensor that is made by now, or of an input."""
+        if name in self.shapes:
+            return self.shapes[name]
         if name not in self.tensors:
             raise UnsupportedOperator(
                 f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"

@@ -11,6 +11,7 @@ import onnx
 
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.constants import with_random_weights
+from polyfuse.network.onnx.ends import declared_shapes, network_of, passed_through
 from polyfuse.network.onnx.file import read_model
 from polyfuse.network.onnx.graph import graph_of, sorted_nodes
 from polyfuse.network.onnx.importing import Import
@@ -37,9 +38,9 @@ def imported(
     """The network of a model, or of the nodes on the paths from its node `first` to its node `last`.
 
     Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, … in the order of the computation,
-    nodes that only make constants left out. Tensors that other nodes make become inputs, those that other nodes read
-    outputs. Each node becomes one layer, or a few; nothing is fused. `random_weights` is a seed that replaces all
-    weights.
+    nodes that only make constants left out. Inputs and outputs are those of the model, in its order; of a part, tensors
+    that other nodes make become inputs, those that other nodes read outputs. Each node becomes one layer, or a few;
+    nothing is fused. `random_weights` is a seed that replaces all weights.
 
     Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
     """
@@ -47,14 +48,15 @@ def imported(
     model = read_model(file)
     graph = graph_of(model, file.parent, first, last, random_weights)
     build = Builder(safe_name(file.stem))
-    entering = entering_tensors(model, graph.entering, graph.names)
+    passed = passed_through(model, graph)
+    entering = entering_tensors(model, [name for name in graph.entering if name not in passed], graph.names)
     for tensor in entering.values():
         build.input(tensor.name, tensor.shape, tensor.dtype)
-    state = Import(build, graph, dict(entering))
+    state = Import(build, graph, dict(entering), entering, declared_shapes(model))
     graph.constants.shape_of = state.shape_of
     for node in graph.nodes:
         add(state, node)
-    network = build.network(*dict.fromkeys(state.tensors[name] for name in graph.outputs))
+    network = network_of(state, model, whole=first is None and last is None)
     return Imported(network, dict(state.tensors))
 
 
