@@ -23,6 +23,8 @@ from polyfuse.network.tensor import Tensor, check_float32
 
 Weights = NDArray[np.float32]
 HALF = Fraction(1, 2)
+SMALLEST = 2.0**-32
+"""No scale is smaller, or larger than its inverse."""
 COORDINATES: dict[str, Callable[[int, int, int, Fraction], Fraction]] = {
     "half_pixel": lambda o, size, made, scale: (o + HALF) / scale - HALF,
     "pytorch_half_pixel": lambda o, size, made, scale: (o + HALF) / scale - HALF if made > 1 else Fraction(0),
@@ -105,7 +107,7 @@ def resize(
         raise InvalidInput(f"layer {name!r}: expected a size of at least 1 for each axis of {x}, got {new}")
     check_entries(name, new)
     given = [Fraction(m, s) for s, m in zip(old, new, strict=True)] if scales is None else scales
-    if len(given) != len(old) or not all(0.0 < float(np.float32(each)) < np.inf for each in given):
+    if len(given) != len(old) or not all(SMALLEST < each < 1 / SMALLEST for each in given):
         raise InvalidInput(f"layer {name!r}: expected a positive scale for each axis of {x}, got {list(given)}")
     ratios = [each if isinstance(each, Fraction) else fraction_of(each) for each in given]
     at = [how.positions(s, m, r) for s, m, r in zip(old, new, ratios, strict=True)]

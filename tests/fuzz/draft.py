@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 Values = NDArray[Any]
-WORDS = ("x", "/model.0/act.1", "in put", "名前", "int", "0", "a-b:c", "%s", "acc", "y'", "T1_out")
+WORDS = (
+    *("x", "row", "conv_loop", "h/loop", "/model.0/act.1", "in put", "名前", "int", "0", "a-b:c", "%s", "acc", "y'"),
+    *("T1_out", "/backbone/stage2/block0/layer_scale/gamma/Mul_1", "l" * 120, "double", "x_scale", "d1", "*/"),
+)
 """What tensors and nodes are called, with numbers behind where a name is taken."""
 NEWEST = onnx.defs.onnx_opset_version()
 SMALL = (1, 2, 3, 4, 5, 7)

@@ -8,6 +8,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.resizing import COORDINATES, HALF, ROUNDINGS, Resampling, fraction_of
@@ -85,7 +86,7 @@ def _add(
     if policy not in POLICIES:
         raise UnsupportedOperator(f"{node.label}: the policy is {policy!r}; supported: {', '.join(POLICIES)}")
     given = scales or sizes or ()
-    if len(given) != len(axes) or not all(0.0 < each < np.inf for each in given):
+    if len(given) != len(axes) or not all(0.0 < each < MAX_ELEMENTS for each in given):
         raise InvalidInput(f"{node.label}: expected a positive scale or size for each of axes {axes} of {x}")
     ratios, new = [Fraction(1)] * len(old), list(old)
     if sizes:
