@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -38,7 +38,7 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.plan.accelerator import accelerator
 from polyfuse.plan.planning import plan_for
 from polyfuse.rewrite.workload import load_onnx
-from tests.fuzz.mutate_onnx import convolutions, drawn
+from tests.fuzz.mutate_onnx import convolutions, drawn, operator_models, whole_models
 from tests.fuzz.mutate_text import mutated_json, mutated_toml
 
 LONGEST = 20.0
@@ -134,10 +134,17 @@ def given_of(content: bytes, chance: random.Random) -> dict[str, Any]:
 def use_model(path: Path, chance: random.Random) -> None:
     """Import a model, sometimes a part of it, with other sizes, or explained as a command does."""
     given = given_of(path.read_bytes(), chance)
-    match chance.randrange(8):
+    said = [f"--set={name}={size}" for name, size in given.get("dimensions", {}).items() if name]
+    said += [f"--fix={name}=2,-1" for name in given.get("values", {}) if name]
+    match chance.randrange(9):
         case 0:
-            dimensions = [f"--set={name}={size}" for name, size in given.get("dimensions", {}).items()]
-            command("explain", path, *dimensions, *(f"--fix={name}=2,-1" for name in given.get("values", {})))
+            command("explain", path, *said)
+        case 4:
+            command("plan", path, "--no-baselines", "--longest", "2", *said)
+        case 5:
+            network = load_onnx(path, **given)
+            target = probe(find_compiler(), ())
+            program(network, planned(network, target, None), target)
         case 1:
             load_onnx(path, random_weights=1, **given)
         case 2:
@@ -171,9 +178,9 @@ def use_text(kind: str, path: Path, chance: random.Random) -> None:
 def use(case: Case, folder: Path) -> None:
     """Make a file and use it. Errors: PolyfuseError where it is refused."""
     chance = random.Random(f"{case.kind} {case.number}")
-    if case.kind == "model":
+    if case.kind in ("model", "operator"):
         path = folder / "m.onnx"
-        path.write_bytes(drawn(case.number))
+        path.write_bytes(drawn(case.number, whole_models() if case.kind == "model" else operator_models()))
         use_model(path, chance)
         return
     names = {"scop": "f.jscop", "machine": "m.toml", "accelerator": "a.toml"}
@@ -196,30 +203,41 @@ def outcome_of(case: Case, folder: Path) -> tuple[Outcome, str]:
     return "used", ""
 
 
-def work(pipe: Connection, memory_bytes: int) -> None:
-    """A process that uses files as it is asked to, until it is asked for none."""
+def work(pipe: Connection, memory_bytes: int, kinds: frozenset[str]) -> None:
+    """A process that makes the whole files of some kinds, then uses files as it is asked to, until asked for none."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POLYFUSE_CACHE"] = folder
+        prepare(kinds)
         pipe.send(None)
         while (case := pipe.recv()) is not None:
             pipe.send(outcome_of(case, Path(folder)))
 
 
-class Worker:
-    """A process for files, started again where it dies or hangs."""
+def prepare(kinds: frozenset[str]) -> None:
+    """Make the whole files of some kinds, which takes some seconds once."""
+    for kind in kinds:
+        if kind == "operator":
+            operator_models()
+        elif kind != "model":
+            whole_text(kind)
 
-    def __init__(self) -> None:
+
+class Worker:
+    """A process for files of some kinds, started again where it dies or hangs."""
+
+    def __init__(self, kinds: Collection[str]) -> None:
+        self.kinds = frozenset(kinds)
         self.start()
 
     def start(self) -> None:
         """Start the process and wait until it is ready."""
         context = multiprocessing.get_context("spawn")
         self.pipe, there = context.Pipe()
-        self.process = context.Process(target=work, args=(there, MEMORY_BYTES), daemon=True)
+        self.process = context.Process(target=work, args=(there, MEMORY_BYTES, self.kinds), daemon=True)
         self.process.start()
         there.close()
         self.pipe.recv()
@@ -249,16 +267,16 @@ class Worker:
 
 def results(cases: Sequence[Case]) -> Iterator[Result]:
     """What comes of files, one after another in one process."""
-    worker = Worker()
+    worker = Worker({case.kind for case in cases})
     for case in cases:
         yield worker.run(case)
     worker.stop()
 
 
-def cases_of(models: int, texts: int, seed: int) -> list[Case]:
-    """So many models, and so many other files, of each kind as many."""
+def cases_of(models: int, texts: int, seed: int, operators: int = 0) -> list[Case]:
+    """So many models, of which so many are of a single operator, and so many other files, of each kind as many."""
     first = seed * 1_000_000
-    found = [Case("model", first + k) for k in range(models)]
+    found = [Case("operator" if k < operators else "model", first + k) for k in range(models)]
     return found + [Case(TEXTS[k % len(TEXTS)], first + k) for k in range(texts)]
 
 
@@ -271,7 +289,7 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     report = Report()
-    for result in results(cases_of(options.models, options.texts, options.seed)):
+    for result in results(cases_of(options.models, options.texts, options.seed, options.models // 3)):
         report.add(result)
         if result.outcome == "failed":
             print(f"{result.case}:\n{result.message}\n", flush=True)

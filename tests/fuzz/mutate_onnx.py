@@ -4,14 +4,14 @@ whole_models() ──drawn(k)──> the bytes of the k-th mutated file
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.network.conformance import FOLDED, cases, trials
 from tests.network.onnx_models import model, values
 
 make = helper.make_node
@@ -144,18 +144,20 @@ def quantised() -> onnx.ModelProto:
 
 @cache
 def whole_models() -> tuple[bytes, ...]:
-    """The models that are mutated: those above, and small ones that onnx's own tests come with."""
-    own = [make_model().SerializeToString() for make_model in (convolutions, moving, branching, quantised)]
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "node"
-    wanted = sorted(folder.glob("*/model.onnx"))[::17]
-    return (*own, *(path.read_bytes() for path in wanted if path.stat().st_size < 20_000))
+    """The models that are mutated."""
+    return tuple(made().SerializeToString() for made in (convolutions, moving, branching, quantised))
 
 
-def drawn(k: int) -> bytes:
-    """The k-th mutated file."""
+@cache
+def operator_models() -> tuple[bytes, ...]:
+    """A model for each of ONNX's own cases of an operator; collecting them takes some seconds."""
+    return tuple(made.SerializeToString() for case in cases() if case.operator not in FOLDED for made in trials(case))
+
+
+def drawn(k: int, wholes: Sequence[bytes]) -> bytes:
+    """The k-th mutated file of some whole ones."""
     chance = random.Random(k)
-    wholes = whole_models()
-    whole = wholes[chance.randrange(4) if chance.random() < 0.7 else chance.randrange(len(wholes))]
+    whole = chance.choice(wholes)
     if chance.random() < 0.08:
         return mutated_bytes(whole, chance)
     made = onnx.ModelProto.FromString(whole)

@@ -8,7 +8,7 @@ import pytest
 from polyfuse.errors import InvalidInput
 from tests.fuzz import files
 from tests.fuzz.files import TEXTS, Case, Worker, cases_of, outcome_of, results, whole_text
-from tests.fuzz.mutate_onnx import drawn
+from tests.fuzz.mutate_onnx import drawn, whole_models
 
 
 def test_mutated_files_are_used_or_refused_in_one_line() -> None:
@@ -19,7 +19,8 @@ def test_mutated_files_are_used_or_refused_in_one_line() -> None:
 
 
 def test_files_are_the_same_for_the_same_number() -> None:
-    assert drawn(11) == drawn(11) and len({drawn(k) for k in range(30)}) > 25
+    assert drawn(11, whole_models()) == drawn(11, whole_models())
+    assert len({drawn(k, whole_models()) for k in range(30)}) > 25
     assert all(whole_text(kind) for kind in TEXTS)
 
 
@@ -34,7 +35,7 @@ def test_a_traceback_and_two_lines_are_failures(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_crash_and_a_hang_are_failures_and_the_next_file_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = Worker()
+    worker = Worker({"model", "machine"})
     worker.process.kill()
     worker.process.join()
     assert "crashes" in worker.run(Case("machine", 1)).message

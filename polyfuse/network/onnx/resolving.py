@@ -22,7 +22,7 @@ from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.inlining import Copies, Fresh, FunctionKey, branch, called, key_of, tensor_names
 from polyfuse.network.onnx.operators import add
 from polyfuse.network.onnx.shapes import OpenSizes, declared_shape, entering_tensors
-from polyfuse.network.onnx.subgraphs import own, reads
+from polyfuse.network.onnx.subgraphs import defined_in, own, reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,7 @@ def resolved(path: str | Path, fixed: Fixed | None = None) -> Resolved:
     Errors: InvalidInput for files, sizes, values, functions and branches that are not usable; UnsupportedOperator.
     """
     model = fix(read_model(path), fixed or Fixed())
+    _check_outputs(model)
     _name_gaps(model)
     if not model.functions and all(node.op_type != "If" for node in model.graph.node):
         return Resolved(model, {}, {})
@@ -61,6 +62,14 @@ def resolved(path: str | Path, fixed: Fixed | None = None) -> Resolved:
     del model.graph.node[:], model.functions[:]
     model.graph.node.extend(resolving.nodes)
     return Resolved(model, resolving.opsets, resolving.undecided)
+
+
+def _check_outputs(model: onnx.ModelProto) -> None:
+    """Refuse a model with an output that is nowhere."""
+    there = defined_in(model.graph)
+    for value in model.graph.output:
+        if value.name not in there:
+            raise InvalidInput(f"output {value.name!r}: no node of the model makes it; export or download it again")
 
 
 def _name_gaps(model: onnx.ModelProto) -> None:
