@@ -76,10 +76,10 @@ def test_json_has_what_it_is_documented_to_have(planned: Path) -> None:
     assert {*document} == {
         *("format", "version", "network", "dtype", "machine", "objective", "latency_cycles", "offchip_bytes"),
         *("onchip_peak_bytes", "macs", "macs_executed", "energy_pj", "certificate", "groups", "pins", "baselines"),
-        "origin",
+        *("origin", "graph"),
     }
     assert {*document["offchip_bytes"]} == {"feature_maps", "weights"}
-    assert {*document["certificate"]} == {"lower_bound", "gap", "scope"}
+    assert {*document["certificate"]} == {"lower_bound", "gap", "scope", "digest"}
     joint = document["baselines"].pop("joint")
     assert all(other["latency_cycles"] >= joint["latency_cycles"] for other in document["baselines"].values() if other)
     assert ScratchPlan.from_json(planned.read_text()).to_json() == planned.read_text()

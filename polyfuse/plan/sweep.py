@@ -6,7 +6,6 @@ Points are tasks of a `concurrent.futures.Executor`: processes of this host by d
 each point is in it as soon as it is done, and is not planned again by a later call that asks for the same.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -15,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -28,7 +27,7 @@ from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.baselines import Baselines
-from polyfuse.plan.group import analysis_of
+from polyfuse.plan.group import graph_digest
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
@@ -38,7 +37,6 @@ from polyfuse.typed_json import decode, encode, headed
 
 FORMAT = "polyfuse-scratchpad-sweep"
 VERSION = 1
-DIGITS = 32
 Progress = Callable[[str, int, int], None]
 _ONE_AT_A_TIME = Lock()
 
@@ -209,15 +207,7 @@ def _ways(parcel: Parcel, machine: Accelerator, objective: Objective, longest: i
 
 def _request(graph: Graph, machine: Accelerator, objective: Objective, longest: int) -> Request:
     dtype = graph.tensors[graph.operations[0].output].dtype
-    return Request(graph.network.name, _digest(graph), dtype, machine.with_capacity(1), objective, longest)
-
-
-def _digest(graph: Graph) -> str:
-    """A digest of all that plans of a graph depend on."""
-    tables = analysis_of(graph).tables
-    operations = [(o.name, o.operands, o.output, o.weight_bytes, tables[o.name].key) for o in graph.operations]
-    tensors = [asdict(info) for info in graph.tensors.values()]
-    return hashlib.sha256(repr((tensors, operations, graph.inputs, graph.outputs)).encode()).hexdigest()[:DIGITS]
+    return Request(graph.network.name, graph_digest(graph), dtype, machine.with_capacity(1), objective, longest)
 
 
 def _kept(file: Path | None, request: Request) -> tuple[Point, ...]:
