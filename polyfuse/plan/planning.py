@@ -17,9 +17,9 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem, Step
+from polyfuse.plan.claims import certificate_of
 from polyfuse.plan.early import Moments, best_moments
 from polyfuse.plan.exact import EFFORT, exact
-from polyfuse.plan.claims import certificate_of
 from polyfuse.plan.group import graph_digest, group_of
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective, asked, figure

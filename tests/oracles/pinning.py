@@ -31,7 +31,8 @@ def cheapest(
 ) -> int | None:
     """The least price of a plan; none if nothing fits.
 
-    Without `spills` only outputs are stored, and nothing that was stored is read again. What is `pinned` is on chip whole from what makes or first reads it.
+    Without `spills` only outputs are stored, and nothing that was stored is read again. What is `pinned` is on chip
+    whole from what makes or first reads it.
     """
     made = {output: name for name, _, output in nodes}
     reads = {name: frozenset(tensors) for name, tensors, _ in nodes}
