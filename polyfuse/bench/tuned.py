@@ -61,7 +61,8 @@ class Key:
 class Tried:
     """A choice and what was measured of it; the fields of a `Strategy` are null layer by layer.
 
-    label: what `choice` is called. seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with it.
+    label: what `choice` is called. seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with
+    it.
 
     Raises InvalidInput for a label that is not that of the choice, and for times, samples and errors that cannot be.
     """

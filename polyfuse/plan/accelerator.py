@@ -25,8 +25,8 @@ OperatorClass = Literal["conv", "depthwise", "matmul", "pool", "elementwise"]
 CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """The types that elements are stored in; sums are made in 4 bytes whatever they are."""
-LARGEST_CAPACITY = 1 << 40
-"""On-chip bytes that no machine has: a capacity above it is a slip of the pen."""
+LARGEST = 1 << 40
+"""Bytes on chip, and lanes, that no machine has: what is above is a slip of the pen."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,12 @@ class Accelerator:
     def __post_init__(self) -> None:
         check_text("accelerator", "name", self.name)
         check_positive(f"accelerator '{self.name}'", self, zero=("accumulator_bytes",))
-        if self.capacity_bytes > LARGEST_CAPACITY:
-            raise InvalidInput(
-                f"accelerator '{self.name}': expected capacity_bytes of at most {LARGEST_CAPACITY:,}, got "
-                f"{self.capacity_bytes:,}; correct it"
-            )
+        for key in ("capacity_bytes", "alignment_bytes", "accumulator_bytes", "lanes"):
+            if getattr(self, key) > LARGEST:
+                raise InvalidInput(
+                    f"accelerator '{self.name}': expected {key} of at most {LARGEST:,}, got {getattr(self, key):,}; "
+                    "correct it"
+                )
         if self.dma_engines not in (1, 2):
             raise InvalidInput(
                 f"accelerator '{self.name}': expected 1 or 2 dma_engines, got {self.dma_engines}; correct it"

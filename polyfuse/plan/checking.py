@@ -16,13 +16,14 @@ from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.baselines import NAMES
 from polyfuse.plan.claims import check_claims
 from polyfuse.plan.early import kept_weights
-from polyfuse.plan.group import graph_digest
+from polyfuse.plan.group import graph_digest, group_of
 from polyfuse.plan.objective import figure, is_figure
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.planning import totals_of
 from polyfuse.plan.problem import dag_of, fetch_of
 from polyfuse.plan.scratchplan import UNCERTIFIED, Pin, PlannedGroup, ScratchPlan
+from polyfuse.plan.tiles import check_tile
 from polyfuse.plan.timeline import group_time, timed
 
 
@@ -39,6 +40,8 @@ def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> Scratch
     check = _Check(plan, graph, machine)
     check.operations()
     check.flow()
+    for index in range(len(plan.groups)):
+        check.tile(index)
     for index in range(len(plan.groups)):
         check.early(index)
     for index in range(len(plan.groups)):
@@ -166,6 +169,14 @@ class _Check:
         whole = self.graph.tensors[pin.tensor].bytes
         if pin.bytes < whole:
             raise InvalidInput(f"{where}: expected {whole:,} B, the whole tensor, got {pin.bytes:,} B; correct them")
+
+    def tile(self, index: int) -> None:
+        """The group can be cut in its tiles."""
+        group = self.plan.groups[index]
+        try:
+            check_tile(group_of(self.graph, group.operations), group.tile.tile)
+        except InvalidInput as error:
+            self.refuse(index, str(error))
 
     def group(self, index: int) -> None:
         """The buffers are those that its tile needs, and its figures those that it has."""

@@ -55,13 +55,13 @@ def check_claims(
     unknown, of another network, above the capacity, or below the bound that holds for them too.
     """
     value, lower = value_of(objective, totals), certificate.lower_bound
-    if value < lower * (1 - CLOSE):
+    if value < lower * (1 - _close(objective)):
         raise InvalidInput(
             f"{where}: certificate: expected a lower_bound of at most {value:,}, its {objective.goal}, got {lower:,}; "
             "plan again"
         )
     gap = max(0.0, gap_of(value, lower))
-    if not (certificate.gap == gap or abs(certificate.gap - gap) <= CLOSE):
+    if not (certificate.gap == gap or abs(certificate.gap - gap) <= _close(objective)):
         raise InvalidInput(
             f"{where}: certificate: expected a gap of {gap}, between {value:,} and the lower_bound {lower:,}, got "
             f"{certificate.gap}; plan again"
@@ -73,6 +73,11 @@ def check_claims(
             _check_baseline(f"{where}: baselines.{name}", objective, totals, other, lower, capacity_bytes)
     if "joint" in baselines and baselines["joint"] != totals:
         raise InvalidInput(f"{where}: baselines.joint: expected the totals of the plan, got others; plan again")
+
+
+def _close(objective: Objective) -> float:
+    """How far figures may be apart, relative to them: not at all where they are whole numbers."""
+    return CLOSE if objective.goal in ("latency", "energy") else 0.0
 
 
 def _check_baseline(
@@ -88,7 +93,7 @@ def _check_baseline(
             f"{where}: expected onchip_peak_bytes within {capacity_bytes:,} B, got {other.onchip_peak_bytes:,} B; "
             "plan again"
         )
-    if value_of(objective, other) < lower * (1 - CLOSE):
+    if value_of(objective, other) < lower * (1 - _close(objective)):
         raise InvalidInput(
             f"{where}: expected no less {objective.goal} than the lower_bound {lower:,}, which bounds every way of "
             f"planning, got {value_of(objective, other):,}; plan again"
