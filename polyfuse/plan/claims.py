@@ -26,12 +26,17 @@ def gap_of(value: float, lower_bound: float) -> float:
     return math.inf if value else 0.0
 
 
-def certificate_of(value: float, lower_bound: float, scope: str) -> Certificate:
+def closeness(objective: Objective) -> float:
+    """How far figures may be apart, relative to them: not at all where they are whole numbers."""
+    return CLOSE if objective.goal in ("latency", "energy") else 0.0
+
+
+def certificate_of(objective: Objective, value: float, lower_bound: float, scope: str) -> Certificate:
     """The certificate of a value; a bound that rounding put above the value is the value.
 
     A plan that is below the bound by more than that is none of the plans that were searched: nothing is known of it.
     """
-    if value < lower_bound * (1 - CLOSE):
+    if value < lower_bound * (1 - closeness(objective)):
         less = f"the plan takes {value:,.0f}, less than all that was searched ({lower_bound:,.0f}; {scope})"
         return Certificate(0.0, math.inf, less)
     lower = min(value, lower_bound)
@@ -55,13 +60,13 @@ def check_claims(
     unknown, of another network, above the capacity, or below the bound that holds for them too.
     """
     value, lower = value_of(objective, totals), certificate.lower_bound
-    if value < lower * (1 - _close(objective)):
+    if value < lower * (1 - closeness(objective)):
         raise InvalidInput(
             f"{where}: certificate: expected a lower_bound of at most {value:,}, its {objective.goal}, got {lower:,}; "
             "plan again"
         )
     gap = max(0.0, gap_of(value, lower))
-    if not (certificate.gap == gap or abs(certificate.gap - gap) <= _close(objective)):
+    if not (certificate.gap == gap or abs(certificate.gap - gap) <= closeness(objective)):
         raise InvalidInput(
             f"{where}: certificate: expected a gap of {gap}, between {value:,} and the lower_bound {lower:,}, got "
             f"{certificate.gap}; plan again"
@@ -73,11 +78,6 @@ def check_claims(
             _check_baseline(f"{where}: baselines.{name}", objective, totals, other, lower, capacity_bytes)
     if "joint" in baselines and baselines["joint"] != totals:
         raise InvalidInput(f"{where}: baselines.joint: expected the totals of the plan, got others; plan again")
-
-
-def _close(objective: Objective) -> float:
-    """How far figures may be apart, relative to them: not at all where they are whole numbers."""
-    return CLOSE if objective.goal in ("latency", "energy") else 0.0
 
 
 def _check_baseline(
@@ -93,7 +93,7 @@ def _check_baseline(
             f"{where}: expected onchip_peak_bytes within {capacity_bytes:,} B, got {other.onchip_peak_bytes:,} B; "
             "plan again"
         )
-    if value_of(objective, other) < lower * (1 - _close(objective)):
+    if value_of(objective, other) < lower * (1 - closeness(objective)):
         raise InvalidInput(
             f"{where}: expected no less {objective.goal} than the lower_bound {lower:,}, which bounds every way of "
             f"planning, got {value_of(objective, other):,}; plan again"

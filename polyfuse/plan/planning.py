@@ -17,7 +17,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem, Step
-from polyfuse.plan.claims import certificate_of
+from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.early import Moments, best_moments
 from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import graph_digest, group_of
@@ -43,8 +43,6 @@ from polyfuse.plan.timeline import timed
 
 LATENCY = Objective()
 MOST_RETRIES = 50
-CLOSE = 1e-6
-"""How far the sum of rounded prices may be from that of the cycles themselves, relative to it."""
 
 
 def plan_for(
@@ -187,9 +185,9 @@ class Ways:
             lower = objective.value(found.lower) if found is not None else 0.0
             what = "groups, order, pins and addresses" if addresses else "groups, order and pins"
             scope = f"{self.searches.joint.scope}; confirmed by an exact model of {what}"
-            if found is not None and found.optimal and math.isclose(lower, value, rel_tol=CLOSE):
+            if found is not None and found.optimal and math.isclose(lower, value, rel_tol=closeness(objective)):
                 return replace(plan, certificate=Certificate(value, 0.0, scope)).sealed()
-            certificate = certificate_of(value, lower, scope)
+            certificate = certificate_of(objective, value, lower, scope)
         return replace(plan, certificate=certificate).sealed()
 
     def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
@@ -240,12 +238,12 @@ class Ways:
     def _certificate(self, found: Found, totals: Totals) -> Certificate:
         objective = self.searches.objective
         if objective.goal == "peak":
-            least = float(self.searches.joint.smallest_capacity() or 0)
-            return certificate_of(float(totals.onchip_peak_bytes), least, found.scope)
+            least = float(self.searches.joint.smallest_bound())
+            return certificate_of(objective, float(totals.onchip_peak_bytes), least, found.scope)
         value = value_of(objective, totals)
         if asked(found.price) == asked(found.lower):
             return Certificate(value, 0.0, found.scope)
-        return certificate_of(value, objective.value(found.lower), found.scope)
+        return certificate_of(objective, value, objective.value(found.lower), found.scope)
 
 
 def written(

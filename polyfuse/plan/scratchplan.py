@@ -187,8 +187,8 @@ class Certificate:
 UNCERTIFIED = Certificate(
     0.0,
     math.inf,
-    "the plan was edited, and the certificate of the plan that it was no longer holds; polyfuse plan MODEL makes and "
-    "certifies a plan, with --plan FILE --exact it certifies this one",
+    "the plan was edited since it was certified, or is of an earlier version, and its certificate no longer holds; "
+    "polyfuse plan MODEL makes a certified plan, and with --plan FILE --exact certifies this one",
 )
 
 

@@ -95,6 +95,11 @@ class Searcher:
         arrived = self._smallest(rules)
         return None if arrived is None else arrived.price
 
+    def smallest_bound(self) -> int:
+        """What no plan's peak is below, in bytes: the smallest capacity, unless states were cut."""
+        arrived = self._smallest(EVERYTHING)
+        return 0 if arrived is None else arrived.lower
+
     def _smallest(self, rules: Rules) -> Arrived | None:
         """A plan of the smallest peak: streaming takes no more than being there whole, so nothing need be pinned."""
         rules = self._allowed(rules)

@@ -102,7 +102,7 @@ class Walk:
             kept = self._kept(reached[ideal])
             if len(kept) > most_states:
                 first = list(kept.values())[most_states].price
-                left_out.append(first + bound.after(ideal) if bound else 0)
+                left_out.append(first + (bound.after(ideal) if bound else 0))
                 kept = dict(list(kept.items())[:most_states])
             reached[ideal] = kept
             states += len(kept)
