@@ -14,7 +14,7 @@ from pathlib import Path
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.text import columns, html_table
-from polyfuse.typed_json import decode, encode, parse
+from polyfuse.typed_json import check_measure, decode, encode, parse
 
 FORMAT = "polyfuse-peers"
 VERSION = 1
@@ -51,6 +51,10 @@ class PeerRow:
     def __post_init__(self) -> None:
         if self.state not in STATES:
             raise InvalidInput(f"row: expected a state of {', '.join(STATES)}, got '{self.state}'; correct it")
+        for name in ("cpu_seconds", "wall_seconds", "cpu_seconds_min", "wall_seconds_min"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise InvalidInput(f"row: expected {name} above 0 and finite, got {seconds}; race again")
 
     @property
     def is_peer(self) -> bool:
@@ -87,6 +91,15 @@ class PeerComparison:
     bandwidth_gb_per_second: float
     level: str
     rows: tuple[PeerRow, ...]
+
+    def __post_init__(self) -> None:
+        where = f"comparison of '{self.workload}'"
+        for name in ("flops", "compulsory_bytes"):
+            check_measure(where, name, getattr(self, name))
+        for name in ("peak_gflop_per_second", "bandwidth_gb_per_second"):
+            rate = getattr(self, name)
+            if not 0 < rate < math.inf:
+                raise InvalidInput(f"{where}: expected {name} above 0 and finite, got {rate}; race again")
 
     @property
     def bound_seconds(self) -> float:
