@@ -14,6 +14,7 @@ from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
 from polyfuse.cli_types import FILE, Pair, Picture
+from polyfuse.cli_unused import Checked
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
@@ -23,7 +24,7 @@ from polyfuse.report.progress import ProgressBar
 from polyfuse.report.roofline import plot_peers
 
 
-@click.command()
+@click.command(cls=Checked)
 @click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
 @click.option(
     "--peers", default="all", show_default=True, metavar="all|none|LIST", help="Peers, with commas between them."

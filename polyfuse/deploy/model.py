@@ -106,8 +106,15 @@ def load(
 
     `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed. Models and networks
     are rewritten first.
-    Errors: InvalidInput for files that cannot be used; UnsupportedOperator; BuildError.
+    Errors: InvalidInput for files that cannot be used, and for what would have no effect: random weights for a network,
+    settings that a plan decides; UnsupportedOperator; BuildError.
     """
+    if random_weights is not None and isinstance(source, Network | Source):
+        raise InvalidInput(
+            "load: random_weights has no effect on a network, which has weights; give a model, or drop it"
+        )
+    if plan is not None and settings is not None:
+        check_undecided(settings, plan)
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
@@ -118,6 +125,23 @@ def load(
     code = program_of(network, made, chosen, progress)
     threads = chosen.threads if code.is_parallel else 1
     return Model(source, made, code, build(code, threads=threads, options=chosen.options))
+
+
+def check_undecided(settings: Settings, plan: Plan) -> None:
+    """Refuse settings other than the default ones that a plan has decided otherwise.
+
+    Errors: InvalidInput.
+    """
+    usual = Settings()
+    void = [name for name in ("fuse", "longest", "machine") if getattr(settings, name) != getattr(usual, name)]
+    for name, decided in (("interface", plan.interface), ("exact", plan.arithmetic == "exact")):
+        if getattr(settings, name) not in (getattr(usual, name), decided):
+            void.append(name)
+    if void:
+        raise InvalidInput(
+            f"load: the settings {', '.join(void)} have no effect with a plan, which decides them; leave them out, or "
+            "plan again"
+        )
 
 
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:
