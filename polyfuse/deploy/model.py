@@ -5,6 +5,7 @@ path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,6 +89,13 @@ class Model:
         """The output, or the outputs by name where there are several. Errors: as `run`."""
         found = self.run(*arrays, **named)
         return next(iter(found.values())) if len(found) == 1 else found
+
+    def __reduce__(self) -> NoReturn:
+        """Errors: InvalidInput: loaded code is of this process."""
+        raise InvalidInput(
+            f"model {self.network.name!r}: loaded code cannot be pickled or copied; keep its plan, and load the model "
+            "with that"
+        )
 
     def __repr__(self) -> str:
         ends = f"{', '.join(map(str, self.network.inputs))} -> {', '.join(map(str, self.network.outputs))}"
