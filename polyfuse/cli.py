@@ -40,6 +40,7 @@ from polyfuse.cli_plan import plan_command
 from polyfuse.cli_scop import export_scop_command, import_scop_command
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
+from polyfuse.cli_unused import Checked
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
@@ -186,7 +187,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=Checked)
 @shared
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Where tiles can share.")
@@ -225,8 +226,6 @@ def compare(
         check_writable(path)
     if folder is not None:
         make_folder(folder)
-    if no_run and (layout != "nchw" or exact):
-        raise click.UsageError("--layout and --exact-arithmetic say how code is run; without --no-run")
     options = Options() if no_run else ready_to_build(Options())
     network = load(request)
     rows = rows_of(network, request)
@@ -252,7 +251,7 @@ def compare(
     check_results(found, [case.timed.error_bound for case in cases])
 
 
-@main.command()
+@main.command(cls=Checked)
 @shared
 def show(**request: Any) -> None:
     """Print the sets, schedules, copies, buffers, counts, loops and C of a WORKLOAD.
@@ -304,6 +303,8 @@ def rows_of(network: Network, request: Mapping[str, Any]) -> list[Candidate]:
             raise InvalidInput(
                 f"--retain {tensor}={','.join(places)}: no --tile has {len(places)} sizes; give one place, or as many"
             )
+    if request["weights"] == "tile" and not network.weights:
+        raise InvalidInput(f"--weights tile: network {network.name!r} has no weights to load; leave it out")
     if order is not None and 2 not in ranks:
         raise InvalidInput(f"--order {order}: no --tile has rows and columns; give one such as 8x8")
     choices = Choices(mixed, retention, request["placement"], ORDERS.get(order), request["weights"])

@@ -116,6 +116,11 @@ class Program:
         """Whether some group has a loop that threads share."""
         return any(group.parallel for group in self.groups)
 
+    def __reduce__(self) -> tuple[Callable[..., "Program"], tuple[object, ...]]:
+        """A program is pickled and copied as what it is generated from: isl's loops cannot be."""
+        storages = tuple(group.storage for group in self.groups)
+        return _generated, (self.network, storages, self.leaves, self.staged, self.instrumented)
+
     @property
     def form(self) -> str:
         """In place, staged or instrumented."""
@@ -178,6 +183,11 @@ def generate(
     counters = tuple(emitter.counters)
     kept = workspace_bytes(used)
     return Program(network, parts, body, scratch, constants, tiles, kept, counters, leaf, staged, instrumented)
+
+
+def _generated(network: Network, groups: Sequence[Storage], leaf: Leaves, staged: bool, instrumented: bool) -> Program:
+    """The program again, from what it was generated from."""
+    return generate(network, groups, leaf=leaf, staged=staged, instrumented=instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:

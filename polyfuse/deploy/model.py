@@ -6,6 +6,7 @@ path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
@@ -84,6 +85,13 @@ class Model:
         found = self.run(*arrays, **named)
         return next(iter(found.values())) if len(self.outputs) == 1 else found
 
+    def __reduce__(self) -> NoReturn:
+        """Errors: InvalidInput: loaded code is of this process."""
+        raise InvalidInput(
+            f"model {self.network.name!r}: loaded code cannot be pickled or copied; keep its plan, and load the model "
+            "with that"
+        )
+
     def __repr__(self) -> str:
         ends = f"{', '.join(map(str, self.network.inputs))} -> {', '.join(map(str, self.network.outputs))}"
         return f"Model({self.network.name}: {ends}; {len(self.plan.groups)} groups)"
@@ -109,10 +117,17 @@ def load(
     {"x": (1, 3, 480, 640)}, or by `dimensions`, such as {"batch": 1}. Those that have a value, such as {"n": 3}, are no
     inputs any more.
 
-    Errors: InvalidInput for files that cannot be used; UnsupportedOperator; BuildError.
+    Errors: InvalidInput for files that cannot be used, and for what would have no effect: weights, sizes and values
+    for a network, settings that a plan decides; UnsupportedOperator; BuildError.
     """
     if isinstance(source, Network | Source) and (shapes or dimensions or values):
         raise InvalidInput("load: shapes, dimensions and values are for model files; a network has its own sizes")
+    if random_weights is not None and isinstance(source, Network | Source):
+        raise InvalidInput(
+            "load: random_weights has no effect on a network, which has weights; give a model, or drop it"
+        )
+    if plan is not None and settings is not None:
+        check_undecided(settings, plan)
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
@@ -123,6 +138,23 @@ def load(
     code = program_of(network, made, chosen, progress)
     threads = chosen.threads if code.is_parallel else 1
     return Model(source, made, code, build(code, threads=threads, options=chosen.options))
+
+
+def check_undecided(settings: Settings, plan: Plan) -> None:
+    """Refuse settings other than the default ones that a plan has decided otherwise.
+
+    Errors: InvalidInput.
+    """
+    usual = Settings()
+    void = [name for name in ("fuse", "longest", "machine") if getattr(settings, name) != getattr(usual, name)]
+    for name, decided in (("interface", plan.interface), ("exact", plan.arithmetic == "exact")):
+        if getattr(settings, name) not in (getattr(usual, name), decided):
+            void.append(name)
+    if void:
+        raise InvalidInput(
+            f"load: the settings {', '.join(void)} have no effect with a plan, which decides them; leave them out, or "
+            "plan again"
+        )
 
 
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:

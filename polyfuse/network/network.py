@@ -32,13 +32,14 @@ from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.resizing import Resampling, resize
 from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
+from polyfuse.sets.pickling import OfFields
 
 Values = NDArray[Any]
 """The elements of a tensor in the numpy type that holds them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(OfFields):
     """Layers in an order in which every tensor is made before it is read.
 
     `weights` holds the value of every weight tensor; `inputs` are given at run time and `outputs` must survive it.

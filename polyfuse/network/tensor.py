@@ -12,6 +12,7 @@ import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import TYPES, element_type
+from polyfuse.sets.pickling import OfFields
 
 Size = int | str
 """A number, or a quasi-affine expression of parameters in isl's notation, such as `H` or `floor((H - 3)/2) + 1`."""
@@ -140,7 +141,7 @@ def distinct_names(wishes: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Tensor(OfFields):
     """A named array, row-major; `shape` counts elements and may name parameters, `dtype` is a name of TYPES.
 
     >>> Tensor("x", (1, 3, 8, 8), "int8").element_bytes
