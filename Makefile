@@ -1,11 +1,15 @@
-# make demo | test | lint | fuzz MINUTES=5 | clean: each installs what it needs into .venv, once.
+# make demo | test | lint | fuzz MINUTES=5 MODELS=5000 | fuzz-files FILES=10000 | clean: each installs what it needs into
+# .venv, once.
 #
 # The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
 # only when the metadata do. .ci/run also tries an installation that is a copy.
 
 PYTHON ?= python3
 MINUTES ?= 5
+MODELS ?= 5000
 SEED ?= 0
+FILES ?= 10000
+TEXTS ?= 2000
 WORKERS ?= auto
 
 VENV := .venv
@@ -13,7 +17,7 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg pyproject.toml
 MODEL = $$($(BIN)/python -c "import pathlib, onnx; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_vgg19.onnx')")
 
-.PHONY: demo test lint fuzz clean
+.PHONY: demo test lint fuzz fuzz-files clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -36,6 +40,10 @@ lint: $(VENV)/.installed-lint
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.models --models $(MODELS) --seed $(SEED)
+
+fuzz-files: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz.files --models $(FILES) --texts $(TEXTS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build dist demo polyfuse.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -35,6 +35,7 @@ from polyfuse.cli_bench import bench
 from polyfuse.cli_deploy import compile_command, run_command, verify_command
 from polyfuse.cli_explain import explain_command
 from polyfuse.cli_machine import machine
+from polyfuse.cli_model import MODEL_OPTIONS, PARAMETER, model_asked, with_options
 from polyfuse.cli_plan import plan_command
 from polyfuse.cli_scop import export_scop_command, import_scop_command
 from polyfuse.cli_tune import tune_command
@@ -114,19 +115,14 @@ def discard_stdout() -> None:
 
 ORDERS = {"rows,columns": (0, 1), "columns,rows": (1, 0)}
 
-SHARED = (
+WORKLOAD = (
     click.argument("workload"),
     click.option("--from", "first", metavar="NAME", help="First node of a model, or layer, to take."),
     click.option("--to", "last", metavar="NAME", help="Last node or layer to take; both ends are included."),
-    click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights."),
-    click.option(
-        "--set",
-        "parameters",
-        type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A parameter of the workload, such as size=224.",
-    ),
+    *MODEL_OPTIONS,
+)
+"""The workload."""
+ROWS = (
     click.option(
         "--tile",
         "tiles",
@@ -173,11 +169,12 @@ SHARED = (
 )
 
 
+SHARED = (*WORKLOAD, *ROWS)
+
+
 def shared(command: Callable[..., None]) -> Callable[..., None]:
     """The workload and what is asked of its rows, as arguments of a command."""
-    for option in reversed(SHARED):
-        command = option(command)
-    return command
+    return with_options(command, SHARED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -282,9 +279,8 @@ def load(request: Mapping[str, Any], rewritten: bool = True) -> Network:
         request["workload"],
         first=request["first"],
         last=request["last"],
-        parameters=dict(request["parameters"]),
-        random_weights=request["random_weights"],
         rewritten=rewritten,
+        **model_asked(request),
     )
 
 
@@ -355,9 +351,9 @@ main.add_command(bench)
 main.add_command(compile_command)
 main.add_command(run_command)
 main.add_command(verify_command)
-main.add_command(explain_command(SHARED[:5], partial(load, rewritten=False)))
+main.add_command(explain_command(WORKLOAD, partial(load, rewritten=False)))
 main.add_command(export_scop_command(SHARED, load, rows_of))
-main.add_command(import_scop_command(SHARED[4:], rows_of))
+main.add_command(import_scop_command((PARAMETER, *ROWS), rows_of))
 main.add_command(machine)
 main.add_command(plan_command)
-main.add_command(tune_command(SHARED[:5], load, ready_to_build))
+main.add_command(tune_command(WORKLOAD, load, ready_to_build))

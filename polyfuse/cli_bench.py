@@ -13,7 +13,8 @@ from polyfuse.bench.peers.ours import STRATEGIES, Configuration
 from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
-from polyfuse.cli_types import FILE, Pair, Picture
+from polyfuse.cli_model import model_asked, model_options
+from polyfuse.cli_types import FILE, Picture
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
@@ -54,15 +55,7 @@ from polyfuse.report.roofline import plot_peers
 )
 @click.option("--from", "first", metavar="NAME", help="First node of a model, or layer, to take.")
 @click.option("--to", "last", metavar="NAME", help="Last node or layer to take; both ends are included.")
-@click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights.")
-@click.option(
-    "--set",
-    "parameters",
-    type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of every workload, such as size=224.",
-)
+@model_options
 @click.option("--machine", "machine_file", type=FILE, metavar="FILE.toml", help="Peak and bandwidths are those there.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON.")
 @click.option("--plot", "picture", type=Picture(path_type=Path), metavar="FILE.png|.svg", help="Draw the roofline.")
@@ -82,7 +75,7 @@ def bench(
     """Time WORKLOADs beside onnxruntime, OpenVINO, torch, ncnn and Halide, where installed.
 
     Each runs in a process of its own on the same cores, in turns, in single precision; every result is checked against
-    the float64 reference. Peers that are missing or fail are told, and the others go on.
+    the float64 reference. Peers that are missing or fail are named with the reason and never counted as slower.
     """
     contenders = contenders_of(peers, strategies, exact_arithmetic, threads)
     for path in filter(None, (json_file, picture)):
@@ -118,8 +111,8 @@ def contenders_of(
 
 def workloads_of(request: dict[str, Any]) -> list[tuple[Network, onnx.ModelProto | None]]:
     """All workloads, read before anything is measured; of models as wholes, the models themselves."""
-    options = {name: request[name] for name in ("first", "last", "random_weights")}
-    return [workload_of(name, parameters=dict(request["parameters"]), **options) for name in request["workloads"]]
+    options = {"first": request["first"], "last": request["last"], **model_asked(request)}
+    return [workload_of(name, **options) for name in request["workloads"]]
 
 
 def machine_for(file: Path | None, progress: RaceProgress) -> Machine:
@@ -135,7 +128,7 @@ def check_found(found: tuple[PeerComparison, ...]) -> None:
     Errors: PolyfuseError.
     """
     for comparison in found:
-        own = [row for row in comparison.rows if row.contender.startswith("polyfuse") and row.state == "wrong"]
+        own = [row for row in comparison.rows if not row.is_peer and row.state == "wrong"]
         if own:
             raise PolyfuseError(f"{comparison.workload}: {own[0].message}; this is a polyfuse bug, please report it")
         if not comparison.timed:

@@ -11,8 +11,9 @@ import click
 import numpy as np
 from rich.console import Console
 
+from polyfuse.cli_model import MODEL_OPTIONS, model_asked, with_options
 from polyfuse.cli_scratchpad import compile_scratch, is_scratch_plan
-from polyfuse.cli_types import FILE, Pair
+from polyfuse.cli_types import FILE
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.deploy.files import library_files
@@ -31,15 +32,7 @@ from polyfuse.report.progress import ProgressBar
 
 MODEL = (
     click.argument("model"),
-    click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights."),
-    click.option(
-        "--set",
-        "parameters",
-        type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A parameter of a kernel file.",
-    ),
+    *MODEL_OPTIONS,
     click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Compile this plan instead of making one."),
     click.option("--no-fuse", is_flag=True, help="Every layer a group of its own."),
     click.option(
@@ -65,9 +58,7 @@ MODEL = (
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """The model and how it is planned, as arguments of a command."""
-    for option in reversed(MODEL):
-        command = option(command)
-    return command
+    return with_options(command, MODEL)
 
 
 def settings_of(request: Mapping[str, Any]) -> Settings:
@@ -85,8 +76,7 @@ def settings_of(request: Mapping[str, Any]) -> Settings:
 
 def source_asked(request: Mapping[str, Any]) -> Source:
     """The model that was asked for."""
-    parameters = dict(request["parameters"])
-    return read_source(request["model"], parameters=parameters, random_weights=request["random_weights"])
+    return read_source(request["model"], **model_asked(request))
 
 
 def given_plan(request: Mapping[str, Any]) -> Plan | None:

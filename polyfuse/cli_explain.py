@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from polyfuse.bench.profiles import by_measurement, profiles_path
+from polyfuse.cli_model import with_options
 from polyfuse.cli_scratchpad import explain_plan, is_scratch_plan
 from polyfuse.cli_types import FILE
 from polyfuse.files import check_writable, make_folder, write_atomically
@@ -86,6 +87,4 @@ def explain_command(
             document = {"format": FORMAT, "version": VERSION} | vars(found)
             write_atomically(json_file, (json.dumps(encode(document), indent=1, ensure_ascii=False) + "\n").encode())
 
-    for option in reversed(workload):
-        command = option(command)
-    return command
+    return with_options(command, workload)

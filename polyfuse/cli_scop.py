@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from polyfuse.bench.compare import Candidate
+from polyfuse.cli_model import with_options
 from polyfuse.cli_types import FILE
 from polyfuse.codegen.scop.export import exported, rescheduled, write_exported
 from polyfuse.errors import InvalidInput
@@ -93,13 +94,6 @@ def export_scop_command(options: Options, load: Callable[[Mapping[str, Any]], Ne
         click.echo(f"written: {' '.join(map(str, paths))}")
 
     return with_options(command, options)
-
-
-def with_options(command: click.Command, options: Options) -> click.Command:
-    """The command with more options in front of its own."""
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def only_group(network: Network, request: dict[str, Any], rows_of: Rows) -> Storage:

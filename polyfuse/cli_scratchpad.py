@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from polyfuse.cli_model import model_asked
 from polyfuse.deploy.scratchpad import checked_run, compiled, scratch_files
 from polyfuse.deploy.source import read_source
 from polyfuse.errors import InvalidInput
@@ -38,7 +40,7 @@ def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]
         if request[key]:
             raise click.UsageError(f"--{key.replace('_', '-')} is not for plans of a scratchpad machine; leave it out")
     plan = read_scratch_plan(request["plan_file"])
-    network = network_of(Origin(request["model"], dict(request["parameters"]), request["random_weights"]))
+    network = network_of(Origin(request["model"], **model_asked(request)))
     with ProgressBar() as progress:
         progress("compiling", 0, 2)
         made = compiled(plan, network)
@@ -48,7 +50,7 @@ def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]
     make_folder(folder)
     for name, data in files.items():
         write_atomically(folder / name, data)
-    print_simulated(Console(), plan, checked, {str(folder / name): len(data) for name, data in files.items()})
+    print_simulated(Console(), made.plan, checked, {str(folder / name): len(data) for name, data in files.items()})
 
 
 def explain_plan(path: Path, tensor: str | None, model: str | None, request: Mapping[str, Any]) -> None:
@@ -56,7 +58,7 @@ def explain_plan(path: Path, tensor: str | None, model: str | None, request: Map
     plan = read_scratch_plan(path)
     network = network_of(origin_of(plan, path, model, request))
     graph = graph_of_plan(plan, network)
-    check_plan(plan, graph, plan.machine)
+    plan = check_plan(plan, graph, plan.machine)
     if tensor is None:
         print_places(plan, graph)
         return
@@ -71,15 +73,16 @@ def origin_of(plan: ScratchPlan, path: Path, model: str | None, request: Mapping
 
     Errors: InvalidInput where neither of them names a model.
     """
-    said = plan.origin or Origin(model or "", {}, None)
+    said, asked = plan.origin or Origin(model or "", {}, None), model_asked(request)
     if not (model or said.path):
         raise InvalidInput(
             f"plan '{path}': expected the model that it was made for, the plan does not name it; add --model"
         )
-    seed = request["random_weights"] if request["random_weights"] is not None else said.random_weights
-    return Origin(model or said.path, dict(request["parameters"]) or said.parameters, seed)
+    given = {name: value for name, value in asked.items() if value not in (None, {})}
+    return replace(said, path=model or said.path, **given)
 
 
 def network_of(origin: Origin) -> Network:
     """The network that a plan was made for."""
-    return read_source(origin.path, parameters=origin.parameters, random_weights=origin.random_weights).network
+    said = {field.name: getattr(origin, field.name) for field in fields(origin) if field.name != "path"}
+    return read_source(origin.path, **said).network

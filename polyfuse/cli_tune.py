@@ -9,6 +9,7 @@ import click
 
 from polyfuse.bench.tune import MEASURED, tune
 from polyfuse.bench.tuned import read_tuned, tuned_path
+from polyfuse.cli_model import said, with_options
 from polyfuse.cli_types import FILE
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
@@ -92,11 +93,9 @@ def tune_command(
         if json_file is not None:
             write_atomically(json_file, (json.dumps(encode(found), indent=1) + "\n").encode())
 
-    for option in reversed(workload):
-        command = option(command)
-    return command
+    return with_options(command, workload)
 
 
 def described(request: Mapping[str, Any]) -> str:
     """The workload as it was asked for, without folders."""
-    return " ".join([Path(request["workload"]).stem, *(f"{name}={value}" for name, value in request["parameters"])])
+    return " ".join([Path(request["workload"]).stem, *said(request)])

@@ -51,6 +51,27 @@ class Pair(click.ParamType):  # type: ignore[type-arg]
         return key, self.value.convert(text, param, ctx)
 
 
+class Last(Pair):
+    """`KEY=VALUE`, where the key may hold "=", but the value does not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        key, equals, text = value.rpartition("=")
+        if not (key and equals and text):
+            self.fail(f"expected {self.example}, got {value!r}")
+        return key, self.value.convert(text, param, ctx)
+
+
+class Shape(click.ParamType):  # type: ignore[type-arg]
+    """`1x3x224x224`: sizes of axes."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if not re.fullmatch(r"[0-9]{1,10}([x,][0-9]{1,10})*", value):
+            self.fail(f"expected sizes of at least 1 such as 1x3x224x224, got {value!r}")
+        return tuple(map(int, re.split("[x,]", value)))
+
+
 class Size(click.ParamType):  # type: ignore[type-arg]
     """`512KiB`, `4MiB`, `65536`: bytes."""
 

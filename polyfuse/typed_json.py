@@ -8,6 +8,7 @@ A float that is not finite has no JSON number: it is written as the string "nan"
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from polyfuse.errors import InvalidInput
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+DIGITS = 32
 
 
 def parse(text: str, where: str) -> object:
@@ -42,7 +44,8 @@ def headed(text: str, where: str, what: str, head: tuple[str, int], again: str) 
     found = (document.pop("format", None), document.pop("version", None))
     if found != head:
         raise InvalidInput(
-            f"{where}: expected format '{head[0]}' version {head[1]}, got {found[0]!r} {found[1]!r}; {again}"
+            f"{where}: expected format '{head[0]}' version {head[1]}, got {_short(repr(found[0]))} "
+            f"{_short(repr(found[1]))}; {again}"
         )
     return document
 
@@ -58,14 +61,16 @@ def decode(value: object, kind: Any, where: str) -> Any:
         return None if value is None else decode(value, other, where)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise InvalidInput(f"{where}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
+            raise InvalidInput(
+                f"{where}: expected one of {', '.join(map(repr, get_args(kind)))}, got {_short(repr(value))}"
+            )
         return value
     if get_origin(kind) is tuple:
         items = _expect(value, list, "a list", where)
         return tuple(decode(item, get_args(kind)[0], f"{where}[{index}]") for index, item in enumerate(items))
     if get_origin(kind) is dict:
         entries = _expect(value, dict, "an object", where)
-        return {name: decode(item, get_args(kind)[1], f"{where}.{name}") for name, item in entries.items()}
+        return {name: decode(item, get_args(kind)[1], f"{where}.{_short(name)}") for name, item in entries.items()}
     return _decode_scalar(value, kind, where)
 
 
@@ -82,6 +87,25 @@ def encode(value: object) -> object:
     return value
 
 
+def digest_of(*values: object) -> str:
+    """A digest of values that `encode` writes, by what they are: the order of keys does not matter.
+
+    >>> digest_of({"a": 1, "b": 2.0}) == digest_of({"b": 2.0, "a": 1}) != digest_of({"a": 1, "b": 2})
+    True
+    """
+    text = json.dumps([encode(value) for value in values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def check_measure(where: str, name: str, value: float) -> None:
+    """Refuse what no count, size or cost can be.
+
+    Errors: InvalidInput for numbers below 0 and those that are not finite.
+    """
+    if not 0 <= value < math.inf:
+        raise InvalidInput(f"{where}: expected {name} of 0 or more and finite, got {value}; correct it")
+
+
 def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:
     hints = get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
@@ -89,7 +113,8 @@ def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:
     for problem, found in (("an unknown", set(entries) - set(names)), ("no", set(names) - set(entries) - later)):
         if found:
             raise InvalidInput(
-                f"{where}: expected the keys {', '.join(names)}, got {problem} {min(found)!r}; correct the keys"
+                f"{where}: expected the keys {', '.join(names)}, got {problem} {_short(repr(min(found)))}; "
+                "correct the keys"
             )
     fields = {name: decode(entries[name], hints[name], f"{where}.{name}") for name in names if name in entries}
     try:
@@ -117,9 +142,18 @@ def _decode_scalar(value: object, kind: type, where: str) -> object:
 def _expect(value: Any, kind: type | tuple[type, ...], description: str, where: str) -> Any:
     if isinstance(value, kind) and not isinstance(value, bool):
         return value
-    shown = json.dumps(value, default=str)
-    short = shown if len(shown) <= 40 else f"{shown[:37]}..."
-    raise InvalidInput(f"{where}: expected {description}, got {short}; correct that value")
+    raise InvalidInput(f"{where}: expected {description}, got {_shown(value)}; correct that value")
+
+
+def _shown(value: object) -> str:
+    """A value of the file in a message, as JSON."""
+    return _short(json.dumps(value, default=str))
+
+
+def _short(text: str) -> str:
+    """A text in a message, in one line of at most 40 characters."""
+    plain = text if text.isprintable() else repr(text)
+    return plain if len(plain) <= 40 else f"{plain[:37]}..."
 
 
 def _refuse_constant(name: str) -> None:

@@ -3,6 +3,7 @@
 path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Plan, planned, program
 from polyfuse.deploy.prices import Progress, seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
+from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values, require_float32
 from polyfuse.plan.machine import Machine, known_machine
 
@@ -91,6 +93,9 @@ def load(
     source: str | Path | Network | Source,
     *,
     random_weights: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dimensions: Mapping[str, int] | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
     plan: Plan | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
@@ -99,12 +104,19 @@ def load(
 
     `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed. Models and networks
     are rewritten first.
+
+    Inputs of a model whose sizes are open, or are to be others, get them by `shapes`, such as
+    {"x": (1, 3, 480, 640)}, or by `dimensions`, such as {"batch": 1}. Those that have a value, such as {"n": 3}, are no
+    inputs any more.
+
     Errors: InvalidInput for files that cannot be used; UnsupportedOperator; BuildError.
     """
+    if isinstance(source, Network | Source) and (shapes or dimensions or values):
+        raise InvalidInput("load: shapes, dimensions and values are for model files; a network has its own sizes")
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
-        source = read_source(source, random_weights=random_weights)
+        source = read_source(source, parameters=dimensions, random_weights=random_weights, shapes=shapes, values=values)
     network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)

@@ -69,7 +69,7 @@ def compiled(plan: ScratchPlan, network: Network, options: Options | None = None
     Errors: InvalidInput and DoesNotFit for a plan that is not legal or of another network; BuildError.
     """
     graph = graph_of_plan(plan, network)
-    check_plan(plan, graph, plan.machine)
+    plan = check_plan(plan, graph, plan.machine)
     return Compiled(plan, graph, build_program(scratch_program(plan, graph), options))
 
 

@@ -3,23 +3,24 @@
 path ──read_source()──> Source: a Network, the model it came from, and the names of its tensors there
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from numpy.typing import ArrayLike
 
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import exported_names
-from polyfuse.network.onnx.file import read_model
-from polyfuse.network.onnx.load import imported, randomised
+from polyfuse.network.onnx.fixing import Fixed
+from polyfuse.network.onnx.load import Imported, imported
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
 from polyfuse.rewrite.workload import load_workload
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A network after rewriting; `model` is what it was imported from, None for one that polyfuse built.
+    """A network after rewriting; `imported` is what it was read from a model as, None for one that polyfuse built.
 
     `names` has the model's name of each tensor of the network that has one; a network that was built uses its own, and
     those of its signature for inputs and outputs.
@@ -27,7 +28,12 @@ class Source:
 
     rewritten: Rewritten
     names: Mapping[str, str]
-    model: onnx.ModelProto | None = None
+    imported: Imported | None = None
+
+    @property
+    def model(self) -> onnx.ModelProto | None:
+        """What the network was imported from, for other tools. Errors: UnsupportedOperator, as `Imported.model`."""
+        return self.imported.model if self.imported is not None else None
 
     @property
     def network(self) -> Network:
@@ -36,17 +42,26 @@ class Source:
 
 
 def read_source(
-    path_or_name: str | Path, *, parameters: Mapping[str, str] | None = None, random_weights: int | None = None
+    path_or_name: str | Path,
+    *,
+    parameters: Mapping[str, int | str] | None = None,
+    random_weights: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
 ) -> Source:
     """The network of an .onnx or kernel file, rewritten.
+
+    `parameters` are those of a kernel file, and sizes of a model's named dimensions; `shapes` and `values` are of
+    inputs of a model, by name.
 
     Errors: InvalidInput for files that cannot be used; UnsupportedOperator.
     """
     path = Path(path_or_name)
     if path.suffix != ".onnx" or not path.is_file():
-        return source_of(load_workload(str(path), parameters=parameters, random_weights=random_weights))
-    found = imported(path, random_weights=random_weights)
-    model = read_model(path) if random_weights is None else randomised(path, random_weights)
+        return source_of(
+            load_workload(str(path), parameters=parameters, random_weights=random_weights, shapes=shapes, values=values)
+        )
+    found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
     rewritten = rewrite(found.network)
     names: dict[str, str] = {}
     for name, tensor in found.tensors.items():
@@ -54,7 +69,7 @@ def read_source(
             names.setdefault(rewritten.tensors[tensor.name].name, name)
     network = rewritten.network
     ends = {network.outputs[each.tensor].name: each.name for each in network.ends.outputs if each.tensor is not None}
-    return Source(rewritten, names | ends, model)
+    return Source(rewritten, names | ends, found)
 
 
 def source_of(network: Network) -> Source:

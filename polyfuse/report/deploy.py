@@ -1,5 +1,6 @@
 """Compiled and verified networks on the terminal."""
 
+import math
 from collections.abc import Mapping
 
 from rich import box
@@ -25,8 +26,11 @@ def print_compiled(
     for title in ("group", "tile", "predicted", "layers"):
         table.add_column(title, justify="left" if title == "layers" else "right", overflow="fold")
     for index, group in enumerate(plan.groups[:MOST_ROWS]):
-        table.add_row(str(index), tile_text(group), short_seconds(group.price), " ".join(group.layers))
+        price = "-" if math.isnan(group.price) else short_seconds(group.price)
+        table.add_row(str(index), tile_text(group), price, " ".join(group.layers))
     console.print(table)
+    if any(math.isnan(group.price) for group in plan.groups):
+        console.print("the plan was edited since its groups were priced: nothing is predicted of it", soft_wrap=True)
     if len(plan.groups) > MOST_ROWS:
         console.print(f"... and {len(plan.groups) - MOST_ROWS} more groups, in plan.json")
     layers = sum(len(group.layers) for group in plan.groups)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations
 
-import sympy
-
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor, is_taken
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Graph, Replacement, graph_of
+from polyfuse.rewrite.symbolic import Equality, Instance, equalities, symbols_of
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,10 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Equality:
-    """Two expressions that must be equal, value for value, under the assumptions of their symbols."""
-
-    left: sympy.Expr
-    right: sympy.Expr
-
-
-@dataclass(frozen=True)
 class Rule:
     """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs.
 
-    `proof` gives the equalities that make the replacement right; they are proved symbolically in the tests.
+    `instances` are small networks that it is proved on; `unproved` says why, where there are none.
     """
 
     name: str
@@ -111,13 +102,28 @@ class Rule:
     pattern: Pattern
     conditions: tuple[Condition, ...]
     replacement: Callable[[Match], Replacement]
-    proof: Callable[[], Sequence[Equality]]
+    instances: tuple[Callable[[], Instance], ...]
     non_finite: str = field(default="the same")
+    unproved: str = field(default="")
 
     def matches(self, graph: Graph, root: Layer) -> Iterator[Match]:
         """Every way in which the pattern fits with this root."""
         for layers in _fits(graph, self.pattern, root):
             yield Match(graph, layers)
+
+    def proof(self) -> Sequence[Equality]:
+        """Each element of what is replaced and of what the replacement puts there, on symbols, of all instances.
+
+        They are equalities that have to hold for all values of the symbols, in real numbers, before anything is
+        rounded; the tests prove them. Sizes are those of the instances. Empty where the rule is not proved.
+        """
+        return [each for instance in self.instances for each in self._equalities(instance())]
+
+    def _equalities(self, instance: Instance) -> Sequence[Equality]:
+        graph = graph_of(instance.network)
+        match = next(m for root in graph.layers for m in self.matches(graph, root) if self.broken(m) is None)
+        held = Match(symbols_of(instance, graph), match.layers)
+        return equalities(held.graph, held.matched, held.root.output, self.replacement(held))
 
     def broken(self, match: Match) -> Condition | None:
         """The first condition that does not hold."""

@@ -6,11 +6,14 @@ What a user types enters; a `Network` leaves. A kernel file is Python and is exe
 import difflib
 import inspect
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from numpy.typing import ArrayLike
 
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
+from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.scop.workload import load_scop
 from polyfuse.rewrite.rewriting import rewrite
@@ -23,30 +26,36 @@ def load_workload(
     *,
     first: str | None = None,
     last: str | None = None,
-    parameters: Mapping[str, str] | None = None,
+    parameters: Mapping[str, int | str] | None = None,
     random_weights: int | None = None,
     rewritten: bool = True,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
 ) -> Network:
     """The network of a .py file, of a bare name in ./kernels, of an .onnx file, or of a .jscop file.
 
     `parameters` are those of the kernel file's `network`, as text: whole numbers, numbers, or strings; for a .jscop
-    file, those of `load_scop`. `first` and `last` name the ends of a part; `random_weights` is a seed for the weights
-    of an ONNX model, which is rewritten unless `rewritten` says otherwise.
+    file, those of `load_scop`; for an .onnx file, sizes of its named dimensions. `first` and `last` name the ends of a
+    part; `random_weights` is a seed for the weights of an ONNX model, which is rewritten unless `rewritten` says
+    otherwise. Inputs of a model get sizes by `shapes`; those that have one of `values` are no inputs any more.
 
     Errors: InvalidInput for files, names and parameters that are not usable, and what load_onnx raises.
     """
     path = _found(path_or_name)
     if path.suffix == ".onnx":
-        if parameters:
-            raise InvalidInput(
-                f"workload {path_or_name!r}: an ONNX model takes no parameters, got {', '.join(parameters)}"
-            )
-        return load_onnx(path, first=first, last=last, random_weights=random_weights, rewritten=rewritten)
+        fixed = Fixed.of(shapes, parameters, values)
+        network = imported(path, first=first, last=last, random_weights=random_weights, fixed=fixed).network
+        return rewrite(network).network if rewritten else network
+    if shapes or values:
+        raise InvalidInput(
+            f"workload {path_or_name!r}: shapes and values of inputs are for ONNX models; a kernel file has parameters"
+        )
     if random_weights is not None:
         raise InvalidInput(
             f"workload {path_or_name!r}: random weights are for ONNX models; set the seed in the kernel file"
         )
-    network = load_scop(path, parameters).network if path.suffix == ".jscop" else _built(path, parameters or {})
+    texts = {name: str(value) for name, value in (parameters or {}).items()}
+    network = load_scop(path, texts).network if path.suffix == ".jscop" else _built(path, texts)
     return network if first is None and last is None else network.between(first, last)
 
 
@@ -57,12 +66,19 @@ def load_onnx(
     last: str | None = None,
     random_weights: int | None = None,
     rewritten: bool = True,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dimensions: Mapping[str, int] | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
 ) -> Network:
     """The network of a model, or of a part of it, as `imported`, and then rewritten.
 
+    Inputs get sizes by `shapes`, such as {"x": (1, 3, 480, 640)}, or by `dimensions`, such as {"batch": 1}; those that
+    have a value, such as {"n": 3}, are no inputs any more.
+
     Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
     """
-    network = imported(path, first=first, last=last, random_weights=random_weights).network
+    fixed = Fixed.of(shapes, dimensions, values)
+    network = imported(path, first=first, last=last, random_weights=random_weights, fixed=fixed).network
     return rewrite(network).network if rewritten else network
 
 

@@ -119,7 +119,7 @@ def test_operators(nodes: list[onnx.NodeProto], constants: dict[str, Array], tmp
     assert agree(made, imported(made, tmp_path))
 
 
-SIZES = {"sizes": np.array([2, 4, 13, 7], dtype=np.int64), "scales": np.float32([1, 1, 2.0, 0.6])}
+SIZES = {"sizes": np.array([2, 4, 13, 7], dtype=np.int64), "scales": np.float32([1, 1, 2.0, 0.75])}
 
 
 @pytest.mark.parametrize("given", ["sizes", "scales"])

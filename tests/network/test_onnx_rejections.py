@@ -63,7 +63,7 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (node("Einsum"), "node 'n0': the operator Einsum is not supported"),
+        (node("Einsum"), "model: the operator Einsum (node 'n0') is not supported"),
         (node("Relu", domain="com.microsoft"), "the operator com.microsoft.Relu"),
         (node("Conv", "x w b", pads=[1, 1]), "four whole numbers for pads"),
         (node("Conv", "x w b", strides=[1, 1, 1]), "two whole numbers for strides"),
@@ -88,7 +88,7 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
         (node("Concat", "x short", axis=1), "differ only along axis 1"),
         (node("Add", "x short"), "cannot broadcast"),
         (node("Sum", "x x short"), "cannot broadcast"),
-        (node("Add", "x x x"), "expected two operands for Add, got 3"),
+        (node("Add", "x x x"), "expected 2 inputs of Add in operator set 20, got 3"),
         (large("Expand", np.ones(1, np.float32), np.array([2**14, 2**15])), "expected at most 268,435,456 elements"),
         (large("Tile", np.ones(9, np.float32), np.array([2**40])), "expected at most 268,435,456 elements"),
         (large("Range", np.int64(0), np.int64(2**60), np.int64(1)), "expected at most 268,435,456 elements"),
@@ -123,7 +123,7 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
         (node("Relu", ""), "nothing computed leads to an output"),
         (model([make("MaxPool", ["", "x"], ["y"], kernel_shape=[2, 2])], {"x": SHAPE}, ["y"]), "expected an input and"),
         (relu(inputs={"x": (1,) * 9}), "expected at most 8 axes, got 9"),
-        (relu(inputs={"x": ("batch", 4, 8, 8)}), "axis 0 ('batch') has no fixed size; fix it with"),
+        (relu(inputs={"x": ("batch", 4, 8, 8)}), "its input 'x' (batch x 4 x 8 x 8) has open sizes"),
         (relu(inputs={"x": (1, 0, 8, 8)}), "sizes of at least 1"),
         (relu(inputs={"x": (1, 2**20, 2**20, 2**20)}), "2,147,483,647 elements"),
         (relu(opset=6), "operator set 7 or later, got 6"),
@@ -173,8 +173,9 @@ def test_what_is_left_out_does_no_harm(tmp_path: Path) -> None:
 def test_models_that_shape_inference_aborts_on(tmp_path: Path) -> None:
     """A slice backwards of no elements fails an assertion of onnx 1.23, which ends the process."""
     stored = {"s": np.array([0]), "e": np.array([1]), "a": np.array([1]), "t": np.array([-1])}
-    nodes = [make("Slice", ["x", "s", "e", "a", "t"], ["z"]), make("Relu", ["z"], ["y"], name="mid")]
-    made = model(nodes, {"x": (1, 0)}, ["y"], stored)  # type: ignore[arg-type]
+    stored["k"] = np.zeros((1, 0), np.int64)
+    backwards, add = make("Slice", ["k", "s", "e", "a", "t"], ["z"]), make("Add", ["x", "z"], ["w"])
+    made = model([backwards, add, make("Relu", ["w"], ["y"], name="mid")], {"x": (1, 1)}, ["y"], stored)  # type: ignore
     message = refused(made, tmp_path, first="mid")
     assert "its shapes cannot be inferred" in message or "sizes of at least 1" in message
 
@@ -242,7 +243,9 @@ def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
 
 def test_constants_that_cannot_be_evaluated(tmp_path: Path) -> None:
     nodes = [make("Selu", ["v"], ["w"]), make("Conv", ["x", "w"], ["y"])]
-    assert "made by the operator 'Selu'" in refused(model(nodes, {"x": SHAPE}, ["y"], {"v": W}), tmp_path)
+    assert "model: the operator Selu of constants (node 'w') is not supported" in refused(
+        model(nodes, {"x": SHAPE}, ["y"], {"v": W}), tmp_path
+    )
     nodes = [make("Reshape", ["v", "s"], ["w"]), make("Conv", ["x", "w"], ["y"])]
     stored = {"v": W, "s": np.array([5, 5], dtype=np.int64)}
     assert "cannot evaluate its 'Reshape'" in refused(model(nodes, {"x": SHAPE}, ["y"], stored), tmp_path)

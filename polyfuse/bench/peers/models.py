@@ -3,17 +3,18 @@
 name or path ──workload_of()──> Network and its model;  Network + Settings ──model_bytes()──> what a peer reads
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
+from numpy.typing import ArrayLike
 
 from polyfuse.bench.peers.contender import Settings
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import onnx_model
-from polyfuse.network.onnx.file import read_model
-from polyfuse.network.onnx.load import imported, randomised
+from polyfuse.network.onnx.fixing import Fixed
+from polyfuse.network.onnx.load import imported
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.workload import load_workload
 
@@ -50,21 +51,30 @@ def workload_of(
     *,
     first: str | None = None,
     last: str | None = None,
-    parameters: Mapping[str, str] | None = None,
+    parameters: Mapping[str, int | str] | None = None,
     random_weights: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
 ) -> tuple[Network, onnx.ModelProto | None]:
     """A network, and the model that it is; None for a part of one, and for a kernel file.
 
     Errors: those of `load_workload`.
     """
     path = Path(name)
-    if path.suffix == ".onnx" and path.is_file() and first is None and last is None and not parameters:
-        found = imported(path, random_weights=random_weights)
-        model = read_model(path) if random_weights is None else randomised(path, random_weights)
+    if path.suffix == ".onnx" and path.is_file() and first is None and last is None:
+        found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
         rewritten = rewrite(found.network)
         network, now = rewritten.network, rewritten.tensors
         ends = {*network.inputs, *network.outputs}
         names = {own: now[t.name].name for own, t in found.tensors.items() if now.get(t.name) in ends}
-        return network, renamed(model, names)
-    network = load_workload(name, first=first, last=last, parameters=parameters, random_weights=random_weights)
+        return network, renamed(found.model, names)
+    network = load_workload(
+        name,
+        first=first,
+        last=last,
+        parameters=parameters,
+        random_weights=random_weights,
+        shapes=shapes,
+        values=values,
+    )
     return network, None

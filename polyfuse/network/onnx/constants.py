@@ -4,7 +4,7 @@ Nodes in topological order enter; which tensors are constant, and their values o
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx.file import Constant, check_size, opset_of, tensor_value
 from polyfuse.network.onnx.folding import evaluated
+from polyfuse.network.onnx.subgraphs import own, reads
 
 RANDOM = frozenset(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"]
@@ -43,45 +44,62 @@ class Constants:
     The shape of a computed tensor is constant, too: `shape_of` tells it by the tensor's name.
     """
 
-    def __init__(self, model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], folder: Path, seed: int | None) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        nodes: Sequence[onnx.NodeProto],
+        folder: Path,
+        seed: int | None,
+        opsets: Mapping[str, int] | None = None,
+    ) -> None:
         self.folder = folder
         self.seed = seed
         self.opset = opset_of(model)
-        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.sparse = {tensor.values.name for tensor in model.graph.sparse_initializer}
+        self.opsets = opsets or {}
+        self.stored: dict[str, onnx.TensorProto] = {}
+        self.sparse: set[str] = set()
         self.makers: dict[str, onnx.NodeProto] = {}
         self.of_shapes: set[str] = set()
+        self.store(model.graph)
         for node in nodes:
-            if node.op_type in SHAPES or (node.op_type not in RANDOM and all(self.known(n) for n in node.input if n)):
-                self.makers |= {name: node for name in node.output if name}
-            if self.makes(node) and (node.op_type in SHAPES or self.of_shapes & set(node.input)):
-                self.of_shapes |= set(node.output)
+            self.see(node)
         self.shape_of: Callable[[str], Sequence[int]] = _unknown_shape
         self.roles = self._roles(nodes) if seed is not None else {}
         self.values: dict[str, Constant] = {}
+
+    def store(self, graph: onnx.GraphProto) -> None:
+        """Know the tensors that a graph stores."""
+        self.stored |= {tensor.name: tensor for tensor in graph.initializer if tensor.name}
+        self.sparse |= {tensor.values.name for tensor in graph.sparse_initializer} - {""}
+
+    def see(self, node: onnx.NodeProto) -> None:
+        """Know what a node makes, if all that it reads is constant, also inside its subgraphs, and nothing random."""
+        if _tells_shape(node) or (node.op_type not in RANDOM and all(map(self.known, reads(node)))):
+            self.makers |= {name: node for name in node.output if name}
+        if self.makes(node) and (_tells_shape(node) or self.of_shapes.intersection(reads(node))):
+            self.of_shapes |= set(node.output) - {""}
 
     def known(self, name: str) -> bool:
         """The tensor is constant."""
         return name in self.stored or name in self.makers or name in self.sparse
 
+    def leading_to(self, names: Iterable[str]) -> list[onnx.NodeProto]:
+        """The nodes that make constants among the tensors of those names, and the constants that these need."""
+        waiting, found = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in self.makers and name not in self.stored and name not in found:
+                found.add(name)
+                waiting += self._needed(name)
+        return list({id(node): node for name, node in self.makers.items() if name in found}.values())
+
+    def opset_of(self, node: onnx.NodeProto) -> int:
+        """The version of ONNX's own operators that a node is of."""
+        return self.opsets.get(next(filter(None, node.output), ""), self.opset)
+
     def makes(self, node: onnx.NodeProto) -> bool:
         """The node makes nothing but constants."""
         return bool(node.output) and self.makers.get(next(filter(None, node.output), "")) is node
-
-    def shapes_of(self, names: Iterable[str]) -> set[str]:
-        """The computed tensors whose shape has to be known for the value of constants among these names."""
-        found: set[str] = set()
-        waiting, seen = [name for name in names if name in self.of_shapes], set[str]()
-        while waiting:
-            name = waiting.pop()
-            if name in seen or name not in self.makers:
-                continue
-            seen.add(name)
-            node = self.makers[name]
-            if node.op_type in SHAPES:
-                found |= {each for each in node.input[:1] if not self.known(each)}
-            waiting += [each for each in node.input if each in self.of_shapes]
-        return found
 
     def result(self, name: str) -> Constant:
         """The value of a constant that is an output, in the model's type; a random one where a seed was given."""
@@ -128,7 +146,7 @@ class Constants:
         """The constants that a constant is computed from."""
         if name in self.stored or name not in self.makers:
             return []
-        return [each for each in self.makers[name].input if self.known(each)]
+        return [each for each in reads(self.makers[name]) if self.known(each)]
 
     def _evaluate(self, name: str) -> None:
         """Stores the value of a constant whose inputs have one."""
@@ -137,20 +155,24 @@ class Constants:
         elif name in self.makers and name not in self.values:
             node = self.makers[name]
             inputs = [self._argument(node, each) if each else None for each in node.input]
-            made = zip(filter(None, node.output), evaluated(node, inputs, self.opset), strict=False)
+            made = zip(filter(None, node.output), evaluated(node, inputs, self.opset_of(node)), strict=False)
             self.values |= dict(made)
         if name not in self.values:
             raise UnsupportedOperator(f"constant {name!r}: is sparse; store it as a dense tensor")
 
     def _argument(self, node: onnx.NodeProto, name: str) -> Constant:
         """The value of an input; of a computed one, of which the shape is asked, zeros that take no memory."""
-        if node.op_type in SHAPES and name not in self.values:
+        if _tells_shape(node) and name not in self.values:
             return np.broadcast_to(np.float32(0.0), tuple(self.shape_of(name)))
         return self.values[name]
 
 
 def _unknown_shape(name: str) -> Sequence[int]:
     raise UnsupportedOperator(f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes")
+
+
+def _tells_shape(node: onnx.NodeProto) -> bool:
+    return node.op_type in SHAPES and own(node.domain)
 
 
 def _is_transposed(node: onnx.NodeProto) -> bool:
@@ -176,13 +198,17 @@ def random_weight(
 
 
 def with_random_weights(
-    model: onnx.ModelProto, folder: Path, nodes: Sequence[onnx.NodeProto], seed: int
+    model: onnx.ModelProto,
+    folder: Path,
+    nodes: Sequence[onnx.NodeProto],
+    seed: int,
+    opsets: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
     """The model with the weights that `load_onnx(..., random_weights=seed)` gives it, to run in other tools.
 
     `nodes` are the model's nodes in topological order.
     """
-    constants = Constants(model, nodes, folder, seed)
+    constants = Constants(model, nodes, folder, seed, opsets)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     replaced = {name for name in constants.roles if constants.value(name).size > 1}

@@ -28,16 +28,6 @@ def passed_through(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
     return frozenset(name for name in wanted if name not in graph.readers and types[name] not in ELEMENTS)
 
 
-def declared_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """The shapes of the model's inputs, of those whose sizes are all numbers."""
-    found = {value.name: declared(value.type) for value in model.graph.input}
-    return {
-        name: tuple(size for size in shape if size is not None)
-        for name, (_, shape) in found.items()
-        if shape is not None and None not in shape
-    }
-
-
 def declared(type_: onnx.TypeProto) -> tuple[str | None, tuple[int | None, ...] | None]:
     """The numpy type and the sizes of a value, each None where it is not known."""
     tensor = type_.tensor_type
@@ -95,7 +85,7 @@ def _is_scalar(type_: onnx.TypeProto) -> bool:
 
 
 def _leading(layers: Sequence[Layer], outputs: Sequence[Tensor]) -> tuple[Layer, ...]:
-    """The layers that lead to the outputs; others were needed for their shapes alone."""
+    """The layers that lead to the outputs; others make outputs of nodes that nothing reads."""
     wanted, kept = set(outputs), list[Layer]()
     for layer in reversed(layers):
         if layer.output in wanted:

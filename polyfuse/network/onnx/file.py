@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network.onnx.subgraphs import graphs_of
 
 MAX_FILE_BYTES = 2**31 - 1
 MAX_ELEMENTS = 2**31 - 1
 MAX_CONSTANT_ELEMENTS = 2**28
+MAX_GRAPHS = 10_000
 MIN_OPSET = 7
+MAX_OPSET = 1_000
+"""Far beyond what there is: numbers above are damage."""
 
 Constant = NDArray[np.generic]
 
@@ -50,19 +54,42 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         ) from None
     if not model.ir_version or not (model.graph.node or model.graph.output):
         raise InvalidInput(f"model {str(file)!r}: holds no ONNX graph; export or download it again")
-    if not all(isinstance(text, str) for text in _texts(model.graph)):
+    names = (text for graph in (model.graph, *model.functions) for text in _texts(graph))
+    if not all(isinstance(text, str) for text in names):
         raise InvalidInput(f"model {str(file)!r}: some of its names are not text; export or download it again")
     return _known_opset(file, model)
 
 
-def _texts(graph: onnx.GraphProto) -> Iterator[object]:
-    """All names in a graph, which protobuf leaves as bytes where they are not UTF-8."""
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (entry.value for tensor in graph.initializer for entry in tensor.external_data)
-    for value in (*graph.input, *graph.output, *graph.value_info):
+def _texts(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+    """All names in a graph or a function, which protobuf leaves as bytes where they are not UTF-8."""
+    waiting, seen = [graph], 0
+    while waiting:
+        inner = waiting.pop()
+        seen += 1
+        if seen + len(waiting) > MAX_GRAPHS:
+            raise InvalidInput(
+                f"model: holds more than {MAX_GRAPHS:,} graphs inside nodes; export it with less nesting"
+            )
+        yield inner.name
+        for node in inner.node:
+            yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+            yield from (text for each in node.attribute for text in (each.name, each.ref_attr_name))
+            waiting += graphs_of(node)
+        yield from (value.name for value in inner.value_info)
+        yield from _texts_of_ends(inner)
+
+
+def _texts_of_ends(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
+    """The names in what a graph or a function has beyond its nodes."""
+    if isinstance(graph, onnx.FunctionProto):
+        yield from (graph.domain, graph.overload, *graph.input, *graph.output, *graph.attribute)
+        yield from (entry.domain for entry in graph.opset_import)
+        yield from (attribute.name for attribute in graph.attribute_proto)
+        return
+    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*graph.input, *graph.output):
         yield value.name
         yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 
@@ -73,6 +100,11 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def _known_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    if opset_of(model) > MAX_OPSET:
+        raise InvalidInput(
+            f"model {str(file)!r}: expected an ONNX operator set up to {MAX_OPSET:,}, got {opset_of(model)}; export or "
+            "download it again"
+        )
     if opset_of(model) < MIN_OPSET:
         got = opset_of(model) or "none"
         raise UnsupportedOperator(

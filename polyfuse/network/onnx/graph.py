@@ -9,7 +9,7 @@ import heapq
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import onnx
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.constants import Constants
+from polyfuse.network.onnx.subgraphs import operator_of, reads
 from polyfuse.network.tensor import safe_name
 
 STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled[0-9]*|split[0-9]+"
@@ -56,15 +57,24 @@ def _beginnings(name: str) -> set[str]:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out."""
+    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out.
+
+    `read` are the names of attributes and the positions of inputs that were asked for.
+    """
 
     name: str
     proto: onnx.NodeProto
+    read: set[str | int] = field(default_factory=set)
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """The tensors it reads."""
         return tuple(self.proto.input)
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors it needs, without gaps: its inputs, and what graphs inside it capture."""
+        return tuple(reads(self.proto))
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -73,14 +83,13 @@ class Node:
 
     def input(self, position: int) -> str:
         """The tensor it reads at a position; empty where it reads none there."""
+        self.read.add(position)
         return self.inputs[position] if position < len(self.inputs) else ""
 
     @property
     def operator(self) -> str:
         """The operator, with its domain where that is not ONNX's own."""
-        domain, operator = self.proto.domain, self.proto.op_type
-        name = operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
-        return name if name.isprintable() else repr(name)
+        return operator_of(self.proto)
 
     @property
     def label(self) -> str:
@@ -108,7 +117,7 @@ class Graph:
         """The nodes that read each tensor, once for each time they do."""
         found: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes:
-            for name in node.inputs:
+            for name in filter(None, node.inputs):
                 found[name].append(node)
         return found
 
@@ -116,39 +125,47 @@ class Graph:
     def entering(self) -> tuple[str, ...]:
         """The tensors that are read or wanted and none makes, constants left out: inputs of the model come first."""
         made = {name for node in self.nodes for name in node.outputs}
-        read = dict.fromkeys(name for node in self.nodes for name in node.inputs if name and name not in made)
+        read = dict.fromkeys(name for node in self.nodes for name in node.reads if name not in made)
         read |= dict.fromkeys(name for name in self.outputs if name in self.inputs)
         found = [name for name in read if not self.constants.known(name)]
         order = {name: k for k, name in enumerate(self.inputs)}
         return tuple(sorted(found, key=lambda name: order.get(name, len(order))))
 
 
-def graph_of(model: onnx.ModelProto, folder: Path, first: str | None, last: str | None, seed: int | None) -> Graph:
+def graph_of(
+    model: onnx.ModelProto,
+    folder: Path,
+    first: str | None,
+    last: str | None,
+    seed: int | None,
+    opsets: Mapping[str, int] | None = None,
+) -> Graph:
     """The nodes between two named ones, both included; without names, those that lead to the outputs.
 
+    `opsets` has the operator sets of nodes of another one than the model's, by their first outputs.
     Errors: InvalidInput for graphs that are no DAG, names that are not in it, and ends that no path joins.
     """
     protos = sorted_nodes(model.graph.node)
-    constants = Constants(model, protos, folder, seed)
+    constants = Constants(model, protos, folder, seed, opsets)
     names = Names()
     computed = [proto for proto in protos if not constants.makes(proto)]
     nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
     inputs = [value.name for value in model.graph.input if not constants.known(value.name)]
     if twice := [name for name in inputs if inputs.count(name) > 1]:
         raise InvalidInput(f"model: {inputs.count(twice[0])} of its inputs are called {twice[0]!r}; correct the model")
-    results = [value.name for value in model.graph.output]
+    results = [value.name for value in model.graph.output if value.name]
     ends = [] if last is None else [_find(nodes, last)]
     starts = [] if first is None else [_find(nodes, first)]
     if not starts and not ends:
-        wanted = constants.shapes_of(results) | set(results)
-        chosen = _between(nodes, [], [node for node in nodes if wanted & set(node.outputs)], constants)
+        chosen = _between(nodes, [], [node for node in nodes if set(results) & set(node.outputs)])
         return Graph(tuple(chosen), tuple(inputs), tuple(results), constants, names)
-    chosen = _between(nodes, starts, ends or [node for node in nodes if set(results) & set(node.outputs)], constants)
+    chosen = _between(nodes, starts, ends or [node for node in nodes if set(results) & set(node.outputs)])
     if not chosen:
         raise InvalidInput(f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}")
     inside = set(chosen)
-    wanted = set(results) | {name for node in nodes if node not in inside for name in node.inputs}
-    outputs = [n for node in chosen for n in node.outputs if n in wanted or (node in ends and n == node.outputs[0])]
+    wanted = set(results) | {name for node in nodes if node not in inside for name in node.reads}
+    left = ((node, name) for node in chosen for name in filter(None, node.outputs))
+    outputs = [name for node, name in left if name in wanted or (node in ends and name == node.outputs[0])]
     return Graph(tuple(chosen), tuple(inputs), tuple(outputs), constants, names)
 
 
@@ -164,7 +181,7 @@ def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
             if name in maker:
                 raise InvalidInput(f"tensor {name!r}: two nodes make it; expected one maker for each tensor")
             maker[name] = position
-    waits = [{maker[name] for name in node.input if name in maker} for node in nodes]
+    waits = [{maker[name] for name in reads(node) if name in maker} for node in nodes]
     followers: dict[int, list[int]] = defaultdict(list)
     for position, before in enumerate(waits):
         for each in before:
@@ -200,22 +217,18 @@ def _find(nodes: Sequence[Node], wanted: str) -> Node:
     )
 
 
-def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node], constants: Constants) -> list[Node]:
-    """The nodes on the paths from a start to an end, or on those that lead to an end where there is no start.
-
-    A tensor whose shape is asked for leads to who asks, too.
-    """
-    forward = {name for node in starts for name in node.outputs}
+def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
+    """The nodes on the paths from a start to an end, or on those that lead to an end where there is no start."""
+    forward = {name for node in starts for name in filter(None, node.outputs)}
     after = set(starts)
     for node in nodes:
-        if forward & set(node.inputs):
+        if forward.intersection(node.reads):
             after.add(node)
             forward |= set(node.outputs) - {""}
-    backward = {name for node in ends for name in node.inputs}
-    backward |= constants.shapes_of(backward)
+    backward = {name for node in ends for name in node.reads}
     before = set(ends)
     for node in reversed(nodes):
-        if backward & set(node.outputs):
+        if backward.intersection(node.outputs):
             before.add(node)
-            backward |= (set(node.inputs) | constants.shapes_of(node.inputs)) - {""}
+            backward.update(node.reads)
     return [node for node in nodes if node in before and (node in after or not starts)]

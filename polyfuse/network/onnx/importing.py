@@ -38,19 +38,20 @@ MAX_INTEGERS = 1024
 class Import:
     """What is built, and the tensors that exist, by the model's names.
 
-    entering   those of the tensors that enter; shapes: of the model's inputs, as it declares them
+    entering   those of the tensors that enter; version: of the operators of the node that is converted, where that is
+               not the model's
     """
 
     build: Builder
     graph: Graph
     tensors: dict[str, Tensor]
     entering: Mapping[str, Tensor]
-    shapes: Mapping[str, Sequence[int]]
+    version: int | None = None
 
     @property
     def opset(self) -> int:
-        """The version of the operators."""
-        return self.graph.constants.opset
+        """The version of the operators of the node that is converted."""
+        return self.graph.constants.opset if self.version is None else self.version
 
     def tensor(self, node: Node, position: int = 0) -> Tensor:
         """The computed tensor that a node reads at a position.
@@ -112,7 +113,7 @@ class Import:
         """The whole numbers that a DequantizeLinear makes a float constant of a node of; None where it does not."""
         constants = self.graph.constants
         maker = constants.makers.get(node.input(position))
-        if maker is None or maker.op_type != "DequantizeLinear" or maker.domain not in ("", "ai.onnx"):
+        if maker is None or maker.op_type != "DequantizeLinear":
             return None
         made = Node(node.name, maker)
         values, factors = constants.value(made.input(0)), constants.value(made.input(1))
@@ -223,9 +224,7 @@ class Import:
         self.tensors[output] = x
 
     def shape_of(self, name: str) -> Sequence[int]:
-        """The shape of a tensor that is made by now, or of an input."""
-        if name in self.shapes:
-            return self.shapes[name]
+        """The shape of a tensor that is made by now."""
         if name not in self.tensors:
             raise UnsupportedOperator(
                 f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
@@ -235,9 +234,10 @@ class Import:
 
 def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:
     """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference."""
-    attributes.check_attributes(node, ["epsilon", "momentum", "spatial", "training_mode"])
-    if attributes.flag(node, "training_mode") or not attributes.int_attribute(node, "spatial", 1):
-        raise UnsupportedOperator(f"{node.label}: BatchNormalization in training or per element; export for inference")
+    trains = len(node.outputs) > 1 if state.opset < 14 else attributes.flag(node, "training_mode")
+    if trains or not attributes.int_attribute(node, "spatial", 1):
+        how = f"in training, with {len(node.outputs)} outputs," if trains else "per element"
+        raise UnsupportedOperator(f"{node.label}: BatchNormalization {how} is not supported; export for inference")
     scale, shift, mean, variance = (in_double(state.constant(node, k)) for k in range(1, 5))
     if any(value.shape != (channels,) for value in (scale, shift, mean, variance)):
         raise InvalidInput(f"{node.label}: expected scale, shift, mean and variance of {channels} channels")

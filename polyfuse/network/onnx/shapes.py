@@ -14,15 +14,20 @@ from onnx import helper
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.file import MAX_ELEMENTS
+from polyfuse.network.onnx.fixing import MAX_RANK, declared_text, free_sizes, inputs_of, is_free, pasted
 from polyfuse.network.onnx.graph import Names
 from polyfuse.network.tensor import Tensor
 
-MAX_RANK = 8
-"""The most axes of a tensor that enters."""
-
-
 ELEMENTS = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
 """The types of elements of tensors that enter."""
+WHOLE = frozenset(
+    onnx.TensorProto.DataType.Value(name) for name in ("BOOL", "INT16", "INT32", "INT64", "UINT16", "UINT32", "UINT64")
+)
+"""The types of inputs that are not computed with, but can be fixed to a value."""
+
+
+class OpenSizes(InvalidInput):
+    """Sizes of inputs are not known."""
 
 
 def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names) -> dict[str, Tensor]:
@@ -30,19 +35,60 @@ def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names)
 
     Errors: InvalidInput for tensors that are not of float32 or eight bits, and of known and reasonable sizes.
     """
-    known = {value.name: value.type for value in (*model.graph.value_info, *model.graph.input)}
+    inputs = inputs_of(model)
+    known = {value.name: value for value in (*model.graph.value_info, *model.graph.input)}
     made = {name for node in model.graph.node for name in node.output}
-    if any(name not in known for name in names) and all(name in known or name in made for name in names):
-        known = _inferred(model) | known
+    open_inside = [name for name in names if name in made and (name not in known or is_free(known[name]))]
+    _check_inputs([inputs[name] for name in names if name in inputs])
+    if open_inside:
+        if free := [value for value in inputs.values() if is_free(value)]:
+            raise OpenSizes(f"tensor {open_inside[0]!r}: its shape depends on the inputs; {free_sizes(free)}")
+        known |= {name: value for name, value in _inferred(model).items() if name in open_inside}
     found = {}
     for name in names:
         if name not in known:
             raise InvalidInput(
                 f"tensor {name!r}: its shape is not known; add it to the model's value_info or start elsewhere"
             )
-        shape = _shape(name, known[name]) or (1,)
-        found[name] = Tensor(taken.fresh(name), shape, ELEMENTS[known[name].tensor_type.elem_type])
+        shape = _shape(name, known[name].type) or (1,)
+        found[name] = Tensor(taken.fresh(name), shape, ELEMENTS[known[name].type.tensor_type.elem_type])
     return found
+
+
+def declared_shape(model: onnx.ModelProto, name: str) -> tuple[int, ...]:
+    """The shape of an input, whatever its elements are. Errors: InvalidInput where its sizes are open or too large."""
+    value = inputs_of(model)[name]
+    if is_free(value):
+        raise OpenSizes(_free([value]))
+    return _sizes(name, value.type.tensor_type)
+
+
+def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
+    """Refuse inputs that hold whole numbers, and inputs of open sizes, all of them in one error."""
+    if whole := [value for value in values if value.type.tensor_type.elem_type in WHOLE]:
+        held = (f"{value.name!r} ({_type_name(value)}, {declared_text(value.type.tensor_type)})" for value in whole)
+        options = " ".join(pasted("--fix", value.name, 1) for value in whole)
+        raise InvalidInput(
+            f"{_inputs(whole)} {', '.join(held)}: expected float32 elements, or int8 or uint8; fix "
+            f"{'them' if len(whole) > 1 else 'it'} to a value, such as {options} (in Python "
+            f"values={ {value.name: 1 for value in whole} }), one number for all elements or a list such as 480,640"
+        )
+    if free := [value for value in values if is_free(value)]:
+        raise OpenSizes(_free(free))
+
+
+def _free(values: Sequence[onnx.ValueInfoProto]) -> str:
+    shown = (f"{value.name!r} ({declared_text(value.type.tensor_type)})" for value in values)
+    have = "have" if len(values) > 1 else "has"
+    return f"{_inputs(values)} {', '.join(shown)} {have} open sizes; {free_sizes(values)}"
+
+
+def _inputs(values: Sequence[onnx.ValueInfoProto]) -> str:
+    return "model: its inputs" if len(values) > 1 else "model: its input"
+
+
+def _type_name(value: onnx.ValueInfoProto) -> str:
+    return str(onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
 
 
 INFER = """
@@ -57,8 +103,8 @@ LARGEST_VALUE = 1024
 """Constants of more elements are not sizes: their values are not needed."""
 
 
-def _inferred(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    """The types of the tensors inside of a model.
+def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """The types and shapes of the tensors inside of a model.
 
     Inference is in a process of its own: it aborts on some models that are damaged.
     """
@@ -71,7 +117,7 @@ def _inferred(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
         told = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
         why = (told or b"it was aborted").decode(errors="replace").split()
         raise InvalidInput(f"model: its shapes cannot be inferred ({' '.join(why)[-200:]})") from None
-    return {value.name: value.type for value in inferred.graph.value_info}
+    return {value.name: value for value in inferred.graph.value_info}
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -95,19 +141,19 @@ def _shape(name: str, type_: onnx.TypeProto) -> tuple[int, ...]:
         raise InvalidInput(
             f"tensor {name!r}: expected float32 elements, or int8 or uint8, got {got}; convert the model to float32"
         )
+    return _sizes(name, tensor)
+
+
+def _sizes(name: str, tensor: onnx.TypeProto.Tensor) -> tuple[int, ...]:
     if not tensor.HasField("shape") or len(tensor.shape.dim) > MAX_RANK:
         rank = len(tensor.shape.dim) if tensor.HasField("shape") else "unknown"
         raise InvalidInput(f"tensor {name!r}: expected at most {MAX_RANK} axes, got {rank}")
-    for axis, dim in enumerate(tensor.shape.dim):
-        if not dim.HasField("dim_value"):
-            called = f" ({dim.dim_param!r})" if dim.dim_param else ""
-            raise InvalidInput(
-                f"tensor {name!r}: axis {axis}{called} has no fixed size; fix it with python -m onnxruntime.tools."
-                f"make_dynamic_shape_fixed --input_name {name!r} --input_shape 1,3,224,224 (your sizes)"
-            )
     shape = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
     if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS:
-        raise InvalidInput(f"tensor {name!r}: expected sizes of at least 1 and {MAX_ELEMENTS:,} elements, got {shape}")
+        raise InvalidInput(
+            f"tensor {name!r}: expected sizes of at least 1 and at most {MAX_ELEMENTS:,} elements, got {shape}; of an "
+            "input, --shape gives other sizes"
+        )
     return shape
 
 
