@@ -91,4 +91,4 @@ def test_onnx_models_take_no_parameters(tmp_path: Path) -> None:
     made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, 1, 2, 2)}, ["y"])
     path.write_bytes(made.SerializeToString())
     assert load_workload(str(path), random_weights=1).layers[0].kind == "relu"
-    refused(str(path), "takes no parameters, got size", parameters={"size": "3"})
+    refused(str(path), "no named dimension 'size'; all sizes are numbers", parameters={"size": "3"})
