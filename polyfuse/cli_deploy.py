@@ -117,7 +117,7 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
             write_atomically(folder / name, data)
         progress("counting", 0, 1)
         apart = program_of(network, plan_of(network, replace(settings, fuse=False)), settings)
-        fused, unfused = footprint(code), footprint(apart)
+        fused, unfused = (footprint(each, settings.threads_of(each)) for each in (code, apart))
     sizes = {str(folder / name): len(data) for name, data in files.items()}
     print_compiled(Console(), made, fused, unfused, least_layer_by_layer(code.network), sizes)
 

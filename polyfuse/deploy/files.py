@@ -28,7 +28,7 @@ def library_files(
     Errors: InvalidInput for a prefix that is no name; BuildError.
     """
     name = checked_name(prefix) if prefix is not None else program.network.name
-    threads = settings.threads if program.is_parallel else 1
+    threads = settings.threads_of(program)
     made = library(replace(program, network=replace(program.network, name=name)), threads=threads)
     if progress is not None:
         progress("compiling", 0, 1)

@@ -76,7 +76,10 @@ class Library:
 
 @dataclass(frozen=True)
 class Memory:
-    """Where things are in the arena: scratch tensors first, then buffers of every thread, then shared ones."""
+    """Where things are in the arena: scratch tensors first, then what every thread has, then shared buffers.
+
+    A thread has the buffers of a group and the workspace in which it computes.
+    """
 
     scratch: int
     chip: int
@@ -88,20 +91,20 @@ class Memory:
         """The bytes of each part, aligned."""
         return Memory(
             aligned_up(program.arena.bytes, ALIGNMENT),
-            max(struct_bytes(group.chip) for group in program.groups),
+            max(struct_bytes(group.chip) + aligned_up(group.workspace_bytes, ALIGNMENT) for group in program.groups),
             max(struct_bytes(group.kept) for group in program.groups),
             threads,
         )
 
     @property
     def bytes(self) -> int:
-        """All of it."""
-        return self.scratch + self.threads * self.chip + self.kept
+        """All of it, and enough for an array."""
+        return max(ALIGNMENT, self.scratch + self.threads * self.chip + self.kept)
 
 
 def struct_bytes(arrays: Sequence[Array]) -> int:
-    """A struct of arrays, each aligned; an empty struct holds one character."""
-    return max(ALIGNMENT, sum(aligned_up(4 * array.elements, ALIGNMENT) for array in arrays))
+    """A struct of arrays, each aligned; nothing for one that holds none."""
+    return sum(aligned_up(4 * array.elements, ALIGNMENT) for array in arrays)
 
 
 def library(program: Program, *, threads: int = 1) -> Library:
@@ -146,6 +149,7 @@ def checks(memory: Memory) -> list[str]:
     return [
         f'_Static_assert(sizeof(union {kind}) <= {size}, "the arena has room for union {kind}");'
         for kind, size in (("chip", memory.chip), ("kept", memory.kept))
+        if size
     ]
 
 
@@ -155,7 +159,8 @@ def run_function(program: Program, memory: Memory, offsets: dict[str, int]) -> l
     known = {name: f"(void *)(constants + {offset})" for name, offset in offsets.items()}
     known |= {tensor.name: f"(void *){tensor.name}" for tensor in (*network.inputs, *network.outputs)}
     known |= {tensor.name: f"(void *)(memory + {addresses[tensor.name]})" for tensor in program.scratch}
-    chips, kept = f"(void *)(memory + {memory.scratch})", f"(void *)(memory + {memory.bytes - memory.kept})"
+    kept_at = memory.scratch + memory.threads * memory.chip
+    chips, kept = f"(void *)(memory + {memory.scratch})", f"(void *)(memory + {kept_at})"
     return [
         *prototype(program),
         "{",

@@ -49,6 +49,10 @@ class Settings:
         """The same with a compiler. Errors: BuildError where there is none."""
         return replace(self, options=replace(self.options, compiler=self.options.compiler or find_compiler()))
 
+    def threads_of(self, program: Program) -> int:
+        """The threads that run a program: one where none of its loops can be shared."""
+        return self.threads if program.is_parallel else 1
+
 
 class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
@@ -116,8 +120,7 @@ def load(
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)
     code = program_of(network, made, chosen, progress)
-    threads = chosen.threads if code.is_parallel else 1
-    return Model(source, made, code, build(code, threads=threads, options=chosen.options))
+    return Model(source, made, code, build(code, threads=chosen.threads_of(code), options=chosen.options))
 
 
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:

@@ -59,7 +59,8 @@ def program_of(
     elements = frozenset(storing.element(t).name for f in functions for t in tensors_of(f))
     text = "\n\n".join(
         [
-            prelude(machine.capacity_bytes, storing.wide, elements),
+            prelude(machine.capacity_bytes, machine.accumulator_bytes, storing.wide, elements),
+            f"/* Lines on the stack of an operation: at most {max(f.stack_bytes for f in functions)} bytes. */",
             *(function.text for function in functions),
             *(group_function(group) for group in groups),
             "\n".join(["void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),
