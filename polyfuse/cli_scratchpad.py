@@ -20,7 +20,7 @@ from polyfuse.plan.why import why
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.scratchplan import print_places, print_simulated
 
-UNUSED = ("no_fuse", "exact", "embed")
+UNUSED = ("no_fuse", "exact", "embed", "cc", "cflags")
 
 
 def is_scratch_plan(path: Path) -> bool:

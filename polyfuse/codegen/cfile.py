@@ -20,6 +20,9 @@ from polyfuse.network.tensor import Tensor
 
 PRELUDE = """\
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define NOINLINE __attribute__((noinline))
 #define HELPER static inline __attribute__((unused))
 #ifdef _OPENMP

@@ -29,7 +29,8 @@ def library_files(
     """
     name = checked_name(prefix) if prefix is not None else program.network.name
     threads = settings.threads_of(program)
-    made = library(replace(program, network=replace(program.network, name=name)), threads=threads)
+    renamed = replace(program, network=replace(program.network, name=name))
+    made = library(renamed, threads=threads, written_for=settings.written_for)
     if progress is not None:
         progress("compiling", 0, 1)
     options = settings.options

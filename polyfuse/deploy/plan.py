@@ -66,7 +66,8 @@ class Plan:
 
     vector_floats: the floats of a vector, which the layouts follow. interface: `nchw` or `blocked`. arithmetic: `exact`
     without Winograd's algorithm, else `any`. algorithms: for some 3x3 layers by name 2, 4 or 6, the tile of Winograd's
-    algorithm, or 0 for the direct one; for the others the price decides.
+    algorithm, or 0 for the direct one; for the others the price decides. written_for: the compiler and its flags, for
+    people.
     """
 
     network: str
@@ -75,6 +76,7 @@ class Plan:
     arithmetic: Literal["any", "exact"]
     algorithms: dict[str, int]
     groups: tuple[PlannedGroup, ...] = field(default=())
+    written_for: tuple[str, ...] = field(default_factory=tuple)
 
     def leaves(self, network: Network, target: Target) -> Leaves:
         """The row kernels of the network's layers.

@@ -23,7 +23,17 @@ WORDS = (
     "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff rintf fmaf NULL MOD "
     "INSIDE row_in row_out row_add row_k row_c row_workspace unknown"
 )
-RESERVED = frozenset(WORDS.split())
+OTHER_WORDS = (
+    "alignas alignof and_eq asm bitand bitor bool catch char8_t char16_t char32_t co_await co_return co_yield compl "
+    "concept const_cast consteval constexpr constinit decltype delete dynamic_cast explicit export friend mutable "
+    "namespace new noexcept not_eq nullptr operator or_eq private protected public reinterpret_cast requires "
+    "static_assert static_cast template this thread_local throw typeid typename typeof typeof_unqual using virtual "
+    "wchar_t xor xor_eq true false linux unix i386 mips sparc sun vax PPC EOF NAN HUGE_VAL BUFSIZ stdin stdout stderr "
+    "DOMAIN SING OVERFLOW UNDERFLOW PLOSS TLOSS HELPER NOINLINE OMP HELPERS clear_sums add_block sum_of sums "
+    "minimum_of maximum_of smaller_of within workspace"
+)
+"""Words of C++ and of later C, macros of compilers and of headers, and further names of generated code."""
+RESERVED = frozenset((*WORDS.split(), *OTHER_WORDS.split()))
 """Words of C, of isl's notation and of generated code."""
 PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row|wrap)\d|\w{1,6}_loop$")
 """How names made by polyfuse begin, and all of the names that loops have where a tensor has theirs."""

@@ -15,7 +15,7 @@ from math import prod
 import islpy as isl
 
 from polyfuse.codegen.loops import kind_of
-from polyfuse.codegen.sums import BLOCK, SHORT
+from polyfuse.codegen.sums import BLOCK, SHORT, UNIT
 from polyfuse.network.expression import adds_up, parenthesised, to_c
 from polyfuse.network.layer import Access, Statement
 from polyfuse.network.tensor import Tensor
@@ -127,6 +127,17 @@ def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep
     opened = [f"{pad}float part[{sweep.columns}] = {{0}};", f"{pad}int terms = 0;"]
     closed = f"{pad}add_block(sum, part, column_1 - column_0);"
     return [f"{pad[2:]}{{", *opened, *inside, closed, f"{pad[2:]}}}"]
+
+
+def error_bound(terms: int) -> float:
+    """What a sum of so many terms may be off by, relative to the sum of their magnitudes, products not counted.
+
+    Steps that add up parts of a sum, as those of a pool over whole images, add one rounding each.
+
+    >>> round(error_bound(100) / UNIT), round(error_bound(18_710) / UNIT)
+    (100, 276)
+    """
+    return UNIT * (terms if terms <= SHORT else BLOCK + -(-terms // BLOCK) + 1)
 
 
 def is_long(statement: Statement, sweep: Sweep) -> bool:

@@ -7,6 +7,9 @@ from polyfuse.codegen.scratchpad.storing import BFLOAT, HALF
 
 HELPERS = """\
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define HELPER static inline __attribute__((unused))
 
 typedef float loose_float __attribute__((aligned(1))); /* weights may begin at any byte */
