@@ -88,7 +88,7 @@ def flags_in(text: str) -> tuple[str, ...]:
     except ValueError as error:
         raise InvalidInput(f"flags {text!r}: expected options that a shell could read, got {error}") from None
     for flag in flags:
-        if not re.fullmatch(r"-[A-Za-z]\S*|--\S+", flag) or _OF_THE_BUILD.match(flag):
+        if not re.fullmatch(r"-[A-Za-z][^\n\r]*|--[^\n\r]+", flag) or _OF_THE_BUILD.match(flag):
             raise InvalidInput(
                 f"flags {text!r}: expected options such as -O2 -march=native, each one word, got {flag!r}; leave it out"
             )

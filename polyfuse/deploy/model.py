@@ -3,6 +3,7 @@
 path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Settings:
     def written_for(self) -> str:
         """The same as a line of a comment in C."""
         compiler, *flags = self.compiler_and_flags
-        line = f"Written for {compiler}, {' '.join(flags) or 'without flags'}; right with any C11 compiler."
+        line = f"Written for {compiler}, {shlex.join(flags) or 'without flags'}; right with any C11 compiler."
         return line.replace("*/", "* /").replace("\\", "/")
 
     def threads_of(self, program: Program) -> int:

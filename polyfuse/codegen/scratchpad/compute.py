@@ -121,7 +121,7 @@ def compute_function(
         parameters += [*(f"int {each}" for each in TAKEN), "int first", "int last"]
     lines = [
         f"/* {layer.name} ({layer.kind}) */",
-        *signature(f"static void {name}", parameters),
+        *signature(f"static NOINLINE void {name}", parameters),
         "{",
         *(f"  {line}" for line in writer.opening(number)),
         *(writer.taking() if accumulates else writer.making()),

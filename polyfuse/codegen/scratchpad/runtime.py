@@ -11,6 +11,7 @@ HELPERS = """\
 #error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
 #endif
 #define HELPER static inline __attribute__((unused))
+#define NOINLINE __attribute__((noinline)) /* so that operations share the stack */
 
 typedef float loose_float __attribute__((aligned(1))); /* weights may begin at any byte */
 typedef int loose_int __attribute__((aligned(1)));
