@@ -15,6 +15,8 @@ from polyfuse.cli_model import MODEL_OPTIONS, model_asked, with_options
 from polyfuse.cli_scratchpad import compile_scratch, is_scratch_plan
 from polyfuse.cli_types import FILE
 from polyfuse.cli_unused import Checked
+from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.codegen.compiler import find_compiler, flags_in
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
@@ -91,7 +93,15 @@ def given_plan(request: Mapping[str, Any]) -> Plan | None:
 @click.option("-o", "--output", "folder", type=FILE, default=Path("build"), show_default=True, metavar="DIR")
 @click.option("--prefix", metavar="NAME", help="What C names and files begin with. Default: the model's name.")
 @click.option("--embed", is_flag=True, help="Weights as C too, for targets without files.")
-def compile_command(folder: Path, prefix: str | None, embed: bool, **request: Any) -> None:
+@click.option("--cc", metavar="COMPILER", help="The gcc or clang to write the C for and build it with.  [default: $CC]")
+@click.option(
+    "--cflags",
+    metavar="FLAGS",
+    help=f"Its flags, such as '-O2 -march=x86-64-v3'.  [default: {' '.join(DEFAULT_FLAGS)}]",
+)
+def compile_command(
+    folder: Path, prefix: str | None, embed: bool, cc: str | None, cflags: str | None, **request: Any
+) -> None:
     """Compile a MODEL, an .onnx or kernel file, to one C library: .c, .h, .weights, plan.json and a shared library.
 
     With a --plan of polyfuse plan it is C for a scratchpad machine, which runs once on a simulator of that machine.
@@ -99,8 +109,9 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
     if request["plan_file"] is not None and is_scratch_plan(request["plan_file"]):
         compile_scratch(folder, prefix, request)
         return
+    options = Options(find_compiler(cc), flags_in(cflags) if cflags is not None else DEFAULT_FLAGS)
     make_folder(folder)
-    plan, settings = given_plan(request), settings_of(request)
+    plan, settings = given_plan(request), replace(settings_of(request), options=options)
     network = source_asked(request).network
     with ProgressBar() as progress:
         made = plan or plan_of(network, settings, progress)
@@ -111,7 +122,7 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
         progress("counting", 0, 1)
         alike = replace(settings, fuse=False, interface=made.interface, exact=made.arithmetic == "exact")
         apart = program_of(network, plan_of(network, alike), settings)
-        fused, unfused = footprint(code), footprint(apart)
+        fused, unfused = (footprint(each, settings.threads_of(each)) for each in (code, apart))
     sizes = {str(folder / name): len(data) for name, data in files.items()}
     print_compiled(Console(), made, fused, unfused, least_layer_by_layer(code.network), sizes)
     tell_threads(code, settings)

@@ -124,7 +124,7 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     ),
     "compile": (
         Unused(
-            ("no_fuse", "longest", "threads", "exact", "layout", "embed"),
+            ("no_fuse", "longest", "threads", "exact", "layout", "embed", "cc", "cflags"),
             compiles_scratch_plan,
             "with a plan for a scratchpad machine",
         ),

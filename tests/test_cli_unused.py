@@ -61,7 +61,7 @@ MODES = (
     mode(f"compile {NET}"),
     mode(f"compile {NET} --no-fuse", "longest"),
     mode(f"compile {NET} --plan PLAN", *DEPLOY),
-    mode(f"compile {NET} --plan SCRATCH", *DEPLOY, "threads", "embed"),
+    mode(f"compile {NET} --plan SCRATCH", *DEPLOY, "threads", "embed", "cc", "cflags"),
     mode(f"run {NET}"),
     mode(f"run {NET} --no-fuse", "longest"),
     mode(f"run {NET} --plan PLAN", *DEPLOY),

@@ -82,7 +82,7 @@ class Kernel:
 
     @property
     def workspace_bytes(self) -> int:
-        """What row kernels keep for themselves in each thread, as the compiled code has it."""
+        """What computing takes besides buffers, in each thread, as the compiled code has it."""
         return int(self._library.polyfuse_workspace_bytes())
 
     @property

@@ -3,6 +3,7 @@
 path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,23 @@ class Settings:
     def ready(self) -> "Settings":
         """The same with a compiler. Errors: BuildError where there is none."""
         return replace(self, options=replace(self.options, compiler=self.options.compiler or find_compiler()))
+
+    @property
+    def compiler_and_flags(self) -> tuple[str, ...]:
+        """The compiler's name and version, and the flags: what generated C is written for."""
+        compiler = self.options.compiler or find_compiler()
+        return (f"{compiler.path.name}: {compiler.version}", *self.options.flags)
+
+    @property
+    def written_for(self) -> str:
+        """The same as a line of a comment in C."""
+        compiler, *flags = self.compiler_and_flags
+        line = f"Written for {compiler}, {shlex.join(flags) or 'without flags'}; right with any C11 compiler."
+        return line.replace("*/", "* /").replace("\\", "/")
+
+    def threads_of(self, program: Program) -> int:
+        """The threads that run a program: one where none of its loops can be shared."""
+        return self.threads if program.is_parallel else 1
 
 
 class Model:
@@ -136,8 +154,7 @@ def load(
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)
     code = program_of(network, made, chosen, progress)
-    threads = chosen.threads if code.is_parallel else 1
-    return Model(source, made, code, build(code, threads=threads, options=chosen.options))
+    return Model(source, made, code, build(code, threads=chosen.threads_of(code), options=chosen.options))
 
 
 def check_undecided(settings: Settings, plan: Plan) -> None:
@@ -162,7 +179,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
     require_float32(network, "compiling for this host")
     price = seconds_on(settings.machine or known_machine(), settings.threads) if settings.fuse else None
     target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
-    return planned(
+    made = planned(
         network,
         target,
         price,
@@ -172,6 +189,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
         workers=usable_cores(),
         progress=progress,
     )
+    return replace(made, written_for=settings.compiler_and_flags).sealed()
 
 
 def program_of(network: Network, plan: Plan, settings: Settings, progress: Progress | None = None) -> Program:

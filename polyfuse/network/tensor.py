@@ -25,7 +25,8 @@ CUT = 48
 C_WORDS = (
     "alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false "
     "float for goto if inline int long main nullptr register restrict return short signed sizeof static static_assert "
-    "struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while i386 linux unix"
+    "struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while i386 linux "
+    "unix mips sparc sun vax PPC"
 )
 """Keywords of C, and words that compilers define."""
 CPP_WORDS = (
@@ -40,7 +41,7 @@ ISL_WORDS = "exists and or not mod floor ceil floord min max unknown"
 GENERATED_WORDS = (
     "counts threads chips kept inputs weights outputs scratch arena constants memory acc maximum minimum MOD INSIDE "
     "row_in row_to row_add row_k row_ch row_workspace NOINLINE HELPER OMP ROW_KERNEL ROW_WORKSPACE ROW_PART ROW_HELPER "
-    "KEEP STREAMED"
+    "KEEP STREAMED HELPERS clear_sums add_block sum_of sums minimum_of maximum_of smaller_of within workspace"
 )
 LIBRARY_WORDS = (
     "INFINITY NAN NULL HUGE_VAL HUGE_VALF HUGE_VALL MATH_ERRNO MATH_ERREXCEPT DOMAIN SING OVERFLOW UNDERFLOW PLOSS "

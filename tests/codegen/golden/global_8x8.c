@@ -6,6 +6,9 @@
  *   x: recompute, recompute, recompute; x_buffer[1, 1, 12, 12]
  */
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define NOINLINE __attribute__((noinline))
 #define HELPER static inline __attribute__((unused))
 #ifdef _OPENMP

@@ -6,6 +6,9 @@
  *   x: recompute, local; x_buffer[1, 1, 6 (ring), 20]
  */
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define NOINLINE __attribute__((noinline))
 #define HELPER static inline __attribute__((unused))
 #ifdef _OPENMP
