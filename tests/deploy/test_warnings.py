@@ -25,7 +25,7 @@ from polyfuse.schedule.schedule import Strategy
 from tests.deploy.test_anywhere import MAIN
 
 COMPILERS = ("gcc", "clang")
-FLAGS = ("-O2", "-O3 -march=native", "-O1 -std=c11")
+FLAGS = ("-O2 -std=c11", "-O3 -march=native")
 SANITIZE = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -43,7 +43,7 @@ def detector() -> Network:
         parts.append(build.arithmetic(f"{name}_sum", "add", parts[1], z))
         return unit(f"{name}_out", build.concat(f"{name}_all", *parts), channels)
 
-    x = unit("stem", build.input("x", (1, 3, 40, 40)), 16, 3, 2)
+    x = unit("stem", build.input("x", (1, 3, 24, 24)), 16, 3, 2)
     high = stage("high", x, 32)
     x = low = unit("down", high, 48, 3, 2)
     for k in range(3):
@@ -52,7 +52,7 @@ def detector() -> Network:
     x = build.concat("joined", build.resize("up", unit("mixed", low, 32), 2), high)
     x = unit("head", stage("last", x, 32), 32, 3)
     boxes, kinds = build.conv("boxes", x, 16, kernel=1), build.conv("kinds", x, 5, kernel=1, activation="sigmoid")
-    return build.network(build.add(copies.reshape("found", build.concat("both", boxes, kinds), (1, 21, 400))))
+    return build.network(build.add(copies.reshape("found", build.concat("both", boxes, kinds), (1, 21, 144))))
 
 
 def groups_apart() -> Network:
@@ -95,8 +95,7 @@ def test_libraries_make_no_compiler_warn(name: str, compiler: str, flags: str, t
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("compiler, dtype", [("gcc", "int8"), ("clang", "float32")])
 def test_c_for_a_scratchpad_makes_no_compiler_warn(dtype: str, compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
