@@ -137,7 +137,10 @@ def offchip_parameter(group: Group, array: Array) -> str:
 
 
 def functions(group: Group, counters: int) -> list[str]:
-    """The functions of one group: the tiles, and what loads the weights and runs the tiles."""
+    """The functions of one group: the tiles, and what loads the weights and runs the tiles.
+
+    None is inlined: buffers of several groups are at one address, and gcc takes one for the other where it sees both.
+    """
     available = tile_parameters(group)
     bodies: list[list[str]] = []
 
@@ -156,7 +159,9 @@ def functions(group: Group, counters: int) -> list[str]:
     pragma = f"OMP(omp parallel for num_threads(threads) schedule(dynamic){reduction})"
     nest = text(group.nest, 1, Outline(call, group.parallel, pragma))
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
-    head = signature(f"static void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own])
+    head = signature(
+        f"static NOINLINE void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own]
+    )
     unused = [f"(void){name};" for name in (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts")]
     lines = [*head, "{", *fold(" ".join(unused), 112, initial_indent="  ", subsequent_indent="  ")]
     if group.preload_nest is not None:

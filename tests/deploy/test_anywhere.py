@@ -48,7 +48,7 @@ EMULATORS = {"aarch64": "qemu-aarch64", "arm": "qemu-arm", "riscv64": "qemu-risc
 def many_kinds() -> Network:
     """Layers of many kinds of row kernels, and scalar ones."""
     build = Builder("kinds")
-    x = build.conv("first", build.input("x", (1, 3, 17, 18)), 24, kernel=3, padding=1, activation="relu6")
+    x = build.conv("first", build.input("x", (1, 3, 10, 9)), 24, kernel=3, padding=1, activation="relu6")
     y = build.conv("tiles", x, 24, kernel=3, padding=1, activation="silu")
     y = build.conv("narrow", y, 20, kernel=1, activation="hard_swish")
     z = build.depthwise("lanes", y, kernel=3, padding=1, activation=("leaky_relu", 0.1))
@@ -139,17 +139,15 @@ def test_c_written_for_the_widest_vectors_is_right_however_it_is_compiled(way: t
     check("kinds", 16, way, tmp_path)
 
 
-@pytest.mark.parametrize("floats", [4, 8])
-@pytest.mark.parametrize("way", ["gcc", "clang", "armhf", "aarch64"])
+@pytest.mark.parametrize("way, floats", [("gcc", 8), ("clang", 4), ("armhf", 4)])
 def test_c_written_for_narrower_vectors_is_right_elsewhere(way: str, floats: int, tmp_path: Path) -> None:
     check("kinds", floats, WAYS[way], tmp_path)
 
 
-@pytest.mark.parametrize("way", ["gcc", "clang", "gcc-v3", "riscv64"])
+@pytest.mark.parametrize("way", ["gcc", "clang-v3"])
 def test_stencils_are_right_however_they_are_compiled(way: str, tmp_path: Path) -> None:
     check("stencils", 16, WAYS[way], tmp_path)
 
 
-@pytest.mark.parametrize("way", ["gcc", "aarch64"])
-def test_a_cpp_program_calls_the_library(way: str, tmp_path: Path) -> None:
-    check("kinds", 16, WAYS[way], tmp_path, "main.cpp")
+def test_a_cpp_program_calls_the_library(tmp_path: Path) -> None:
+    check("stencils", 16, WAYS["gcc"], tmp_path, "main.cpp")
