@@ -1,10 +1,12 @@
-# make demo | test | lint | fuzz MINUTES=5 | fuzz-files FILES=10000 | clean: each installs what it needs into .venv, once.
+# make demo | test | lint | fuzz MINUTES=5 MODELS=5000 | fuzz-files FILES=10000 | clean: each installs what it needs into
+# .venv, once.
 #
 # The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
 # only when the metadata do. .ci/run also tries an installation that is a copy.
 
 PYTHON ?= python3
 MINUTES ?= 5
+MODELS ?= 5000
 SEED ?= 0
 FILES ?= 10000
 TEXTS ?= 2000
@@ -38,6 +40,7 @@ lint: $(VENV)/.installed-lint
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.models --models $(MODELS) --seed $(SEED)
 
 fuzz-files: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz.files --models $(FILES) --texts $(TEXTS) --seed $(SEED)

@@ -1,39 +1,52 @@
 """Measures whole networks and writes docs/network-benchmarks.md: `python docs/network_benchmarks.py`.
 
 Each network is planned, compiled and counted, then races whichever peers are installed; what is measured is kept in
-docs/networks/, one file for each network, and not measured again while it is there. `--only TEXT` takes some networks.
+docs/networks/, one file for each network, and not measured again while it is there. `--only TEXT` takes some networks,
+`--again races` measures their races again; a file is replaced once its race is over, and the page is written then.
 """
 
 import argparse
-import datetime
 import json
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 import polyfuse as pf
-from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.models import workload_of
 from polyfuse.bench.peers.ours import Configuration
 from polyfuse.bench.peers.race import Rules, race, shared_settings
-from polyfuse.bench.peers.results import PeerComparison, PeerReport
-from polyfuse.codegen.compiler import find_compiler
+from polyfuse.bench.peers.results import PeerReport
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.source import read_source
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.report.format import short_bytes
+from polyfuse.report.peerpages import (
+    ALONE_COLUMNS,
+    CONTENDER_COLUMNS,
+    PEER_COLUMNS,
+    Kept,
+    best_peer_cells,
+    contender_rows,
+    decimals,
+    facts_of_now,
+    markdown,
+    measured_on,
+    one_by_one,
+    peer_cells,
+)
 from polyfuse.typed_json import decode, encode, parse
 
 FOLDER = Path(__file__).parent
 KEPT = FOLDER / "networks"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 PEERS = "onnxruntime,openvino,torch,ncnn"
+OWN = "polyfuse plan"
+AGAIN = ("races", "counts", "all")
 NETWORKS: tuple[tuple[str, float | None, str], ...] = (
     ("mobilenet_v1", 1.1, ""),
     ("mobilenet_v2", 1.3, ""),
@@ -55,12 +68,23 @@ accepted."""
 HEAD = """\
 # Whole networks, measured
 
-Measured {date} on {cpu}, {cores} cores, {compiler}; one thread, fp32, seeded random weights.
-`python docs/network_benchmarks.py` measures all of this again and writes this page; [peers.md](peers.md) says how each
-tool is run. Ratios are of medians of CPU time in one race. They are what one machine showed, not promises.
+{measured}; one thread, fp32, seeded random weights.
+`python docs/network_benchmarks.py --again all` measures all of this again and writes this page; [peers.md](peers.md)
+says how each tool is run. Ratios are of medians of CPU time in one race: what one machine showed, not promises.
 
-*peer / polyfuse* is how many times longer the best peer takes, *goal* what was aimed at; *peer / bound* is the most
-that direct algorithms could reach here, the peer over `max(flops / peak, compulsory bytes / bandwidth)`.
+Asked to race were onnxruntime, OpenVINO, torch (eager, and compiled by inductor) and ncnn; not Halide, for which
+somebody would have to write a schedule of each network, and no other runtime. *best peer* is the fastest of those that
+*ran* in that row: their result is within 1e-4 of the float64 reference, and they were timed. One that did not is *not
+compared*, which does not mean beaten; [every contender](#every-contender) says why. *peer / polyfuse* is how many times
+longer the best peer takes, *goal* what was aimed at; *peer / bound* is the most that direct algorithms could reach
+here, the peer over `max(flops / peak, compulsory bytes / bandwidth)`. An error of 0 says little: the softmax of such
+weights is 1 for one class and 0 for all others, in a less exact tool, too.
+
+"""
+ALONE = """\
+## Peer by peer
+
+How many times longer each peer takes than polyfuse, over the networks that it ran in and no others.
 
 """
 COUNTED = """\
@@ -131,31 +155,23 @@ def raced(name: str, repeats: int) -> PeerReport:
     own = [Configuration(strategy).contender() for strategy in ("plan", "unfused")]
     rules = Rules(1, "preferred", repeats)
     found = race(network, [*own, *peers_named(PEERS)], pf.read_machine(), rules, model=model)
-    return PeerReport(host_facts(), (found,), shared_settings(rules))
+    return PeerReport(facts_of_now(), (found,), shared_settings(rules))
 
 
-def ratio(comparison: PeerComparison, over: str, under: str) -> str:
-    """The time of one contender over that of another."""
-    rows = {row.contender: row for row in comparison.timed}
-    pair = [comparison.seconds(rows[name]) if name in rows else None for name in (over, under)]
-    return f"{pair[0] / pair[1]:.2f}" if pair[0] and pair[1] else "-"
-
-
-def speed_row(comparison: PeerComparison, name: str, goal: float | None) -> tuple[str, ...]:
+def speed_row(race: Kept, goal: float | None) -> tuple[str, ...]:
     """One network in the table of speeds."""
-    peers = [row for row in comparison.timed if not row.contender.startswith("polyfuse")]
-    ours = next((row for row in comparison.timed if row.contender == "polyfuse plan"), None)
-    best = peers[0] if peers else None
+    comparison, ours, best = race.comparison, race.ours, race.comparison.best_peer
     rate = comparison.gflop_per_second(ours) if ours else None
     return (
-        name,
-        best.contender if best else "none",
-        ratio(comparison, best.contender, "polyfuse plan") if best else "-",
+        race.title,
+        *best_peer_cells(race),
         f"{goal}" if goal else "",
-        f"{comparison.ratio_to_bound(best):.2f}" if best else "-",
-        ratio(comparison, "polyfuse unfused", "polyfuse plan"),
+        *peer_cells(race),
+        decimals(comparison.ratio_to_bound(best) if best else None),
+        decimals(race.ratio(comparison.row("polyfuse unfused"))),
         f"{rate / comparison.peak_gflop_per_second:.0%}" if rate else "-",
         f"{ours.max_rel_error:.0e}" if ours and ours.max_rel_error is not None else "-",
+        race.date,
     )
 
 
@@ -174,61 +190,59 @@ def counted_row(found: Counted, published: str) -> tuple[str, ...]:
     )
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+def kept() -> list[tuple[Kept, float | None]]:
+    """The races that were measured, with their goals."""
+    asked = tuple(peer.name for peer in peers_named(PEERS))
+    files = [(name, goal, KEPT / f"{name}.json") for name, goal, _ in NETWORKS]
+    return [
+        (Kept(name, PeerReport.from_json(file.read_text(), str(file)), OWN, asked), goal)
+        for name, goal, file in files
+        if file.exists()
+    ]
 
 
 def page() -> str:
     """What is kept, as Markdown."""
-    speeds, counts, details = [], [], []
-    for name, goal, published in NETWORKS:
-        race_file, count_file = KEPT / f"{name}.json", KEPT / f"{name}-counted.json"
-        if race_file.exists():
-            (comparison,) = PeerReport.from_json(race_file.read_text(), str(race_file)).comparisons
-            speeds.append(speed_row(comparison, name, goal))
-            for row in comparison.rows:
-                told = f"{comparison.ratio_to_best(row):.2f}" if row.state == "timed" else row.state
-                details.append((name, row.contender, told, row.layout, row.detail or row.message))
-        if count_file.exists():
-            counts.append(counted_row(decode(parse(count_file.read_text(), name), Counted, name), published))
+    counts = []
+    for name, _, published in NETWORKS:
+        file = KEPT / f"{name}-counted.json"
+        if file.exists():
+            counts.append(counted_row(decode(parse(file.read_text(), name), Counted, name), published))
+    found = kept()
+    races = [race for race, _ in found]
     lines = markdown(
-        ("network", "best peer", "peer / polyfuse", "goal", "peer / bound", "unfused / fused", "of direct peak",
-         "max error"), speeds)  # fmt: skip
+        ("network", "best peer", "peer / polyfuse", "goal", *PEER_COLUMNS, "peer / bound", "unfused / fused",
+         "of direct peak", "max error", "measured"), [speed_row(race, goal) for race, goal in found])  # fmt: skip
+    lines += ["", *ALONE.splitlines(), *markdown(ALONE_COLUMNS, one_by_one(races))]
     lines += ["", *COUNTED.splitlines()]
     lines += markdown(
         ("network", "groups", "published plan", "off-chip", "unfused", "memory", "unfused", "alive", "seconds"), counts
     )
     lines += ["", "## Every contender", "", "Times relative to the fastest of its race.", ""]
-    lines += markdown(("network", "contender", "to fastest", "layout", "chosen, or why not"), details)
-    facts = host_facts()
-    head = HEAD.format(
-        date=datetime.date.today().isoformat(),
-        cpu=facts.get("cpu", "an unknown processor"),
-        cores=facts.get("cores", "?"),
-        compiler=find_compiler().version,
-    )
-    return head + "\n".join([*lines, ""])
+    lines += markdown(("network", *CONTENDER_COLUMNS), [row for race in races for row in contender_rows(race)])
+    return HEAD.format(measured=measured_on(races)) + "\n".join([*lines, ""])
 
 
 def main() -> None:
-    """Measure what is not kept yet and write the page."""
+    """Measure what is not kept yet, or is to be measured again, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="networks whose name holds this")
+    parser.add_argument("--again", choices=AGAIN, help="measure again what is kept")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of a race")
     chosen = parser.parse_args()
     make_folder(KEPT)
     for name, _, _ in NETWORKS:
         if chosen.only not in name:
             continue
-        if not (KEPT / f"{name}-counted.json").exists():
+        if chosen.again in ("counts", "all") or not (KEPT / f"{name}-counted.json").exists():
             text = json.dumps(encode(counted(name)), indent=1) + "\n"
             write_atomically(KEPT / f"{name}-counted.json", text.encode())
             print(f"{name}: counted", flush=True)
-        if not (KEPT / f"{name}.json").exists():
-            raced(name, chosen.repeats).write_json(KEPT / f"{name}.json")
-            print(f"{name}: raced", flush=True)
+        if chosen.again in ("races", "all") or not (KEPT / f"{name}.json").exists():
+            start = time.perf_counter()
+            report = raced(name, chosen.repeats)
+            report.write_json(KEPT / f"{name}.json")
+            print(f"{name}: raced in {time.perf_counter() - start:.0f} s\n{report.comparisons[0]}", flush=True)
         (FOLDER / "network-benchmarks.md").write_text(page())
     (FOLDER / "network-benchmarks.md").write_text(page())
 

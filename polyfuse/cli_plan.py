@@ -16,7 +16,7 @@ from polyfuse.plan.checking import check_plan
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Goal, Objective
 from polyfuse.plan.operations import Graph
-from polyfuse.plan.planning import graph_of_plan, priced_type, ways_of
+from polyfuse.plan.planning import Ways, graph_of_plan, priced_type, ways_of
 from polyfuse.plan.scratchplan import Origin, ScratchPlan, read_scratch_plan
 from polyfuse.plan.sweep import Sweep, processes, sweep
 from polyfuse.plan.timeline import GroupTime, timeline
@@ -66,6 +66,7 @@ SOLVER_EFFORT = 200.0
 )
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Plan in weaker ways too.")
 @click.option("--early", is_flag=True, help="Load weights while the group before runs, where there is room.")
+@click.option("--no-external", is_flag=True, help="Store nothing between layers off chip: memory alone.")
 @click.option("--exact", is_flag=True, help="Have it confirmed by an exact model: small networks.")
 @click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Check and show this plan instead of making one.")
 @click.option("--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Plan at many on-chip sizes.")
@@ -91,7 +92,10 @@ def plan_command(model: str, **request: Any) -> None:
     with ProgressBar() as progress:
         plan = given or planned(network, machine, origin, request, progress)
         graph = graph_of_plan(plan, network)
-        check_plan(plan, graph, plan.machine)
+        plan = check_plan(plan, graph, plan.machine)
+        if given is not None and request["exact"]:
+            ways = ways_of(graph, plan.machine, objective=plan.objective, longest=request["longest"])
+            plan = confirmed(ways, plan, progress)
         swept = sweep_of(network, plan, request, progress) if request["capacities"] is not None else None
     times = timeline(plan, graph)
     print_plan(plan, times)
@@ -113,8 +117,8 @@ def check_request(request: Mapping[str, Any]) -> None:
         for option, value in (("--machine", request["machine"]), ("--onchip", request["onchip"])):
             if value is not None:
                 raise click.UsageError(f"{option} is for a new plan; a plan of --plan says its machine")
-        if request["exact"]:
-            raise click.UsageError("--exact solves a new plan again; leave out --plan")
+        if request["no_external"]:
+            raise click.UsageError("--no-external is for a new plan; a plan of --plan says what its machine can store")
         if request["early"]:
             raise click.UsageError("--early is for a new plan; a plan of --plan says which weights arrive early")
     if request["early"] and request["goal"] != "latency":
@@ -133,6 +137,7 @@ def check_request(request: Mapping[str, Any]) -> None:
 def machine_of(request: Mapping[str, Any]) -> Accelerator:
     """The machine that was asked for."""
     found = accelerator(request["machine"] or DEFAULT_MACHINE)
+    found = found.memory_alone() if request["no_external"] else found
     return found.with_capacity(request["onchip"]) if request["onchip"] is not None else found
 
 
@@ -146,10 +151,13 @@ def planned(
     )
     plan = ways.plan(machine.capacity_bytes, request["baselines"], early=request["early"])
     plan = replace(plan, origin=origin)
-    if request["exact"]:
-        progress("solving", 0, 1)
-        return replace(plan, certificate=ways.confirmed(plan, SOLVER_EFFORT))
-    return plan
+    return confirmed(ways, plan, progress) if request["exact"] else plan
+
+
+def confirmed(ways: Ways, plan: ScratchPlan, progress: ProgressBar) -> ScratchPlan:
+    """A plan, new or edited, certified by the exact model. Errors: as `Ways.confirmed`."""
+    progress("solving", 0, 1)
+    return ways.confirmed(plan, SOLVER_EFFORT)
 
 
 def sweep_of(network: Network, plan: ScratchPlan, request: Mapping[str, Any], progress: ProgressBar) -> Sweep:

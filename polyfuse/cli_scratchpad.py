@@ -50,7 +50,7 @@ def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]
     make_folder(folder)
     for name, data in files.items():
         write_atomically(folder / name, data)
-    print_simulated(Console(), plan, checked, {str(folder / name): len(data) for name, data in files.items()})
+    print_simulated(Console(), made.plan, checked, {str(folder / name): len(data) for name, data in files.items()})
 
 
 def explain_plan(path: Path, tensor: str | None, model: str | None, request: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ def explain_plan(path: Path, tensor: str | None, model: str | None, request: Map
     plan = read_scratch_plan(path)
     network = network_of(origin_of(plan, path, model, request))
     graph = graph_of_plan(plan, network)
-    check_plan(plan, graph, plan.machine)
+    plan = check_plan(plan, graph, plan.machine)
     if tensor is None:
         print_places(plan, graph)
         return

@@ -8,6 +8,7 @@ A float that is not finite has no JSON number: it is written as the string "nan"
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from polyfuse.errors import InvalidInput
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+DIGITS = 32
 
 
 def parse(text: str, where: str) -> object:
@@ -83,6 +85,25 @@ def encode(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def digest_of(*values: object) -> str:
+    """A digest of values that `encode` writes, by what they are: the order of keys does not matter.
+
+    >>> digest_of({"a": 1, "b": 2.0}) == digest_of({"b": 2.0, "a": 1}) != digest_of({"a": 1, "b": 2})
+    True
+    """
+    text = json.dumps([encode(value) for value in values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def check_measure(where: str, name: str, value: float) -> None:
+    """Refuse what no count, size or cost can be.
+
+    Errors: InvalidInput for numbers below 0 and those that are not finite.
+    """
+    if not 0 <= value < math.inf:
+        raise InvalidInput(f"{where}: expected {name} of 0 or more and finite, got {value}; correct it")
 
 
 def _decode_record(entries: dict[str, object], kind: Any, where: str) -> Any:

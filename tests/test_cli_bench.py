@@ -74,7 +74,7 @@ def test_peers_that_are_not_installed_are_told(pair: str, monkeypatch: pytest.Mo
     assert result.exit_code == 0
     told = " ".join(result.stdout.split())
     assert "not installed: onnxruntime, openvino, torch-eager, torch-inductor, ncnn, halide; pip install" in told
-    assert told.endswith("onnxruntime openvino torch ncnn halide")
+    assert told.endswith("onnxruntime openvino torch ncnn pnnx halide")
 
 
 def test_a_host_without_a_machine_file_is_measured(pair: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

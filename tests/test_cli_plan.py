@@ -76,10 +76,10 @@ def test_json_has_what_it_is_documented_to_have(planned: Path) -> None:
     assert {*document} == {
         *("format", "version", "network", "dtype", "machine", "objective", "latency_cycles", "offchip_bytes"),
         *("onchip_peak_bytes", "macs", "macs_executed", "energy_pj", "certificate", "groups", "pins", "baselines"),
-        "origin",
+        *("inputs", "origin", "outputs", "graph"),
     }
     assert {*document["offchip_bytes"]} == {"feature_maps", "weights"}
-    assert {*document["certificate"]} == {"lower_bound", "gap", "scope"}
+    assert {*document["certificate"]} == {"lower_bound", "gap", "scope", "digest"}
     joint = document["baselines"].pop("joint")
     assert all(other["latency_cycles"] >= joint["latency_cycles"] for other in document["baselines"].values() if other)
     assert ScratchPlan.from_json(planned.read_text()).to_json() == planned.read_text()
@@ -157,7 +157,7 @@ def test_a_sweep_goes_on_where_it_was_left(model: str, planned: Path, tmp_path: 
         (["--sweep", "1KiB:2KiB:x"], 2, "expected FIRST:LAST or FIRST:LAST:COUNT"),
         (["--sweep-file", "points.json"], 2, "belong to a sweep; add --sweep"),
         (["--plan", "plan.json", "--onchip", "1MiB"], 2, "a plan of --plan says its machine"),
-        (["--plan", "plan.json", "--exact"], 2, "leave out --plan"),
+        (["--plan", "plan.json", "--no-external"], 2, "--no-external is for a new plan"),
         (["--plan", "plan.json", "--early"], 2, "--early is for a new plan"),
         (["--early", "--objective", "bytes"], 2, "--early saves latency and nothing else"),
         (["--early", "--exact"], 2, "leave out one of both"),

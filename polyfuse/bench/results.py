@@ -8,6 +8,7 @@ number that is not finite is the string "nan", "inf" or "-inf". A change of mean
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +150,10 @@ class Comparison:
 
     @classmethod
     def from_json(cls, text: str, where: str = "comparison") -> "Comparison":
-        """The comparison in a JSON text, which errors call `where`; raises InvalidInput when it holds none."""
+        """The comparison in a JSON text, which errors call `where`.
+
+        Raises InvalidInput when it holds none, and where a ratio is not that of the times.
+        """
         document = _object(parse(text, where))
         found = (document.pop("format", None), document.pop("version", None))
         if found != (FORMAT, VERSION):
@@ -158,7 +162,24 @@ class Comparison:
                 "write it again with this polyfuse"
             )
         comparison: Comparison = decode(document, cls, where)
+        comparison.check_ratios(where)
         return comparison
+
+    def check_ratios(self, where: str) -> None:
+        """Ratios are those of the times in the rows, where the unfused one is among them.
+
+        Raises InvalidInput for others.
+        """
+        unfused = next((row.seconds_median for row in self.rows if row.strategy == "unfused"), None)
+        for index, row in enumerate(self.rows):
+            if row.ratio_to_unfused is None or not unfused:
+                continue
+            expected = row.seconds_median / unfused if row.seconds_median is not None else None
+            if expected is None or not math.isclose(row.ratio_to_unfused, expected, rel_tol=1e-9):
+                raise InvalidInput(
+                    f"{where}.rows[{index}]: expected a ratio_to_unfused of {expected}, got {row.ratio_to_unfused}; "
+                    "correct it, or compare again"
+                )
 
 
 SUMMARY = ("row", "executions", "recomputed", "bytes on chip", "bytes off-chip", "seconds", "max error", "counted")

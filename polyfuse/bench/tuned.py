@@ -8,6 +8,7 @@ The file is one object: "format" ("polyfuse-tuned"), "version" (1), and "entries
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
+from polyfuse.typed_json import check_measure
 
 FORMAT = "polyfuse-tuned"
 VERSION = 1
@@ -59,7 +61,10 @@ class Key:
 class Tried:
     """A choice and what was measured of it; the fields of a `Strategy` are null layer by layer.
 
-    seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with it.
+    label: what `choice` is called. seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with
+    it.
+
+    Raises InvalidInput for a label that is not that of the choice, and for times, samples and errors that cannot be.
     """
 
     label: str
@@ -73,6 +78,17 @@ class Tried:
     unfused_seconds: float
     samples: int
     max_rel_error: float
+
+    def __post_init__(self) -> None:
+        where = f"tried {self.label!r}"
+        if self.label != self.choice.label:
+            raise InvalidInput(f"{where}: expected the label of its choice, {self.choice.label!r}; tune again")
+        for name in ("seconds", "unfused_seconds", "samples"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise InvalidInput(f"{where}: expected {name} above 0 and finite, got {value}; tune again")
+        for name in ("predicted_seconds", "max_rel_error"):
+            check_measure(where, name, getattr(self, name))
 
     @property
     def ratio(self) -> float:

@@ -135,7 +135,7 @@ class Kernel:
         self._counts.fill(0)
         self._library.polyfuse_run(*self._arguments)
 
-    def __call__(self, **inputs: ArrayLike) -> dict[str, Values]:
+    def __call__(self, /, **inputs: ArrayLike) -> dict[str, Values]:
         """Set the inputs, run, and return copies of the outputs."""
         self.set_inputs(inputs)
         self.run()

@@ -27,8 +27,8 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text, moved)
         start += rows.count
     targets = step.shape.out_channels if step.shape.kind == "to_planar" else step.writes.count
-    lines.append(f"float *row_out[{targets}];")
-    lines += output_pointers("row_out", step.writes, step.shape.kind == "to_planar", targets, text)
+    lines.append(f"float *row_to[{targets}];")
+    lines += output_pointers("row_to", step.writes, step.shape.kind == "to_planar", targets, text)
     residual = "NULL"
     if step.added is not None:
         residual = "row_add"
@@ -40,7 +40,7 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         bias = bias_name(step.layer) if step.shape.reads_bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
     next_in, next_out = asked_rows(step, text)
-    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_out, {origin}, {target}, {next_in}, {next_out});"
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_to, {origin}, {target}, {next_in}, {next_out});"
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
 
 
@@ -81,17 +81,19 @@ def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str
     several = channels > 1
     k = f"row_k * {rows.step}" if rows.step > 1 else "row_k"
     first = text(rows.row)
-    address = row_address(rows, "row_c" if several else "0", k, text) + moved
-    place = f"row_c * {rows.count} + row_k" if several else f"{start} + row_k" if start else "row_k"
+    address = row_address(rows, "row_ch" if several else "0", k, text) + moved
+    place = f"row_ch * {rows.count} + row_k" if several else f"{start} + row_k" if start else "row_k"
     lines = [f"for (int row_k = 0; row_k < {rows.count}; row_k++)"]
     lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")
-    return [f"for (int row_c = 0; row_c < {channels}; row_c++)", *(f"  {line}" for line in lines)] if several else lines
+    return (
+        [f"for (int row_ch = 0; row_ch < {channels}; row_ch++)", *(f"  {line}" for line in lines)] if several else lines
+    )
 
 
 def output_pointers(
     name: str, rows: Rows, planar: bool, count: int, text: Text, beside: Rows | None = None
 ) -> list[str]:
-    """`row_out[k]` for each row that is written, or for each channel of one.
+    """`row_to[k]` for each row that is written, or for each channel of one.
 
     Rows that are read `beside` others have their columns under the same numbers.
     """

@@ -6,7 +6,8 @@
 outputs of their own may run at the same time. `NAME_load` reads the file of weights and checks it.
 
 The file of weights is little-endian: the 8 bytes "polyfuse", uint32 version (1), uint32 CRC-32 of the data, uint64
-bytes of the data, zeros up to byte 64, and the data, float32: what row kernels read, packed, each array aligned.
+bytes of the data, zeros up to byte 64, and the data: what row kernels read, packed, float32, then the outputs that are
+constant, each in its own type; each array aligned.
 """
 
 import struct
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyfuse.codegen.cfile import calls, signature
-from polyfuse.codegen.layout import PLANAR, Array
+from polyfuse.codegen.layout import Array
 from polyfuse.codegen.program import ALIGNMENT, Program
+from polyfuse.deploy.csignature import Parameter, constant_outputs, copied, parameters
 from polyfuse.errors import InvalidInput
-from polyfuse.network.tensor import Tensor
 from polyfuse.plan.addresses import aligned_up
 
 VERSION = 1
@@ -107,38 +108,44 @@ def struct_bytes(arrays: Sequence[Array]) -> int:
 def library(program: Program, *, threads: int = 1) -> Library:
     """The files of a program that `threads` threads run; more than one need a compiler with OpenMP.
 
-    Errors: InvalidInput for a program that counts, and for inputs and outputs that share a name in C.
+    Errors: InvalidInput for a program that counts, and for an output that is no array of numbers of a fixed size.
     """
     if program.counters:
         raise InvalidInput(f"library of {program.network.name!r}: expected a program that does not count executions")
     name, memory = program.network.name, Memory.of(program, threads)
-    offsets, data = packed_constants(program)
+    ends, (offsets, given, data) = parameters(program), packed_constants(program)
     crc = zlib.crc32(data)
     head = struct.pack("<8sIIQ", b"polyfuse", VERSION, crc, len(data)).ljust(HEADER_BYTES, b"\0")
     source = "\n".join(
         [
+            "#include <stdint.h>",
             "#include <stdio.h>",
             "#include <string.h>",
             program.body,
             *checks(memory),
             "",
-            *run_function(program, memory, offsets),
+            *run_function(program, memory, ends, offsets, given),
             "",
             LOADER.format(name=name, bytes=len(data), crc=crc, version=VERSION),
         ]
     )
-    return Library(name, source, header(program, memory, len(data)), head + data, len(data), memory.bytes)
+    return Library(name, source, header(program, memory, ends, len(data)), head + data, len(data), memory.bytes)
 
 
-def packed_constants(program: Program) -> tuple[dict[str, int], bytes]:
-    """The offset of each constant in floats, and all of them, each aligned."""
-    offsets, parts, size = {}, [], 0
-    for name, values in program.constants.items():
-        data = np.ascontiguousarray(values, dtype="<f4").tobytes()
-        offsets[name] = size // 4
-        parts.append(data.ljust(aligned_up(len(data), ALIGNMENT), b"\0"))
-        size += len(parts[-1])
-    return offsets, b"".join(parts)
+def packed_constants(program: Program) -> tuple[dict[str, int], dict[int, int], bytes]:
+    """The offset of each constant in floats, that of each constant output in bytes, and all of them, each aligned."""
+    data = bytearray()
+
+    def place(values: np.ndarray) -> int:
+        offset = len(data)
+        data.extend(values.tobytes())
+        data.extend(bytes(aligned_up(len(data), ALIGNMENT) - len(data)))
+        return offset
+
+    read = {name: np.ascontiguousarray(values, dtype="<f4") for name, values in program.constants.items()}
+    offsets = {name: place(values) // 4 for name, values in read.items()}
+    given = {k: place(values) for k, values in constant_outputs(program).items()}
+    return offsets, given, bytes(data)
 
 
 def checks(memory: Memory) -> list[str]:
@@ -149,42 +156,42 @@ def checks(memory: Memory) -> list[str]:
     ]
 
 
-def run_function(program: Program, memory: Memory, offsets: dict[str, int]) -> list[str]:
-    """`NAME_run`: the groups in order, with the address of each array."""
-    network, addresses = program.network, program.addresses
+def run_function(
+    program: Program, memory: Memory, ends: Sequence[Parameter], offsets: dict[str, int], given: dict[int, int]
+) -> list[str]:
+    """`NAME_run`: the groups in order, with the address of each array; `given` has that of constant outputs."""
+    addresses = program.addresses
     known = {name: f"(void *)(constants + {offset})" for name, offset in offsets.items()}
-    known |= {tensor.name: f"(void *){tensor.name}" for tensor in (*network.inputs, *network.outputs)}
+    known |= {each.tensor.name: f"(void *){each.name}" for each in reversed(ends) if each.tensor is not None}
     known |= {tensor.name: f"(void *)(memory + {addresses[tensor.name]})" for tensor in program.scratch}
     chips, kept = f"(void *)(memory + {memory.scratch})", f"(void *)(memory + {memory.bytes - memory.kept})"
     return [
-        *prototype(program),
+        *prototype(program, ends),
         "{",
         "  const float *const constants = weights;",
         "  char *const memory = arena;",
         "  (void)constants, (void)memory;",
         *calls(program.groups, known, (chips, kept, str(memory.threads), "0")),
+        *copied(program, ends, given),
         "}",
     ]
 
 
-def prototype(program: Program) -> list[str]:
+def prototype(program: Program, ends: Sequence[Parameter]) -> list[str]:
     """The head of `NAME_run`."""
-    network = program.network
-    ends = [f"const float *{tensor.name}" for tensor in network.inputs]
-    ends += [f"float *{tensor.name}" for tensor in network.outputs]
-    return signature(f"void {network.name}_run", ["const void *weights", "void *arena", *ends])
+    own = ["const void *weights", "void *arena"]
+    return signature(f"void {program.network.name}_run", [*own, *(each.declaration for each in ends)])
 
 
-def header(program: Program, memory: Memory, weights_bytes: int) -> str:
+def header(program: Program, memory: Memory, ends: Sequence[Parameter], weights_bytes: int) -> str:
     """The .h file: what to provide, and what is promised."""
-    network = program.network
-    name, big = network.name, network.name.upper()
-    tensors = [("input", tensor) for tensor in network.inputs] + [("output", tensor) for tensor in network.outputs]
+    name, big = program.network.name, program.network.name.upper()
+    head = prototype(program, ends)
     return "\n".join(
         [
             f"/* {name}: generated by polyfuse.",
             " *",
-            *(f" * {kind:<7}{described(program, tensor)}" for kind, tensor in tensors),
+            *(f" * {each.described}" for each in ends),
             " *",
             f" * Every pointer is aligned to {big}_ALIGNMENT bytes; inputs and outputs do not overlap. {name}_run",
             " * allocates nothing and keeps nothing between calls: threads may call it at the same time, each with",
@@ -193,6 +200,7 @@ def header(program: Program, memory: Memory, weights_bytes: int) -> str:
             " * 3 cut short or damaged. */",
             f"#ifndef {big}_H",
             f"#define {big}_H",
+            "#include <stdint.h>",
             "#ifdef __cplusplus",
             'extern "C" {',
             "#endif",
@@ -200,12 +208,12 @@ def header(program: Program, memory: Memory, weights_bytes: int) -> str:
             f"#define {big}_ALIGNMENT {ALIGNMENT}",
             f"#define {big}_WEIGHTS_BYTES {max(weights_bytes, ALIGNMENT)}",
             f"#define {big}_ARENA_BYTES {memory.bytes}",
-            *(f"#define {big}_{t.name.upper()}_FLOATS {program.array(t).elements}" for _, t in tensors),
+            *(f"#define {each.macro(big)} {each.elements}" for each in ends if each.elements is not None),
             "",
             f"extern const unsigned {name}_weights[]; /* only in {name}_weights.c */",
             f"int {name}_load(const char *path, void *weights);",
-            *prototype(program)[:-1],
-            f"{prototype(program)[-1]};",
+            *head[:-1],
+            f"{head[-1]};",
             "",
             "#ifdef __cplusplus",
             "}",
@@ -214,10 +222,3 @@ def header(program: Program, memory: Memory, weights_bytes: int) -> str:
             "",
         ]
     )
-
-
-def described(program: Program, tensor: Tensor) -> str:
-    """A tensor for the reader: its shape and how it lies in memory."""
-    array = program.array(tensor)
-    dense = "row-major" if array.layout == PLANAR else f"{array.layout}: {' x '.join(map(str, array.shape))}"
-    return f"{tensor.name}: float32 {list(tensor.concrete_shape)}, {dense}"

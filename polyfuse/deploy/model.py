@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.codegen.build import usable_cores
 from polyfuse.codegen.compiler import find_compiler
@@ -21,10 +20,8 @@ from polyfuse.deploy.plan import Plan, planned, program
 from polyfuse.deploy.prices import Progress, seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network, require_float32
+from polyfuse.network.network import Network, Values, require_float32
 from polyfuse.plan.machine import Machine, known_machine
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Settings:
 class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
 
+    >>> import numpy as np
     >>> import polyfuse as pf
     >>> build = pf.Builder("two_convs")
     >>> y = build.conv("conv2", build.conv("conv1", build.input("x", (1, 1, 20, 20)), 1, kernel=3), 1, kernel=3)
@@ -67,28 +65,24 @@ class Model:
         self.plan = plan
         self.program = code
         self.kernel = kernel
-        self.inputs = tuple(source.names[tensor.name] for tensor in self.network.inputs)
-        self.outputs = tuple(source.names[tensor.name] for tensor in self.network.outputs)
+        self.inputs = self.network.ends.input_names
+        self.outputs = self.network.ends.output_names
 
-    def run(self, *arrays: ArrayLike, **named: ArrayLike) -> dict[str, Floats]:
-        """The outputs by name; inputs in order, or by name. Names are those of the model.
+    def run(self, /, *arrays: ArrayLike, **named: ArrayLike) -> dict[str, Values]:
+        """The outputs by name, in the model's order; inputs in its order, or by name. Names are those of the model.
 
+        Inputs that nothing reads may be left out. Outputs that are constant have the model's type, others are float32.
         Errors: InvalidInput for too many or unknown inputs, wrong shapes, and what is not an array of real numbers.
         """
-        given = {**named, **dict(zip(self.inputs, arrays, strict=False))}
-        if len(given) != len(arrays) + len(named) or set(given) != set(self.inputs):
-            raise InvalidInput(
-                f"model {self.network.name!r}: expected the inputs {', '.join(self.inputs)}, each once, got "
-                f"{len(arrays)} in order and {', '.join(named) or 'none'} by name"
-            )
-        tensors = (tensor.name for tensor in self.network.inputs)
-        found = self.kernel(**{name: given[own] for name, own in zip(tensors, self.inputs, strict=True)})
-        return {self.source.names[name]: array for name, array in found.items()}
+        ends = self.network.ends
+        bound = ends.bound(f"model {self.network.name!r}", arrays, named)
+        found = self.kernel(**ends.entering(bound, self.network.inputs))
+        return ends.leaving(found, self.network.outputs, bound)
 
-    def __call__(self, *arrays: ArrayLike, **named: ArrayLike) -> Floats | dict[str, Floats]:
+    def __call__(self, /, *arrays: ArrayLike, **named: ArrayLike) -> Values | dict[str, Values]:
         """The output, or the outputs by name where there are several. Errors: as `run`."""
         found = self.run(*arrays, **named)
-        return next(iter(found.values())) if len(found) == 1 else found
+        return next(iter(found.values())) if len(self.outputs) == 1 else found
 
     def __repr__(self) -> str:
         ends = f"{', '.join(map(str, self.network.inputs))} -> {', '.join(map(str, self.network.outputs))}"

@@ -7,8 +7,9 @@ The file is one object: "format" ("polyfuse-plan"), "version" (1) and the fields
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from polyfuse.deploy.prices import Part, Price, Progress
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
-from polyfuse.typed_json import decode, encode, headed
+from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-plan"
 VERSION = 1
@@ -32,7 +33,7 @@ VERSION = 1
 class PlannedGroup:
     """One group: its layers in order, and its strategy; `tile` is null where layers run row by row, one by one.
 
-    price: what it was predicted to cost, in seconds.
+    price: what it was predicted to cost, in seconds; not a number where the plan was edited since.
     """
 
     layers: tuple[str, ...]
@@ -66,7 +67,8 @@ class Plan:
 
     vector_floats: the floats of a vector, which the layouts follow. interface: `nchw` or `blocked`. arithmetic: `exact`
     without Winograd's algorithm, else `any`. algorithms: for some 3x3 layers by name 2, 4 or 6, the tile of Winograd's
-    algorithm, or 0 for the direct one; for the others the price decides.
+    algorithm, or 0 for the direct one; for the others the price decides. inputs, outputs: the model's names, in order.
+    digest: of all this as it was planned; the prices of a plan that differs from it are forgotten where it is read.
     """
 
     network: str
@@ -75,6 +77,20 @@ class Plan:
     arithmetic: Literal["any", "exact"]
     algorithms: dict[str, int]
     groups: tuple[PlannedGroup, ...] = field(default=())
+    inputs: tuple[str, ...] = field(default_factory=tuple)
+    outputs: tuple[str, ...] = field(default_factory=tuple)
+    digest: str = field(default_factory=str)
+
+    @property
+    def seal(self) -> str:
+        """A digest of what was decided and predicted."""
+        return digest_of(replace(self, digest=""))
+
+    def judged(self) -> "Plan":
+        """The plan, without the prices that were predicted of it before it was edited."""
+        if self.digest == self.seal:
+            return self
+        return replace(self, groups=tuple(replace(group, price=math.nan) for group in self.groups))
 
     def leaves(self, network: Network, target: Target) -> Leaves:
         """The row kernels of the network's layers.
@@ -91,7 +107,7 @@ class Plan:
     def grouping(self, network: Network) -> Grouping:
         """The groups of a network.
 
-        Errors: InvalidInput where they are not all its layers, each once.
+        Errors: InvalidInput where they are not all its layers, each once, or it takes and gives something else.
         """
         planned, known = [name for group in self.groups for name in group.layers], [x.name for x in network.layers]
         if sorted(planned) != sorted(known):
@@ -100,6 +116,7 @@ class Plan:
                 f"plan of {self.network!r}: expected the {len(known)} layers of {network.name!r}, each in one group; "
                 f"{strange[0]!r} does not fit; plan this model again"
             )
+        network.ends.check_said(f"plan of {self.network!r}", self.inputs, self.outputs)
         return Grouping(in_chains(network), tuple(group.part for group in self.groups))
 
     def to_json(self) -> str:
@@ -110,12 +127,12 @@ class Plan:
 
     @staticmethod
     def from_json(text: str, where: str = "plan") -> "Plan":
-        """The plan in a text, which errors call `where`.
+        """The plan in a text, which errors call `where`; without the prices of one that was edited.
 
         Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
         """
         plan: Plan = decode(headed(text, where, "a plan", (FORMAT, VERSION), "plan again"), Plan, where)
-        return plan
+        return plan.judged()
 
 
 def read_plan(path: Path) -> Plan:
@@ -150,7 +167,9 @@ def planned(
         fastest = grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
         found = leaner(fastest, leaf, price)
     groups = tuple(PlannedGroup.of(part) for part in found.parts)
-    return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups)
+    ends = network.ends.input_names, network.ends.output_names
+    plan = Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups, *ends)
+    return replace(plan, digest=plan.seal)
 
 
 def program(network: Network, plan: Plan, target: Target) -> Program:

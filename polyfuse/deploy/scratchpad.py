@@ -15,6 +15,7 @@ from polyfuse.codegen.scratchpad.kernel import ScratchKernel, Simulated, build_p
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.codegen.scratchpad.runtime import part
+from polyfuse.deploy.scratchends import constant_arrays, ends_described
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs
@@ -68,7 +69,7 @@ def compiled(plan: ScratchPlan, network: Network, options: Options | None = None
     Errors: InvalidInput and DoesNotFit for a plan that is not legal or of another network; BuildError.
     """
     graph = graph_of_plan(plan, network)
-    check_plan(plan, graph, plan.machine)
+    plan = check_plan(plan, graph, plan.machine)
     return Compiled(plan, graph, build_program(scratch_program(plan, graph), options))
 
 
@@ -118,7 +119,9 @@ def scratch_files(made: Compiled, prefix: str | None = None) -> dict[str, bytes]
     """
     program = made.program
     name = checked_name(prefix) if prefix is not None else program.graph.network.name
-    run = f"\nvoid {name}_run(void) {{ plan(); }}\n"
+    given = constant_arrays(program.graph.network, name)
+    arrays = "\n".join(["", "#include <math.h>", "#include <stdint.h>", *given, ""]) if given else ""
+    run = f"{arrays}\nvoid {name}_run(void) {{ plan(); }}\n"
     both = (
         f"/* {name}.c on the simulated machine: cc -std=c11 -O2 -shared -fPIC {name}_simulated.c -lm */\n"
         f'#include "{name}.c"\n#include "simulator.c"\n'
@@ -138,7 +141,7 @@ def scratch_files(made: Compiled, prefix: str | None = None) -> dict[str, bytes]
 def header(program: ScratchProgram, name: str) -> str:
     """What a caller needs: the entry, the arena, and the number, shape and bytes of each tensor off chip."""
     guard = f"{name.upper()}_H"
-    wide = program.storing.wide
+    wide, declared = program.storing.wide, constant_arrays(program.graph.network, name, declared=True)
     held = f"; on this host each byte is {wide}, since values are those of a wider type" if wide > 1 else ""
     tensors = [
         f" * {number:4}  {each}: {list(program.graph.tensors[each].shape)}, {program.graph.tensors[each].bytes} bytes"
@@ -151,9 +154,12 @@ def header(program: ScratchProgram, name: str) -> str:
         f" * dma_store are given, in bytes of the machine{held}:",
         f" *    0  the weights, {name}.weights: {weight_bytes} bytes",
         *tensors,
+        " * The model's inputs and outputs, in its order:",
+        *(f" *   {line}" for line in ends_described(program.graph.network, program.tensors, name)),
         " */",
         f"#ifndef {guard}",
         f"#define {guard}",
+        *(["#include <stdint.h>", *declared] if declared else []),
         "/* Run the network once: inputs are off chip before, outputs after. */",
         f"void {name}_run(void);",
         "#endif",

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import ArrayLike
 
 from polyfuse.network.network import Network
+from polyfuse.network.onnx.export import exported_names
 from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.load import Imported, imported
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
@@ -21,7 +22,8 @@ from polyfuse.rewrite.workload import load_workload
 class Source:
     """A network after rewriting; `imported` is what it was read from a model as, None for one that polyfuse built.
 
-    `names` has the model's name of each tensor of the network that has one; a network that was built uses its own.
+    `names` has the model's name of each tensor of the network that has one; a network that was built uses its own, and
+    those of its signature for inputs and outputs.
     """
 
     rewritten: Rewritten
@@ -65,16 +67,13 @@ def read_source(
     for name, tensor in found.tensors.items():
         if tensor.name in rewritten.tensors:
             names.setdefault(rewritten.tensors[tensor.name].name, name)
-    ends = {
-        rewritten.tensors[found.tensors[value.name].name].name: value.name
-        for value in found.resolved.model.graph.output
-    }
+    network = rewritten.network
+    ends = {network.outputs[each.tensor].name: each.name for each in network.ends.outputs if each.tensor is not None}
     return Source(rewritten, names | ends, found)
 
 
 def source_of(network: Network) -> Source:
     """A network that was built, rewritten."""
     rewritten = rewrite(network)
-    tensors = {layer.output.name for layer in rewritten.network.layers}
-    ends = {tensor.name for tensor in network.inputs}
-    return Source(rewritten, {name: name for name in tensors | ends})
+    made = (*network.inputs, *(layer.output for layer in rewritten.network.layers))
+    return Source(rewritten, {tensor.name: tensor.name for tensor in made} | exported_names(rewritten.network))

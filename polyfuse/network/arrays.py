@@ -1,4 +1,4 @@
-"""Arrays in files. A path enters; a float32 array leaves."""
+"""Arrays in files. A path enters; an array of float32 or of whole numbers leaves."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from polyfuse.network.network import Values
 
 
 def read_array(path: Path) -> Values:
-    """The array in a .npy file, as float32; nothing in the file is executed.
+    """The array in a .npy file, floats as float32, whole numbers as they are; nothing in the file is executed.
 
     Errors: InvalidInput for a file that cannot be read, and what is no array of real numbers.
     """
@@ -21,4 +21,4 @@ def read_array(path: Path) -> Values:
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
         got = found.dtype if isinstance(found, np.ndarray) else "several arrays"
         raise InvalidInput(f"array '{path}': expected one array of real numbers, got {got}; save one with numpy.save")
-    return np.asarray(found, dtype=np.float32)
+    return np.asarray(found, dtype=np.float32 if found.dtype.kind == "f" else found.dtype)

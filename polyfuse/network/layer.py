@@ -25,7 +25,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import COUNTED_ONLY, element_type, is_whole
 from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
-from polyfuse.network.tensor import Tensor, checked_name
+from polyfuse.network.tensor import Tensor, usable_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import relation_space
 from polyfuse.text import html_table
@@ -68,7 +68,7 @@ class Statement:
     macs: int = 0
 
     def __post_init__(self) -> None:
-        checked_name(self.name)
+        usable_name(self.name)
         self.check_whole(acc_is_whole=True)
         if self.tables - set(self.operands) or any(len(self.operands[t].tensor.shape) != 1 for t in self.tables):
             raise InvalidInput(
@@ -126,7 +126,7 @@ class Layer:
     accumulator: str | None = None
 
     def __post_init__(self) -> None:
-        checked_name(self.name)
+        usable_name(self.name)
         element_type(self.acc_dtype, f"layer {self.name!r}: accumulator")
         if not self.statements or self.statements[0].accumulates:
             raise InvalidInput(

@@ -97,9 +97,11 @@ def convolution_sums(
     dtype: str,
     update: str = "acc + weight * x",
     zero: str = "0.0",
+    more: Mapping[str, Tensor] | None = None,
 ) -> Sums:
     """What a convolution adds to its bias, or to zero, at each point of an output of some type.
 
+    `more` are further operands of the update, with an element for each output channel.
     Errors: InvalidInput where shapes do not fit together.
     """
     out_channels, in_group, kh, kw = w.concrete_shape
@@ -112,6 +114,7 @@ def convolution_sums(
     operands = {
         "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {rows}, {columns}"),
         "weight": (w, "c, ic, kh, kw"),
+        **{operand: (tensor, "c") for operand, tensor in (more or {}).items()},
     }
     taken = window_statement(f"{name}_update", out, {"ic": in_group, "kh": kh, "kw": kw}, operands, "x", update, macs=1)
     reads = {} if bias is None else {"bias": (bias, "c")}

@@ -3,7 +3,7 @@
 Tensors of concrete sizes enter; a `Layer` of one reduction leaves.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -54,9 +54,11 @@ def gemm_sums(
     dtype: str,
     update: str = "acc + weight * x",
     zero: str = "0.0",
+    more: Mapping[str, Tensor] | None = None,
 ) -> Sums:
     """What a product of matrices adds to a bias, or to zero, at each point of an output of some type.
 
+    `more` are further operands of the update, with an element for each column of the output.
     Errors: InvalidInput where shapes do not fit together.
     """
     if len(x.shape) != 2 or len(w.shape) != 2 or x.shape[1] != w.shape[1]:
@@ -67,7 +69,7 @@ def gemm_sums(
     dims = point_dims(2)
     reads = {} if bias is None else {"bias": (bias, broadcast_index(bias, out.shape, dims))}
     init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
-    operands = {"x": (x, "d0, k"), "weight": (w, "d1, k")}
+    operands = {"x": (x, "d0, k"), "weight": (w, "d1, k"), **{o: (t, "d1") for o, t in (more or {}).items()}}
     taken = window_statement(f"{name}_update", out, {"k": x.shape[1]}, operands, "x", update, macs=1)
     return Sums(out, (init, taken), _affine, {})
 
@@ -88,9 +90,19 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
     return Layer(name, "matmul", sums.out, sums.statements, inputs, weights, reference, {"operands": (a.name, b.name)})
 
 
-def matmul_sums(name: str, a: Tensor, b: Tensor, *, dtype: str, update: str = "acc + a * b", zero: str = "0.0") -> Sums:
+def matmul_sums(
+    name: str,
+    a: Tensor,
+    b: Tensor,
+    *,
+    dtype: str,
+    update: str = "acc + a * b",
+    zero: str = "0.0",
+    more: Mapping[str, Tensor] | None = None,
+) -> Sums:
     """What a product of tensors adds to zero at each point of an output of some type.
 
+    `more` are further operands of the update, with an element for each column of the output.
     Errors: InvalidInput where shapes do not fit together.
     """
     left, right = a.concrete_shape, b.concrete_shape
@@ -105,6 +117,7 @@ def matmul_sums(name: str, a: Tensor, b: Tensor, *, dtype: str, update: str = "a
     reads = {
         "a": (a, ", ".join([*a_batch, *row, "k"])),
         "b": (b, ", ".join([*b_batch, "k", *(column if columns else ())])),
+        **{operand: (tensor, dims[-1]) for operand, tensor in (more or {}).items()},
     }
     taken = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", update, macs=1)
     return Sums(out, (point_statement(f"{name}_init", out, {}, zero), taken), _product, {})

@@ -30,6 +30,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.matrices import gemm
 from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.resizing import Resampling, resize
+from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
 
 Values = NDArray[Any]
@@ -41,6 +42,7 @@ class Network:
     """Layers in an order in which every tensor is made before it is read.
 
     `weights` holds the value of every weight tensor; `inputs` are given at run time and `outputs` must survive it.
+    `signature` is what the model that it comes from takes and gives, None where that is the inputs and outputs.
     """
 
     name: str
@@ -48,9 +50,12 @@ class Network:
     layers: tuple[Layer, ...]
     outputs: tuple[Tensor, ...]
     weights: Mapping[str, Values]
+    signature: Signature | None = None
 
     def __post_init__(self) -> None:
         checked_name(self.name)
+        if self.signature is not None:
+            self.signature.check(f"network {self.name!r}", len(self.inputs), len(self.outputs))
         if not self.layers or not self.outputs:
             raise InvalidInput(f"network {self.name!r}: expected at least one layer and one output")
         known = {tensor.name: tensor for tensor in self.inputs}
@@ -84,6 +89,11 @@ class Network:
             if value is None or value.shape != weight.shape or value.dtype != held:
                 got = "nothing" if value is None else f"{value.dtype} of shape {value.shape}"
                 raise InvalidInput(f"layer {layer.name!r}: expected {held} values for the weight {weight}, got {got}")
+
+    @property
+    def ends(self) -> Signature:
+        """What it takes and gives, by the names of its model, or of its tensors where there is none."""
+        return self.signature or Signature.of(self.inputs, self.outputs)
 
     @cached_property
     def makers(self) -> dict[Tensor, Layer]:
@@ -191,8 +201,17 @@ class Builder:
     def add(self, layer: Layer, weights: Mapping[str, Values] | None = None) -> Tensor:
         """Any layer, with the values of its weights."""
         self.layers.append(layer)
-        self.weights |= weights or {}
+        for name, value in (weights or {}).items():
+            self.keep(name, value)
         return layer.output
+
+    def keep(self, name: str, value: Values) -> None:
+        """The value of a weight. Errors: InvalidInput where another weight has the name."""
+        if name in self.weights and self.weights[name] is not value:
+            raise InvalidInput(
+                f"weight {name!r}: another weight has that name; choose another for the weight or its layer"
+            )
+        self.weights[name] = value
 
     def constant(self, name: str, values: ArrayLike, dtype: str = "float32") -> Tensor:
         """A weight tensor of those values, which are rounded where its type is narrower.
@@ -200,7 +219,7 @@ class Builder:
         Errors: InvalidInput for values that a type of whole numbers does not have.
         """
         tensor = Tensor(name, np.shape(values), dtype)
-        self.weights[name] = np.ascontiguousarray(encoded(values, dtype, f"weight {tensor}"))
+        self.keep(name, np.ascontiguousarray(encoded(values, dtype, f"weight {tensor}")))
         return tensor
 
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
@@ -212,7 +231,7 @@ class Builder:
         array = np.ascontiguousarray(value, dtype=np.float32)
         if array.shape != tuple(shape):
             raise InvalidInput(f"weight {name!r}: expected shape {tuple(shape)}, got {array.shape}")
-        self.weights[name] = array
+        self.keep(name, array)
         return tensor
 
     def conv(
@@ -399,8 +418,13 @@ class Builder:
         return f"Builder({self.name!r}): {', '.join(layer.name for layer in self.layers) or 'no layers yet'}"
 
     def network(self, *outputs: Tensor) -> Network:
-        """The network that makes these tensors."""
-        return Network(self.name, tuple(self.inputs), tuple(self.layers), outputs, dict(self.weights))
+        """The network that makes these tensors, of which one may be listed twice."""
+        inputs, distinct = tuple(self.inputs), tuple(dict.fromkeys(outputs))
+        signature = None
+        if len(distinct) < len(outputs):
+            ends = tuple(Output(tensor.name, distinct.index(tensor)) for tensor in outputs)
+            signature = Signature(Signature.of(inputs, distinct).inputs, ends)
+        return Network(self.name, inputs, tuple(self.layers), distinct, dict(self.weights), signature)
 
 
 def _channels(name: str, x: Tensor) -> int:

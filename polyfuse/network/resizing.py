@@ -6,7 +6,9 @@ ONNX, operator Resize, says where points lie.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +22,47 @@ from polyfuse.network.statements import point_dims, point_statement, window_stat
 from polyfuse.network.tensor import Tensor, check_float32
 
 Weights = NDArray[np.float32]
-Coordinates = Callable[[Weights, int, int, np.float32], Weights]
-COORDINATES: dict[str, Coordinates] = {
-    "half_pixel": lambda o, size, made, scale: (o + 0.5) / scale - 0.5,
-    "pytorch_half_pixel": lambda o, size, made, scale: (o + 0.5) / scale - 0.5 if made > 1 else 0.0 * o,
-    "align_corners": lambda o, size, made, scale: o * ((size - 1) / (made - 1)) if made > 1 else 0.0 * o,
+HALF = Fraction(1, 2)
+SMALLEST = 2.0**-32
+"""No scale is smaller, or larger than its inverse."""
+COORDINATES: dict[str, Callable[[int, int, int, Fraction], Fraction]] = {
+    "half_pixel": lambda o, size, made, scale: (o + HALF) / scale - HALF,
+    "pytorch_half_pixel": lambda o, size, made, scale: (o + HALF) / scale - HALF if made > 1 else Fraction(0),
+    "align_corners": lambda o, size, made, scale: Fraction(o * (size - 1), max(made - 1, 1)),
     "asymmetric": lambda o, size, made, scale: o / scale,
-    "half_pixel_symmetric": lambda o, size, made, scale: (
-        size / 2 * (1 - made / (scale * size)) + (o + 0.5) / scale - 0.5
-    ),
+    "half_pixel_symmetric": lambda o, size, made, scale: size * HALF - made * HALF / scale + (o + HALF) / scale - HALF,
+    "tf_half_pixel_for_nn": lambda o, size, made, scale: (o + HALF) / scale,
 }
 """Where point o of `made` along an axis lies between the `size` elements of the tensor, by ONNX's names."""
-ROUNDINGS: dict[str, Callable[[Array], Array]] = {
-    "round_prefer_floor": lambda at: np.ceil(at - 0.5),
-    "round_prefer_ceil": lambda at: np.floor(at + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
+ROUNDINGS: dict[str, Callable[[Fraction], int]] = {
+    "round_prefer_floor": lambda at: ceil(at - HALF),
+    "round_prefer_ceil": lambda at: floor(at + HALF),
+    "floor": floor,
+    "ceil": ceil,
 }
 """Which element is the nearest, by ONNX's names."""
+
+
+def fraction_of(scale: float) -> Fraction:
+    """The simplest fraction that a scale in float32 stands for: of all those that are rounded to it.
+
+    So what is said by a scale of 0.7 is what is said by sizes 7 and 10, and a tie between two elements stays one.
+
+    >>> fraction_of(0.7), fraction_of(19 / 14), fraction_of(2.0)
+    (Fraction(7, 10), Fraction(19, 14), Fraction(2, 1))
+    """
+    middle = np.float32(scale)
+    below, above = (Fraction(float(np.nextafter(middle, np.float32(end)))) for end in (0.0, np.inf))
+    exact = Fraction(float(middle))
+    return _simplest((below + exact) / 2, (exact + above) / 2)
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """The fraction with the smallest denominator between two others, both included."""
+    if ceil(low) <= high:
+        return Fraction(ceil(low))
+    whole = floor(low)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
 
 
 @dataclass(frozen=True)
@@ -56,49 +81,56 @@ class Resampling:
             if word not in known:
                 raise InvalidInput(f"resize: expected one of {', '.join(known)}, got {word!r}")
 
-    def positions(self, size: int, made: int, scale: float) -> Array:
-        """Where the points along an axis lie; reckoned in float32, as others do, for points on a border stay there."""
-        points = np.arange(made, dtype=np.float32)
-        return np.asarray(COORDINATES[self.coordinates](points, size, made, np.float32(scale)), dtype=np.float64)
+    def positions(self, size: int, made: int, scale: Fraction) -> list[Fraction]:
+        """Where the points along an axis lie, exactly."""
+        return [COORDINATES[self.coordinates](point, size, made, scale) for point in range(made)]
+
+    def nearest(self, at: Sequence[Fraction], size: int) -> list[int]:
+        """The nearest elements to points along an axis."""
+        return [min(max(ROUNDINGS[self.rounding](point), 0), size - 1) for point in at]
 
 
 def resize(
     name: str,
     x: Tensor,
     sizes: Sequence[int],
-    scales: Sequence[float] | None = None,
+    scales: Sequence[float | Fraction] | None = None,
     how: Resampling = Resampling(),
 ) -> tuple[Layer, Mapping[str, Weights]]:
     """The tensor in other sizes, and the values of the layer's weights (ONNX Resize, Upsample).
 
-    `scales` are those of the sizes unless given.
-    Errors: InvalidInput for sizes that do not fit.
+    `scales` are those of the sizes unless given; a float is the simplest fraction that it stands for in float32.
+    Errors: InvalidInput for sizes and scales that do not fit.
     """
     old, new = x.concrete_shape, tuple(sizes)
     if len(old) != len(new) or min(new) < 1:
         raise InvalidInput(f"layer {name!r}: expected a size of at least 1 for each axis of {x}, got {new}")
     check_entries(name, new)
-    ratios = [m / s for s, m in zip(old, new, strict=True)] if scales is None else list(scales)
+    given = [Fraction(m, s) for s, m in zip(old, new, strict=True)] if scales is None else scales
+    if len(given) != len(old) or not all(SMALLEST < each < 1 / SMALLEST for each in given):
+        raise InvalidInput(f"layer {name!r}: expected a positive scale for each axis of {x}, got {list(given)}")
+    ratios = [each if isinstance(each, Fraction) else fraction_of(each) for each in given]
     at = [how.positions(s, m, r) for s, m, r in zip(old, new, ratios, strict=True)]
-    attributes = {"sizes": new, "scales": tuple(ratios), "how": how}
+    attributes = {"sizes": new, "scales": tuple(map(float, given)), "how": how}
     out = Tensor(f"{name}_out", new, x.dtype)
     if how.mode == "nearest":
-        nearest = [ROUNDINGS[how.rounding](p).clip(0, s - 1).astype(int) for p, s in zip(at, old, strict=True)]
-        reference = partial(_looked_up, tuple(nearest))
+        nearest = [how.nearest(points, size) for points, size in zip(at, old, strict=True)]
+        reference = partial(_looked_up, tuple(np.array(each) for each in nearest))
         return Layer(name, "resize", out, gathered(name, x, out, nearest), (x,), (), reference, attributes), {}
     check_float32(name, x)
-    axes = [a for a in range(len(old)) if old[a] != new[a] or not np.array_equal(at[a], np.arange(new[a]))]
+    axes = [a for a in range(len(old)) if old[a] != new[a] or at[a] != [*range(new[a])]]
     return _interpolated(name, x, out, {a: taps(at[a], old[a], how) for a in axes}, attributes)
 
 
-def taps(at: Array, size: int, how: Resampling) -> tuple[list[int], Array]:
+def taps(at: Sequence[Fraction], size: int, how: Resampling) -> tuple[list[int], Array]:
     """The first element that each point reads along an axis, and the weights of it and those behind it: `[point, tap]`.
 
     What falls outside of the tensor counts for the element at its border, or not at all where it is excluded.
     """
     before, count = (0, 2) if how.mode == "linear" else (1, 4)
-    base = np.floor(at).astype(int) - before
-    weights = _weights(at - np.floor(at), how)
+    whole = [floor(point) for point in at]
+    base = np.array(whole) - before
+    weights = _weights(np.array([float(point - first) for point, first in zip(at, whole, strict=True)]), how)
     index = base[:, None] + np.arange(count)
     outside = (index < 0) | (index >= size)
     if how.exclude_outside:
@@ -109,7 +141,9 @@ def taps(at: Array, size: int, how: Resampling) -> tuple[list[int], Array]:
     for tap in range(count):
         target = border[:, tap] - base
         if (target < 0).any() or (target >= count).any():
-            raise InvalidInput(f"resize: expected points that lie near the {size} elements of an axis, got {at}")
+            raise InvalidInput(
+                f"resize: expected points that lie near the {size} elements of an axis, got {list(map(float, at))[:8]}"
+            )
         np.add.at(gathered_weights, (np.arange(len(at)), target), weights[:, tap])
     return list(base), gathered_weights
 

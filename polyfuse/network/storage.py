@@ -49,6 +49,7 @@ def with_storage(network: Network, dtype: str) -> Network:
         tuple(_stored(layer, narrow) for layer in network.layers),
         tuple(narrow[tensor] for tensor in network.outputs),
         {name: _half(name, value, dtype) for name, value in network.weights.items()},
+        network.signature,
     )
 
 

@@ -2,6 +2,7 @@
 
 import keyword
 import re
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,18 +16,50 @@ from polyfuse.network.dtypes import TYPES, element_type
 Size = int | str
 """A number, or a quasi-affine expression of parameters in isl's notation, such as `H` or `floor((H - 3)/2) + 1`."""
 
-IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-WORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if inline int long main "
-    "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "exists and or not mod floor ceil floord min max counts threads chips kept inputs weights outputs scratch arena "
-    "constants memory acc INFINITY maximum minimum expf tanhf log1pf logf sqrtf powf fabsf erff rintf fmaf NULL MOD "
-    "INSIDE row_in row_out row_add row_k row_c row_workspace unknown"
+IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+LONGEST = 63
+"""The most characters of a name that C guarantees to tell apart; those made of it may be longer."""
+CUT = 48
+"""Where names made from any text are cut, for display."""
+C_WORDS = (
+    "alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false "
+    "float for goto if inline int long main nullptr register restrict return short signed sizeof static static_assert "
+    "struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while i386 linux unix"
 )
-RESERVED = frozenset(WORDS.split())
-"""Words of C, of isl's notation and of generated code."""
-PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse)_|(group|row|wrap)\d|\w{1,6}_loop$")
-"""How names made by polyfuse begin, and all of the names that loops have where a tensor has theirs."""
+"""Keywords of C, and words that compilers define."""
+CPP_WORDS = (
+    "and_eq atomic_cancel atomic_commit atomic_noexcept bitand bitor catch char8_t char16_t char32_t class co_await "
+    "co_return co_yield compl concept const_cast consteval constinit decltype delete dynamic_cast explicit export "
+    "friend mutable namespace new noexcept not_eq operator or_eq private protected public reflexpr reinterpret_cast "
+    "requires static_cast synchronized template this throw try typeid typename using virtual wchar_t xor xor_eq far "
+    "near huge interface small I complex imaginary"
+)
+"""Keywords of C++ alone, and words that headers of some systems define."""
+ISL_WORDS = "exists and or not mod floor ceil floord min max unknown"
+GENERATED_WORDS = (
+    "counts threads chips kept inputs weights outputs scratch arena constants memory acc maximum minimum MOD INSIDE "
+    "row_in row_to row_add row_k row_ch row_workspace NOINLINE HELPER OMP ROW_KERNEL ROW_WORKSPACE ROW_PART ROW_HELPER "
+    "KEEP STREAMED"
+)
+LIBRARY_WORDS = (
+    "INFINITY NAN NULL HUGE_VAL HUGE_VALF HUGE_VALL MATH_ERRNO MATH_ERREXCEPT DOMAIN SING OVERFLOW UNDERFLOW PLOSS "
+    "TLOSS MAXFLOAT EOF BUFSIZ stdin stdout stderr errno memcpy "
+    "expf tanhf log1pf logf sqrtf powf fabsf erff rintf fmaf int8_t uint8_t int16_t uint16_t int32_t uint32_t int64_t "
+    "uint64_t"
+)
+RESERVED = frozenset(f"{C_WORDS} {ISL_WORDS} {GENERATED_WORDS} {LIBRARY_WORDS}".split())
+"""Words of C, of isl's notation and of generated code: no name may be one of them."""
+AVOIDED = RESERVED | frozenset(CPP_WORDS.split())
+"""The same and words that a header would trip over; no name that polyfuse makes is one of them."""
+PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse|POLYFUSE)_|(group|row|wrap)\d")
+"""How names made by polyfuse begin."""
+MACROS = re.compile(
+    r"U?INT(8|16|32|64|MAX|PTR|_FAST\d+|_LEAST\d+)_(MAX|MIN|C|WIDTH)|"
+    r"(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT|RAND|TMP|FILENAME|FOPEN|MB_CUR)_(MAX|MIN|WIDTH)|"
+    r"M_(E|LOG2E|LOG10E|LN2|LN10|PI|PI_2|PI_4|1_PI|2_PI|2_SQRTPI|SQRT2|SQRT1_2)[fl]?|"
+    r"FP_[A-Z0-9]+|L_(ctermid|cuserid|tmpnam)|P_tmpdir|SEEK_(SET|CUR|END|DATA|HOLE)|(BIG|LITTLE|PDP)_ENDIAN|BYTE_ORDER|math_errhandling"
+)
+"""Macros of the headers that generated code includes."""
 
 
 def checked_name(name: str) -> str:
@@ -35,33 +68,75 @@ def checked_name(name: str) -> str:
     >>> checked_name("conv1")
     'conv1'
     """
+    if len(name) > LONGEST:
+        raise InvalidInput(_expected(name))
+    return usable_name(name)
+
+
+def usable_name(name: str) -> str:
+    """The same for what is inside of a network, whose names are made of others and may be of any length.
+
+    Errors: InvalidInput.
+    """
     if not IDENTIFIER.fullmatch(name) or is_taken(name) or "__" in name:
-        raise InvalidInput(
-            f"name {name!r}: expected a letter followed by at most 62 letters, digits or single underscores, "
-            "and no word or prefix that generated code uses; use safe_name() to make one"
-        )
+        raise InvalidInput(_expected(name))
     return name
+
+
+def _expected(name: str) -> str:
+    shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+    return (
+        f"name {shown!r}: expected a letter followed by at most {LONGEST - 1} letters, digits or single underscores, "
+        "and no word or prefix that generated code uses; use safe_name() to make one"
+    )
 
 
 def is_taken(name: str) -> bool:
     """The name means something to C, isl, Python or generated code."""
-    return name in RESERVED or keyword.iskeyword(name) or bool(PREFIXES.match(name))
+    taken = name in RESERVED or keyword.iskeyword(name)
+    return taken or bool(PREFIXES.match(name)) or bool(MACROS.fullmatch(name))
+
+
+def begins_taken(name: str) -> bool:
+    """What is made of the name, by an underscore and more, begins as names do that polyfuse makes."""
+    return bool(PREFIXES.match(f"{name}_"))
 
 
 def safe_name(text: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
-    """A name made from any text, different from those taken.
+    """A name made from any text, different from those taken; it is usable, and so is all that an ending makes of it.
 
     >>> safe_name("data/conv 1", {"data_conv_1"})
     'data_conv_1_2'
     """
-    name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:48].rstrip("_") or "t"
-    if not name[0].isalpha() or is_taken(name) or is_taken(f"{name}_2"):
+    name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9]", "_", text)).strip("_")[:CUT].rstrip("_") or "t"
+    if not name[0].isalpha() or name in AVOIDED or is_taken(name) or begins_taken(name):
         name = f"t{name}" if name[0].isdigit() else f"t_{name}"
+    return distinct_name(name, taken)
+
+
+def distinct_name(name: str, taken: Container[str]) -> str:
+    """A name that is usable but for those taken, with a number behind it where it is one of these.
+
+    >>> distinct_name("conv_weight", {"conv_weight"})
+    'conv_weight_2'
+    """
     unique, k = name, 1
     while unique in taken:
         k += 1
         unique = f"{name}_{k}"
     return unique
+
+
+def distinct_names(wishes: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """A name for each wish, none of which is taken or another's.
+
+    >>> distinct_names(["x_value", "x_value", "y_value"], ["y_value"])
+    ['x_value', 'x_value_2', 'y_value_2']
+    """
+    found: list[str] = []
+    for wish in wishes:
+        found.append(distinct_name(wish, {*taken, *found}))
+    return found
 
 
 @dataclass(frozen=True)
@@ -77,7 +152,7 @@ class Tensor:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        checked_name(self.name)
+        usable_name(self.name)
         element_type(self.dtype, f"tensor {self.name!r}")
         for size in self.shape:
             if isinstance(size, str):

@@ -9,7 +9,7 @@ energies are tables. Keys carry their unit. docs/accelerators.md says what each 
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +25,8 @@ OperatorClass = Literal["conv", "depthwise", "matmul", "pool", "elementwise"]
 CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """The types that elements are stored in; sums are made in 4 bytes whatever they are."""
+LARGEST = 1 << 40
+"""Bytes on chip, and lanes, that no machine has: what is above is a slip of the pen."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Accelerator:
     rates               for each class of operators and type: multiply-accumulates (conv, depthwise, matmul), elements
                         taken in (pool) or made (elementwise) per cycle
     mac_pj              energy of a multiply-accumulate by type; the other classes' work costs as much an element
+    offchip_writable    whether tensors between layers may be stored off chip; where not, the inputs of a network are
+                        read from there and its outputs handed over there, and what is between them stays on chip
 
     Raises InvalidInput for numbers that are not positive and finite and for unknown classes and types.
     """
@@ -69,10 +73,17 @@ class Accelerator:
     offchip: Memory
     rates: dict[str, dict[str, float]]
     mac_pj: dict[str, float]
+    offchip_writable: bool = field(default_factory=lambda: True)
 
     def __post_init__(self) -> None:
         check_text("accelerator", "name", self.name)
         check_positive(f"accelerator '{self.name}'", self, zero=("accumulator_bytes",))
+        for key in ("capacity_bytes", "alignment_bytes", "accumulator_bytes", "lanes"):
+            if getattr(self, key) > LARGEST:
+                raise InvalidInput(
+                    f"accelerator '{self.name}': expected {key} of at most {LARGEST:,}, got {getattr(self, key):,}; "
+                    "correct it"
+                )
         if self.dma_engines not in (1, 2):
             raise InvalidInput(
                 f"accelerator '{self.name}': expected 1 or 2 dma_engines, got {self.dma_engines}; correct it"
@@ -110,11 +121,15 @@ class Accelerator:
                 )
 
     def __hash__(self) -> int:
-        return hash((self.name, self.capacity_bytes, self.offchip))
+        return hash((self.name, self.capacity_bytes, self.offchip, self.offchip_writable))
 
     def with_capacity(self, capacity_bytes: int) -> "Accelerator":
         """The same with another on-chip memory."""
         return dataclasses.replace(self, capacity_bytes=capacity_bytes)
+
+    def memory_alone(self) -> "Accelerator":
+        """The same with an off-chip memory that nothing between layers is stored in."""
+        return dataclasses.replace(self, offchip_writable=False)
 
     def rate(self, cls: str, dtype: str) -> float:
         """What a class does per cycle with elements of a type.
@@ -152,7 +167,7 @@ class Accelerator:
         Errors: InvalidInput when it is no TOML, has unknown or missing keys, wrong types or impossible numbers.
         """
         again = "docs/accelerators.md shows a whole file"
-        optional: dict[str, object] = {"accumulator_bytes": 0, "weights_in_place": False}
+        optional: dict[str, object] = {"accumulator_bytes": 0, "weights_in_place": False, "offchip_writable": True}
         return record_of(text, cls, head=(FORMAT, VERSION), where=where, again=again, optional=optional)
 
 

@@ -1,9 +1,11 @@
 """Whether a plan for a scratchpad machine is legal and says the truth: for plans that people have edited.
 
-ScratchPlan + Graph + Accelerator ──check_plan()──> None, or an error that says what is wrong
+ScratchPlan + Graph + Accelerator ──check_plan()──> ScratchPlan, or an error that says what is wrong
+
+Every figure is computed again and has to be the same. What only a search can know, the certificate and the baselines,
+stays where the plan, the network and the machine are those that it was found out about, and goes otherwise.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,34 +13,47 @@ from itertools import combinations
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.baselines import NAMES
+from polyfuse.plan.claims import check_claims
 from polyfuse.plan.early import kept_weights
+from polyfuse.plan.group import graph_digest, group_of
+from polyfuse.plan.objective import figure, is_figure
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.planning import totals_of
 from polyfuse.plan.problem import dag_of, fetch_of
-from polyfuse.plan.scratchplan import Pin, PlannedGroup, ScratchPlan
+from polyfuse.plan.scratchplan import UNCERTIFIED, Pin, PlannedGroup, ScratchPlan
+from polyfuse.plan.tiles import check_tile
 from polyfuse.plan.timeline import group_time, timed
 
-CLOSE = 1e-9
-"""How far sums of cycles and energies may be from what a plan says, relative to them."""
 
+def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> ScratchPlan:
+    """The plan, where it can run on a machine and costs what it says; without certificate and baselines if edited.
 
-def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> None:
-    """Nothing where a plan can run on a machine and costs what it says.
+    They go, too, where the network or the machine is not the one that was planned.
 
     Errors: InvalidInput where operations are unknown, left out or in two groups; groups not convex, not connected or
     out of order; tensors read where they are not; pins that do not reach their readers; buffers that are missing, too
-    small, misaligned or overlap; figures that are not those of the plan. DoesNotFit where it passes the capacity.
+    small, misaligned or overlap; figures that are not those of the plan; a certificate that they contradict. DoesNotFit
+    where it passes the capacity.
     """
     check = _Check(plan, graph, machine)
     check.operations()
     check.flow()
+    for index in range(len(plan.groups)):
+        check.tile(index)
     for index in range(len(plan.groups)):
         check.early(index)
     for index in range(len(plan.groups)):
         check.group(index)
     check.addresses()
     check.totals()
+    judged = plan.judged()
+    if judged.is_edited:
+        return judged
+    check.claims()
+    same = plan.graph == graph_digest(graph) and plan.machine == machine
+    return plan if same else replace(plan, certificate=UNCERTIFIED, baselines={})
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class _Check:
             raise InvalidInput(
                 f"plan of {plan.network!r}: got a network {self.graph.network.name!r}; give the network it was made for"
             )
+        self.graph.network.ends.check_said(f"plan of {plan.network!r}", plan.inputs, plan.outputs)
         number = {name: index for index, name in enumerate(dag.operations)}
         done = 0
         for index, group in enumerate(plan.groups):
@@ -103,6 +119,8 @@ class _Check:
             for tensor, place in group.sources.items():
                 if (place == "off" or tensor in group.fetched) and tensor not in stored:
                     self.refuse(index, f"tensor {tensor!r} is read off chip where it was never stored; store it")
+            if not self.machine.offchip_writable:
+                self.memory_alone(index, group)
             for tensor in left & set(self.graph.outputs):
                 if group.sinks[tensor] == "on":
                     self.refuse(index, f"tensor {tensor!r} is an output of the network and is not stored; store it")
@@ -110,6 +128,21 @@ class _Check:
             self.pins(index, group)
         for pin in self.plan.pins:
             self.pin(pin)
+
+    def memory_alone(self, index: int, group: PlannedGroup) -> None:
+        """Nothing is read off chip but inputs of the network, and nothing stored there but its outputs."""
+        name, given = self.machine.name, set(self.graph.inputs)
+        read = [t for t, place in group.sources.items() if place == "off" or t in group.fetched]
+        for tensor in (t for t in read if t not in given):
+            self.refuse(
+                index, f"tensor {tensor!r} is read off chip, where machine {name!r} can store nothing; keep it on chip"
+            )
+        for tensor, place in group.sinks.items():
+            if place != "on" and tensor not in self.graph.outputs and self.graph.readers(tensor):
+                self.refuse(
+                    index,
+                    f"tensor {tensor!r} is stored off chip, where machine {name!r} can store nothing; keep it on chip",
+                )
 
     def pins(self, index: int, group: PlannedGroup) -> None:
         """Pins begin where a group leaves or fetches tensors, and reach what reads them."""
@@ -137,6 +170,14 @@ class _Check:
         whole = self.graph.tensors[pin.tensor].bytes
         if pin.bytes < whole:
             raise InvalidInput(f"{where}: expected {whole:,} B, the whole tensor, got {pin.bytes:,} B; correct them")
+
+    def tile(self, index: int) -> None:
+        """The group can be cut in its tiles."""
+        group = self.plan.groups[index]
+        try:
+            check_tile(group_of(self.graph, group.operations), group.tile.tile)
+        except InvalidInput as error:
+            self.refuse(index, str(error))
 
     def group(self, index: int) -> None:
         """The buffers are those that its tile needs, and its figures those that it has."""
@@ -197,8 +238,9 @@ class _Check:
             ("cycles", found.cycles + sum(f.cycles for f in fetches) + self.moved_cycles(index), group.cycles),
             ("energy_pj", found.energy_pj + sum(fetch.energy_pj for fetch in fetches), group.energy_pj),
         ):
-            if not math.isclose(expected, got, rel_tol=CLOSE if isinstance(expected, float) else 0.0):
-                self.refuse(index, f"expected {name} of {expected:,}, got {got:,}; correct the figure, or plan again")
+            if not (expected == got if isinstance(expected, int) else is_figure(expected, got)):
+                wanted = expected if isinstance(expected, int) else figure(expected)
+                self.refuse(index, f"expected {name} of {wanted:,}, got {got:,}; correct the figure, or plan again")
 
     def addresses(self) -> None:
         """Buffers are aligned and within the capacity, and those that live together lie apart."""
@@ -228,12 +270,28 @@ class _Check:
         got = self.plan.totals
         for name, value in vars(expected).items():
             said = getattr(got, name)
-            same = math.isclose(value, said, rel_tol=CLOSE) if isinstance(value, float) else value == said
-            if not same:
+            if value != said:
                 raise InvalidInput(
                     f"plan of {self.plan.network!r}: expected {name} of {value}, the sum of its groups, got {said}; "
                     "correct it, or plan again"
                 )
+
+    def claims(self) -> None:
+        """The certificate and the baselines, which are those of the plan before weights were loaded early."""
+        groups = [
+            replace(group, cycles=figure(time.cycles), early={})
+            for group, time in zip(
+                self.plan.groups,
+                timed([replace(each, early={}) for each in self.plan.groups], self.graph, self.machine),
+                strict=True,
+            )
+        ]
+        plan, before = self.plan, totals_of(self.graph, groups, self.plan.pins, self.machine)
+        joint = plan.baselines.get("joint")
+        if joint is not None and any(group.early for group in plan.groups):
+            before = replace(before, onchip_peak_bytes=joint.onchip_peak_bytes)
+        where, capacity = f"plan of {plan.network!r}", self.machine.capacity_bytes
+        check_claims(where, plan.objective, before, plan.certificate, plan.baselines, NAMES, capacity)
 
     def same_names(self, index: int, what: str, given: Iterable[str], expected: set[str]) -> None:
         """Keys are those that there must be."""

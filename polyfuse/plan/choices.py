@@ -39,6 +39,7 @@ class Problem:
     """What a search knows of a network on a machine.
 
     tensor_bytes: what a whole tensor takes on chip, a multiple of the alignment. fetches: what loading it takes.
+    spills: whether what is between layers may be stored off chip.
     """
 
     dag: Dag
@@ -46,6 +47,7 @@ class Problem:
     fetches: Mapping[str, Fetch]
     options: OptionsOf
     alignment_bytes: int = 1
+    spills: bool = True
 
     def held_bytes(self, step: Step) -> int:
         """What is on chip while a step runs."""

@@ -203,9 +203,13 @@ class _Model:
         made = [self.dag.makes[v] for v in members]
         reads = sorted({name for v in members for name in self.dag.reads[v]} - set(made))
         left = [name for name in made if name in self.dag.outputs or self._read_outside(name, group)]
-        inputs: dict[str, Sequence[Source]] = dict.fromkeys(reads, ("on", "off"))
+        spills = self.problem.spills
+        inputs: dict[str, Sequence[Source]] = {
+            name: ("on", "off") if spills or self._maker(name) is None else ("on",) for name in reads
+        }
+        inside: Sequence[Sink] = ("on", "off", "both") if spills else ("on",)
         places: dict[str, Sequence[Sink]] = {
-            name: ("off", "both") if name in self.dag.outputs else ("on", "off", "both") for name in left
+            name: ("off", "both") if name in self.dag.outputs else inside for name in left
         }
         found = []
         for sources in _assignments(inputs):
@@ -285,6 +289,8 @@ class _Model:
                 streamed = _total(chosen for chosen, source in sources if source == "off")
                 self.model.add(self.made_off[name] >= streamed)
                 self.model.add_implication(self.loaded[name, reader], self.made_off[name])
+                if not self.problem.spills:
+                    self.model.add(self.loaded[name, reader] == 0)
 
     def _maker(self, tensor: str) -> int | None:
         return self.dag.makes.index(tensor) if tensor in self.dag.makes else None

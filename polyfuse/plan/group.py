@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.access import NONE, AxisRead, LayerTables, layer_tables, whole_read
 from polyfuse.plan.operations import Graph, Operation, Part, image_shape
+from polyfuse.typed_json import digest_of
 
 AxisReads = tuple[AxisRead, AxisRead, AxisRead]
 
@@ -131,6 +132,14 @@ def group_of(graph: Graph, names: Sequence[str]) -> Group:
     )
     late = late_in(operations)
     return Group(graph, operations, inputs, outputs, late, reference_of(operations, outputs, late))
+
+
+def graph_digest(graph: Graph) -> str:
+    """A digest of all that plans of a graph depend on; names, shapes and relations, but not the values of weights."""
+    tables = analysis_of(graph).tables
+    operations = [(o.name, o.operands, o.output, o.weight_bytes, tables[o.name].key) for o in graph.operations]
+    tensors = [asdict(info) for info in graph.tensors.values()]
+    return digest_of(repr((tensors, operations, graph.inputs, graph.outputs)))
 
 
 def late_in(operations: Sequence[Operation]) -> frozenset[str]:

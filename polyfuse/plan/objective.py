@@ -11,6 +11,7 @@ from polyfuse.errors import InvalidInput
 
 Goal = Literal["latency", "bytes", "energy", "macs", "peak"]
 PARTS = 1024
+NOISE = 1e-14
 TIE_BITS = 48
 """Ties stay below 2^48: a plan moves less than 256 TiB, and takes fewer cycles than that."""
 
@@ -64,6 +65,24 @@ class Objective:
     def __str__(self) -> str:
         weight = f" + {self.cycles_per_byte:g} cycles a byte" if self.cycles_per_byte else ""
         return self.goal + weight
+
+
+def figure(value: float) -> float:
+    """A figure as plans write it, in 12 digits: the order of a sum does not show in it.
+
+    >>> figure(1000 / 3)
+    333.333333333
+    """
+    return float(f"{value:.12g}")
+
+
+def is_figure(value: float, written: float) -> bool:
+    """Whether what a plan writes is a value, which may differ in the last bits of a float.
+
+    >>> is_figure(1000 / 3, 333.333333333), is_figure(1000 / 3, 333.333333334)
+    (True, False)
+    """
+    return written in {figure(value * (1 + noise)) for noise in (-NOISE, 0.0, NOISE)}
 
 
 def asked(price: int) -> int:

@@ -17,11 +17,12 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
 from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem, Step
+from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.early import Moments, best_moments
 from polyfuse.plan.exact import EFFORT, exact
-from polyfuse.plan.group import group_of
+from polyfuse.plan.group import graph_digest, group_of
 from polyfuse.plan.ideals import LONGEST
-from polyfuse.plan.objective import Objective, asked
+from polyfuse.plan.objective import Objective, asked, figure
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.options import option_of
 from polyfuse.plan.pins import placed_plan
@@ -42,8 +43,6 @@ from polyfuse.plan.timeline import timed
 
 LATENCY = Objective()
 MOST_RETRIES = 50
-CLOSE = 1e-6
-"""How far the sum of rounded prices may be from that of the cycles themselves, relative to it."""
 
 
 def plan_for(
@@ -55,6 +54,7 @@ def plan_for(
     longest: int = LONGEST,
     baselines: bool = False,
     early: bool = False,
+    external: bool = True,
     ways: "Ways | None" = None,
 ) -> ScratchPlan:
     """The cheapest plan of a network on a machine; `ways` from an earlier call knows what was priced before.
@@ -62,9 +62,19 @@ def plan_for(
     dtype: the type it is priced in, where it is not that of the network. longest: operations of the longest group.
     baselines: whether to search those of `polyfuse.plan.baselines` too, for their totals.
     early: whether weights may be loaded while the group before runs, once groups are chosen (`polyfuse.plan.early`).
+    external: whether tensors between layers may be stored off chip; on a machine whose off-chip memory cannot be
+    written they never are. `ways` are of a machine already, so that it is not given beside them.
 
-    Errors: DoesNotFit, naming layers and the smallest capacity that would do; InvalidInput for a type without rates.
+    Errors: DoesNotFit, naming layers and the smallest capacity that would do; InvalidInput for a type without rates,
+    and for `external=False` beside `ways` of a machine whose off-chip memory can be written.
     """
+    if not external:
+        machine = machine.memory_alone()
+    if ways is not None and ways.machine.offchip_writable != machine.offchip_writable:
+        raise InvalidInput(
+            f"plan of {ways.graph.network.name!r}: expected ways of a machine whose off-chip memory is used alike, got "
+            f"those of {ways.machine.name!r}; make them of machine.memory_alone(), or leave them out"
+        )
     if ways is None:
         graph = network if isinstance(network, Graph) else graph_of(network, dtype)
         ways = Ways(graph, machine, Baselines(graph, machine, objective, longest))
@@ -115,16 +125,23 @@ class Ways:
     def plan(
         self, capacity_bytes: int, baselines: bool = False, way: Baseline = "joint", *, early: bool = False
     ) -> ScratchPlan:
-        """The cheapest plan at a capacity, in one way of planning; `early` as in `plan_for`. Errors: DoesNotFit."""
+        """The cheapest plan at a capacity, in one way of planning; `early` as in `plan_for`.
+
+        baselines: whether a joint plan is compared with the other ways; what is planned in one of these is not.
+
+        Errors: DoesNotFit.
+        """
         machine = self.machine.with_capacity(capacity_bytes)
         found, placed = self._placed(way, capacity_bytes)
         groups, pins = written(self.problem, found.steps, *placed)
         totals = totals_of(self.graph, groups, pins, machine)
         dtype = self.graph.tensors[self.graph.operations[0].output].dtype
         compared: dict[str, Totals | None] = {}
-        for name in NAMES if baselines else ():
+        for name in NAMES if baselines and way == "joint" else ():
             compared[name] = totals if name == way else self._totals(name, capacity_bytes)
         certificate = self._certificate(found, totals)
+        if way != "joint":
+            certificate = replace(certificate, scope=f"{certificate.scope}; of these, plans as {way} makes them")
         objective = self.searches.objective
         if early and objective.goal == "latency":
             groups, pins = self._with_early(found.steps, groups, pins, machine)
@@ -132,20 +149,38 @@ class Ways:
             saved = totals.latency_cycles - ahead.latency_cycles
             scope = f"{certificate.scope}; weights loaded early then save {saved:,.0f} cycles"
             totals, certificate = ahead, replace(certificate, scope=scope)
+        ends = self.graph.network.ends
         return ScratchPlan(
-            self.graph.network.name, dtype, machine, objective, totals, certificate, groups, pins, compared
-        )
+            self.graph.network.name,
+            dtype,
+            machine,
+            objective,
+            totals,
+            certificate,
+            groups,
+            pins,
+            compared,
+            inputs=ends.input_names,
+            outputs=ends.output_names,
+            graph=graph_digest(self.graph),
+        ).sealed()
 
-    def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> Certificate:
-        """The certificate of a joint plan by the exact model, which shares nothing with the search but options.
+    def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> ScratchPlan:
+        """A plan, certified by the exact model, which shares nothing with the search but options.
 
         The model is asked without addresses first: a plan that has them and costs no more than that is optimal. Only
         where it does, addresses are in the model too.
 
         effort: the solver's deterministic limit, about seconds.
-        Errors: InvalidInput for the goal `peak`; TooComplex where the solver finds nothing within its limit.
+        Errors: InvalidInput for the goal `peak`, and for weights that are loaded early; TooComplex where the solver
+        finds nothing within its limit.
         """
         objective = plan.objective
+        if any(group.early for group in plan.groups):
+            raise InvalidInput(
+                "exact model: expected a plan whose weights are loaded with their groups, got some that are loaded "
+                "early; confirm the plan without --early"
+            )
         if objective.goal == "peak":
             raise InvalidInput("exact model: expected a goal that adds up over groups, got 'peak'; name another goal")
         value, certificate = value_of(objective, plan.totals), Certificate(0.0, math.inf, "")
@@ -160,11 +195,11 @@ class Ways:
             )
             lower = objective.value(found.lower) if found is not None else 0.0
             what = "groups, order, pins and addresses" if addresses else "groups, order and pins"
-            scope = f"{self.searches.lattice.scope}; confirmed by an exact model of {what}"
-            if found is not None and found.optimal and math.isclose(lower, value, rel_tol=CLOSE):
-                return Certificate(value, 0.0, scope)
-            certificate = Certificate(lower, value / lower - 1 if lower else math.inf, scope)
-        return certificate
+            scope = f"{self.searches.joint.scope}; confirmed by an exact model of {what}"
+            if found is not None and found.optimal and math.isclose(lower, value, rel_tol=closeness(objective)):
+                return replace(plan, certificate=Certificate(value, 0.0, scope)).sealed()
+            certificate = certificate_of(objective, value, lower, scope)
+        return replace(plan, certificate=certificate).sealed()
 
     def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
         """The cheapest plan whose addresses are found; its lower bound is that of the cheapest plan of all."""
@@ -200,7 +235,7 @@ class Ways:
         moved, whole = written(self.problem, steps, *placed)
         ahead = [replace(group, early=dict(each)) for group, each in zip(moved, moments, strict=True)]
         times = timed(ahead, self.graph, machine)
-        return tuple(replace(g, cycles=time.cycles) for g, time in zip(ahead, times, strict=True)), whole
+        return tuple(replace(g, cycles=figure(time.cycles)) for g, time in zip(ahead, times, strict=True)), whole
 
     def _totals(self, way: Baseline, capacity_bytes: int) -> Totals | None:
         """What one way of planning takes; none where it has no plan."""
@@ -214,13 +249,12 @@ class Ways:
     def _certificate(self, found: Found, totals: Totals) -> Certificate:
         objective = self.searches.objective
         if objective.goal == "peak":
-            least = self.searches.joint.smallest_capacity() or 0
-            return Certificate(float(least), totals.onchip_peak_bytes / least - 1 if least else 0.0, found.scope)
+            least = float(self.searches.joint.smallest_bound())
+            return certificate_of(objective, float(totals.onchip_peak_bytes), least, found.scope)
         value = value_of(objective, totals)
         if asked(found.price) == asked(found.lower):
             return Certificate(value, 0.0, found.scope)
-        lower = objective.value(found.lower)
-        return Certificate(lower, value / lower - 1 if lower else 0.0, found.scope)
+        return certificate_of(objective, value, objective.value(found.lower), found.scope)
 
 
 def written(
@@ -248,9 +282,9 @@ def _group(problem: Problem, index: int, step: Step, addresses: Mapping[str, int
         option.load_bytes + sum(fetch.bytes for fetch in fetches),
         option.store_bytes,
         option.weight_bytes,
-        option.cycles + sum(fetch.cycles for fetch in fetches),
+        figure(option.cycles + sum(fetch.cycles for fetch in fetches)),
         option.macs_executed,
-        option.energy_pj + sum(fetch.energy_pj for fetch in fetches),
+        figure(option.energy_pj + sum(fetch.energy_pj for fetch in fetches)),
     )
 
 

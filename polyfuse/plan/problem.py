@@ -46,4 +46,5 @@ def problem_of(graph: Graph, machine: Accelerator, kinds: Sequence[Kind] = USUAL
         {name: fetch_of(machine, size) for name, size in sizes.items()},
         found,
         machine.alignment_bytes,
+        machine.offchip_writable,
     )

@@ -4,12 +4,17 @@
 
 The file is one object: "format" ("polyfuse-scratchpad-plan"), "version" (1), the fields of `ScratchPlan`, and those of
 its totals beside them. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
+
+What a search found out about a plan, its certificate and the baselines, cannot be recomputed cheaply. The certificate
+holds a digest of everything it was given for; a plan that differs from that in anything is an edited plan, and loses
+both where it is read, checked or shown.
 """
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +23,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.tiles import Tile
-from polyfuse.typed_json import decode, encode, headed
+from polyfuse.typed_json import check_measure, decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-scratchpad-plan"
 VERSION = 1
@@ -124,6 +129,10 @@ class OffchipBytes:
     feature_maps: int
     weights: int
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            check_measure("off-chip bytes", name, value)
+
     @property
     def all(self) -> int:
         """All of them."""
@@ -141,21 +150,46 @@ class Totals:
     macs_executed: int
     energy_pj: float
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, OffchipBytes):
+                check_measure("totals", name, value)
+
 
 @dataclass(frozen=True)
 class Certificate:
     """What no plan can be below, in the unit of the objective, and how far above it this one is: 0 is optimal.
 
-    scope: the plans that this is said of.
+    gap      infinite where nothing is known; `scope` then says why
+    scope    the plans that this is said of
+    digest   of the plan that this was found out about (`ScratchPlan.seal`), or of the point of a sweep
+
+    Raises InvalidInput for a bound that is negative or not finite, and for a gap that is negative or no number.
     """
 
     lower_bound: float
     gap: float
     scope: str
+    digest: str = field(default_factory=str)
+
+    def __post_init__(self) -> None:
+        check_measure("certificate", "a lower_bound", self.lower_bound)
+        if self.gap != math.inf:
+            check_measure("certificate", "a gap", self.gap)
 
     def __str__(self) -> str:
+        if self.gap == math.inf:
+            return f"none: {self.scope}"
         found = "optimal for this model" if self.gap == 0 else f"within {100 * self.gap:.2f}% of the optimum"
         return f"{found} ({self.scope})"
+
+
+UNCERTIFIED = Certificate(
+    0.0,
+    math.inf,
+    "the plan was edited since it was certified, or is of an earlier version, and its certificate no longer holds; "
+    "polyfuse plan MODEL makes a certified plan, and with --plan FILE --exact certifies this one",
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +213,8 @@ class ScratchPlan:
     dtype       the type that it was priced in
     baselines   totals of restricted searches by name; null where they have no plan that fits
     origin      where the network was read from; null where it was built
+    inputs      the names of the model's inputs, and outputs those of its outputs, in its order
+    graph       a digest of the operations that were planned, as `polyfuse.plan.group.graph_digest` makes it
     """
 
     network: str
@@ -191,6 +227,27 @@ class ScratchPlan:
     pins: tuple[Pin, ...]
     baselines: dict[str, Totals | None]
     origin: Origin | None = None
+    inputs: tuple[str, ...] = field(default_factory=tuple)
+    outputs: tuple[str, ...] = field(default_factory=tuple)
+    graph: str = field(default_factory=str)
+
+    @property
+    def seal(self) -> str:
+        """A digest of everything that the certificate and the baselines are said of, and of what they say."""
+        return digest_of(replace(self, origin=None, certificate=replace(self.certificate, digest="")))
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether it differs from the plan that it was certified as."""
+        return self.certificate.digest != self.seal
+
+    def sealed(self) -> "ScratchPlan":
+        """The plan with its certificate bound to it: for what a search has just found."""
+        return replace(self, certificate=replace(self.certificate, digest=self.seal))
+
+    def judged(self) -> "ScratchPlan":
+        """The plan without certificate and baselines where it was edited, else the plan."""
+        return replace(self, certificate=UNCERTIFIED, baselines={}) if self.is_edited else self
 
     @property
     def buffers(self) -> tuple[tuple[Lived, int], ...]:
@@ -213,13 +270,15 @@ class ScratchPlan:
 
     @staticmethod
     def from_json(text: str, where: str = "plan") -> "ScratchPlan":
-        """The plan in a text, which errors call `where`. It is not checked beyond its form.
+        """The plan in a text, which errors call `where`: without certificate where it was edited (`judged`).
+
+        Its figures are not checked; `polyfuse.plan.checking.check_plan` does that.
 
         Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
         """
         document = headed(text, where, "a plan", (FORMAT, VERSION), "plan again")
         plan: ScratchPlan = decode(_gathered(document), ScratchPlan, where)
-        return plan
+        return plan.judged()
 
 
 def value_of(objective: Objective, totals: Totals) -> float:

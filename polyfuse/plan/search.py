@@ -60,6 +60,7 @@ class Searcher:
 
         Errors: DoesNotFit where there is none; it names layers and the smallest capacity that would do.
         """
+        rules = self._allowed(rules)
         if self.objective.goal == "peak":
             capacity_bytes = min(capacity_bytes, self.smallest_capacity(rules) or 0)
         walk = Walk(self.choices, rules, self.graph)
@@ -74,18 +75,34 @@ class Searcher:
             arrived.price,
             arrived.lower,
             peak,
-            self.graph.scope + cut,
+            self.scope + cut,
             arrived.states,
             arrived.transitions,
         )
+
+    @property
+    def scope(self) -> str:
+        """The plans that are searched, in words."""
+        alone = "" if self.problem.spills else ", nothing between layers stored off chip"
+        return self.graph.scope + alone
+
+    def _allowed(self, rules: Rules) -> Rules:
+        """The rules, as far as the machine can keep to them."""
+        return rules if self.problem.spills else replace(rules, spills=False)
 
     def smallest_capacity(self, rules: Rules = EVERYTHING) -> int | None:
         """The least capacity, in bytes, at which there is a plan; none where there is none at any."""
         arrived = self._smallest(rules)
         return None if arrived is None else arrived.price
 
+    def smallest_bound(self) -> int:
+        """What no plan's peak is below, in bytes: the smallest capacity, unless states were cut."""
+        arrived = self._smallest(EVERYTHING)
+        return 0 if arrived is None else arrived.lower
+
     def _smallest(self, rules: Rules) -> Arrived | None:
         """A plan of the smallest peak: streaming takes no more than being there whole, so nothing need be pinned."""
+        rules = self._allowed(rules)
         if rules.spills and not rules.pinned:
             rules = replace(rules, pins=False)
         return Walk(self.choices, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
@@ -126,13 +143,18 @@ class Searcher:
     def _too_small(self, capacity_bytes: int, rules: Rules) -> str:
         least = self._smallest(rules)
         if least is None:
-            return f"network of {len(self.problem.dag.operations)} operations: no plan of it keeps to these rules"
+            return (
+                f"network of {len(self.problem.dag.operations)} operations: no plan of it keeps to these rules at any "
+                "capacity"
+            )
         tight = next(step for step in self._steps(least) if self.problem.held_bytes(step) == least.price)
         operations = tight.option.group
         named = f"layer {operations[0]!r}" if len(operations) == 1 else f"layers {', '.join(map(repr, operations))}"
+        alone = "" if rules.spills else ", where nothing between layers can be stored off chip"
+        enough = "are the smallest capacity that would do" if least.lower == least.price else "would do"
         return (
-            f"{named}: expected {least.price:,} B or more on chip, got {capacity_bytes:,} B; "
-            f"{least.price:,} B are the smallest capacity that would do"
+            f"{named}: expected {least.price:,} B or more on chip{alone}, got {capacity_bytes:,} B; "
+            f"{least.price:,} B {enough}"
         )
 
 

@@ -6,7 +6,6 @@ Points are tasks of a `concurrent.futures.Executor`: processes of this host by d
 each point is in it as soon as it is done, and is not planned again by a later call that asks for the same.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -15,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -27,18 +26,18 @@ from polyfuse.files import write_atomically
 from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.baselines import Baselines
-from polyfuse.plan.group import analysis_of
+from polyfuse.plan.baselines import NAMES, Baselines
+from polyfuse.plan.claims import check_claims
+from polyfuse.plan.group import graph_digest
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.planning import LATENCY, Ways
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
-from polyfuse.typed_json import decode, encode, headed
+from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-scratchpad-sweep"
 VERSION = 1
-DIGITS = 32
 Progress = Callable[[str, int, int], None]
 _ONE_AT_A_TIME = Lock()
 
@@ -72,6 +71,7 @@ class Point:
 
     totals, certificate   null where nothing fits; `refusal` then says what would
     baselines             null where one has no plan that fits
+    digest                of all this and of the request, as `Point.seal` makes it: a point that differs was edited
     """
 
     capacity_bytes: int
@@ -79,6 +79,35 @@ class Point:
     certificate: Certificate | None
     baselines: dict[str, Totals | None]
     refusal: str | None
+    digest: str = field(default_factory=str)
+
+    def seal(self, request: "Request") -> str:
+        """A digest of what was asked and found."""
+        return digest_of(request, replace(self, digest=""))
+
+    def sealed(self, request: "Request") -> "Point":
+        """The point bound to what was asked: for what was just planned."""
+        return replace(self, digest=self.seal(request))
+
+    def check(self, request: "Request", where: str) -> None:
+        """Nothing where it is as it was planned.
+
+        Errors: InvalidInput for a point that was edited, and for claims that contradict each other.
+        """
+        where = f"{where} of {self.capacity_bytes:,} B"
+        if self.digest != self.seal(request):
+            raise InvalidInput(
+                f"{where}: expected the point as it was planned, got another digest: it was edited, or is of an "
+                "earlier version; remove it, and sweep again"
+            )
+        if self.totals is None or self.certificate is None:
+            return
+        goal, capacity = request.objective, self.capacity_bytes
+        check_claims(where, goal, self.totals, self.certificate, self.baselines, NAMES, capacity)
+        if self.totals.onchip_peak_bytes > capacity:
+            raise InvalidInput(
+                f"{where}: expected onchip_peak_bytes of no more, got {self.totals.onchip_peak_bytes:,}; sweep again"
+            )
 
 
 @dataclass(frozen=True)
@@ -126,9 +155,12 @@ class Sweep:
     def from_json(text: str, where: str = "sweep") -> "Sweep":
         """The sweep in a text, which errors call `where`.
 
-        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
+        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys, wrong types, and
+        points that were edited.
         """
         read: Sweep = decode(headed(text, where, "a sweep", (FORMAT, VERSION), "sweep again"), Sweep, where)
+        for index, point in enumerate(read.points):
+            point.check(read.request, f"{where}.points[{index}]")
         return read
 
 
@@ -170,7 +202,7 @@ def sweep(
         tasks = [workers.submit(planned_point, parcel, machine, objective, longest, each) for each in missing]
         try:
             for task in as_completed(tasks):
-                point = task.result()
+                point = task.result().sealed(request)
                 done[point.capacity_bytes] = point
                 if file is not None:
                     write_atomically(file, _sorted(request, done).to_json().encode())
@@ -209,15 +241,7 @@ def _ways(parcel: Parcel, machine: Accelerator, objective: Objective, longest: i
 
 def _request(graph: Graph, machine: Accelerator, objective: Objective, longest: int) -> Request:
     dtype = graph.tensors[graph.operations[0].output].dtype
-    return Request(graph.network.name, _digest(graph), dtype, machine.with_capacity(1), objective, longest)
-
-
-def _digest(graph: Graph) -> str:
-    """A digest of all that plans of a graph depend on."""
-    tables = analysis_of(graph).tables
-    operations = [(o.name, o.operands, o.output, o.weight_bytes, tables[o.name].key) for o in graph.operations]
-    tensors = [asdict(info) for info in graph.tensors.values()]
-    return hashlib.sha256(repr((tensors, operations, graph.inputs, graph.outputs)).encode()).hexdigest()[:DIGITS]
+    return Request(graph.network.name, graph_digest(graph), dtype, machine.with_capacity(1), objective, longest)
 
 
 def _kept(file: Path | None, request: Request) -> tuple[Point, ...]:

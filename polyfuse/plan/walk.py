@@ -24,7 +24,8 @@ class Rules:
     """What a search may do; by default everything.
 
     pins      whether tensors may stay on chip between groups
-    spills    whether what is neither an input nor an output may go off chip
+    spills    whether what is neither an input nor an output may go off chip; where not, outputs go there for good and
+              are not read again from there
     allowed   which groups it may run, by the names of their operations; none: all
     pinned    tensors that must be on chip, whole, from what makes or first reads them to their last reader
     """
@@ -82,6 +83,7 @@ class Walk:
         self.loads = tuple(0 if peak else choices.fetch_price(name) for name in self.dag.tensors)
         self.outputs = self._set(self.dag.outputs)
         self.pinned = self._set(rules.pinned)
+        self.kept = 0 if rules.spills else self.outputs
         self.limited = False
 
     def run(
@@ -100,7 +102,7 @@ class Walk:
             kept = self._kept(reached[ideal])
             if len(kept) > most_states:
                 first = list(kept.values())[most_states].price
-                left_out.append(first + bound.after(ideal) if bound else 0)
+                left_out.append(first + (bound.after(ideal) if bound else 0))
                 kept = dict(list(kept.items())[:most_states])
             reached[ideal] = kept
             states += len(kept)
@@ -162,7 +164,7 @@ class Walk:
         for (on, off), node in kept.items():
             if spare is not None and node.price > spare:
                 break
-            free = on & off & ~self.pinned
+            free = on & off & ~self.pinned & ~self.kept
             loadable = group.reads & off & ~on if self.rules.pins and not self.peak else 0
             must = group.reads & off & ~on & self.pinned
             for fetched in self._subsets(loadable & ~must):
@@ -230,11 +232,11 @@ class Walk:
         for number in bits(leaves):
             each = 1 << number
             later = (self.dag.readers[number] & ~end).bit_count()
-            places = [(0, each)]
-            if self.outputs & each:
-                places += [(each, each)] if later and self.rules.pins else []
+            places = [(0, each)] if self.rules.spills or (self.outputs & each and not later) else []
+            if self.rules.pins and self.outputs & each:
+                places += [(each, each)] if later else []
             elif self.rules.pins:
-                places = ([(0, each)] if self.rules.spills else []) + [(each, 0)]
+                places += [(each, 0)]
                 places += [(each, each)] if later > 1 and self.rules.spills else []
             if self.pinned & each and later:
                 places = [place for place in places if place[0]]

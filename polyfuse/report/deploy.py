@@ -1,14 +1,17 @@
 """Compiled and verified networks on the terminal."""
 
+import math
 from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from polyfuse.deploy.memory import Footprint
 from polyfuse.deploy.plan import Plan, PlannedGroup
 from polyfuse.deploy.verify import Verified
+from polyfuse.network.signature import shown
 from polyfuse.report.format import short_bytes, short_seconds
 
 MOST_ROWS = 40
@@ -23,8 +26,11 @@ def print_compiled(
     for title in ("group", "tile", "predicted", "layers"):
         table.add_column(title, justify="left" if title == "layers" else "right", overflow="fold")
     for index, group in enumerate(plan.groups[:MOST_ROWS]):
-        table.add_row(str(index), tile_text(group), short_seconds(group.price), " ".join(group.layers))
+        price = "-" if math.isnan(group.price) else short_seconds(group.price)
+        table.add_row(str(index), tile_text(group), price, " ".join(group.layers))
     console.print(table)
+    if any(math.isnan(group.price) for group in plan.groups):
+        console.print("the plan was edited since its groups were priced: nothing is predicted of it", soft_wrap=True)
     if len(plan.groups) > MOST_ROWS:
         console.print(f"... and {len(plan.groups) - MOST_ROWS} more groups, in plan.json")
     layers = sum(len(group.layers) for group in plan.groups)
@@ -57,12 +63,21 @@ def tile_text(group: PlannedGroup) -> str:
 
 
 def print_verified(console: Console, verified: Verified) -> None:
-    """The largest errors and the worst of all."""
+    """The largest errors and the worst of all; of tensors that differ, who is off."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("group", justify="right")
-    table.add_column("tensor")
+    table.add_column("tensor", overflow="fold")
     table.add_column("max rel error", justify="right")
     for each in sorted(verified.checked, key=lambda each: -each.error)[:MOST_ROWS]:
-        table.add_row(str(each.group), each.tensor, f"{each.error:.1e}", style="bold" if each is verified.worst else "")
+        style = "bold" if each is verified.worst else ""
+        table.add_row(str(each.group), escape(shown(each.tensor)), f"{each.error:.1e}", style=style)
     console.print(table)
-    console.print(f"{len(verified.checked)} tensors checked; worst {verified.worst.tensor}: {verified.worst.error:.2g}")
+    for each in (*verified.checked, *verified.called):
+        if not each.error <= verified.most_error:
+            console.print(verified.why(each), markup=False, highlight=False, soft_wrap=True)
+    worst = verified.worst
+    console.print(
+        f"{len(verified.checked)} tensors checked; worst {shown(worst.tensor)}: {worst.error:.2g}", markup=False
+    )
+    ways = ", ".join(dict.fromkeys(each.way for each in verified.called))
+    console.print(f"outputs compared for calls of the whole: {ways}", markup=False)

@@ -96,7 +96,7 @@ def milliseconds(seconds: float) -> str:
 def _notes(comparison: PeerComparison) -> Iterator[Text]:
     yield from _ratios(comparison)
     for row in comparison.timed:
-        if row.detail and not row.contender.startswith("polyfuse"):
+        if row.detail and row.is_peer:
             yield Text(f"{row.contender}: {row.detail}", style="dim")
     for row in comparison.rows:
         if row.state in ("wrong", "failed"):
@@ -108,9 +108,13 @@ def _notes(comparison: PeerComparison) -> Iterator[Text]:
 
 
 def _ratios(comparison: PeerComparison) -> Iterator[Text]:
-    """How many times faster than the best peer polyfuse is."""
-    own = [row for row in comparison.timed if row.contender.startswith("polyfuse")]
-    peers = [row for row in comparison.timed if row not in own]
-    if own and peers:
-        ratio = (comparison.seconds(peers[0]) or 0.0) / (comparison.seconds(own[0]) or 1.0)
-        yield Text(f"best peer / polyfuse: {ratio:.2f} ({peers[0].contender} / {own[0].contender})")
+    """How many times longer the best peer takes, of which peers it is the best, and which it says nothing of."""
+    own, peer = comparison.best_own, comparison.best_peer
+    ratio = comparison.ratio(peer, own)
+    if own is not None and peer is not None:
+        yield Text(f"best peer / polyfuse: {ratio:.2f} ({peer.contender} / {own.contender})")
+    ran, others = comparison.peers_that_ran, comparison.peers_that_did_not
+    if ran or others:
+        words = f"peers that ran: {', '.join(row.contender for row in ran) or 'none'}"
+        unknown = f"; not compared: {', '.join(row.in_words for row in others)}" if others else ""
+        yield Text(words + unknown)

@@ -13,10 +13,11 @@ from polyfuse.plan.timeline import GroupTime
 from polyfuse.report.format import short_bytes, short_share, significant
 from polyfuse.report.planfigures import Picture
 from polyfuse.report.scratchplan import (
+    aim_text,
     difference,
     heading,
     layers_text,
-    objective_text,
+    memory_text,
     onchip_bytes,
     retention_text,
     tile_text,
@@ -30,6 +31,7 @@ TEMPLATE = "plan.html"
 
 def page(plan: ScratchPlan, times: Sequence[GroupTime], pictures: Sequence[Picture]) -> str:
     """The page; names that come from a model are text in it, whatever they hold."""
+    plan = plan.judged()
     environment = Environment(
         loader=PackageLoader("polyfuse.report"),
         autoescape=True,
@@ -39,7 +41,7 @@ def page(plan: ScratchPlan, times: Sequence[GroupTime], pictures: Sequence[Pictu
     )
     return environment.get_template(TEMPLATE).render(
         heading=heading(plan),
-        objective=objective_text(plan.objective),
+        aim=aim_text(plan) + memory_text(plan.machine),
         totals=totals_lines(plan),
         groups=[_group(plan, index, time) for index, time in enumerate(times)],
         pins=sorted(plan.pins, key=lambda pin: (pin.first, pin.last)),

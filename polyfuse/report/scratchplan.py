@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polyfuse.deploy.scratchpad import Checked
+from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
@@ -35,10 +36,9 @@ class PlanTable:
     times: tuple[GroupTime, ...]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        plan = self.plan
+        plan = self.plan.judged()
         yield Text(heading(plan), style="bold")
-        in_place = "; weights are read where they are, off chip" if plan.machine.weights_in_place else ""
-        yield Text(f"least {objective_text(plan.objective)}{in_place}", style="dim")
+        yield Text(f"{aim_text(plan)}{memory_text(plan.machine)}", style="dim")
         yield _groups_table(plan, self.times, options.max_width >= WIDE_COLUMNS)
         if len(plan.groups) > MOST_ROWS:
             yield Text(f"... and {len(plan.groups) - MOST_ROWS} more groups; --json writes all", style="dim")
@@ -128,6 +128,19 @@ def heading(plan: ScratchPlan) -> str:
     """The network, the type and the machine."""
     machine = plan.machine
     return f"{plan.network} in {plan.dtype} on {machine.name} with {short_bytes(machine.capacity_bytes)} on chip"
+
+
+def aim_text(plan: ScratchPlan) -> str:
+    """What a plan was made to have least of; of an edited one nobody knows whether it does."""
+    least = f"least {objective_text(plan.objective)}"
+    return f"edited since it was planned for {least}" if plan.is_edited else least
+
+
+def memory_text(machine: Accelerator) -> str:
+    """What the off-chip memory of a machine is for, where that is not everything."""
+    in_place = "; weights are read where they are, off chip" if machine.weights_in_place else ""
+    alone = "" if machine.offchip_writable else "; nothing between layers is stored off chip"
+    return in_place + alone
 
 
 def objective_text(objective: Objective) -> str:

@@ -14,10 +14,12 @@ import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.errors import PolyfuseError
 from polyfuse.network.dtypes import TYPES, decoded, encoded
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.operators import ordered
+from polyfuse.network.signature import Signature
 from polyfuse.network.tensor import Tensor
 
 Weights = Mapping[str, NDArray[Any]]
@@ -37,7 +39,8 @@ class Replacement:
 class Graph:
     """Layers in topological order, as in a `Network`, and which tensor of the original each of its tensors equals.
 
-    `tensors` says, for every tensor of the original network whose value still exists, which tensor has it now.
+    `tensors` says, for every tensor of the original network whose value still exists, which tensor has it now. Inputs
+    and outputs keep their places, so that the signature stays what it is.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Graph:
     outputs: tuple[Tensor, ...]
     weights: Weights
     tensors: Mapping[str, Tensor]
+    signature: Signature | None
 
     @cached_property
     def makers(self) -> Mapping[Tensor, Layer]:
@@ -88,6 +92,10 @@ class Graph:
         Dequantizing layers that nobody reads any more go, too.
         """
         gone, place = set(removed), self._place(removed, new.layers)
+        if clash := set(new.weights) & self.names_without(removed):
+            raise PolyfuseError(
+                f"weight {min(clash)!r}: has a name that is taken; this is a polyfuse bug, please report it"
+            )
         is_weight = new.tensor.name in new.weights
         before, after = (
             [renamed(layer, root.output, new.tensor, is_weight) for layer in part if layer not in gone]
@@ -122,7 +130,7 @@ class Graph:
         """The network; weights are rounded to their types here."""
         tensors = {tensor.name: tensor for layer in self.layers for tensor in layer.weights}
         weights = {name: _held(value, tensors[name]) for name, value in self.weights.items() if name in tensors}
-        return Network(self.name, self.inputs, self.layers, self.outputs, weights)
+        return Network(self.name, self.inputs, self.layers, self.outputs, weights, self.signature)
 
 
 def _held(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
@@ -136,7 +144,8 @@ def graph_of(network: Network) -> Graph:
     """A network, ready to be rewritten."""
     made = (*network.inputs, *(layer.output for layer in network.layers))
     tensors = {tensor.name: tensor for tensor in made}
-    return Graph(network.name, network.inputs, network.layers, network.outputs, network.weights, tensors)
+    ends = network.inputs, network.layers, network.outputs
+    return Graph(network.name, *ends, network.weights, tensors, network.signature)
 
 
 def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> Layer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from polyfuse.rewrite.fusion import Operator, Profitable
+from polyfuse.typed_json import check_measure
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Profiled:
     key: ProfileKey
     fused_seconds: float
     apart_seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("fused_seconds", "apart_seconds"):
+            check_measure("profile", name, getattr(self, name))
 
 
 class Database(Protocol):

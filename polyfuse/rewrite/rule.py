@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations
 
-import sympy
-
 from polyfuse.network.layer import Layer
-from polyfuse.network.tensor import Tensor, safe_name
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.network.tensor import Tensor, is_taken
+from polyfuse.rewrite.graph import Graph, Replacement, graph_of
+from polyfuse.rewrite.symbolic import Equality, Instance, equalities, symbols_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,17 @@ class Match:
         return tuple(layer for layer in self.graph.layers if layer in inside)
 
     def fresh(self, wish: str) -> str:
-        """A name that is free once the matched layers are gone, the wish itself where it is."""
-        return safe_name(wish, self.graph.names_without(self.matched))
+        """A name that is free once the matched layers are gone, and so is all that is made of it by an ending.
+
+        It is the wish itself, or that and a number; nothing is cut, so that different parts of a layer stay different.
+        """
+        taken = self.graph.names_without(self.matched)
+        stem = f"t_{wish}" if is_taken(wish) else wish
+        name, k = stem, 1
+        while name in taken or any(each.startswith(f"{name}_") for each in taken):
+            k += 1
+            name = f"{stem}_{k}"
+        return name
 
     def weight(self, layer: str, part: str, shape: Sequence[int]) -> Tensor:
         """A new weight tensor of a layer."""
@@ -83,18 +91,10 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Equality:
-    """Two expressions that must be equal, value for value, under the assumptions of their symbols."""
-
-    left: sympy.Expr
-    right: sympy.Expr
-
-
-@dataclass(frozen=True)
 class Rule:
     """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs.
 
-    `proof` gives the equalities that make the replacement right; they are proved symbolically in the tests.
+    `instances` are small networks that it is proved on; `unproved` says why, where there are none.
     """
 
     name: str
@@ -102,13 +102,28 @@ class Rule:
     pattern: Pattern
     conditions: tuple[Condition, ...]
     replacement: Callable[[Match], Replacement]
-    proof: Callable[[], Sequence[Equality]]
+    instances: tuple[Callable[[], Instance], ...]
     non_finite: str = field(default="the same")
+    unproved: str = field(default="")
 
     def matches(self, graph: Graph, root: Layer) -> Iterator[Match]:
         """Every way in which the pattern fits with this root."""
         for layers in _fits(graph, self.pattern, root):
             yield Match(graph, layers)
+
+    def proof(self) -> Sequence[Equality]:
+        """Each element of what is replaced and of what the replacement puts there, on symbols, of all instances.
+
+        They are equalities that have to hold for all values of the symbols, in real numbers, before anything is
+        rounded; the tests prove them. Sizes are those of the instances. Empty where the rule is not proved.
+        """
+        return [each for instance in self.instances for each in self._equalities(instance())]
+
+    def _equalities(self, instance: Instance) -> Sequence[Equality]:
+        graph = graph_of(instance.network)
+        match = next(m for root in graph.layers for m in self.matches(graph, root) if self.broken(m) is None)
+        held = Match(symbols_of(instance, graph), match.layers)
+        return equalities(held.graph, held.matched, held.root.output, self.replacement(held))
 
     def broken(self, match: Match) -> Condition | None:
         """The first condition that does not hold."""

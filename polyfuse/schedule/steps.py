@@ -15,7 +15,7 @@ import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.tensor import Tensor, distinct_name
 from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -205,4 +205,4 @@ def time_names(schedule: Schedule) -> tuple[str, ...]:
     points = ("n", "h", "c", "w") if rank == 4 else tuple(f"i{d}" for d in range(rank))
     names = (*tiles, "stage", *points[:-1], "step", *(f"r{d}" for d in range(REDUCTION_DIMS)), points[-1])
     tensors = {*schedule.flows, *(weight.name for layer in schedule.network.layers for weight in layer.weights)}
-    return tuple(f"{name}_loop" if name in tensors else name for name in names)
+    return tuple(distinct_name(f"{name}_loop", tensors) if name in tensors else name for name in names)

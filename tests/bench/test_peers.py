@@ -14,7 +14,7 @@ from polyfuse.bench.peers.contender import PEERS, Contender, Interface, Settings
 from polyfuse.bench.peers.models import renamed
 from polyfuse.bench.peers.ours import Configuration, ours
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
-from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, race
+from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, missing, race
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers
 from polyfuse.network.network import Builder, Network
@@ -83,6 +83,12 @@ NETWORKS: dict[str, Callable[[], Network]] = {
         lambda b, x: b.average_pool("b", x, kernel=3, stride=1, padding=1),
         lambda b, x: b.average_pool("c", x, kernel=3, stride=2, padding=1, count_include_pad=True),
     ),
+    "uneven averages": lambda: chain(
+        lambda b, x: b.conv("first", x, 9, kernel=1),
+        lambda b, x: b.average_pool("a", x, kernel=3, stride=2, padding=(0, 1, 1, 0)),
+        lambda b, x: b.average_pool("b", x, kernel=(3, 2), stride=1, padding=(0, 1, 2, 0), count_include_pad=True),
+        lambda b, x: b.average_pool("c", x, kernel=7, stride=1, padding=(0, 0, 0, 1)),
+    ),
     "gated": lambda: chain(gated),
     "joined": lambda: chain(
         lambda b, x: b.concat("join", b.conv("a", x, 8, kernel=1), x, b.activation("t", x, "tanh")),
@@ -103,10 +109,6 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "batch": lambda: chain(lambda b, x: b.conv("a", x, 16, kernel=3, padding=1), shape=(2, 8, 9, 9)),
 }
 REFUSED = {
-    ("ncnn", "gated"): "operands of one shape",
-    ("ncnn", "scaled"): "not written for the activation 'elu'",
-    ("ncnn", "ceil"): "beyond the padding",
-    ("ncnn", "batch"): "one image",
     ("halide", "batch"): "one image",
 }
 
@@ -145,7 +147,7 @@ class Session:
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     peer: Contender = request.param
     if not peer.installed:
-        pytest.skip(f"{peer.package} is not installed")
+        pytest.skip(missing(peer))
     opened = Session(peer, tmp_path_factory.mktemp("peer"))
     yield opened
     opened.worker.end()

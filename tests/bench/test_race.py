@@ -151,7 +151,7 @@ def test_rounds_go_forwards_and_backwards(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_not_installed_is_missing_and_not_started(folder: Path) -> None:
-    contenders = [Contender("absent", "no_module", "no_such_package_at_all"), Contender("right", "no_module")]
+    contenders = [Contender("absent", "no_module", ("no_such_package_at_all",)), Contender("right", "no_module")]
     found = race(
         pair(),
         contenders,
@@ -195,7 +195,7 @@ def test_peers_by_name() -> None:
     ]
     assert peers_named("none") == ()
     assert [peer.name for peer in peers_named(" ncnn, torch-eager")] == ["torch-eager", "ncnn"]
-    assert how_to_install(peers_named("torch,ncnn")) == "pip install torch ncnn"
+    assert how_to_install(peers_named("torch,ncnn")) == "pip install torch ncnn pnnx"
     for text in ("", "tvm", "ncnn,,halide", "all,ncnn", "ncnn;ls"):
         with pytest.raises(InvalidInput, match="expected all, none or some of"):
             peers_named(text)

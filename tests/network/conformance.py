@@ -60,13 +60,14 @@ OPERATORS = sorted({name for name in (*CONVERTERS, *FOLDED) if "." not in name} 
 REASONS = {
     r"expected float32 elements": "elements of other types",
     r"constant '\w+' is \w+ of shape .*; quantise to eight bits": "quantised to another type than eight bits",
+    r"output_dtype asks for": "quantised to another type than eight bits",
     r"scales of blocks": "scales of blocks",
     r"2-D (windows|convolution)": "windows over other axes than rows and columns",
     r"its output '\w+' is used": "a second output is used",
     r"sizes of at least 1|that leaves elements": "tensors without elements",
     r"antialias is not supported": "antialias",
     r"points lie as 'tf_crop_and_resize'": "tf_crop_and_resize",
-    r"Dropout in training": "training",
+    r"(Dropout|BatchNormalization) in training": "training",
 }
 """Why cases are refused: what the message says, and how the table says it."""
 LIKE_ONNXRUNTIME = ("resize_downsample_scales_cubic_align_corners", "resize_downsample_scales_linear_align_corners")

@@ -119,7 +119,7 @@ def test_operators(nodes: list[onnx.NodeProto], constants: dict[str, Array], tmp
     assert agree(made, imported(made, tmp_path))
 
 
-SIZES = {"sizes": np.array([2, 4, 13, 7], dtype=np.int64), "scales": np.float32([1, 1, 2.0, 0.6])}
+SIZES = {"sizes": np.array([2, 4, 13, 7], dtype=np.int64), "scales": np.float32([1, 1, 2.0, 0.75])}
 
 
 @pytest.mark.parametrize("given", ["sizes", "scales"])
@@ -411,9 +411,8 @@ def test_what_others_read_is_not_fused(tmp_path: Path) -> None:
     made = model(nodes, {"x": SHAPE}, ["y", "c"], {"w": values((4, 4, 3, 3))})
     net = imported(made, tmp_path)
     assert [layer.kind for layer in net.layers] == ["conv", "relu", "add", "relu"]
-    assert {t.name for t in net.outputs} == {"n2_out", "n3_out"}
-    swapped = model(nodes, {"x": SHAPE}, ["c", "y"], {"w": values((4, 4, 3, 3))})
-    assert agree(swapped, net)
+    assert [t.name for t in net.outputs] == ["n3_out", "n2_out"]
+    assert agree(made, net)
 
 
 def test_nodes_in_any_order_and_constant_nodes(tmp_path: Path) -> None:

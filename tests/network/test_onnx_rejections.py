@@ -88,7 +88,7 @@ def refused(made: onnx.ModelProto | bytes, folder: Path, **options: Any) -> str:
         (node("Concat", "x short", axis=1), "differ only along axis 1"),
         (node("Add", "x short"), "cannot broadcast"),
         (node("Sum", "x x short"), "cannot broadcast"),
-        (node("Add", "x x x"), "expected 2 inputs for Add, got 3"),
+        (node("Add", "x x x"), "expected 2 inputs of Add in operator set 20, got 3"),
         (large("Expand", np.ones(1, np.float32), np.array([2**14, 2**15])), "expected at most 268,435,456 elements"),
         (large("Tile", np.ones(9, np.float32), np.array([2**40])), "expected at most 268,435,456 elements"),
         (large("Range", np.int64(0), np.int64(2**60), np.int64(1)), "expected at most 268,435,456 elements"),

@@ -31,7 +31,8 @@ def cheapest(
 ) -> int | None:
     """The least price of a plan; none if nothing fits.
 
-    Without `spills` only outputs are stored. What is `pinned` is on chip whole from what makes or first reads it.
+    Without `spills` only outputs are stored, and nothing that was stored is read again. What is `pinned` is on chip
+    whole from what makes or first reads it.
     """
     made = {output: name for name, _, output in nodes}
     reads = {name: frozenset(tensors) for name, tensors, _ in nodes}
@@ -96,7 +97,7 @@ def cheapest(
                     price = min((price for space, price in ways(group, sources, sinks) if space <= room), default=None)
                     if price is None:
                         continue
-                    away = off | {t for t in left if OFF[sinks[t]]}
+                    away = off | {t for t in left if OFF[sinks[t]] and spills}
                     rest = best(done | group, held & later, away & later)
                     yield None if rest is None else price + rest + sum(loads[t] for t in fetched)
 

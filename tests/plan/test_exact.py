@@ -89,7 +89,7 @@ def test_plans_are_confirmed_with_their_addresses(name: str) -> None:
     assert least is not None
     for capacity in (least, least + 4096, 4 * least):
         plan = ways.plan(capacity)
-        assert ways.confirmed(plan).gap == plan.certificate.gap == 0
+        assert ways.confirmed(plan).certificate.gap == plan.certificate.gap == 0
 
 
 def agreement(graph: Graph, longest: int, capacities: Sequence[int]) -> None:

@@ -1,5 +1,6 @@
 """Plans of whole MobileNetV2: what they save, over a fine sweep of capacities, and in as little memory as can be."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_half_of_the_feature_maps_and_a_sixth_of_the_time_of_weak_fusion_are_sav
 
 @cache
 def tiny() -> Ways:
-    """Width 0.35 as msf-CNN plans it, for the fewest multiply-accumulates."""
+    """Width 0.35 on the microcontroller, for the fewest multiply-accumulates."""
     network = mobilenet(144, 0.35)
     return ways_of(network, accelerator("mcu-320k"), dtype="int8", objective=Objective("macs"), longest=13)
 
@@ -60,11 +61,11 @@ def in_memory_alone(group: tuple[str, ...]) -> bool:
     return len(group) <= 4 or (group[0] == "stem" and len(group) == 13)
 
 
-@pytest.mark.parametrize(("peak_bytes", "most"), [(15340, 1.382), (12288, 1.2)])
-def test_memory_alone_is_enough_below_the_peak_that_is_published(peak_bytes: int, most: float) -> None:
-    """Nothing between the image and the scores leaves the chip; msf-CNN takes 15,340 B at 1.382 times the work."""
+@pytest.mark.parametrize(("peak_bytes", "most"), [(15340, 1.1), (12288, 1.2)])
+def test_memory_alone_is_enough(peak_bytes: int, most: float) -> None:
+    """Nothing between the image and the scores leaves the chip."""
     known = tiny()
-    found = known.searches.joint.found(peak_bytes, Rules(spills=False, allowed=in_memory_alone))
+    found = known.searches.joint.found(peak_bytes, Rules(allowed=in_memory_alone))
     assert placed_plan(known.problem, found.steps, peak_bytes) is not None
     assert found.peak_bytes <= peak_bytes
     moved = {name for step in found.steps for name, place in step.option.sources.items() if place == "off"}
@@ -73,15 +74,17 @@ def test_memory_alone_is_enough_below_the_peak_that_is_published(peak_bytes: int
     assert 26377472 < executed <= most * 26377472
 
 
-def test_external_memory_makes_the_smaller_peak_that_is_published_without_recomputation() -> None:
-    found = tiny().searches.joint.found(7887, Rules(allowed=lambda group: len(group) <= 4))
+def test_external_memory_makes_a_smaller_peak_without_recomputation() -> None:
+    machine = replace(accelerator("mcu-320k"), offchip_writable=True)
+    known = ways_of(mobilenet(144, 0.35), machine, dtype="int8", objective=Objective("macs"), longest=4)
+    found = known.searches.joint.found(7887)
     assert found.peak_bytes <= 7887
     assert sum(step.option.macs_executed for step in found.steps) == 26377472
 
 
 def test_the_least_memory_is_less_than_that_of_usual_tiles() -> None:
     known = tiny()
-    rules = Rules(spills=False, allowed=in_memory_alone)
+    rules = Rules(allowed=in_memory_alone)
     usual = Searcher(problem_of(known.graph, known.machine), known.searches.objective, known.searches.lattice)
     least, more = known.searches.joint.smallest_capacity(rules), usual.smallest_capacity(rules)
     assert least is not None and more is not None

@@ -118,10 +118,10 @@ def test_the_file_has_the_keys_that_are_promised() -> None:
     assert list(document) == [
         *("format", "version", "network", "dtype", "machine", "objective", "latency_cycles", "offchip_bytes"),
         *("onchip_peak_bytes", "macs", "macs_executed", "energy_pj", "certificate", "groups", "pins", "baselines"),
-        "origin",
+        *("origin", "graph"),
     ]
     assert list(document["offchip_bytes"]) == ["feature_maps", "weights"]
-    assert list(document["certificate"]) == ["lower_bound", "gap", "scope"]
+    assert list(document["certificate"]) == ["lower_bound", "gap", "scope", "digest"]
     assert document["baselines"]["joint"]["latency_cycles"] == document["latency_cycles"]
 
 

@@ -20,6 +20,8 @@ onnxruntime         20       50      50%    1.60x     2.00x    2.0e-07
 ncnn            failed
 halide           wrong                                         3.0e-01
 best peer / polyfuse: 1.60 (onnxruntime / polyfuse local)
+peers that ran: onnxruntime; not compared: openvino not installed, ncnn failed,
+halide wrong
 ncnn failed: died of SIGSEGV: the last words
 halide wrong: wrong result: relative error 3.0e-01, more than 1e-04
 not installed: openvino; pip install openvino

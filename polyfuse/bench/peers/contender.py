@@ -1,6 +1,6 @@
 """Who takes part in a comparison with peers, and what one of them prepares.
 
-A contender is a name, the module that runs it in a process of its own, and the package that has to be there.
+A contender is a name, the module that runs it in a process of its own, and the packages that have to be there.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -51,37 +51,42 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Contender:
-    """A name for people, the module with its `prepare(network, inputs, settings)`, and the package that it needs.
+    """A name for people, the module with its `prepare(network, inputs, settings)`, and the packages that it needs.
 
-    `options` go to the module as they are. `package` None needs nothing.
+    `options` go to the module as they are. The first package is the tool itself.
     """
 
     name: str
     module: str
-    package: str | None = None
+    packages: tuple[str, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def installed(self) -> bool:
-        """Whether the package can be imported; nothing is imported to find out."""
-        return self.package is None or find_spec(self.package) is not None
+        """Whether all packages can be imported; nothing is imported to find out."""
+        return all(find_spec(package) is not None for package in self.packages)
 
     @property
     def version(self) -> str:
-        """The version of the package; empty where there is none."""
-        try:
-            return "" if self.package is None else version(self.package)
-        except PackageNotFoundError:
-            return ""
+        """The version of the tool; empty where there is none."""
+        return version_of(self.packages[0]) if self.packages else ""
+
+
+def version_of(package: str) -> str:
+    """The version of a package; empty where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 PEERS = (
-    Contender("onnxruntime", f"{FOLDER}.onnx_runtime", "onnxruntime"),
-    Contender("openvino", f"{FOLDER}.open_vino", "openvino"),
-    Contender("torch-eager", f"{FOLDER}.torch_eager", "torch"),
-    Contender("torch-inductor", f"{FOLDER}.torch_eager", "torch", {"compile": True}),
-    Contender("ncnn", f"{FOLDER}.ncnn_net", "ncnn"),
-    Contender("halide", f"{FOLDER}.halide_tiles", "halide"),
+    Contender("onnxruntime", f"{FOLDER}.onnx_runtime", ("onnxruntime",)),
+    Contender("openvino", f"{FOLDER}.open_vino", ("openvino",)),
+    Contender("torch-eager", f"{FOLDER}.torch_eager", ("torch",)),
+    Contender("torch-inductor", f"{FOLDER}.torch_eager", ("torch",), {"compile": True}),
+    Contender("ncnn", f"{FOLDER}.ncnn_net", ("ncnn", "pnnx")),
+    Contender("halide", f"{FOLDER}.halide_tiles", ("halide",)),
 )
 """The tools that polyfuse is compared with, in the order in which they are asked."""
 
@@ -104,14 +109,14 @@ def peers_named(text: str) -> tuple[Contender, ...]:
                 f"peers: expected all, none or some of {', '.join(peer.name for peer in PEERS)} with commas between, "
                 f"got {word!r}; correct the name"
             )
-    return tuple(peer for peer in PEERS if peer.name in words or (peer.package == "torch" and "torch" in words))
+    return tuple(peer for peer in PEERS if peer.name in words or ("torch" in peer.packages and "torch" in words))
 
 
 def how_to_install(peers: Iterable[Contender]) -> str:
     """The command that installs what they need.
 
     >>> how_to_install(PEERS[2:5])
-    'pip install torch ncnn'
+    'pip install torch ncnn pnnx'
     """
-    packages = dict.fromkeys(peer.package for peer in peers if peer.package is not None)
+    packages = dict.fromkeys(package for peer in peers for package in peer.packages)
     return f"pip install {' '.join(packages)}"

@@ -4,6 +4,7 @@ name or path ──workload_of()──> Network and its model;  Network + Settin
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -22,7 +23,7 @@ def model_bytes(network: Network, settings: Settings) -> bytes:
     """The model, whose inputs and outputs have the names of the network's."""
     if settings.model is not None:
         return Path(settings.model).read_bytes()
-    exported: bytes = onnx_model(network).SerializeToString()
+    exported: bytes = onnx_model(replace(network, signature=None)).SerializeToString()
     return exported
 
 

@@ -58,7 +58,7 @@ class Configuration:
     def contender(self) -> Contender:
         """The contender that runs it; the interface that all are asked for says how inputs and outputs lie."""
         chosen = {key: getattr(self, key) for key in ("strategy", "leaf", "exact_arithmetic")}
-        return Contender(self.name, f"{FOLDER}.ours", None, chosen)
+        return Contender(self.name, f"{FOLDER}.ours", options=chosen)
 
 
 @dataclass(frozen=True, eq=False)

@@ -311,10 +311,11 @@ def pickled(network: Network) -> bytes:
 
 
 def environment(threads: int, folder: Path) -> dict[str, str]:
-    """The variables of every process alike: allocator, threads, and a place for what a library compiles."""
+    """The variables of every process alike: allocator, threads, and a place for what a library writes."""
     own = {name: str(threads) for name in THREAD_VARIABLES}
     inherited = {name: value for name, value in os.environ.items() if name not in ("KMP_AFFINITY", "GOMP_CPU_AFFINITY")}
     compiled = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    compiled["TMPDIR"] = str(folder)
     return {**inherited, **MALLOC, **own, **compiled}
 
 

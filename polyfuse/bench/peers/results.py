@@ -14,11 +14,16 @@ from pathlib import Path
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.text import columns, html_table
-from polyfuse.typed_json import decode, encode, parse
+from polyfuse.typed_json import check_measure, decode, encode, parse
 
 FORMAT = "polyfuse-peers"
 VERSION = 1
+OWN = "polyfuse"
+"""How the names of polyfuse's own contenders begin."""
+
 STATES = ("timed", "wrong", "failed", "missing")
+IN_WORDS = {"wrong": "wrong", "failed": "failed", "missing": "not installed"}
+"""What is said of a contender that was not timed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,24 @@ class PeerRow:
     def __post_init__(self) -> None:
         if self.state not in STATES:
             raise InvalidInput(f"row: expected a state of {', '.join(STATES)}, got '{self.state}'; correct it")
+        for name in ("cpu_seconds", "wall_seconds", "cpu_seconds_min", "wall_seconds_min"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise InvalidInput(f"row: expected {name} above 0 and finite, got {seconds}; race again")
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether this is another tool than polyfuse."""
+        return not self.contender.startswith(OWN)
+
+    @property
+    def in_words(self) -> str:
+        """The contender, and why it was not timed.
+
+        >>> PeerRow("ncnn", "failed").in_words, PeerRow("halide", "missing").in_words
+        ('ncnn failed', 'halide not installed')
+        """
+        return f"{self.contender} {IN_WORDS.get(self.state, self.state)}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,15 @@ class PeerComparison:
     level: str
     rows: tuple[PeerRow, ...]
 
+    def __post_init__(self) -> None:
+        where = f"comparison of '{self.workload}'"
+        for name in ("flops", "compulsory_bytes"):
+            check_measure(where, name, getattr(self, name))
+        for name in ("peak_gflop_per_second", "bandwidth_gb_per_second"):
+            rate = getattr(self, name)
+            if not 0 < rate < math.inf:
+                raise InvalidInput(f"{where}: expected {name} above 0 and finite, got {rate}; race again")
+
     @property
     def bound_seconds(self) -> float:
         """What no direct algorithm stays below: `max(flops / peak, compulsory bytes / bandwidth)`."""
@@ -78,12 +110,42 @@ class PeerComparison:
     @property
     def timed(self) -> tuple[PeerRow, ...]:
         """The rows with times, the fastest first."""
-        rows = [row for row in self.rows if row.state == "timed"]
+        rows = [row for row in self.rows if self.seconds(row) is not None]
         return tuple(sorted(rows, key=lambda row: self.seconds(row) or math.inf))
 
+    @property
+    def best_own(self) -> PeerRow | None:
+        """The fastest of polyfuse's own contenders; None where none was timed."""
+        return next((row for row in self.timed if not row.is_peer), None)
+
+    @property
+    def best_peer(self) -> PeerRow | None:
+        """The fastest of the peers that ran; None where none did."""
+        return next((row for row in self.timed if row.is_peer), None)
+
+    @property
+    def peers_that_ran(self) -> tuple[PeerRow, ...]:
+        """The peers whose results are right and timed, in the order in which they were asked."""
+        return tuple(row for row in self.rows if row.is_peer and self.seconds(row) is not None)
+
+    @property
+    def peers_that_did_not(self) -> tuple[PeerRow, ...]:
+        """The peers that failed, were wrong or are not installed: nothing is known of their times."""
+        return tuple(row for row in self.rows if row.is_peer and self.seconds(row) is None)
+
+    def row(self, contender: str) -> PeerRow | None:
+        """The row of a contender if it was timed."""
+        return next((row for row in self.timed if row.contender == contender), None)
+
+    def ratio(self, over: PeerRow | None, under: PeerRow | None) -> float | None:
+        """The time of one row over that of another; None where one has none."""
+        pair = [None if row is None else self.seconds(row) for row in (over, under)]
+        return None if pair[0] is None or pair[1] is None else pair[0] / pair[1]
+
     def seconds(self, row: PeerRow) -> float | None:
-        """The time of a row by the clock that counts."""
-        return row.cpu_seconds if self.clock == "CPU time" else row.wall_seconds
+        """The time of a row by the clock that counts; None of one whose state is not `timed`, and of no time."""
+        seconds = row.cpu_seconds if self.clock == "CPU time" else row.wall_seconds
+        return seconds if row.state == "timed" and seconds is not None and 0 < seconds < math.inf else None
 
     def gflop_per_second(self, row: PeerRow) -> float | None:
         """The rate of the direct algorithm; faster algorithms do less and may pass the peak."""
@@ -92,8 +154,7 @@ class PeerComparison:
 
     def ratio_to_best(self, row: PeerRow) -> float | None:
         """The time of a row over that of the fastest."""
-        seconds = self.seconds(row)
-        return None if seconds is None else seconds / (self.seconds(self.timed[0]) or math.nan)
+        return self.ratio(row, self.timed[0]) if self.timed else None
 
     def ratio_to_bound(self, row: PeerRow) -> float | None:
         """The time of a row over the bound."""

@@ -121,13 +121,29 @@ def _convolution(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
 def _pool(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
     a: Mapping[str, Any] = layer.attributes
     x, largest = layer.inputs[0].name, layer.kind == "max_pool"
-    if not largest and (a["dilation"] != (1, 1) or a["padding"][:2] != a["padding"][2:]):
-        raise UnsupportedOperator(f"layer {layer.name!r}: torch averages no windows with holes or uneven padding")
+    if not largest and a["dilation"] != (1, 1):
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch averages no windows with holes")
+    if not largest and a["padding"][:2] != a["padding"][2:]:
+        return _uneven_average(torch, layer)
     pad, padding = _padded(torch, a, -np.inf)
     pool = torch.nn.functional.max_pool2d if largest else torch.nn.functional.avg_pool2d
     if largest:
         return lambda v: pool(pad(v[x]), a["kernel"], a["stride"], padding, a["dilation"], a["ceil"])
     return lambda v: pool(v[x], a["kernel"], a["stride"], padding, a["ceil"], a["count_include_pad"])
+
+
+def _uneven_average(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    """Sums of padded windows over how many elements count in each."""
+    a: Mapping[str, Any] = layer.attributes
+    pad, _ = _padded(torch, a, 0.0)
+    x = layer.inputs[0]
+
+    def sums(padded: Any) -> Any:
+        return torch.nn.functional.avg_pool2d(padded, a["kernel"], a["stride"], 0, a["ceil"], divisor_override=1)
+
+    image = torch.ones(1, 1, *x.concrete_shape[2:])
+    counted = sums(torch.ones_like(pad(image)) if a["count_include_pad"] else pad(image))
+    return lambda v: sums(pad(v[x.name])) / counted
 
 
 def _mean(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
@@ -143,7 +159,7 @@ def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
         "mul": torch.mul,
         "div": torch.div,
         "affine": lambda x, scale, shift: x * scale + shift,
-        "prelu": lambda x, slope: torch.clamp(x, min=0) + slope * torch.clamp(x, max=0),
+        "prelu": _prelu(torch),
         "max": lambda *parts: reduce(torch.maximum, parts),
         "min": lambda *parts: reduce(torch.minimum, parts),
         "pow": torch.pow,
@@ -157,6 +173,17 @@ def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
         raise UnsupportedOperator(f"layer {layer.name!r}: no function of torch computes the kind {layer.kind!r}")
     operands: Any = layer.attributes["operands"]
     return lambda v: known(*(v[name] for name in operands))
+
+
+def _prelu(torch: Any) -> Callable[[Any, Any], Any]:
+    """A slope below zero: torch's own function where there is one of the image or one of each channel."""
+
+    def apply(x: Any, slope: Any) -> Any:
+        if slope.numel() == 1 or (slope.dim() > 2 and slope.numel() == slope.shape[-3] == x.shape[1]):
+            return torch.nn.functional.prelu(x, slope.reshape(-1))
+        return torch.clamp(x, min=0) + slope * torch.clamp(x, max=0)
+
+    return apply
 
 
 def _activation(torch: Any, spec: Any) -> Callable[[Any], Any]:

@@ -3,14 +3,17 @@
 A `Layer` enters; a function of all tensors by name leaves. Activations are applied by the caller.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
-from polyfuse.network.resizing import ROUNDINGS, Resampling
+from polyfuse.network.resizing import Resampling
+from polyfuse.rewrite.rules.copies import SHUFFLE, VIEW
 
 Function = Callable[[dict[str, Any]], Any]
 
@@ -121,8 +124,8 @@ def resized(torch: Any, layer: Layer) -> Function:
 
 def is_rounded_down(how: Resampling, size: int, made: int) -> bool:
     """Whether the nearest element of point o is `floor(o * size / made)`, which is torch's."""
-    nearest = ROUNDINGS[how.rounding](how.positions(size, made, made / size)).clip(0, size - 1)
-    return bool((nearest == np.arange(made) * size // made).all())
+    nearest = how.nearest(how.positions(size, made, Fraction(made, size)), size)
+    return nearest == [point * size // made for point in range(made)]
 
 
 def reduction(torch: Any, layer: Layer) -> Function:
@@ -176,10 +179,62 @@ def viewed(_: Any, layer: Layer) -> Function:
     return of_one(layer, known[layer.kind])
 
 
+def moved(torch: Any, layer: Layer) -> Function:
+    """Several copies in one: a view reshaped, permuted and reshaped where they are that, elements by index else.
+
+    Errors: UnsupportedOperator for a layer without a reference.
+    """
+    if layer.reference is None:
+        raise UnsupportedOperator(f"layer {layer.name!r}: has no reference that says what moves where")
+    x, shape = layer.inputs[0], layer.output.concrete_shape
+    places = layer.reference(np.arange(x.elements, dtype=np.float64).reshape(x.concrete_shape))
+    indices = np.asarray(places).ravel().astype(np.int64)
+    sizes, steps = digits(indices)
+    order = sorted(range(len(sizes)), key=lambda axis: -steps[axis])
+    before = [sizes[axis] for axis in order]
+    if steps_of(before) == [steps[axis] for axis in order] and np.prod(before) == x.elements:
+        after = [order.index(axis) for axis in range(len(sizes))]
+        return of_one(layer, lambda v: v.reshape(before).permute(after).reshape(shape))
+    where = torch.from_numpy(indices)
+    return of_one(layer, lambda v: v.reshape(-1).index_select(0, where).reshape(shape))
+
+
+def digits(indices: np.ndarray) -> tuple[list[int], list[int]]:
+    """The axes, with their steps, over which indices grow evenly; none where they do not.
+
+    >>> digits(np.arange(12).reshape(2, 3, 2).transpose(1, 0, 2).ravel())
+    ([3, 2, 2], [2, 6, 1])
+    >>> digits(np.array([0, 3, 1, 2]))
+    ([], [])
+    """
+    sizes: list[int] = []
+    steps: list[int] = []
+    rest = indices
+    while len(rest) > 1:
+        step = int(rest[1] - rest[0])
+        uneven = np.flatnonzero(rest != rest[0] + step * np.arange(len(rest)))
+        size = int(uneven[0]) if len(uneven) else len(rest)
+        if len(rest) % size or step <= 0:
+            return [], []
+        sizes, steps, rest = [size, *sizes], [step, *steps], rest[::size]
+    grown = sum((step * axis for step, axis in zip(steps, np.indices(sizes), strict=True)), np.zeros(sizes, np.int64))
+    return (sizes, steps) if np.array_equal(grown.ravel() + indices[0], indices) else ([], [])
+
+
+def steps_of(sizes: Sequence[int]) -> list[int]:
+    """The steps of the axes of a tensor in row-major order.
+
+    >>> steps_of([2, 3, 4])
+    [12, 4, 1]
+    """
+    return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+
+
 KINDS: dict[str, Callable[[Any, Layer], Function]] = {
     **dict.fromkeys(["reshape", "expand", "transpose"], viewed),
     **dict.fromkeys(["slice", "split", "gather"], picked),
     **dict.fromkeys(["depth_to_space", "space_to_depth"], depth_and_space),
+    **dict.fromkeys([SHUFFLE, VIEW], moved),
     "conv_transpose": deconvolution,
     "gemm": gemm,
     "instance_norm": normalised,

@@ -16,7 +16,7 @@ import islpy as isl
 from polyfuse.codegen.access import in_place
 from polyfuse.errors import IllegalSchedule
 from polyfuse.network.scop.layers import ScopNetwork
-from polyfuse.network.tensor import Tensor, safe_name
+from polyfuse.network.tensor import Tensor, distinct_name, distinct_names
 from polyfuse.schedule.schedule import Action, Schedule
 from polyfuse.schedule.steps import Step, steps
 from polyfuse.schedule.storage import Storage, tile_origin
@@ -97,13 +97,13 @@ def placed_steps(storage: Storage, *, expanded: bool = False) -> PlacedSteps:
     found = []
     for step in kept:
         coordinates = [] if plain else [dim.name for dim in schedule.tiling.dims]
-        names = [safe_name(name, tensors) for name in (*coordinates, *step.dims)]
+        names = distinct_names((*coordinates, *step.dims), tensors)
         loops = without_tile(schedule, step) if plain else _from_origin(schedule, step)
         order = loop_order(len(coordinates), len(tensor_of(step).shape), len(names))
         loops = loops.apply_range(_indices(loops.range(), order))
         pieces = convex_pieces(loops.range())
         for k, piece in enumerate(pieces):
-            label = step.name if len(pieces) == 1 else safe_name(f"{step.name}_{k}", tensors)
+            label = step.name if len(pieces) == 1 else distinct_name(f"{step.name}_{k}", tensors)
             tensors.add(label)
             found.append(_placed(step, label, loops.intersect_range(piece), [names[d] for d in order]))
     return PlacedSteps(tuple(found), not plain)

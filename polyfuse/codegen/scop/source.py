@@ -15,7 +15,7 @@ from polyfuse.codegen.scop.homes import Home, Homes
 from polyfuse.codegen.scop.placed import PREFIX, Placed
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.expression import names_in, to_c
-from polyfuse.network.tensor import safe_name
+from polyfuse.network.tensor import distinct_names
 from polyfuse.schedule.steps import Touch
 
 HELPERS = """\
@@ -153,7 +153,7 @@ def statement_lines(homes: Homes, step: ScopStep, taken: set[str]) -> list[str]:
         home = homes.in_program(touch)
         where = f"statement {label} reads or writes {home.name}"
         texts.append(element_text(placed.instance.apply_range(home.of(touch)), home.name, printer, where))
-    values = [safe_name(f"{touch.operand}_value", taken) for touch in step.touches[:-1]]
+    values = distinct_names((f"{touch.operand}_value" for touch in step.touches[:-1]), taken)
     lines = [f"const float {value} = {text};" for value, text in zip(values, texts[:-1], strict=True)]
     lines.append(f"{texts[-1]} = {value_text(step, values, printer)};")
     indent = "  "

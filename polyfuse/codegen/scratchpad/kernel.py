@@ -97,7 +97,7 @@ class ScratchKernel:
         self._library = load(built)
         self._library.simulate.restype = ctypes.c_char_p
 
-    def __call__(self, **inputs: ArrayLike) -> tuple[dict[str, Values], Simulated]:
+    def __call__(self, /, **inputs: ArrayLike) -> tuple[dict[str, Values], Simulated]:
         """Run the plan: the outputs by name, and what the run took.
 
         Errors: InvalidInput for missing or unknown inputs and wrong shapes; SimulationError for the first command that

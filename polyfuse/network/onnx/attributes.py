@@ -3,7 +3,7 @@
 A `Node` and the tensor it reads enter; the options of a layer leave.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -40,6 +40,22 @@ WITH_NUMBERS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
 }
 """Activations with attributes and their defaults."""
 ACTIVATION_OPERATORS = frozenset([*SIMPLE, *WITH_NUMBERS, "Clip", "Gelu"])
+INFERENCE = "it is of training, which is refused"
+WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
+    "BatchNormalization": {"momentum": INFERENCE},
+    "Cast": {
+        "round_mode": "only elements of float8 are rounded in several ways",
+        "saturate": "only elements of float8 are saturated or not",
+    },
+    "Dropout": {"ratio": INFERENCE, "seed": INFERENCE, "input 1": INFERENCE},
+    "MaxPool": {"storage_order": "it orders the indices, which are refused where anything reads them"},
+    "QuantizeLinear": {"saturate": "only elements of float8 are saturated or not"},
+    "Resize": {
+        "extrapolation_value": "only tf_crop_and_resize extrapolates, which is refused",
+        "input 1": "only tf_crop_and_resize cuts a region out, which is refused",
+    },
+}
+"""Attributes and inputs that no converter reads, and why they cannot change what a node makes."""
 
 
 def attribute(node: Node, name: str, default: object) -> object:
@@ -47,17 +63,23 @@ def attribute(node: Node, name: str, default: object) -> object:
 
     Errors: InvalidInput where its type is not that of the default.
     """
-    for each in node.proto.attribute:
-        if each.name == name:
-            value = _value(node, each)
-            items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else None
-            if isinstance(default, tuple) and items is not None and all(isinstance(x, int | float) for x in items):
-                return items
-            if type(value) is not type(default):
-                got = " ".join(repr(value)[:80].split())
-                raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")
-            return value
-    return default
+    found = _stored(node, name)
+    if found is None:
+        return default
+    value = _value(node, found)
+    items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else None
+    if isinstance(default, tuple) and items is not None and all(isinstance(x, int | float) for x in items):
+        return items
+    if type(value) is not type(default):
+        got = " ".join(repr(value)[:80].split())
+        raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")
+    return value
+
+
+def _stored(node: Node, name: str) -> onnx.AttributeProto | None:
+    """An attribute as it is stored, which counts as read; None where it is left out."""
+    node.read.add(name)
+    return next((each for each in node.proto.attribute if each.name == name), None)
 
 
 def _value(node: Node, stored: onnx.AttributeProto) -> object:
@@ -68,14 +90,34 @@ def _value(node: Node, stored: onnx.AttributeProto) -> object:
         raise InvalidInput(f"{node.label}: cannot read the attribute {stored.name} ({why})") from None
 
 
-def check_attributes(node: Node, known: Collection[str]) -> None:
-    """Refuse attributes that would be ignored."""
+def check_read(node: Node) -> None:
+    """Refuse a converted node with an attribute or an input that its converter has not read.
+
+    Errors: UnsupportedOperator.
+    """
+    without = WITHOUT_EFFECT.get(node.operator, {})
     for each in node.proto.attribute:
-        if each.name not in known:
+        if each.name not in node.read and each.name not in without:
+            known = sorted({name for name in {*node.read, *without} if isinstance(name, str) and " " not in name})
             raise UnsupportedOperator(
                 f"{node.label}: {node.operator} has the attribute {each.name!r}; supported: "
-                f"{', '.join(sorted(known)) or 'none'}"
+                f"{', '.join(known) or 'none'}"
             )
+    for position, name in enumerate(node.inputs):
+        if name and position not in node.read and f"input {position}" not in without:
+            raise UnsupportedOperator(
+                f"{node.label}: {node.operator} has {name!r} as input {position}, which is not supported; leave it out"
+            )
+
+
+def check_made(node: Node, made: Collection[str], used: Collection[str]) -> None:
+    """Refuse a converted node of which an output is used that was not made.
+
+    Errors: UnsupportedOperator.
+    """
+    for name in filter(None, node.outputs):
+        if name in used and name not in made:
+            raise UnsupportedOperator(f"{node.label}: its output {name!r} is used; only the first output is supported")
 
 
 def pair(node: Node, name: str, default: Pair | None) -> Pair:
@@ -92,13 +134,41 @@ def flag(node: Node, name: str) -> bool:
     return bool(attribute(node, name, 0))
 
 
+def axes_of(node: Node, x: Tensor | int, axes: Sequence[int]) -> list[int]:
+    """Axes of a tensor, or of one of a rank, counted from the first one; negative ones count from the end.
+
+    Errors: InvalidInput for axes that it does not have, and for one that is named twice.
+    """
+    rank, of = (x, "") if isinstance(x, int) else (len(x.shape), f" of {x}")
+    wrong = next((axis for axis in axes if not -rank <= axis < rank), None)
+    if wrong is not None:
+        raise InvalidInput(f"{node.label}: expected an axis{of}, from {-rank} to {rank - 1}, got {wrong}")
+    if len({axis % rank for axis in axes}) != len(axes):
+        raise InvalidInput(f"{node.label}: expected different axes{of} from {-rank} to {rank - 1}, got {list(axes)}")
+    return [axis % rank for axis in axes]
+
+
+def axis_of(node: Node, x: Tensor, axis: int) -> int:
+    """An axis of a tensor counted from the first one.
+
+    Errors: InvalidInput for one that it does not have.
+    """
+    return axes_of(node, x, (axis,))[0]
+
+
 def padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
     """Padding (top, left, bottom, right), as given or as `auto_pad` has it."""
-    mode = auto_pad(node)
+    mode, given = auto_pad(node), given_padding(node)
     if mode == "NOTSET":
-        return given_padding(node)
-    if mode == "VALID":
-        return 0, 0, 0, 0
+        return given
+    chosen = (0, 0, 0, 0) if mode == "VALID" else _same_padding(node, mode, x, kernel, stride, dilation)
+    if any(given) and given != chosen:
+        raise InvalidInput(f"{node.label}: its pads are {list(given)}, but auto_pad is {mode}; leave one of them out")
+    return chosen
+
+
+def _same_padding(node: Node, mode: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
+    """The padding with which the output has the size of the input, divided by the strides."""
     before, after = [], []
     for size, k, s, d in zip(x.concrete_shape[2:], kernel, stride, dilation, strict=True):
         if s < 1:
@@ -129,10 +199,10 @@ def given_padding(node: Node) -> Padding:
 
 def spread_padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Padding, Pair]:
     """Padding and output padding of a transposed convolution: as given, or so that the output has the size wanted."""
-    mode, more = auto_pad(node), pair(node, "output_padding", (0, 0))
+    mode, more, given = auto_pad(node), pair(node, "output_padding", (0, 0)), given_padding(node)
     wanted = integers(node, "output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
-        return given_padding(node) if mode == "NOTSET" else (0, 0, 0, 0), more
+        return given if mode == "NOTSET" else (0, 0, 0, 0), more
     sizes = (
         wanted[-2:] if wanted is not None else [s * size for s, size in zip(stride, x.concrete_shape[2:], strict=True)]
     )
@@ -160,18 +230,15 @@ def activation(node: Node, constants: Constants) -> Spec | None:
     if node.operator not in ACTIVATION_OPERATORS:
         return None
     if node.operator in SIMPLE:
-        check_attributes(node, ())
         return SIMPLE[node.operator]
     if node.operator == "Clip":
         return _clip(node, constants)
     if node.operator == "Gelu":
-        check_attributes(node, ["approximate"])
         mode = attribute(node, "approximate", b"none")
         if mode not in (b"none", b"tanh"):
             raise UnsupportedOperator(f"{node.label}: approximate is {mode!r}; supported: none, tanh")
         return ("gelu_tanh",) if mode == b"tanh" else ("gelu",)
     name, numbers = WITH_NUMBERS[node.operator]
-    check_attributes(node, [each for each, _ in numbers])
     return name, *(short(attribute(node, each, default)) for each, default in numbers)
 
 
@@ -181,9 +248,9 @@ def short(value: object) -> float:
 
 
 def _clip(node: Node, constants: Constants) -> Spec:
-    check_attributes(node, ["min", "max"])
     bounds = [short(attribute(node, "min", -LARGEST)), short(attribute(node, "max", LARGEST))]
-    for position, name in enumerate(node.inputs[1:3]):
+    for position in range(2):
+        name = node.input(1 + position)
         if name:
             if not constants.known(name):
                 raise UnsupportedOperator(f"{node.label}: the bound {name!r} of Clip is computed; expected a constant")
@@ -204,7 +271,7 @@ def _clip(node: Node, constants: Constants) -> Spec:
 
 def integers(node: Node, name: str) -> tuple[int, ...] | None:
     """Whole numbers; None where the attribute is left out."""
-    if all(each.name != name for each in node.proto.attribute):
+    if _stored(node, name) is None:
         return None
     value = attribute(node, name, ())
     if not isinstance(value, tuple) or not all(isinstance(each, int) for each in value):
@@ -231,13 +298,6 @@ def float_attribute(node: Node, name: str, default: float) -> float:
     value = attribute(node, name, default)
     assert isinstance(value, float)
     return value
-
-
-def check_outputs(node: Node, used: Collection[str]) -> None:
-    """Refuse a node of which more than the first output is used."""
-    for name in node.outputs[1:]:
-        if name in used:
-            raise UnsupportedOperator(f"{node.label}: its output {name!r} is used; only the first output is supported")
 
 
 def floats(node: Node, name: str) -> tuple[float, ...]:

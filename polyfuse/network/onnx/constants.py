@@ -101,6 +101,11 @@ class Constants:
         """The node makes nothing but constants."""
         return bool(node.output) and self.makers.get(next(filter(None, node.output), "")) is node
 
+    def result(self, name: str) -> Constant:
+        """The value of a constant that is an output, in the model's type; a random one where a seed was given."""
+        value = self.value(name)
+        return self.floats(name, "model") if value.dtype == np.float32 else np.array(value)
+
     def _roles(self, nodes: Sequence[onnx.NodeProto]) -> dict[str, str]:
         found = {}
         for node in nodes:

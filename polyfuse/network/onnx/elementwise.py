@@ -28,7 +28,6 @@ def activation(state: Import, node: Node) -> None:
 
 def _clamp(state: Import, node: Node, x: Tensor) -> None:
     """Relu and Clip of whole numbers, whose bounds are whole numbers of the same type."""
-    attributes.check_attributes(node, ())
     ends = [0, bounds(x.dtype)[1]] if node.operator == "Relu" else list(bounds(x.dtype))
     for side in range(2):
         given = state.integers(node, 1 + side)
@@ -55,7 +54,6 @@ def batch_normalisation(state: Import, node: Node) -> None:
 
 def instance_normalisation(state: Import, node: Node) -> None:
     """InstanceNormalization."""
-    attributes.check_attributes(node, ["epsilon"])
     x = state.tensor(node)
     scale, shift = (in_double(state.constant(node, k)) for k in (1, 2))
     if len(x.shape) < 3 or not scale.shape == shift.shape == x.shape[1:2]:
@@ -76,7 +74,6 @@ def instance_normalisation(state: Import, node: Node) -> None:
 
 def local_response(state: Import, node: Node) -> None:
     """LRN."""
-    attributes.check_attributes(node, ["alpha", "beta", "bias", "size"])
     numbers = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
     given = {name: attributes.short(attributes.float_attribute(node, name, value)) for name, value in numbers.items()}
     state.add(node, lrn(node.name, state.tensor(node), attributes.int_attribute(node, "size", 0), **given))
@@ -84,7 +81,6 @@ def local_response(state: Import, node: Node) -> None:
 
 def prelu(state: Import, node: Node) -> None:
     """PRelu with a constant slope."""
-    attributes.check_attributes(node, ())
     x, slope = state.tensor(node), state.constant(node, 1)
     rank = len(x.shape)
     if slope.ndim > rank:
@@ -98,7 +94,6 @@ KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "
 
 def arithmetic(state: Import, node: Node) -> None:
     """Functions of two operands."""
-    attributes.check_attributes(node, ())
     if len(node.inputs) != 2:
         raise InvalidInput(f"{node.label}: expected two operands for {node.operator}, got {len(node.inputs)}")
     if node.operator == "Pow" and _powered(state, node):
@@ -128,7 +123,6 @@ def _powered(state: Import, node: Node) -> bool:
 
 def variadic(state: Import, node: Node) -> None:
     """Sum, Max, Min and Mean of any number of operands."""
-    attributes.check_attributes(node, ())
     if len(node.inputs) == 1:
         state.alias(node, state.tensor(node))
     elif len(node.inputs) == 2 and node.operator != "Mean":

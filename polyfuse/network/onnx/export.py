@@ -1,10 +1,12 @@
 """ONNX models from networks, to run them in other tools.
 
 A `Network` of built-in layers and concrete sizes enters; an ONNX model that computes the same leaves. Nodes are called
-like layers, tensors like tensors; what has to stand between two nodes of one layer has a slash in its name.
+like layers, tensors like tensors; what has to stand between two nodes of one layer has a slash in its name. Inputs and
+outputs are those of the network's signature: in its order, by its names, with what nothing reads and what is constant.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.nodes import OPSET, layer_nodes
-from polyfuse.network.tensor import Tensor
+from polyfuse.network.signature import Input, Output
+from polyfuse.network.tensor import distinct_name
 
 IR_VERSION = 9
 
@@ -40,15 +43,79 @@ def onnx_model(network: Network) -> onnx.ModelProto:
         made, read = layer_nodes(layer)
         nodes += made
         constants |= read
+    names = _distinct(exported_names(network), nodes, constants)
+    for node in nodes:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    nodes = [node for node in nodes if node.op_type != "Identity" or node.input[:] != node.output[:]]
+    constants = {names.get(name, name): value for name, value in constants.items()}
+    constants |= {each.name: each.value for each in network.ends.outputs if each.value is not None}
     graph = helper.make_graph(
-        nodes,
+        [*nodes, *_repeated(network, names)],
         network.name,
-        [_value_info(tensor) for tensor in network.inputs],
-        [_value_info(tensor) for tensor in network.outputs],
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
+        [_input(network, each) for each in network.ends.inputs],
+        [_output(network, each) for each in network.ends.outputs],
+        [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, producer_name="polyfuse", opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def exported_names(network: Network) -> dict[str, str]:
+    """What the tensors of a network are called in its model, where that is something else: the model's own ends.
+
+    A tensor inside of the network whose name an end has gets another.
+    """
+    ends = network.ends
+    names: dict[str, str] = {}
+    for inside, listed in ((network.inputs, ends.inputs), (network.outputs, ends.outputs)):
+        for each in listed:
+            if each.tensor is not None:
+                names.setdefault(inside[each.tensor].name, each.name)
+    taken = {*ends.input_names, *ends.output_names}
+    for layer in network.layers:
+        for tensor in (layer.output, *layer.weights):
+            if tensor.name not in names and tensor.name in taken:
+                names[tensor.name] = distinct_name(f"{tensor.name}_inner", taken)
+    return names
+
+
+def _distinct(
+    names: Mapping[str, str], nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Constant]
+) -> dict[str, str]:
+    """The same, and another name for what stands between nodes of one layer, where an end has its name."""
+    own = {name for node in nodes for name in (*node.input, *node.output)} | set(constants)
+    ends = set(names.values())
+    return {**{name: f"{name}/inner" for name in own & ends if name not in names}, **names}
+
+
+def _repeated(network: Network, names: Mapping[str, str]) -> list[onnx.NodeProto]:
+    """Nodes that give a tensor to each further output that it is."""
+    found = []
+    for each in network.ends.outputs:
+        if each.tensor is not None and (first := names.get(network.outputs[each.tensor].name)) not in (None, each.name):
+            found.append(helper.make_node("Identity", [first], [each.name], name=each.name))
+    return list({node.output[0]: node for node in found}.values())
+
+
+def _input(network: Network, each: Input) -> onnx.ValueInfoProto:
+    if each.tensor is not None:
+        return _float(each.name, network.inputs[each.tensor].concrete_shape)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(each.dtype or "float32"))
+    return helper.make_tensor_value_info(each.name, kind, each.shape)
+
+
+def _output(network: Network, each: Output) -> onnx.ValueInfoProto:
+    if each.tensor is not None:
+        return _float(each.name, network.outputs[each.tensor].concrete_shape)
+    if each.given is not None:
+        return _input(network, network.ends.inputs[each.given])
+    assert each.value is not None
+    return helper.make_tensor_value_info(each.name, helper.np_dtype_to_tensor_dtype(each.value.dtype), each.value.shape)
+
+
+def _float(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def save_onnx(network: Network, path: str | Path) -> None:
@@ -67,7 +134,3 @@ def save_onnx(network: Network, path: str | Path) -> None:
         raise InvalidInput(
             f"model '{target}': expected a file that can be written, got: {error.strerror}; name another path"
         ) from error
-
-
-def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.concrete_shape)

@@ -52,7 +52,7 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         raise InvalidInput(
             f"model {str(file)!r}: not an ONNX model, or truncated; export or download it again"
         ) from None
-    if not model.ir_version or not model.graph.node:
+    if not model.ir_version or not (model.graph.node or model.graph.output):
         raise InvalidInput(f"model {str(file)!r}: holds no ONNX graph; export or download it again")
     names = (text for graph in (model.graph, *model.functions) for text in _texts(graph))
     if not all(isinstance(text, str) for text in names):

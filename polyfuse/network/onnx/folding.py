@@ -7,14 +7,17 @@ of a list are evaluated, and what they make is bounded before anything is alloca
 import warnings
 from collections.abc import Sequence
 from math import ceil, prod
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx.file import Constant, check_size, tensor_value
+from polyfuse.network.onnx.schemas import check_form
 from polyfuse.network.onnx.subgraphs import own
 
 POINTWISE = (
@@ -25,6 +28,12 @@ MOVING = (
     "Cast Concat Expand Flatten Gather GatherElements Identity Range Reshape Slice Split Squeeze Tile Transpose "
     "Unsqueeze ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum DequantizeLinear QuantizeLinear"
 )
+SCALING = frozenset(["DequantizeLinear", "QuantizeLinear"])
+"""Operators that are evaluated here: ONNX's evaluator has one of them only from operator set 19 on."""
+CONTRIBUTED = "com.microsoft"
+"""The domain whose operators of these names, which onnxruntime's quantiser can write, are the same."""
+WHOLE = ("int8", "uint8", "int16", "uint16", "int32")
+"""The types of the elements that they are evaluated for."""
 FOLDED = frozenset([*POINTWISE.split(), *MOVING.split(), "Constant", "ConstantOfShape", "Shape", "Size"])
 """The operators that are evaluated on constants."""
 MAX_AXES = 64
@@ -33,7 +42,8 @@ MAX_AXES = 64
 
 def can_evaluate(node: onnx.NodeProto) -> bool:
     """A node makes constants of constants by an operator that is evaluated."""
-    return node.op_type in FOLDED and own(node.domain)
+    ours = own(node.domain) or (node.domain == CONTRIBUTED and node.op_type in SCALING)
+    return node.op_type in FOLDED and ours
 
 
 def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: int) -> list[Constant]:
@@ -48,13 +58,16 @@ def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: in
             f"{where}: made by the operator {node.op_type!r}; only {', '.join(sorted(FOLDED))} are evaluated at "
             "import; fold the model's constants first, e.g. with onnxsim"
         )
+    check_form(node, where, opset)
     try:
         if node.op_type == "Constant":
             return [_constant(node)]
         if node.op_type == "ConstantOfShape":
             return [_constant_of_shape(node, inputs)]
         check_size(where, (largest_result(node, [value for value in inputs if value is not None]),))
-        return _computed(node, inputs, opset)
+        with np.errstate(all="ignore"):
+            scaled = _scaled(node, *inputs) if node.op_type in SCALING else None  # type: ignore[arg-type]
+        return [scaled] if scaled is not None else _computed(node, inputs, opset)
     except (InvalidInput, UnsupportedOperator):
         raise
     except Exception as error:  # the evaluator raises anything on damaged nodes
@@ -89,6 +102,38 @@ def _constant_of_shape(node: onnx.NodeProto, inputs: Sequence[Constant | None]) 
     value = next((helper.get_attribute_value(each) for each in node.attribute if each.name == "value"), None)
     fill = tensor_value(value, None) if isinstance(value, onnx.TensorProto) else np.zeros(1, dtype=np.float32)
     return np.broadcast_to(fill.reshape(()), shape)
+
+
+def _scaled(
+    node: onnx.NodeProto, x: NDArray[Any], factors: NDArray[Any], zeros: NDArray[Any] | None = None
+) -> Constant | None:
+    """Whole numbers as float32 or the other way round, by scales of float32; None for other types, and for blocks.
+
+    Errors: ValueError, TypeError for inputs that do not fit.
+    """
+    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    stores = node.op_type == "QuantizeLinear"
+    wanted = given.get("output_dtype", 0) or onnx.TensorProto.UINT8
+    whole = zeros.dtype if zeros is not None else helper.tensor_dtype_to_np_dtype(wanted) if stores else x.dtype
+    plain = str(whole) in WHOLE and factors.dtype == np.float32 and x.dtype == (factors.dtype if stores else whole)
+    if not plain or given.get("block_size", 0) or (factors.ndim > 1 and factors.size > 1):
+        return None
+    column = [1] * x.ndim
+    if factors.size > 1:
+        column[_axis(given.get("axis", 1), x.ndim)] = -1
+    scale = factors.reshape(column)
+    zero = np.zeros(column) if zeros is None else zeros.astype(np.float64).reshape(column)
+    limits = np.iinfo(whole)
+    made: NDArray[Any] = (x - zero).astype(np.float32) * scale
+    if stores:
+        made = np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(whole)
+    return made.reshape(x.shape)
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise ValueError(f"it has no axis {axis}")
+    return axis % rank
 
 
 def largest_result(node: onnx.NodeProto, inputs: Sequence[Constant]) -> int:

@@ -9,7 +9,7 @@ import heapq
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -32,14 +32,18 @@ class Names:
     def __init__(self) -> None:
         self.taken: set[str] = set()
         self.beginnings: set[str] = set()
+        self.last: dict[str, int] = {}
 
     def fresh(self, text: str) -> str:
         """A name like the text that is not taken, and taken from now on."""
-        refused = set(self.taken)
-        name = safe_name(text, refused)
+        stem = safe_name(text)
+        name, k = stem, self.last.get(stem, 1)
+        if k > 1:
+            name = f"{stem}_{k}"
         while name in self.beginnings or _beginnings(name) & self.taken:
-            refused.add(name)
-            name = safe_name(text, refused)
+            k += 1
+            name = f"{stem}_{k}"
+        self.last[stem] = k
         self.taken.add(name)
         self.beginnings |= _beginnings(name)
         return name
@@ -53,10 +57,14 @@ def _beginnings(name: str) -> set[str]:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out."""
+    """A node with the name its layer gets; `inputs` and `outputs` are names of tensors, empty where left out.
+
+    `read` are the names of attributes and the positions of inputs that were asked for.
+    """
 
     name: str
     proto: onnx.NodeProto
+    read: set[str | int] = field(default_factory=set)
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -75,6 +83,7 @@ class Node:
 
     def input(self, position: int) -> str:
         """The tensor it reads at a position; empty where it reads none there."""
+        self.read.add(position)
         return self.inputs[position] if position < len(self.inputs) else ""
 
     @property
@@ -91,9 +100,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order and the tensors they leave for others."""
+    """Nodes in topological order and the tensors they leave for others.
+
+    inputs    what the model is given, in its order
+    outputs   what is wanted; of a whole model all that it lists, constants and inputs among them, in its order
+    """
 
     nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Constants
     names: Names
@@ -109,10 +123,13 @@ class Graph:
 
     @cached_property
     def entering(self) -> tuple[str, ...]:
-        """The tensors that nodes read and none makes, constants left out."""
+        """The tensors that are read or wanted and none makes, constants left out: inputs of the model come first."""
         made = {name for node in self.nodes for name in node.outputs}
-        read = (name for node in self.nodes for name in node.reads if name not in made)
-        return tuple(dict.fromkeys(name for name in read if not self.constants.known(name)))
+        read = dict.fromkeys(name for node in self.nodes for name in node.reads if name not in made)
+        read |= dict.fromkeys(name for name in self.outputs if name in self.inputs)
+        found = [name for name in read if not self.constants.known(name)]
+        order = {name: k for k, name in enumerate(self.inputs)}
+        return tuple(sorted(found, key=lambda name: order.get(name, len(order))))
 
 
 def graph_of(
@@ -133,21 +150,23 @@ def graph_of(
     names = Names()
     computed = [proto for proto in protos if not constants.makes(proto)]
     nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
-    results = {value.name for value in model.graph.output} - {""}
+    inputs = [value.name for value in model.graph.input if not constants.known(value.name)]
+    if twice := [name for name in inputs if inputs.count(name) > 1]:
+        raise InvalidInput(f"model: {inputs.count(twice[0])} of its inputs are called {twice[0]!r}; correct the model")
+    results = [value.name for value in model.graph.output if value.name]
     ends = [] if last is None else [_find(nodes, last)]
     starts = [] if first is None else [_find(nodes, first)]
-    chosen = _between(nodes, starts, ends or [node for node in nodes if results & set(node.outputs)])
+    if not starts and not ends:
+        chosen = _between(nodes, [], [node for node in nodes if set(results) & set(node.outputs)])
+        return Graph(tuple(chosen), tuple(inputs), tuple(results), constants, names)
+    chosen = _between(nodes, starts, ends or [node for node in nodes if set(results) & set(node.outputs)])
     if not chosen:
-        raise InvalidInput(
-            f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}"
-            if first is not None
-            else "model: nothing computed leads to an output; expected nodes between the inputs and the outputs"
-        )
+        raise InvalidInput(f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}")
     inside = set(chosen)
-    wanted = results | {name for node in nodes if node not in inside for name in node.reads if starts or ends}
+    wanted = set(results) | {name for node in nodes if node not in inside for name in node.reads}
     left = ((node, name) for node in chosen for name in filter(None, node.outputs))
     outputs = [name for node, name in left if name in wanted or (node in ends and name == node.outputs[0])]
-    return Graph(tuple(chosen), tuple(outputs), constants, names)
+    return Graph(tuple(chosen), tuple(inputs), tuple(outputs), constants, names)
 
 
 def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:

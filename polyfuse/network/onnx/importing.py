@@ -36,11 +36,16 @@ MAX_INTEGERS = 1024
 
 @dataclass(frozen=True)
 class Import:
-    """What is built, and the tensors that exist, by the model's names."""
+    """What is built, and the tensors that exist, by the model's names.
+
+    entering   those of the tensors that enter; version: of the operators of the node that is converted, where that is
+               not the model's
+    """
 
     build: Builder
     graph: Graph
     tensors: dict[str, Tensor]
+    entering: Mapping[str, Tensor]
     version: int | None = None
 
     @property
@@ -108,7 +113,7 @@ class Import:
         """The whole numbers that a DequantizeLinear makes a float constant of a node of; None where it does not."""
         constants = self.graph.constants
         maker = constants.makers.get(node.input(position))
-        if maker is None or maker.op_type != "DequantizeLinear" or maker.domain not in ("", "ai.onnx"):
+        if maker is None or maker.op_type != "DequantizeLinear":
             return None
         made = Node(node.name, maker)
         values, factors = constants.value(made.input(0)), constants.value(made.input(1))
@@ -194,7 +199,8 @@ class Import:
 
     def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:
         """Add a layer that makes the first output of a node, and the values of the weights that it brings with it."""
-        self.build.weights |= values
+        for name, value in values.items():
+            self.build.keep(name, value)
         return self.add(node, layer)
 
     def add_all(self, node: Node, layers: Iterable[Layer]) -> Tensor:
@@ -228,9 +234,10 @@ class Import:
 
 def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:
     """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference."""
-    attributes.check_attributes(node, ["epsilon", "momentum", "spatial", "training_mode"])
-    if attributes.flag(node, "training_mode") or not attributes.int_attribute(node, "spatial", 1):
-        raise UnsupportedOperator(f"{node.label}: BatchNormalization in training or per element; export for inference")
+    trains = len(node.outputs) > 1 if state.opset < 14 else attributes.flag(node, "training_mode")
+    if trains or not attributes.int_attribute(node, "spatial", 1):
+        how = f"in training, with {len(node.outputs)} outputs," if trains else "per element"
+        raise UnsupportedOperator(f"{node.label}: BatchNormalization {how} is not supported; export for inference")
     scale, shift, mean, variance = (in_double(state.constant(node, k)) for k in range(1, 5))
     if any(value.shape != (channels,) for value in (scale, shift, mean, variance)):
         raise InvalidInput(f"{node.label}: expected scale, shift, mean and variance of {channels} channels")

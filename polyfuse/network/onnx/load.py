@@ -13,6 +13,7 @@ import onnx
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.constants import with_random_weights
+from polyfuse.network.onnx.ends import network_of, passed_through
 from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.graph import graph_of, sorted_nodes
 from polyfuse.network.onnx.importing import Import
@@ -65,9 +66,9 @@ def imported(
     """The network of a model, or of the nodes on the paths from its node `first` to its node `last`.
 
     Nodes keep their names where isl and C can use them; unnamed ones are n0, n1, … in the order of the computation,
-    nodes that only make constants left out. Tensors that other nodes make become inputs, those that other nodes read
-    outputs. Each node becomes one layer, or a few; nothing is fused. `random_weights` is a seed that replaces all
-    weights; `fixed` has sizes and values of inputs.
+    nodes that only make constants left out. Inputs and outputs are those of the model, in its order; of a part, tensors
+    that other nodes make become inputs, those that other nodes read outputs. Each node becomes one layer, or a few;
+    nothing is fused. `random_weights` is a seed that replaces all weights; `fixed` has sizes and values of inputs.
 
     Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
     """
@@ -77,14 +78,15 @@ def imported(
     graph = graph_of(model, file.parent, first, last, random_weights, whole.opsets)
     check_operators(graph, whole.undecided)
     build = Builder(safe_name(file.stem))
-    entering = entering_tensors(model, graph.entering, graph.names)
+    passed = passed_through(model, graph)
+    entering = entering_tensors(model, [name for name in graph.entering if name not in passed], graph.names)
     for tensor in entering.values():
         build.input(tensor.name, tensor.shape, tensor.dtype)
-    state = Import(build, graph, dict(entering))
+    state = Import(build, graph, dict(entering), entering)
     graph.constants.shape_of = shapes_in(state, model)
     for node in graph.nodes:
         add(state, node)
-    network = build.network(*dict.fromkeys(state.tensors[name] for name in graph.outputs))
+    network = network_of(state, model, whole=first is None and last is None)
     return Imported(network, dict(state.tensors), whole, file.parent, random_weights)
 
 

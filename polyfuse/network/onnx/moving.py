@@ -9,7 +9,6 @@ from polyfuse.network import copies
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.tensor import Tensor
 
 
 def _integers(state: Import, node: Node, name: str, position: int) -> tuple[int, ...]:
@@ -17,14 +16,6 @@ def _integers(state: Import, node: Node, name: str, position: int) -> tuple[int,
     if found is None:
         raise InvalidInput(f"{node.label}: expected {name} for {node.operator}, got none")
     return found
-
-
-def _axes(node: Node, x: Tensor | int, axes: tuple[int, ...]) -> list[int]:
-    """Axes counted from the first one, all different."""
-    rank = x if isinstance(x, int) else len(x.shape)
-    if any(not -rank <= axis < rank for axis in axes) or len({axis % rank for axis in axes}) != len(axes):
-        raise InvalidInput(f"{node.label}: expected different axes from {-rank} to {rank - 1}, got {list(axes)}")
-    return [axis % rank for axis in axes]
 
 
 def _reshaped(state: Import, node: Node, shape: tuple[int, ...]) -> None:
@@ -37,7 +28,6 @@ def _reshaped(state: Import, node: Node, shape: tuple[int, ...]) -> None:
 
 def reshape(state: Import, node: Node) -> None:
     """Reshape: 0 keeps a size, -1 stands for what is left."""
-    attributes.check_attributes(node, ["allowzero", "shape"])
     x, wanted = state.tensor(node), list(_integers(state, node, "shape", 1))
     old = x.concrete_shape
     if not attributes.flag(node, "allowzero"):
@@ -52,7 +42,6 @@ def reshape(state: Import, node: Node) -> None:
 
 def flatten(state: Import, node: Node) -> None:
     """Flatten to rows of what is behind an axis."""
-    attributes.check_attributes(node, ["axis"])
     shape = state.tensor(node).concrete_shape
     axis = attributes.int_attribute(node, "axis", 1)
     if not -len(shape) <= axis <= len(shape):
@@ -62,11 +51,10 @@ def flatten(state: Import, node: Node) -> None:
 
 def squeeze(state: Import, node: Node) -> None:
     """Squeeze: axes of size 1 left out."""
-    attributes.check_attributes(node, ["axes"])
     x = state.tensor(node)
     given = state.listed(node, "axes", 1)
     ones = tuple(a for a, size in enumerate(x.shape) if size == 1)
-    axes = _axes(node, x, given if given is not None else ones)
+    axes = attributes.axes_of(node, x, given if given is not None else ones)
     if not set(axes) <= set(ones):
         raise InvalidInput(f"{node.label}: expected axes of size 1 of {x}, got {axes}")
     _reshaped(state, node, tuple(size for a, size in enumerate(x.concrete_shape) if a not in axes))
@@ -74,16 +62,14 @@ def squeeze(state: Import, node: Node) -> None:
 
 def unsqueeze(state: Import, node: Node) -> None:
     """Unsqueeze: axes of size 1 put in."""
-    attributes.check_attributes(node, ["axes"])
     shape, given = list(state.tensor(node).concrete_shape), _integers(state, node, "axes", 1)
-    for axis in sorted(_axes(node, len(shape) + len(given), given)):
+    for axis in sorted(attributes.axes_of(node, len(shape) + len(given), given)):
         shape.insert(axis, 1)
     _reshaped(state, node, tuple(shape))
 
 
 def transpose(state: Import, node: Node) -> None:
     """Transpose."""
-    attributes.check_attributes(node, ["perm"])
     x = state.tensor(node)
     given = attributes.integers(node, "perm")
     order = given if given is not None else tuple(range(len(x.shape)))[::-1]
@@ -95,11 +81,10 @@ def transpose(state: Import, node: Node) -> None:
 
 def slice_(state: Import, node: Node) -> None:
     """Slice, with the borders that Python's slices have."""
-    attributes.check_attributes(node, ["axes", "ends", "starts"])
     x = state.tensor(node)
     begins, ends = _integers(state, node, "starts", 1), _integers(state, node, "ends", 2)
     given, apart = state.listed(node, "axes", 3), state.integers(node, 4)
-    along = _axes(node, x, given if given is not None else tuple(range(len(begins))))
+    along = attributes.axes_of(node, x, given if given is not None else tuple(range(len(begins))))
     strides = apart if apart is not None else (1,) * len(along)
     if not len(begins) == len(ends) == len(along) == len(strides) or 0 in strides:
         raise InvalidInput(f"{node.label}: expected as many starts, ends and steps other than 0 as axes {along}")
@@ -114,9 +99,8 @@ def slice_(state: Import, node: Node) -> None:
 
 def split(state: Import, node: Node) -> None:
     """Split: a layer for each output that is used."""
-    attributes.check_attributes(node, ["axis", "num_outputs", "split"])
     x = state.tensor(node)
-    (axis,) = _axes(node, x, (attributes.int_attribute(node, "axis", 0),))
+    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 0))
     size, count = x.concrete_shape[axis], len(node.outputs)
     if (wanted := attributes.int_attribute(node, "num_outputs", count)) != count:
         raise InvalidInput(f"{node.label}: expected as many outputs as num_outputs says, {wanted}, got {count}")
@@ -133,9 +117,8 @@ def split(state: Import, node: Node) -> None:
 
 def gather(state: Import, node: Node) -> None:
     """Gather with constant indices: one of them leaves its axis out, several axes of them replace it."""
-    attributes.check_attributes(node, ["axis"])
     x = state.tensor(node)
-    (axis,) = _axes(node, x, (attributes.int_attribute(node, "axis", 0),))
+    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 0))
     size, given = x.concrete_shape[axis], _integers(state, node, "indices", 1)
     if any(not -size <= index < size for index in given):
         raise InvalidInput(f"{node.label}: expected indices from {-size} to {size - 1}, got {list(given)}")
@@ -150,17 +133,16 @@ def gather(state: Import, node: Node) -> None:
 
 def concat(state: Import, node: Node) -> None:
     """Concat along any axis; some of the operands may be constants."""
-    attributes.check_attributes(node, ["axis"])
     read, constants = state.operands(node)
+    axis = attributes.axis_of(node, read[0], attributes.int_attribute(node, "axis", 1))
     if len(read) == 1:
         state.alias(node, read[0])
     else:
-        state.add(node, copies.concat(node.name, read, attributes.int_attribute(node, "axis", 1), constants))
+        state.add(node, copies.concat(node.name, read, axis, constants))
 
 
 def expand(state: Import, node: Node) -> None:
     """Expand: broadcast to a shape, which may itself be smaller than the tensor's."""
-    attributes.check_attributes(node, ())
     x, wanted = state.tensor(node), _integers(state, node, "shape", 1)
     try:
         shape = np.broadcast_shapes(x.concrete_shape, wanted)
@@ -174,7 +156,6 @@ def expand(state: Import, node: Node) -> None:
 
 def pad(state: Import, node: Node) -> None:
     """Pad, constant and of the other modes."""
-    attributes.check_attributes(node, ["mode", "pads", "value"])
     x, pads = state.tensor(node), _integers(state, node, "pads", 1)
     mode = attributes.text(node, "mode", "constant")
     value = attributes.float_attribute(node, "value", 0.0)
@@ -182,7 +163,7 @@ def pad(state: Import, node: Node) -> None:
         constant = state.constant if x.dtype == "float32" else state.whole
         value = float(constant(node, 2).ravel()[0])
     given = state.integers(node, 3)
-    axes = _axes(node, x, given if given is not None else tuple(range(len(x.shape))))
+    axes = attributes.axes_of(node, x, given if given is not None else tuple(range(len(x.shape))))
     if len(pads) != 2 * len(axes) or mode not in copies.PAD_MODES:
         raise UnsupportedOperator(
             f"{node.label}: expected two pads for each of {len(axes)} axes and a mode of "
@@ -199,13 +180,11 @@ def pad(state: Import, node: Node) -> None:
 
 def depth_to_space(state: Import, node: Node) -> None:
     """DepthToSpace."""
-    attributes.check_attributes(node, ["blocksize", "mode"])
     block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
     state.add(node, copies.depth_to_space(node.name, state.tensor(node), block, mode))
 
 
 def space_to_depth(state: Import, node: Node) -> None:
     """SpaceToDepth."""
-    attributes.check_attributes(node, ["blocksize", "mode"])
     block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
     state.add(node, copies.space_to_depth(node.name, state.tensor(node), block, mode))

@@ -279,6 +279,8 @@ def _depth_and_space(layer: Layer) -> Parts:
 def _resize(layer: Layer) -> Parts:
     how, name = layer.attributes["how"], layer.name
     assert isinstance(how, Resampling)
+    if how.coordinates == "tf_half_pixel_for_nn":
+        raise UnsupportedOperator(f"layer {name!r}: ONNX {OPSET} has no Resize of the mode {how.coordinates}")
     sizes, scales = np.array(layer.attributes["sizes"], np.int64), np.array(layer.attributes["scales"], np.float32)
     whole = np.array_equal(scales, (sizes / np.array(layer.inputs[0].concrete_shape)).astype(np.float32))
     constants: dict[str, Constant] = {f"{name}/sizes": sizes} if whole else {f"{name}/scales": scales}

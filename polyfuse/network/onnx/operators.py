@@ -6,15 +6,13 @@ A `Node` and an `Import` enter; one layer or a few are added to the builder. Not
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import onnx
-
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx import attributes, elementwise, moving, quantised, reducing, resizing, windows
 from polyfuse.network.onnx.attributes import ACTIVATION_OPERATORS
 from polyfuse.network.onnx.folding import can_evaluate
 from polyfuse.network.onnx.graph import Graph, Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.subgraphs import own
+from polyfuse.network.onnx.schemas import check_form
 
 CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     **dict.fromkeys(ACTIVATION_OPERATORS, elementwise.activation),
@@ -55,15 +53,15 @@ CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
     "Upsample": resizing.upsample,
+    "com.microsoft.DequantizeLinear": quantised.dequantize_linear,
     "com.microsoft.QGemm": quantised.gemm,
     "com.microsoft.QLinearAveragePool": quantised.average_pool,
     "com.microsoft.QLinearConcat": quantised.concat,
     "com.microsoft.QLinearGlobalAveragePool": quantised.global_average_pool,
+    "com.microsoft.QuantizeLinear": quantised.quantize_linear,
 }
 """What converts a node of each operator."""
 OF_CONSTANTS = " of constants"
-MOST_INPUTS = 1_000
-"""Of an operator that takes any number of inputs, the schema says more."""
 MOST_NAMED = 20
 """How many missing operators an error names."""
 
@@ -105,33 +103,19 @@ def _missing(nodes: Sequence[tuple[str, Node]], undecided: Mapping[str, str]) ->
     return f"model: the operator{'s' * several} {shown} {'are' if several else 'is'} not supported; {advice}"
 
 
-def _check_count(node: Node, version: int) -> None:
-    """Refuse a node with fewer inputs than its operator has at least, or with more than it has at most."""
-    if not own(node.proto.domain):
-        return
-    try:
-        schema = onnx.defs.get_schema(node.proto.op_type, version, "")
-    except onnx.defs.SchemaError:
-        return
-    least, most = schema.min_input, schema.max_input
-    given = sum(map(bool, node.inputs))
-    if not least <= given <= len(node.inputs) <= most:
-        wanted = f"{least}" if least == most else f"{least} to {most}" if most < MOST_INPUTS else f"{least} or more"
-        raise InvalidInput(f"{node.label}: expected {wanted} inputs for {node.operator}, got {given}")
-
-
 def add(state: Import, node: Node) -> None:
     """Import a node.
 
-    Errors: UnsupportedOperator for operators and attributes that are not known.
+    Nothing of it is ignored: what its converter has not read is refused, unless it is without effect.
+    Errors: UnsupportedOperator for operators, attributes, inputs and outputs that are not known.
     """
     convert = CONVERTERS.get(node.operator)
     if convert is None:
         raise UnsupportedOperator(_missing([(node.operator, node)], {}))
     if not node.outputs or not all(node.inputs[:1]):
         raise InvalidInput(f"{node.label}: expected an input and an output for {node.operator}")
-    _check_count(node, state.graph.constants.opset_of(node.proto))
-    if node.operator != "Split":
-        attributes.check_outputs(node, {*state.graph.readers, *state.graph.outputs})
     version = state.graph.constants.opset_of(node.proto)
+    check_form(node.proto, node.label, version)
     convert(state if version == state.opset else replace(state, version=version), node)
+    attributes.check_read(node)
+    attributes.check_made(node, state.tensors, {*state.graph.readers, *state.graph.outputs})

@@ -4,10 +4,11 @@ A `Node` and an `Import` enter; layers are added to the builder. Scales and zero
 layer computes is what onnxruntime's CPU provider has for the node.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from onnx import TensorProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.copies import transpose
@@ -20,42 +21,56 @@ from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values, quantisation_of
 from polyfuse.network.tensor import Tensor
 
-CONVOLUTION = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-POOL = ("auto_pad", "ceil_mode", "channels_last", "count_include_pad", "dilations", "kernel_shape", "pads", "strides")
+STORED: dict[int, str] = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"}
+"""The types of elements that are quantized to."""
 
 
 def quantize_linear(state: Import, node: Node) -> None:
-    """QuantizeLinear of a computed tensor; uint8 where no zero point says another type."""
-    attributes.check_attributes(node, ["axis", "block_size", "output_dtype", "precision", "saturate"])
+    """QuantizeLinear of a computed tensor; uint8 where neither a zero point nor an attribute says another type."""
     x = state.tensor(node)
-    axis = _axis(node, x)
+    _element_type(node, "precision", "the division", [TensorProto.FLOAT])
+    wanted = STORED.get(_element_type(node, "output_dtype", "its output", [*STORED]))
     with told_of(node):
-        scale = quantisation(state, node, 1, 2)
-        layer, values = elements.quantize(node.name, x, scale, axis)
+        scale = quantisation(state, node, 1, 2, wanted or "uint8")
+        if wanted not in (None, scale.dtype):
+            raise InvalidInput(f"{node.label}: its output_dtype is {wanted}, its zero point {scale.dtype}")
+        layer, values = elements.quantize(node.name, x, scale, _axis(node, x, scale))
     state.add_with(node, layer, values)
 
 
 def dequantize_linear(state: Import, node: Node) -> None:
     """DequantizeLinear of a computed tensor."""
-    attributes.check_attributes(node, ["axis", "block_size", "output_dtype"])
     x = state.tensor(node)
-    axis = _axis(node, x)
+    _element_type(node, "output_dtype", "its output", [TensorProto.FLOAT])
     with told_of(node):
         scale = quantisation(state, node, 1, 2, x.dtype)
-        layer, values = elements.dequantize(node.name, x, scale, axis)
+        layer, values = elements.dequantize(node.name, x, scale, _axis(node, x, scale))
     state.add_with(node, layer, values)
 
 
-def _axis(node: Node, x: Tensor) -> int:
+def _element_type(node: Node, name: str, what: str, known: Sequence[int]) -> int:
+    """A type that an attribute asks for; 0 where it leaves that to the inputs.
+
+    Errors: UnsupportedOperator for types that are not computed.
+    """
+    wanted = attributes.int_attribute(node, name, 0)
+    if wanted not in (0, *known):
+        named = TensorProto.DataType.Name(wanted) if wanted in TensorProto.DataType.values() else str(wanted)
+        kinds = " or ".join(TensorProto.DataType.Name(each) for each in known)
+        raise UnsupportedOperator(f"{node.label}: {name} asks for {named} in {what}; supported: {kinds}")
+    return wanted
+
+
+def _axis(node: Node, x: Tensor, scale: Quantisation) -> int:
+    """The axis of channels; one scale of the whole tensor has none, whatever the attribute says."""
     if attributes.int_attribute(node, "block_size", 0):
         raise UnsupportedOperator(f"{node.label}: scales of blocks; quantise by tensor or by channel")
     axis = attributes.int_attribute(node, "axis", 1)
-    return axis if axis < len(x.shape) else 0
+    return attributes.axis_of(node, x, axis) if scale.is_by_channel else 0
 
 
 def convolution(state: Import, node: Node) -> None:
     """QLinearConv."""
-    attributes.check_attributes(node, CONVOLUTION)
     x, w = state.tensor(node), state.whole(node, 3)
     kernel = kernel_of(node, w)
     stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
@@ -81,7 +96,6 @@ def convolution(state: Import, node: Node) -> None:
 
 def matmul(state: Import, node: Node) -> None:
     """QLinearMatMul: of a matrix and constant weights the same layer as QGemm."""
-    attributes.check_attributes(node, ())
     with told_of(node):
         x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
         y_scale = quantisation(state, node, 6, 7)
@@ -106,7 +120,6 @@ def _product(
 
 def gemm(state: Import, node: Node) -> None:
     """com.microsoft QGemm with constant weights."""
-    attributes.check_attributes(node, ["alpha", "transA", "transB"])
     if attributes.float_attribute(node, "alpha", 1.0) != 1.0 or not node.input(7):
         raise UnsupportedOperator(f"{node.label}: QGemm with an alpha or without a scale of its result")
     x, w = state.tensor(node), state.whole(node, 3)
@@ -128,7 +141,6 @@ def gemm(state: Import, node: Node) -> None:
 
 def binary(state: Import, node: Node) -> None:
     """com.microsoft QLinearAdd and QLinearMul."""
-    attributes.check_attributes(node, ())
     make = elements.add if node.operator.endswith("Add") else elements.multiply
     with told_of(node):
         read = [operand(state, node, position, f"constant{position // 3}") for position in (0, 3)]
@@ -142,7 +154,6 @@ def binary(state: Import, node: Node) -> None:
 
 def average_pool(state: Import, node: Node) -> None:
     """com.microsoft QLinearAveragePool."""
-    attributes.check_attributes(node, POOL)
     _channels_second(node)
     x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
     stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
@@ -164,7 +175,6 @@ def average_pool(state: Import, node: Node) -> None:
 
 def global_average_pool(state: Import, node: Node) -> None:
     """com.microsoft QLinearGlobalAveragePool."""
-    attributes.check_attributes(node, ["channels_last"])
     _channels_second(node)
     with told_of(node):
         x_scale, y_scale = quantisation(state, node, 1, 2), quantisation(state, node, 3, 4)
@@ -180,8 +190,7 @@ def _channels_second(node: Node) -> None:
 def function(state: Import, node: Node) -> None:
     """com.microsoft QLinearSigmoid and QLinearLeakyRelu, as tables."""
     leaky = node.operator.endswith("LeakyRelu")
-    attributes.check_attributes(node, ["alpha"] if leaky else ())
-    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))))
+    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))) if leaky else 0.0)
 
     def value(x: Array) -> Array:
         return np.where(x >= 0, x, x.astype(np.float32) * alpha) if leaky else ACTIVATIONS["sigmoid"][1](x)
@@ -194,7 +203,6 @@ def function(state: Import, node: Node) -> None:
 
 def concat(state: Import, node: Node) -> None:
     """com.microsoft QLinearConcat: the scale of the result, then each part with its scale."""
-    attributes.check_attributes(node, ["axis"])
     if len(node.inputs) % 3 != 2 or len(node.inputs) < 5:
         raise InvalidInput(f"{node.label}: expected a scale, and a tensor and a scale for each part")
     with told_of(node):

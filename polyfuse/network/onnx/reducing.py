@@ -15,10 +15,9 @@ from polyfuse.network.tensor import Tensor
 
 def gemm(state: Import, node: Node) -> None:
     """Gemm: with constant weights one layer; else a product, a scale and a sum."""
-    attributes.check_attributes(node, ["alpha", "beta", "transA", "transB"])
     alpha, beta = (attributes.float_attribute(node, name, 1.0) for name in ("alpha", "beta"))
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and not _computed(state, node, 2):
-        a = _left(state, node)
+        a = _factor(state, node, 0, "transA", "a")
         w: Array | Values = state.constant(node, 1)
         w = w if alpha == 1.0 else in_double(w) * alpha
         w = w if attributes.flag(node, "transB") else w.T
@@ -38,36 +37,40 @@ def _computed(state: Import, node: Node, position: int) -> bool:
     return bool(node.input(position)) and not state.is_constant(node, position)
 
 
-def _left(state: Import, node: Node) -> Tensor:
-    """The first operand, transposed where the node says so."""
-    a = state.tensor(node)
-    if len(a.shape) != 2:
-        raise InvalidInput(f"{node.label}: expected a matrix as input 0 of {node.operator}, got {a}")
-    return state.build.add(copies.transpose(f"{node.name}_a", a, (1, 0))) if attributes.flag(node, "transA") else a
-
-
 def _computed_gemm(state: Import, node: Node, alpha: float, beta: float) -> None:
     """`alpha * A * B + beta * C` of operands that are computed, or constant but not weights."""
-    read, constants = state.operands(node)
-    if any(len(tensor.shape) != 2 for tensor in read[:2]):
-        raise InvalidInput(f"{node.label}: expected matrices for {node.operator}, got {read[0]} and {read[1]}")
-    for position, (flag, ending) in enumerate((("transA", "a"), ("transB", "b"))):
-        if attributes.flag(node, flag):
-            if read[position] in constants:
-                raise InvalidInput(
-                    f"{node.label}: {flag} of a constant beside computed operands; transpose the constant"
-                )
-            read[position] = state.build.add(copies.transpose(f"{node.name}_{ending}", read[position], (1, 0)))
-    last = "sum" if len(read) > 2 else "scaled" if alpha != 1.0 else "product"
+    a, b = _factor(state, node, 0, "transA", "a"), _factor(state, node, 1, "transB", "b")
+    summed = bool(node.input(2))
+    last = "sum" if summed else "scaled" if alpha != 1.0 else "product"
     names = {stage: f"{node.name}_{stage}" for stage in ("product", "scaled", "c")} | {last: node.name}
-    made = matrices.matmul(names["product"], read[0], read[1], constants)
+    constants = [tensor for position, tensor in enumerate((a, b)) if state.is_constant(node, position)]
+    made = matrices.matmul(names["product"], a, b, constants)
     if alpha != 1.0:
         made = _times(state, names["scaled"], state.build.add(made), alpha)
-    if len(read) > 2:
-        c = read[2] if beta == 1.0 else state.build.add(_times(state, names["c"], read[2], beta))
-        fixed = ["b"] if c in constants else []
+    if summed:
+        fixed = ["b"] if state.is_constant(node, 2) else []
+        if fixed:
+            c = state.weight(f"{node.name}_constant2", np.atleast_1d(in_double(state.constant(node, 2)) * beta))
+        else:
+            c = state.tensor(node, 2)
+            c = c if beta == 1.0 else state.build.add(_times(state, names["c"], c, beta))
         made = layers.arithmetic(node.name, "add", state.build.add(made), c, constants=fixed)
     state.add(node, made)
+
+
+def _factor(state: Import, node: Node, position: int, flag: str, ending: str) -> Tensor:
+    """A matrix, transposed where a flag says so: at import where it is constant."""
+    turned = attributes.flag(node, flag)
+    if state.is_constant(node, position):
+        value = state.constant(node, position)
+        if value.ndim == 2:
+            value = np.ascontiguousarray(value.T) if turned else value
+            return state.weight(f"{node.name}_constant{position}", value)
+        raise InvalidInput(f"{node.label}: expected a matrix as input {position} of {node.operator}, got {value.shape}")
+    found = state.tensor(node, position)
+    if len(found.shape) != 2:
+        raise InvalidInput(f"{node.label}: expected a matrix as input {position} of {node.operator}, got {found}")
+    return state.build.add(copies.transpose(f"{node.name}_{ending}", found, (1, 0))) if turned else found
 
 
 def _times(state: Import, name: str, x: Tensor, factor: float) -> Layer:
@@ -78,7 +81,6 @@ def _times(state: Import, name: str, x: Tensor, factor: float) -> Layer:
 
 def matmul(state: Import, node: Node) -> None:
     """MatMul: of a matrix and constant weights the same layer as Gemm."""
-    attributes.check_attributes(node, ())
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2:
         w = state.constant(node, 1)
         if w.ndim == 2:
@@ -111,16 +113,16 @@ REDUCTIONS = {
 
 def reduction(state: Import, node: Node) -> None:
     """A reduction along the axes given, or all."""
-    attributes.check_attributes(node, ["axes", "keepdims", "noop_with_empty_axes"])
     x = state.tensor(node)
-    axes = state.listed(node, "axes", 1)
+    given = state.listed(node, "axes", 1)
     keepdims = bool(attributes.int_attribute(node, "keepdims", 1))
-    if not axes and attributes.flag(node, "noop_with_empty_axes"):
+    untouched = attributes.flag(node, "noop_with_empty_axes")
+    if untouched and not given:
         if node.operator not in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
             raise UnsupportedOperator(f"{node.label}: {node.operator} along no axes; name the axes")
         state.alias(node, x)
         return
-    axes = axes or tuple(range(len(x.shape)))
+    axes = attributes.axes_of(node, x, given or range(len(x.shape)))
     if node.operator == "ReduceLogSumExp":
         state.add_all(node, reductions.log_sum_exp(node.name, x, axes, keepdims))
         return
@@ -131,10 +133,9 @@ def reduction(state: Import, node: Node) -> None:
 
 def softmax(state: Import, node: Node) -> None:
     """Softmax and LogSoftmax: along one axis, before opset 13 along all axes from one on."""
-    attributes.check_attributes(node, ["axis"])
     x = state.tensor(node)
     flat = state.opset < 13
-    axis = copies.checked_axis(node.name, x, attributes.int_attribute(node, "axis", 1 if flat else -1))
+    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 1 if flat else -1))
     axes = range(axis, len(x.shape)) if flat else (axis,)
     make = reductions.softmax if node.operator == "Softmax" else reductions.log_softmax
     state.add_all(node, make(node.name, x, axes))

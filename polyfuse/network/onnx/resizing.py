@@ -1,34 +1,24 @@
 """ONNX Resize and Upsample as layers; scales and sizes have to be constant."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from math import floor
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.resizing import COORDINATES, ROUNDINGS, Resampling
+from polyfuse.network.resizing import COORDINATES, HALF, ROUNDINGS, Resampling, fraction_of
 from polyfuse.network.resizing import resize as resized
-from polyfuse.network.tensor import Tensor
 
-KNOWN = (
-    "antialias",
-    "axes",
-    "coordinate_transformation_mode",
-    "cubic_coeff_a",
-    "exclude_outside",
-    "extrapolation_value",
-    "keep_aspect_ratio_policy",
-    "mode",
-    "nearest_mode",
-)
 POLICIES = ("stretch", "not_larger", "not_smaller")
 
 
 def upsample(state: Import, node: Node) -> None:
     """Upsample, of operator sets up to 9."""
-    attributes.check_attributes(node, ["mode", "scales"])
     scales = attributes.floats(node, "scales") or _scales(state, node, 1)
     how = Resampling(_mode(node), "asymmetric", "floor")
     _add(state, node, how, scales, None)
@@ -36,9 +26,9 @@ def upsample(state: Import, node: Node) -> None:
 
 def resize(state: Import, node: Node) -> None:
     """Resize, of operator set 10 as Upsample, later with all its attributes but `antialias` and cropping."""
-    attributes.check_attributes(node, KNOWN)
     if state.opset < 11:
-        _add(state, node, Resampling(_mode(node), "asymmetric", "floor"), _scales(state, node, 1), None)
+        scales = _scales(state, node, 1)
+        _add(state, node, Resampling(_mode(node), "asymmetric", _rounding(node, scales)), scales, None)
         return
     if attributes.flag(node, "antialias"):
         raise UnsupportedOperator(f"{node.label}: antialias is not supported; resize without it")
@@ -55,6 +45,18 @@ def resize(state: Import, node: Node) -> None:
     if sizes is not None and _scales(state, node, 2):
         raise InvalidInput(f"{node.label}: expected scales or sizes, got both")
     _add(state, node, how, None if sizes else _scales(state, node, 2), sizes)
+
+
+def _rounding(node: Node, scales: Sequence[float]) -> str:
+    """How operator set 10, which does not say it, finds the nearest element: as its cases and onnxruntime have it."""
+    if min(scales, default=1.0) >= 1.0:
+        return "floor"
+    if max(scales) > 1.0 and _mode(node) == "nearest":
+        raise UnsupportedOperator(
+            f"{node.label}: scales {list(scales)} of which some are below 1 and some above; convert the model to "
+            "operator set 11 or later"
+        )
+    return "ceil"
 
 
 def _mode(node: Node) -> str:
@@ -78,19 +80,22 @@ def _add(
     state: Import, node: Node, how: Resampling, scales: tuple[float, ...] | None, sizes: tuple[int, ...] | None
 ) -> None:
     x = state.tensor(node)
-    old = x.concrete_shape
-    axes = attributes.integers(node, "axes") or tuple(range(len(old)))
+    old, named = x.concrete_shape, attributes.integers(node, "axes")
+    axes = attributes.axes_of(node, x, named if named is not None else range(len(x.shape)))
+    policy = attributes.text(node, "keep_aspect_ratio_policy", "stretch")
+    if policy not in POLICIES:
+        raise UnsupportedOperator(f"{node.label}: the policy is {policy!r}; supported: {', '.join(POLICIES)}")
     given = scales or sizes or ()
-    if len(given) != len(axes) or not set(axes) <= set(range(-len(old), len(old))) or not min(given) > 0:
-        raise InvalidInput(f"{node.label}: expected a positive scale or size for each of axes {list(axes)} of {x}")
-    ratios, new = [1.0] * len(old), list(old)
+    if len(given) != len(axes) or not all(0.0 < each < MAX_ELEMENTS for each in given):
+        raise InvalidInput(f"{node.label}: expected a positive scale or size for each of axes {axes} of {x}")
+    ratios, new = [Fraction(1)] * len(old), list(old)
     if sizes:
-        sizes, given = _with_policy(node, x, axes, sizes)
+        found = _with_policy(policy, [old[axis] for axis in axes], sizes)
     else:
-        sizes = tuple(floor(np.float32(scale) * old[axis]) for axis, scale in zip(axes, given, strict=True))
-    for axis, size, ratio in zip(axes, sizes, given, strict=True):
-        ratios[axis], new[axis] = ratio, size
-    if tuple(new) == old and all(ratio == 1.0 for ratio in ratios):
+        found = [(floor(np.float32(scale) * old[a]), fraction_of(scale)) for a, scale in zip(axes, given, strict=True)]
+    for axis, (size, ratio) in zip(axes, found, strict=True):
+        new[axis], ratios[axis] = size, ratio
+    if tuple(new) == old and all(ratio == 1 for ratio in ratios):
         state.alias(node, x)
         return
     layer, weights = resized(node.name, x, new, ratios, how)
@@ -98,16 +103,10 @@ def _add(
     state.add(node, layer)
 
 
-def _with_policy(
-    node: Node, x: Tensor, axes: tuple[int, ...], sizes: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The sizes, and their scales, as `keep_aspect_ratio_policy` has them."""
-    policy = attributes.text(node, "keep_aspect_ratio_policy", "stretch")
-    if policy not in POLICIES:
-        raise UnsupportedOperator(f"{node.label}: the policy is {policy!r}; supported: {', '.join(POLICIES)}")
-    old = [x.concrete_shape[axis] for axis in axes]
-    ratios = tuple(size / before for size, before in zip(sizes, old, strict=True))
+def _with_policy(policy: str, old: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, Fraction]]:
+    """The sizes that are made along some axes, and their scales, as `keep_aspect_ratio_policy` has them."""
+    ratios = [Fraction(size, before) for size, before in zip(sizes, old, strict=True)]
     if policy == "stretch":
-        return sizes, ratios
+        return list(zip(sizes, ratios, strict=True))
     ratio = min(ratios) if policy == "not_larger" else max(ratios)
-    return tuple(int(np.floor(ratio * before + 0.5)) for before in old), (ratio,) * len(old)
+    return [(floor(ratio * before + HALF), ratio) for before in old]

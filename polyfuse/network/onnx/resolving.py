@@ -206,7 +206,7 @@ class Shapes:
         self.read = read
         self.makers: dict[str, onnx.NodeProto] = {}
         self.seen = 0
-        self.state = Import(Builder("shapes"), Graph((), (), constants, Names()), {})
+        self.state = Import(Builder("shapes"), Graph((), (), (), constants, Names()), {}, {})
 
     def of(self, name: str) -> Sequence[int]:
         """The shape of a tensor.
@@ -219,7 +219,7 @@ class Shapes:
             self.makers |= dict.fromkeys(filter(None, node.output), node)
         self.seen = len(self.nodes)
         names = self.state.graph.names
-        state = replace(self.state, graph=Graph((), tuple(self.read), self.constants, names))
+        state = replace(self.state, graph=Graph((), (), tuple(self.read), self.constants, names))
         for node in self._before(name):
             add(state, Node(names.fresh(node.name or node.op_type), node))
         return state.shape_of(name)

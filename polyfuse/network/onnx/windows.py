@@ -14,7 +14,6 @@ from polyfuse.network.reductions import reduce
 
 def convolution(state: Import, node: Node) -> None:
     """Conv."""
-    attributes.check_attributes(node, ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
     x, w = state.tensor(node), in_double(state.constant(node, 1))
     kernel = kernel_of(node, w)
     biased = bool(node.input(2))
@@ -37,8 +36,6 @@ def convolution(state: Import, node: Node) -> None:
 
 def deconvolution(state: Import, node: Node) -> None:
     """ConvTranspose."""
-    known = ["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "output_shape", "pads", "strides"]
-    attributes.check_attributes(node, known)
     x, w = state.tensor(node), in_double(state.constant(node, 1))
     kernel, groups = kernel_of(node, w), groups_of(node)
     if len(w) % groups:
@@ -91,11 +88,14 @@ def groups_of(node: Node) -> int:
 def pool(state: Import, node: Node) -> None:
     """MaxPool and AveragePool."""
     largest = node.operator == "MaxPool"
-    own = "storage_order" if largest else "count_include_pad"
-    attributes.check_attributes(node, ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides", own])
     x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
     stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
     padding = attributes.padding(node, x, kernel, stride, dilation)
+    if dilation != (1, 1) and attributes.auto_pad(node).startswith("SAME"):
+        raise UnsupportedOperator(
+            f"{node.label}: tools differ in how auto_pad {attributes.auto_pad(node)} pads windows with dilations "
+            f"{dilation}; use pads"
+        )
     ceil = attributes.flag(node, "ceil_mode")
     if largest:
         layer = layers.max_pool(
@@ -117,7 +117,6 @@ def pool(state: Import, node: Node) -> None:
 
 def global_pool(state: Import, node: Node) -> None:
     """GlobalAveragePool and GlobalMaxPool."""
-    attributes.check_attributes(node, ())
     x = state.tensor(node)
     if node.operator == "GlobalAveragePool" and len(x.shape) == 4:
         state.add(node, layers.global_average_pool(node.name, x))

@@ -95,7 +95,7 @@ def _pointwise(
 ) -> Layer:
     every = {"x": x, **operands}
     layer = pointwise(name, every, expression, reference, kind=kind, constants=tuple(operands), dtype=dtype)
-    return replace(layer, attributes={**layer.attributes, "scale": scale, "axis": axis})
+    return replace(layer, attributes={**layer.attributes, "scale": scale, "axis": axis % max(len(x.shape), 1)})
 
 
 def add(

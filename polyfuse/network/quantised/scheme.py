@@ -68,28 +68,37 @@ class Quantisation:
         return np.atleast_1d(np.asarray(self.scale, dtype=np.float32))
 
     @property
+    def zeros(self) -> Integers:
+        """The zero points: of each channel where they differ, or one."""
+        found = np.atleast_1d(np.asarray(self.zero_point, dtype=np.int64))
+        return found if len(set(found.tolist())) > 1 else found[:1]
+
+    @property
     def zero(self) -> int:
         """The one zero point.
 
         Errors: InvalidInput where channels differ in it.
         """
-        zeros = set(np.atleast_1d(np.asarray(self.zero_point)).tolist())
-        if len(zeros) > 1:
+        if len(self.zeros) > 1:
             raise InvalidInput(
-                f"quantisation: expected one zero point for all channels, got {sorted(zeros)}; quantise weights "
-                "symmetrically"
+                f"quantisation: expected one zero point for all channels, got {sorted(set(self.zeros.tolist()))}"
             )
-        return int(zeros.pop())
+        return int(self.zeros[0])
 
     @property
     def span(self) -> int:
         """The largest magnitude of an element without its zero point."""
         low, high = bounds(self.dtype)
-        return max(self.zero - low, high - self.zero)
+        return int(max(self.zeros.max() - low, high - self.zeros.min()))
 
     def along(self, axis: int, rank: int) -> tuple[Singles, Integers]:
-        """Scales and zero points in a shape that is broadcast along an axis of a tensor."""
-        shape = [-1 if a == axis else 1 for a in range(rank)] or [-1]
+        """Scales and zero points in a shape that is broadcast along an axis of a tensor; -1 is its last one.
+
+        Errors: InvalidInput where there is one for each channel and no such axis.
+        """
+        if self.is_by_channel and not -rank <= axis < rank:
+            raise InvalidInput(f"quantisation: expected an axis from {-rank} to {rank - 1}, got {axis}")
+        shape = [-1 if self.is_by_channel and a == axis % rank else 1 for a in range(rank)] or [-1]
         zeros = np.atleast_1d(np.asarray(self.zero_point, dtype=np.int64))
         return self.scales.reshape(shape), zeros.reshape(shape)
 
@@ -191,7 +200,8 @@ def check_values(w: ArrayLike, w_scale: Quantisation, x_scale: Quantisation, bia
 
     Errors: InvalidInput.
     """
-    weights = np.abs(np.asarray(w, dtype=np.int64) - w_scale.zero)
+    stored = np.asarray(w, dtype=np.int64)
+    weights = np.abs(stored - w_scale.along(0, stored.ndim)[1])
     largest = weights.reshape(len(weights), -1).sum(axis=1) * x_scale.span
     if bias is not None:
         largest = largest + np.abs(np.asarray(bias, dtype=np.int64))

@@ -12,8 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
@@ -36,7 +38,7 @@ from polyfuse.network.single import Singles
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor
 
-Made = tuple[Layer, Mapping[str, Singles]]
+Made = tuple[Layer, Mapping[str, NDArray[Any]]]
 """A layer, and the values of the weights that it brings with it."""
 Bounds = tuple[int, int]
 
@@ -72,11 +74,13 @@ def convolution(
     _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
     of_type(name, [("the input", x.dtype, x_scale)])
     checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
+    factor, zeros = _without_zero(name, "weight", w_scale)
     sums = convolution_sums(
         name, x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, dtype=y_scale.dtype,
-        update=f"acc + {less('weight', w_scale.zero)} * {less('x', x_scale.zero)}", zero="0",
+        update=f"acc + {factor} * {less('x', x_scale.zero)}", zero="0", more=zeros,
     )  # fmt: skip
-    return _requantised(name, "qlinear_conv", sums, (x,), (w, bias), (x_scale, w_scale, y_scale), "c", limits)
+    scales = (x_scale, w_scale, y_scale)
+    return _requantised(name, "qlinear_conv", sums, (x,), (w, bias, *zeros.values()), scales, "c", limits)
 
 
 def gemm(
@@ -99,9 +103,11 @@ def gemm(
     _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
     of_type(name, [("the input", x.dtype, x_scale)])
     checked_sum(name, w.concrete_shape[-1], x_scale, w_scale)
-    update = f"acc + {less('weight', w_scale.zero)} * {less('x', x_scale.zero)}"
-    sums = gemm_sums(name, x, w, bias, dtype=y_scale.dtype, update=update, zero="0")
-    return _requantised(name, "qlinear_gemm", sums, (x,), (w, bias), (x_scale, w_scale, y_scale), "d1", limits)
+    factor, zeros = _without_zero(name, "weight", w_scale)
+    update = f"acc + {factor} * {less('x', x_scale.zero)}"
+    sums = gemm_sums(name, x, w, bias, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
+    scales = (x_scale, w_scale, y_scale)
+    return _requantised(name, "qlinear_gemm", sums, (x,), (w, bias, *zeros.values()), scales, "d1", limits)
 
 
 def matmul(
@@ -124,13 +130,15 @@ def matmul(
     _check_weight(name, b, None, b_scale, b.concrete_shape[-1] if len(b.shape) > 1 else 1)
     of_type(name, [("the first operand", a.dtype, a_scale)])
     checked_sum(name, a.concrete_shape[-1], a_scale, b_scale)
-    update = f"acc + {less('a', a_scale.zero)} * {less('b', b_scale.zero)}"
-    sums = matmul_sums(name, a, b, dtype=y_scale.dtype, update=update, zero="0")
+    factor, zeros = _without_zero(name, "b", b_scale)
+    update = f"acc + {less('a', a_scale.zero)} * {factor}"
+    sums = matmul_sums(name, a, b, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
     column = point_dims(len(sums.out.shape))[-1]
     inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
     scales = (a_scale, b_scale, y_scale)
-    layer, values = _requantised(name, "qlinear_matmul", sums, inputs, weights, scales, column, limits)
+    brought = (*weights, *zeros.values())
+    layer, values = _requantised(name, "qlinear_matmul", sums, inputs, brought, scales, column, limits)
     places = [*inputs, *weights]
     order = [*map(places.index, (a, b)), *range(len(places), len(places) + len(values))]
     assert layer.reference is not None
@@ -170,10 +178,17 @@ def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale:
     )
 
 
+def _without_zero(name: str, operand: str, scale: Quantisation) -> tuple[str, dict[str, Tensor]]:
+    """A weight without its zero point, as text, and the operand that has the zero points where channels differ."""
+    if len(scale.zeros) == 1:
+        return less(operand, scale.zero), {}
+    return f"({operand} - zero)", {"zero": Tensor(f"{name}_zero", scale.zeros.shape, scale.dtype)}
+
+
 def _check_weight(name: str, w: Tensor, bias: Tensor | None, w_scale: Quantisation, channels: int) -> None:
-    """The weight has the type and the channels of its quantisation, and one zero point; the bias is int32."""
+    """The weight has the type and the channels of its quantisation; the bias is int32."""
     of_type(name, [("weights", w.dtype, w_scale)])
-    if w_scale.zero is not None and w_scale.channels not in (1, channels):
+    if w_scale.channels not in (1, channels):
         raise InvalidInput(f"layer {name!r}: expected 1 or {channels} scales of weights, got {w_scale.channels}")
     if bias is not None and bias.dtype != "int32":
         raise InvalidInput(f"layer {name!r}: expected a bias of int32, got {bias}")
@@ -195,10 +210,13 @@ def _requantised(
     low, high = limits or bounds(y.dtype)
     if not bounds(y.dtype)[0] <= low <= high <= bounds(y.dtype)[1]:
         raise InvalidInput(f"layer {name!r}: expected limits in {bounds(y.dtype)}, got {(low, high)}")
-    values, reads, multiplier = {}, {}, number(factors[0])
+    reads, multiplier = {}, number(factors[0])
+    values: dict[str, NDArray[Any]] = {f"{name}_zero": w.zeros.astype(w.dtype)} if len(w.zeros) > 1 else {}
+    weight = None if kind == "qlinear_matmul" else weights[0]
+    zeros = w.zeros if weight is None else w.zeros.reshape(-1, *[1] * (len(weight.shape) - 1))
     if factors.size > 1:
         tensor = Tensor(f"{name}_multiplier", factors.shape)
-        values, reads, multiplier = {tensor.name: factors}, {"multiplier": (tensor, channel)}, "multiplier"
+        values, reads, multiplier = {**values, tensor.name: factors}, {"multiplier": (tensor, channel)}, "multiplier"
         weights = (*weights, tensor)
     last = point_statement(f"{name}_final", sums.out, reads, requantised("acc", multiplier, y, low, high))
     axis = point_dims(len(sums.out.shape)).index(channel)
@@ -210,7 +228,7 @@ def _requantised(
         (*sums.statements, last),
         inputs,
         tuple(tensor for tensor in weights if tensor is not None),
-        partial(_sums, sums.computed, (x.zero, w.zero), has_bias, axis, factors, (low - y.zero, high - y.zero), y.zero),
+        partial(_sums, sums.computed, (x.zero, zeros), has_bias, axis, factors, (low - y.zero, high - y.zero), y.zero),
         {**sums.attributes, "x_scale": x, "w_scale": w, "y_scale": y, "limits": (low, high)},
         "int32",
     )
@@ -222,7 +240,7 @@ def _requantised(
 
 def _sums(
     computed: Callable[..., Array],
-    zeros: tuple[int, int],
+    zeros: tuple[int, NDArray[Any]],
     has_bias: bool,
     axis: int,
     factors: Singles,

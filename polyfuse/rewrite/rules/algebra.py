@@ -1,16 +1,16 @@
 """Associative, distributive and commutative laws, where they save operations; layers of weights alone."""
 
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-import sympy
 
 from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import activation_of, bias_of, convolution, geometry, operands_of, without_activation
 
 MAX_FOLDED_ELEMENTS = 1 << 24
@@ -61,11 +61,6 @@ def _factor_saves(match: Match) -> bool:
     return after < before and _factored(match).tensor.shape == match.root.output.shape
 
 
-def _distributive_proof() -> Sequence[Equality]:
-    a, b, c = sympy.symbols("a b c", real=True)
-    return [Equality(a * c + b * c, (a + b) * c), Equality(a * c - b * c, (a - b) * c)]
-
-
 def _has_shared_factor(graph: Graph, layer: Layer) -> bool:
     makers = [graph.makers.get(tensor) for tensor in operands_of(layer)]
     return len(set(makers)) == 2 and all(maker is not None and maker.kind == "mul" for maker in makers)
@@ -92,7 +87,7 @@ SHARED_FACTOR = Rule(
         ),
     ),
     _factored,
-    _distributive_proof,
+    tuple(partial(instances.two_products, kind) for kind in sorted(SUMS)),
     "where c is infinite and a + b is not, a c + b c may be NaN and (a + b) c infinite",
 )
 
@@ -122,14 +117,6 @@ def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:
     return len(set(makers)) == 2 and all(maker is not None and maker.kind == "conv" for maker in makers)
 
 
-def _convolutions_proof() -> Sequence[Equality]:
-    k, taps = sympy.symbols("k K", integer=True, positive=True)
-    b, c = sympy.symbols("b c", real=True)
-    v, w, x = map(sympy.IndexedBase, "vwx")
-    apart = sympy.Sum(v[k] * x[k], (k, 1, taps)) + b + sympy.Sum(w[k] * x[k], (k, 1, taps)) + c
-    return [Equality(apart, sympy.Sum((v[k] + w[k]) * x[k], (k, 1, taps)) + (b + c))]
-
-
 SUM_OF_CONVOLUTIONS = Rule(
     "sum-of-convolutions",
     "conv(x, v) + conv(x, w)  ->  conv(x, v + w), and the same with -",
@@ -150,7 +137,7 @@ SUM_OF_CONVOLUTIONS = Rule(
         only_read_by_root("second term"),
     ),
     _one_convolution,
-    _convolutions_proof,
+    tuple(partial(instances.two_convolutions, kind) for kind in sorted(SUMS)),
     "where x is infinite, v x + w x may be NaN and (v + w) x infinite",
 )
 
@@ -183,5 +170,6 @@ CONSTANT = Rule(
         ),
     ),
     _constant,
-    lambda: [Equality(sympy.Symbol("v"), sympy.Symbol("v"))],
+    (),
+    unproved="it computes the layer itself, once, by its reference",
 )

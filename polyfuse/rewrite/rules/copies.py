@@ -4,13 +4,11 @@ Each application is proved on its own: the elements that the new layers read are
 read, as relations.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import islpy as isl
 import numpy as np
-import sympy
 
 from polyfuse.network import copies
 from polyfuse.network import layers as make
@@ -18,7 +16,8 @@ from polyfuse.network.layer import Access, Layer, Statement, identity
 from polyfuse.network.operators import Array
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.mapping import MappingType, mapping_type
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, WITH_ACTIVATION, activation_of
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -72,11 +71,6 @@ def _only(layer: Layer) -> Replacement:
     return Replacement((layer,), {}, layer.output)
 
 
-def _no_values() -> Sequence[Equality]:
-    """Copies compute nothing; their relations are compared at each application."""
-    return ()
-
-
 def _one_reshape(match: Match) -> Layer:
     return copies.reshape(match.root.name, match[FIRST].inputs[0], match.root.output.concrete_shape)
 
@@ -87,7 +81,7 @@ RESHAPE_CHAIN = Rule(
     _chain("reshape", "reshape"),
     (only_read_by_root(FIRST), proved(_one_reshape)),
     lambda match: _only(_one_reshape(match)),
-    _no_values,
+    (partial(instances.copies_in_turn, instances.reshaped(3, 4), instances.reshaped(1, 6, 2)),),
 )
 
 
@@ -108,7 +102,7 @@ TRANSPOSE_CHAIN = Rule(
     _chain("transpose", "transpose"),
     (only_read_by_root(FIRST), proved(_one_transpose)),
     lambda match: _only(_one_transpose(match)),
-    _no_values,
+    (partial(instances.copies_in_turn, instances.transposed(3, 1, 0, 2), instances.transposed(0, 2, 3, 1)),),
 )
 
 
@@ -134,7 +128,7 @@ COPY_AS_RESHAPE = Rule(
         ),
     ),
     lambda match: _only(_as_reshape(match)),
-    _no_values,
+    (partial(instances.copies_in_turn, instances.transposed(1, 0, 2, 3)),),
 )
 
 
@@ -207,7 +201,7 @@ COPY_CHAIN = Rule(
         ),
     ),
     lambda match: _only(one_copy(match)),
-    _no_values,
+    (partial(instances.copies_in_turn, instances.reshaped(2, 3, 2), instances.transposed(1, 0, 2)),),
 )
 
 
@@ -231,13 +225,6 @@ def _activation_first(match: Match) -> Replacement:
     return Replacement((active, moved), {}, moved.output)
 
 
-def _pointwise_proof() -> Sequence[Equality]:
-    """At each point p the copy reads x at r(p), before and after."""
-    f, x, r = map(sympy.Function, "fxr")
-    p = sympy.Symbol("p")
-    return [Equality(f(x(r(p))), f(x(r(p))))]
-
-
 ACTIVATION_BEFORE_COPY = Rule(
     "activation-before-copy",
     "f(copy(layer(x)))  ->  copy(f(layer(x)))",
@@ -251,5 +238,5 @@ ACTIVATION_BEFORE_COPY = Rule(
         ),
     ),
     _activation_first,
-    _pointwise_proof,
+    (partial(instances.copied_then, "relu"), partial(instances.copied_then, "sigmoid")),
 )

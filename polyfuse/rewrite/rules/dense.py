@@ -1,12 +1,11 @@
 """Rules that make convolutions and pools of matrix products and reductions, which have row kernels."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
 
 from polyfuse.network import copies
@@ -14,7 +13,8 @@ from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
 from polyfuse.rewrite.rules.forms import Array, activation_of, bias_of
 
@@ -77,14 +77,6 @@ def _convolution(match: Match, x: Tensor, flat: NDArray[Any]) -> Replacement:
     return Replacement((conv, last), values, last.output)
 
 
-def _flatten_proof() -> Sequence[Equality]:
-    """Term by term: column k is element p(k) of the image, q gives k back, and the window holds w(q(e)) for e."""
-    k, e = sympy.symbols("k e")
-    p, q, w, x = map(sympy.Function, "pqwx")
-    window = (w(q(e)) * x(e)).subs(e, p(k)).subs(q(p(k)), k)
-    return [Equality(w(k) * x(p(k)), window)]
-
-
 ROW_BIAS = Condition(
     "the bias is one for each column",
     _row_bias,
@@ -110,7 +102,7 @@ FLATTENED_PRODUCT = Rule(
         OF_FLOATS,
     ),
     _convolved,
-    _flatten_proof,
+    (partial(instances.flat_product, False), partial(instances.flat_product, True)),
 )
 
 
@@ -127,7 +119,7 @@ PRODUCT_OF_ROWS = Rule(
     pattern("product", "gemm"),
     (ROW_BIAS, OF_FLOATS),
     _with_pixels,
-    _flatten_proof,
+    (instances.product_of_rows,),
 )
 
 
@@ -145,13 +137,6 @@ def _pooled(match: Match) -> Replacement:
     return Replacement((pool, last), {}, last.output)
 
 
-def _mean_proof() -> Sequence[Equality]:
-    i, j, rows, columns = sympy.symbols("i j H W", integer=True, positive=True)
-    x = sympy.IndexedBase("x")
-    total = sympy.Sum(x[i, j], (i, 1, rows), (j, 1, columns))
-    return [Equality(total / (rows * columns), total / rows / columns)]
-
-
 MEAN_OF_IMAGE = Rule(
     "mean-of-image",
     "the mean over rows and columns  ->  global average pooling",
@@ -164,5 +149,5 @@ MEAN_OF_IMAGE = Rule(
         ),
     ),
     _pooled,
-    _mean_proof,
+    (partial(instances.mean_of_image, False), partial(instances.mean_of_image, True)),
 )

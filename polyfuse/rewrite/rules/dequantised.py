@@ -14,8 +14,9 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.forms import activation_of, operands_of
+from polyfuse.rewrite.symbolic import Instance
 
 PRODUCER = "producer"
 NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cannot be quantized"
@@ -114,8 +115,9 @@ def quantised_rule(
     kinds: str | frozenset[str],
     conditions: Sequence[Condition],
     replacement: Callable[[Match], Replacement],
-    proof: Callable[[], Sequence[Equality]],
+    instances: tuple[Callable[[], Instance], ...],
     form: Callable[[Graph, Layer], bool] | None = None,
+    unproved: str = "",
 ) -> Rule:
     """A rule whose root quantizes what a producer of some kinds makes of dequantized operands."""
     every = (READS_WHOLE_NUMBERS, *conditions, only_read_by_root(PRODUCER), possible(replacement))
@@ -125,8 +127,9 @@ def quantised_rule(
         pattern("quantize", "quantize", pattern(PRODUCER, kinds, form=form), form=has_one_scale),
         every,
         replacement,
-        proof,
+        instances,
         NO_FLOATS,
+        unproved,
     )
 
 

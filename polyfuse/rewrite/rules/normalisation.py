@@ -1,18 +1,14 @@
-"""Rules of instance normalisation: scales and shifts behind it fold, those before it only where epsilon allows it.
+"""Rules of instance normalisation: scales and shifts behind it fold, those before it only where epsilon allows it."""
 
-The mean and the variance of any number of elements are abstract in the proofs: m and v of x are s m + t and s^2 v of
-s x + t.
-"""
-
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-import sympy
 
 from polyfuse.network import normalisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import Array, operands_of, renormalised, scaling, without_activation
 from polyfuse.rewrite.rules.scaling import AFTER, BEFORE, by_channels, channel_values, scales
 
@@ -50,20 +46,13 @@ def _after(match: Match) -> Replacement:
     return Replacement((layer,), values, layer.output)
 
 
-def _after_proof() -> Sequence[Equality]:
-    x, m, g, b, s, t = sympy.symbols("x m g b s t", real=True)
-    v, epsilon = sympy.symbols("v epsilon", positive=True)
-    normal = (x - m) / sympy.sqrt(v + epsilon)
-    return [Equality((normal * g + b) * s + t, normal * (g * s) + (b * s + t))]
-
-
 NORM_THEN_SCALING = Rule(
     "instance-norm-then-scaling",
     "IN(x) s + t  ->  IN(x) with gamma s and beta s + t",
     scales(AFTER, pattern(BEFORE, "instance_norm")),
     (by_channels(AFTER), without_activation(BEFORE), only_read_by_root(BEFORE)),
     _after,
-    _after_proof,
+    (instances.norm_then_scaling,),
 )
 
 
@@ -87,14 +76,6 @@ def _before(match: Match) -> Replacement:
     spec = norm.attributes["activation"]
     parts = normalisation.instance_norm(norm.name, found.x, *weights, epsilon=epsilon, activation=spec)  # type: ignore[arg-type]
     return Replacement(parts, values, parts[-1].output)
-
-
-def _before_proof() -> Sequence[Equality]:
-    x, m, g, b, t = sympy.symbols("x m g b t", real=True)
-    s = sympy.Symbol("s", real=True, nonzero=True)
-    v, epsilon = sympy.symbols("v epsilon", positive=True)
-    scaled = (s * x + t - (s * m + t)) / sympy.sqrt(s**2 * v + epsilon) * g + b
-    return [Equality(scaled, (x - m) / sympy.sqrt(v + epsilon / s**2) * (g * sympy.sign(s)) + b)]
 
 
 def _unit(match: Match) -> bool:
@@ -135,7 +116,7 @@ SCALING_THEN_NORM = Rule(
         Condition("the scale is 1 or -1, so that epsilon stays what it is", _unit, _epsilon_matters),
     ),
     _before,
-    _before_proof,
+    (partial(instances.scaling_then_norm, 1.0, -1.0),),
 )
 SCALING_THEN_NORM_WITH_EPSILON = Rule(
     "scaling-then-instance-norm-with-epsilon",
@@ -150,5 +131,5 @@ SCALING_THEN_NORM_WITH_EPSILON = Rule(
         ),
     ),
     _before,
-    _before_proof,
+    tuple(partial(instances.scaling_then_norm, *pair) for pair in ((2.0, -2.0), (-0.5, -0.5))),
 )

@@ -1,15 +1,15 @@
 """Rules of pointwise layers: activations into their producers, activations written out, layers that change nothing."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import sympy
 
 from polyfuse.network import layers as make
 from polyfuse.network.layer import Layer
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, reads_one
 from polyfuse.rewrite.rules.forms import (
     ACTIVATION_KINDS,
@@ -35,18 +35,17 @@ def _into_producer(match: Match) -> Replacement:
     return Replacement((layer,), {}, layer.output)
 
 
-def _function_proof() -> Sequence[Equality]:
-    f, x = sympy.Function("f"), sympy.Symbol("x", real=True)
-    return [Equality(f(x), f(x))]
-
-
 ACTIVATION_INTO_PRODUCER = Rule(
     "activation-into-producer",
     "f(layer(x))  ->  (f after layer)(x)",
     pattern("activation", ACTIVATION_KINDS, pattern(PRODUCER, WITH_ACTIVATION), form=_is_activation),
     (without_activation(PRODUCER), only_read_by_root(PRODUCER)),
     _into_producer,
-    _function_proof,
+    (
+        partial(instances.producer_then, "sigmoid"),
+        partial(instances.producer_then, "relu6"),
+        partial(instances.producer_then, ("leaky_relu", 0.125), "affine"),
+    ),
 )
 
 
@@ -68,18 +67,13 @@ def _silu(match: Match) -> Replacement:
     return Replacement((layer,), {}, layer.output)
 
 
-def _silu_proof() -> Sequence[Equality]:
-    x = sympy.Symbol("x", real=True)
-    return [Equality(x * (1 / (1 + sympy.exp(-x))), x / (1 + sympy.exp(-x)))]
-
-
 SILU = Rule(
     "silu",
     "x * sigmoid(x)  ->  silu(x)",
     pattern("product", "mul", pattern("gate", "sigmoid", form=_is_activation)),
     (GATE_OF_X, only_read_by_root("gate")),
     _silu,
-    _silu_proof,
+    (partial(instances.gated, "sigmoid"),),
 )
 
 
@@ -119,19 +113,6 @@ def _hard_swish(match: Match) -> Replacement:
     return replace(last, layers=(swish, *last.layers))
 
 
-def _hard_swish_proof() -> Sequence[Equality]:
-    """One equality for each piece of the clip: x >= 3, x <= -3, and between them x = 3 (q - 1) / (q + 1)."""
-    k, q = sympy.symbols("k q", positive=True)
-    p = sympy.Symbol("p", nonnegative=True)
-    return [_hard_swish_at(x, k) for x in (3 + p, -3 - p, 3 * (q - 1) / (q + 1))]
-
-
-def _hard_swish_at(x: sympy.Expr, k: sympy.Expr) -> Equality:
-    clipped = sympy.Min(sympy.Max(sympy.factor(k * x / 6 + k / 2), 0), k)
-    gate = sympy.Min(sympy.Max(sympy.factor(x / 6 + sympy.Rational(1, 2)), 0), 1)
-    return Equality(x * clipped, k * (x * gate))
-
-
 HARD_SWISH = Rule(
     "hard-swish",
     "x * clip(k x / 6 + k / 2, 0, k)  ->  k * hard_swish(x)",
@@ -142,7 +123,7 @@ HARD_SWISH = Rule(
     ),
     (GATE_OF_X, only_read_by_root("gate")),
     _hard_swish,
-    _hard_swish_proof,
+    tuple(partial(instances.gated_by_clip, k) for k in (1.5, 6.0, 24.0)),
 )
 
 
@@ -180,5 +161,5 @@ IDENTITY = Rule(
         ),
     ),
     _removed,
-    lambda: [Equality(1 * sympy.Symbol("x", real=True) + 0, sympy.Symbol("x", real=True))],
+    (instances.nothing_done,),
 )

@@ -5,12 +5,11 @@ roundings. Where results lie halfway between two elements, or within a rounding 
 the other one; copies, maxima, clips and tables are exact.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
@@ -21,7 +20,8 @@ from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
-from polyfuse.rewrite.rule import Condition, Equality, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES
 from polyfuse.rewrite.rules.dequantised import (
     CLIPS,
@@ -95,22 +95,13 @@ def _sums(match: Match) -> Replacement:
     return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
 
 
-def _sums_proof() -> Sequence[Equality]:
-    k, taps = sympy.symbols("k K", integer=True, positive=True)
-    r, s, t = sympy.symbols("x_scale w_scale y_scale", positive=True)
-    u, v, b = sympy.symbols("x_zero w_zero b", real=True)
-    w, x = map(sympy.IndexedBase, "wx")
-    floats = sympy.Sum(r * (x[k] - u) * s * (w[k] - v), (k, 1, taps)) + b * r * s
-    return [Equality(floats / t, (sympy.Sum((x[k] - u) * (w[k] - v), (k, 1, taps)) + b) * (r * s / t))]
-
-
 QUANTISED_SUMS = quantised_rule(
     "quantised-sums",
     "quantize(conv(dequantize(x), w))  ->  qlinear_conv(x, w), and gemm, matmul",
     "conv gemm matmul",
     (CLIPS, BIAS_FITS),
     _sums,
-    _sums_proof,
+    (instances.whole_matrices,),
 )
 
 
@@ -128,23 +119,17 @@ def _binary(match: Match) -> Replacement:
     return Replacement((made,), {**found[0][1], **found[1][1]}, made.output)
 
 
-def _binary_proof() -> Sequence[Equality]:
-    a, b, u, v, w = sympy.symbols("a b a_zero b_zero y_zero", real=True)
-    r, s, t = sympy.symbols("a_scale b_scale y_scale", positive=True)
-    shifted = w - (u * (r / t) + (s / t) * v)
-    return [
-        Equality((r * (a - u) + s * (b - v)) / t + w, a * (r / t) + (b * (s / t) + shifted)),
-        Equality(r * (a - u) * s * (b - v) / t + w, (a - u) * (b - v) * (r * s / t) + w),
-    ]
-
-
 QUANTISED_BINARY = quantised_rule(
     "quantised-arithmetic",
     "quantize(dequantize(a) + dequantize(b))  ->  qlinear_add(a, b), and *",
     "add mul",
     (CLIPS,),
     _binary,
-    _binary_proof,
+    (
+        partial(instances.whole_pair, "add"),
+        partial(instances.whole_pair, "mul"),
+        partial(instances.whole_pair, "mul", "relu"),
+    ),
 )
 
 
@@ -165,21 +150,13 @@ def _window(layer: Layer) -> dict[str, Any]:
     return {name: layer.attributes[name] for name in names if name in layer.attributes}
 
 
-def _means_proof() -> Sequence[Equality]:
-    k, taps = sympy.symbols("k K", integer=True, positive=True)
-    r, t = sympy.symbols("x_scale y_scale", positive=True)
-    u, x = sympy.Symbol("x_zero", real=True), sympy.IndexedBase("x")
-    floats = sympy.Sum(r * (x[k] - u), (k, 1, taps)) / taps / t
-    return [Equality(floats, sympy.Sum(x[k] - u, (k, 1, taps)) * (r / (t * taps)))]
-
-
 QUANTISED_MEANS = quantised_rule(
     "quantised-means",
     "quantize(average_pool(dequantize(x)))  ->  qlinear_average_pool(x), and global_average_pool",
     "average_pool global_average_pool",
     (),
     _means,
-    _means_proof,
+    (partial(instances.whole_mean, False), partial(instances.whole_mean, True)),
 )
 
 
@@ -233,15 +210,10 @@ QUANTISED_COPY = quantised_rule(
     MOVING,
     (),
     _moving,
-    lambda: _scale_proof(),
+    (),
     _is_moving,
+    "it moves elements of eight bits, whose scale stays or is changed by a table",
 )
-
-
-def _scale_proof() -> Sequence[Equality]:
-    x, z = sympy.symbols("x zero", real=True)
-    s = sympy.Symbol("scale", positive=True)
-    return [Equality(s * (x - z) / s + z, x)]
 
 
 def _is_function(graph: Graph, layer: Layer) -> bool:
@@ -279,13 +251,6 @@ def _function(match: Match) -> Replacement:
     return Replacement((made,), dict(entries), made.output)
 
 
-def _function_proof() -> Sequence[Equality]:
-    f = sympy.Function("f")
-    x, z = sympy.symbols("x zero", real=True)
-    s = sympy.Symbol("scale", positive=True)
-    return [Equality(f(s * (x - z)), f(s * (x - z))), *_scale_proof()]
-
-
 QUANTISED_FUNCTION = Rule(
     "quantised-function",
     "quantize(f(dequantize(x)))  ->  table[x], or a clamp where f clips and the scale stays",
@@ -297,8 +262,9 @@ QUANTISED_FUNCTION = Rule(
     ),
     (READS_ONE, only_read_by_root(PRODUCER), possible(_function)),
     _function,
-    _function_proof,
+    (),
     NO_FLOATS,
+    "its table is what the layer's reference makes of each of the 256 elements",
 )
 
 
@@ -339,18 +305,13 @@ def _ends(layer: Layer) -> tuple[int, int]:
     return int(ends[0]), int(ends[1])
 
 
-def _clamp_proof() -> Sequence[Equality]:
-    v, low, least = sympy.symbols("v low least", real=True)
-    return [Equality(f(f(v, low), least), f(v, f(low, least))) for f in (sympy.Max, sympy.Min)]
-
-
 CLAMP_INTO_PRODUCER = Rule(
     "clamp-into-producer",
     "clamp(qlinear_conv(x))  ->  qlinear_conv(x) with narrower limits, and of other integer layers",
     pattern("clamp", "clamp", pattern(PRODUCER, frozenset([*SUMS, *ARITHMETIC, "qlinear_matmul"]))),
     (only_read_by_root(PRODUCER),),
     _clamped,
-    _clamp_proof,
+    (partial(instances.clamped_sum, -9, 70), partial(instances.clamped_sum, -70, -60)),
     NO_FLOATS,
 )
 
@@ -376,6 +337,7 @@ QUANTISED_PAIR = Rule(
     pattern("quantize", "quantize", form=_reads_dequantized),
     (),
     _pair,
-    _scale_proof,
+    (),
     NO_FLOATS,
+    "its table is what both layers make of each of the 256 elements",
 )

@@ -1,14 +1,14 @@
 """Rules that fold scales and shifts by weights, batch normalisation among them, into convolutions and each other."""
 
-from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 import numpy as np
-import sympy
 
 from polyfuse.network.layer import Layer
 from polyfuse.rewrite.graph import Replacement
-from polyfuse.rewrite.rule import Condition, Equality, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import (
     CONVOLUTIONS,
     LARGEST,
@@ -109,15 +109,6 @@ def _by_output(conv: Layer, weight: Array, scale: Array) -> Array:
     return apart.reshape(weight.shape)
 
 
-def _before_proof() -> Sequence[Equality]:
-    k, taps = sympy.symbols("k K", integer=True, positive=True)
-    b, s, t = sympy.symbols("b s t", real=True)
-    w, x = sympy.IndexedBase("w"), sympy.IndexedBase("x")
-    conv = sympy.Sum(w[k] * x[k], (k, 1, taps)) + b
-    folded = sympy.Sum(s * w[k] * x[k], (k, 1, taps)) + (s * b + t)
-    return [Equality(s * conv + t, folded)]
-
-
 INTO_CONV_BEFORE = Rule(
     "scaling-into-conv-before",
     "s * (sum w x + b) + t  ->  sum (s w) x + (s b + t)",
@@ -129,7 +120,11 @@ INTO_CONV_BEFORE = Rule(
         finite_products(AFTER, BEFORE),
     ),
     _into_conv_before,
-    _before_proof,
+    (
+        instances.conv_then_scaling,
+        partial(instances.conv_then_scaling, groups=2, bias=False),
+        instances.transposed_then_scaling,
+    ),
 )
 
 
@@ -181,15 +176,6 @@ def _into_conv_after(match: Match) -> Replacement:
     return convolution(match, conv, found.x, scaled, bias, conv.attributes.get("activation"))  # type: ignore[arg-type]
 
 
-def _after_proof() -> Sequence[Equality]:
-    k, taps = sympy.symbols("k K", integer=True, positive=True)
-    b = sympy.Symbol("b", real=True)
-    w, x, s, t = map(sympy.IndexedBase, "wxst")
-    conv = sympy.Sum(w[k] * (s[k] * x[k] + t[k]), (k, 1, taps)) + b
-    folded = sympy.Sum(w[k] * s[k] * x[k], (k, 1, taps)) + (b + sympy.Sum(w[k] * t[k], (k, 1, taps)))
-    return [Equality(conv, folded)]
-
-
 INTO_CONV_AFTER = Rule(
     "scaling-into-conv-after",
     "sum w (s x + t) + b  ->  sum (w s) x + (b + sum w t)",
@@ -202,7 +188,11 @@ INTO_CONV_AFTER = Rule(
         finite_products(BEFORE, AFTER),
     ),
     _into_conv_after,
-    _after_proof,
+    (
+        instances.scaling_then_conv,
+        partial(instances.scaling_then_conv, groups=2),
+        instances.factor_then_padded_conv,
+    ),
 )
 
 
@@ -211,11 +201,6 @@ def _chain(match: Match) -> Replacement:
     scale = first.scale * second.scale
     shift = first.shift * second.scale + second.shift
     return affine(match, match[BEFORE].name, Scaling(first.x, scale, shift, second.activation))
-
-
-def _chain_proof() -> Sequence[Equality]:
-    x, s, t, u, v = sympy.symbols("x s t u v", real=True)
-    return [Equality(u * (s * x + t) + v, (u * s) * x + (u * t + v))]
 
 
 def _products(match: Match) -> tuple[int, int]:
@@ -239,6 +224,6 @@ SCALING_CHAIN = Rule(
         ),
     ),
     _chain,
-    _chain_proof,
+    (instances.two_scalings,),
     "the same while u s is finite in float32",
 )

@@ -40,7 +40,6 @@ def other(operator: str, *values: Any, dtype: str = "int8", **attributes: Any) -
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (conv(w_zero=np.int8([0, 1, 0]), w_scale=np.float32([1, 1, 1])), "expected one zero point for all channels"),
         (conv(w_scale=np.float32([0.1, 0.0, 0.1])), "scales that are positive and finite in float32, got 0.0"),
         (conv(x_scale=np.float32(np.nan)), "positive and finite in float32, got nan"),
         (conv(y_scale=np.float32(np.inf)), "positive and finite in float32, got inf"),

@@ -136,8 +136,8 @@ def test_instances_are_the_reference(dtype: str) -> None:
 def test_types_and_scales_that_do_not_fit_are_refused() -> None:
     p, x, w = Quantisation(1.0), Tensor("x", (1, 2, 5, 5), "int8"), Tensor("w", (3, 2, 3, 3), "int8")
     every = {"x_scale": p, "w_scale": p, "y_scale": p}
-    with pytest.raises(InvalidInput, match="expected one zero point for all channels, got"):
-        sums.convolution("c", x, w, **every | {"w_scale": Quantisation((1.0,) * 3, (0, 1, 2))})
+    with pytest.raises(InvalidInput, match="expected 1 or 3 scales of weights, got 2"):
+        sums.convolution("c", x, w, **every | {"w_scale": Quantisation((1.0,) * 2, (0, 1))})
     with pytest.raises(InvalidInput, match="expected 1 or 3 scales of weights, got 2"):
         sums.convolution("c", x, w, **every | {"w_scale": Quantisation((1.0, 2.0))})
     with pytest.raises(InvalidInput, match="expected a bias of int32, got b"):

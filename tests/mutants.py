@@ -1,0 +1,83 @@
+"""`python -m tests.mutants [--only TEXT]`: breaks polyfuse on purpose in one place at a time; named tests must notice.
+
+Each mutant changes one piece of text in a copy of the package and runs the tests that are to fail on it. A mutant that
+survives, or whose tests do not pass on the code as it is, ends the run with exit status 1.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("polyfuse", "kernels", "tests", "docs", "setup.cfg", "pyproject.toml", "README.md")
+FAILED = 1
+"""pytest's exit status where tests ran and some failed; errors in collecting have another."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in `path`, relative to the package, `right` becomes `wrong`; `tests` are what must fail."""
+
+    name: str
+    path: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+    def broken(self, text: str) -> str:
+        """The module's text with the fault. Errors: ValueError where what is to be broken is not there exactly once."""
+        if text.count(self.right) != 1:
+            raise ValueError(f"mutant {self.name!r}: expected {self.right!r} once in {self.path}")
+        return text.replace(self.right, self.wrong)
+
+
+MUTANTS: tuple[Mutant, ...] = ()
+
+
+def passes(folder: Path, tests: tuple[str, ...]) -> bool:
+    """Whether tests pass in a copy of the project. Errors: RuntimeError where none ran."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "POLYFUSE_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, FAILED):
+        raise RuntimeError(f"{' '.join(tests)}: no test ran\n{done.stdout[-2000:]}")
+    return done.returncode == 0
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether the tests pass although the code is broken."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, folder / name)
+        if not passes(folder, mutant.tests):
+            raise RuntimeError(f"mutant {mutant.name!r}: its tests fail on the code as it is")
+        path = folder / "polyfuse" / mutant.path
+        path.write_text(mutant.broken(path.read_text()))
+        return passes(folder, mutant.tests)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--only", default="", metavar="TEXT", help="Only mutants with this in their names.")
+    only = parser.parse_args().only
+    chosen = [mutant for mutant in MUTANTS if only in mutant.name]
+    survivors = []
+    for number, mutant in enumerate(chosen, 1):
+        alive = survives(mutant)
+        survivors += [mutant.name] if alive else []
+        verdict = "SURVIVES" if alive else "noticed"
+        print(f"{number}/{len(chosen)} {mutant.name}: {verdict} by {' '.join(mutant.tests)}", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed")
+    return 1 if survivors or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
