@@ -276,8 +276,8 @@ def results(cases: Sequence[Case]) -> Iterator[Result]:
 def cases_of(models: int, texts: int, seed: int, operators: int = 0) -> list[Case]:
     """So many models, of which so many are of a single operator, and so many other files, of each kind as many."""
     first = seed * 1_000_000
-    found = [Case("operator" if k < operators else "model", first + k) for k in range(models)]
-    return found + [Case(TEXTS[k % len(TEXTS)], first + k) for k in range(texts)]
+    found = [Case(TEXTS[k % len(TEXTS)], first + k) for k in range(texts)]
+    return found + [Case("operator" if k < operators else "model", first + k) for k in range(models)]
 
 
 def main() -> int:
