@@ -125,7 +125,7 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 def machine_of(request: Mapping[str, Any]) -> Accelerator:
     """The machine that was asked for."""
-    found = accelerator(request["machine"] or DEFAULT_MACHINE)
+    found = accelerator(DEFAULT_MACHINE if request["machine"] is None else request["machine"])
     return found.with_capacity(request["onchip"]) if request["onchip"] is not None else found
 
 

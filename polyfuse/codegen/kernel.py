@@ -145,8 +145,8 @@ class Kernel:
     def __reduce__(self) -> NoReturn:
         """Errors: InvalidInput: loaded code is of this process."""
         raise InvalidInput(
-            f"kernel of {self.program.network.name!r}: loaded code cannot be pickled or copied; pickle its program, and "
-            "build that"
+            f"kernel of {self.program.network.name!r}: loaded code cannot be pickled or copied; pickle its program, "
+            "and build that"
         )
 
     def __repr__(self) -> str:
