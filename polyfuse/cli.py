@@ -6,6 +6,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class Commands(click.Group):
     def _status(self, args: Sequence[str] | None, **extra: Any) -> tuple[int, str | None]:
         """The exit status of a command and its error."""
         try:
+            if any("\0" in word for word in (sys.argv[1:] if args is None else args)):
+                raise click.UsageError("expected words without NUL characters")
             result = super().main(args, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.UsageError as error:
@@ -104,6 +107,8 @@ class Commands(click.Group):
         except OSError as error:
             discard_stdout()
             return 1, f"{error.filename or 'output'}: {error.strerror or error}; check the path and the space left"
+        except UnicodeEncodeError as error:
+            return 1, f"expected names that are UTF-8, got {error.object!r}; rename the file"
         except MemoryError:
             return 1, "out of memory; take a smaller part of the network (--from, --to) or smaller parameters (--set)"
         return result if isinstance(result, int) else 0, None
@@ -111,7 +116,8 @@ class Commands(click.Group):
 
 def discard_stdout() -> None:
     """Leave nothing for the interpreter to write when it exits: what reads it is gone, or its disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # a stdout that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 ORDERS = {"rows,columns": (0, 1), "columns,rows": (1, 0)}

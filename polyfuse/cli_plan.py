@@ -123,7 +123,7 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 def machine_of(request: Mapping[str, Any]) -> Accelerator:
     """The machine that was asked for."""
-    found = accelerator(request["machine"] or DEFAULT_MACHINE)
+    found = accelerator(DEFAULT_MACHINE if request["machine"] is None else request["machine"])
     found = found.memory_alone() if request["no_external"] else found
     return found.with_capacity(request["onchip"]) if request["onchip"] is not None else found
 

@@ -27,7 +27,7 @@ def is_scratch_plan(path: Path) -> bool:
     """Whether a file says that it is a plan for a scratchpad machine."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("format") == FORMAT
 

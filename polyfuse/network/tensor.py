@@ -13,6 +13,7 @@ import islpy as isl
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import TYPES, element_type
 from polyfuse.sets.pickling import OfFields
+from polyfuse.whole import is_whole_number
 
 Size = int | str
 """A number, or a quasi-affine expression of parameters in isl's notation, such as `H` or `floor((H - 3)/2) + 1`."""
@@ -159,7 +160,7 @@ class Tensor(OfFields):
         for size in self.shape:
             if isinstance(size, str):
                 check_size(self.name, size)
-            elif not hasattr(size, "__index__") or index(size) < 1:
+            elif not is_whole_number(size) or index(size) < 1:
                 raise InvalidInput(f"tensor {self.name!r}: expected whole sizes of at least 1, got {self.shape}")
         sizes = tuple(size if isinstance(size, str) else index(size) for size in self.shape)
         object.__setattr__(self, "shape", sizes)
