@@ -174,12 +174,8 @@ def least_text(known: Ways) -> str:
     found = point(known, least)
     assert found is not None
     said = f"The smallest capacity with a plan of polyfuse is {least:,} B, at {found.macs:.3f} times the MACs"
-    if least <= published:
-        return f"{said}; msf-CNN's smallest is {published:,} B."
-    return (
-        f"{said}. It does not get to msf-CNN's smallest, {published:,} B: a step of a group makes what one tile of its "
-        "last tensor\nneeds, one operation after the other, where msf-CNN keeps columns of a tile that it already made."
-    )
+    below = "" if least <= published else " Polyfuse has no plan in so little."
+    return f"{said}.\nThat of msf-CNN is {published:,} B.{below}"
 
 
 def main() -> None:
