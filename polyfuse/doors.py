@@ -276,7 +276,7 @@ def elements(kind: type, each: Taker) -> Taker:
     def take(value: Any) -> Any:
         if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
             raise Mismatch
-        if kind is Sequence and not is_sequence(value):
+        if (kind is Sequence or isinstance(value, np.ndarray)) and not is_sequence(value):
             raise Mismatch
         if isinstance(value, Collection):
             made = [each(item) for item in value]

@@ -9,7 +9,10 @@ class PolyfuseError(Exception):
 
 
 class InvalidInput(PolyfuseError):
-    """A value, file or name given by the user is not usable."""
+    """A value, file or name given by the user is not usable; one line, whatever it is that the message shows."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
 
 
 class UnsupportedOperator(PolyfuseError):
