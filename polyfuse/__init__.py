@@ -46,6 +46,7 @@ from polyfuse.codegen.work import predicted_seconds
 from polyfuse.deploy.model import Model, Settings, load
 from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.deploy.verify import verify
+from polyfuse.doors import guard as _guard
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -169,3 +170,5 @@ __all__ = [
     "with_storage",
     "write_jscop",
 ]
+
+_guard(globals(), (name for name in __all__ if name != "__version__"))

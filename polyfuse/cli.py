@@ -6,6 +6,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from polyfuse.cli_plan import plan_command
 from polyfuse.cli_scop import export_scop_command, import_scop_command
 from polyfuse.cli_tune import tune_command
 from polyfuse.cli_types import FILE, Pair, Picture, Places, Tile
+from polyfuse.cli_unused import Checked
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import InvalidInput, PolyfuseError
@@ -86,6 +88,8 @@ class Commands(click.Group):
     def _status(self, args: Sequence[str] | None, **extra: Any) -> tuple[int, str | None]:
         """The exit status of a command and its error."""
         try:
+            if any("\0" in word for word in (sys.argv[1:] if args is None else args)):
+                raise click.UsageError("expected words without NUL characters")
             result = super().main(args, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.UsageError as error:
@@ -103,6 +107,8 @@ class Commands(click.Group):
         except OSError as error:
             discard_stdout()
             return 1, f"{error.filename or 'output'}: {error.strerror or error}; check the path and the space left"
+        except UnicodeEncodeError as error:
+            return 1, f"expected names that are UTF-8, got {error.object!r}; rename the file"
         except MemoryError:
             return 1, "out of memory; take a smaller part of the network (--from, --to) or smaller parameters (--set)"
         return result if isinstance(result, int) else 0, None
@@ -110,7 +116,8 @@ class Commands(click.Group):
 
 def discard_stdout() -> None:
     """Leave nothing for the interpreter to write when it exits: what reads it is gone, or its disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # a stdout that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 ORDERS = {"rows,columns": (0, 1), "columns,rows": (1, 0)}
@@ -186,7 +193,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=Checked)
 @shared
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Where tiles can share.")
@@ -225,8 +232,6 @@ def compare(
         check_writable(path)
     if folder is not None:
         make_folder(folder)
-    if no_run and (layout != "nchw" or exact):
-        raise click.UsageError("--layout and --exact-arithmetic say how code is run; without --no-run")
     options = Options() if no_run else ready_to_build(Options())
     network = load(request)
     rows = rows_of(network, request)
@@ -252,7 +257,7 @@ def compare(
     check_results(found, [case.timed.error_bound for case in cases])
 
 
-@main.command()
+@main.command(cls=Checked)
 @shared
 def show(**request: Any) -> None:
     """Print the sets, schedules, copies, buffers, counts, loops and C of a WORKLOAD.
@@ -304,6 +309,8 @@ def rows_of(network: Network, request: Mapping[str, Any]) -> list[Candidate]:
             raise InvalidInput(
                 f"--retain {tensor}={','.join(places)}: no --tile has {len(places)} sizes; give one place, or as many"
             )
+    if request["weights"] == "tile" and not network.weights:
+        raise InvalidInput(f"--weights tile: network {network.name!r} has no weights to load; leave it out")
     if order is not None and 2 not in ranks:
         raise InvalidInput(f"--order {order}: no --tile has rows and columns; give one such as 8x8")
     choices = Choices(mixed, retention, request["placement"], ORDERS.get(order), request["weights"])

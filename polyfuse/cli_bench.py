@@ -15,6 +15,7 @@ from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
 from polyfuse.cli_model import model_asked, model_options
 from polyfuse.cli_types import FILE, Picture
+from polyfuse.cli_unused import Checked
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
@@ -24,7 +25,7 @@ from polyfuse.report.progress import ProgressBar
 from polyfuse.report.roofline import plot_peers
 
 
-@click.command()
+@click.command(cls=Checked)
 @click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
 @click.option(
     "--peers", default="all", show_default=True, metavar="all|none|LIST", help="Peers, with commas between them."

@@ -14,8 +14,12 @@ from rich.console import Console
 from polyfuse.cli_model import MODEL_OPTIONS, model_asked, with_options
 from polyfuse.cli_scratchpad import compile_scratch, is_scratch_plan
 from polyfuse.cli_types import FILE
+from polyfuse.cli_unused import Checked
+from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.codegen.compiler import find_compiler, flags_in
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.program import Program
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
@@ -84,21 +88,30 @@ def given_plan(request: Mapping[str, Any]) -> Plan | None:
     return read_plan(request["plan_file"]) if request["plan_file"] is not None else None
 
 
-@click.command(name="compile")
+@click.command(name="compile", cls=Checked)
 @model_options
 @click.option("-o", "--output", "folder", type=FILE, default=Path("build"), show_default=True, metavar="DIR")
 @click.option("--prefix", metavar="NAME", help="What C names and files begin with. Default: the model's name.")
 @click.option("--embed", is_flag=True, help="Weights as C too, for targets without files.")
-def compile_command(folder: Path, prefix: str | None, embed: bool, **request: Any) -> None:
+@click.option("--cc", metavar="COMPILER", help="The gcc or clang to write the C for and build it with.  [default: $CC]")
+@click.option(
+    "--cflags",
+    metavar="FLAGS",
+    help=f"Its flags, such as '-O2 -march=x86-64-v3'.  [default: {' '.join(DEFAULT_FLAGS)}]",
+)
+def compile_command(
+    folder: Path, prefix: str | None, embed: bool, cc: str | None, cflags: str | None, **request: Any
+) -> None:
     """Compile a MODEL, an .onnx or kernel file, to one C library: .c, .h, .weights, plan.json and a shared library.
 
     With a --plan of polyfuse plan it is C for a scratchpad machine, which runs once on a simulator of that machine.
     """
     if request["plan_file"] is not None and is_scratch_plan(request["plan_file"]):
-        compile_scratch(folder, prefix, {**request, "embed": embed})
+        compile_scratch(folder, prefix, request)
         return
+    options = Options(find_compiler(cc), flags_in(cflags) if cflags is not None else DEFAULT_FLAGS)
     make_folder(folder)
-    plan, settings = given_plan(request), settings_of(request)
+    plan, settings = given_plan(request), replace(settings_of(request), options=options)
     network = source_asked(request).network
     with ProgressBar() as progress:
         made = plan or plan_of(network, settings, progress)
@@ -107,13 +120,15 @@ def compile_command(folder: Path, prefix: str | None, embed: bool, **request: An
         for name, data in files.items():
             write_atomically(folder / name, data)
         progress("counting", 0, 1)
-        apart = program_of(network, plan_of(network, replace(settings, fuse=False)), settings)
-        fused, unfused = footprint(code), footprint(apart)
+        alike = replace(settings, fuse=False, interface=made.interface, exact=made.arithmetic == "exact")
+        apart = program_of(network, plan_of(network, alike), settings)
+        fused, unfused = (footprint(each, settings.threads_of(each)) for each in (code, apart))
     sizes = {str(folder / name): len(data) for name, data in files.items()}
     print_compiled(Console(), made, fused, unfused, least_layer_by_layer(code.network), sizes)
+    tell_threads(code, settings)
 
 
-@click.command(name="run")
+@click.command(name="run", cls=Checked)
 @model_options
 @click.option(
     "--input",
@@ -134,6 +149,7 @@ def run_command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> N
     arrays = given_arrays(source, inputs)
     with ProgressBar() as progress:
         model = load(source, plan=plan, settings=settings, progress=progress)
+    tell_threads(model.program, settings)
     found = model.run(**arrays)
     for name, array in found.items():
         click.echo(f"{shown(name)}: {list(array.shape)}, {summary(array)}")
@@ -148,6 +164,12 @@ def summary(array: np.ndarray) -> str:
         return f"{kind}{array.size} elements"
     low, high, mean = (float(number) for number in (array.min(), array.max(), array.mean()))
     return f"{kind}{low:.6g} to {high:.6g}, mean {mean:.6g}"
+
+
+def tell_threads(code: Program, settings: Settings) -> None:
+    """Say where the threads that were asked for have nothing to share."""
+    if settings.threads > 1 and not code.is_parallel:
+        click.echo(f"runs on 1 thread, not {settings.threads}: no group has tiles that are independent of each other")
 
 
 def given_arrays(source: Source, inputs: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -189,7 +211,7 @@ def saved(arrays: Mapping[str, np.ndarray], path: Path) -> bytes:
     return buffer.getvalue()
 
 
-@click.command(name="verify")
+@click.command(name="verify", cls=Checked)
 @model_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 def verify_command(seed: int, **request: Any) -> None:

@@ -11,6 +11,7 @@ from polyfuse.bench.profiles import by_measurement, profiles_path
 from polyfuse.cli_model import with_options
 from polyfuse.cli_scratchpad import explain_plan, is_scratch_plan
 from polyfuse.cli_types import FILE
+from polyfuse.cli_unused import Checked
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.report.rewriting import print_explanation
@@ -31,7 +32,7 @@ def explain_command(
 ) -> click.Command:
     """The command, with the arguments that say what the workload is, and what makes a network of them."""
 
-    @click.command(name="explain")
+    @click.command(name="explain", cls=Checked)
     @click.option(
         "--profile",
         type=click.Choice(tuple(PROFILES)),
@@ -72,10 +73,6 @@ def explain_command(
         if is_scratch_plan(Path(request["workload"])):
             explain_plan(Path(request["workload"]), tensor, model, request)
             return
-        if tensor is not None or model is not None:
-            raise click.UsageError(
-                "--tensor and --model are for plans of polyfuse plan; give a plan, or leave them out"
-            )
         if json_file is not None:
             check_writable(json_file)
         if profile == "measured":

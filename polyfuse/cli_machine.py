@@ -7,13 +7,14 @@ import click
 from polyfuse.bench.fit import fit
 from polyfuse.bench.probe import DEFAULT_SECONDS, probe
 from polyfuse.cli_types import FILE
+from polyfuse.cli_unused import Checked
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.plan.machine import machine_path, read_machine
 from polyfuse.report.machine import print_machine
 from polyfuse.report.progress import ProgressBar
 
 
-@click.command()
+@click.command(cls=Checked)
 @click.argument("file", required=False, type=FILE, metavar="[FILE.toml]")
 @click.option("--probe", "wanted", is_flag=True, help="Measure this host and write its machine file.")
 @click.option("--fit", "fitting", is_flag=True, help="Fit the costs of the time model on this host, about a minute.")
@@ -30,11 +31,7 @@ def machine(file: Path | None, wanted: bool, fitting: bool, output: Path | None,
     The file holds compute rates, capacities and bandwidths, and with --fit the costs of the time model. It is
     $POLYFUSE_MACHINE, else machine.toml in the user's config folder.
     """
-    if seconds is not None and not wanted:
-        raise click.UsageError("--seconds goes with --probe")
     if not (wanted or fitting):
-        if output is not None:
-            raise click.UsageError("--output goes with --probe or --fit")
         print_machine(read_machine(file))
         return
     if file is not None:

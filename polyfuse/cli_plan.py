@@ -8,6 +8,7 @@ import click
 
 from polyfuse.cli_model import model_asked, model_options
 from polyfuse.cli_types import FILE, Size, Sizes
+from polyfuse.cli_unused import Checked
 from polyfuse.deploy.source import read_source
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
@@ -30,7 +31,7 @@ SOLVER_EFFORT = 200.0
 """The deterministic limit of the exact model, about seconds."""
 
 
-@click.command(name="plan")
+@click.command(name="plan", cls=Checked)
 @click.argument("model")
 @model_options
 @click.option(
@@ -109,24 +110,10 @@ def plan_command(model: str, **request: Any) -> None:
 
 
 def check_request(request: Mapping[str, Any]) -> None:
-    """Refuse options that do not go together, and files that cannot be written, before the work.
+    """Refuse files that cannot be written, before the work.
 
-    Errors: click.UsageError, InvalidInput.
+    Errors: InvalidInput.
     """
-    if request["plan_file"] is not None:
-        for option, value in (("--machine", request["machine"]), ("--onchip", request["onchip"])):
-            if value is not None:
-                raise click.UsageError(f"{option} is for a new plan; a plan of --plan says its machine")
-        if request["no_external"]:
-            raise click.UsageError("--no-external is for a new plan; a plan of --plan says what its machine can store")
-        if request["early"]:
-            raise click.UsageError("--early is for a new plan; a plan of --plan says which weights arrive early")
-    if request["early"] and request["goal"] != "latency":
-        raise click.UsageError("--early saves latency and nothing else; leave it out, or leave out --objective")
-    if request["early"] and request["exact"]:
-        raise click.UsageError("--exact confirms a plan before weights are loaded early; leave out one of both")
-    if request["capacities"] is None and (request["sweep_file"] is not None or request["jobs"] is not None):
-        raise click.UsageError("--sweep-file and --jobs belong to a sweep; add --sweep")
     for key in ("json_file", "report_file", "sweep_file"):
         if request[key] is not None:
             check_writable(request[key])
@@ -136,7 +123,7 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 def machine_of(request: Mapping[str, Any]) -> Accelerator:
     """The machine that was asked for."""
-    found = accelerator(request["machine"] or DEFAULT_MACHINE)
+    found = accelerator(DEFAULT_MACHINE if request["machine"] is None else request["machine"])
     found = found.memory_alone() if request["no_external"] else found
     return found.with_capacity(request["onchip"]) if request["onchip"] is not None else found
 

@@ -9,6 +9,7 @@ import click
 from polyfuse.bench.compare import Candidate
 from polyfuse.cli_model import with_options
 from polyfuse.cli_types import FILE
+from polyfuse.cli_unused import Checked
 from polyfuse.codegen.scop.export import exported, rescheduled, write_exported
 from polyfuse.errors import InvalidInput
 from polyfuse.files import check_writable, make_folder
@@ -29,7 +30,7 @@ Options = Sequence[Callable[..., Any]]
 def import_scop_command(options: Options, rows_of: Rows) -> click.Command:
     """The command, with the options that say what is asked of a row, and what makes rows of them."""
 
-    @click.command(name="import-scop")
+    @click.command(name="import-scop", cls=Checked)
     @click.argument("file", type=FILE, metavar="FILE.jscop")
     @click.option(
         "--check",
@@ -58,8 +59,6 @@ def import_scop_command(options: Options, rows_of: Rows) -> click.Command:
             click.echo(f"legal: {changed} computes what {file} does")
             tell_moved(made.scop, other)
         if not request["tiles"]:
-            if output is not None or request["names"] or request["mixed"]:
-                raise click.UsageError("a schedule needs a --tile, such as --tile 8x8")
             return
         group = only_group(made.network, request, rows_of)
         click.echo(describe_footprints(made.network, group.schedule.strategy.tile))
@@ -76,7 +75,7 @@ def import_scop_command(options: Options, rows_of: Rows) -> click.Command:
 def export_scop_command(options: Options, load: Callable[[Mapping[str, Any]], Network], rows_of: Rows) -> click.Command:
     """The command, with the arguments that say what the workload and its row are."""
 
-    @click.command(name="export-scop")
+    @click.command(name="export-scop", cls=Checked)
     @click.option("-o", "folder", type=FILE, metavar="DIR", required=True, help="Write C, JSCoP and a script there.")
     @click.option("--expand", "expanded", is_flag=True, help="Loops over tiles even where nothing is executed twice.")
     def command(folder: Path, expanded: bool, **request: Any) -> None:

@@ -22,23 +22,18 @@ from polyfuse.plan.why import why
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.scratchplan import print_places, print_simulated
 
-UNUSED = ("no_fuse", "exact", "embed")
-
 
 def is_scratch_plan(path: Path) -> bool:
     """Whether a file says that it is a plan for a scratchpad machine."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("format") == FORMAT
 
 
 def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]) -> None:
     """Run a plan on the simulated machine, write its files into a folder, and print the run beside the plan."""
-    for key in UNUSED:
-        if request[key]:
-            raise click.UsageError(f"--{key.replace('_', '-')} is not for plans of a scratchpad machine; leave it out")
     plan = read_scratch_plan(request["plan_file"])
     network = network_of(Origin(request["model"], **model_asked(request)))
     with ProgressBar() as progress:

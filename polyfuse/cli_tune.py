@@ -11,6 +11,7 @@ from polyfuse.bench.tune import MEASURED, tune
 from polyfuse.bench.tuned import read_tuned, tuned_path
 from polyfuse.cli_model import said, with_options
 from polyfuse.cli_types import FILE
+from polyfuse.cli_unused import Checked
 from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.files import check_writable, make_folder, write_atomically
@@ -28,7 +29,7 @@ def tune_command(
 ) -> click.Command:
     """The command, with the arguments that say what the workload is, and what makes a network of them."""
 
-    @click.command(name="tune")
+    @click.command(name="tune", cls=Checked)
     @click.option(
         "--measure",
         "measured",

@@ -103,7 +103,16 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
         return tuple(low + (high - low) * k // max(1, count - 1) for k in range(count))
 
 
-class Picture(click.Path):
+class File(click.Path):
+    """The name of a file or folder. Nothing is no name: a variable of the shell that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("expected the name of a file or folder, got ''")
+        return super().convert(value, param, ctx)
+
+
+class Picture(File):
     """A file name that says which kind of picture it holds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -112,4 +121,4 @@ class Picture(click.Path):
         return super().convert(value, param, ctx)
 
 
-FILE = click.Path(path_type=Path)
+FILE = File(path_type=Path)

@@ -25,7 +25,7 @@ def parse(text: str, where: str) -> object:
     """The JSON value in a text; `where` is what errors call the text."""
     try:
         value: object = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}: expected JSON, got: {error}; is it cut short, or another file?") from error
     return value
 

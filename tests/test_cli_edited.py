@@ -60,6 +60,15 @@ def test_an_edited_plan_is_shown_without_its_certificate(model: str, planned: Pa
     assert again["certificate"]["gap"] == "inf" and again["baselines"] == {}
 
 
+def test_all_commands_say_that_a_plan_was_edited(model: str, planned: Path, tmp_path: Path) -> None:
+    file = edited(planned, tmp_path, "objective", "goal", value="bytes")
+    for words in (("explain", file), ("compile", model, "--plan", file, "-o", str(tmp_path / "build"))):
+        found = call(*words)
+        assert found.exit_code == 0 and "edited since it was planned for least off-chip bytes" in found.stdout
+    assert json.loads((tmp_path / "build" / "plan.json").read_text())["certificate"]["gap"] == "inf"
+    assert "since it was planned" not in call("explain", str(planned)).stdout
+
+
 def test_an_edited_plan_can_be_certified_anew(model: str, planned: Path, tmp_path: Path) -> None:
     file = edited(planned, tmp_path, "certificate", "scope", value="all plans there are")
     found = call("plan", model, "--plan", file, "--exact", "--json", str(tmp_path / "again.json"))

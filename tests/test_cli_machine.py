@@ -58,8 +58,8 @@ def test_a_machine_file_is_shown(tmp_path: Path) -> None:
     [
         ([], 1, "there is none; run polyfuse machine --probe"),
         (["missing.toml"], 1, "there is none; run polyfuse machine --probe to measure this host, with -o missing.toml"),
-        (["-o", "x.toml"], 2, "--output goes with --probe"),
-        (["--seconds", "1"], 2, "--seconds goes with --probe"),
+        (["-o", "x.toml"], 2, "--output has no effect without --probe or --fit"),
+        (["--seconds", "1"], 2, "--seconds has no effect without --probe"),
         (["x.toml", "--probe"], 2, "use -o x.toml"),
         (["--probe", "--seconds", "0"], 2, "0.0 is not in the range"),
         (["--probe", "--seconds", "nan"], 1, "expected seconds above 0, got nan"),

@@ -196,11 +196,15 @@ def compare(
 
     `leaf` and `layout` are those of the code that is timed, `exact` keeps it to the direct algorithm. Candidates that
     cannot share threads are timed with one; their row says so.
-    Errors: as `prepare`; BuildError; InvalidInput for no rows.
+    Errors: as `prepare`; BuildError; InvalidInput for no rows, and for what says how code is run where none is.
     """
     options = options or Options()
     if run:
         options = ready_to_build(options)
+    elif (threads, repeats, leaf, layout, exact) != (1, 5, "rows", "nchw", False):
+        raise InvalidInput(
+            "compare: threads, repeats, leaf, layout and exact say how code is run; with run=False leave them out"
+        )
     cases = prepared(network, rows, progress, leaves_to_run(network, leaf, layout, exact, options, run))
     return compare_cases(
         network, cases, workload=workload, run=run, threads=threads, repeats=repeats, options=options, progress=progress

@@ -121,7 +121,9 @@ def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     bias = aligned_copy(packed_bias(kernel, None))
     parts = (pointers(rows), address(weights), address(bias), pointers(adds), pointers(outs))
     places = (ctypes.c_ssize_t(-shape.outside[0]), ctypes.c_ssize_t(0), address(rows[0]), address(outs[0]))
-    return Prepared(repeat, (*parts, *places), (*rows, *outs, *adds, weights, bias))
+    workspace = aligned(max(1, kernel.workspace_bytes // 4))
+    arrays = (*rows, *outs, *adds, weights, bias, workspace)
+    return Prepared(repeat, (*parts, *places, address(workspace)), arrays)
 
 
 def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:
@@ -158,9 +160,9 @@ def peak_source(floats: int) -> str:
     """`peak(count, out)`: CHAINS independent chains of fused multiply-adds, STEPS * `count` long."""
     names = [f"c{k}" for k in range(CHAINS)]
     values = ", ".join(f"{name} = SPLAT{floats}({k}.0f)" for k, name in enumerate(names))
-    steps = [f"{name} = {name} * m + s; KEEP({name});" for name in names] * STEPS
+    steps = [f"{name} = {name} * m + s; KEEP{floats}({name});" for name in names] * STEPS
     body = [
-        f"vec{floats} m = SPLAT{floats}(0.5f), s = SPLAT{floats}(1.0f); KEEP(m); KEEP(s);",
+        f"vec{floats} m = SPLAT{floats}(0.5f), s = SPLAT{floats}(1.0f); KEEP{floats}(m); KEEP{floats}(s);",
         f"vec{floats} {values};",
         *braces("for (int k = 0; k < count; k++)", steps),
         f"PUT{floats}(out, 0, {' + '.join(names)});",

@@ -15,7 +15,7 @@ from polyfuse.codegen.leaves import SCALAR, Leaves
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name
-from polyfuse.schedule.storage import Index, Storage, tile_and_element, variable
+from polyfuse.schedule.storage import Index, Storage
 
 
 def in_place(schedule: Schedule, tensor: Tensor) -> bool:
@@ -52,12 +52,8 @@ class Places:
 
     def indices(self, tensor: Tensor) -> tuple[Index, ...]:
         """The indices of a buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
-        indices = self.storage.buffers[tensor.name].indices
-        if self.leaves.target is None or not indices[-1].folded:
-            return indices
-        space = tile_and_element(self.storage.schedule, tensor)
-        column = variable(space, space.dim(isl.dim_type.set) - 1)
-        return (*indices[:-1], Index(column, tensor.concrete_shape[-1], False))
+        buffer = self.storage.buffers[tensor.name]
+        return (buffer if self.leaves.target is None else buffer.widened).indices
 
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""

@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap as fold
 
-from polyfuse.codegen.group import Group
+from polyfuse.codegen.group import WORKSPACE, Group
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.loops import Outline, text
 from polyfuse.codegen.rows.kernel import RowKernel
 from polyfuse.codegen.rows.text import PARAMETERS
 from polyfuse.codegen.rows.text import prelude as row_prelude
+from polyfuse.codegen.sums import HELPERS
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 
 PRELUDE = """\
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define NOINLINE __attribute__((noinline))
 #define HELPER static inline __attribute__((unused))
 #ifdef _OPENMP
@@ -36,7 +40,6 @@ HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
 HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
 """
 
-
 ROW_PRELUDE = f"""\
 #define ROW_KERNEL(name) static NOINLINE void name({", ".join(PARAMETERS)})
 #define INSIDE(index, size) ((index) >= 0 && (index) < (size))
@@ -52,38 +55,23 @@ def c_body(
     counters: int,
     kernels: Sequence[RowKernel] = (),
     users: Mapping[str, Sequence[str]] | None = None,
+    sums: bool = False,
 ) -> str:
     """All but the entry. `form` is told in its header; with `counters` above 0, that many are summed over threads.
 
-    `kernels` come before the groups that call them, each with the names of the layers that are its `users`.
+    `kernels` come before the groups that call them, each with the names of the layers that are its `users`; `sums` says
+    whether there are long ones.
     """
-    lines = [*header(network, groups, form), PRELUDE]
+    lines = [*header(network, groups, form), PRELUDE, *([HELPERS] if sums else [])]
     if kernels:
         lines += [
             *(row_prelude(floats) for floats in sorted({kernel.floats for kernel in kernels})),
             ROW_PRELUDE,
-            *workspace(kernels),
             *kernel_lines(kernels, users or {}),
         ]
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
     return "\n".join(lines + [line for kind in ("chip", "kept") for line in union(groups, kind)])
-
-
-def workspace(kernels: Sequence[RowKernel]) -> list[str]:
-    """What row kernels keep for themselves: one array of each thread, as large as the largest."""
-    size = workspace_bytes(kernels)
-    if size == 0:
-        return []
-    return [
-        f"static _Thread_local _Alignas(64) float row_workspace[{size // 4}];",
-        "#define ROW_WORKSPACE row_workspace",
-    ]
-
-
-def workspace_bytes(kernels: Sequence[RowKernel]) -> int:
-    """What the largest kernel keeps for itself."""
-    return max((kernel.workspace_bytes for kernel in kernels), default=0)
 
 
 def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]]) -> list[str]:
@@ -111,12 +99,13 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
 
 
 def structs(group: Group) -> list[str]:
-    """The on-chip buffers of a group: those of each thread, and those that threads share."""
+    """The on-chip buffers of a group, with the workspace behind them: each thread's, and those that threads share."""
     lines = []
     align = f"_Alignas({group.alignment}) " if group.places.leaves.target else ""
-    for kind, arrays in (("chip", group.chip), ("kept", group.kept)):
+    workspace = [f"  {align}float {WORKSPACE}[{group.workspace_bytes // 4}];"] if group.workspace_bytes else []
+    for kind, arrays, last in (("chip", group.chip, workspace), ("kept", group.kept, [])):
         lines.append(f"struct {kind}{group.index} {{")
-        lines += [f"  {align}{array.declared()};" for array in arrays] or ["  char none;"]
+        lines += [*(f"  {align}{array.declared()};" for array in arrays), *last] or ["  char none;"]
         lines.append("};")
     return lines
 
@@ -137,6 +126,8 @@ def tile_parameters(group: Group) -> list[Parameter]:
     for array in (*group.chip, *group.kept):
         where, const = (thread, "") if array in group.chip else ("(*kept)", "const ")
         found.append(Parameter(array.name, f"{const}{array.declared('restrict ')}", f"{where}.{array.name}"))
+    if group.workspace_bytes:
+        found.append(Parameter(WORKSPACE, f"float *restrict {WORKSPACE}", f"{thread}.{WORKSPACE}"))
     return [*found, Parameter("counts", "long long *restrict counts", "counts")]
 
 
@@ -146,7 +137,10 @@ def offchip_parameter(group: Group, array: Array) -> str:
 
 
 def functions(group: Group, counters: int) -> list[str]:
-    """The functions of one group: the tiles, and what loads the weights and runs the tiles."""
+    """The functions of one group: the tiles, and what loads the weights and runs the tiles.
+
+    None is inlined: buffers of several groups are at one address, and gcc takes one for the other where it sees both.
+    """
     available = tile_parameters(group)
     bodies: list[list[str]] = []
 
@@ -165,7 +159,9 @@ def functions(group: Group, counters: int) -> list[str]:
     pragma = f"OMP(omp parallel for num_threads(threads) schedule(dynamic){reduction})"
     nest = text(group.nest, 1, Outline(call, group.parallel, pragma))
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
-    head = signature(f"static void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own])
+    head = signature(
+        f"static NOINLINE void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own]
+    )
     unused = [f"(void){name};" for name in (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts")]
     lines = [*head, "{", *fold(" ".join(unused), 112, initial_indent="  ", subsequent_indent="  ")]
     if group.preload_nest is not None:
@@ -179,13 +175,8 @@ def union(groups: Sequence[Group], kind: str) -> list[str]:
     return [f"union {kind} {{ {' '.join(f'struct {kind}{group.index} {kind}{group.index};' for group in groups)} }};"]
 
 
-def entry(
-    network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str], workspace: int
-) -> str:
-    """`polyfuse_run`, the sizes of what its caller provides, and the bytes of the `workspace` that it keeps itself.
-
-    `constants` are what its `weights` point at.
-    """
+def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], constants: Sequence[str]) -> str:
+    """`polyfuse_run`, and the sizes of what its caller provides; `constants` are what its `weights` point at."""
     known: dict[str, str] = {name: f"(void *)weights[{k}]" for k, name in enumerate(constants)}
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
         known |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
@@ -195,7 +186,7 @@ def entry(
     lines = [
         *(f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}" for kind in ("chip", "kept")),
         f"long long polyfuse_group_bytes(int group) {{ return (long long[]){{{sizes}}}[group]; }}",
-        f"long long polyfuse_workspace_bytes(void) {{ return {'sizeof row_workspace' if workspace else 0}; }}",
+        f"long long polyfuse_workspace_bytes(void) {{ return {size_of_workspace(groups)}; }}",
         "",
         *signature("void polyfuse_run", parameters),
         "{",
@@ -216,9 +207,17 @@ def calls(groups: Sequence[Group], known: Mapping[str, str], rest: Sequence[str]
 
 
 def size_of_buffers(group: Group) -> str:
-    """The bytes of a group's buffers, one thread's, as C: of those structs that hold any."""
+    """The bytes of a group's buffers, one thread's, as C: of those structs that hold any, without the workspace."""
     kinds = (("chip", group.chip), ("kept", group.kept))
-    return " + ".join(f"sizeof(struct {kind}{group.index})" for kind, arrays in kinds if arrays) or "0"
+    sizes = [f"sizeof(struct {kind}{group.index})" for kind, arrays in kinds if arrays]
+    workspace = f" - sizeof ((struct chip{group.index} *)0)->{WORKSPACE}"
+    return (" + ".join(sizes) or "0") + (workspace if group.chip and group.workspace_bytes else "")
+
+
+def size_of_workspace(groups: Sequence[Group]) -> str:
+    """The bytes of the largest workspace of a group, as C."""
+    largest = max(groups, key=lambda group: group.workspace_bytes)
+    return f"sizeof ((struct chip{largest.index} *)0)->{WORKSPACE}" if largest.workspace_bytes else "0"
 
 
 def signature(name: str, parameters: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ Enters: the name of a compiler, or nothing. Leaves: a `Compiler`, and of each ru
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,12 +18,13 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from polyfuse.errors import BuildError
+from polyfuse.errors import BuildError, InvalidInput
 
 CANDIDATES = ("gcc", "clang", "cc")
 PROBE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _LIST_MACROS = ("-dM", "-E", "-x", "c", "-", "-w")
+_OF_THE_BUILD = re.compile(r"-(c|S|E|x.*|o.*|M.*|fsyntax-only|shared|static|pie|v|###)$|--(version|help|output).*$")
 _ERROR_IN_C = re.compile(r"^.*?:(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 _ERROR_ELSEWHERE = re.compile(r"(?P<text>undefined reference .*)$|^\S+: (?:fatal )?error: (?P<other>.*)$", re.MULTILINE)
 
@@ -71,6 +73,26 @@ def find_compiler(name: str | None = None) -> Compiler:
         f"C compiler: expected one of {', '.join(CANDIDATES)} in PATH, found none; "
         "install gcc or clang (Debian: apt install gcc; macOS: xcode-select --install), or set CC to the path of one"
     )
+
+
+def flags_in(text: str) -> tuple[str, ...]:
+    """The options in a text, as a shell takes it apart; each is one word.
+
+    Errors: InvalidInput for what is no option, and for options that say what is made, or where.
+
+    >>> flags_in("-O2 -march=x86-64-v3")
+    ('-O2', '-march=x86-64-v3')
+    """
+    try:
+        flags = tuple(shlex.split(text))
+    except ValueError as error:
+        raise InvalidInput(f"flags {text!r}: expected options that a shell could read, got {error}") from None
+    for flag in flags:
+        if not re.fullmatch(r"-[A-Za-z][^\n\r]*|--[^\n\r]+", flag) or _OF_THE_BUILD.match(flag):
+            raise InvalidInput(
+                f"flags {text!r}: expected options such as -O2 -march=native, each one word, got {flag!r}; leave it out"
+            )
+    return flags
 
 
 @lru_cache(maxsize=64)

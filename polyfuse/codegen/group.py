@@ -14,6 +14,8 @@ from polyfuse.schedule.steps import Step
 from polyfuse.schedule.storage import Storage
 
 LINE_BYTES = 64
+WORKSPACE = "row_workspace"
+"""The name in C of the memory that computing takes besides buffers."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Counter:
 class Group:
     """The parts of one group's code; `parallel` names the loop that threads share, if there is one.
 
+    `workspace_bytes` is what computing takes in each thread besides `chip`: layers take turns.
     `steps` have scalar leaves, `rows` have row kernels; `packed` are the arrays of constants that row kernels read
     instead of the weights of their layers.
     """
@@ -42,6 +45,7 @@ class Group:
     parallel: str | None
     rows: tuple[RowStep, ...] = ()
     packed: tuple[Array, ...] = ()
+    workspace_bytes: int = 0
 
     @property
     def alignment(self) -> int:

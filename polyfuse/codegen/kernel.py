@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,7 +82,7 @@ class Kernel:
 
     @property
     def workspace_bytes(self) -> int:
-        """What row kernels keep for themselves in each thread, as the compiled code has it."""
+        """What computing takes besides buffers, in each thread, as the compiled code has it."""
         return int(self._library.polyfuse_workspace_bytes())
 
     @property
@@ -140,6 +141,13 @@ class Kernel:
         self.set_inputs(inputs)
         self.run()
         return {name: array.copy() for name, array in self.outputs.items()}
+
+    def __reduce__(self) -> NoReturn:
+        """Errors: InvalidInput: loaded code is of this process."""
+        raise InvalidInput(
+            f"kernel of {self.program.network.name!r}: loaded code cannot be pickled or copied; pickle its program, "
+            "and build that"
+        )
 
     def __repr__(self) -> str:
         network = self.program.network

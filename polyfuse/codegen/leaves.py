@@ -7,12 +7,14 @@ Layers that no row kernel suits keep scalar leaves and work on whatever layout t
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal, cast, get_args
 
 from polyfuse.codegen.build import DEFAULT_FLAGS
 from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
+from polyfuse.codegen.rows.folds import MOST
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.pricing import worthwhile
 from polyfuse.codegen.rows.shape import PRELU, WIDEST_WINDOW, Kind, RowShape, Target
@@ -379,9 +381,10 @@ def pool_kind(layer: Layer) -> Kind | None:
 
 
 def is_stencil(layer: Layer) -> bool:
-    """A convolution of one channel to one, with stride 1."""
+    """A convolution of one channel to one, with stride 1 and a window that needs no blocks of terms."""
     if layer.kind != "conv" or layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
         return False
     window = Window.of(layer)
     square = window.dilation[0] == window.dilation[1]
-    return square and window.stride == (1, 1) and window.kernel[1] <= WIDEST_WINDOW
+    short = window.kernel[1] <= WIDEST_WINDOW and prod(window.kernel) <= MOST
+    return square and window.stride == (1, 1) and short

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
-from polyfuse.codegen.cfile import c_body, entry, workspace_bytes
+from polyfuse.codegen.cfile import c_body, entry
 from polyfuse.codegen.concats import holder, is_covered
-from polyfuse.codegen.group import Counter, Group
+from polyfuse.codegen.group import WORKSPACE, Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
@@ -32,6 +32,7 @@ from polyfuse.codegen.rowleaf import row_lines
 from polyfuse.codegen.rowplan import RowKernels
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.codegen.rowsteps import RowStep
+from polyfuse.codegen.sums import Blocked, LongSum, Role, blocked, number_of_block, printed
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network, require_float32
@@ -50,7 +51,7 @@ class Program:
     """Generated C and what is needed to call it; sizes are in bytes.
 
     `body` is the C without the entry; `constants` are what `weights` of the entry points at; `tiles` are those of
-    Winograd's algorithm, by layer, and `workspace_bytes` what its transforms keep in each thread.
+    Winograd's algorithm, by layer.
     """
 
     network: Network
@@ -59,7 +60,6 @@ class Program:
     scratch: tuple[Tensor, ...]
     constants: Mapping[str, NDArray[np.float32]]
     tiles: Mapping[str, int]
-    workspace_bytes: int
     counters: tuple[Counter, ...]
     leaves: Leaves
     staged: bool
@@ -68,7 +68,7 @@ class Program:
     @cached_property
     def source(self) -> str:
         """The whole C file."""
-        last = entry(self.network, self.groups, self.scratch, tuple(self.constants), self.workspace_bytes)
+        last = entry(self.network, self.groups, self.scratch, tuple(self.constants))
         return f"{self.body}\n{last}"
 
     def array(self, tensor: Tensor) -> Array:
@@ -96,6 +96,11 @@ class Program:
         return max(group.buffer_bytes for group in self.groups)
 
     @property
+    def workspace_bytes(self) -> int:
+        """What computing takes besides buffers, in each thread: transforms of Winograd's algorithm, sums in blocks."""
+        return max(group.workspace_bytes for group in self.groups)
+
+    @property
     def error_bound(self) -> float:
         """What Winograd's algorithm may add to the relative error, summed over its layers; 0 without it."""
         used = ((self.network.layer(name), tile) for name, tile in self.tiles.items())
@@ -115,6 +120,11 @@ class Program:
     def is_parallel(self) -> bool:
         """Whether some group has a loop that threads share."""
         return any(group.parallel for group in self.groups)
+
+    def __reduce__(self) -> tuple[Callable[..., "Program"], tuple[object, ...]]:
+        """A program is pickled and copied as what it is generated from: isl's loops cannot be."""
+        storages = tuple(group.storage for group in self.groups)
+        return _generated, (self.network, storages, self.leaves, self.staged, self.instrumented)
 
     @property
     def form(self) -> str:
@@ -173,11 +183,16 @@ def generate(
         counters=len(emitter.counters),
         kernels=used,
         users=kernels.users if kernels is not None else {},
+        sums=emitter.sums,
     )
     tiles = kernels.tiles if kernels is not None else {}
     counters = tuple(emitter.counters)
-    kept = workspace_bytes(used)
-    return Program(network, parts, body, scratch, constants, tiles, kept, counters, leaf, staged, instrumented)
+    return Program(network, parts, body, scratch, constants, tiles, counters, leaf, staged, instrumented)
+
+
+def _generated(network: Network, groups: Sequence[Storage], leaf: Leaves, staged: bool, instrumented: bool) -> Program:
+    """The program again, from what it was generated from."""
+    return generate(network, groups, leaf=leaf, staged=staged, instrumented=instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:
@@ -244,34 +259,40 @@ def parallel_coordinate(places: Places) -> int | None:
 
 @dataclass
 class Emitter:
-    """Prints groups and numbers the counters as it meets them."""
+    """Prints groups, numbers the counters as it meets them, and notes whether there are long sums."""
 
     staged: bool
     instrumented: bool
     leaves: Leaves = SCALAR
     kernels: RowKernels | None = None
     counters: list[Counter] = field(default_factory=list)
+    sums: bool = False
 
     def group(self, index: int, storage: Storage) -> Group:
         """Generate the loops of a group."""
         schedule, places = storage.schedule, Places(storage, self.staged, self.leaves)
         rows, replaced = group_rows(places)
         kept = [step for step in steps(schedule) if step.name not in replaced and places.keeps(step)]
-        timed = with_wraps(places, kept, time_names(schedule))
-        packed, row_leaf = self.row_leaf(index, rows)
-        scalar_leaf = self.leaf(index, places, timed)
+        summed = Blocked(tuple(kept), tuple(rows), time_names(schedule), {})
+        if not self.instrumented:
+            summed = blocked(schedule, kept, rows, summed.names)
+        timed = with_wraps(places, summed.steps, summed.names)
+        packed, workspace, row_leaf = self.row_leaf(index, summed.rows)
+        workspace = max(workspace, summed.workspace_bytes)
+        self.sums |= bool(summed.sums)
+        scalar_leaf = self.leaf(index, places, timed, summed.sums)
 
         def leaf(step: Step | RowStep, build: isl.AstBuild) -> list[str]:
             return row_leaf(step, build) if isinstance(step, RowStep) else scalar_leaf(step, build)
 
         coordinate = parallel_coordinate(places)
         whole = 0 if coordinate is None else coordinate + 1
-        row_steps = tuple(step for part in rows for step in part)
+        row_steps = tuple(step for part in summed.rows for step in part)
         every: list[Step | RowStep] = [*timed.steps, *row_steps]
         nest = loop_nest(every, timed.names, leaf, whole)
         preload, preload_nest = self.preload(index, places)
         parallel = None if coordinate is None else time_names(schedule)[coordinate]
-        return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, row_steps, packed)
+        return Group(index, places, timed.steps, preload, nest, preload_nest, parallel, row_steps, packed, workspace)
 
     def preload(self, index: int, places: Places) -> tuple[tuple[Step, ...], LoopNest | None]:
         """The loops that load the weights which stay on chip."""
@@ -279,20 +300,22 @@ class Emitter:
         rank = max((len(step.dims) for step in preload), default=0)
         padded = tuple(pad_time(step, k, rank) for k, step in enumerate(preload))
         loading = Timed(padded, ("stage", *(f"a{d}" for d in range(rank))), {step.name: {} for step in padded})
-        nest = loop_nest(padded, loading.names, self.leaf(index, places, loading)) if preload else None
+        nest = loop_nest(padded, loading.names, self.leaf(index, places, loading, {})) if preload else None
         return preload, nest
 
     def row_leaf(
         self, index: int, rows: Sequence[tuple[RowStep, ...]]
-    ) -> tuple[tuple[Array, ...], Callable[[RowStep, isl.AstBuild], list[str]]]:
-        """The packed constants of a group's row kernels, and how one execution of a row step is printed."""
+    ) -> tuple[tuple[Array, ...], int, Callable[[RowStep, isl.AstBuild], list[str]]]:
+        """The packed constants of a group's row kernels, their workspace, and how a row step's execution is printed."""
         names: dict[str, str] = {}
         packed: list[Array] = []
+        workspace = 0
         for part in rows:
             assert self.kernels is not None
             called, arrays = self.kernels.add(part)
             names |= called
             packed += arrays
+            workspace = max(workspace, self.kernels.workspace_bytes(called.values()))
 
         def lines(step: RowStep, build: isl.AstBuild) -> list[str]:
             instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
@@ -308,10 +331,11 @@ class Emitter:
             ]
             return [*row_lines(step, names[step.name], text), *counting]
 
-        return tuple(dict.fromkeys(packed)), lines
+        return tuple(dict.fromkeys(packed)), workspace, lines
 
-    def leaf(self, index: int, places: Places, timed: Timed) -> Leaf[Step]:
+    def leaf(self, index: int, places: Places, timed: Timed, sums: Mapping[str, tuple[Role, LongSum]]) -> Leaf[Step]:
         """How one execution of a step is printed: `target = expression;` and, instrumented, its counts."""
+        coordinates = len(places.storage.schedule.tiling.dims)
 
         def lines(step: Step, build: isl.AstBuild) -> list[str]:
             instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
@@ -323,6 +347,15 @@ class Emitter:
                     target = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
                 else:
                     operands[touch.operand] = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
+            if step.name in sums:
+                role, long = sums[step.name]
+                outer = coordinates + long.rank
+                here = build.expr_from_pw_aff(instance.get_at(outer - 1)).to_C_str()
+                if role != "add":
+                    block = number_of_block(long, instance, outer) if role == "fold" else instance.get_at(outer - 1)
+                    number = str(build.expr_from_pw_aff(block).to_C_str())
+                    return [printed(role, long, f"{WORKSPACE} + ({here})", target, number)]
+                operands["acc"] = target = f"{WORKSPACE}[{here}]"
             value = operands["x"] if step.statement is None else expression(places, step, build, instance, operands)
             return [f"{target} = {value};", *self.counting(index, step)]
 

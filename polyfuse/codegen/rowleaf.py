@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import islpy as isl
 
+from polyfuse.codegen.group import WORKSPACE
 from polyfuse.codegen.rowsteps import Rows, RowStep, bias_name
 from polyfuse.schedule.storage import Index
 
@@ -39,8 +40,9 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         weights = step.weights_name if step.has_weights else "NULL"
         bias = bias_name(step.layer) if step.shape.reads_bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
-    next_in, next_out = asked_rows(step, text)
-    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_to, {origin}, {target}, {next_in}, {next_out});"
+    workspace = WORKSPACE if step.shape.kind == "winograd" else "NULL"
+    asked = ", ".join(asked_rows(step, text))
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_to, {origin}, {target}, {asked}, {workspace});"
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
 
 

@@ -3,7 +3,7 @@
 RowStep of every group  ──RowKernels.add()──> the names to call;  .kernels and .constants go into the program
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -97,6 +97,11 @@ class RowKernels:
         for step in steps:
             self._note_user(names[step.name], label_of(step))
         return names, self._pack(main, self.kernels[main.shape, tuning])
+
+    def workspace_bytes(self, names: Iterable[str]) -> int:
+        """The workspace of the kernels of some names, which share it."""
+        wanted = set(names)
+        return max(kernel.workspace_bytes for kernel in self.kernels.values() if kernel.name in wanted)
 
     def _kernel(self, step: RowStep, tuning: Tuning) -> RowKernel:
         key = step.shape, tuning

@@ -66,7 +66,8 @@ def parameters(program: Program) -> tuple[Parameter, ...]:
     """
     network = program.network
     ends, names = network.ends, c_names(network.name, network.ends)
-    entering = (_input(program, each, name) for each, name in zip(ends.inputs, names, strict=False))
+    passed = {end.given for end in ends.outputs}
+    entering = (_input(program, each, names[k], k in passed) for k, each in enumerate(ends.inputs))
     leaving = (_output(program, each, name) for each, name in zip(ends.outputs, names[len(ends.inputs) :], strict=True))
     return (*entering, *leaving)
 
@@ -97,12 +98,12 @@ def _free(wish: str, big: str, taken: set[str]) -> str:
     return name
 
 
-def _input(program: Program, each: Input, name: str) -> Parameter:
+def _input(program: Program, each: Input, name: str, passed: bool) -> Parameter:
     if each.tensor is not None:
         return _of_tensor(program, "input", each.name, name, program.network.inputs[each.tensor])
     ctype = C_TYPES.get(each.dtype or "", "void")
     sizes = None if each.shape is None or None in each.shape else prod(size or 0 for size in each.shape)
-    read = "" if any(other.given is not None for other in program.network.ends.outputs) else ", not read; may be NULL"
+    read = "" if passed else ", not read; may be NULL"
     shape = "" if each.shape is None else f" [{', '.join('?' if size is None else str(size) for size in each.shape)}]"
     return Parameter("input", each.name, name, None, ctype, sizes, f"{each.dtype or 'of any type'}{shape}{read}")
 

@@ -28,8 +28,9 @@ def library_files(
     Errors: InvalidInput for a prefix that is no name; BuildError.
     """
     name = checked_name(prefix) if prefix is not None else program.network.name
-    threads = settings.threads if program.is_parallel else 1
-    made = library(replace(program, network=replace(program.network, name=name)), threads=threads)
+    threads = settings.threads_of(program)
+    renamed = replace(program, network=replace(program.network, name=name))
+    made = library(renamed, threads=threads, written_for=settings.written_for)
     if progress is not None:
         progress("compiling", 0, 1)
     options = settings.options

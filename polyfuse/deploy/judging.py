@@ -17,6 +17,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from polyfuse.deploy.source import Source
+from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Values
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.reference import run as reference
@@ -33,9 +34,13 @@ def exact_values(
 
     `inputs` are by the names of the network, `arrays` in the order of the model.
     """
-    original = reference(source.rewritten.original, inputs)
-    found = {source.names[now.name]: original[old] for old, now in source.rewritten.tensors.items() if old in original
-             and now.name in source.names}  # fmt: skip
+    try:
+        original = reference(source.rewritten.original, inputs)
+    except InvalidInput:  # a layer of the user's own has no reference
+        return {}
+    own = source.names
+    now = {old: tensor.name for old, tensor in source.rewritten.tensors.items()}
+    found = {own[new]: original[old] for old, new in now.items() if old in original and new in own}
     known = {name: found[name] for name in names if name in found}
     evaluated = by_evaluator(model, arrays, list(known))
     return {

@@ -27,6 +27,10 @@ from polyfuse.plan.addresses import aligned_up
 VERSION = 1
 HEADER_BYTES = 64
 LOADER = """\
+#ifndef {big}_NO_FILES
+#include <stdio.h>
+#include <string.h>
+
 static unsigned crc32_of(const unsigned char *data, size_t bytes) {{
   unsigned crc = ~0u;
   for (size_t k = 0; k < bytes; k++) {{
@@ -46,6 +50,7 @@ int {name}_load(const char *path, void *weights) {{
   fclose(file);
   return !known ? 2 : !whole || crc32_of(weights, {bytes}) != head.crc ? 3 : 0;
 }}
+#endif
 """
 
 
@@ -77,7 +82,10 @@ class Library:
 
 @dataclass(frozen=True)
 class Memory:
-    """Where things are in the arena: scratch tensors first, then buffers of every thread, then shared ones."""
+    """Where things are in the arena: scratch tensors first, then what every thread has, then shared buffers.
+
+    A thread has the buffers of a group and the workspace in which it computes.
+    """
 
     scratch: int
     chip: int
@@ -89,24 +97,26 @@ class Memory:
         """The bytes of each part, aligned."""
         return Memory(
             aligned_up(program.arena.bytes, ALIGNMENT),
-            max(struct_bytes(group.chip) for group in program.groups),
+            max(struct_bytes(group.chip) + aligned_up(group.workspace_bytes, ALIGNMENT) for group in program.groups),
             max(struct_bytes(group.kept) for group in program.groups),
             threads,
         )
 
     @property
     def bytes(self) -> int:
-        """All of it."""
-        return self.scratch + self.threads * self.chip + self.kept
+        """All of it, and enough for an array."""
+        return max(ALIGNMENT, self.scratch + self.threads * self.chip + self.kept)
 
 
 def struct_bytes(arrays: Sequence[Array]) -> int:
-    """A struct of arrays, each aligned; an empty struct holds one character."""
-    return max(ALIGNMENT, sum(aligned_up(4 * array.elements, ALIGNMENT) for array in arrays))
+    """A struct of arrays, each aligned; nothing for one that holds none."""
+    return sum(aligned_up(4 * array.elements, ALIGNMENT) for array in arrays)
 
 
-def library(program: Program, *, threads: int = 1) -> Library:
+def library(program: Program, *, threads: int = 1, written_for: str = "") -> Library:
     """The files of a program that `threads` threads run; more than one need a compiler with OpenMP.
+
+    `written_for` says which compiler and flags the C was written for, in comments: it is right with others.
 
     Errors: InvalidInput for a program that counts, and for an output that is no array of numbers of a fixed size.
     """
@@ -118,18 +128,18 @@ def library(program: Program, *, threads: int = 1) -> Library:
     head = struct.pack("<8sIIQ", b"polyfuse", VERSION, crc, len(data)).ljust(HEADER_BYTES, b"\0")
     source = "\n".join(
         [
+            *([f"/* {written_for} */"] if written_for else []),
             "#include <stdint.h>",
-            "#include <stdio.h>",
-            "#include <string.h>",
             program.body,
             *checks(memory),
             "",
             *run_function(program, memory, ends, offsets, given),
             "",
-            LOADER.format(name=name, bytes=len(data), crc=crc, version=VERSION),
+            LOADER.format(name=name, big=name.upper(), bytes=len(data), crc=crc, version=VERSION),
         ]
     )
-    return Library(name, source, header(program, memory, ends, len(data)), head + data, len(data), memory.bytes)
+    head_text = header(program, memory, ends, len(data), written_for)
+    return Library(name, source, head_text, head + data, len(data), memory.bytes)
 
 
 def packed_constants(program: Program) -> tuple[dict[str, int], dict[int, int], bytes]:
@@ -153,6 +163,7 @@ def checks(memory: Memory) -> list[str]:
     return [
         f'_Static_assert(sizeof(union {kind}) <= {size}, "the arena has room for union {kind}");'
         for kind, size in (("chip", memory.chip), ("kept", memory.kept))
+        if size
     ]
 
 
@@ -164,7 +175,8 @@ def run_function(
     known = {name: f"(void *)(constants + {offset})" for name, offset in offsets.items()}
     known |= {each.tensor.name: f"(void *){each.name}" for each in reversed(ends) if each.tensor is not None}
     known |= {tensor.name: f"(void *)(memory + {addresses[tensor.name]})" for tensor in program.scratch}
-    chips, kept = f"(void *)(memory + {memory.scratch})", f"(void *)(memory + {memory.bytes - memory.kept})"
+    kept_at = memory.scratch + memory.threads * memory.chip
+    chips, kept = f"(void *)(memory + {memory.scratch})", f"(void *)(memory + {kept_at})"
     return [
         *prototype(program, ends),
         "{",
@@ -183,13 +195,14 @@ def prototype(program: Program, ends: Sequence[Parameter]) -> list[str]:
     return signature(f"void {program.network.name}_run", [*own, *(each.declaration for each in ends)])
 
 
-def header(program: Program, memory: Memory, ends: Sequence[Parameter], weights_bytes: int) -> str:
+def header(program: Program, memory: Memory, ends: Sequence[Parameter], weights_bytes: int, written_for: str) -> str:
     """The .h file: what to provide, and what is promised."""
     name, big = program.network.name, program.network.name.upper()
     head = prototype(program, ends)
     return "\n".join(
         [
             f"/* {name}: generated by polyfuse.",
+            *([f" * {written_for}"] if written_for else []),
             " *",
             *(f" * {each.described}" for each in ends),
             " *",
@@ -197,7 +210,7 @@ def header(program: Program, memory: Memory, ends: Sequence[Parameter], weights_
             " * allocates nothing and keeps nothing between calls: threads may call it at the same time, each with",
             f" * an arena and outputs of its own. One call runs on {memory.threads} thread(s).",
             f" * {name}_load reads the file of weights: 0 done, 1 no such file, 2 not the weights of this model,",
-            " * 3 cut short or damaged. */",
+            f" * 3 cut short or damaged; it is left out with -D{big}_NO_FILES, for targets without files. */",
             f"#ifndef {big}_H",
             f"#define {big}_H",
             "#include <stdint.h>",

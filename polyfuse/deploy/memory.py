@@ -5,12 +5,13 @@
 Off-chip bytes are those of a machine whose fast memory holds what the groups keep on chip, as `polyfuse compare` counts
 them: tensors between groups are written once and read once by each group, a tile's halo again where it is not kept;
 concats that need no copies move nothing. An instrumented run of the staged form counts the same. Memory is that of the
-C that is compiled.
+C that is compiled, byte for byte: `NAME_ARENA_BYTES` of its header, inputs and outputs.
 """
 
 from dataclasses import dataclass
 
 from polyfuse.codegen.program import Program
+from polyfuse.deploy.library import Memory
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, total
@@ -18,7 +19,11 @@ from polyfuse.schedule.counts import counts, total
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes. `onchip`: the buffers of the largest group; `arena`: tensors between groups, as the C has them."""
+    """Bytes, as the C has them.
+
+    onchip: the buffers of the largest group and the workspace in which it computes, of all threads. arena: tensors
+    between groups. ends: inputs and outputs.
+    """
 
     offchip_read: int
     offchip_write: int
@@ -33,17 +38,17 @@ class Footprint:
 
     @property
     def memory(self) -> int:
-        """The arena, the buffers, the inputs and the outputs: all but weights."""
+        """The tensors between groups, buffers and workspace, inputs and outputs: all but weights and the stack."""
         return self.arena + self.onchip + self.ends
 
 
-def footprint(program: Program) -> Footprint:
-    """The bytes of a program's groups, and of its memory."""
+def footprint(program: Program, threads: int = 1) -> Footprint:
+    """The bytes that a program's groups move, and its memory when so many threads run it."""
     moved = total(counts(group.storage) for group in program.groups)
     ends = sum(4 * program.array(tensor).elements for tensor in (*program.network.inputs, *program.network.outputs))
-    return Footprint(
-        moved.offchip_read_bytes, moved.offchip_write_bytes, program.buffer_bytes, program.arena.bytes, ends
-    )
+    memory = Memory.of(program, threads)
+    onchip = memory.bytes - memory.scratch
+    return Footprint(moved.offchip_read_bytes, moved.offchip_write_bytes, onchip, memory.scratch, ends)
 
 
 def least_layer_by_layer(network: Network) -> int:

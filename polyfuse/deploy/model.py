@@ -3,9 +3,11 @@
 path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
@@ -47,6 +49,23 @@ class Settings:
         """The same with a compiler. Errors: BuildError where there is none."""
         return replace(self, options=replace(self.options, compiler=self.options.compiler or find_compiler()))
 
+    @property
+    def compiler_and_flags(self) -> tuple[str, ...]:
+        """The compiler's name and version, and the flags: what generated C is written for."""
+        compiler = self.options.compiler or find_compiler()
+        return (f"{compiler.path.name}: {compiler.version}", *self.options.flags)
+
+    @property
+    def written_for(self) -> str:
+        """The same as a line of a comment in C."""
+        compiler, *flags = self.compiler_and_flags
+        line = f"Written for {compiler}, {shlex.join(flags) or 'without flags'}; right with any C11 compiler."
+        return line.replace("*/", "* /").replace("\\", "/")
+
+    def threads_of(self, program: Program) -> int:
+        """The threads that run a program: one where none of its loops can be shared."""
+        return self.threads if program.is_parallel else 1
+
 
 class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
@@ -84,6 +103,13 @@ class Model:
         found = self.run(*arrays, **named)
         return next(iter(found.values())) if len(self.outputs) == 1 else found
 
+    def __reduce__(self) -> NoReturn:
+        """Errors: InvalidInput: loaded code is of this process."""
+        raise InvalidInput(
+            f"model {self.network.name!r}: loaded code cannot be pickled or copied; keep its plan, and load the model "
+            "with that"
+        )
+
     def __repr__(self) -> str:
         ends = f"{', '.join(map(str, self.network.inputs))} -> {', '.join(map(str, self.network.outputs))}"
         return f"Model({self.network.name}: {ends}; {len(self.plan.groups)} groups)"
@@ -109,10 +135,17 @@ def load(
     {"x": (1, 3, 480, 640)}, or by `dimensions`, such as {"batch": 1}. Those that have a value, such as {"n": 3}, are no
     inputs any more.
 
-    Errors: InvalidInput for files that cannot be used; UnsupportedOperator; BuildError.
+    Errors: InvalidInput for files that cannot be used, and for what would have no effect: weights, sizes and values
+    for a network, settings that a plan decides; UnsupportedOperator; BuildError.
     """
     if isinstance(source, Network | Source) and (shapes or dimensions or values):
         raise InvalidInput("load: shapes, dimensions and values are for model files; a network has its own sizes")
+    if random_weights is not None and isinstance(source, Network | Source):
+        raise InvalidInput(
+            "load: random_weights has no effect on a network, which has weights; give a model, or drop it"
+        )
+    if plan is not None and settings is not None:
+        check_undecided(settings, plan)
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
@@ -121,8 +154,24 @@ def load(
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)
     code = program_of(network, made, chosen, progress)
-    threads = chosen.threads if code.is_parallel else 1
-    return Model(source, made, code, build(code, threads=threads, options=chosen.options))
+    return Model(source, made, code, build(code, threads=chosen.threads_of(code), options=chosen.options))
+
+
+def check_undecided(settings: Settings, plan: Plan) -> None:
+    """Refuse settings other than the default ones that a plan has decided otherwise.
+
+    Errors: InvalidInput.
+    """
+    usual = Settings()
+    void = [name for name in ("fuse", "longest", "machine") if getattr(settings, name) != getattr(usual, name)]
+    for name, decided in (("interface", plan.interface), ("exact", plan.arithmetic == "exact")):
+        if getattr(settings, name) not in (getattr(usual, name), decided):
+            void.append(name)
+    if void:
+        raise InvalidInput(
+            f"load: the settings {', '.join(void)} have no effect with a plan, which decides them; leave them out, or "
+            "plan again"
+        )
 
 
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:
@@ -130,7 +179,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
     require_float32(network, "compiling for this host")
     price = seconds_on(settings.machine or known_machine(), settings.threads) if settings.fuse else None
     target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
-    return planned(
+    made = planned(
         network,
         target,
         price,
@@ -140,6 +189,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
         workers=usable_cores(),
         progress=progress,
     )
+    return replace(made, written_for=settings.compiler_and_flags).sealed()
 
 
 def program_of(network: Network, plan: Plan, settings: Settings, progress: Progress | None = None) -> Program:

@@ -68,7 +68,8 @@ class Plan:
     vector_floats: the floats of a vector, which the layouts follow. interface: `nchw` or `blocked`. arithmetic: `exact`
     without Winograd's algorithm, else `any`. algorithms: for some 3x3 layers by name 2, 4 or 6, the tile of Winograd's
     algorithm, or 0 for the direct one; for the others the price decides. inputs, outputs: the model's names, in order.
-    digest: of all this as it was planned; the prices of a plan that differs from it are forgotten where it is read.
+    written_for: the compiler and its flags, for people. digest: of all this as it was planned; the prices of a plan
+    that differs from it are forgotten where it is read.
     """
 
     network: str
@@ -79,12 +80,17 @@ class Plan:
     groups: tuple[PlannedGroup, ...] = field(default=())
     inputs: tuple[str, ...] = field(default_factory=tuple)
     outputs: tuple[str, ...] = field(default_factory=tuple)
+    written_for: tuple[str, ...] = field(default_factory=tuple)
     digest: str = field(default_factory=str)
 
     @property
     def seal(self) -> str:
         """A digest of what was decided and predicted."""
         return digest_of(replace(self, digest=""))
+
+    def sealed(self) -> "Plan":
+        """The plan with the digest of what it says now: for what was just planned."""
+        return replace(self, digest=self.seal)
 
     def judged(self) -> "Plan":
         """The plan, without the prices that were predicted of it before it was edited."""
@@ -168,8 +174,7 @@ def planned(
         found = leaner(fastest, leaf, price)
     groups = tuple(PlannedGroup.of(part) for part in found.parts)
     ends = network.ends.input_names, network.ends.output_names
-    plan = Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups, *ends)
-    return replace(plan, digest=plan.seal)
+    return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups, *ends).sealed()
 
 
 def program(network: Network, plan: Plan, target: Target) -> Program:

@@ -19,6 +19,7 @@ from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.spaces import unnamed, unnamed_set
 
 Reads = Mapping[str, tuple[Tensor, str]]
 Parsed = TypeVar("Parsed", isl.Set, isl.Map)
@@ -71,6 +72,10 @@ def statement_layer(
     updates = {operand: relation for operand, relation in relations.items() if operand in names_in(expression)}
     for relation in updates.values():
         instances = instances & relation.domain()
+    if instances.is_empty():
+        raise InvalidInput(
+            f"layer {name!r}: no instance of its domain has all of {', '.join(updates)} to read; correct the reads"
+        )
     _check_cover(name, output, instances.project_out(isl.dim_type.set, rank, len(dims) - rank), init is not None)
     statements = [] if init is None else [_init(name, init, output, dims[:rank], reads, relations, everything)]
     update = f"{name}_final" if init is None else f"{name}_update"
@@ -109,10 +114,13 @@ def _domain(name: str, text: str, rank: int, reads: Reads) -> tuple[isl.Set, tup
         checked_name(dim)
         if dim in reads:
             raise InvalidInput(f"{where}: {dim!r} is a dim and an operand; rename one")
+    instances = unnamed_set(instances)
     if instances.is_empty() or not instances.is_bounded():
         state = "empty" if instances.is_empty() else "unbounded"
         raise InvalidInput(f"{where}: expected bounds on every dim that leave some instances, got the {state} {text!r}")
-    return instances, tuple(str(dim) for dim in dims)
+    for d, dim in enumerate(map(str, dims)):
+        instances = instances.set_dim_name(isl.dim_type.set, d, dim)
+    return instances, tuple(map(str, dims))
 
 
 def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, text: str) -> isl.Map:
@@ -121,6 +129,8 @@ def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, text:
     checked_name(operand)
     wanted = f"{{ {instances.get_tuple_name()}[...] -> {tensor.name}[...] }}"
     relation = _parse(isl.Map, text, where, wanted)
+    if not relation.range().is_wrapping() and not relation.domain().is_wrapping():
+        relation = unnamed(relation)
     ends = [
         (relation.get_tuple_name(end) if relation.has_tuple_name(end) else None, relation.dim(end))
         for end in (isl.dim_type.in_, isl.dim_type.out)

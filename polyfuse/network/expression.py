@@ -78,6 +78,31 @@ def names_in(expression: str) -> set[str]:
     return {node.id for node in ast.walk(_parse("", expression)) if isinstance(node, ast.Name)} - FUNCTIONS
 
 
+def adds_up(expression: str) -> bool:
+    """Whether an expression adds to `acc`, or subtracts from it, what does not depend on it.
+
+    >>> adds_up("acc + w * x"), adds_up("x * x + acc - y"), adds_up("maximum(acc, x)"), adds_up("acc * 0.5 + x")
+    (True, True, False, False)
+    """
+    return _adds_up(_parse("", expression))
+
+
+def _adds_up(node: ast.expr) -> bool:
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add | ast.Sub):
+        return False
+    if not _has_acc(node.right):
+        return _is_acc(node.left) or _adds_up(node.left)
+    return isinstance(node.op, ast.Add) and not _has_acc(node.left) and (_is_acc(node.right) or _adds_up(node.right))
+
+
+def _is_acc(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "acc"
+
+
+def _has_acc(node: ast.expr) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "acc" for each in ast.walk(node))
+
+
 def check_expression(where: str, expression: str, known: set[str], indices: Sequence[str] | None = None) -> None:
     """Refuse text that is not arithmetic on known names; what passes means the same in C and in Python.
 

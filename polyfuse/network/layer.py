@@ -27,7 +27,8 @@ from polyfuse.network.dtypes import COUNTED_ONLY, element_type, is_whole
 from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
 from polyfuse.network.tensor import Tensor, usable_name
 from polyfuse.sets.coalescing import coalesced
-from polyfuse.sets.spaces import relation_space
+from polyfuse.sets.pickling import OfFields
+from polyfuse.sets.spaces import relation_space, unnamed
 from polyfuse.text import html_table
 
 
@@ -45,6 +46,10 @@ class Access:
     relation: isl.Map
     extended: isl.Map
 
+    def __post_init__(self) -> None:
+        for field_name in ("relation", "extended"):
+            object.__setattr__(self, field_name, unnamed(getattr(self, field_name), (isl.dim_type.out,)))
+
     def __str__(self) -> str:
         return str(self.relation)
 
@@ -52,7 +57,7 @@ class Access:
 
 
 @dataclass(frozen=True, eq=False)
-class Statement:
+class Statement(OfFields):
     """`acc = expression` for every instance of a domain.
 
     The expression is text that is both C and Python (see expression.py): arithmetic on `acc`, on operands (one access
@@ -107,7 +112,7 @@ class Statement:
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class Layer(OfFields):
     """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy.
 
     A `kind` of the built-in layers (`conv`, `add`, `max_pool`, …) promises what those compute: code generation may take

@@ -32,13 +32,15 @@ from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.resizing import Resampling, resize
 from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
+from polyfuse.sets.pickling import OfFields
+from polyfuse.whole import is_whole_number
 
 Values = NDArray[Any]
 """The elements of a tensor in the numpy type that holds them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(OfFields):
     """Layers in an order in which every tensor is made before it is read.
 
     `weights` holds the value of every weight tensor; `inputs` are given at run time and `outputs` must survive it.
@@ -453,7 +455,7 @@ def _numbers(value: object, lengths: tuple[int, ...]) -> tuple[int, ...]:
     Errors: InvalidInput.
     """
     given = tuple(value) if isinstance(value, Sequence) else (value,)
-    if len(given) not in lengths or not all(hasattr(number, "__index__") for number in given):
+    if len(given) not in lengths or not all(map(is_whole_number, given)):
         raise InvalidInput(
             f"window: expected a whole number, or {' or '.join(map(str, lengths[1:]))} of them, got {value!r}; correct "
             "the kernel, stride, padding or dilation"

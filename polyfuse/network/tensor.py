@@ -12,6 +12,8 @@ import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import TYPES, element_type
+from polyfuse.sets.pickling import OfFields
+from polyfuse.whole import is_whole_number
 
 Size = int | str
 """A number, or a quasi-affine expression of parameters in isl's notation, such as `H` or `floor((H - 3)/2) + 1`."""
@@ -24,7 +26,8 @@ CUT = 48
 C_WORDS = (
     "alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false "
     "float for goto if inline int long main nullptr register restrict return short signed sizeof static static_assert "
-    "struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while i386 linux unix"
+    "struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while i386 linux "
+    "unix mips sparc sun vax PPC"
 )
 """Keywords of C, and words that compilers define."""
 CPP_WORDS = (
@@ -39,7 +42,7 @@ ISL_WORDS = "exists and or not mod floor ceil floord min max unknown"
 GENERATED_WORDS = (
     "counts threads chips kept inputs weights outputs scratch arena constants memory acc maximum minimum MOD INSIDE "
     "row_in row_to row_add row_k row_ch row_workspace NOINLINE HELPER OMP ROW_KERNEL ROW_WORKSPACE ROW_PART ROW_HELPER "
-    "KEEP STREAMED"
+    "KEEP STREAMED HELPERS clear_sums add_block sum_of sums minimum_of maximum_of smaller_of within workspace"
 )
 LIBRARY_WORDS = (
     "INFINITY NAN NULL HUGE_VAL HUGE_VALF HUGE_VALL MATH_ERRNO MATH_ERREXCEPT DOMAIN SING OVERFLOW UNDERFLOW PLOSS "
@@ -140,7 +143,7 @@ def distinct_names(wishes: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Tensor(OfFields):
     """A named array, row-major; `shape` counts elements and may name parameters, `dtype` is a name of TYPES.
 
     >>> Tensor("x", (1, 3, 8, 8), "int8").element_bytes
@@ -157,7 +160,7 @@ class Tensor:
         for size in self.shape:
             if isinstance(size, str):
                 check_size(self.name, size)
-            elif not hasattr(size, "__index__") or index(size) < 1:
+            elif not is_whole_number(size) or index(size) < 1:
                 raise InvalidInput(f"tensor {self.name!r}: expected whole sizes of at least 1, got {self.shape}")
         sizes = tuple(size if isinstance(size, str) else index(size) for size in self.shape)
         object.__setattr__(self, "shape", sizes)

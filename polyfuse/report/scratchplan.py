@@ -86,7 +86,7 @@ def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None
         first, last = lifetime(plan, graph, name)
         place = place_of(plan, name, first, last)
         add_row(table, name, f"{info.bytes:,}", str(first), str(last), place, style="bold" if place == "pinned" else "")
-    console.print(Text(heading(plan), style="bold"))
+    print_heading(console, plan)
     console.print(table)
     console.print(Text("--tensor NAME says why one is not pinned", style="dim"))
 
@@ -108,7 +108,7 @@ def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes
     )
     add_row(table, "off-chip bytes, weights", f"{moved.weights:,}", f"{taken.weight_bytes:,}")
     add_row(table, "on-chip bytes", f"{totals.onchip_peak_bytes:,}", f"{taken.peak_bytes:,}")
-    console.print(Text(heading(plan), style="bold"))
+    print_heading(console, plan)
     console.print(table)
     apart = f"{100 * checked.cycles_error:+.2f}%"
     console.print(
@@ -122,6 +122,13 @@ def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes
 def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
     """A row of a table whose cells are what they say, brackets and all."""
     table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
+
+
+def print_heading(console: Console, plan: ScratchPlan) -> None:
+    """What was planned, and whether it was edited since."""
+    console.print(Text(heading(plan), style="bold"))
+    if plan.judged().is_edited:
+        console.print(Text(aim_text(plan.judged()), style="dim"))
 
 
 def heading(plan: ScratchPlan) -> str:

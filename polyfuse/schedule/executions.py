@@ -27,6 +27,7 @@ from polyfuse.schedule.schedule import (
 )
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import unnamed
 
 
 def with_executions(schedule: Schedule, executions: Mapping[str, isl.Map], *, pull: bool = True) -> Schedule:
@@ -96,6 +97,7 @@ def checked(schedule: Schedule, layer: Layer, executions: isl.Map) -> isl.Map:
     if not executions.get_space().has_equal_tuples(schedule.executions(layer).get_space()):
         form = f"{layer.name}[{layer.rank} indices] -> tile[{len(schedule.tiling.dims)} coordinates]"
         raise InvalidInput(f"executions of layer {layer.name!r}: expected {{ {form} }}, got {executions}")
+    executions = unnamed(executions)
     outside = executions.domain().subtract(layer.points)
     if not outside.is_empty():
         raise InvalidInput(
@@ -117,4 +119,4 @@ def with_tile_order(schedule: Schedule, tile_to_time: isl.Map) -> Schedule:
         raise InvalidInput(f"order of tiles: expected {{ {form} }}, got {tile_to_time}")
     if tile_to_time.has_tuple_id(isl.dim_type.out):
         tile_to_time = tile_to_time.reset_tuple_id(isl.dim_type.out)
-    return replace(schedule, tile_to_time=tile_to_time)
+    return replace(schedule, tile_to_time=unnamed(tile_to_time))

@@ -12,12 +12,13 @@ Nothing here takes the lexicographic maximum of a relation: that of isl 0.27, an
 sometimes wrong for relations with strides (see tests/schedule/test_regressions.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule
+from polyfuse.schedule.buffers import check_buffers, check_complete
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
 from polyfuse.schedule.witness import numbers, refusal, witness
@@ -36,15 +37,22 @@ class Event:
 def check(storage: Storage) -> None:
     """Prove that every output is computed from the right values and stored once.
 
+    Storage may be edited: any windows, rings, offsets and copies of the form in `buffers` are judged; other storage is
+    refused, whether or not it would be right.
+
     Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find;
     TooComplex above isl's operation limit.
     """
     schedule = storage.schedule
-    check_order(schedule)
+    with operation_limit(what=f"legality of {schedule.network.name!r}"):
+        check_complete(schedule)
+        check_order(schedule)
+        check_buffers(schedule, storage.buffers)
     for name, flow in schedule.flows.items():
         with operation_limit(what=f"legality of {name!r}"):
             check_stores(schedule, flow)
-            check_values(schedule, flow, storage.buffers[name], *chip_events(schedule, flow))
+            for buffer in storage.buffers[name].forms:
+                check_values(schedule, flow, buffer, *chip_events(schedule, flow))
             if flow.role == "made":
                 check_values(schedule, flow, None, *memory_events(schedule, flow))
 
@@ -137,6 +145,8 @@ def check_values(
         if not lost.is_empty():
             point = lost.sample_point()
             raise IllegalSchedule(refusal(schedule, flow, axes, read.name, point, last_written(point, reader, sources)))
+    if buffer is not None:
+        check_bounds(buffer, axes, timed.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +295,27 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
             f"buffer of {flow.tensor.name}: {write.name} writes {numbers(clash.domain())} and {numbers(clash.range())} "
             "(tile, element) to the same cell; the buffer is too small"
         )
+
+
+def check_bounds(buffer: Buffer, axes: tuple[int, ...], accesses: Iterable[Timed]) -> None:
+    """No access lies outside of the buffer. Rings have no outside; along axes that are left out is the element itself.
+
+    Errors: IllegalSchedule that says by how much.
+    """
+    copies = len(buffer.indices) - len(buffer.tensor.shape)
+    kept = (*range(copies), *(copies + axis for axis in axes))
+    for access in accesses:
+        cells = access.cells.range()
+        for position, k in enumerate(kept):
+            index = buffer.indices[k]
+            if index.folded or cells.is_empty():
+                continue
+            first, last = (int(end.to_python()) for end in (cells.dim_min_val(position), cells.dim_max_val(position)))
+            if first < 0 or last >= index.window:
+                raise IllegalSchedule(
+                    f"{buffer}: index {k} of {index.window} is used from {first} to {last}; enlarge it or move its "
+                    "origin"
+                )
 
 
 def time_of(schedule: Schedule, event: Event, axes: int) -> isl.Map:

@@ -16,22 +16,39 @@ from math import prod
 
 import islpy as isl
 
-from polyfuse.errors import Unbounded
+from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 from polyfuse.text import columns, html_table
+from polyfuse.whole import shown
+from polyfuse.whole import whole as whole_number
+
+LARGEST_WINDOW = 1 << 30
+"""Generated code counts in 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """One index of a cell: `(element or tile coordinate - origin) mod window`; no modulo where `folded` is False."""
+    """One index of a cell: `(element or tile coordinate - origin) mod window`; no modulo where `folded` is False.
+
+    Errors: InvalidInput for a window that is no whole number from 1 to LARGEST_WINDOW.
+    """
 
     origin: isl.Aff
     window: int
     folded: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.origin, isl.Aff) or not isinstance(self.folded, bool):
+            raise InvalidInput(
+                "index of a buffer: expected an isl.Aff as its origin and folded True or False, got "
+                f"{shown(self.origin)} and {shown(self.folded)}"
+            )
+        window = whole_number(self.window, "index of a buffer: window", 1, LARGEST_WINDOW)
+        object.__setattr__(self, "window", window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +67,24 @@ class Buffer:
     def bytes(self) -> int:
         """The size of the buffer."""
         return prod(self.shape) * self.tensor.element_bytes
+
+    @property
+    def widened(self) -> "Buffer":
+        """The buffer with no ring along rows: they are as wide as the image then, as row kernels have them."""
+        if not self.indices or not self.indices[-1].folded:
+            return self
+        space = self.indices[-1].origin.get_domain_space()
+        column = variable(space, space.dim(isl.dim_type.set) - 1)
+        return Buffer(self.tensor, (*self.indices[:-1], Index(column, self.tensor.concrete_shape[-1], False)))
+
+    @property
+    def forms(self) -> tuple["Buffer", ...]:
+        """The buffer as it is, and widened where that may not be as legal: where its ring begins with the tile."""
+        last = self.indices[-1]
+        elements = len(self.tensor.shape)
+        tiles = last.origin.dim(isl.dim_type.in_) - elements
+        moves = last.origin.involves_dims(isl.dim_type.in_, 0, tiles)
+        return (self, self.widened) if last.folded and moves else (self,)
 
     @property
     def cell(self) -> isl.MultiAff:
@@ -205,7 +240,7 @@ class Conflicts:
         distance = same.deltas().project_out(isl.dim_type.set, position + 1, same.dim(isl.dim_type.in_) - position - 1)
         where = f"conflicts of {self.arrivals}"
         highest, lowest = distance.dim_max_val(position), distance.dim_min_val(position)
-        return 1 + max(whole_number(highest, where), -whole_number(lowest, where))
+        return 1 + max(finite(highest, where), -finite(lowest, where))
 
     def extremes(self, local: isl.Aff, axis: int) -> tuple[int, int]:
         """The smallest and the largest local index of an element that arrives; 0 where none does."""
@@ -219,7 +254,7 @@ class Conflicts:
         values = values.set_coefficient_val(isl.dim_type.in_, coordinates + self.axes.index(axis), isl.Val(1))
         values = values.set_constant_val(local.get_constant_val())
         where = f"elements of {self.arrivals}"
-        return whole_number(pairs.min_val(values), where), whole_number(pairs.max_val(values), where)
+        return finite(pairs.min_val(values), where), finite(pairs.max_val(values), where)
 
 
 def cut(relation: isl.Map, axes: tuple[int, ...]) -> isl.Map:
@@ -268,7 +303,7 @@ def is_bounded_per_tile(elements: isl.Map) -> bool:
     return bool(elements.reverse().apply_range(elements).deltas().dim_max_val(0).is_int())
 
 
-def whole_number(value: isl.Val, where: str) -> int:
+def finite(value: isl.Val, where: str) -> int:
     """A finite isl value as a number."""
     if not value.is_int():
         raise Unbounded(f"{where}: infinitely many elements are alive at once")

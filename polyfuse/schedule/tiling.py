@@ -14,7 +14,8 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import relation_space
+from polyfuse.sets.spaces import relation_space, unnamed_set
+from polyfuse.whole import is_whole_number
 
 TILE = "tile"
 
@@ -48,7 +49,7 @@ class Tiling:
         `order` lists positions in `sizes`, the outermost loop first.
         """
         axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
-        if len(sizes) > (2 if rank == 4 else rank) or any(not isinstance(size, int) or size < 1 for size in sizes):
+        if len(sizes) > (2 if rank == 4 else rank) or any(not is_whole_number(size) or size < 1 for size in sizes):
             raise InvalidInput(
                 f"tile {'x'.join(map(str, sizes))}: expected whole sizes of at least 1, for rows or for rows x columns"
             )
@@ -117,7 +118,7 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     [64, 100, 144]
     """
     with operation_limit(what=f"footprints of network {network.name!r}"):
-        needed = {tensor: region & tensor.box for tensor, region in regions.items()}
+        needed = {tensor: unnamed_set(region) & tensor.box for tensor, region in regions.items()}
         for layer in reversed(network.layers):
             if layer.output not in needed:
                 continue

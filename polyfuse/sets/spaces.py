@@ -1,6 +1,8 @@
-"""Spaces of relations between tuples that may have different parameters."""
+"""Spaces of relations between tuples that may have different parameters, and relations without names of dimensions."""
 
 import islpy as isl
+
+IN, OUT = isl.dim_type.in_, isl.dim_type.out
 
 
 def relation_space(domain: isl.Space, range_: isl.Space) -> isl.Space:
@@ -13,3 +15,43 @@ def relation_space(domain: isl.Space, range_: isl.Space) -> isl.Space:
     [H] -> { A[i] -> W[k] }
     """
     return domain.align_params(range_).map_from_domain_and_range(range_.align_params(domain))
+
+
+def unnamed(relation: isl.Map, ends: tuple[isl.dim_type, ...] = (IN, OUT)) -> isl.Map:
+    """The same relation with no name for any dimension of its tuples, and without pieces that hold nothing.
+
+    With `ends`, of these tuples.
+
+    Names of dimensions are decoration, which isl keeps for each piece of a union and compares in some operations: what
+    people write is cleaned where it enters.
+
+    >>> named = isl.Map("{ S[i] -> x[j] : j = i; S[k] -> x[l] : l = k + 1 and 2k = 1 }")
+    >>> print(unnamed(named), unnamed(named).get_dim_name(OUT, 0))
+    { S[i0] -> x[i0] } None
+    """
+    pieces = relation.get_basic_maps()
+    whole = [piece for piece in pieces if not piece.is_empty()]
+    if len(whole) < len(pieces):
+        relation = isl.Map.empty(relation.get_space())
+        for piece in whole:
+            relation = relation.union(isl.Map.from_basic_map(piece))
+    for end in ends:
+        if any(piece.get_dim_name(end, d) for piece in pieces for d in range(piece.dim(end))):
+            same = _plain_identity(relation, end)
+            relation = same.apply_range(relation) if end == IN else relation.apply_range(same)
+    return relation
+
+
+def _plain_identity(relation: isl.Map, end: isl.dim_type) -> isl.Map:
+    """`{ S[i] -> S[i] }` for a tuple of a relation, without names of dimensions."""
+    rank = relation.dim(end)
+    space = isl.Space.alloc(isl.DEFAULT_CONTEXT, 0, rank, rank)
+    if relation.has_tuple_name(end):
+        for each in (IN, OUT):
+            space = space.set_tuple_name(each, relation.get_tuple_name(end))
+    return isl.Map.identity(space)
+
+
+def unnamed_set(points: isl.Set) -> isl.Set:
+    """The same of a set."""
+    return unnamed(points.identity()).domain()

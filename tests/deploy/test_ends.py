@@ -113,6 +113,12 @@ def test_verify_calls_them_in_every_way(kind: str, tmp_path: Path) -> None:
         assert ways == {(way, name) for way in ("C", "by position", "by name") for name in outputs}
 
 
+def test_the_network_has_the_order_of_the_model(tmp_path: Path) -> None:
+    network = read_source(saved(ENDS["swapped"], tmp_path)).network
+    assert [tensor.name for tensor in network.inputs] == ["a", "b"]
+    assert [layer.kind for layer in map(network.makers.__getitem__, network.outputs)] == ["relu", "sub"]
+
+
 def test_an_unused_input_may_be_left_out_by_name(tmp_path: Path) -> None:
     swapped = ENDS["swapped"]
     model = load(saved(swapped, tmp_path), settings=SETTINGS)

@@ -1,6 +1,7 @@
 """Where onnxruntime and polyfuse disagree, float64 arithmetic says who is off, and only polyfuse's own errors fail."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_a_wrong_import_fails_though_float64_agrees_with_it(tmp_path: Path) -> N
     x = build.input("x", SHAPE)
     s, y = build.activation("n1", x, "tanh"), build.activation("n2", x, "relu")
     wrong = source_of(build.network(s, y))
-    found = verified(Source(wrong.rewritten, {"x": "x", "n1_out": "s", "n2_out": "y"}, source.model))
+    names = {"x": "x", "n1_out": "s", "n2_out": "y"}
+    found = verified(replace(source, rewritten=wrong.rewritten, names=names))
     assert {each.tensor for each in found.failed if not each.way} == {"s"} and found.worst.judged is None
 
 

@@ -2,7 +2,7 @@
 
 Each is one node, or a few that read each other, with random attributes, types, names and operator set. What polyfuse
 makes of it, by its reference and for some of them compiled, is what onnxruntime makes; or polyfuse refuses it in one
-line. Exits with 1 where a model failed, and writes it next to where it runs.
+line. Exits with 1 where a model failed, and prints it with its seed; `--only SEED` draws that one again.
 """
 
 import argparse
@@ -250,7 +250,7 @@ def batch(seeds: Sequence[int]) -> Tally:
 
 def campaign(models: int, seed: int, jobs: int) -> Tally:
     """Check models in processes; one that is killed is a failure of its model, and the others go on."""
-    total = Tally()
+    total, printed = Tally(), 0
     seeds = [seed * 1_000_003 + k for k in range(models)]
     batches = [seeds[k : k + BATCH] for k in range(0, models, BATCH)]
     while batches:
@@ -263,7 +263,10 @@ def campaign(models: int, seed: int, jobs: int) -> Tally:
                     batches += [[one] for one in each] if len(each) > 1 else []
                     if len(each) == 1:
                         total.failures.append(f"seed {each[0]}: the process was killed")
-        print(f"{total.outcomes['models']} models, {len(total.failures)} failures", flush=True)
+        for failure in total.failures[printed:]:
+            print(failure)
+        printed = len(total.failures)
+        print(f"{total.outcomes['models']} models, {printed} failures", flush=True)
     return total
 
 
@@ -273,10 +276,14 @@ def main() -> int:
     parser.add_argument("--models", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", type=int, metavar="SEED")
     options = parser.parse_args()
+    if options.only is not None:
+        alone = check(draw(options.only), compiled=True)
+        print(text(draw(options.only).model), dict(alone.outcomes), *alone.failures, sep="\n")
+        return 1 if alone.failures else 0
     started = time.monotonic()
     total = campaign(options.models, options.seed, options.jobs)
-    print("\n".join(total.failures))
     print(f"{options.models} models in {time.monotonic() - started:.0f} s, seed {options.seed}: {dict(total.outcomes)}")
     print(f"operators: {dict(total.operators.most_common())}")
     print("refused, though onnxruntime runs them:")

@@ -34,7 +34,7 @@ def image(d: Draft, x: Value | None, dtypes: Sequence[str] = ("float32",)) -> Va
 FLOATS = ("float32", "float32", "float32")
 BYTES = (*FLOATS, "int8", "uint8")
 PLAIN = ("Relu", "Sigmoid", "Tanh", "Softplus", "Abs", "Neg", "Exp", "Sqrt", "Erf", "Log", "Reciprocal", "HardSwish")
-MAGNIFYING = ("Div", "Pow", "Reciprocal", "Log", "Sqrt")
+MAGNIFYING = ("Div", "InstanceNormalization", "Pow", "Reciprocal", "Log", "Sqrt")
 """Operators that make a small error large: they read inputs, not what was computed in float32 before."""
 KINDS = ("Sum", "Mean", "Max", "Min", "Prod", "SumSquare", "L1", "L2", "LogSum", "LogSumExp")
 
@@ -140,7 +140,7 @@ def normalisation(d: Draft, x: Value | None) -> Made:
         read = source(d, x)
         slope = [d.rng.choice((1, size)) for size in read.shape][d.rng.randrange(len(read.shape)) :]
         return d.node(operator, [read, d.weight(*slope)])
-    read = source(d, x, 3, 5)
+    read = source(d, None if operator in MAGNIFYING else x, 3, 5)
     scale, shift = d.weight(read.shape[1]), d.weight(read.shape[1])
     epsilon = d.maybe(d.rng.choice((1e-3, 0.1)))
     if operator == "InstanceNormalization":

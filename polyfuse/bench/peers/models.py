@@ -46,6 +46,29 @@ def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto
     return copy
 
 
+def with_ends(network: Network, model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """A copy of a model that has the network's inputs and outputs, by their names there, and no others.
+
+    None where an output is an input, no name would be right for both; and where a node reads an input that the network
+    does not, such as for its shape.
+    """
+    ends = network.ends
+    names = {each.name: network.inputs[each.tensor].name for each in ends.inputs if each.tensor is not None}
+    made = {each.name: network.outputs[each.tensor].name for each in ends.outputs if each.tensor is not None}
+    if names.keys() & made.keys():
+        return None
+    copy = renamed(model, names | made)
+    given = {*names.values(), *(tensor.name for tensor in copy.graph.initializer)}
+    read = {name for node in copy.graph.node for name in node.input}
+    if read & ({value.name for value in copy.graph.input} - given):
+        return None
+    for listed, known in ((copy.graph.input, given), (copy.graph.output, set(made.values()))):
+        kept = {value.name: value for value in listed if value.name in known}
+        del listed[:]
+        listed.extend(kept.values())
+    return copy
+
+
 def workload_of(
     name: str,
     *,
@@ -63,11 +86,8 @@ def workload_of(
     path = Path(name)
     if path.suffix == ".onnx" and path.is_file() and first is None and last is None:
         found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
-        rewritten = rewrite(found.network)
-        network, now = rewritten.network, rewritten.tensors
-        ends = {*network.inputs, *network.outputs}
-        names = {own: now[t.name].name for own, t in found.tensors.items() if now.get(t.name) in ends}
-        return network, renamed(found.model, names)
+        network = rewrite(found.network).network
+        return network, with_ends(network, found.model)
     network = load_workload(
         name,
         first=first,

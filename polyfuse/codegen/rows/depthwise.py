@@ -10,6 +10,7 @@ the divisor of a mean. Means of rows too wide to be unrolled are a loop over col
 
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import first_column, pointers
+from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Chunk, RowShape, Tuning, reads, uses
 from polyfuse.codegen.rows.text import LINE, braces, listed
 
@@ -26,7 +27,10 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     weighted = shape.kind == "depthwise"
     first = f"GET{v}(bias, group * {v})" if weighted and shape.bias else f"SPLAT{v}({START[shape.kind]})"
     lines = [f"const vec{v} b0 = {first};"]
-    lines += listed(f"vec{v} ", (f"a{p} = b0" for p in range(AT_ONCE if is_wide(shape) else chunk.pixels)))
+    count = AT_ONCE if is_wide(shape) else chunk.pixels
+    terms = 1 if shape.kind == "max_pool" else -(-shape.kernel[1] // (AT_ONCE if is_wide(shape) else 1))
+    folds = Folds([f"a{p}" for p in range(count)], v, 1 if shape.kind == "max_pool" else kh * terms)
+    lines += listed(f"vec{v} ", (f"a{p} = b0" for p in range(count)))
     if weighted and reads(shape, chunk):
         lines.append(f"const float *w = weights + (ptrdiff_t)group * {kh * shape.kernel[1] * v};")
     if shape.kind == "average_pool":
@@ -36,7 +40,8 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
             f"const float *ahead = next_in + (group * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v};"
         )
     if reads(shape, chunk) or not weighted:
-        lines += braces(f"for (int kh = 0; kh < {kh}; kh++)", _kernel_row(shape, tuning, v, chunk))
+        row = [*folds.at("kh", terms), *_kernel_row(shape, tuning, folds, chunk)]
+        lines += folds.around(braces(f"for (int kh = 0; kh < {kh}; kh++)", row))
     lines += [f"a0 += {' + '.join(f'a{k}' for k in range(1, AT_ONCE))};"] if is_wide(shape) else []
     lines += _mean(shape, v, chunk) if shape.kind == "average_pool" else []
     lines += pointers(shape, v, "group")
@@ -45,25 +50,25 @@ def window_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     return [*lines, *finished_later(shape, chunk.pixels, v)]
 
 
-def _kernel_row(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    kw = shape.kernel[1]
+def _kernel_row(shape: RowShape, tuning: Tuning, folds: Folds, chunk: Chunk) -> list[str]:
+    kw, v = shape.kernel[1], folds.floats
     lines = [
         *braces("if (!in[kh])", ["continue;"]),
         f"const float *x = in[kh] + (group * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v};",
     ]
     if shape.kind == "depthwise":
         used = sorted({t for _, pairs in uses(shape, chunk, range(kw)) for _, t in pairs})
-        lines += [f"vec{v} w{t} = GET{v}(w, (kh * {kw} + {t}) * {v}); KEEP(w{t});" for t in used]
+        lines += [f"vec{v} w{t} = GET{v}(w, (kh * {kw} + {t}) * {v}); KEEP{v}(w{t});" for t in used]
     if shape.kind == "average_pool":
         lines.append("rows++;")
     if tuning.asks_in:
         each = -(-chunk.pixels * shape.stride * v // (LINE * shape.kernel[0]))
         lines += [f"__builtin_prefetch(ahead + (kh * {each} + {k}) * {LINE}, 0);" for k in range(each)]
     if is_wide(shape):
-        return [*lines, *_wide_row(kw, v)]
+        return [*lines, *_wide_row(kw, folds)]
     for column, pairs in uses(shape, chunk, range(kw)):
         load = f"vec{v} x{column} = GET{v}(x, {(column - chunk.left) * v});"
-        keep = f" KEEP(x{column});" if len(pairs) > 1 else ""
+        keep = f" KEEP{v}(x{column});" if len(pairs) > 1 else ""
         nan = f" mask{v} n{column} = x{column} != x{column};" if shape.kind == "max_pool" else ""
         lines.append(f"{load}{keep}{nan} {' '.join(_combined(shape, v, column, p, t) for p, t in pairs)}")
     return lines
@@ -74,10 +79,11 @@ def is_wide(shape: RowShape) -> bool:
     return shape.kind == "average_pool" and shape.columns == 1 and shape.kernel[1] > WIDEST_WINDOW
 
 
-def _wide_row(columns: int, v: int) -> list[str]:
+def _wide_row(columns: int, folds: Folds) -> list[str]:
     """All columns of a row, several at once."""
-    whole = columns - columns % AT_ONCE
-    loop = [f"a{k} += GET{v}(x, (column + {k}) * {v});" for k in range(AT_ONCE)]
+    v, whole = folds.floats, columns - columns % AT_ONCE
+    loop = folds.at(f"(column / {AT_ONCE})", 1, nested=True) if columns > MOST * AT_ONCE else []
+    loop += [f"a{k} += GET{v}(x, (column + {k}) * {v});" for k in range(AT_ONCE)]
     rest = [f"a{k} += GET{v}(x, {(whole + k) * v});" for k in range(columns % AT_ONCE)]
     return [*braces(f"for (int column = 0; column < {whole}; column += {AT_ONCE})", loop), *rest]
 

@@ -10,6 +10,7 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 from collections.abc import Callable, Mapping, Sequence
 
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
+from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, chunks, reads, runs, tap_groups, uses
 from polyfuse.codegen.rows.text import LINE, braces, listed, scope
 
@@ -30,14 +31,25 @@ def direct_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         return _lane_loop(shape, tuning, v, chunk, taps)
 
     per_lane = tuning.blocks * shape.kernel[1] * v
+    folds = Folds(accumulators(tuning.blocks, chunk), v, terms_of(shape))
     asks = weights_asked(shape, tuning, v, chunk)
     asked = [f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {asks * in_blocks(shape, v)};"]
     return [
         *start(shape, tuning, v, chunk),
         *(asked if asks else []),
-        *(input_blocks(shape, tuning, v, chunk, per_lane, steps, asks) if reads(shape, chunk) else ["(void)w;"]),
+        *(input_blocks(shape, tuning, folds, chunk, per_lane, steps, asks) if reads(shape, chunk) else ["(void)w;"]),
         *finish(shape, tuning, v, chunk),
     ]
+
+
+def accumulators(blocks: int, chunk: Chunk) -> list[str]:
+    """The names of the accumulators of a chunk."""
+    return [f"a{a}_{p}" for a in range(blocks) for p in range(chunk.pixels)]
+
+
+def terms_of(shape: RowShape) -> int:
+    """The products that an output is the sum of."""
+    return shape.in_channels // shape.groups * shape.kernel[0] * shape.kernel[1]
 
 
 def in_blocks(shape: RowShape, v: int) -> int:
@@ -128,7 +140,7 @@ def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> l
 def input_blocks(
     shape: RowShape,
     tuning: Tuning,
-    v: int,
+    folds: Folds,
     chunk: Chunk,
     per_lane: int,
     steps: Callable[[range], list[str]],
@@ -139,9 +151,11 @@ def input_blocks(
     `x` is the first column of the chunk that is read, `x1`, `x2`, … that of its other rows; `per_lane` weights of an
     input channel belong to a kernel row.
     """
+    v = folds.floats
     sizes = block_sizes(shape.in_channels // shape.groups, v)
     lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
-    kh = shape.kernel[0]
+    kh, kw = shape.kernel
+    by_row = sizes[0] * kh * kw > MOST
     place = f"({_in_block(shape, tuning, v)} * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v}"
     inner = [line for taps in tap_groups(shape, tuning) for line in steps(taps)]
     ahead = [f"const float *ahead = next_in + {place};"] if any("ahead" in line for line in inner) else []
@@ -153,13 +167,14 @@ def input_blocks(
             *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
             f"const float *x = row + {place};",
         ]
-    body = [*start, *ahead, *inner]
+    body = [*(folds.at("kh", sizes[0] * kw, nested=True) if by_row else []), *start, *ahead, *inner]
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
     if asks:
         touch = f"for (int k = 0; k < {asks}; k += {LINE}) __builtin_prefetch(next_w + k, 0, 2);"
         rows = [touch, f"next_w += {asks};", *rows]
-    blocks = [f"const int lanes = {lanes};", *rows]
-    return braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks)
+    between = [] if by_row else folds.at("block", sizes[0] * kh * kw)
+    blocks = [f"const int lanes = {lanes};", *between, *rows]
+    return folds.around(braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks))
 
 
 def _in_block(shape: RowShape, tuning: Tuning, v: int) -> str:
@@ -217,7 +232,7 @@ def products(
     for t in sorted({t for _, pairs in used for _, t in pairs}):
         for a in range(blocks):
             place = weight + ((t - taps.start) * blocks + a) * v
-            lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP(w{t}_{a});")
+            lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP{v}(w{t}_{a});")
     for column, pairs in used:
         pointer, place = places[column]
         value = f"{pointer}[{place}]" if ways == 1 else f"SPREAD{v}_{ways}({pointer} + {place})"
@@ -228,5 +243,5 @@ def products(
             continue
         vector = f"SPLAT{v}({value})" if ways == 1 else value
         adds = " ".join(f"a{a}_{p} += w{t}_{a} * x{column};" for a, p, t in terms)
-        lines.append(f"vec{v} x{column} = {vector}; KEEP(x{column}); {adds}")
+        lines.append(f"vec{v} x{column} = {vector}; KEEP{v}(x{column}); {adds}")
     return lines

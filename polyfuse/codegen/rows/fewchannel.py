@@ -4,7 +4,8 @@
 taps of a kernel row are held together, and a row whose pointer is NULL is skipped.
 """
 
-from polyfuse.codegen.rows.direct import finish, first_column, products, start
+from polyfuse.codegen.rows.direct import accumulators, finish, first_column, products, start, terms_of
+from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import LINE, braces, scope
 
@@ -13,7 +14,9 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
     """The body of the function that computes one chunk of one group of output blocks."""
     kh, kw = shape.kernel
     rows = shape.in_channels * kh
+    folds = Folds(accumulators(tuning.blocks, chunk), floats, terms_of(shape))
     body = [
+        *folds.at("row", kw),
         *braces("if (!in[row])", [f"w += {kw * tuning.blocks * floats};", "continue;"]),
         f"const float *xl = in[row] + {first_column(chunk)};",
     ]
@@ -25,7 +28,11 @@ def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chun
     return [
         *start(shape, tuning, floats, chunk),
         *(_ahead(shape, chunk) if tuning.asks_in and reads(shape, chunk) else []),
-        *(braces(f"for (int row = 0; row < {rows}; row++)", body) if reads(shape, chunk) else ["(void)w;"]),
+        *(
+            folds.around(braces(f"for (int row = 0; row < {rows}; row++)", body))
+            if reads(shape, chunk)
+            else ["(void)w;"]
+        ),
         *finish(shape, tuning, floats, chunk),
     ]
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polyfuse.codegen.rows.activation import applied, finished, finished_later, runs_on_vectors, scalar
-from polyfuse.codegen.rows.direct import first_column, pointers, products
+from polyfuse.codegen.rows.direct import accumulators, first_column, pointers, products, terms_of
+from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
 from polyfuse.codegen.rows.text import braces, listed
 
@@ -96,13 +97,17 @@ def _sums(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     ]
     if not reads(shape, chunk):
         return lines
+    folds, block_terms = Folds(accumulators(1, chunk), v, terms_of(shape)), min(v, channels) * kh * kw
+    by_row = block_terms > MOST
     row = [
+        *(folds.at("kh", min(v, channels) * kw, nested=True) if by_row else []),
         *braces("if (!in[kh])", [f"w += (end - begin) * {kw * v};", "continue;"]),
         f"const float *x = in[kh] + (from_block * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v};",
     ]
     for taps in tap_groups(shape, tuning):
         row += _lanes(shape, v, chunk, taps)
     channel_block = [
+        *([] if by_row else folds.at(f"(from_block - low / {v})", block_terms)),
         f"const int begin = low > from_block * {v} ? low - from_block * {v} : 0;",
         f"const int end = smaller_of({v}, low + {channels} - from_block * {v});",
         *braces(f"for (int kh = 0; kh < {kh}; kh++)", row),
@@ -113,7 +118,7 @@ def _sums(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
         _table("low_of", (part.low for part in parts)),
         "const int low = low_of[group];",
         f"const float *w = weights + (ptrdiff_t)group * {channels * kh * kw * v};",
-        *braces(head, channel_block),
+        *folds.around(braces(head, channel_block)),
     ]
 
 

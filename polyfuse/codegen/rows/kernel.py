@@ -1,7 +1,8 @@
 """The row kernel of a shape: C text with one entry, the same signature for every kind.
 
     void NAME(const float *const *in, const float *weights, const float *bias, const float *const *residual,
-              float *const *out, ptrdiff_t from, ptrdiff_t to, const float *next_in, float *next_out)
+              float *const *out, ptrdiff_t from, ptrdiff_t to, const float *next_in, float *next_out,
+              float *workspace)
 
 - `in`: the rows that are read. Blocked, one for each kernel row, top to bottom; `add` and `mul`: their two operands;
   `few_channels` and `to_blocked`: planar, `in[channel * kernel rows + kernel row]`; `stencil`: planar, top to bottom.
@@ -10,9 +11,8 @@
 - `weights`, `bias`: as packed by pack.py, the bias filled up with zeros to whole blocks; not read where there is none.
   Behind it are the slopes of `prelu`, filled up alike.
 - `out`, `residual`: the row (`stencil`: the `height` rows; `to_planar`: one for each channel).
-- `winograd`: `in` are height + 2 rows, `out` and `residual` height rows. It keeps `RowKernel.workspace_bytes` for
-  itself in each thread. A file may define ROW_WORKSPACE as a `_Thread_local` array of floats, at a cache line and as
-  large as the largest; its kernels then share that.
+- `winograd`: `in` are height + 2 rows, `out` and `residual` height rows.
+- `workspace`: `RowKernel.workspace_bytes` at a cache line, for this call alone; may be NULL where that is 0.
 - `from`: the column of `in` that the first column of the first window falls on: negative where that is outside.
   `to`: the column of `out` and of `residual` that is computed first.
 - `next_in`: rows of the same form that are needed soon, with `Tuning.asks_in`; else it may be NULL. `stencil`,
@@ -76,7 +76,7 @@ class RowKernel:
 
     @property
     def workspace_bytes(self) -> int:
-        """What it keeps for itself, in each thread."""
+        """What a call needs besides rows and weights: each thread provides its own."""
         return workspace_bytes(self.shape, self.tuning, self.floats)
 
     @property
@@ -246,7 +246,7 @@ def _tiles_header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
     return [
         *map(_region_header, tilings(shape, tuning, v)),
         f"weights [group][frequency][in channel][{tuning.blocks} blocks][{v}], transformed for {sizes}",
-        f"workspace {workspace_bytes(shape, tuning, v)} bytes in each thread: inputs [frequency][block][tile][{v}], "
+        f"workspace {workspace_bytes(shape, tuning, v)} bytes: inputs [frequency][block][tile][{v}], "
         f"then products alike",
     ]
 

@@ -9,7 +9,8 @@ differs from that of the other blocks.
 """
 
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.direct import input_blocks, place_of, pointers, prefetch_in, products
+from polyfuse.codegen.rows.direct import accumulators, input_blocks, place_of, pointers, prefetch_in, products, terms_of
+from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, uses
 from polyfuse.codegen.rows.text import braces, listed
 
@@ -18,6 +19,7 @@ def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     """The body of the function that computes one chunk of the last output block, `group`."""
     v, (kh, kw) = floats, shape.kernel
     per_lane = kw * v // tuning.ways
+    folds = Folds(accumulators(1, chunk), v, terms_of(shape))
 
     def steps(taps: range) -> list[str]:
         return _steps(shape, tuning, v, chunk, taps)
@@ -27,7 +29,7 @@ def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
         f"const float *w = weights + (ptrdiff_t)group * {v * shape.in_channels * kh * kw};",
         f"const vec{v} b0 = {bias}, zero = SPLAT{v}(0.0f);",
         *listed(f"vec{v} ", (f"a0_{p} = zero" for p in range(chunk.pixels))),
-        *(input_blocks(shape, tuning, v, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
+        *(input_blocks(shape, tuning, folds, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
         *pointers(shape, v, "group"),
     ]
     for p in range(chunk.pixels):

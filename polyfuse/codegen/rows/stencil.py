@@ -96,7 +96,7 @@ def _input_row(shape: RowShape, v: int, row: int, taps: range) -> list[str]:
     loaded = [t for t in taps if t not in joined]
     keep = len(users) > 1 or bool(joined)
     lines = [f"vec{v} x{row}_{t} = GET{v}(in[{row}], from + column + {t * shape.dilation});" for t in loaded]
-    lines = [f"{line} KEEP(x{row}_{t});" if keep else line for line, t in zip(lines, loaded, strict=True)]
+    lines = [f"{line} KEEP{v}(x{row}_{t});" if keep else line for line, t in zip(lines, loaded, strict=True)]
     lines += [
         f"vec{v} x{row}_{t} = SHUFFLE{v}(x{row}_{taps[0]}, x{row}_{taps[-1]}, {lanes});" for t, lanes in joined.items()
     ]

@@ -16,6 +16,7 @@ PARAMETERS = (
     "ptrdiff_t to",
     "const float *next_in",
     "float *next_out",
+    "float *workspace",
 )
 """The parameters of every row kernel, in their order; see kernel.py for what they point at."""
 
@@ -28,14 +29,6 @@ _COMMON = """\
 #define POLYFUSE_ROWS
 #define ROW_PART static __attribute__((noinline, unused))
 #define ROW_HELPER static inline __attribute__((unused))
-/* A value that is used several times stays in a register: gcc would load it again for each use. */
-#if defined(__x86_64__)
-#define KEEP(x) __asm__("" : "+v"(x))
-#elif defined(__aarch64__)
-#define KEEP(x) __asm__("" : "+w"(x))
-#else
-#define KEEP(x) ((void)0)
-#endif
 /* What was streamed is written before what comes next. */
 #if defined(__x86_64__)
 #define STREAMED() __asm__ volatile("sfence" : : : "memory")
@@ -56,6 +49,15 @@ _WIDTH = """\
 typedef float vec@V __attribute__((vector_size(@B)));
 typedef float vec@V_at __attribute__((vector_size(@B), aligned(4), may_alias));
 typedef int mask@V __attribute__((vector_size(@B)));
+/* A value that is used several times stays in a register: gcc would load it again for each use. Where no register holds
+   a vector, the compiler takes it apart and does as it likes. */
+#if @K
+#define KEEP@V(x) __asm__("" : "+v"(x))
+#elif @N
+#define KEEP@V(x) __asm__("" : "+w"(x))
+#else
+#define KEEP@V(x) ((void)0)
+#endif
 #define GET@V(p, i) (*(const vec@V_at *)((p) + (i)))
 #define PUT@V(p, i, value) (*(vec@V_at *)((p) + (i)) = (value))
 #if @A
@@ -148,6 +150,8 @@ typedef double pairs@V __attribute__((vector_size(@B)));
 """
 
 _HAS_ASSEMBLY = {4: "defined(__AVX__)", 8: "defined(__AVX__)", 16: "defined(__AVX512F__)"}
+_HAS_REGISTERS = {4: "defined(__SSE__)", 8: "defined(__AVX__)", 16: "defined(__AVX512F__)"}
+_HAS_NEON = {4: "defined(__aarch64__)", 8: "0", 16: "0"}
 
 
 def prelude(floats: int) -> str:
@@ -161,6 +165,7 @@ def prelude(floats: int) -> str:
     spreads.append(f"#define SPREAD@V_{floats}(p) GET@V(p, 0)\n")
     names = {"@E": _EXP, "@W": "".join(spreads), "@P": ", ".join(["*(const pair@V_at *)(p)"] * (floats // 2))}
     names |= {"@V": str(floats), "@B": str(4 * floats), "@S": ", ".join(["(x)"] * floats), "@A": _HAS_ASSEMBLY[floats]}
+    names |= {"@K": _HAS_REGISTERS[floats], "@N": _HAS_NEON[floats]}
     names["@X"] = "defined(__AVX512F__)" if floats == 16 else "defined(__AVX512VL__)"
     names["@R"] = "defined(__AVX512DQ__)" if floats == 16 else "defined(__AVX512DQ__) && defined(__AVX512VL__)"
     text = _WIDTH

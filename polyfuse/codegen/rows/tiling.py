@@ -217,7 +217,7 @@ def _odd_lines(floats: int) -> int:
 
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """What a kernel of the shape keeps for itself, in each thread: 0 for kinds other than `winograd`."""
+    """The workspace that a call of a kernel of the shape needs: 0 for kinds other than `winograd`."""
     return 4 * workspace_floats(tilings(shape, tuning, floats)) if shape.kind == "winograd" else 0
 
 

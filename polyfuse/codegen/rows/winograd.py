@@ -19,10 +19,11 @@ from collections.abc import Iterable
 
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.direct import products
+from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, function, listed, scope, unused
-from polyfuse.codegen.rows.tiling import Tiling, tilings, workspace_floats
+from polyfuse.codegen.rows.tiling import Tiling, tilings
 
 AHEAD_FLOATS = 2048
 """How far ahead weights are asked for: each is used for few tiles, so that waiting for it would take as long."""
@@ -70,18 +71,9 @@ def _call(plan: Tiling) -> str:
 
 
 def _storage(regions: tuple[Tiling, ...]) -> list[str]:
-    """V and M, and the row of zeros, of all regions; the kernels of a file may share one workspace."""
-    name = regions[0].shape.name
+    """The row of zeros of all regions."""
     zeros = max(plan.run_columns * plan.floats for plan in regions)
-    return [
-        "#ifdef ROW_WORKSPACE",
-        f"#define {name}__workspace ROW_WORKSPACE",
-        "#else",
-        f"static _Thread_local _Alignas(64) float {name}__workspace[{workspace_floats(regions)}];",
-        "#endif",
-        f"static const _Alignas(64) float {name}__zeros[{zeros}];",
-        "",
-    ]
+    return [f"static const _Alignas(64) float {regions[0].shape.name}__zeros[{zeros}];", ""]
 
 
 def statements(sums: Iterable[Sum], floats: int) -> list[str]:
@@ -104,7 +96,7 @@ def _sum(total: Sum) -> str:
 
 def _loads(v: int, values: Iterable[str]) -> list[str]:
     """Vectors that are used several times, and loaded once."""
-    return [f"vec{v} {value}; KEEP({value.split()[0]});" for value in values]
+    return [f"vec{v} {value}; KEEP{v}({value.split()[0]});" for value in values]
 
 
 def _in_columns(plan: Tiling) -> list[str]:
@@ -186,14 +178,17 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
     asked = asked_floats(plan)
     inner += [f"__builtin_prefetch(next_w + {k}, 0, 2);" for k in range(0, asked * tuning.unroll, LINE)]
     inner.append(f"w += {step}, next_w += {asked * tuning.unroll};")
+    head = f"for (int block = 0; block < {plan.in_blocks}; block++, x += {plan.block_floats})"
+    folds = Folds([f"a{a}_{p}" for a in range(tuning.blocks) for p in range(count)], v, shape.in_channels)
     loop = [
         f"const int lanes = {lanes};",
+        *folds.at("block", v),
         *braces(f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})", ["const float *xl = x + lane;", *inner]),
     ]
     body = [
         f"const vec{v} zero = SPLAT{v}(0.0f);",
         *listed(f"vec{v} ", (f"a{a}_{p} = zero" for a in range(tuning.blocks) for p in range(count))),
-        *braces(f"for (int block = 0; block < {plan.in_blocks}; block++, x += {plan.block_floats})", loop),
+        *folds.around(braces(head, loop)),
         *(
             f"PUT{v}(to, {a * plan.block_floats + p * v}, a{a}_{p});"
             for a in range(tuning.blocks)
@@ -316,7 +311,7 @@ def _batch(plan: Tiling, count: int) -> list[str]:
     ]
     body = [
         f"_Alignas(64) float t[{plan.tile[0] * plan.side[1] * v}];",
-        f"float *v = {shape.name}__workspace, *m = v + {plan.frequencies * plan.input_floats};",
+        f"float *v = workspace, *m = v + {plan.frequencies * plan.input_floats};",
         *(["const ptrdiff_t below = next_in ? next_in - in[0] : 0;"] if tuning.asks_in else []),
         *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
         *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),

@@ -3,15 +3,28 @@
     Operation + Storing ──compute_function()──> ComputeFunction: the C, and what its callers pass
 
 Every function is derived from the statements of its layer, whatever its kind. It goes line by line: for each row and
-channel of the box, the statements run over a line of sums, which is then put into the output.
+channel of the box, the statements run over a line of sums, which is then put into the output. A line is at most so many
+columns that what is on the stack stays small: `stack_bytes`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from polyfuse.codegen.cfile import signature
-from polyfuse.codegen.scratchpad.lines import TAKEN, Axes, Operand, Sweep, combined, statement_lines
+from polyfuse.codegen.scratchpad.lines import (
+    TAKEN,
+    Axes,
+    Operand,
+    Sweep,
+    combined,
+    is_long,
+    line_length,
+    most_columns,
+    slope_of,
+    statement_lines,
+)
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.network.dtypes import is_whole
 from polyfuse.network.layer import Layer, Statement
@@ -19,7 +32,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.operations import Operation
 
-BOX = ("channel_0", "channel_1", "row_0", "row_1", "column_0", "column_1")
+BOX = ("channel_0", "channel_1", "row_0", "row_1", "box_0", "box_1")
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class ComputeFunction:
     name: str
     weights: tuple[WeightArray, ...]
     sums_bytes: int
+    stack_bytes: int
     accumulates: bool
     text: str
 
@@ -90,8 +104,9 @@ def compute_function(
     """The function of an operation, the `number`-th of a graph: it does `rate` in a cycle and sums up `lanes` lines.
 
     Called with the views of its result and operands; where the block of weights is on chip, which channels it has and
-    where it comes from; where accumulators are, or -1 for a memory of their own; and the box. One that accumulates what
-    arrives is also told which box of its input it takes, and whether that is the first and the last one.
+    where it comes from; where accumulators are, or -1 for sums that are done line by line; and the box. One that
+    accumulates what arrives is also told which box of its input it takes, and whether that is the first and the last
+    one.
     """
     layer = operation.layer
     writer = Writer(
@@ -106,14 +121,16 @@ def compute_function(
         parameters += [*(f"int {each}" for each in TAKEN), "int first", "int last"]
     lines = [
         f"/* {layer.name} ({layer.kind}) */",
-        *signature(f"static void {name}", parameters),
+        *signature(f"static NOINLINE void {name}", parameters),
         "{",
         *(f"  {line}" for line in writer.opening(number)),
         *(writer.taking() if accumulates else writer.making()),
         f"  computed({writer.work()}, {rate!r}, {writer.made()});",
         "}",
     ]
-    return ComputeFunction(operation, name, writer.weights, writer.sums_bytes, accumulates, "\n".join(lines))
+    return ComputeFunction(
+        operation, name, writer.weights, writer.sums_bytes, writer.stack_bytes, accumulates, "\n".join(lines)
+    )
 
 
 SHARED = {"conv", "depthwise", "matmul"}
@@ -147,23 +164,22 @@ class Writer:
 
     @property
     def sums_bytes(self) -> int:
-        """The bytes of the accumulators of whole lines."""
+        """The bytes of accumulators: of whole lines, or of all channels."""
         return 4 * self.kept_lines * self.axes.sizes[2]
 
     def opening(self, number: int) -> list[str]:
         """What comes before the loops: claims, arrays."""
-        layer, columns = self.layer, self.axes.sizes[2]
         lines = [f"on_operation({number});"]
-        claim = "claim(result, channel_0, channel_1, row_0, row_1, column_0, column_1);"
+        claim = f"claim(result, {', '.join(BOX)});"
         lines += [f"if (last) {claim}" if self.accumulates else claim]
-        own = f"static {self.sum_type} own[{self.kept_lines * columns}];"
-        keep = "!first" if self.accumulates else "0"
-        lines_kept = "(channel_1 - channel_0)"
-        if not self.accumulates:
-            lines_kept = f"min({self.kept_lines}, channel_1 - channel_0)"
-        room = f"4 * {lines_kept} * (column_1 - column_0)"
-        where = f"scratch < 0 ? own : accumulators(scratch, {room}, {number}, {keep})"
-        lines += [own, f"{self.sum_type} *const sums = {where};"]
+        if self.accumulates:
+            room = f"accumulators(scratch, 4 * (channel_1 - channel_0), {number}, !first)"
+            lines += [f"{self.sum_type} *const sums = {room};", "const int column_0 = box_0, column_1 = box_1;"]
+        else:
+            size = f"4 * min({self.kept_lines}, channel_1 - channel_0) * (box_1 - box_0)"
+            room = f"accumulators(scratch, {size}, {number}, 0)"
+            lines += [f"{self.sum_type} own[{self.columns}];"]
+            lines += [f"{self.sum_type} *const sums = scratch < 0 ? 0 : {room};"]
         lines += ["long long counted = 0;"] if self.work() == "counted" else []
         if self.weights:
             size = self.block_size()
@@ -178,21 +194,30 @@ class Writer:
                 offset.append(self.size_of(array))
             lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
             lines += ["(void)weights_0, (void)weights_1;"] if all(w.channel is None for w in self.weights) else []
-        for name, access in self.onchip_reads():
-            element = self.storing.element(access).name
-            lines.append(f"static {element} line_{name}[{self.line_length(access)}];")
-            lines.append(f"(void)line_{name};")
-        if self.storing.element(layer.output).name != self.sum_type:
-            lines.append(f"static {self.storing.element(layer.output).name} made[{columns}];")
         return lines
 
-    def onchip_reads(self) -> list[tuple[str, Tensor]]:
-        """The operands of all statements that are on chip, by name."""
-        found = {n: a.tensor for s in self.layer.statements for n, a in s.operands.items()}
-        return [(name, tensor) for name, tensor in found.items() if tensor not in self.layer.weights]
+    @cached_property
+    def columns(self) -> int:
+        """How many columns are computed at once."""
+        return most_columns(self.layer.statements, self.axes)
 
-    def line_length(self, tensor: Tensor) -> int:
-        return Axes(tensor.concrete_shape).sizes[2]
+    @property
+    def stack_bytes(self) -> int:
+        """The bytes of the lines that are on the stack: of sums, of what is made, of what is read."""
+        element = self.storing.element(self.layer.output)
+        own = 0 if self.accumulates else 4 * self.columns
+        made = 0 if element.name == self.sum_type else element.bytes * self.columns
+        return own + made + max(map(self.lines_bytes, self.layer.statements))
+
+    def lines_bytes(self, statement: Statement) -> int:
+        """The bytes of the lines of one statement."""
+        reads = [a for a in statement.operands.values() if a.tensor not in self.layer.weights]
+        slopes = [0 if self.axes.column is None else slope_of(access, self.axes.column) for access in reads]
+        read = [
+            line_length(s, self.columns) * self.storing.element(a.tensor).bytes
+            for s, a in zip(slopes, reads, strict=True)
+        ]
+        return sum(read) + (4 * self.columns if is_long(statement, self.sweep(statement, False)) else 0)
 
     def block_size(self) -> str:
         """The bytes of the block of weights, as C."""
@@ -235,24 +260,28 @@ class Writer:
         """The loops of some statements over one line."""
         lines = []
         for statement in chosen:
-            reduces = len(statement.dims) > self.layer.rank
-            counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
-            sweep = Sweep(
-                self.axes, self.layer.inputs[0] if taken and reduces else None, counts, self.sum_type == "int"
-            )
-            lines += statement_lines(statement, self.operands(statement), sweep, indent)
+            lines += statement_lines(statement, self.operands(statement), self.sweep(statement, taken), indent)
         return lines
 
+    def sweep(self, statement: Statement, taken: bool) -> Sweep:
+        """How a statement is swept; `taken` where only a box of the input is there."""
+        reduces = len(statement.dims) > self.layer.rank
+        counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
+        box = self.layer.inputs[0] if taken and reduces else None
+        return Sweep(self.axes, box, counts, self.sum_type == "int", self.columns)
+
     def making(self) -> list[str]:
-        """Line after line of the box, whole."""
-        line = f"(channel - channel_0) % {self.kept_lines} * (column_1 - column_0)"
+        """Line after line of the box, some columns at once."""
+        line = f"(channel - channel_0) % {self.kept_lines} * (box_1 - box_0) + (column_0 - box_0)"
         return [
             "  for (int row = row_0; row < row_1; row++)",
-            "    for (int channel = channel_0; channel < channel_1; channel++) {",
-            f"      {self.sum_type} *const sum = sums + {line};",
-            *self.statements(3, False, self.layer.statements),
-            *self.written(3),
-            "    }",
+            "    for (int channel = channel_0; channel < channel_1; channel++)",
+            "      for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1) {",
+            f"        column_1 = min(column_0 + {self.columns}, box_1);",
+            f"        {self.sum_type} *const sum = sums ? sums + {line} : own;",
+            *self.statements(4, False, self.layer.statements),
+            *self.written(4),
+            "      }",
         ]
 
     def taking(self) -> list[str]:
@@ -287,6 +316,7 @@ class Writer:
             return [f"{pad}write_row(result, channel, row, column_0, column_1 - 1, sum);"]
         value = element.put.format("sum[column - column_0]")
         return [
+            f"{pad}{element.name} made[{self.columns}];",
             f"{pad}for (int column = column_0; column < column_1; column++)",
             f"{pad}  made[column - column_0] = {value};",
             f"{pad}write_row(result, channel, row, column_0, column_1 - 1, made);",
@@ -294,7 +324,7 @@ class Writer:
 
     def made(self) -> str:
         """How many elements are made, as C."""
-        size = "(long long)(channel_1 - channel_0) * (row_1 - row_0) * (column_1 - column_0)"
+        size = "(long long)(channel_1 - channel_0) * (row_1 - row_0) * (box_1 - box_0)"
         return f"last ? {size} : 0" if self.accumulates else size
 
     def work(self) -> str:

@@ -34,6 +34,8 @@ class GroupInPlace:
     loaded         the inputs that arrive step by step; stored: the outputs that leave step by step
     image_at       where the weights of each operation begin in the tensor of weights
     double_buffer  whether transfers run while a step computes
+    arena_bytes    the capacity of the machine, behind which the unit's own accumulators are
+    unit_bytes     of these; 0 where sums are in the arena
     in_place       whether weights are read where they are off chip
     streams        the output channels of a block of each operation whose weights are loaded again in every step
     early          operations whose weights are there when it starts
@@ -54,6 +56,8 @@ class GroupInPlace:
     double_buffer: bool
     in_place: bool
     streams: Mapping[str, int]
+    arena_bytes: int = 0
+    unit_bytes: int = 0
     early: frozenset[str] = frozenset()
     following: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 

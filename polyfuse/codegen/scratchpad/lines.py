@@ -15,7 +15,8 @@ from math import prod
 import islpy as isl
 
 from polyfuse.codegen.loops import kind_of
-from polyfuse.network.expression import parenthesised, to_c
+from polyfuse.codegen.sums import BLOCK, SHORT, UNIT
+from polyfuse.network.expression import adds_up, parenthesised, to_c
 from polyfuse.network.layer import Access, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets.interrupts import interrupts_held
@@ -24,7 +25,11 @@ SET, PARAM, OUT = isl.dim_type.set, isl.dim_type.param, isl.dim_type.out
 TAKEN = ("taken_0", "taken_1", "taken_2", "taken_3")
 PARAMETERS = ("channel", "row", "column_0", "column_1", *TAKEN)
 COLUMN = "column"
-RESERVED = frozenset((*PARAMETERS, COLUMN, "from", "to", "sum", "sums", "result", "counted", "weights", "scratch"))
+LONGEST, LINE_BYTES = 64, 512
+"""The most columns that are computed at once, and the most bytes of a line of them."""
+RESERVED = frozenset(
+    (*PARAMETERS, COLUMN, "from", "to", "sum", "sums", "part", "terms", "result", "counted", "weights", "scratch")
+)
 
 
 USED = re.compile(r"(at|line|operand|weight)_|.*_(first|[01])$")
@@ -102,17 +107,53 @@ class Operand:
 class Sweep:
     """How a statement is swept: over points with these axes; of the tensor `taken`, if any, only a box is read.
 
-    `counts` is added to `counted` for every instance; `whole_sum` says that sums are of type int.
+    `counts` is added to `counted` for every instance; `whole_sum` says that sums are of type int. A line has at most so
+    many `columns`.
     """
 
     axes: Axes
     taken: Tensor | None
     counts: int
     whole_sum: bool
+    columns: int
 
 
 def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, indent: int) -> list[str]:
-    """The loops of a statement for one channel and row."""
+    """The loops of a statement for one channel and row; a long sum is that of blocks of terms, each in `part`."""
+    inside = loops(statement, operands, sweep, indent + is_long(statement, sweep))
+    if not is_long(statement, sweep):
+        return inside
+    pad = "  " * (indent + 1)
+    opened = [f"{pad}float part[{sweep.columns}] = {{0}};", f"{pad}int terms = 0;"]
+    closed = f"{pad}add_block(sum, part, column_1 - column_0);"
+    return [f"{pad[2:]}{{", *opened, *inside, closed, f"{pad[2:]}}}"]
+
+
+def error_bound(terms: int) -> float:
+    """What a sum of so many terms may be off by, relative to the sum of their magnitudes, products not counted.
+
+    Steps that add up parts of a sum, as those of a pool over whole images, add one rounding each.
+
+    >>> round(error_bound(100) / UNIT), round(error_bound(18_710) / UNIT)
+    (100, 276)
+    """
+    return UNIT * (terms if terms <= SHORT else BLOCK + -(-terms // BLOCK) + 1)
+
+
+def is_long(statement: Statement, sweep: Sweep) -> bool:
+    """Whether a statement adds up so many floats that blocks of them are summed up by themselves."""
+    return not sweep.whole_sum and adds_up(statement.expression) and terms_of(statement, sweep.axes) > SHORT
+
+
+def terms_of(statement: Statement, axes: Axes) -> int:
+    """The most instances of a statement at one point."""
+    reduced = range(len(axes.shape), statement.domain.dim(SET))
+    ends = ((statement.domain.dim_min_val(d), statement.domain.dim_max_val(d)) for d in reduced)
+    return prod(int(high.to_python()) - int(low.to_python()) + 1 for low, high in ends)
+
+
+def loops(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, indent: int) -> list[str]:
+    """The loops of a statement."""
     time, names = scheduled(statement, sweep)
     leaves: dict[str, Leaf] = {}
     failed: list[Exception] = []
@@ -135,7 +176,7 @@ def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep
     del keep
     if failed:
         raise failed[0]
-    return printed(root, leaves, sweep.counts, indent)
+    return printed(root, leaves, sweep, indent)
 
 
 def context(sweep: Sweep) -> isl.Set:
@@ -215,21 +256,23 @@ def loop_name(dim: str) -> str:
 class Read:
     """One read of an instance: in `place`, and whether it is one row along a line, forwards or backwards.
 
-    `place` is channel, row and column on chip, the offset of the element in a weight, and nothing of a table.
+    `place` is channel, row and column on chip, the offset of the element in a weight, and nothing of a table. Along a
+    line of columns it goes `slope` elements with each.
     """
 
     name: str
     operand: Operand
     place: tuple[str, ...]
     direction: int
+    slope: int = 0
 
     @property
     def array(self) -> str:
         """The array of the line."""
         return f"at_{self.name}"
 
-    def before(self, alone: bool) -> list[str]:
-        """What is declared in front of a line, or for one instance alone."""
+    def before(self, alone: bool, columns: int) -> list[str]:
+        """What is declared in front of a line of so many columns, or for one instance alone."""
         kind = f"const {self.operand.element}"
         if not self.place:
             return []
@@ -245,7 +288,12 @@ class Read:
         first, last = (f"{self.array}_first", ends[1]) if not alone else ends
         pointer = f"read_row({self.operand.name}, {channel}, {row}, {first}, {last}, line_{self.name})"
         told = [] if alone else [f"const int {first} = {ends[0]};"]
-        return [*told, f"{kind} *const {self.array} = {pointer};"]
+        length = 1 if alone else line_length(self.slope, columns)
+        return [
+            *told,
+            f"{self.operand.element} line_{self.name}[{length}];",
+            f"{kind} *const {self.array} = {pointer};",
+        ]
 
     def value(self, alone: bool) -> str:
         """The C of what is read; of a table, the array."""
@@ -270,17 +318,41 @@ class Leaf:
     statement: Statement
     indices: Mapping[str, str]
     whole_sum: bool
+    sum: str
 
     def text(self, alone: bool) -> str:
         """The statement."""
-        values = {"acc": SUM} | {read.name: read.value(alone) for read in self.reads}
+        values = {"acc": self.sum} | {read.name: read.value(alone) for read in self.reads}
         whole = {name for name in values if name in self.statement.whole or (name == "acc" and self.whole_sum)}
         floats = {name: text for name, text in values.items() if name not in whole}
         indices = {**self.indices, **{name: values[name] for name in whole}}
-        return f"{SUM} = {to_c(self.statement.expression, floats, indices, whole=True)};"
+        return f"{self.sum} = {to_c(self.statement.expression, floats, indices, whole=True)};"
 
 
-SUM = "sum[column - column_0]"
+def line_length(slope: int, columns: int) -> int:
+    """The elements that a line of columns reads."""
+    return slope * (columns - 1) + 1
+
+
+def most_columns(statements: Sequence[Statement], axes: Axes) -> int:
+    """How many columns of a line are computed at once: no line that is read or made takes more than LINE_BYTES."""
+    if axes.column is None:
+        return 1
+    slopes = (slope_of(read, axes.column) for s in statements for read in s.operands.values())
+    return min(LONGEST, axes.sizes[2], (LINE_BYTES // 4 - 1) // max(1, *slopes, 1) + 1)
+
+
+def slope_of(access: Access, column: int) -> int:
+    """How many elements further along a line the next column reads, at most."""
+    if len(access.tensor.shape) != 4:
+        return 0
+    found = [0]
+    index = isl.PwMultiAff.from_map(access.relation).get_at(3)
+    with interrupts_held():
+        index.foreach_piece(
+            lambda _, aff: found.append(int(aff.get_coefficient_val(isl.dim_type.in_, column).abs().ceil().to_python()))
+        )
+    return max(found)
 
 
 def leaf(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, build: isl.AstBuild) -> Leaf:
@@ -301,10 +373,13 @@ def leaf(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, bu
         directions = {direction_of(part) for part in index}
         fixed = not operands[name].onchip or not any(map(has_column, place[:2]))
         known = directions <= {0, 1} or (fixed and directions <= {-1, 0})
-        reads.append(Read(name, operands[name], tuple(place), (min(directions) or 1) if known and fixed else 0))
+        direction = (min(directions) or 1) if known and fixed else 0
+        slope = 0 if sweep.axes.column is None else slope_of(access, sweep.axes.column)
+        reads.append(Read(name, operands[name], tuple(place), direction, slope))
     indices = {dim: text(instance.get_at(d)) for d, dim in enumerate(statement.dims) if dim not in operands}
     column = "0" if sweep.axes.column is None else text(instance.get_at(sweep.axes.column))
-    return Leaf(column, tuple(reads), statement, indices, sweep.whole_sum)
+    kept = "part" if is_long(statement, sweep) else "sum"
+    return Leaf(column, tuple(reads), statement, indices, sweep.whole_sum, f"{kept}[column - column_0]")
 
 
 def index_of(access: Access, instance: isl.PwMultiAff) -> list[isl.PwAff]:
@@ -335,44 +410,53 @@ def direction_of(index: isl.PwAff) -> int:
     return int(pieces[0].get_coefficient_val(isl.dim_type.in_, last).sgn()) if last >= 0 else 0
 
 
-def printed(node: isl.AstNode, leaves: Mapping[str, Leaf], counts: int, indent: int) -> list[str]:
+def printed(node: isl.AstNode, leaves: Mapping[str, Leaf], sweep: Sweep, indent: int) -> list[str]:
     """A tree of loops as lines of C."""
     pad, kind = "  " * indent, kind_of(node)
     if kind == "block":
         children = node.block_get_children()
         nodes = [children.get_at(k) for k in range(children.n_ast_node())]
-        return [line for child in nodes for line in printed(child, leaves, counts, indent)]
+        return [line for child in nodes for line in printed(child, leaves, sweep, indent)]
     if kind == "if_":
         lines = [f"{pad}if ({node.if_get_cond().to_C_str()}) {{"]
-        lines += printed(node.if_get_then_node(), leaves, counts, indent + 1)
+        lines += printed(node.if_get_then_node(), leaves, sweep, indent + 1)
         if node.if_has_else_node():
-            lines += [f"{pad}}} else {{", *printed(node.if_get_else_node(), leaves, counts, indent + 1)]
+            lines += [f"{pad}}} else {{", *printed(node.if_get_else_node(), leaves, sweep, indent + 1)]
         return [*lines, f"{pad}}}"]
     if kind == "user":
-        return alone(leaves[node.get_annotation().get_name()], counts, indent)
+        return alone(leaves[node.get_annotation().get_name()], sweep, indent)
     name, start = node.for_get_iterator().to_C_str(), node.for_get_init().to_C_str()
     body = node.for_get_body()
     if name == COLUMN and kind_of(body) == "user":
         found = leaves[body.get_annotation().get_name()]
         if all(read.direction for read in found.reads):
-            return in_line(node, found, counts, indent)
-    inside = printed(body, leaves, counts, indent + 1)
+            return in_line(node, found, sweep, indent)
+    inside = printed(body, leaves, sweep, indent + 1)
     if node.for_is_degenerate():
         return [f"{pad}{{", f"{pad}  const int {name} = {start};", f"{pad}  (void){name};", *inside, f"{pad}}}"]
     condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
     return [f"{pad}for (int {name} = {start}; {condition}; {name} += {step}) {{", *inside, f"{pad}}}"]
 
 
-def alone(found: Leaf, counts: int, indent: int) -> list[str]:
+def alone(found: Leaf, sweep: Sweep, indent: int) -> list[str]:
     """One instance by itself, for which the column is known."""
     pad = "  " * indent
     lines = [f"const int {COLUMN} = {found.column};"] if found.column != COLUMN else []
-    lines += [*(line for read in found.reads for line in read.before(True)), found.text(True)]
-    lines += [f"counted += {counts};"] if counts else []
+    lines += [*(line for read in found.reads for line in read.before(True, 1)), found.text(True)]
+    lines += [f"counted += {sweep.counts};"] if sweep.counts else []
+    lines += folded(found, "1")
     return [f"{pad}{{", *(f"{pad}  {line}" for line in lines), f"{pad}}}"]
 
 
-def in_line(node: isl.AstNode, found: Leaf, counts: int, indent: int) -> list[str]:
+def folded(found: Leaf, terms: str) -> list[str]:
+    """What ends a block of terms of a long sum, once so many more were added in all columns together."""
+    if not found.sum.startswith("part"):
+        return []
+    block = f"{BLOCK} * (column_1 - column_0)"
+    return [f"terms += {terms};", f"if (terms >= {block}) add_block(sum, part, column_1 - column_0), terms = 0;"]
+
+
+def in_line(node: isl.AstNode, found: Leaf, sweep: Sweep, indent: int) -> list[str]:
     """The innermost loop, with what it reads in front of it."""
     pad, first = "  " * indent, node.for_get_init().to_C_str()
     last, step = first, 1
@@ -384,9 +468,9 @@ def in_line(node: isl.AstNode, found: Leaf, counts: int, indent: int) -> list[st
     if step != 1:
         last = f"{first} + ({last} - ({first})) / {step} * {step}"
     each = "(to - from + 1)" if step == 1 else f"((to - from) / {step} + 1)"
-    inside = [line for read in found.reads for line in read.before(False)]
-    inside += [f"counted += {f'{counts} * ' if counts > 1 else ''}{each};"] if counts else []
+    inside = [line for read in found.reads for line in read.before(False, sweep.columns)]
+    inside += [f"counted += {f'{sweep.counts} * ' if sweep.counts > 1 else ''}{each};"] if sweep.counts else []
     inside += [f"for (int column = from; column <= to; column{'++' if step == 1 else f' += {step}'})"]
-    inside += [f"  {found.text(False)}"]
+    inside += [f"  {found.text(False)}", *folded(found, each)]
     lines = [f"const int from = {first}, to = {last};", "if (from <= to) {", *(f"  {line}" for line in inside), "}"]
     return [f"{pad}{{", *(f"{pad}  {line}" for line in lines), f"{pad}}}"]

@@ -79,6 +79,8 @@ def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
                 double_buffer=plan.machine.double_buffer,
                 in_place=plan.machine.weights_in_place,
                 streams=streams_of(each, plan.machine),
+                arena_bytes=plan.machine.capacity_bytes,
+                unit_bytes=plan.machine.accumulator_bytes,
                 early=frozenset(group.early),
             )
         )

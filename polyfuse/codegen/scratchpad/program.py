@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.runtime import part, prelude
-from polyfuse.codegen.scratchpad.steps import group_function
+from polyfuse.codegen.scratchpad.steps import group_function, views_bytes
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.accelerator import Accelerator
@@ -59,7 +59,9 @@ def program_of(
     elements = frozenset(storing.element(t).name for f in functions for t in tensors_of(f))
     text = "\n\n".join(
         [
-            prelude(machine.capacity_bytes, storing.wide, elements),
+            prelude(machine.capacity_bytes, machine.accumulator_bytes, storing.wide, elements),
+            f"/* On the stack: at most {max(f.stack_bytes for f in functions)} bytes of lines for an operation, and "
+            f"{max(map(views_bytes, groups))} bytes of views for a group. */",
             *(function.text for function in functions),
             *(group_function(group) for group in groups),
             "\n".join(["void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),

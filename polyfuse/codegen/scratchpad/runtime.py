@@ -7,7 +7,11 @@ from polyfuse.codegen.scratchpad.storing import BFLOAT, HALF
 
 HELPERS = """\
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define HELPER static inline __attribute__((unused))
+#define NOINLINE __attribute__((noinline)) /* so that operations share the stack */
 
 typedef float loose_float __attribute__((aligned(1))); /* weights may begin at any byte */
 typedef int loose_int __attribute__((aligned(1)));
@@ -17,6 +21,10 @@ HELPER int max(int a, int b) { return a > b ? a : b; }
 HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
 HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
 HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
+/* A block of terms is done: it goes into the sums of all. */
+HELPER void add_block(float *sum, float *part, int columns) {
+  for (int k = 0; k < columns; k++) sum[k] += part[k], part[k] = 0.0f;
+}
 """
 MOVES = """\
 typedef struct { int rows, columns, bytes; } extent;
@@ -92,8 +100,9 @@ def part(name: str) -> str:
     return resources.files("polyfuse.codegen.scratchpad").joinpath(name).read_text(encoding="utf-8")
 
 
-def prelude(arena_bytes: int, wide: int, elements: frozenset[str]) -> str:
+def prelude(arena_bytes: int, unit_bytes: int, wide: int, elements: frozenset[str]) -> str:
     """What comes before generated code; `elements` are the types that it mentions."""
     sizes = f"#define ARENA_BYTES {arena_bytes}\n#define WIDE {wide} /* bytes of the host for one of the machine */\n"
+    sizes += f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from ARENA_BYTES on */\n"
     types = [text for name, text in (("half", HALF), ("bfloat", BFLOAT)) if name in elements]
     return "\n".join([sizes, part("scratchpad.h"), HELPERS, *types, MOVES, STREAMS])

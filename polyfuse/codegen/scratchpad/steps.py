@@ -6,6 +6,7 @@ Where the machine double-buffers, the loads of the next step and the stores of t
 otherwise a step waits for its loads before it computes, and for its stores before the next one begins.
 """
 
+import re
 from collections.abc import Sequence
 from textwrap import wrap as fold
 
@@ -25,21 +26,28 @@ from polyfuse.codegen.scratchpad.weights import (
 )
 from polyfuse.plan.operations import Part
 
+VIEW_BYTES = 52
+"""Of a `view` in scratchpad.h, whose fields are thirteen int."""
+
 
 def group_function(group: GroupInPlace) -> str:
     """The function of a group."""
-    lines = [
-        *heading(group),
-        f"static void group{group.number}(void)",
-        "{",
-        f"  enum {{ STEPS = {group.tables.steps} }};",
-        *tables_of(group),
+    body = [
         *views(group),
         f"  on_step({group.number}, 0);",
         *preloads(group),
         *streams(group),
         *(overlapped(group) if group.double_buffer else in_turn(group)),
         "}",
+    ]
+    words = set(re.findall(r"\w+", " ".join(body)))
+    lines = [
+        *heading(group),
+        f"static void group{group.number}(void)",
+        "{",
+        f"  enum {{ STEPS = {group.tables.steps} }};",
+        *(line for name, table in tables_of(group).items() if name in words for line in table),
+        *body,
     ]
     return "\n".join(lines)
 
@@ -61,31 +69,37 @@ def heading(group: GroupInPlace) -> list[str]:
     return ["/* " + folded[0], *(f" * {line}" for line in folded[1:]), " */"]
 
 
-def tables_of(group: GroupInPlace) -> list[str]:
-    """What differs from step to step: boxes that are made, loaded, stored and taken in; origins, channels, images."""
-    tables, lines = group.tables, []
+def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
+    """What differs from step to step: boxes that are made, loaded, stored and taken in; origins, channels, images.
+
+    By name, each as C: a group may need fewer.
+    """
+    tables = group.tables
+    lines: dict[str, list[str]] = {}
     made = [function.operation.output for function in group.functions.values() if not function.accumulates]
     for name in (*group.loaded, *made):
-        lines += constants("box", f"new_{name}", tables.of[name].new)
+        lines[f"new_{name}"] = constants("box", f"new_{name}", tables.of[name].new)
     for name in group.stored:
-        lines += constants("box", f"fresh_{name}", tables.of[name].fresh)
+        lines[f"fresh_{name}"] = constants("box", f"fresh_{name}", tables.of[name].fresh)
     for name, function in group.functions.items():
         if function.accumulates:
-            lines += constants("box", f"taken_{name}", tables.taken_in[name])
-            lines += constants("char", f"moment_{name}", moments(group, function.operation.output))
+            lines[f"taken_{name}"] = constants("box", f"taken_{name}", tables.taken_in[name])
+            lines[f"moment_{name}"] = constants("char", f"moment_{name}", moments(group, function.operation.output))
     for name in group.tensors:
         place = group.place(name)
         if place.turns or name in group.loaded or name in group.stored:
-            lines += constants("origin", f"origin_{name}", place.origins if place.turns else place.origins[:1])
+            lines[f"origin_{name}"] = constants(
+                "origin", f"origin_{name}", place.origins if place.turns else place.origins[:1]
+            )
     if group.has_blocks:
         for name in group.tensors:
-            lines += constants("short", f"channels_{name}", tables.of[name].channels)
+            lines[f"channels_{name}"] = constants("short", f"channels_{name}", tables.of[name].channels)
         if any(function.weights for function in group.functions.values()):
-            lines += constants("short", "block", group.blocks[:, 0] // tables.tile.channels)
-            lines += constants("char", "arrives", arrivals(group))
-            lines += constants("char", "slot", (np.cumsum(arrivals(group)) - 1) % 2)
+            lines["block"] = constants("short", "block", group.blocks[:, 0] // tables.tile.channels)
+            lines["arrives"] = constants("char", "arrives", arrivals(group))
+            lines["slot"] = constants("char", "slot", (np.cumsum(arrivals(group)) - 1) % 2)
     if several_images(group):
-        lines += constants("short", "image", tables.image)
+        lines["image"] = constants("short", "image", tables.image)
     return lines
 
 
@@ -114,6 +128,16 @@ def views(group: GroupInPlace) -> list[str]:
             fixed = "const " if all(const(group, part.tensor) for part in parts) else ""
             lines.append(f"  {fixed}view in{k}_{name}[] = {{{body}}};")
     return lines
+
+
+def views_bytes(group: GroupInPlace) -> int:
+    """The bytes of the views that change from step to step: the others are constants."""
+    ends = (*group.loaded, *(function.operation.output for function in group.functions.values()))
+    count = sum(not const(group, name) for name in ends)
+    for function in group.functions.values():
+        for parts in function.operation.operands:
+            count += len(parts) + 1 if any(not const(group, part.tensor) for part in parts) else 0
+    return VIEW_BYTES * count
 
 
 def const(group: GroupInPlace, tensor: str) -> str:

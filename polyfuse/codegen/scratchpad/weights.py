@@ -10,7 +10,8 @@ from textwrap import wrap as fold
 import numpy as np
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
-from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers, Room
+from polyfuse.errors import InvalidInput
 
 
 def constants(kind: str, name: str, values: Integers) -> list[str]:
@@ -137,12 +138,19 @@ def weights_load(address: str, at: str, size: str) -> str:
 
 
 def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
-    """Where the sums of an operation are; -1 for registers of the unit.
+    """Where the sums of an operation are: in the arena, or in the unit's own memory behind it; -1 for neither.
 
     Sums that last from step to step come first, one after the other; behind them is room for lines of sums of all
     others, if their elements are narrower than sums. What is elementwise has no sums.
+    Errors: InvalidInput for sums that last and have no room.
     """
     room, operation = group.buffers.get("scratch"), function.operation
+    if group.unit_bytes:
+        room = Room(group.arena_bytes, group.unit_bytes)
+    if room is None and function.accumulates:
+        raise InvalidInput(
+            f"group {group.number}: expected a buffer 'scratch' for sums of {operation.name!r}, found none; add it"
+        )
     narrow = group.graph.tensors[operation.output].element_bytes < 4
     if room is None or not (function.accumulates or (narrow and operation.cls != "elementwise")):
         return "-1"

@@ -199,7 +199,8 @@ def average_pool(
 ) -> Layer:
     """The mean of each window (com.microsoft QLinearAveragePool): a float32 sum, in the order of the window.
 
-    `clamp(round(sum / taps / y_scale + y_zero))`.
+    `clamp(round(sum / taps / y_scale + y_zero))`. Where padding is counted, so is what windows have beyond it in
+    ceil mode, as onnxruntime has it; ONNX's AveragePool does not count that.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
     one_tensor(name, x=x_scale, y=y_scale)
@@ -208,7 +209,7 @@ def average_pool(
     shape = pool_output(name, x, kernel, step, padding, dilation, ceil)
     out = Tensor(shape.name, shape.shape, y_scale.dtype)
     grown = ceil_padding(x, out, kernel, step, dilation, padding)
-    counted = padding if count_include_pad else (0, 0, 0, 0)
+    counted = grown if count_include_pad else (0, 0, 0, 0)
     taken = f"acc + {less('x', x_scale.zero)} * {number(x_scale.scales[0])}"
     update = pool_update(name, x, out, kernel, step, padding, dilation, taken)
     divisor = pool_divisor(x, kernel, step, padding, dilation, counted)

@@ -19,6 +19,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.windows import ceil_padding
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
@@ -140,7 +141,11 @@ def _means(match: Match) -> Replacement:
     if layer.kind == "global_average_pool":
         made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
         return Replacement((made,), {}, made.output)
-    made = elements.average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y, **_window(layer))
+    window = _window(layer)
+    sizes = (window[name] for name in ("kernel", "stride", "dilation", "padding"))
+    if window["count_include_pad"] and ceil_padding(x.tensor, layer.output, *sizes) != window["padding"]:
+        raise InvalidInput(f"layer {layer.name!r}: a mean of integers counts what its windows have beyond the padding")
+    made = elements.average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y, **window)
     return Replacement((made,), {}, made.output)
 
 

@@ -6,6 +6,9 @@
  *   x: recompute, recompute, recompute; x_buffer[1, 1, 12, 12]
  */
 #include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #define NOINLINE __attribute__((noinline))
 #define HELPER static inline __attribute__((unused))
 #ifdef _OPENMP
@@ -62,10 +65,10 @@ static NOINLINE void group0_tiles(const int ty, const float x[restrict 1][1][20]
   }
 }
 
-static void group0(const float x[restrict 1][1][20][20], const float conv1_weight[restrict 1][1][3][3], const
-    float conv1_bias[restrict 1], const float conv2_weight[restrict 1][1][3][3], const float conv2_bias[restrict
-    1], float conv2_out[restrict 1][1][16][16], struct chip0 *chips, struct kept0 *kept, int threads, long long
-    *counts)
+static NOINLINE void group0(const float x[restrict 1][1][20][20], const float conv1_weight[restrict 1][1][3][3],
+    const float conv1_bias[restrict 1], const float conv2_weight[restrict 1][1][3][3], const float
+    conv2_bias[restrict 1], float conv2_out[restrict 1][1][16][16], struct chip0 *chips, struct kept0 *kept, int
+    threads, long long *counts)
 {
   (void)x; (void)conv1_weight; (void)conv1_bias; (void)conv2_weight; (void)conv2_bias; (void)conv2_out;
   (void)chips; (void)kept; (void)threads; (void)counts;

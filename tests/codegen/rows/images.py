@@ -85,6 +85,11 @@ def pointers(rows: Sequence[np.ndarray | None]) -> ctypes.Array:
     return found
 
 
+def workspace(kernel: RowKernel) -> ctypes.c_void_p:
+    """Memory of NaN for one call of a kernel."""
+    return np.full(kernel.workspace_bytes // 4 + 1, np.nan, np.float32).ctypes.data_as(ctypes.c_void_p)
+
+
 def in_rows(case: Case, x: np.ndarray, floats: int, oh: int) -> list[np.ndarray | None]:
     """The rows that output row `oh` reads; None outside of the image."""
     tall = case.kind in TALL
@@ -128,7 +133,7 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
         adds = [added[0, oh + k] if flat else added[oh + k] for k in range(case.height)]
         values = [ctypes.c_void_p(packed.ctypes.data), ctypes.c_void_p(bias.ctypes.data), pointers(adds)]
         places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(1), None, None]
-        function(pointers(reads), *values, pointers(targets), *places)
+        function(pointers(reads), *values, pointers(targets), *places, workspace(kernel))
         gap = inside[:, 0] if flat else inside[:, :, 0]
         assert (gap == GUARD).all() and (out[-1] == GUARD).all(), "wrote outside of its columns"
         made += [inside[:, 1:]] if flat else list(inside[:, :, 1:])

@@ -13,7 +13,7 @@ from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.codegen.rows.tiling import tilings
 from polyfuse.codegen.rows.tune import default_tuning, tiled
-from tests.codegen.rows.images import pointers
+from tests.codegen.rows.images import pointers, workspace
 
 LINE, MOST = 64, 1 << 16
 RECORD = f"""\
@@ -34,7 +34,7 @@ def asked_by(
     places = [ctypes.c_ssize_t(0), ctypes.c_ssize_t(0)]
     asked_count = ctypes.c_longlong.in_dll(built, "asked_count")
     asked_count.value = 0
-    getattr(built, kernel.name)(pointers(rows), *values, None, pointers(out), *places, *ahead)
+    getattr(built, kernel.name)(pointers(rows), *values, None, pointers(out), *places, *ahead, workspace(kernel))
     count = asked_count.value
     assert count <= MOST
     asked = (ctypes.c_void_p * MOST).in_dll(built, "asked")

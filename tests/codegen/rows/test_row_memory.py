@@ -17,7 +17,7 @@ from polyfuse.codegen.rows.pricing import weight_bytes
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
 from polyfuse.codegen.rows.text import NAMES, prelude
 from polyfuse.codegen.rows.tune import default_tuning, tiled
-from tests.codegen.rows.images import REGISTERS, Case, pointers
+from tests.codegen.rows.images import REGISTERS, Case, pointers, workspace
 
 SANITIZED = [
     RowShape("direct", "direct", 19, 21, 31, kernel=(3, 3), outside=(1, 1), activation="relu6", residual="before"),
@@ -67,16 +67,9 @@ def calling(kernel: RowKernel) -> str:
     for (int k = 0; k < {rows_in}; k++) in[k] = filled({floats_in});
     for (int k = 0; k < {rows_out}; k++) residual[k] = filled({floats_out}), out[k] = filled({floats_out});
     {absent}
-    {kernel.name}(in, filled({weights}), filled({bias}), residual, out, -{shape.outside[0]}, 0, 0, 0);
+    float *const workspace = filled({kernel.workspace_bytes // 4});
+    {kernel.name}(in, filled({weights}), filled({bias}), residual, out, -{shape.outside[0]}, 0, 0, 0, workspace);
   }}"""
-
-
-def watched(kernel: RowKernel) -> str:
-    """The kernel with a workspace from `filled`, because sanitizers do not watch the ends of thread-local arrays."""
-    if not kernel.workspace_bytes:
-        return kernel.text
-    workspace = f"#define ROW_WORKSPACE filled({kernel.workspace_bytes // 4})"
-    return f"{workspace}\n{kernel.text}#undef ROW_WORKSPACE\n"
 
 
 @pytest.mark.parametrize("floats", [4, 8, 16])
@@ -94,8 +87,9 @@ def test_nothing_outside_is_touched_and_nothing_is_undefined(floats: int) -> Non
         "for (int i = 0; i < n; i++) p[i] = 0.01f * (i % 7); return p; }"
     )
     body = "".join(map(calling, kernels))
+    texts = [kernel.text for kernel in kernels]
     source = "\n".join(
-        ["#include <stdlib.h>", prelude(floats), filled, *map(watched, kernels), f"int main(void) {{{body}\n}}\n"]
+        ["#include <stdlib.h>", prelude(floats), filled, *texts, f"int main(void) {{{body}\n}}\n"],
     )
     environment = 'const char *__asan_default_options(void) { return "detect_leaks=0"; }\n'
     program = compile_program(
@@ -140,7 +134,7 @@ def test_strips_make_what_a_whole_row_makes(kind: str, stride: int) -> None:
     def call(kernel: RowKernel, column: int, out: np.ndarray) -> None:
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(stride * column - 1), ctypes.c_ssize_t(column), None, None]
-        getattr(library, kernel.name)(pointers(rows), *values, None, pointers([out]), *places)
+        getattr(library, kernel.name)(pointers(rows), *values, None, pointers([out]), *places, None)
 
     whole, stripped = (np.full((2, 21, 8), np.nan, np.float32) for _ in range(2))
     call(kernels[0], 0, whole)
@@ -180,10 +174,10 @@ def test_asking_changes_no_value(case: Case) -> None:
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(0)]
         following = [ctypes.c_void_p(rows[0].ctypes.data), ctypes.c_void_p(out.ctypes.data)]
-        getattr(library, name)(pointers(rows), *values, None, pointers([out]), *places, *following)
+        getattr(library, name)(pointers(rows), *values, None, pointers([out]), *places, *following, None)
         made.append(out)
     assert np.array_equal(*made, equal_nan=True)
-    assert len(NAMES) == 9
+    assert len(NAMES) == 10
 
 
 def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
@@ -198,7 +192,7 @@ def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
         out = np.empty((2, 9, 4), np.float32)
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
-        library.conv(pointers([first, *rows]), *values, None, pointers([out]), *places)
+        library.conv(pointers([first, *rows]), *values, None, pointers([out]), *places, None)
         made.append(out)
     assert np.array_equal(*made)
 
@@ -216,7 +210,7 @@ def test_a_residual_may_be_the_output_itself(residual: str) -> None:
     for out, add in ((apart, added), (place, place)):
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
-        library.conv(pointers(rows), *values, pointers([add]), pointers([out]), *places)
+        library.conv(pointers(rows), *values, pointers([add]), pointers([out]), *places, None)
     assert np.array_equal(apart, place)
 
 
@@ -248,6 +242,7 @@ def test_streaming_changes_no_value(case: Case, floats: int) -> None:
         outs = [aligned((64 * 40,)) for _ in range(case.height)]
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(-case.padding[1]), ctypes.c_ssize_t(0), None, None]
+        places += [workspace(plain)]
         getattr(library, name)(pointers(rows), *values, pointers(rows[-case.height :]), pointers(outs), *places)
         made.append(np.concatenate(outs))
     assert np.array_equal(*made, equal_nan=True) and not np.isnan(made[0]).all()

@@ -17,7 +17,7 @@ from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.text import prelude
-from tests.codegen.rows.images import Case, pointers, run
+from tests.codegen.rows.images import Case, pointers, run, workspace
 from tests.codegen.rows.test_row_kernels import COMPILERS, SAME, WIDTHS, arrays_of, expected, flags_for
 
 VALID = (0, 0, 0, 0)
@@ -249,7 +249,7 @@ def call(library: ctypes.CDLL, kernel: RowKernel, rows: list[np.ndarray], out: n
     values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
     places = [ctypes.c_ssize_t(column - 1), ctypes.c_ssize_t(column), None, None]
     ins, outs = [None, *rows, None][row : row + height + 2], list(out[row : row + height])
-    getattr(library, kernel.name)(pointers(ins), *values, None, pointers(outs), *places)
+    getattr(library, kernel.name)(pointers(ins), *values, None, pointers(outs), *places, workspace(kernel))
 
 
 @pytest.mark.parametrize("tile", TILES)
@@ -297,7 +297,7 @@ def test_a_residual_may_be_the_output_itself(residual: str) -> None:
     for out, add in ((apart, added), (place, place)):
         values = [ctypes.c_void_p(a.ctypes.data) for a in (weights, bias)]
         places = [ctypes.c_ssize_t(-1), ctypes.c_ssize_t(0), None, None]
-        library.conv(pointers(rows), *values, pointers(list(add)), pointers(list(out)), *places)
+        library.conv(pointers(rows), *values, pointers(list(add)), pointers(list(out)), *places, workspace(kernel))
     assert np.array_equal(apart[:, :, :29], place[:, :, :29]) and np.array_equal(place[:, :, 29], added[:, :, 29])
 
 
@@ -316,19 +316,3 @@ def test_threads_do_not_disturb_each_other() -> None:
     with ThreadPoolExecutor(3) as pool:
         for want, made in zip(alone, pool.map(repeated, images), strict=True):
             assert all(np.array_equal(want, out) for out in made)
-
-
-def test_kernels_of_a_file_may_share_one_workspace() -> None:
-    shapes = [WHOLE, replace(WHOLE, name="shallow", height=2)]
-    kernels = [row_kernel(shape, Target(8, 16)) for shape in shapes]
-    largest = max(kernel.workspace_bytes for kernel in kernels) // 4
-    shared = f"static _Thread_local _Alignas(64) float ours[{largest}];\n#define ROW_WORKSPACE ours\n"
-    texts = [kernel.text for kernel in kernels]
-    apart = built(kernels, 8)
-    together = load(compile_shared("\n".join([prelude(8), shared, *texts]), warnings_as_errors=True))
-    rows = drawn_rows(13)
-    for kernel in kernels:
-        made = [np.zeros((13, 2, 30, 8), np.float32) for _ in range(2)]
-        for library, out in zip((apart, together), made, strict=True):
-            call(library, kernel, rows, out, (0, 0))
-        assert np.array_equal(*made) and made[0].any()

@@ -21,7 +21,7 @@ from polyfuse.codegen.rows.text import prelude
 from polyfuse.codegen.rows.tiling import tilings, workspace_bytes
 from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
 from polyfuse.errors import InvalidInput
-from tests.codegen.rows.images import pointers
+from tests.codegen.rows.images import pointers, workspace
 
 CONV = RowShape("conv", "winograd", 12, 20, 23, kernel=(3, 3), outside=(1, 1), height=11)
 WIDE = Target(16, 32)
@@ -132,7 +132,7 @@ def counted(kernel: RowKernel) -> dict[str, int]:
     found = {name: ctypes.c_long.in_dll(library, name) for pair in pairs for name in pair}
     for counter in found.values():
         counter.value = 0
-    getattr(library, kernel.name)(pointers(rows), *values, None, pointers(outs), *places)
+    getattr(library, kernel.name)(pointers(rows), *values, None, pointers(outs), *places, workspace(kernel))
     return {name: counter.value for name, counter in found.items()}
 
 
@@ -233,10 +233,9 @@ def test_frequencies_are_an_odd_number_of_cache_lines_apart(
         assert plan.product_floats >= max(plan.batches) * floats
 
 
-def test_the_workspace_is_what_the_text_declares() -> None:
+def test_the_header_says_the_workspace() -> None:
     kernel = row_kernel(CONV, WIDE)
-    floats = re.search(r"conv__workspace\[(\d+)\]", kernel.text)
-    assert floats and 4 * int(floats[1]) == kernel.workspace_bytes == workspace_bytes(CONV, kernel.tuning, 16)
+    assert kernel.workspace_bytes == workspace_bytes(CONV, kernel.tuning, 16) > 0
     assert f"workspace {kernel.workspace_bytes} bytes" in kernel.text.split("*/")[0].replace("\n *  ", "")
     direct = row_kernel(replace(CONV, kind="direct", height=1), WIDE)
     assert direct.workspace_bytes == 0

@@ -92,6 +92,8 @@ def placed(
                 double_buffer=machine.double_buffer,
                 in_place=machine.weights_in_place,
                 streams=streams_of(each, machine),
+                arena_bytes=machine.capacity_bytes,
+                unit_bytes=machine.accumulator_bytes,
             )
         )
     return Placed(program_of(graph, machine, storing, made, image), tuple(options))
