@@ -13,27 +13,24 @@ from numpy.typing import ArrayLike
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import exported_names
 from polyfuse.network.onnx.fixing import Fixed
-from polyfuse.network.onnx.load import Imported, imported
+from polyfuse.network.onnx.load import imported
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
 from polyfuse.rewrite.workload import load_workload
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A network after rewriting; `imported` is what it was read from a model as, None for one that polyfuse built.
+    """A network after rewriting; `model` is what it was imported from, None for one that polyfuse built.
 
+    `mixed` says that nodes of the model are of several versions of ONNX's operators, which other tools do not run.
     `names` has the model's name of each tensor of the network that has one; a network that was built uses its own, and
     those of its signature for inputs and outputs.
     """
 
     rewritten: Rewritten
     names: Mapping[str, str]
-    imported: Imported | None = None
-
-    @property
-    def model(self) -> onnx.ModelProto | None:
-        """What the network was imported from, for other tools. Errors: UnsupportedOperator, as `Imported.model`."""
-        return self.imported.model if self.imported is not None else None
+    model: onnx.ModelProto | None = None
+    mixed: bool = False
 
     @property
     def network(self) -> Network:
@@ -69,7 +66,8 @@ def read_source(
             names.setdefault(rewritten.tensors[tensor.name].name, name)
     network = rewritten.network
     ends = {network.outputs[each.tensor].name: each.name for each in network.ends.outputs if each.tensor is not None}
-    return Source(rewritten, names | ends, found)
+    mixed = bool(found.resolved.opsets)
+    return Source(rewritten, names | ends, None if mixed else found.model, mixed)
 
 
 def source_of(network: Network) -> Source:

@@ -115,6 +115,11 @@ def verify(
     Errors: InvalidInput where onnxruntime is not installed or refuses the model; BuildError.
     """
     network, names = source.network, source.names
+    if source.mixed:
+        raise InvalidInput(
+            f"verify: functions of {network.name!r} use operators of other versions than the model, which onnxruntime "
+            "does not run; convert the model to one operator set"
+        )
     stored = stored_tensors(network, plan)
     whole = replace(network, outputs=tuple(stored), signature=None)
     code = program_of(whole, replace(plan, inputs=(), outputs=()), settings, progress)

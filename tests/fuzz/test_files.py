@@ -35,10 +35,10 @@ def test_a_traceback_and_two_lines_are_failures(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_crash_and_a_hang_are_failures_and_the_next_file_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = Worker({"model", "machine"})
+    worker = Worker({"model"})
     worker.process.kill()
     worker.process.join()
-    assert "crashes" in worker.run(Case("machine", 1)).message
+    assert "crashes" in worker.run(Case("model", 1)).message
     with monkeypatch.context() as short:
         short.setattr(files, "LONGEST", 0.0)
         assert "hangs" in worker.run(Case("model", 0)).message

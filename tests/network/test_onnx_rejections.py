@@ -186,7 +186,7 @@ def test_graphs_that_are_no_dag(tmp_path: Path) -> None:
     twice = model([make("Relu", ["x"], ["y"]), make("Abs", ["x"], ["y"])], {"x": SHAPE}, ["y"])
     assert "tensor 'y': two nodes make it" in refused(twice, tmp_path)
     nowhere = model([make("Relu", ["z"], ["y"])], {"x": SHAPE}, ["y"])
-    assert "tensor 'z': its shape is not known" in refused(nowhere, tmp_path)
+    assert "tensor 'z': no node of the model makes it and it is no input" in refused(nowhere, tmp_path)
 
 
 def test_files_that_are_not_models(tmp_path: Path) -> None:

@@ -137,14 +137,10 @@ def _checked_shape(model: onnx.ModelProto, name: str, shape: object) -> tuple[in
     return sizes
 
 
-def _dimensions(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
-    """The named dimensions of the inputs, and one place of each: an input and an axis."""
-    found: dict[str, tuple[str, int]] = {}
-    for name, value in inputs_of(model).items():
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.dim_param:
-                found.setdefault(dim.dim_param, (name, axis))
-    return found
+def _dimensions(model: onnx.ModelProto) -> list[str]:
+    """The named dimensions of the inputs, each once."""
+    dims = (dim for value in inputs_of(model).values() for dim in value.type.tensor_type.shape.dim)
+    return list(dict.fromkeys(dim.dim_param for dim in dims if dim.dim_param))
 
 
 def _checked_size(model: onnx.ModelProto, name: str, size: object) -> int:

@@ -98,7 +98,8 @@ def _missing(nodes: Sequence[tuple[str, Node]], undecided: Mapping[str, str]) ->
         advice += "; fold what is computed of constants first, e.g. with onnxsim"
     if "If" in found:
         advice += (
-            "; an If is replaced by a branch where its condition is constant, also by --fix NAME=VALUE of an input"
+            "; an If is replaced by a branch where its condition is constant, as when --fix NAME=VALUE (values in "
+            "Python) decides it"
         )
     return f"model: the operator{'s' * several} {shown} {'are' if several else 'is'} not supported; {advice}"
 

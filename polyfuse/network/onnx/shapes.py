@@ -46,6 +46,10 @@ def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names)
         known |= {name: value for name, value in _inferred(model).items() if name in open_inside}
     found = {}
     for name in names:
+        if name not in known and name not in made:
+            raise InvalidInput(
+                f"tensor {name!r}: no node of the model makes it and it is no input; export or download it again"
+            )
         if name not in known:
             raise InvalidInput(
                 f"tensor {name!r}: its shape is not known; add it to the model's value_info or start elsewhere"
