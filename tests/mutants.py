@@ -36,7 +36,100 @@ class Mutant:
         return text.replace(self.right, self.wrong)
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+MUTANTS = (
+    Mutant(
+        "a ring one short",
+        "schedule/storage.py",
+        "        return 1 + max(finite(highest, where), -finite(lowest, where))",
+        "        return max(1, max(finite(highest, where), -finite(lowest, where)))",
+        ("tests/schedule/test_rings.py",),
+    ),
+    Mutant(
+        "a halo one short in the planner's tiles",
+        "plan/axis.py",
+        "np.where(some, reads.ends(made.new[1]), -NONE)",
+        "np.where(some, reads.ends(made.new[1]) - 1, -NONE)",
+        ("tests/plan/test_tiles.py",),
+    ),
+    Mutant(
+        "a wait for loads lost",
+        "codegen/scratchpad/steps.py",
+        """        *computations(group),
+        "    dma_wait(loading);",
+        "    dma_wait(storing);",
+""",
+        """        *computations(group),
+        "    dma_wait(storing);",
+""",
+        ("tests/codegen/scratchpad/test_scratchpad_programs.py",),
+    ),
+    Mutant(
+        "an address that overlaps its neighbour's last bytes",
+        "plan/addresses.py",
+        "            address = max(address, aligned_up(end, alignment))",
+        "            address = max(address, aligned_up(end, alignment) - alignment)",
+        ("tests/plan/test_addresses.py",),
+    ),
+    Mutant(
+        "integers rounded half up",
+        "network/quantised/text.py",
+        """    return more(f"rintf({within(f'{sums} * {multiplier}', low - y.zero, high - y.zero)})", y.zero)""",
+        """    return more(f"floor({within(f'{sums} * {multiplier}', low - y.zero, high - y.zero)} + 0.5)", y.zero)""",
+        ("tests/network/quantised/test_sums.py",),
+    ),
+    Mutant(
+        "inputs swapped where they are given in order",
+        "network/signature.py",
+        "        given = {**named, **dict(zip(self.input_names, arrays, strict=False))}",
+        "        given = {**named, **dict(zip(self.input_names, arrays[::-1], strict=False))}",
+        ("tests/deploy/test_ends.py",),
+    ),
+    Mutant(
+        "names of weights cut",
+        "rewrite/rule.py",
+        """        return Tensor(self.fresh(f"{layer}_{part}"), tuple(shape))""",
+        """        return Tensor(f"{layer}_{part}"[:48], tuple(shape))""",
+        ("tests/rewrite/test_rule_names.py",),
+    ),
+    Mutant(
+        "a certificate that is believed",
+        "plan/scratchplan.py",
+        "        return self.certificate.digest != self.seal",
+        "        return False",
+        ("tests/plan/test_edited.py",),
+    ),
+    Mutant(
+        "a wrong pixel at ties",
+        "network/resizing.py",
+        """    "round_prefer_floor": lambda at: ceil(at - HALF),""",
+        """    "round_prefer_floor": lambda at: floor(at + HALF),""",
+        ("tests/network/test_resize_positions.py",),
+    ),
+    Mutant(
+        "attributes that nothing reads",
+        "network/onnx/attributes.py",
+        """        if each.name not in node.read and each.name not in without:""",
+        """        if each.name not in node.read and each.name == "" and each.name not in without:""",
+        ("tests/network/test_onnx_unread.py",),
+    ),
+    Mutant(
+        "cells outside of their buffer",
+        "schedule/legality.py",
+        """    if buffer is not None:
+        check_bounds(""",
+        """    if buffer is None:
+        check_bounds(""",
+        ("tests/schedule/test_edited_storage.py",),
+    ),
+    Mutant(
+        "a peer that failed counted as beaten",
+        "bench/peers/results.py",
+        """        return seconds if row.state == "timed" and seconds is not None and 0 < seconds < math.inf else None""",
+        """        return seconds if seconds is not None and 0 < seconds < math.inf else None""",
+        ("tests/bench/test_best_peer.py",),
+    ),
+)
+"""Faults of twelve kinds, on all floors."""
 
 
 def passes(folder: Path, tests: tuple[str, ...]) -> bool:
