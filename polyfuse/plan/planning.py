@@ -214,7 +214,7 @@ class Ways:
     def _certificate(self, found: Found, totals: Totals) -> Certificate:
         objective = self.searches.objective
         if objective.goal == "peak":
-            least = self.searches.joint.smallest_capacity() or 0
+            least = found.lower_peak
             return Certificate(float(least), totals.onchip_peak_bytes / least - 1 if least else 0.0, found.scope)
         value = value_of(objective, totals)
         if asked(found.price) == asked(found.lower):

@@ -1,0 +1,295 @@
+"""All tiles of a group, proved to be beaten or priced: the best are found without pricing every one.
+
+`Group` + places + options that are known + room ──cover()──> `Covered`: more options, and floors of what is left
+
+A tile whose floor (plan/floors.py) is not below an option that takes no more workspace cannot be better than it. What
+no option beats is priced, the most promising first, until nothing is left, or until so much work is done; floors of
+the rest are given back, so that a search can bound what it does not know.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from polyfuse.plan.access import Integers
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.axis import Booleans
+from polyfuse.plan.floors import Bounds, Floor, Load, block_load, whole_load
+from polyfuse.plan.grid import COLUMNS, ROWS
+from polyfuse.plan.group import Group
+from polyfuse.plan.pricing import Cost, Sheet, cut_of
+from polyfuse.plan.profiles import Profile, least_of, profile
+from polyfuse.plan.space import NOTHING, Cutting, Names, residences, subsets_of
+from polyfuse.plan.tiles import Tile
+
+MOST_TENSORS = 7
+"""Tensors of a group whose ways of being kept are all looked at."""
+MOST_CELLS = 30_000_000
+"""Tiles of a group whose floors are looked at."""
+MOST_STEPS = 3_000_000
+"""Steps of the tiles that are priced of a group in one place."""
+BATCH = 24
+CELLS = 400_000
+POINTS = 24
+FloorPoint = tuple[int, int]
+"""Bytes of workspace, and the least that is asked for with so many or more."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """Options by workspace: what is asked for of each is less than of those before it."""
+
+    sizes: Integers
+    asked: Integers
+
+    @staticmethod
+    def of(sizes: Integers, asked: Integers) -> "Front":
+        """The front of some options."""
+        order = np.lexsort((asked, sizes))
+        sizes, asked = sizes[order], asked[order]
+        least = np.minimum.accumulate(asked) if len(asked) else asked
+        first = np.ones(len(asked), bool)
+        first[1:] = asked[1:] < least[:-1]
+        return Front(sizes[first], asked[first])
+
+    def joined(self, other: "Front") -> "Front":
+        """Both."""
+        return Front.of(np.concatenate([self.sizes, other.sizes]), np.concatenate([self.asked, other.asked]))
+
+    def beats(self, floor: Floor) -> Booleans:
+        """Whether an option is no larger and asks for no more than each floor."""
+        if not len(self.sizes):
+            return np.zeros(floor.workspace.shape, bool)
+        index = np.searchsorted(self.sizes, floor.workspace, "right") - 1
+        return np.asarray((index >= 0) & (self.asked[np.maximum(index, 0)] <= floor.asked))
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Tiles that differ in their height alone and are not beaten yet, each with its floor."""
+
+    tile: Tile
+    heights: Integers
+    floor: Floor
+
+    @property
+    def least(self) -> tuple[int, int]:
+        """What decides which is priced first."""
+        return int(self.floor.asked.min()), int(self.floor.workspace.min())
+
+
+@dataclass(frozen=True, eq=False)
+class Covered:
+    """Tiles that were priced, as sheets with their costs; floors of all that were not, none where nothing is left."""
+
+    sheets: tuple[tuple[Sheet, Cost], ...]
+    floors: tuple[FloorPoint, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What is known of a group on a machine wherever its tensors are: profiles, ways to load weights."""
+
+    group: Group
+    machine: Accelerator
+    profiles: dict[tuple[int, Names, bool], Profile] = field(default_factory=dict)
+    equal: dict[bytes, Profile] = field(default_factory=dict)
+    lowest: dict[object, Profile] = field(default_factory=dict)
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the reference."""
+        rows, columns = self.group.graph.tensors[self.group.reference].shape[2:]
+        return rows, columns
+
+    @cached_property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors of the group."""
+        return tuple(self.group.links)
+
+    @cached_property
+    def loads(self) -> tuple[Load, ...]:
+        """The ways to load weights."""
+        found = [whole_load(self.group, residence, self.machine) for residence in residences(self.group, self.machine)]
+        blocks = block_load(self.group, self.machine)
+        return (*found, blocks) if blocks is not None else tuple(found)
+
+    @property
+    def coverable(self) -> bool:
+        """Whether all ways of keeping its tensors can be looked at."""
+        rows, columns = self.shape
+        count = len(self.tensors)
+        blocks = sum(len(load.channels) for load in self.loads)
+        return count <= MOST_TENSORS and 3**count * rows * columns * blocks <= MOST_CELLS
+
+    def sizes(self, axis: int, cut: bool) -> range:
+        """The sizes of tiles along an axis."""
+        whole = self.shape[axis - 1]
+        return range(1, whole) if cut else range(whole, whole + 1)
+
+    def profile(self, axis: int, local: Names, cut: bool) -> Profile:
+        """The profile of an axis that is cut or not."""
+        key = (axis, local if cut else NOTHING, cut)
+        if key not in self.profiles:
+            found = profile(self.group, axis, self.sizes(axis, cut), key[1])
+            self.profiles[key] = self.equal.setdefault(found.key, found)
+        return self.profiles[key]
+
+    @cached_property
+    def rows_alike(self) -> tuple[Names, ...]:
+        """Ways of keeping along rows that differ: where all tiles make the same, one is as good as another."""
+        seen: dict[bytes, Names] = {}
+        for local in subsets_of(self.tensors) if self.shape[0] > 1 else ():
+            seen.setdefault(self.profile(ROWS, local, True).key, local)
+        return tuple(seen.values())
+
+    def cuttings(self) -> Iterator[Cutting]:
+        """Whole images, tiles of rows, and strips: all but those that keep tensors along columns.
+
+        Where there are too many ways of keeping, all tensors are kept along rows, or none.
+        """
+        kept = self.rows_alike if self.coverable else (NOTHING, frozenset(self.tensors))
+        yield Cutting(NOTHING, NOTHING, False, False)
+        yield from (Cutting(rows, NOTHING, True, False) for rows in kept)
+        if self.shape[1] > 1:
+            yield Cutting(NOTHING, NOTHING, False, True)
+            yield from (Cutting(rows, NOTHING, True, True) for rows in kept)
+
+    def patches(self) -> Iterator[Cutting]:
+        """Those that keep tensors along columns."""
+        for columns in subsets_of(self.tensors) if self.shape[1] > 1 else ():
+            if columns:
+                yield Cutting(NOTHING, columns, False, True)
+                yield from (Cutting(rows, columns, True, True) for rows in subsets_of(sorted(columns)))
+
+    def least(self, cuts_rows: bool) -> tuple[Profile, Profile]:
+        """Profiles below all of those of patches."""
+        if cuts_rows not in self.lowest:
+            rows = self.rows_alike if cuts_rows else (NOTHING,)
+            self.lowest[cuts_rows] = least_of([self.profile(ROWS, local, cuts_rows) for local in rows])
+        if "columns" not in self.lowest:
+            self.lowest["columns"] = least_of([self.profile(COLUMNS, each, True) for each in subsets_of(self.tensors)])
+        return self.lowest[cuts_rows], self.lowest["columns"]
+
+
+def parts_of(load: Load, tiles: int) -> Iterator[Load]:
+    """A way to load weights, for so few sizes of blocks at one time that arrays of all tiles stay small."""
+    some = max(1, CELLS // tiles)
+    yield from (load.part(slice(start, start + some)) for start in range(0, len(load.channels), some))
+
+
+def cover(model: Model, bounds: Bounds, known: Front, room: int) -> Covered:
+    """All tiles of a group in one place that take no more room than there is; room: bytes of workspace."""
+    return _Cover(model, bounds, known, room).covered()
+
+
+class _Cover:
+    """A covering under way."""
+
+    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int) -> None:
+        self.model, self.bounds, self.front, self.room = model, bounds, known, room
+        self.strips: list[Strip] = []
+        self.sheets: list[tuple[Sheet, Cost]] = []
+        self.steps = 0
+
+    def covered(self) -> Covered:
+        """Whole images, rows and strips first: what they are proved to be beats many patches."""
+        for load in self.model.loads:
+            for cutting in self.model.cuttings():
+                self.look(cutting, load)
+        self.price()
+        for load in self.model.loads:
+            if self.model.coverable and self.any_patch(load):
+                for cutting in self.model.patches():
+                    self.look(cutting, load)
+        self.price()
+        return Covered(tuple(self.sheets), tuple(self.left()))
+
+    def any_patch(self, load: Load) -> bool:
+        """Whether any tile that keeps tensors along columns may not be beaten."""
+        for cuts_rows in (False, True):
+            for part in parts_of(load, self.model.shape[0] * self.model.shape[1]):
+                if self.model.shape[1] > 1 and (self.model.shape[0] > 1 or not cuts_rows):
+                    floor = self.bounds.of(*self.model.least(cuts_rows), None, part)
+                    if (~self.front.beats(floor) & (floor.workspace <= self.room)).any():
+                        return True
+        return False
+
+    def look(self, cutting: Cutting, load: Load) -> None:
+        """Keep the tiles of a cutting that no option beats."""
+        heights = np.array(self.model.sizes(ROWS, cutting.cuts_rows))
+        widths = np.array(self.model.sizes(COLUMNS, cutting.cuts_columns))
+        if not len(heights) or not len(widths):
+            return
+        rows = self.model.profile(ROWS, cutting.rows, cutting.cuts_rows)
+        columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
+        retention = cutting.retention(self.model.tensors)
+        for part in parts_of(load, len(heights) * len(widths)):
+            floor = self.bounds.of(rows, columns, cutting, part)
+            open_ = ~self.front.beats(floor) & (floor.workspace <= self.room)
+            for c, w in np.argwhere(open_.any(axis=1)):
+                which = open_[c, :, w]
+                width = int(widths[w]) if cutting.cuts_columns else 0
+                tile = Tile(0, width, int(part.channels[c]), retention, part.residence)
+                self.strips.append(
+                    Strip(tile, heights[which], Floor(floor.workspace[c, which, w], floor.asked[c, which, w]))
+                )
+
+    def price(self) -> None:
+        """Price what is not beaten, the most promising first."""
+        self.strips.sort(key=lambda strip: strip.least)
+        waiting, self.strips = deque(self.strips), []
+        while waiting and self.steps <= MOST_STEPS:
+            batch: list[Strip] = []
+            while waiting and len(batch) < BATCH:
+                strip = self.unbeaten(waiting.popleft())
+                if strip is not None:
+                    batch.append(strip)
+            if batch:
+                self.add(batch)
+        self.strips = list(waiting)
+
+    def unbeaten(self, strip: Strip) -> Strip | None:
+        """What is left of a strip."""
+        open_ = ~self.front.beats(strip.floor)
+        if open_.all():
+            return strip
+        if not open_.any():
+            return None
+        return Strip(
+            strip.tile, strip.heights[open_], Floor(strip.floor.workspace[open_], strip.floor.asked[open_])
+        )
+
+    def add(self, batch: Sequence[Strip]) -> None:
+        """Price some strips."""
+        group, machine = self.model.group, self.model.machine
+        cuts = [cut_of(group, strip.tile, strip.heights.tolist(), machine) for strip in batch]
+        sheet = Sheet.of(cuts)
+        cost = sheet.cost(self.bounds.sources, self.bounds.sinks)
+        self.steps += sum(cut.measures.steps.order.busy.size for cut in cuts)
+        sheet.forget_steps()
+        self.sheets.append((sheet, cost))
+        fits = sheet.scratch_bytes <= machine.accumulator_bytes if machine.accumulator_bytes else cost.macs >= 0
+        asked = self.bounds.asked(cost.cycles, cost.offchip_bytes, cost.energy_pj, cost.macs)
+        self.front = self.front.joined(Front.of(cost.workspace_bytes[fits], asked[fits]))
+
+    def left(self) -> list[FloorPoint]:
+        """The floors of what is neither beaten nor priced, as few points."""
+        rest = [strip for strip in map(self.unbeaten, self.strips) if strip is not None]
+        if not rest:
+            return []
+        sizes = np.concatenate([strip.floor.workspace for strip in rest])
+        asked = np.concatenate([strip.floor.asked for strip in rest])
+        return few(Front.of(sizes, asked))
+
+
+def few(front: Front) -> list[FloorPoint]:
+    """Points below a front: some of its sizes, each with the least that is asked for before the next."""
+    cuts = np.unique(np.linspace(0, len(front.sizes), min(POINTS, len(front.sizes)) + 1).astype(int))
+    return [
+        (int(front.sizes[start]), int(front.asked[end - 1]))
+        for start, end in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
