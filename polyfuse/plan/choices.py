@@ -158,11 +158,11 @@ class Floors(Choices):
         super().reset()
         self.covered.clear()
 
-    def cover(self, key: Key, capacity_bytes: int) -> None:
+    def cover(self, key: Key, capacity_bytes: int, most_steps: int) -> None:
         """Price all tiles of a group in one place, or as many as can be."""
         tensors = self.problem.dag.tensors
         whole = sum(self.problem.tensor_bytes[tensors[number]] for number in bits(key[1] | key[2]))
-        options, points = self.tilings.covered(*self.places(key), capacity_bytes - whole, self.peak)
+        options, points = self.tilings.covered(*self.places(key), capacity_bytes - whole, most_steps, self.peak)
         self.covered.add(key)
         self.known.add(key, options)
         self._tried.setdefault(key, self.front(key))

@@ -60,7 +60,7 @@ class Least:
     operations read and write on chip; of each tensor the bytes that are made or loaded, and those that one index reads
     of each channel."""
 
-    compute_cycles: float
+    compute_cycles: dict[str, float]
     work_pj: float
     macs: int
     onchip_bytes: int
@@ -72,11 +72,11 @@ class Least:
 def least_of(group: Group, machine: Accelerator) -> Least:
     """What a group does at least."""
     rows, columns = needed(group, 1), needed(group, 2)
-    compute = energy = 0.0
-    macs = accesses = 0
+    compute: dict[str, float] = {}
+    energy, macs, accesses = 0.0, 0, 0
     for operation, work in work_of(group):
         dtype = group.graph.tensors[operation.output].dtype
-        compute += work / machine.rate(operation.cls, dtype)
+        compute[operation.name] = work / machine.rate(operation.cls, dtype)
         energy += work * machine.work_pj(operation.cls, dtype)
         macs += work if operation.layer.macs else 0
         accesses += operation.weight_bytes * group.graph.images
@@ -164,10 +164,12 @@ def price_of(bounds: Bounds, load: Load, moved: int, least: Least) -> int:
     pieces = bounds.group.graph.images * (len(bounds.loaded) + len(bounds.stored))
     beside = moved - load.kept_bytes
     transfers = beside / machine.offchip.bytes_per_cycle + pieces * machine.offchip.latency_cycles
-    if not machine.double_buffer:
-        cycles = least.compute_cycles + transfers
-    else:
-        cycles = max(least.compute_cycles, transfers / machine.dma_engines)
+    images, streams = bounds.group.graph.images, load.streams
+    compute = sum(
+        max(cycles, images * streams[name][2]) if name in streams else cycles
+        for name, cycles in least.compute_cycles.items()
+    )
+    cycles = compute + transfers if not machine.double_buffer else max(compute, transfers / machine.dma_engines)
     energy = moved * (machine.offchip.pj_per_byte + machine.onchip.pj_per_byte)
     energy += least.onchip_bytes * machine.onchip.pj_per_byte + least.work_pj
     if bounds.objective.goal == "peak":

@@ -23,14 +23,12 @@ from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cost, Sheet, cut_of
 from polyfuse.plan.profiles import Profile, least_of, profile
 from polyfuse.plan.space import NOTHING, Cutting, Names, residences, subsets_of
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.tiles import Places, Tile
 
 MOST_TENSORS = 7
 """Tensors of a group whose ways of being kept are all looked at."""
 MOST_CELLS = 30_000_000
 """Tiles of a group whose floors are looked at."""
-MOST_STEPS = 3_000_000
-"""Steps of the tiles that are priced of a group in one place."""
 BATCH = 24
 CELLS = 400_000
 POINTS = 24
@@ -181,16 +179,19 @@ def parts_of(load: Load, tiles: int) -> Iterator[Load]:
     yield from (load.part(slice(start, start + some)) for start in range(0, len(load.channels), some))
 
 
-def cover(model: Model, bounds: Bounds, known: Front, room: int) -> Covered:
-    """All tiles of a group in one place that take no more room than there is; room: bytes of workspace."""
-    return _Cover(model, bounds, known, room).covered()
+def cover(model: Model, bounds: Bounds, known: Front, room: int, most_steps: int) -> Covered:
+    """All tiles of a group in one place that take no more room than there is.
+
+    room: bytes of workspace. most_steps: of the tiles that are priced.
+    """
+    return _Cover(model, bounds, known, room, most_steps).covered()
 
 
 class _Cover:
     """A covering under way."""
 
-    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int) -> None:
-        self.model, self.bounds, self.front, self.room = model, bounds, known, room
+    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int, most_steps: int) -> None:
+        self.model, self.bounds, self.front, self.room, self.most_steps = model, bounds, known, room, most_steps
         self.strips: list[Strip] = []
         self.sheets: list[tuple[Sheet, Cost]] = []
         self.steps = 0
@@ -211,10 +212,10 @@ class _Cover:
     def any_patch(self, load: Load) -> bool:
         """Whether any tile that keeps tensors along columns may not be beaten."""
         for cuts_rows in (False, True):
-            for part in parts_of(load, self.model.shape[0] * self.model.shape[1]):
+            for part in parts_of(load.coarse(), self.model.shape[0] * self.model.shape[1]):
                 if self.model.shape[1] > 1 and (self.model.shape[0] > 1 or not cuts_rows):
                     floor = self.bounds.of(*self.model.least(cuts_rows), None, part)
-                    if (~self.front.beats(floor) & (floor.workspace <= self.room)).any():
+                    if self.alive(floor).any():
                         return True
         return False
 
@@ -227,22 +228,41 @@ class _Cover:
         rows = self.model.profile(ROWS, cutting.rows, cutting.cuts_rows)
         columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
         retention = cutting.retention(self.model.tensors)
-        for part in parts_of(load, len(heights) * len(widths)):
-            floor = self.bounds.of(rows, columns, cutting, part)
-            open_ = ~self.front.beats(floor) & (floor.workspace <= self.room)
-            for c, w in np.argwhere(open_.any(axis=1)):
-                which = open_[c, :, w]
-                width = int(widths[w]) if cutting.cuts_columns else 0
-                tile = Tile(0, width, int(part.channels[c]), retention, part.residence)
-                self.strips.append(
-                    Strip(tile, heights[which], Floor(floor.workspace[c, which, w], floor.asked[c, which, w]))
-                )
+        for part in parts_of(load.coarse(), len(heights) * len(widths)):
+            alive = self.alive(self.bounds.of(rows, columns, cutting, part)).any(axis=(1, 2))
+            for blocks in part.blocks[alive]:
+                some = np.flatnonzero(load.blocks == blocks)
+                for fine in parts_of(load.part(slice(some[0], some[-1] + 1)), len(heights) * len(widths)):
+                    self.keep(fine, self.bounds.of(rows, columns, cutting, fine), retention, heights, widths, cutting)
+
+    def alive(self, floor: Floor) -> Booleans:
+        """Which tiles are not beaten and fit."""
+        return np.asarray(~self.front.beats(floor) & (floor.workspace <= self.room))
+
+    def keep(
+        self,
+        part: Load,
+        floor: Floor,
+        retention: dict[str, Places],
+        heights: Integers,
+        widths: Integers,
+        cutting: Cutting,
+    ) -> None:
+        """Keep those that are not beaten, strip by strip."""
+        alive = self.alive(floor)
+        for c, w in np.argwhere(alive.any(axis=1)):
+            which = alive[c, :, w]
+            width = int(widths[w]) if cutting.cuts_columns else 0
+            tile = Tile(0, width, int(part.channels[c]), retention, part.residence)
+            self.strips.append(
+                Strip(tile, heights[which], Floor(floor.workspace[c, which, w], floor.asked[c, which, w]))
+            )
 
     def price(self) -> None:
         """Price what is not beaten, the most promising first."""
         self.strips.sort(key=lambda strip: strip.least)
         waiting, self.strips = deque(self.strips), []
-        while waiting and self.steps <= MOST_STEPS:
+        while waiting and self.steps <= self.most_steps:
             batch: list[Strip] = []
             while waiting and len(batch) < BATCH:
                 strip = self.unbeaten(waiting.popleft())

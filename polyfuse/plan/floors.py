@@ -7,8 +7,8 @@ ring holds from one sweep to the next. Cycles are the larger of all computing an
 the last store: a sum of maxima is no less than the maximum of the sums.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,12 @@ class Load:
     depth, deepest, opening, closing  channels of each tensor: in all blocks, in the largest, the first, the last one
     same      1 where all blocks read the same channels of a tensor, else 0
     blocks, weights, before  how many blocks, bytes of weight buffers, cycles before the first step
+    idle      how much longer multiply-accumulates take because lanes are idle
+    read      bytes of weights that one step of each block reads on chip
+    block     bytes of the weights of a block that is not the last, and of the last: `rest`
+    kept_bytes  weights loaded before the first step
+    streams   for operations whose weights are streamed: their bytes, cycles of their transfers in a step, and cycles
+              that the step takes at least
     """
 
     residence: Residence
@@ -52,6 +58,10 @@ class Load:
     same: Mapping[str, Integers]
     blocks: Integers
     weights: Integers
+    idle: Numbers
+    read: Mapping[str, Integers]
+    block: Integers
+    rest: Integers
     before: float
     kept_bytes: int
     streams: Mapping[str, tuple[int, float, float]]
@@ -59,12 +69,24 @@ class Load:
 
     def part(self, some: slice) -> "Load":
         """Some of the sizes of blocks."""
-        cut = {key: {name: values[some] for name, values in getattr(self, key).items()}
-               for key in ("depth", "deepest", "opening", "closing", "same")}
-        return Load(
-            self.residence, self.channels[some], cut["depth"], cut["deepest"], cut["opening"], cut["closing"], cut["same"],
-            self.blocks[some], self.weights[some], self.before, self.kept_bytes, self.streams, self.in_blocks,
+        return self._mapped(lambda _, values: values[some])
+
+    def coarse(self) -> "Load":
+        """One entry for all sizes of blocks that make as many: what is least of each array; of `same` the most."""
+        starts = np.flatnonzero(np.diff(self.blocks, prepend=-1))
+        return self._mapped(
+            lambda name, values: (np.maximum if name == "same" else np.minimum).reduceat(values, starts)
         )
+
+    def _mapped(self, change: Callable[[str, Integers], Integers]) -> "Load":
+        changed: dict[str, object] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, np.ndarray):
+                changed[each.name] = change(each.name, value)
+            elif each.name in ("depth", "deepest", "opening", "closing", "same", "read"):
+                changed[each.name] = {name: change(each.name, values) for name, values in value.items()}
+        return replace(self, **changed)  # type: ignore[arg-type]
 
 
 def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load:
@@ -82,8 +104,25 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
     size = sum(aligned_up(each, machine.alignment_bytes) for each in cut.weight_buffers.values())
     kept = sum(operation.weight_bytes for operation in cut.kept)
     one = np.ones(1, np.int64)
+    read = {operation.name: operation.weight_bytes * one for operation in group.operations}
     return Load(
-        residence, 0 * one, depth, depth, depth, depth, dict.fromkeys(depth, one), one, size * one, cut.before_cycles, kept, streams, False
+        residence=residence,
+        channels=0 * one,
+        depth=depth,
+        deepest=depth,
+        opening=depth,
+        closing=depth,
+        same=dict.fromkeys(depth, one),
+        blocks=one,
+        weights=size * one,
+        idle=np.ones(1),
+        read=read,
+        block=0 * one,
+        rest=0 * one,
+        before=cut.before_cycles,
+        kept_bytes=kept,
+        streams=streams,
+        in_blocks=False,
     )
 
 
@@ -112,11 +151,28 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
     if operation.weight_bytes and not machine.weights_in_place:
         copies = 2 if machine.double_buffer else 1
         buffers = np.minimum(operation.weight_bytes, copies * sizes * channel_bytes(group.graph, operation))
-    unit = machine.alignment_bytes
+    unit, size = machine.alignment_bytes, channel_bytes(group.graph, operation)
     each = [{name: values[k] for name, values in arrays.items()} for k in range(5)]
-    in_blocks = not machine.weights_in_place and channel_bytes(group.graph, operation) > 0
+    last = whole - (blocks - 1) * sizes
+    read = (blocks - 1) * (sizes * operation.weight_bytes // whole) + last * operation.weight_bytes // whole
     return Load(
-        "resident", sizes, each[0], each[1], each[2], each[3], each[4], blocks, -(-buffers // unit) * unit, 0.0, 0, {}, in_blocks
+        residence="resident",
+        channels=sizes,
+        depth=each[0],
+        deepest=each[1],
+        opening=each[2],
+        closing=each[3],
+        same=each[4],
+        blocks=blocks,
+        weights=-(-buffers // unit) * unit,
+        idle=-(-sizes // machine.lanes) * machine.lanes / sizes,
+        read={operation.name: read},
+        block=sizes * size,
+        rest=last * size,
+        before=0.0,
+        kept_bytes=0,
+        streams={},
+        in_blocks=not machine.weights_in_place and size > 0,
     )
 
 
@@ -270,12 +326,9 @@ class _Step:
         """The larger of computing and transfers, with what nothing runs beside."""
         machine, offchip = self.machine, self.machine.offchip
         compute, streaming = np.zeros(self.moved.shape), np.zeros(self.moved.shape)
-        idle = np.ones(len(self.load.channels))
-        if self.load.channels.any():
-            idle = -(-self.load.channels // machine.lanes) * machine.lanes / self.load.channels
         for operation in self.group.operations:
             rate = machine.rate(operation.cls, self.group.graph.tensors[operation.output].dtype)
-            own = self._work[operation.name] / rate * (idle[:, None, None] if operation.layer.macs else 1.0)
+            own = self._work[operation.name] / rate * (self.load.idle[:, None, None] if operation.layer.macs else 1.0)
             if operation.name in self.load.streams:
                 _, cycles, least = self.load.streams[operation.name]
                 streaming = streaming + self._active[operation.name] * cycles
@@ -296,8 +349,7 @@ class _Step:
         if self.load.in_blocks:
             size = self.group.operations[0].weight_bytes
             loads = loads + size / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
-            block = self.load.channels[:, None, None] * channel_bytes(self.group.graph, self.group.operations[0])
-            first = first + block / offchip.bytes_per_cycle + offchip.latency_cycles
+            first = first + self.load.block[:, None, None] / offchip.bytes_per_cycle + offchip.latency_cycles
         compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
         if not machine.double_buffer:
             return self.load.before + compute + loads + stores + streaming
@@ -314,15 +366,7 @@ class _Step:
             box = self._box("needed", name) * len(readers) + self._box("new", name) * (name in self.group.makers)
             accesses = accesses + box * self._deep(self.load.depth, name)
         for operation in self.group.operations:
-            whole = self.group.graph.tensors[operation.output].shape[1]
-            channels = self.load.channels
-            if channels.any():
-                last = whole - (self.load.blocks - 1) * channels
-                read = (self.load.blocks - 1) * (channels * operation.weight_bytes // whole)
-                read = read + last * operation.weight_bytes // whole
-            else:
-                read = np.array([operation.weight_bytes])
-            accesses = accesses + self._active[operation.name] * read[:, None, None]
+            accesses = accesses + self._active[operation.name] * self.load.read[operation.name][:, None, None]
             price = machine.work_pj(operation.cls, self.group.graph.tensors[operation.output].dtype)
             work = work + self._work[operation.name] * price
         moved = self.moved * (machine.offchip.pj_per_byte + machine.onchip.pj_per_byte)

@@ -25,8 +25,13 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
 MOST_PRICED = 80_000
 """Groups and places that are priced before a search goes on to more states of an ideal."""
-MOST_ROUNDS = 40
-"""Times that a search looks at all tiles of the groups of a cheapest way."""
+EFFORT = 40
+LARGE_EFFORT = 3
+LARGE = 150
+"""Times that a search looks at all tiles of the groups of a cheapest way: of few groups, and of this many or more."""
+STEPS = 3_000_000
+LARGE_STEPS = 20_000
+"""Steps of the tiles that are priced of a group in one place, the same."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
 
@@ -72,6 +77,7 @@ class Searcher:
         tilings = problem.tilings
         self.floors = Floors(self.choices, tilings) if tilings is not None else None
         self.peak_floors = Floors(self.choices, tilings, peak=True) if tilings is not None else None
+        self.effort = EFFORT if len(self.graph.groups) < LARGE else LARGE_EFFORT
 
     def found(
         self, capacity_bytes: int, rules: Rules = EVERYTHING, most_states: int = MOST_STATES, close: bool = True
@@ -138,7 +144,7 @@ class Searcher:
         if not close or self.peak_floors is None:
             return Smallest(arrived, arrived.lower)
         lower = 0
-        for _ in range(MOST_ROUNDS):
+        for _ in range(self.effort):
             below = Walk(self.peak_floors, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
             assert below is not None
             lower = below.lower
@@ -155,7 +161,7 @@ class Searcher:
         What bounds allow is looked at until a cheapest way needs none of them: that way is a plan.
         """
         lower = 0
-        for _ in range(MOST_ROUNDS):
+        for _ in range(self.effort):
             below = Walk(floors, walk.rules, self.graph)
             bound = Bound(below, capacity_bytes)
             bound.known = arrived.price
@@ -176,7 +182,7 @@ class Searcher:
         choices = [node.choice for node in found.way if node.choice is not None and node.choice.option is None]
         keys = dict.fromkeys(choice.key for choice in choices if choice.key not in floors.covered)
         for key in keys:
-            floors.cover(key, capacity_bytes)
+            floors.cover(key, capacity_bytes, STEPS if self.effort == EFFORT else LARGE_STEPS)
         return bool(keys)
 
     def _arrived(self, walk: Walk, capacity_bytes: int, most_states: int) -> Arrived | None:

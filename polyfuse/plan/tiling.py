@@ -50,17 +50,17 @@ class Tilings:
         return self.points[key]
 
     def covered(
-        self, names: tuple[str, ...], sources: Sources, sinks: Sinks, room: int, peak: bool = False
+        self, names: tuple[str, ...], sources: Sources, sinks: Sinks, room: int, most_steps: int, peak: bool = False
     ) -> Found:
         """More options of a group, so that no tile that takes no more than `room` is better than all that are known.
 
-        Where that is too much work, floors of what is left. peak: where workspace alone counts.
+        Where that takes pricing more than so many steps of tiles, floors of what is left. peak: where workspace alone counts.
         """
         objective = Objective("peak") if peak else self.objective
         group, modelled, place, bounds, model = self._modelled(names, sources, sinks, objective)
-        key = (*place, objective, room)
+        key = (*place, objective, room, most_steps)
         if key not in self.known:
-            self.known[key] = self._cover(modelled, bounds, model, room)
+            self.known[key] = self._cover(modelled, bounds, model, room, most_steps)
         found, floors = self.known[key]
         return tuple(renamed(option, modelled, group, dict(sources), dict(sinks)) for option in found), floors
 
@@ -82,10 +82,10 @@ class Tilings:
         )
         return group, modelled, (modelled, *on), bounds, model
 
-    def _cover(self, group: Group, bounds: Bounds, model: Model, room: int) -> Found:
+    def _cover(self, group: Group, bounds: Bounds, model: Model, room: int, most_steps: int) -> Found:
         names = tuple(operation.name for operation in group.operations)
         tried = self.pricer.options(names, bounds.sources, bounds.sinks, self.kinds)
-        found = cover(model, bounds, front_of(tried, bounds.objective), room)
+        found = cover(model, bounds, front_of(tried, bounds.objective), room, most_steps)
         floors = found.floors if model.coverable else compulsory(bounds, model.loads)
         return best_of(names, bounds, found), floors
 
