@@ -40,6 +40,7 @@ class Load:
 
     depth, deepest, opening, closing  channels of each tensor: in all blocks, in the largest, the first, the last one
     same      1 where all blocks read the same channels of a tensor, else 0
+    largest   the channels of a block, at most
     blocks, weights, before  how many blocks, bytes of weight buffers, cycles before the first step
     idle      how much longer multiply-accumulates take because lanes are idle
     read      bytes of weights that one step of each block reads on chip
@@ -57,6 +58,7 @@ class Load:
     closing: Mapping[str, Integers]
     same: Mapping[str, Integers]
     blocks: Integers
+    largest: Integers
     weights: Integers
     idle: Numbers
     read: Mapping[str, Integers]
@@ -72,10 +74,10 @@ class Load:
         return self._mapped(lambda _, values: values[some])
 
     def coarse(self) -> "Load":
-        """One entry for all sizes of blocks that make as many: what is least of each array; of `same` the most."""
+        """One entry for all sizes of blocks that make as many: what is least of each array; the most of `same`, `largest`."""
         starts = np.flatnonzero(np.diff(self.blocks, prepend=-1))
         return self._mapped(
-            lambda name, values: (np.maximum if name == "same" else np.minimum).reduceat(values, starts)
+            lambda name, values: (np.maximum if name in ("same", "largest") else np.minimum).reduceat(values, starts)
         )
 
     def _mapped(self, change: Callable[[str, Integers], Integers]) -> "Load":
@@ -114,6 +116,7 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
         closing=depth,
         same=dict.fromkeys(depth, one),
         blocks=one,
+        largest=0 * one,
         weights=size * one,
         idle=np.ones(1),
         read=read,
@@ -164,6 +167,7 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
         closing=each[3],
         same=each[4],
         blocks=blocks,
+        largest=sizes,
         weights=-(-buffers // unit) * unit,
         idle=-(-sizes // machine.lanes) * machine.lanes / sizes,
         read={operation.name: read},
@@ -350,12 +354,37 @@ class _Step:
             size = self.group.operations[0].weight_bytes
             loads = loads + size / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
             first = first + self.load.block[:, None, None] / offchip.bytes_per_cycle + offchip.latency_cycles
+        waits = self._waits() if self.load.in_blocks and machine.double_buffer else 0.0
         compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
         if not machine.double_buffer:
             return self.load.before + compute + loads + stores + streaming
         beside, behind = loads - first + streaming, stores - last
         transfers = np.maximum(beside, behind) if machine.dma_engines == 2 else beside + behind
-        return self.load.before + first + last + np.maximum(compute, transfers)
+        return self.load.before + first + last + np.maximum(compute + waits, transfers)
+
+    def _waits(self) -> Numbers:
+        """How long the last step of each block waits for the weights of the next one, and for what that begins with."""
+        offchip, (operation,) = self.machine.offchip, self.group.operations
+        rate = self.machine.rate(operation.cls, self.group.graph.tensors[operation.output].dtype)
+        idle = -(-self.load.largest // self.machine.lanes) * self.machine.lanes if operation.layer.macs else None
+        channels = (self.load.largest if idle is None else idle)[:, None, None]
+        last: Numbers = np.zeros(self.steps.shape)
+        for k, term in enumerate(self.group.analysis.tables[operation.name].work.terms):
+            deepest = int(np.diff(term[0]).max())
+            last = last + deepest * self.rows.ending[k][None, :, None] * self.columns.ending[k][None, None, :]
+        last = last * channels / rate
+        first: Numbers = np.zeros(self.steps.shape)
+        for name in self.bounds.loaded:
+            every = (self.load.same[name] > 0)[:, None, None] & ~self._held(name)
+            box = self._box("first", name) * self._deep(self.load.opening, name) * every
+            first = first + box / offchip.bytes_per_cycle + (box > 0) * offchip.latency_cycles
+        full, rest = (
+            np.maximum(first + offchip.latency_cycles + size[:, None, None] / offchip.bytes_per_cycle - last, 0.0)
+            for size in (self.load.block, self.load.rest)
+        )
+        turns = self._blocks * self.images - 1
+        closing = np.minimum(self.images, turns)
+        return np.asarray((turns - closing) * full + closing * rest)
 
     def energy(self) -> Numbers:
         """Picojoules."""

@@ -26,7 +26,8 @@ class Profile:
     widest    the most new ones of a tile; `most`: of the need, too
     window    the extent of a ring that turns along this axis; `ahead`: with the next tile's; `behind`: with the last's
     extent    the extent of all that is made
-    active    (operations, sizes): in how many tiles each works; `work`: (terms, sizes), the work of all tiles
+    active    (operations, sizes): in how many tiles each works
+    work      (terms, sizes): the work of all tiles; `ending`: of the last one
     """
 
     steps: Integers
@@ -44,6 +45,7 @@ class Profile:
     extent: Integers
     active: Integers
     work: Integers
+    ending: Integers
 
     @property
     def key(self) -> bytes:
@@ -52,9 +54,9 @@ class Profile:
 
 
 def least_of(profiles: Sequence[Profile]) -> Profile:
-    """The least of each entry: below every one of the profiles."""
+    """The least of each entry: below every one of the profiles. Of the work of the last tile it is the most."""
     names = [field.name for field in fields(Profile)]
-    return Profile(**{name: np.min([getattr(each, name) for each in profiles], axis=0) for name in names})
+    return Profile(**{n: (np.max if n == "ending" else np.min)([getattr(p, n) for p in profiles], axis=0) for n in names})
 
 
 def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str]) -> Profile:
@@ -70,8 +72,8 @@ def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str])
     for operation in group.operations:
         made.append(found.taken_in.get(operation.name) or found.of[operation.output].new)
     active = np.array([(length(interval) * used > 0).sum(axis=1) for interval in made])
-    work = [each for operation, interval in zip(group.operations, made, strict=True)
-            for each in work_of(group, axis, operation.name, interval, operation.name in found.taken_in)]
+    work = [table for operation, interval in zip(group.operations, made, strict=True)
+            for table in work_of(group, axis, operation.name, interval, operation.name in found.taken_in)]
     return Profile(
         stop - begin,
         np.array([each.new.sum(axis=1) for each in every]),
@@ -87,7 +89,8 @@ def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str])
         np.array([each.window(0, 1) for each in every]),
         np.array([np.broadcast_to(each.run.span[1] - each.run.span[0], len(sizes)) for each in every]),
         active,
-        np.array(work).reshape(-1, len(sizes)),
+        np.array([(each * used).sum(axis=1) for each in work]).reshape(-1, len(sizes)),
+        np.array([each[row, stop - 1] for each in work]).reshape(-1, len(sizes)),
     )
 
 
@@ -97,13 +100,13 @@ def length(interval: Interval) -> Integers:
 
 
 def work_of(group: Group, axis: int, name: str, interval: Interval, taken_in: bool) -> list[Integers]:
-    """The work of an operation along an axis, term by term, for each size."""
+    """The work of an operation along an axis, term by term, in each tile."""
     if taken_in:
-        return [length(interval).sum(axis=1)]
+        return [length(interval)]
     some = interval[0] < interval[1]
     start, end = np.where(some, interval[0], 0), np.where(some, interval[1], 0)
     tables = [term[axis] for term in group.analysis.tables[name].work.terms]
-    return [(table[end] - table[start]).sum(axis=1) for table in tables]
+    return [table[end] - table[start] for table in tables]
 
 
 class Extents:
