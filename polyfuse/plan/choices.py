@@ -40,7 +40,7 @@ class Problem:
     """What a search knows of a network on a machine.
 
     tensor_bytes: what a whole tensor takes on chip, a multiple of the alignment. fetches: what loading it takes.
-    tilings: all tiles, of which `options` are some; none where the options are all that there are.
+    tilings: all tiles, of which `options` are some; none where the options are all that there are. scope: of these.
     """
 
     dag: Dag
@@ -49,6 +49,7 @@ class Problem:
     options: OptionsOf
     alignment_bytes: int = 1
     tilings: Tilings | None = None
+    scope: str = ""
 
     def held_bytes(self, step: Step) -> int:
         """What is on chip while a step runs."""

@@ -23,7 +23,7 @@ from polyfuse.plan.group import group_of
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective, asked
 from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import option_of
+from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.pins import placed_plan
 from polyfuse.plan.scratchplan import (
     Buffer,
@@ -36,7 +36,9 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.search import Found
+from polyfuse.plan.pricing import Sink, Source
+from polyfuse.plan.search import STEPS, Found
+from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.tiles import Tile
 from polyfuse.plan.timeline import timed
 
@@ -149,9 +151,10 @@ class Ways:
         if objective.goal == "peak":
             raise InvalidInput("exact model: expected a goal that adds up over groups, got 'peak'; name another goal")
         value, certificate = value_of(objective, plan.totals), Certificate(0.0, math.inf, "")
+        problem, left = self._every_tile(plan.machine.capacity_bytes)
         for addresses in (False, True):
             found = exact(
-                self.problem,
+                problem,
                 plan.machine.capacity_bytes,
                 objective,
                 self.searches.lattice.groups,
@@ -160,11 +163,31 @@ class Ways:
             )
             lower = objective.value(found.lower) if found is not None else 0.0
             what = "groups, order, pins and addresses" if addresses else "groups, order and pins"
-            scope = f"{self.searches.lattice.scope}; confirmed by an exact model of {what}"
+            scope = f"{self.searches.lattice.scope}; {ALL_TILES}; confirmed by an exact model of {what}"
+            if left:
+                scope = f"{scope}, of the tiles that were priced"
+                lower = min(lower, plan.certificate.lower_bound)
             if found is not None and found.optimal and math.isclose(lower, value, rel_tol=CLOSE):
                 return Certificate(value, 0.0, scope)
             certificate = Certificate(lower, value / lower - 1 if lower else math.inf, scope)
         return certificate
+
+    def _every_tile(self, capacity_bytes: int) -> tuple[Problem, list[tuple[str, ...]]]:
+        """The problem with all tiles of each group that are not beaten; groups some of whose tiles were not priced."""
+        tilings, left = self.problem.tilings, list[tuple[str, ...]]()
+        assert tilings is not None
+
+        def options_of(
+            names: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]
+        ) -> Sequence[Option]:
+            on = [name for name, place in (*sources.items(), *sinks.items()) if place != "off"]
+            room = capacity_bytes - sum(self.problem.tensor_bytes[name] for name in on)
+            found, floors = tilings.covered(names, sources, sinks, room, STEPS)
+            if floors:
+                left.append(names)
+            return (*self.problem.options(names, sources, sinks), *found)
+
+        return replace(self.problem, options=options_of), left
 
     def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
         """The cheapest plan whose addresses are found; its lower bound is that of the cheapest plan of all."""

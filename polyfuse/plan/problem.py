@@ -14,6 +14,7 @@ from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, options
 from polyfuse.plan.pricing import Sink, Source
+from polyfuse.plan.space import TRIED_TILES
 from polyfuse.plan.tiling import Tilings
 
 
@@ -54,4 +55,5 @@ def problem_of(
         found,
         machine.alignment_bytes,
         Tilings(graph, machine, objective, tuple(kinds)) if objective is not None else None,
+        TRIED_TILES,
     )

@@ -18,6 +18,7 @@ from polyfuse.errors import DoesNotFit
 from polyfuse.plan.choices import Choices, Floors, Problem, Step
 from polyfuse.plan.ideals import LONGEST, Lattice, bits, lattice
 from polyfuse.plan.objective import Objective, asked
+from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.walk import Arrived, Bound, Rules, Walk
 
 MOST_STATES = 1000
@@ -26,7 +27,7 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 MOST_PRICED = 80_000
 """Groups and places that are priced before a search goes on to more states of an ideal."""
 EFFORT = 40
-LARGE_EFFORT = 3
+LARGE_EFFORT = 2
 LARGE = 150
 """Times that a search looks at all tiles of the groups of a cheapest way: of few groups, and of this many or more."""
 STEPS = 3_000_000
@@ -106,14 +107,15 @@ class Searcher:
             arrived = self._closed(self.floors, walk, arrived, capacity_bytes, most_states)
         steps = self._steps(arrived)
         peak = max((self.problem.held_bytes(step) for step in steps), default=0)
-        cut = "" if arrived.lower == arrived.price else "; the cheapest states of each ideal"
+        closes = close and self.floors is not None
+        tiles = ALL_TILES if closes else self.problem.scope
         return Found(
             steps,
             arrived.price,
             arrived.lower,
             peak,
             smallest.lower if self.objective.goal == "peak" and smallest else 0,
-            self.graph.scope + cut,
+            "; ".join(each for each in (self.graph.scope, tiles, *arrived.cut) if each),
             arrived.states,
             arrived.transitions,
         )
@@ -173,7 +175,9 @@ class Searcher:
                 return found
             if not self._cover(floors, found, capacity_bytes):
                 break
-        again = self._arrived(walk, capacity_bytes, most_states)
+        bound = Bound(walk, capacity_bytes)
+        bound.known = arrived.price
+        again = walk.run(capacity_bytes, most_states, bound)
         best = min((each for each in (arrived, again) if each is not None), key=lambda each: each.price)
         return replace(best, lower=min(best.price, lower))
 

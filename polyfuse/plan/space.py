@@ -26,7 +26,9 @@ from polyfuse.plan.tiles import USUAL, Place, Places, Residence, Tile
 
 Names = frozenset[str]
 NOTHING: Names = frozenset()
-SCOPE = "all tiles: rows, columns, blocks of channels, retention, placement of weights"
+ALL_TILES = "all tiles: rows, columns, channels, retention, weights"
+TRIED_TILES = "tiles that are tried"
+"""What a certificate is said of."""
 
 
 @dataclass(frozen=True)
