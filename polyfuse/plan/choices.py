@@ -159,15 +159,16 @@ class Floors(Choices):
         super().reset()
         self.covered.clear()
 
-    def cover(self, key: Key, capacity_bytes: int, most_steps: int) -> None:
-        """Price all tiles of a group in one place, or as many as can be."""
+    def cover(self, key: Key, capacity_bytes: int, most_work: int) -> int:
+        """Look at all tiles of a group in one place, or at as many as can be; the work that was done."""
         tensors = self.problem.dag.tensors
         whole = sum(self.problem.tensor_bytes[tensors[number]] for number in bits(key[1] | key[2]))
-        options, points = self.tilings.covered(*self.places(key), capacity_bytes - whole, most_steps, self.peak)
+        options, points, work = self.tilings.covered(*self.places(key), capacity_bytes - whole, most_work, self.peak)
         self.covered.add(key)
         self.known.add(key, options)
         self._tried.setdefault(key, self.front(key))
         self._fronts[key] = self._with(key, points)
+        return work
 
     def _front(self, group: int, on: int, out_on: int, out_off: int) -> Front:
         key = (group, on, out_on, out_off)

@@ -27,8 +27,9 @@ from polyfuse.plan.tiles import Places, Tile
 
 MOST_TENSORS = 7
 """Tensors of a group whose ways of being kept are all looked at."""
-MOST_CELLS = 30_000_000
-"""Tiles of a group whose floors are looked at."""
+LOOK, STRIP, STEP = 3000, 7000, 2
+"""Work is counted in floors of tiles: looking at few takes as long as at `LOOK`, pricing a strip and one of its steps as
+long as at so many."""
 BATCH = 24
 CELLS = 400_000
 POINTS = 24
@@ -81,10 +82,15 @@ class Strip:
 
 @dataclass(frozen=True, eq=False)
 class Covered:
-    """Tiles that were priced, as sheets with their costs; floors of all that were not, none where nothing is left."""
+    """Tiles that were priced, as sheets with their costs; floors of all that were not, none where nothing is left.
+
+    whole: whether all tiles were looked at; where not, the floors are not of all. work: how much was done.
+    """
 
     sheets: tuple[tuple[Sheet, Cost], ...]
     floors: tuple[FloorPoint, ...]
+    whole: bool
+    work: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +124,7 @@ class Model:
     @property
     def coverable(self) -> bool:
         """Whether all ways of keeping its tensors can be looked at."""
-        rows, columns = self.shape
-        count = len(self.tensors)
-        blocks = sum(len(load.channels) for load in self.loads)
-        return count <= MOST_TENSORS and 3**count * rows * columns * blocks <= MOST_CELLS
+        return len(self.tensors) <= MOST_TENSORS
 
     def sizes(self, axis: int, cut: bool) -> range:
         """The sizes of tiles along an axis."""
@@ -179,22 +182,22 @@ def parts_of(load: Load, tiles: int) -> Iterator[Load]:
     yield from (load.part(slice(start, start + some)) for start in range(0, len(load.channels), some))
 
 
-def cover(model: Model, bounds: Bounds, known: Front, room: int, most_steps: int) -> Covered:
+def cover(model: Model, bounds: Bounds, known: Front, room: int, most_work: int) -> Covered:
     """All tiles of a group in one place that take no more room than there is.
 
-    room: bytes of workspace. most_steps: of the tiles that are priced.
+    room: bytes of workspace. most_work: as `Covered.work` counts it, about.
     """
-    return _Cover(model, bounds, known, room, most_steps).covered()
+    return _Cover(model, bounds, known, room, most_work).covered()
 
 
 class _Cover:
     """A covering under way."""
 
-    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int, most_steps: int) -> None:
-        self.model, self.bounds, self.front, self.room, self.most_steps = model, bounds, known, room, most_steps
+    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int, most_work: int) -> None:
+        self.model, self.bounds, self.front, self.room, self.most_work = model, bounds, known, room, most_work
         self.strips: list[Strip] = []
         self.sheets: list[tuple[Sheet, Cost]] = []
-        self.steps = 0
+        self.work, self.whole = 0, model.coverable
 
     def covered(self) -> Covered:
         """Whole images, rows and strips first: what they are proved to be beats many patches."""
@@ -207,14 +210,14 @@ class _Cover:
                 for cutting in self.model.patches():
                     self.look(cutting, load)
         self.price()
-        return Covered(tuple(self.sheets), tuple(self.left()))
+        return Covered(tuple(self.sheets), tuple(self.left()), self.whole, self.work)
 
     def any_patch(self, load: Load) -> bool:
         """Whether any tile that keeps tensors along columns may not be beaten."""
         for cuts_rows in (False, True):
             for part in parts_of(load.coarse(), self.model.shape[0] * self.model.shape[1]):
                 if self.model.shape[1] > 1 and (self.model.shape[0] > 1 or not cuts_rows):
-                    floor = self.bounds.of(*self.model.least(cuts_rows), None, part)
+                    floor = self.floor(*self.model.least(cuts_rows), None, part)
                     if self.alive(floor).any():
                         return True
         return False
@@ -225,15 +228,24 @@ class _Cover:
         widths = np.array(self.model.sizes(COLUMNS, cutting.cuts_columns))
         if not len(heights) or not len(widths):
             return
+        if self.work > self.most_work:
+            self.whole = False
+            return
         rows = self.model.profile(ROWS, cutting.rows, cutting.cuts_rows)
         columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
         retention = cutting.retention(self.model.tensors)
         for part in parts_of(load.coarse(), len(heights) * len(widths)):
-            alive = self.alive(self.bounds.of(rows, columns, cutting, part)).any(axis=(1, 2))
+            alive = self.alive(self.floor(rows, columns, cutting, part)).any(axis=(1, 2))
             for blocks in part.blocks[alive]:
                 some = np.flatnonzero(load.blocks == blocks)
                 for fine in parts_of(load.part(slice(some[0], some[-1] + 1)), len(heights) * len(widths)):
-                    self.keep(fine, self.bounds.of(rows, columns, cutting, fine), retention, heights, widths, cutting)
+                    self.keep(fine, self.floor(rows, columns, cutting, fine), retention, heights, widths, cutting)
+
+    def floor(self, rows: Profile, columns: Profile, cutting: Cutting | None, load: Load) -> Floor:
+        """The floor of some tiles."""
+        found = self.bounds.of(rows, columns, cutting, load)
+        self.work += max(LOOK, found.asked.size)
+        return found
 
     def alive(self, floor: Floor) -> Booleans:
         """Which tiles are not beaten and fit."""
@@ -262,7 +274,7 @@ class _Cover:
         """Price what is not beaten, the most promising first."""
         self.strips.sort(key=lambda strip: strip.least)
         waiting, self.strips = deque(self.strips), []
-        while waiting and self.steps <= self.most_steps:
+        while waiting and self.work <= self.most_work:
             batch: list[Strip] = []
             while waiting and len(batch) < BATCH:
                 strip = self.unbeaten(waiting.popleft())
@@ -289,7 +301,7 @@ class _Cover:
         cuts = [cut_of(group, strip.tile, strip.heights.tolist(), machine) for strip in batch]
         sheet = Sheet.of(cuts)
         cost = sheet.cost(self.bounds.sources, self.bounds.sinks)
-        self.steps += sum(cut.measures.steps.order.busy.size for cut in cuts)
+        self.work += sum(STRIP + STEP * cut.measures.steps.order.busy.size for cut in cuts)
         sheet.forget_steps()
         self.sheets.append((sheet, cost))
         fits = sheet.scratch_bytes <= machine.accumulator_bytes if machine.accumulator_bytes else cost.macs >= 0

@@ -37,7 +37,7 @@ from polyfuse.plan.scratchplan import (
     value_of,
 )
 from polyfuse.plan.pricing import Sink, Source
-from polyfuse.plan.search import STEPS, Found
+from polyfuse.plan.search import MOST_WORK, Found
 from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.tiles import Tile
 from polyfuse.plan.timeline import timed
@@ -182,7 +182,7 @@ class Ways:
         ) -> Sequence[Option]:
             on = [name for name, place in (*sources.items(), *sinks.items()) if place != "off"]
             room = capacity_bytes - sum(self.problem.tensor_bytes[name] for name in on)
-            found, floors = tilings.covered(names, sources, sinks, room, STEPS)
+            found, floors, _ = tilings.covered(names, sources, sinks, room, MOST_WORK)
             if floors:
                 left.append(names)
             return (*self.problem.options(names, sources, sinks), *found)

@@ -26,13 +26,11 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
 MOST_PRICED = 80_000
 """Groups and places that are priced before a search goes on to more states of an ideal."""
-EFFORT = 40
-LARGE_EFFORT = 2
-LARGE = 150
-"""Times that a search looks at all tiles of the groups of a cheapest way: of few groups, and of this many or more."""
-STEPS = 3_000_000
-LARGE_STEPS = 20_000
-"""Steps of the tiles that are priced of a group in one place, the same."""
+MOST_WORK = 5_000_000
+"""Work for all tiles of a group in one place, as plan/covering.py counts it."""
+ALL_WORK = 20_000_000
+TRANSITION = 60
+"""Work for a whole network; a transition of a search for what to look at counts as so much."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
 
@@ -78,7 +76,7 @@ class Searcher:
         tilings = problem.tilings
         self.floors = Floors(self.choices, tilings) if tilings is not None else None
         self.peak_floors = Floors(self.choices, tilings, peak=True) if tilings is not None else None
-        self.effort = EFFORT if len(self.graph.groups) < LARGE else LARGE_EFFORT
+        self.work = 0
 
     def found(
         self, capacity_bytes: int, rules: Rules = EVERYTHING, most_states: int = MOST_STATES, close: bool = True
@@ -128,6 +126,7 @@ class Searcher:
 
     def _reset(self) -> None:
         """Forget what earlier searches looked at beyond what is tried: a plan depends on its capacity alone."""
+        self.work = 0
         for choices in (self.choices, self.floors, self.peak_floors):
             if choices is not None:
                 choices.reset()
@@ -146,10 +145,11 @@ class Searcher:
         if not close or self.peak_floors is None:
             return Smallest(arrived, arrived.lower)
         lower = 0
-        for _ in range(self.effort):
+        while True:
             below = Walk(self.peak_floors, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
             assert below is not None
             lower = below.lower
+            self.work += below.transitions * TRANSITION
             if lower >= arrived.price or not self._cover(self.peak_floors, below, arrived.price):
                 break
             arrived = known() or arrived
@@ -163,12 +163,13 @@ class Searcher:
         What bounds allow is looked at until a cheapest way needs none of them: that way is a plan.
         """
         lower = 0
-        for _ in range(self.effort):
+        while True:
             below = Walk(floors, walk.rules, self.graph)
             bound = Bound(below, capacity_bytes)
             bound.known = arrived.price
             found = below.run(capacity_bytes, most_states, bound)
             lower = found.lower if found is not None else arrived.price
+            self.work += found.transitions * TRANSITION if found is not None else 0
             if found is None or asked(lower) >= asked(arrived.price):
                 return replace(arrived, lower=arrived.price)
             if all(node.choice is None or node.choice.option is not None for node in found.way):
@@ -184,10 +185,12 @@ class Searcher:
     def _cover(self, floors: Floors, found: Arrived, capacity_bytes: int) -> bool:
         """Look at all tiles of the groups that a way bounds; whether there was anything new to look at."""
         choices = [node.choice for node in found.way if node.choice is not None and node.choice.option is None]
-        keys = dict.fromkeys(choice.key for choice in choices if choice.key not in floors.covered)
-        for key in keys:
-            floors.cover(key, capacity_bytes, STEPS if self.effort == EFFORT else LARGE_STEPS)
-        return bool(keys)
+        worked = False
+        for key in dict.fromkeys(choice.key for choice in choices if choice.key not in floors.covered):
+            if self.work <= ALL_WORK:
+                self.work += floors.cover(key, capacity_bytes, MOST_WORK)
+                worked = True
+        return worked
 
     def _arrived(self, walk: Walk, capacity_bytes: int, most_states: int) -> Arrived | None:
         """A cheap plan without pins, then a better one of few states, then the best of those that are not worse."""

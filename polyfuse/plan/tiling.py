@@ -22,7 +22,8 @@ from polyfuse.plan.pricing import Sink, Source
 
 Sources = Mapping[str, Source]
 Sinks = Mapping[str, Sink]
-Found = tuple[tuple[Option, ...], tuple[FloorPoint, ...]]
+Found = tuple[tuple[Option, ...], tuple[FloorPoint, ...], int]
+"""Options, floors of what was not priced, and the work that was done, as plan/covering.py counts it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +51,19 @@ class Tilings:
         return self.points[key]
 
     def covered(
-        self, names: tuple[str, ...], sources: Sources, sinks: Sinks, room: int, most_steps: int, peak: bool = False
+        self, names: tuple[str, ...], sources: Sources, sinks: Sinks, room: int, most_work: int, peak: bool = False
     ) -> Found:
         """More options of a group, so that no tile that takes no more than `room` is better than all that are known.
 
-        Where that takes pricing more than so many steps of tiles, floors of what is left. peak: where workspace alone counts.
+        Where that takes more work than there may be, floors of what is left. peak: where workspace alone counts.
         """
         objective = Objective("peak") if peak else self.objective
         group, modelled, place, bounds, model = self._modelled(names, sources, sinks, objective)
-        key = (*place, objective, room, most_steps)
+        key = (*place, objective, room, most_work)
         if key not in self.known:
-            self.known[key] = self._cover(modelled, bounds, model, room, most_steps)
-        found, floors = self.known[key]
-        return tuple(renamed(option, modelled, group, dict(sources), dict(sinks)) for option in found), floors
+            self.known[key] = self._cover(modelled, bounds, model, room, most_work)
+        found, floors, work = self.known[key]
+        return tuple(renamed(option, modelled, group, dict(sources), dict(sinks)) for option in found), floors, work
 
     def _modelled(
         self, names: tuple[str, ...], sources: Sources, sinks: Sinks, objective: Objective
@@ -82,12 +83,12 @@ class Tilings:
         )
         return group, modelled, (modelled, *on), bounds, model
 
-    def _cover(self, group: Group, bounds: Bounds, model: Model, room: int, most_steps: int) -> Found:
+    def _cover(self, group: Group, bounds: Bounds, model: Model, room: int, most_work: int) -> Found:
         names = tuple(operation.name for operation in group.operations)
         tried = self.pricer.options(names, bounds.sources, bounds.sinks, self.kinds)
-        found = cover(model, bounds, front_of(tried, bounds.objective), room, most_steps)
-        floors = found.floors if model.coverable else compulsory(bounds, model.loads)
-        return best_of(names, bounds, found), floors
+        found = cover(model, bounds, front_of(tried, bounds.objective), room, most_work)
+        floors = found.floors if found.whole else compulsory(bounds, model.loads)
+        return best_of(names, bounds, found), floors, found.work
 
 
 def front_of(options: Sequence[Option], objective: Objective) -> Front:
