@@ -153,21 +153,25 @@ class Floors(Choices):
         super().__init__(known.problem, known.objective)
         self.known, self.tilings, self.peak = known, tilings, peak
         self.covered: set[Key] = set()
+        self.counted: set[tuple[object, ...]] = set()
 
     def reset(self) -> None:
         """Forget what was covered."""
         super().reset()
         self.covered.clear()
+        self.counted.clear()
 
     def cover(self, key: Key, capacity_bytes: int, most_work: int) -> int:
-        """Look at all tiles of a group in one place, or at as many as can be; the work that was done."""
+        """Look at all tiles of a group in one place, or at as many as can be; the work, counted once for equal groups."""
         tensors = self.problem.dag.tensors
         whole = sum(self.problem.tensor_bytes[tensors[number]] for number in bits(key[1] | key[2]))
-        options, points, work = self.tilings.covered(*self.places(key), capacity_bytes - whole, most_work, self.peak)
+        tiled = self.tilings.covered(*self.places(key), capacity_bytes - whole, most_work, self.peak)
         self.covered.add(key)
-        self.known.add(key, options)
+        self.known.add(key, tiled.options)
         self._tried.setdefault(key, self.front(key))
-        self._fronts[key] = self._with(key, points)
+        self._fronts[key] = self._with(key, tiled.floors)
+        work = 0 if tiled.model in self.counted else tiled.work
+        self.counted.add(tiled.model)
         return work
 
     def _front(self, group: int, on: int, out_on: int, out_off: int) -> Front:

@@ -23,7 +23,7 @@ from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cost, Sheet, cut_of
 from polyfuse.plan.profiles import Profile, least_of, profile
 from polyfuse.plan.space import NOTHING, Cutting, Names, residences, subsets_of
-from polyfuse.plan.tiles import Places, Tile
+from polyfuse.plan.tiles import Tile
 
 MOST_TENSORS = 7
 """Tensors of a group whose ways of being kept are all looked at."""
@@ -101,7 +101,6 @@ class Model:
     machine: Accelerator
     profiles: dict[tuple[int, Names, bool], Profile] = field(default_factory=dict)
     equal: dict[bytes, Profile] = field(default_factory=dict)
-    lowest: dict[object, Profile] = field(default_factory=dict)
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -147,33 +146,26 @@ class Model:
             seen.setdefault(self.profile(ROWS, local, True).key, local)
         return tuple(seen.values())
 
-    def cuttings(self) -> Iterator[Cutting]:
-        """Whole images, tiles of rows, and strips: all but those that keep tensors along columns.
+    def families(self, patches: bool) -> Iterator[tuple[Cutting, ...]]:
+        """Cuttings that differ in what is kept along rows alone: those that keep tensors along columns, or the others.
 
-        Where there are too many ways of keeping, all tensors are kept along rows, or none.
+        Where there are too many, all tensors are kept along rows, or none.
         """
-        kept = self.rows_alike if self.coverable else (NOTHING, frozenset(self.tensors))
-        yield Cutting(NOTHING, NOTHING, False, False)
-        yield from (Cutting(rows, NOTHING, True, False) for rows in kept)
-        if self.shape[1] > 1:
-            yield Cutting(NOTHING, NOTHING, False, True)
-            yield from (Cutting(rows, NOTHING, True, True) for rows in kept)
-
-    def patches(self) -> Iterator[Cutting]:
-        """Those that keep tensors along columns."""
-        for columns in subsets_of(self.tensors) if self.shape[1] > 1 else ():
+        alike = self.rows_alike if self.coverable else (NOTHING, frozenset(self.tensors))
+        if not patches:
+            for cuts_columns in (False, True):
+                yield (Cutting(NOTHING, NOTHING, False, cuts_columns),)
+                yield tuple(Cutting(rows, NOTHING, True, cuts_columns) for rows in alike)
+            return
+        for columns in subsets_of(self.tensors) if self.coverable else ():
             if columns:
-                yield Cutting(NOTHING, columns, False, True)
-                yield from (Cutting(rows, columns, True, True) for rows in subsets_of(sorted(columns)))
+                yield (Cutting(NOTHING, columns, False, True),)
+                yield tuple(Cutting(rows, columns, True, True) for rows in subsets_of(sorted(columns)))
 
-    def least(self, cuts_rows: bool) -> tuple[Profile, Profile]:
-        """Profiles below all of those of patches."""
-        if cuts_rows not in self.lowest:
-            rows = self.rows_alike if cuts_rows else (NOTHING,)
-            self.lowest[cuts_rows] = least_of([self.profile(ROWS, local, cuts_rows) for local in rows])
-        if "columns" not in self.lowest:
-            self.lowest["columns"] = least_of([self.profile(COLUMNS, each, True) for each in subsets_of(self.tensors)])
-        return self.lowest[cuts_rows], self.lowest["columns"]
+    @cached_property
+    def least_rows(self) -> Profile:
+        """A profile below all of those of rows that are cut."""
+        return least_of([self.profile(ROWS, local, True) for local in self.rows_alike])
 
 
 def parts_of(load: Load, tiles: int) -> Iterator[Load]:
@@ -201,49 +193,34 @@ class _Cover:
 
     def covered(self) -> Covered:
         """Whole images, rows and strips first: what they are proved to be beats many patches."""
-        for load in self.model.loads:
-            for cutting in self.model.cuttings():
-                self.look(cutting, load)
-        self.price()
-        for load in self.model.loads:
-            if self.model.coverable and self.any_patch(load):
-                for cutting in self.model.patches():
-                    self.look(cutting, load)
-        self.price()
+        for patches in (False, True):
+            for family in self.model.families(patches):
+                for load in self.model.loads:
+                    if len(family) < 2 or not self.model.coverable or self.any_alive(family[0], load):
+                        for cutting in family:
+                            self.look(cutting, load)
+            self.price()
         return Covered(tuple(self.sheets), tuple(self.left()), self.whole, self.work)
 
-    def any_patch(self, load: Load) -> bool:
-        """Whether any tile that keeps tensors along columns may not be beaten."""
-        for cuts_rows in (False, True):
-            for part in parts_of(load.coarse(), self.model.shape[0] * self.model.shape[1]):
-                if self.model.shape[1] > 1 and (self.model.shape[0] > 1 or not cuts_rows):
-                    floor = self.floor(*self.model.least(cuts_rows), None, part)
-                    if self.alive(floor).any():
-                        return True
-        return False
-
-    def look(self, cutting: Cutting, load: Load) -> None:
-        """Keep the tiles of a cutting that no option beats."""
+    def sizes(self, cutting: Cutting) -> tuple[Integers, Integers]:
+        """The heights and widths of a cutting."""
         heights = np.array(self.model.sizes(ROWS, cutting.cuts_rows))
-        widths = np.array(self.model.sizes(COLUMNS, cutting.cuts_columns))
-        if not len(heights) or not len(widths):
-            return
-        if self.work > self.most_work:
-            self.whole = False
-            return
-        rows = self.model.profile(ROWS, cutting.rows, cutting.cuts_rows)
-        columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
-        retention = cutting.retention(self.model.tensors)
-        for part in parts_of(load.coarse(), len(heights) * len(widths)):
-            alive = self.alive(self.floor(rows, columns, cutting, part)).any(axis=(1, 2))
-            for blocks in part.blocks[alive]:
-                some = np.flatnonzero(load.blocks == blocks)
-                for fine in parts_of(load.part(slice(some[0], some[-1] + 1)), len(heights) * len(widths)):
-                    self.keep(fine, self.floor(rows, columns, cutting, fine), retention, heights, widths, cutting)
+        return heights, np.array(self.model.sizes(COLUMNS, cutting.cuts_columns))
 
-    def floor(self, rows: Profile, columns: Profile, cutting: Cutting | None, load: Load) -> Floor:
+    def any_alive(self, cutting: Cutting, load: Load) -> bool:
+        """Whether any tile of a family may not be beaten."""
+        heights, widths = self.sizes(cutting)
+        if not len(heights) or not len(widths):
+            return False
+        columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
+        return any(
+            self.alive(self.floor(self.model.least_rows, columns, cutting, part, True)).any()
+            for part in parts_of(load.coarse(), len(heights) * len(widths))
+        )
+
+    def floor(self, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool = False) -> Floor:
         """The floor of some tiles."""
-        found = self.bounds.of(rows, columns, cutting, load)
+        found = self.bounds.of(rows, columns, cutting, load, loose)
         self.work += max(LOOK, found.asked.size)
         return found
 
@@ -251,17 +228,26 @@ class _Cover:
         """Which tiles are not beaten and fit."""
         return np.asarray(~self.front.beats(floor) & (floor.workspace <= self.room))
 
-    def keep(
-        self,
-        part: Load,
-        floor: Floor,
-        retention: dict[str, Places],
-        heights: Integers,
-        widths: Integers,
-        cutting: Cutting,
-    ) -> None:
+    def look(self, cutting: Cutting, load: Load) -> None:
+        """Keep the tiles of a cutting that no option beats."""
+        heights, widths = self.sizes(cutting)
+        if not len(heights) or not len(widths):
+            return
+        if self.work > self.most_work:
+            self.whole = False
+            return
+        rows = self.model.profile(ROWS, cutting.rows, cutting.cuts_rows)
+        columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
+        for part in parts_of(load.coarse(), len(heights) * len(widths)):
+            alive = self.alive(self.floor(rows, columns, cutting, part)).any(axis=(1, 2))
+            for blocks in part.blocks[alive]:
+                some = np.flatnonzero(load.blocks == blocks)
+                for fine in parts_of(load.part(slice(some[0], some[-1] + 1)), len(heights) * len(widths)):
+                    self.keep(fine, self.floor(rows, columns, cutting, fine), heights, widths, cutting)
+
+    def keep(self, part: Load, floor: Floor, heights: Integers, widths: Integers, cutting: Cutting) -> None:
         """Keep those that are not beaten, strip by strip."""
-        alive = self.alive(floor)
+        retention, alive = cutting.retention(self.model.tensors), self.alive(floor)
         for c, w in np.argwhere(alive.any(axis=1)):
             which = alive[c, :, w]
             width = int(widths[w]) if cutting.cuts_columns else 0

@@ -224,9 +224,9 @@ class Bounds:
                 found += [(operation, int(term[0][channels] - term[0][0])) for term in terms]
         return tuple(found)
 
-    def of(self, rows: Profile, columns: Profile, cutting: Cutting | None, load: Load) -> Floor:
-        """The floor of every tile of some heights, widths and blocks; without a cutting, below those of every one."""
-        step = _Step(self, rows, columns, cutting, load)
+    def of(self, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool = False) -> Floor:
+        """The floor of every tile of some heights, widths and blocks; `loose`: whatever is kept along rows."""
+        step = _Step(self, rows, columns, cutting, load, loose)
         cycles = step.cycles() if self.objective.goal == "latency" else 0 * step.moved
         energy = step.energy() if self.objective.goal == "energy" else 0 * step.moved
         asked = self.asked(cycles, step.moved, energy, step.macs)
@@ -252,7 +252,10 @@ class Bounds:
 class _Step:
     """One product of rows and columns, under way."""
 
-    def __init__(self, bounds: Bounds, rows: Profile, columns: Profile, cutting: Cutting | None, load: Load) -> None:
+    def __init__(
+        self, bounds: Bounds, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool
+    ) -> None:
+        self.loose = loose
         self.bounds, self.rows, self.columns, self.cutting, self.load = bounds, rows, columns, cutting, load
         self.group, self.machine = bounds.group, bounds.machine
         self.images = self.group.graph.images
@@ -416,9 +419,10 @@ class _Step:
     def _ring(self, tensor: str, ahead: bool, behind: bool) -> Integers:
         """The rows and columns of a ring, at least."""
         k, cutting = self.bounds.number[tensor], self.cutting
-        if cutting is None:
-            across, along = (self._box("window", tensor, "widest"), self._box("widest", tensor, "window"))
-            return np.minimum(across, along)
+        if self.loose:
+            if tensor not in cutting.columns:
+                return self._box("widest", tensor)
+            return np.minimum(self._box("window", tensor, "extent"), self._box("widest", tensor, "window"))
         key = "ahead" if ahead else "behind" if behind else "window"
         rows, columns = cutting.cuts_rows and tensor in cutting.rows, tensor in cutting.columns
         along = getattr(self.rows, key)[k][None, :, None]

@@ -182,10 +182,10 @@ class Ways:
         ) -> Sequence[Option]:
             on = [name for name, place in (*sources.items(), *sinks.items()) if place != "off"]
             room = capacity_bytes - sum(self.problem.tensor_bytes[name] for name in on)
-            found, floors, _ = tilings.covered(names, sources, sinks, room, MOST_WORK)
-            if floors:
+            tiled = tilings.covered(names, sources, sinks, room, MOST_WORK)
+            if tiled.floors:
                 left.append(names)
-            return (*self.problem.options(names, sources, sinks), *found)
+            return (*self.problem.options(names, sources, sinks), *tiled.options)
 
         return replace(self.problem, options=options_of), left
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -22,8 +22,19 @@ from polyfuse.plan.pricing import Sink, Source
 
 Sources = Mapping[str, Source]
 Sinks = Mapping[str, Sink]
-Found = tuple[tuple[Option, ...], tuple[FloorPoint, ...], int]
-"""Options, floors of what was not priced, and the work that was done, as plan/covering.py counts it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tiled:
+    """Options, floors of what was not priced, and the work that was done, as plan/covering.py counts it.
+
+    model: equal where groups are equal but for names.
+    """
+
+    options: tuple[Option, ...]
+    floors: tuple[FloorPoint, ...]
+    work: int
+    model: tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +46,7 @@ class Tilings:
     objective: Objective
     kinds: tuple[Kind, ...]
     models: dict[Group, Model] = field(default_factory=dict)
-    known: dict[tuple[object, ...], Found] = field(default_factory=dict)
+    known: dict[tuple[object, ...], Tiled] = field(default_factory=dict)
     points: dict[tuple[object, ...], tuple[FloorPoint, ...]] = field(default_factory=dict)
 
     @property
@@ -52,7 +63,7 @@ class Tilings:
 
     def covered(
         self, names: tuple[str, ...], sources: Sources, sinks: Sinks, room: int, most_work: int, peak: bool = False
-    ) -> Found:
+    ) -> Tiled:
         """More options of a group, so that no tile that takes no more than `room` is better than all that are known.
 
         Where that takes more work than there may be, floors of what is left. peak: where workspace alone counts.
@@ -61,9 +72,10 @@ class Tilings:
         group, modelled, place, bounds, model = self._modelled(names, sources, sinks, objective)
         key = (*place, objective, room, most_work)
         if key not in self.known:
-            self.known[key] = self._cover(modelled, bounds, model, room, most_work)
-        found, floors, work = self.known[key]
-        return tuple(renamed(option, modelled, group, dict(sources), dict(sinks)) for option in found), floors, work
+            self.known[key] = self._cover(modelled, bounds, model, room, most_work, key)
+        found = self.known[key]
+        options = tuple(renamed(option, modelled, group, dict(sources), dict(sinks)) for option in found.options)
+        return replace(found, options=options)
 
     def _modelled(
         self, names: tuple[str, ...], sources: Sources, sinks: Sinks, objective: Objective
@@ -83,12 +95,14 @@ class Tilings:
         )
         return group, modelled, (modelled, *on), bounds, model
 
-    def _cover(self, group: Group, bounds: Bounds, model: Model, room: int, most_work: int) -> Found:
+    def _cover(
+        self, group: Group, bounds: Bounds, model: Model, room: int, most_work: int, key: tuple[object, ...]
+    ) -> Tiled:
         names = tuple(operation.name for operation in group.operations)
         tried = self.pricer.options(names, bounds.sources, bounds.sinks, self.kinds)
         found = cover(model, bounds, front_of(tried, bounds.objective), room, most_work)
         floors = found.floors if found.whole else compulsory(bounds, model.loads)
-        return best_of(names, bounds, found), floors, found.work
+        return Tiled(best_of(names, bounds, found), floors, found.work, key)
 
 
 def front_of(options: Sequence[Option], objective: Objective) -> Front:
