@@ -162,10 +162,11 @@ class Floors(Choices):
         self.counted.clear()
 
     def cover(self, key: Key, capacity_bytes: int, most_work: int) -> int:
-        """Look at all tiles of a group in one place, or at as many as can be; the work, counted once for equal groups."""
-        tensors = self.problem.dag.tensors
-        whole = sum(self.problem.tensor_bytes[tensors[number]] for number in bits(key[1] | key[2]))
-        tiled = self.tilings.covered(*self.places(key), capacity_bytes - whole, most_work, self.peak)
+        """Look at all tiles of a group in one place, or at as many as can be; the work, counted once for equal groups.
+
+        That is done as if nothing else were on chip: what a group costs at least is asked without knowing what is.
+        """
+        tiled = self.tilings.covered(*self.places(key), capacity_bytes, most_work, self.peak)
         self.covered.add(key)
         self.known.add(key, tiled.options)
         self._tried.setdefault(key, self.front(key))

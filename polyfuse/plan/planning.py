@@ -180,9 +180,7 @@ class Ways:
         def options_of(
             names: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]
         ) -> Sequence[Option]:
-            on = [name for name, place in (*sources.items(), *sinks.items()) if place != "off"]
-            room = capacity_bytes - sum(self.problem.tensor_bytes[name] for name in on)
-            tiled = tilings.covered(names, sources, sinks, room, MOST_WORK)
+            tiled = tilings.covered(names, sources, sinks, capacity_bytes, MOST_WORK)
             if tiled.floors:
                 left.append(names)
             return (*self.problem.options(names, sources, sinks), *tiled.options)

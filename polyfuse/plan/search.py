@@ -176,11 +176,15 @@ class Searcher:
                 return found
             if not self._cover(floors, found, capacity_bytes):
                 break
-        bound = Bound(walk, capacity_bytes)
+        bound = Bound(self._bounding(walk), capacity_bytes)
         bound.known = arrived.price
         again = walk.run(capacity_bytes, most_states, bound)
         best = min((each for each in (arrived, again) if each is not None), key=lambda each: each.price)
         return replace(best, lower=min(best.price, lower))
+
+    def _bounding(self, walk: Walk) -> Walk:
+        """A walk whose groups cost no more in place than streamed: where some tiles are known in some places alone."""
+        return Walk(self.floors, walk.rules, self.graph) if self.floors is not None and self.work else walk
 
     def _cover(self, floors: Floors, found: Arrived, capacity_bytes: int) -> bool:
         """Look at all tiles of the groups that a way bounds; whether there was anything new to look at."""
@@ -199,7 +203,7 @@ class Searcher:
             streams = Walk(self.choices, replace(walk.rules, pins=False), self.graph).run(capacity_bytes, most_states)
             if streams is None or not walk.rules.pins:
                 return streams
-        bound = Bound(walk, capacity_bytes)
+        bound = Bound(self._bounding(walk), capacity_bytes)
         known = [arrived for arrived in (streams,) if arrived is not None]
         lower, priced = 0, self.choices.priced
         for states, longest in (*ROUGH, (most_states, self.graph.longest)):

@@ -10,18 +10,20 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 
+import numpy as np
 import pytest
 
 from polyfuse.network.network import Builder
 from polyfuse.plan.accelerator import accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.baselines import Baselines
+from polyfuse.plan.covering import Model
 from polyfuse.plan.group import group_of
 from polyfuse.plan.objective import Objective, asked
 from polyfuse.plan.options import option_of
 from polyfuse.plan.planning import ways_of
 from polyfuse.plan.problem import fetch_of
-from polyfuse.plan.profiles import Profile, profile
+from polyfuse.plan.profiles import Profile
 from polyfuse.plan.tiles import Tile
 from tests.oracles.pinning import cheapest
 from tests.oracles.tilings import every_tile, priced_tiles
@@ -115,25 +117,31 @@ def test_certificates_of_graphs_agree_with_brute_force(seed: int) -> None:
     agree(drawn(seed, 5, 3, 3), seed)
 
 
-def test_a_height_that_is_left_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heights that are divisors of nothing are needed: without them brute force finds cheaper plans."""
+def disagrees(case: Drawn, seed: int) -> bool:
+    """Whether brute force finds a plan that the search did not."""
+    try:
+        agree(case, seed)
+    except AssertionError:
+        return True
+    return False
 
-    def missing(group: object, axis: int, sizes: range, local: object) -> Profile:
-        found = profile(group, axis, sizes, local)  # type: ignore[arg-type]
-        if axis == 1 and len(sizes) > 1:
-            window = found.window.copy()
-            window[:, 1:] += 1 << 30
-            found = replace(found, window=window, ahead=window, behind=window)
-        return found
 
-    monkeypatch.setattr("polyfuse.plan.covering.profile", missing)
-    wrong = 0
-    for seed in range(SUITE_LAYERS):
-        try:
-            agree(drawn(seed, 1, 5, 4), seed)
-        except AssertionError:
-            wrong += 1
-    assert wrong
+def test_a_search_of_the_tiles_that_are_tried_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "families", lambda self, patches: iter(()))
+    assert any(disagrees(drawn(seed, 1, 5, 4), seed) for seed in range(SUITE_LAYERS))
+
+
+def test_heights_that_are_left_out_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tile of fewer rows than there are is taken for larger than any memory."""
+    profile_of = Model.profile
+
+    def without(self: Model, axis: int, local: frozenset[str], cut: bool) -> Profile:
+        found = profile_of(self, axis, local, cut)
+        large = np.full_like(found.window, 1 << 30)
+        return replace(found, window=large, ahead=large, behind=large, widest=large) if cut and axis == 1 else found
+
+    monkeypatch.setattr(Model, "profile", without)
+    assert any(disagrees(drawn(seed, 1, 5, 4), seed) for seed in range(SUITE_LAYERS))
 
 
 def test_what_an_axis_that_is_not_cut_says_of_keeping_changes_nothing() -> None:
