@@ -54,9 +54,7 @@ class Baselines:
         if progress is not None:
             self.problem = told(self.problem, len(self.lattice.groups), progress)
         self.joint = Searcher(self.problem, objective, self.lattice)
-        self._weak = Searcher(
-            replace(self.problem, options=self._weak_options, tilings=None), objective, self.lattice
-        )
+        self._weak = Searcher(replace(self.problem, options=self._weak_options, tilings=None), objective, self.lattice)
 
     def found(self, name: Baseline, capacity_bytes: int) -> Found:
         """What one way of planning finds. Errors: DoesNotFit."""
@@ -95,7 +93,9 @@ class Baselines:
         def kept(group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
             return [option_of(self.graph, group, tiles[group], sources, sinks, self.machine)]
 
-        return Searcher(replace(self.problem, options=kept, tilings=None), self.objective, self.lattice).found(capacity_bytes, rules)
+        return Searcher(replace(self.problem, options=kept, tilings=None), self.objective, self.lattice).found(
+            capacity_bytes, rules
+        )
 
     def _weak_options(self, group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
         """An operation by itself as ever; several with one output in one step, or in tiles that recompute halos."""

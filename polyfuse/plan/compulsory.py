@@ -18,7 +18,7 @@ import numpy as np
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.axis import Booleans, Composition
-from polyfuse.plan.floors import Bounds, Load
+from polyfuse.plan.floors import Bounds, Load, sums_up
 from polyfuse.plan.group import Group
 from polyfuse.plan.measures import SUM_BYTES
 from polyfuse.plan.objective import asked
@@ -118,9 +118,8 @@ def sums(bounds: Bounds, load: Load) -> int:
         deepest = int(load.deepest[operation.output].min())
         if bounds.group.accumulates(operation):
             lasting += deepest * SUM_BYTES
-        elif operation.cls != "elementwise":
-            if bounds.group.graph.tensors[operation.output].element_bytes < SUM_BYTES:
-                passing = max(passing, min(deepest, bounds.machine.lanes) * SUM_BYTES)
+        elif sums_up(bounds.group, operation):
+            passing = max(passing, min(deepest, bounds.machine.lanes) * SUM_BYTES)
     return lasting + passing
 
 

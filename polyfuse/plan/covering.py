@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
-from polyfuse.plan.access import Integers
 from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.access import Integers
 from polyfuse.plan.axis import Booleans
 from polyfuse.plan.floors import Bounds, Floor, Load, block_load, whole_load
 from polyfuse.plan.grid import COLUMNS, ROWS
@@ -28,8 +29,8 @@ from polyfuse.plan.tiles import Tile
 MOST_TENSORS = 7
 """Tensors of a group whose ways of being kept are all looked at."""
 LOOK, STRIP, STEP = 3000, 7000, 2
-"""Work is counted in floors of tiles: looking at few takes as long as at `LOOK`, pricing a strip and one of its steps as
-long as at so many."""
+"""Work is counted in floors of tiles: looking at few takes as long as at `LOOK`, pricing a strip, and one of its steps,
+as long as at so many."""
 BATCH = 24
 CELLS = 400_000
 POINTS = 24
@@ -277,9 +278,7 @@ class _Cover:
             return strip
         if not open_.any():
             return None
-        return Strip(
-            strip.tile, strip.heights[open_], Floor(strip.floor.workspace[open_], strip.floor.asked[open_])
-        )
+        return Strip(strip.tile, strip.heights[open_], Floor(strip.floor.workspace[open_], strip.floor.asked[open_]))
 
     def add(self, batch: Sequence[Strip]) -> None:
         """Price some strips."""
@@ -307,7 +306,4 @@ class _Cover:
 def few(front: Front) -> list[FloorPoint]:
     """Points below a front: some of its sizes, each with the least that is asked for before the next."""
     cuts = np.unique(np.linspace(0, len(front.sizes), min(POINTS, len(front.sizes)) + 1).astype(int))
-    return [
-        (int(front.sizes[start]), int(front.asked[end - 1]))
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True)
-    ]
+    return [(int(front.sizes[start]), int(front.asked[end - 1])) for start, end in pairwise(cuts)]

@@ -10,8 +10,10 @@ the last store: a sum of maxima is no less than the maximum of the sums.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.access import Integers
@@ -24,6 +26,8 @@ from polyfuse.plan.pricing import Cut, Sink, Source, block_channels, channel_byt
 from polyfuse.plan.profiles import Profile
 from polyfuse.plan.space import Cutting, blocks_of
 from polyfuse.plan.tiles import Residence, Tile, grid_of
+
+AnyNumbers = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,7 @@ class Load:
         return self._mapped(lambda _, values: values[some])
 
     def coarse(self) -> "Load":
-        """One entry for all sizes of blocks that make as many: what is least of each array; the most of `same`, `largest`."""
+        """One entry for all sizes that make as many blocks: the least of each array, the most of `same`, `largest`."""
         starts = np.flatnonzero(np.diff(self.blocks, prepend=-1))
         return self._mapped(
             lambda name, values: (np.maximum if name in ("same", "largest") else np.minimum).reduceat(values, starts)
@@ -227,25 +231,25 @@ class Bounds:
     def of(self, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool = False) -> Floor:
         """The floor of every tile of some heights, widths and blocks; `loose`: whatever is kept along rows."""
         step = _Step(self, rows, columns, cutting, load, loose)
-        cycles = step.cycles() if self.objective.goal == "latency" else 0 * step.moved
-        energy = step.energy() if self.objective.goal == "energy" else 0 * step.moved
+        cycles = step.cycles() if self.objective.goal == "latency" else 0.0 * step.moved
+        energy = step.energy() if self.objective.goal == "energy" else 0.0 * step.moved
         asked = self.asked(cycles, step.moved, energy, step.macs)
         workspace, asked = np.broadcast_arrays(step.workspace(), asked)
         return Floor(workspace, asked)
 
-    def asked(self, cycles: Numbers, moved: Integers, energy_pj: Numbers, macs: Integers) -> Integers:
+    def asked(self, cycles: AnyNumbers, moved: Integers, energy_pj: AnyNumbers, macs: Integers) -> Integers:
         """What the objective asks for, as `Objective.price` counts it; nothing for the goal `peak`."""
         match self.objective.goal:
             case "latency":
-                wanted: Numbers = cycles + self.objective.cycles_per_byte * moved
+                wanted = cycles + self.objective.cycles_per_byte * moved
             case "bytes":
-                wanted = 1.0 * moved
+                wanted = moved.astype(np.float64)
             case "macs":
-                wanted = 1.0 * macs
+                wanted = macs.astype(np.float64)
             case "energy":
                 wanted = energy_pj
             case "peak":
-                wanted = 0.0 * moved
+                wanted = np.zeros(moved.shape)
         return np.asarray(np.rint(wanted * PARTS).astype(np.int64))
 
 
@@ -278,7 +282,8 @@ class _Step:
 
     def _held(self, tensor: str) -> Integers:
         """Where blocks of channels are one step each that reads all channels, so that an input is loaded once."""
-        return (self._blocks > 1) & (self.steps == 1) & (self.load.same[tensor] > 0)[:, None, None]
+        every = (self.load.same[tensor] > 0)[:, None, None]
+        return np.asarray((self._blocks > 1) & (self.steps == 1) & every)
 
     def _loads(self, tensor: str) -> tuple[Integers, Integers]:
         """The bytes of a tensor that is loaded, and how many transfers these are at least, in one image."""
@@ -312,7 +317,7 @@ class _Step:
     def _moved(self) -> Integers:
         loads = sum((self._loads(name)[0] for name in self.bounds.loaded), 0 * self._blocks)
         stores = sum((self._stores(name)[0] for name in self.bounds.stored), 0 * self._blocks)
-        return (loads + stores) * self.images + self._weight_bytes
+        return np.asarray((loads + stores) * self.images + self._weight_bytes)
 
     @cached_property
     def _work(self) -> dict[str, Integers]:
@@ -327,7 +332,7 @@ class _Step:
     def macs(self) -> Integers:
         """All multiply-accumulates."""
         every = [self._work[o.name] for o in self.group.operations if o.layer.macs]
-        return sum(every, 0 * self.steps) * self.images
+        return np.asarray(sum(every, 0 * self.steps) * self.images)
 
     def cycles(self) -> Numbers:
         """The larger of computing and transfers, with what nothing runs beside."""
@@ -354,8 +359,8 @@ class _Step:
             box = self._box("last", name) * self._deep(self.load.closing, name)
             last = last + box / offchip.bytes_per_cycle + (box > 0) * offchip.latency_cycles
         if self.load.in_blocks:
-            size = self.group.operations[0].weight_bytes
-            loads = loads + size / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
+            weights = self.group.operations[0].weight_bytes
+            loads = loads + weights / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
             first = first + self.load.block[:, None, None] / offchip.bytes_per_cycle + offchip.latency_cycles
         waits = self._waits() if self.load.in_blocks and machine.double_buffer else 0.0
         compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
@@ -450,9 +455,12 @@ class _Step:
             k, deepest = self.bounds.number[operation.output], self.load.deepest[operation.output][:, None, None]
             if self.group.accumulates(operation):
                 lasting = lasting + deepest * SUM_BYTES
-            elif operation.cls != "elementwise":
-                if self.group.graph.tensors[operation.output].element_bytes < SUM_BYTES:
-                    lanes = np.minimum(deepest, self.machine.lanes)
-                    width = self.columns.widest[k][None, None, :]
-                    passing = np.maximum(passing, width * lanes * SUM_BYTES)
+            elif sums_up(self.group, operation):
+                lanes = np.minimum(deepest, self.machine.lanes)
+                passing = np.maximum(passing, self.columns.widest[k][None, None, :] * lanes * SUM_BYTES)
         return lasting + passing
+
+
+def sums_up(group: Group, operation: Operation) -> bool:
+    """Whether an operation needs sums that are wider than what it makes."""
+    return operation.cls != "elementwise" and group.graph.tensors[operation.output].element_bytes < SUM_BYTES

@@ -25,6 +25,7 @@ from polyfuse.plan.objective import Objective, asked
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.pins import placed_plan
+from polyfuse.plan.pricing import Sink, Source
 from polyfuse.plan.scratchplan import (
     Buffer,
     Certificate,
@@ -36,7 +37,6 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.pricing import Sink, Source
 from polyfuse.plan.search import MOST_WORK, Found
 from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.tiles import Tile

@@ -56,7 +56,9 @@ class Profile:
 def least_of(profiles: Sequence[Profile]) -> Profile:
     """The least of each entry: below every one of the profiles. Of the work of the last tile it is the most."""
     names = [field.name for field in fields(Profile)]
-    return Profile(**{n: (np.max if n == "ending" else np.min)([getattr(p, n) for p in profiles], axis=0) for n in names})
+    return Profile(
+        **{n: (np.max if n == "ending" else np.min)([getattr(p, n) for p in profiles], axis=0) for n in names}
+    )
 
 
 def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str]) -> Profile:
@@ -72,8 +74,11 @@ def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str])
     for operation in group.operations:
         made.append(found.taken_in.get(operation.name) or found.of[operation.output].new)
     active = np.array([(length(interval) * used > 0).sum(axis=1) for interval in made])
-    work = [table for operation, interval in zip(group.operations, made, strict=True)
-            for table in work_of(group, axis, operation.name, interval, operation.name in found.taken_in)]
+    work = [
+        table
+        for operation, interval in zip(group.operations, made, strict=True)
+        for table in work_of(group, axis, operation.name, interval, operation.name in found.taken_in)
+    ]
     return Profile(
         stop - begin,
         np.array([each.new.sum(axis=1) for each in every]),

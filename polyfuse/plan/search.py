@@ -155,9 +155,7 @@ class Searcher:
             arrived = known() or arrived
         return Smallest(arrived, min(arrived.price, lower))
 
-    def _closed(
-        self, floors: Floors, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int
-    ) -> Arrived:
+    def _closed(self, floors: Floors, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int) -> Arrived:
         """A plan that is no dearer than one with any other tiles, or as near to that as the work allows.
 
         What bounds allow is looked at until a cheapest way needs none of them: that way is a plan.
@@ -239,8 +237,7 @@ class Searcher:
         if least.lower < least.bytes:
             proved = f"would do, and less than {least.lower:,} B would not"
         return (
-            f"{named}: expected {least.bytes:,} B or more on chip, got {capacity_bytes:,} B; "
-            f"{least.bytes:,} B {proved}"
+            f"{named}: expected {least.bytes:,} B or more on chip, got {capacity_bytes:,} B; {least.bytes:,} B {proved}"
         )
 
 
