@@ -49,25 +49,25 @@ class Baselines:
         progress: Progress | None = None,
     ) -> None:
         self.graph, self.machine, self.objective = graph, machine, objective
-        self.problem = problem_of(graph, machine, kinds_for(objective))
+        self.problem = problem_of(graph, machine, kinds_for(objective), objective)
         self.lattice = lattice(self.problem.dag, longest)
         if progress is not None:
             self.problem = told(self.problem, len(self.lattice.groups), progress)
         self.joint = Searcher(self.problem, objective, self.lattice)
-        self._weak = Searcher(replace(self.problem, options=self._weak_options), objective, self.lattice)
+        self._weak = Searcher(replace(self.problem, options=self._weak_options, tilings=None), objective, self.lattice)
 
     def found(self, name: Baseline, capacity_bytes: int) -> Found:
         """What one way of planning finds. Errors: DoesNotFit."""
         alone = Rules(allowed=lambda group: len(group) == 1)
         match name:
             case "layers":
-                return self.joint.found(capacity_bytes, replace(alone, pins=False))
+                return self.joint.found(capacity_bytes, replace(alone, pins=False), close=False)
             case "fuse_weak":
                 return self._weak.found(capacity_bytes, Rules(pins=False))
             case "fuse_strong":
-                return self.joint.found(capacity_bytes, Rules(pins=False))
+                return self.joint.found(capacity_bytes, Rules(pins=False), close=False)
             case "pin":
-                return self.joint.found(capacity_bytes, alone)
+                return self.joint.found(capacity_bytes, alone, close=False)
             case "fuse_then_pin" | "fuse_then_pin_retiled":
                 return self._afterwards(capacity_bytes, keep_tiles=name == "fuse_then_pin")
             case "joint":
@@ -88,12 +88,14 @@ class Baselines:
         tiles = {step.option.group: step.option.tile for step in self.found("fuse_strong", capacity_bytes).steps}
         rules = Rules(allowed=tiles.__contains__)
         if not keep_tiles:
-            return self.joint.found(capacity_bytes, rules)
+            return self.joint.found(capacity_bytes, rules, close=False)
 
         def kept(group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
             return [option_of(self.graph, group, tiles[group], sources, sinks, self.machine)]
 
-        return Searcher(replace(self.problem, options=kept), self.objective, self.lattice).found(capacity_bytes, rules)
+        return Searcher(replace(self.problem, options=kept, tilings=None), self.objective, self.lattice).found(
+            capacity_bytes, rules
+        )
 
     def _weak_options(self, group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
         """An operation by itself as ever; several with one output in one step, or in tiles that recompute halos."""

@@ -24,8 +24,9 @@ from polyfuse.plan.group import graph_digest, group_of
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective, asked, figure
 from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import option_of
+from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.pins import placed_plan
+from polyfuse.plan.pricing import Sink, Source
 from polyfuse.plan.scratchplan import (
     Buffer,
     Certificate,
@@ -37,7 +38,8 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.search import Found
+from polyfuse.plan.search import MOST_WORK, Found
+from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.tiles import Tile
 from polyfuse.plan.timeline import timed
 
@@ -184,9 +186,10 @@ class Ways:
         if objective.goal == "peak":
             raise InvalidInput("exact model: expected a goal that adds up over groups, got 'peak'; name another goal")
         value, certificate = value_of(objective, plan.totals), Certificate(0.0, math.inf, "")
+        problem, left = self._every_tile(plan.machine.capacity_bytes)
         for addresses in (False, True):
             found = exact(
-                self.problem,
+                problem,
                 plan.machine.capacity_bytes,
                 objective,
                 self.searches.lattice.groups,
@@ -195,11 +198,29 @@ class Ways:
             )
             lower = objective.value(found.lower) if found is not None else 0.0
             what = "groups, order, pins and addresses" if addresses else "groups, order and pins"
-            scope = f"{self.searches.joint.scope}; confirmed by an exact model of {what}"
+            scope = f"{self.searches.joint.scope}; {ALL_TILES}; confirmed by an exact model of {what}"
+            if left:
+                scope = f"{scope}, of the tiles that were priced"
+                lower = min(lower, plan.certificate.lower_bound)
             if found is not None and found.optimal and math.isclose(lower, value, rel_tol=closeness(objective)):
                 return replace(plan, certificate=Certificate(value, 0.0, scope)).sealed()
             certificate = certificate_of(objective, value, lower, scope)
         return replace(plan, certificate=certificate).sealed()
+
+    def _every_tile(self, capacity_bytes: int) -> tuple[Problem, list[tuple[str, ...]]]:
+        """The problem with all tiles of each group that are not beaten; groups some of whose tiles were not priced."""
+        tilings, left = self.problem.tilings, list[tuple[str, ...]]()
+        assert tilings is not None
+
+        def options_of(
+            names: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]
+        ) -> Sequence[Option]:
+            tiled = tilings.covered(names, sources, sinks, capacity_bytes, MOST_WORK)
+            if tiled.floors:
+                left.append(names)
+            return (*self.problem.options(names, sources, sinks), *tiled.options)
+
+        return replace(self.problem, options=options_of), left
 
     def _placed(self, way: Baseline, capacity_bytes: int) -> tuple[Found, tuple[tuple[Lived, ...], Packing]]:
         """The cheapest plan whose addresses are found; its lower bound is that of the cheapest plan of all."""
@@ -249,7 +270,7 @@ class Ways:
     def _certificate(self, found: Found, totals: Totals) -> Certificate:
         objective = self.searches.objective
         if objective.goal == "peak":
-            least = float(self.searches.joint.smallest_bound())
+            least = float(found.lower_peak)
             return certificate_of(objective, float(totals.onchip_peak_bytes), least, found.scope)
         value = value_of(objective, totals)
         if asked(found.price) == asked(found.lower):

@@ -10,9 +10,12 @@ from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.candidates import USUAL_KINDS, Kind
 from polyfuse.plan.choices import Fetch, Problem
 from polyfuse.plan.ideals import Dag
+from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, options
 from polyfuse.plan.pricing import Sink, Source
+from polyfuse.plan.space import TRIED_TILES
+from polyfuse.plan.tiling import Tilings
 
 
 def dag_of(graph: Graph) -> Dag:
@@ -32,8 +35,13 @@ def fetch_of(machine: Accelerator, size: int) -> Fetch:
     return Fetch(size, machine.transfer_cycles(size), energy)
 
 
-def problem_of(graph: Graph, machine: Accelerator, kinds: Sequence[Kind] = USUAL_KINDS) -> Problem:
-    """Whole tensors and options of a graph on a machine, at any capacity, with some kinds of tiles."""
+def problem_of(
+    graph: Graph, machine: Accelerator, kinds: Sequence[Kind] = USUAL_KINDS, objective: Objective | None = None
+) -> Problem:
+    """Whole tensors and options of a graph on a machine, at any capacity, with some kinds of tiles.
+
+    objective: what all other tiles are looked at for, where they are needed; without one they are not.
+    """
     dag = dag_of(graph)
     sizes = {name: graph.tensors[name].bytes for name in dag.tensors}
 
@@ -47,4 +55,6 @@ def problem_of(graph: Graph, machine: Accelerator, kinds: Sequence[Kind] = USUAL
         found,
         machine.alignment_bytes,
         machine.offchip_writable,
+        Tilings(graph, machine, objective, tuple(kinds)) if objective is not None else None,
+        TRIED_TILES,
     )

@@ -15,9 +15,10 @@ reading or leaving a tensor in place takes no more workspace and no higher price
 from dataclasses import dataclass, replace
 
 from polyfuse.errors import DoesNotFit
-from polyfuse.plan.choices import Choices, Problem, Step
+from polyfuse.plan.choices import Choices, Floors, Problem, Step
 from polyfuse.plan.ideals import LONGEST, Lattice, bits, lattice
-from polyfuse.plan.objective import Objective
+from polyfuse.plan.objective import Objective, asked
+from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.walk import Arrived, Bound, Rules, Walk
 
 MOST_STATES = 1000
@@ -25,6 +26,11 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
 MOST_PRICED = 80_000
 """Groups and places that are priced before a search goes on to more states of an ideal."""
+MOST_WORK = 5_000_000
+"""Work for all tiles of a group in one place, as plan/covering.py counts it."""
+ALL_WORK = 20_000_000
+TRANSITION = 60
+"""Work for a whole network; a transition of a search for what to look at counts as so much."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
 
@@ -33,16 +39,31 @@ EVERYTHING = Rules()
 class Found:
     """A cheapest plan: its steps, its price, and the most bytes that are on chip at once.
 
-    lower: the least price of any plan in the scope; the price itself unless states were cut.
+    lower: the least price of any plan in the scope; the price itself unless states were cut or tiles left.
+    lower_peak: with the goal `peak`, no plan takes less; 0 with others
     """
 
     steps: tuple[Step, ...]
     price: int
     lower: int
     peak_bytes: int
+    lower_peak: int
     scope: str
     states: int
     transitions: int
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The least capacity at which a plan is known, and one below which there is none."""
+
+    arrived: Arrived
+    lower: int
+
+    @property
+    def bytes(self) -> int:
+        """The capacity."""
+        return self.arrived.price
 
 
 class Searcher:
@@ -52,37 +73,55 @@ class Searcher:
         self.problem, self.objective = problem, objective
         self.graph = graph or lattice(problem.dag)
         self.choices = Choices(problem, objective)
+        tilings = problem.tilings
+        self.floors = Floors(self.choices, tilings) if tilings is not None else None
+        self.peak_floors = Floors(self.choices, tilings, peak=True) if tilings is not None else None
+        self.work = 0
 
-    def found(self, capacity_bytes: int, rules: Rules = EVERYTHING, most_states: int = MOST_STATES) -> Found:
+    def found(
+        self, capacity_bytes: int, rules: Rules = EVERYTHING, most_states: int = MOST_STATES, close: bool = True
+    ) -> Found:
         """The cheapest plan that fits a capacity; with the goal `peak`, that fits the smallest there is.
 
         Where an ideal has more than `most_states`, the cheapest of them go on, and the lower bound is below the price.
+        close: whether to look at all tiles, not at those alone that are tried.
 
         Errors: DoesNotFit where there is none; it names layers and the smallest capacity that would do.
         """
+        self._reset()
         rules = self._allowed(rules)
+        smallest: Smallest | None = None
         if self.objective.goal == "peak":
-            capacity_bytes = min(capacity_bytes, self.smallest_capacity(rules) or 0)
+            smallest = self._smallest(rules, close)
+            capacity_bytes = min(capacity_bytes, smallest.bytes if smallest else 0)
         walk = Walk(self.choices, rules, self.graph)
         arrived = self._arrived(walk, capacity_bytes, most_states)
+        if arrived is None and smallest is None:
+            smallest = self._smallest(rules, close)
+            if smallest is not None and smallest.bytes <= capacity_bytes:
+                arrived = self._arrived(walk, capacity_bytes, most_states)
         if arrived is None:
-            raise DoesNotFit(self._too_small(capacity_bytes, rules))
+            raise DoesNotFit(self._too_small(capacity_bytes, smallest, rules))
+        if close and self.floors is not None and self.objective.goal != "peak":
+            arrived = self._closed(self.floors, walk, arrived, capacity_bytes, most_states)
         steps = self._steps(arrived)
         peak = max((self.problem.held_bytes(step) for step in steps), default=0)
-        cut = "" if arrived.lower == arrived.price else "; the cheapest states of each ideal"
+        closes = close and self.floors is not None
+        tiles = ALL_TILES if closes else self.problem.scope
         return Found(
             steps,
             arrived.price,
             arrived.lower,
             peak,
-            self.scope + cut,
+            smallest.lower if self.objective.goal == "peak" and smallest else 0,
+            "; ".join(each for each in (self.scope, tiles, *arrived.cut) if each),
             arrived.states,
             arrived.transitions,
         )
 
     @property
     def scope(self) -> str:
-        """The plans that are searched, in words."""
+        """The plans that are searched, in words; their tiles are another matter."""
         alone = "" if self.problem.spills else ", nothing between layers stored off chip"
         return self.graph.scope + alone
 
@@ -90,22 +129,82 @@ class Searcher:
         """The rules, as far as the machine can keep to them."""
         return rules if self.problem.spills else replace(rules, spills=False)
 
-    def smallest_capacity(self, rules: Rules = EVERYTHING) -> int | None:
+    def smallest_capacity(self, rules: Rules = EVERYTHING, close: bool = True) -> int | None:
         """The least capacity, in bytes, at which there is a plan; none where there is none at any."""
-        arrived = self._smallest(rules)
-        return None if arrived is None else arrived.price
+        self._reset()
+        smallest = self._smallest(rules, close)
+        return None if smallest is None else smallest.bytes
 
-    def smallest_bound(self) -> int:
-        """What no plan's peak is below, in bytes: the smallest capacity, unless states were cut."""
-        arrived = self._smallest(EVERYTHING)
-        return 0 if arrived is None else arrived.lower
+    def _reset(self) -> None:
+        """Forget what earlier searches looked at beyond what is tried: a plan depends on its capacity alone."""
+        self.work = 0
+        for choices in (self.choices, self.floors, self.peak_floors):
+            if choices is not None:
+                choices.reset()
 
-    def _smallest(self, rules: Rules) -> Arrived | None:
+    def _smallest(self, rules: Rules, close: bool) -> Smallest | None:
         """A plan of the smallest peak: streaming takes no more than being there whole, so nothing need be pinned."""
         rules = self._allowed(rules)
         if rules.spills and not rules.pinned:
             rules = replace(rules, pins=False)
-        return Walk(self.choices, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
+
+        def known() -> Arrived | None:
+            return Walk(self.choices, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
+
+        arrived = known()
+        if arrived is None:
+            return None
+        if not close or self.peak_floors is None:
+            return Smallest(arrived, arrived.lower)
+        lower = 0
+        while True:
+            below = Walk(self.peak_floors, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
+            assert below is not None
+            lower = below.lower
+            self.work += below.transitions * TRANSITION
+            if lower >= arrived.price or not self._cover(self.peak_floors, below, arrived.price):
+                break
+            arrived = known() or arrived
+        return Smallest(arrived, min(arrived.price, lower))
+
+    def _closed(self, floors: Floors, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int) -> Arrived:
+        """A plan that is no dearer than one with any other tiles, or as near to that as the work allows.
+
+        What bounds allow is looked at until a cheapest way needs none of them: that way is a plan.
+        """
+        lower = 0
+        while True:
+            below = Walk(floors, walk.rules, self.graph)
+            bound = Bound(below, capacity_bytes)
+            bound.known = arrived.price
+            found = below.run(capacity_bytes, most_states, bound)
+            lower = found.lower if found is not None else arrived.price
+            self.work += found.transitions * TRANSITION if found is not None else 0
+            if found is None or asked(lower) >= asked(arrived.price):
+                return replace(arrived, lower=arrived.price)
+            if all(node.choice is None or node.choice.option is not None for node in found.way):
+                return found
+            if not self._cover(floors, found, capacity_bytes):
+                break
+        bound = Bound(self._bounding(walk), capacity_bytes)
+        bound.known = arrived.price
+        again = walk.run(capacity_bytes, most_states, bound)
+        best = min((each for each in (arrived, again) if each is not None), key=lambda each: each.price)
+        return replace(best, lower=min(best.price, lower))
+
+    def _bounding(self, walk: Walk) -> Walk:
+        """A walk whose groups cost no more in place than streamed: where some tiles are known in some places alone."""
+        return Walk(self.floors, walk.rules, self.graph) if self.floors is not None and self.work else walk
+
+    def _cover(self, floors: Floors, found: Arrived, capacity_bytes: int) -> bool:
+        """Look at all tiles of the groups that a way bounds; whether there was anything new to look at."""
+        choices = [node.choice for node in found.way if node.choice is not None and node.choice.option is None]
+        worked = False
+        for key in dict.fromkeys(choice.key for choice in choices if choice.key not in floors.covered):
+            if self.work <= ALL_WORK:
+                self.work += floors.cover(key, capacity_bytes, MOST_WORK)
+                worked = True
+        return worked
 
     def _arrived(self, walk: Walk, capacity_bytes: int, most_states: int) -> Arrived | None:
         """A cheap plan without pins, then a better one of few states, then the best of those that are not worse."""
@@ -114,7 +213,7 @@ class Searcher:
             streams = Walk(self.choices, replace(walk.rules, pins=False), self.graph).run(capacity_bytes, most_states)
             if streams is None or not walk.rules.pins:
                 return streams
-        bound = Bound(walk, capacity_bytes)
+        bound = Bound(self._bounding(walk), capacity_bytes)
         known = [arrived for arrived in (streams,) if arrived is not None]
         lower, priced = 0, self.choices.priced
         for states, longest in (*ROUGH, (most_states, self.graph.longest)):
@@ -137,24 +236,25 @@ class Searcher:
         return tuple(
             Step(node.choice.option, names(node.fetched), names(node.held))
             for node in arrived.way
-            if node.choice is not None
+            if node.choice is not None and node.choice.option is not None
         )
 
-    def _too_small(self, capacity_bytes: int, rules: Rules) -> str:
-        least = self._smallest(rules)
+    def _too_small(self, capacity_bytes: int, least: Smallest | None, rules: Rules) -> str:
         if least is None:
             return (
                 f"network of {len(self.problem.dag.operations)} operations: no plan of it keeps to these rules at any "
                 "capacity"
             )
-        tight = next(step for step in self._steps(least) if self.problem.held_bytes(step) == least.price)
+        tight = next(step for step in self._steps(least.arrived) if self.problem.held_bytes(step) == least.bytes)
         operations = tight.option.group
         named = f"layer {operations[0]!r}" if len(operations) == 1 else f"layers {', '.join(map(repr, operations))}"
         alone = "" if rules.spills else ", where nothing between layers can be stored off chip"
-        enough = "are the smallest capacity that would do" if least.lower == least.price else "would do"
+        proved = "are the smallest capacity that would do"
+        if least.lower < least.bytes:
+            proved = f"would do, and less than {least.lower:,} B would not"
         return (
-            f"{named}: expected {least.price:,} B or more on chip{alone}, got {capacity_bytes:,} B; "
-            f"{least.price:,} B {enough}"
+            f"{named}: expected {least.bytes:,} B or more on chip{alone}, got {capacity_bytes:,} B; "
+            f"{least.bytes:,} B {proved}"
         )
 
 

@@ -15,6 +15,7 @@ from polyfuse.plan.choices import Choice, Choices
 from polyfuse.plan.ideals import Lattice, bits
 
 State = tuple[int, int]
+CUT = "the cheapest states of each ideal"
 FREELY = 6
 """The most tensors of which any subset is loaded whole, or dropped, at one time."""
 
@@ -52,7 +53,7 @@ class Reached:
 class Arrived:
     """The transitions of a cheapest way, its price, and how many states and transitions were seen.
 
-    lower: the least price of any plan; below the price if states were cut.
+    lower: the least price of any plan; below the price if states were cut. cut: what was, in words.
     """
 
     way: tuple[Reached, ...]
@@ -60,6 +61,7 @@ class Arrived:
     lower: int
     states: int
     transitions: int
+    cut: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Walk:
         if self.limited:
             left_out.append(bound.after(0) if bound else 0)
         lower = min((end.price, *left_out))
-        return Arrived(tuple(self._way(reached, end)), end.price, lower, states, transitions)
+        cut = (CUT,) if left_out and lower < end.price else ()
+        return Arrived(tuple(self._way(reached, end)), end.price, lower, states, transitions, cut)
 
     @cached_property
     def groups(self) -> Mapping[int, tuple[_Group, ...]]:

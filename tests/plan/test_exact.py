@@ -93,10 +93,10 @@ def test_plans_are_confirmed_with_their_addresses(name: str) -> None:
 
 
 def agreement(graph: Graph, longest: int, capacities: Sequence[int]) -> None:
-    """The search and the exact model find the same least price at each capacity."""
+    """The search and the exact model find the same least price of tiles that are tried at each capacity."""
     searches = Baselines(graph, machine(), Objective(), longest)
     for capacity in capacities:
-        found = searches.found("joint", capacity)
+        found = searches.joint.found(capacity, close=False)
         judged = exact(searches.problem, capacity, Objective(), searches.lattice.groups, addresses=False, effort=300.0)
         assert judged is not None and judged.optimal
         assert judged.price == found.price == found.lower

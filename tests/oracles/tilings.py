@@ -1,0 +1,66 @@
+"""Every tile of a group, each priced by itself: an oracle for what is proved about tiles without pricing them.
+
+It knows no bounds, no profiles and no list of tiles: it tries all numbers and words that a tile of a plan file may
+hold, and leaves out what a plan with them would be refused for. Along an axis that is not cut one way of keeping stands
+for all; `test_certificates.py` checks that it may.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from polyfuse.errors import InvalidInput
+from polyfuse.plan.accelerator import Accelerator
+from polyfuse.plan.group import Group
+from polyfuse.plan.objective import Objective
+from polyfuse.plan.pricing import Sheet, Sink, Source, cut_of
+from polyfuse.plan.tiles import Tile, check_tile
+
+PLACES = ("local", "recompute")
+
+
+def every_tile(group: Group) -> Iterator[Tile]:
+    """All legal tiles of a group, by the words of a plan file."""
+    rows, columns = group.graph.tensors[group.reference].shape[2:]
+    channels = group.graph.tensors[group.operations[0].output].shape[1]
+    names = list(group.links)
+    for height, width, block in product(range(1, rows + 1), range(columns), range(channels + 1)):
+        down = list(product(PLACES if height < rows else PLACES[1:], repeat=len(names)))
+        across = list(product(PLACES if width else PLACES[1:], repeat=len(names)))
+        for first, second, weights in product(down, across, ("resident", "streamed")):
+            retention = dict(zip(names, zip(first, second, strict=True), strict=True))
+            tile = Tile(height, width, block, retention, weights)  # type: ignore[arg-type]
+            try:
+                check_tile(group, tile)
+            except InvalidInput:
+                continue
+            yield tile
+
+
+def priced_tiles(
+    group: Group,
+    machine: Accelerator,
+    objective: Objective,
+    places: list[tuple[Mapping[str, Source], Mapping[str, Sink]]],
+) -> list[list[tuple[int, int]]]:
+    """Workspace and price of every tile, for each way to find and leave tensors."""
+    alike: dict[tuple[object, ...], list[Tile]] = {}
+    whole = group.graph.tensors[group.reference].shape[2]
+    for tile in every_tile(group):
+        retention = tuple(sorted(tile.retention.items()))
+        key = (tile.rows == whole, tile.columns, tile.channels, retention, tile.weights)
+        alike.setdefault(key, []).append(tile)
+    found: list[list[tuple[int, int]]] = [[] for _ in places]
+    for tiles in alike.values():
+        try:
+            sheet = Sheet.of([cut_of(group, tiles[0], [tile.rows for tile in tiles], machine)])
+        except InvalidInput:
+            continue
+        for prices, (sources, sinks) in zip(found, places, strict=True):
+            cost = sheet.cost(sources, sinks)
+            for k in range(len(tiles)):
+                if machine.accumulator_bytes and sheet.scratch_bytes[k] > machine.accumulator_bytes:
+                    continue
+                moved, macs = int(cost.offchip_bytes[k]), int(cost.macs[k])
+                price = objective.price(float(cost.cycles[k]), moved, float(cost.energy_pj[k]), macs)
+                prices.append((int(cost.workspace_bytes[k]), price))
+    return found
