@@ -86,7 +86,8 @@ def _add(
     if policy not in POLICIES:
         raise UnsupportedOperator(f"{node.label}: the policy is {policy!r}; supported: {', '.join(POLICIES)}")
     given = scales or sizes or ()
-    if len(given) != len(axes) or not all(0.0 < each < MAX_ELEMENTS for each in given):
+    largest = MAX_ELEMENTS if scales else np.inf
+    if len(given) != len(axes) or not all(0.0 < each < largest for each in given):
         raise InvalidInput(f"{node.label}: expected a positive scale or size for each of axes {axes} of {x}")
     ratios, new = [Fraction(1)] * len(old), list(old)
     if sizes:
