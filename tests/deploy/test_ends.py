@@ -206,7 +206,7 @@ def test_a_plan_of_another_model_is_refused(tmp_path: Path) -> None:
     plan = plan_of(read_source(saved(one, tmp_path)).network, SETTINGS.ready)
     assert (plan.inputs, plan.outputs) == (("a", "b"), ("y",))
     with pytest.raises(InvalidInput, match="expected a model with the inputs a, b, got one with b, a"):
-        load(saved(other, tmp_path), plan=plan, settings=SETTINGS)
+        load(saved(other, tmp_path), plan=plan)
     graph = graph_of(read_source(saved(one, tmp_path)).network, "int8")
     scratch = plan_for(graph, accelerator("npu"))
     other_graph = graph_of(read_source(saved(other, tmp_path)).network, "int8")
