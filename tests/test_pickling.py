@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -58,7 +59,8 @@ def compared() -> pf.Comparison:
 
 
 def swept() -> pf.Sweep:
-    return pf.sweep(used().select(["a"]), pf.accelerator("npu"), [1 << 14, 1 << 15])
+    with ThreadPoolExecutor(1) as executor:
+        return pf.sweep(used().select(["a"]), pf.accelerator("npu"), [1 << 14, 1 << 15], executor=executor)
 
 
 EXAMPLES: Mapping[str, Callable[[], Any]] = {
