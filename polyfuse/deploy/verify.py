@@ -171,7 +171,7 @@ def _by_each_way(
     source: Source, plan: Plan, settings: Settings, arrays: Sequence[Values], results: Sequence[Values]
 ) -> list[_Compared]:
     """The outputs of the model by every way to call it, compared with onnxruntime's."""
-    model = load(source, plan=plan, settings=settings)
+    model = load(source, plan=plan, settings=Settings(threads=settings.threads, options=settings.options))
     by_position = model.run(*arrays)
     by_name = model.run(**dict(zip(model.inputs, arrays, strict=True)))
     found = _by_c(model, arrays, settings)
