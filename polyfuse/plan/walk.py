@@ -102,7 +102,7 @@ class Walk:
             kept = self._kept(reached[ideal])
             if len(kept) > most_states:
                 first = list(kept.values())[most_states].price
-                left_out.append(first + bound.after(ideal) if bound else 0)
+                left_out.append(first + bound.after(ideal) if bound else first if self.peak else 0)
                 kept = dict(list(kept.items())[:most_states])
             reached[ideal] = kept
             states += len(kept)
@@ -166,7 +166,7 @@ class Walk:
             if spare is not None and node.price > spare:
                 break
             free = on & off & ~self.pinned
-            loadable = group.reads & off & ~on if self.rules.pins and not self.peak else 0
+            loadable = group.reads & off & ~on if self.rules.pins else 0
             must = group.reads & off & ~on & self.pinned
             for fetched in self._subsets(loadable & ~must):
                 fetched |= must
@@ -264,7 +264,7 @@ class Walk:
         if not missing:
             return True
         if self.peak:
-            return self.rules.spills
+            return self.rules.spills and self.rules.pins
         return self.rules.pins and sum(self.loads[number] for number in bits(missing)) <= budget
 
     def _way(self, reached: Mapping[int, Mapping[State, Reached]], end: Reached) -> Sequence[Reached]:
