@@ -1,4 +1,4 @@
-"""the tiles of a group that are tried first, by kind; none depends on the capacity of a machine.
+"""The tiles of a group that are tried first, by kind; none depends on the capacity of a machine.
 
 `Group` + kind + `Accelerator` ──candidates()──> `Cut`s
 """

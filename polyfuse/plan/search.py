@@ -197,7 +197,7 @@ class Searcher:
         streams = None
         if walk.rules.spills and not walk.rules.pinned:
             streams = Walk(self.choices, replace(walk.rules, pins=False), self.graph).run(capacity_bytes, most_states)
-            if streams is None or not walk.rules.pins:
+            if not walk.rules.pins:
                 return streams
         bound = Bound(self._bounding(walk), capacity_bytes)
         known = [arrived for arrived in (streams,) if arrived is not None]
