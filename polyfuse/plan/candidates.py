@@ -1,4 +1,4 @@
-"""The tiles that are tried for a group, by kind; none depends on the capacity of a machine.
+"""The tiles of a group that are tried first, by kind; none depends on the capacity of a machine.
 
 `Group` + kind + `Accelerator` ──candidates()──> `Cut`s
 """

@@ -29,7 +29,7 @@ MOST_PRICED = 80_000
 MOST_WORK = 5_000_000
 """Work for all tiles of a group in one place, as plan/covering.py counts it."""
 ALL_WORK = 20_000_000
-TRANSITION = 60
+TRANSITION = 120
 """Work for a whole network; a transition of a search for what to look at counts as so much."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
@@ -143,10 +143,8 @@ class Searcher:
                 choices.reset()
 
     def _smallest(self, rules: Rules, close: bool) -> Smallest | None:
-        """A plan of the smallest peak: streaming takes no more than being there whole, so nothing need be pinned."""
+        """A plan of the smallest peak. What is small may be on chip whole: a ring that is loaded ahead is larger."""
         rules = self._allowed(rules)
-        if rules.spills and not rules.pinned:
-            rules = replace(rules, pins=False)
 
         def known() -> Arrived | None:
             return Walk(self.choices, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
@@ -161,7 +159,7 @@ class Searcher:
             below = Walk(self.peak_floors, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
             assert below is not None
             lower = below.lower
-            self.work += below.transitions * TRANSITION
+            self.work += (below.transitions + arrived.transitions) * TRANSITION
             if lower >= arrived.price or not self._cover(self.peak_floors, below, arrived.price):
                 break
             arrived = known() or arrived
@@ -211,7 +209,7 @@ class Searcher:
         streams = None
         if walk.rules.spills and not walk.rules.pinned:
             streams = Walk(self.choices, replace(walk.rules, pins=False), self.graph).run(capacity_bytes, most_states)
-            if streams is None or not walk.rules.pins:
+            if not walk.rules.pins:
                 return streams
         bound = Bound(self._bounding(walk), capacity_bytes)
         known = [arrived for arrived in (streams,) if arrived is not None]

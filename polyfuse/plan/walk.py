@@ -168,7 +168,7 @@ class Walk:
             if spare is not None and node.price > spare:
                 break
             free = on & off & ~self.pinned & ~self.kept
-            loadable = group.reads & off & ~on if self.rules.pins and not self.peak else 0
+            loadable = group.reads & off & ~on if self.rules.pins else 0
             must = group.reads & off & ~on & self.pinned
             for fetched in self._subsets(loadable & ~must):
                 fetched |= must
@@ -266,7 +266,7 @@ class Walk:
         if not missing:
             return True
         if self.peak:
-            return self.rules.spills
+            return self.rules.spills and self.rules.pins
         return self.rules.pins and sum(self.loads[number] for number in bits(missing)) <= budget
 
     def _way(self, reached: Mapping[int, Mapping[State, Reached]], end: Reached) -> Sequence[Reached]:

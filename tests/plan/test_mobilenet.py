@@ -30,15 +30,22 @@ def memory_bound() -> Ways:
     return ways_of(mobilenet(), accelerator("npu-memory-bound"), dtype="int8")
 
 
-def test_more_memory_never_costs_more_over_a_fine_sweep() -> None:
+def test_more_memory_never_costs_more_over_a_fine_sweep_of_tiles_that_are_tried() -> None:
     capacities = range(64 * KIB, 640 * KIB, 8 * KIB)
-    plans = [memory_bound().plan(capacity) for capacity in capacities]
+    plans = [memory_bound().searches.joint.found(capacity, close=False) for capacity in capacities]
     for capacity, plan in zip(capacities, plans, strict=True):
-        assert plan.totals.onchip_peak_bytes <= capacity
-        assert plan.certificate.gap == 0
-    latencies = [plan.totals.latency_cycles for plan in plans]
-    assert all(more <= less for less, more in pairwise(latencies))
-    assert len(set(latencies)) > 10
+        assert plan.peak_bytes <= capacity
+        assert plan.lower == plan.price
+    assert all(more.price <= less.price for less, more in pairwise(plans))
+    assert len({plan.price for plan in plans}) > 10
+
+
+def test_all_tiles_of_a_whole_network_are_bounded() -> None:
+    plan = memory_bound().plan(256 * KIB)
+    tried = memory_bound().searches.joint.found(256 * KIB, close=False)
+    assert plan.totals.latency_cycles <= Objective.value(tried.price)
+    assert plan.certificate.lower_bound <= plan.totals.latency_cycles < 1.02 * plan.certificate.lower_bound
+    assert "all tiles" in plan.certificate.scope
 
 
 @pytest.mark.parametrize("capacity_kib", [256, 512])
@@ -65,7 +72,7 @@ def in_memory_alone(group: tuple[str, ...]) -> bool:
 def test_memory_alone_is_enough(peak_bytes: int, most: float) -> None:
     """Nothing between the image and the scores leaves the chip."""
     known = tiny()
-    found = known.searches.joint.found(peak_bytes, Rules(allowed=in_memory_alone))
+    found = known.searches.joint.found(peak_bytes, Rules(allowed=in_memory_alone), close=False)
     assert placed_plan(known.problem, found.steps, peak_bytes) is not None
     assert found.peak_bytes <= peak_bytes
     moved = {name for step in found.steps for name, place in step.option.sources.items() if place == "off"}
@@ -77,7 +84,7 @@ def test_memory_alone_is_enough(peak_bytes: int, most: float) -> None:
 def test_external_memory_makes_a_smaller_peak_without_recomputation() -> None:
     machine = replace(accelerator("mcu-320k"), offchip_writable=True)
     known = ways_of(mobilenet(144, 0.35), machine, dtype="int8", objective=Objective("macs"), longest=4)
-    found = known.searches.joint.found(7887)
+    found = known.searches.joint.found(7887, close=False)
     assert found.peak_bytes <= 7887
     assert sum(step.option.macs_executed for step in found.steps) == 26377472
 
@@ -86,6 +93,6 @@ def test_the_least_memory_is_less_than_that_of_usual_tiles() -> None:
     known = tiny()
     rules = Rules(allowed=in_memory_alone)
     usual = Searcher(problem_of(known.graph, known.machine), known.searches.objective, known.searches.lattice)
-    least, more = known.searches.joint.smallest_capacity(rules), usual.smallest_capacity(rules)
+    least, more = known.searches.joint.smallest_capacity(rules, close=False), usual.smallest_capacity(rules)
     assert least is not None and more is not None
     assert least < 12288 < 15340 < more
