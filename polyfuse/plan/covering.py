@@ -28,9 +28,9 @@ from polyfuse.plan.tiles import Tile
 
 MOST_TENSORS = 7
 """Tensors of a group whose ways of being kept are all looked at."""
-LOOK, STRIP, STEP = 3000, 7000, 2
-"""Work is counted in floors of tiles: looking at few takes as long as at `LOOK`, pricing a strip, and one of its steps,
-as long as at so many."""
+LOOK, KEPT, STRIP, STEP = 3000, 150, 7000, 2
+"""Work is counted in floors of tiles: looking at few takes as long as at `LOOK`; keeping a strip, pricing it, and
+pricing one of its steps, as long as at so many."""
 BATCH = 24
 CELLS = 400_000
 POINTS = 24
@@ -250,6 +250,10 @@ class _Cover:
         """Keep those that are not beaten, strip by strip."""
         retention, alive = cutting.retention(self.model.tensors), self.alive(floor)
         for c, w in np.argwhere(alive.any(axis=1)):
+            self.work += KEPT
+            if self.work > self.most_work:
+                self.whole = False
+                return
             which = alive[c, :, w]
             width = int(widths[w]) if cutting.cuts_columns else 0
             tile = Tile(0, width, int(part.channels[c]), retention, part.residence)
@@ -265,6 +269,7 @@ class _Cover:
             batch: list[Strip] = []
             while waiting and len(batch) < BATCH:
                 strip = self.unbeaten(waiting.popleft())
+                self.work += KEPT
                 if strip is not None:
                     batch.append(strip)
             if batch:

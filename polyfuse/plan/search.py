@@ -26,9 +26,9 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
 MOST_PRICED = 80_000
 """Groups and places that are priced before a search goes on to more states of an ideal."""
-MOST_WORK = 5_000_000
+MOST_WORK = 4_000_000
 """Work for all tiles of a group in one place, as plan/covering.py counts it."""
-ALL_WORK = 20_000_000
+ALL_WORK = 12_000_000
 TRANSITION = 120
 """Work for a whole network; a transition of a search for what to look at counts as so much."""
 UNLIMITED = 1 << 62
