@@ -17,6 +17,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from polyfuse.errors import InvalidInput
 
+LONGEST_TEXT = 4_000
+"""Characters of a text or a key in a file: both stand in errors."""
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 DIGITS = 32
 
@@ -70,6 +72,8 @@ def decode(value: object, kind: Any, where: str) -> Any:
         return tuple(decode(item, get_args(kind)[0], f"{where}[{index}]") for index, item in enumerate(items))
     if get_origin(kind) is dict:
         entries = _expect(value, dict, "an object", where)
+        if (longest := max(map(len, entries), default=0)) > LONGEST_TEXT:
+            raise InvalidInput(f"{where}: expected keys of at most {LONGEST_TEXT:,} characters, got {longest:,}")
         return {name: decode(item, get_args(kind)[1], f"{where}.{_short(name)}") for name, item in entries.items()}
     return _decode_scalar(value, kind, where)
 
@@ -136,6 +140,10 @@ def _decode_scalar(value: object, kind: type, where: str) -> object:
             ) from None
     if kind is bool and isinstance(value, bool):
         return value
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise InvalidInput(
+            f"{where}: expected at most {LONGEST_TEXT:,} characters, got {len(value):,}; correct that value"
+        )
     return _expect(value, kind, {str: "a string", int: "a whole number", bool: "true or false"}[kind], where)
 
 
