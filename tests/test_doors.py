@@ -133,7 +133,10 @@ def assert_clear(name: str, call: Callable[[], Any], what: str) -> None:
 
 
 NAMES = [name for name, _ in functions()]
-CHEAP: Mapping[str, Mapping[str, Any]] = {"compare": {"run": False}, "sweep": {"capacities": [1 << 13], "executor": ThreadPoolExecutor(1)}}
+CHEAP: Mapping[str, Mapping[str, Any]] = {
+    "compare": {"run": False},
+    "sweep": {"capacities": [1 << 13], "executor": ThreadPoolExecutor(1)},
+}
 """What makes a call short whose other arguments are right."""
 FEW = 9
 """Wrong values for an argument of a function that works for a second where it is right."""
