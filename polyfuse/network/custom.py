@@ -19,7 +19,7 @@ from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
-from polyfuse.sets.spaces import unnamed, unnamed_set
+from polyfuse.sets.spaces import tidied, unnamed
 
 Reads = Mapping[str, tuple[Tensor, str]]
 Parsed = TypeVar("Parsed", isl.Set, isl.Map)
@@ -114,12 +114,10 @@ def _domain(name: str, text: str, rank: int, reads: Reads) -> tuple[isl.Set, tup
         checked_name(dim)
         if dim in reads:
             raise InvalidInput(f"{where}: {dim!r} is a dim and an operand; rename one")
-    instances = unnamed_set(instances)
+    instances = tidied(instances)
     if instances.is_empty() or not instances.is_bounded():
         state = "empty" if instances.is_empty() else "unbounded"
         raise InvalidInput(f"{where}: expected bounds on every dim that leave some instances, got the {state} {text!r}")
-    for d, dim in enumerate(map(str, dims)):
-        instances = instances.set_dim_name(isl.dim_type.set, d, dim)
     return instances, tuple(map(str, dims))
 
 

@@ -14,7 +14,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import relation_space, unnamed_set
+from polyfuse.sets.spaces import relation_space, tidied
 from polyfuse.whole import is_whole_number
 
 TILE = "tile"
@@ -118,7 +118,7 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
     [64, 100, 144]
     """
     with operation_limit(what=f"footprints of network {network.name!r}"):
-        needed = {tensor: unnamed_set(region) & tensor.box for tensor, region in regions.items()}
+        needed = {tensor: tidied(region) & tensor.box for tensor, region in regions.items()}
         for layer in reversed(network.layers):
             if layer.output not in needed:
                 continue

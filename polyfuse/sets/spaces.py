@@ -52,6 +52,14 @@ def _plain_identity(relation: isl.Map, end: isl.dim_type) -> isl.Map:
     return isl.Map.identity(space)
 
 
-def unnamed_set(points: isl.Set) -> isl.Set:
-    """The same of a set."""
-    return unnamed(points.identity()).domain()
+def tidied(points: isl.Set) -> isl.Set:
+    """The same set without pieces that hold nothing, all of its pieces with the names that the set itself has.
+
+    >>> print(tidied(isl.Set("{ S[i] : 0 <= i < 4; S[k] : 2k = 1 }")))
+    { S[i] : 0 <= i <= 3 }
+    """
+    plain = unnamed(points.identity()).domain()
+    for d in range(points.dim(isl.dim_type.set)):
+        if name := points.get_dim_name(isl.dim_type.set, d):
+            plain = plain.set_dim_name(isl.dim_type.set, d, name)
+    return plain
