@@ -103,6 +103,7 @@ class Searcher:
         if arrived is None:
             raise DoesNotFit(self._too_small(capacity_bytes, smallest, rules))
         if close and self.floors is not None and self.objective.goal != "peak":
+            self.work = min(self.work, 1)
             arrived = self._closed(self.floors, walk, arrived, capacity_bytes, most_states)
         steps = self._steps(arrived)
         peak = max((self.problem.held_bytes(step) for step in steps), default=0)
