@@ -213,7 +213,7 @@ def _find(nodes: Sequence[Node], wanted: str) -> Node:
         raise InvalidInput(f"model: {len(found)} nodes are called {wanted!r}; use {', '.join(n.name for n in found)}")
     raise InvalidInput(
         f"model: has no node {wanted!r}; "
-        + (f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {', '.join(names[:8])}, ...")
+        + (f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {', '.join(n if n.isprintable() else repr(n) for n in names[:8])}, ...")
     )
 
 
