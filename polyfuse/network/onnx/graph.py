@@ -209,11 +209,12 @@ def _find(nodes: Sequence[Node], wanted: str) -> Node:
         return found[0]
     names = list(dict.fromkeys(name for node in nodes for name in (node.name, node.proto.name) if name))
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    shown = (name if name.isprintable() else repr(name) for name in names[:8])
     if found:
         raise InvalidInput(f"model: {len(found)} nodes are called {wanted!r}; use {', '.join(n.name for n in found)}")
     raise InvalidInput(
         f"model: has no node {wanted!r}; "
-        + (f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {', '.join(names[:8])}, ...")
+        + (f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {', '.join(shown)}, ...")
     )
 
 

@@ -51,7 +51,8 @@ def check_singular(scop: Scop) -> None:
     """Every instance has one time. Errors: IllegalSchedule with an instance that has several."""
     for statement in scop.statements:
         if not statement.times.is_single_valued():
-            twice = statement.times.subtract(statement.times.lexmin()).domain()
+            later = statement.times.lex_lt_map(statement.times)
+            twice = later.intersect(isl.Map.identity(later.get_space())).domain()
             raise IllegalSchedule(
                 f"illegal: {_instance(twice)} runs at several times; Polly imports singular schedules: expand its "
                 "copies in the C (polyfuse export-scop does), or keep the values that tiles share"
