@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg pyproject.toml
 MODEL = $$($(BIN)/python -c "import pathlib, onnx; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_vgg19.onnx')")
 
-.PHONY: demo test lint fuzz clean
+.PHONY: certificates demo test lint fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -33,6 +33,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+certificates: $(VENV)/.installed-test
+	$(BIN)/python -m tests.plan.test_certificates 200 100
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
