@@ -91,12 +91,18 @@ def option_of(
 ) -> Option:
     """The option of one tile, whether others beat it or not.
 
-    Errors: InvalidInput as `options` and `tables`.
+    Errors: InvalidInput as `options` and `tables`, and for sums that the machine has no room for.
     """
     wanted = group_of(graph, group)
     check_tile(wanted, tile)
     check_ends(wanted, sources, sinks)
     sheet = Sheet.of([cut_of(wanted, tile, [tile.rows], machine)])
+    sums = int(sheet.scratch_bytes[0])
+    if 0 < machine.accumulator_bytes < sums:
+        raise InvalidInput(
+            f"group {', '.join(group)}: expected sums of at most {machine.accumulator_bytes:,} B, the accumulators of "
+            f"machine {machine.name!r}, got {sums:,} B; make the tile smaller"
+        )
     return priced(tuple(group), sheet, sources, sinks, sheet.cost(sources, sinks), 0)
 
 

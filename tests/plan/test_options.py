@@ -506,3 +506,17 @@ def test_what_single_steps_do_is_not_kept() -> None:
         cells for sheet in pricer.sheets.values() for cut in sheet.cuts for cells in cut.measures.steps.of.values()
     ]
     assert cells and not any({"need", "new", "fresh", "alive"} & set(vars(each)) for each in cells)
+
+
+def test_a_tile_whose_sums_have_no_room_is_refused_and_none_of_the_options() -> None:
+    build = Builder("pool")
+    graph = graph_of(build.network(build.global_average_pool("mean", build.input("x", (1, 512, 8, 8)))), "int8")
+    ends: tuple[Mapping[str, Source], Mapping[str, Source]] = {"x": "off"}, {"mean_out": "off"}
+    for room, enough in ((2048, True), (2047, False)):
+        machine = replace(accelerator("gemmini"), accumulator_bytes=room)
+        assert all(option.tile.channels for option in options(graph, ("mean",), *ends, machine)) != enough
+        if enough:
+            assert option_of(graph, ("mean",), Tile(1), *ends, machine).store_bytes == 512
+            continue
+        with pytest.raises(InvalidInput, match="expected sums of at most 2,047 B, the accumulators of machine"):
+            option_of(graph, ("mean",), Tile(1), *ends, machine)
