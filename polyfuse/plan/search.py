@@ -26,11 +26,13 @@ ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
 """States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
 MOST_PRICED = 80_000
 """Groups and places that are priced before a search goes on to more states of an ideal."""
-MOST_WORK = 4_000_000
+MOST_WORK = 20_000_000
 """Work for all tiles of a group in one place, as plan/covering.py counts it."""
-ALL_WORK = 12_000_000
+ALL_WORK = 40_000_000
+FEW_OPERATIONS = 20
+"""Work for all tiles of a network; in proportion less where it has more operations, whose search itself takes longer."""
 TRANSITION = 120
-"""Work for a whole network; a transition of a search for what to look at counts as so much."""
+"""The work that a transition of a search for what to look at counts as."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
 
@@ -76,6 +78,7 @@ class Searcher:
         tilings = problem.tilings
         self.floors = Floors(self.choices, tilings) if tilings is not None else None
         self.peak_floors = Floors(self.choices, tilings, peak=True) if tilings is not None else None
+        self.most_work = ALL_WORK * FEW_OPERATIONS // max(FEW_OPERATIONS, len(problem.dag.operations))
         self.work = 0
 
     def found(
@@ -200,8 +203,8 @@ class Searcher:
         choices = [node.choice for node in found.way if node.choice is not None and node.choice.option is None]
         worked = False
         for key in dict.fromkeys(choice.key for choice in choices if choice.key not in floors.covered):
-            if self.work <= ALL_WORK:
-                self.work += floors.cover(key, capacity_bytes, MOST_WORK)
+            if self.work < self.most_work:
+                self.work += floors.cover(key, capacity_bytes, min(MOST_WORK, self.most_work - self.work))
                 worked = True
         return worked
 

@@ -76,7 +76,8 @@ class Brute:
 
     def least(self, capacity: int) -> int | None:
         """The least price of a plan at a capacity; none where nothing fits."""
-        return cheapest(self.nodes, self.outputs, self.sizes, self.loads, self.ways, capacity)
+        spills = self.case.machine.offchip_writable
+        return cheapest(self.nodes, self.outputs, self.sizes, self.loads, self.ways, capacity, spills=spills)
 
     def smallest(self) -> int:
         """The least capacity at which anything fits."""
