@@ -177,6 +177,12 @@ class Floors(Choices):
         self.counted.add(tiled.model)
         return work
 
+    def settle(self, keys: Sequence[Key]) -> None:
+        """Keep to what is known of groups in some places: their bounds are taken account of elsewhere."""
+        for key in keys:
+            self._tried.setdefault(key, self.front(key))
+            self._fronts[key] = self.known.front(key)
+
     def _front(self, group: int, on: int, out_on: int, out_off: int) -> Front:
         key = (group, on, out_on, out_off)
         return self._with(key, self.tilings.floors(*self.places(key)))

@@ -12,10 +12,11 @@ chip may be dropped, what is off chip may be loaded whole by the first group tha
 reading or leaving a tensor in place takes no more workspace and no higher price than streaming it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polyfuse.errors import DoesNotFit
-from polyfuse.plan.choices import Choices, Floors, Problem, Step
+from polyfuse.plan.choices import Choices, Floors, Key, Problem, Step
 from polyfuse.plan.ideals import LONGEST, Lattice, bits, lattice
 from polyfuse.plan.objective import Objective, asked
 from polyfuse.plan.space import ALL_TILES
@@ -30,7 +31,7 @@ MOST_WORK = 20_000_000
 """Work for all tiles of a group in one place, as plan/covering.py counts it."""
 ALL_WORK = 40_000_000
 FEW_OPERATIONS = 20
-"""Work for all tiles of a network; in proportion less where it has more operations, whose search itself takes longer."""
+"""Work for all tiles of a network; in proportion less for more operations, whose search itself takes longer."""
 TRANSITION = 120
 """The work that a transition of a search for what to look at counts as."""
 UNLIMITED = 1 << 62
@@ -164,7 +165,7 @@ class Searcher:
             assert below is not None
             lower = below.lower
             self.work += (below.transitions + arrived.transitions) * TRANSITION
-            if lower >= arrived.price or not self._cover(self.peak_floors, below, arrived.price):
+            if lower >= arrived.price or not self._cover(self.peak_floors, keys_of(below), arrived.price):
                 break
             arrived = known() or arrived
         return Smallest(arrived, min(arrived.price, lower))
@@ -172,22 +173,28 @@ class Searcher:
     def _closed(self, floors: Floors, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int) -> Arrived:
         """A plan that is no dearer than one with any other tiles, or as near to that as the work allows.
 
-        What bounds allow is looked at until a cheapest way needs none of them: that way is a plan.
+        What bounds allow is looked at until a cheapest way needs none of them: that way is a plan. Where a way needs
+        groups that cannot be looked at, its price bounds all plans, and the others are looked at without these bounds.
         """
-        lower = 0
+        lower: int | None = None
         while True:
             below = Walk(floors, walk.rules, self.graph)
             bound = Bound(below, capacity_bytes)
             bound.known = arrived.price
             found = below.run(capacity_bytes, most_states, bound)
-            lower = found.lower if found is not None else arrived.price
             self.work += found.transitions * TRANSITION if found is not None else 0
-            if found is None or asked(lower) >= asked(arrived.price):
-                return replace(arrived, lower=arrived.price)
-            if all(node.choice is None or node.choice.option is not None for node in found.way):
-                return found
-            if not self._cover(floors, found, capacity_bytes):
+            if found is None or asked(found.lower) >= asked(arrived.price):
+                if lower is None:
+                    return replace(arrived, lower=arrived.price)
                 break
+            bounded = keys_of(found)
+            if not bounded:
+                return found if lower is None else replace(found, lower=min(found.price, lower))
+            if not self._cover(floors, bounded, capacity_bytes):
+                lower = found.lower if lower is None else lower
+                if self.work >= self.most_work:
+                    break
+                floors.settle(bounded)
         bound = Bound(self._bounding(walk), capacity_bytes)
         bound.known = arrived.price
         again = walk.run(capacity_bytes, most_states, bound)
@@ -198,11 +205,10 @@ class Searcher:
         """A walk whose groups cost no more in place than streamed: where some tiles are known in some places alone."""
         return Walk(self.floors, walk.rules, self.graph) if self.floors is not None and self.work else walk
 
-    def _cover(self, floors: Floors, found: Arrived, capacity_bytes: int) -> bool:
-        """Look at all tiles of the groups that a way bounds; whether there was anything new to look at."""
-        choices = [node.choice for node in found.way if node.choice is not None and node.choice.option is None]
+    def _cover(self, floors: Floors, bounded: Sequence[Key], capacity_bytes: int) -> bool:
+        """Look at all tiles of groups that are bounded; whether there was anything new to look at."""
         worked = False
-        for key in dict.fromkeys(choice.key for choice in choices if choice.key not in floors.covered):
+        for key in (key for key in bounded if key not in floors.covered):
             if self.work < self.most_work:
                 self.work += floors.cover(key, capacity_bytes, min(MOST_WORK, self.most_work - self.work))
                 worked = True
@@ -258,6 +264,12 @@ class Searcher:
             f"{named}: expected {least.bytes:,} B or more on chip{alone}, got {capacity_bytes:,} B; "
             f"{least.bytes:,} B {proved}"
         )
+
+
+def keys_of(found: Arrived) -> tuple[Key, ...]:
+    """The groups of a way, with their places, of which it has bounds alone."""
+    choices = (node.choice for node in found.way)
+    return tuple(dict.fromkeys(each.key for each in choices if each is not None and each.option is None))
 
 
 def search(problem: Problem, capacity_bytes: int, objective: Objective, rules: Rules = EVERYTHING) -> Found:

@@ -60,7 +60,7 @@ def check(network: Network, programs: list[Program], threads: int = 1, options: 
         kernel_.poison()
         kernel_.run()
         assert kernel_.group_bytes == tuple(group.buffer_bytes for group in kernel_.program.groups)
-        assert kernel_.workspace_bytes == 0
+        assert kernel_.workspace_bytes == kernel_.program.workspace_bytes
         for tensor in network.outputs:
             assert max_relative_error(kernel_.outputs[tensor.name], expected[tensor.name]) <= 1e-5, kernel_.built.source
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import PolyfuseError
 from tests.fuzz import files
 from tests.fuzz.files import TEXTS, Case, Worker, cases_of, outcome_of, results, whole_text
 from tests.fuzz.mutate_onnx import drawn, whole_models
@@ -26,7 +26,7 @@ def test_files_are_the_same_for_the_same_number() -> None:
 
 def test_a_traceback_and_two_lines_are_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(case: Case, folder: Path) -> None:
-        raise InvalidInput("one line\nanother") if case.number else IndexError("list index out of range")
+        raise PolyfuseError("one line\nanother") if case.number else IndexError("list index out of range")
 
     monkeypatch.setattr(files, "use", broken)
     assert outcome_of(Case("model", 0), tmp_path)[0] == "failed"

@@ -171,7 +171,7 @@ def test_the_layer_that_was_called_optimal_and_was_not() -> None:
     plan = ways.plan(55 * 1024)
     assert plan.totals.offchip_bytes.all == 281600 == 256 * 512 + 14 * 14 * (256 + 512)
     assert plan.certificate.gap == 0 and "all tiles" in plan.certificate.scope
-    assert ways.confirmed(plan).gap == 0
+    assert ways.confirmed(plan).certificate.gap == 0
 
 
 def main(graphs: int, layers: int) -> None:

@@ -58,7 +58,7 @@ def other(operator: str, *values: Any, dtype: str = "int8", **attributes: Any) -
         (other("QLinearAdd", X, ONE, NONE, X, ONE, NONE, np.float32(0), NONE), "positive and finite"),
         (other("QLinearAveragePool", X, ONE, NONE, ONE, NONE, kernel_shape=[2, 2], channels_last=1), "channels_last"),
         (other("QLinearGlobalAveragePool", X, ONE, NONE, ONE, NONE, channels_last=1), "channels_last"),
-        (other("QLinearSoftmax", X, ONE, NONE, ONE, NONE, opset=13), "QLinearSoftmax is not supported"),
+        (other("QLinearSoftmax", X, ONE, NONE, ONE, NONE, opset=13), "QLinearSoftmax (node 'n0') is not supported"),
         (other("QGemm", X[0, 0], ONE, NONE, W[0, 0], ONE, NONE, None, ONE, NONE, alpha=2.0), "QGemm with an alpha"),
         (other("QGemm", X[0, 0], ONE, NONE, W[0, 0], ONE, NONE, alpha=1.0), "without a scale of its result"),
         (other("QuantizeLinear", F, np.float32([1, 1]), np.int8([0, 0]), axis=2), "2 scales do not fit"),
