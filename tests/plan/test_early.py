@@ -31,7 +31,7 @@ def both(network: Network, machine: str, capacity: int) -> tuple[Graph, ScratchP
         (planned.residual(), "npu", 64),
         (planned.residual(), "gemmini", 16),
         (planned.residual(), "gemmini", 32),
-        (planned.residual(), "ethos-u65", 12),
+        (planned.branches(), "ethos-u65", 24),
         (planned.residual(), "eyeriss", 16),
         (planned.branches(), "npu", 16),
     ],

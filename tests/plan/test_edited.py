@@ -300,8 +300,9 @@ def test_a_plan_of_an_earlier_version_has_no_certificate() -> None:
 
 
 def with_tile(plan: ScratchPlan, graph: Graph, tile: Tile) -> ScratchPlan:
-    """A plan of one group in another tile, with the figures and the addresses of that."""
+    """A plan of one group in another tile, nothing on chip as a whole, with the figures and the addresses of that."""
     (group,) = plan.groups
+    group = replace(group, sources=dict.fromkeys(group.sources, "off"), fetched=())
     found = option_of(graph, group.operations, tile, group.sources, group.sinks, plan.machine)
     address, buffers = 0, {}
     for name, size in found.workspace.items():
@@ -318,7 +319,7 @@ def with_tile(plan: ScratchPlan, graph: Graph, tile: Tile) -> ScratchPlan:
         macs_executed=found.macs_executed,
         energy_pj=float(f"{found.energy_pj:.12g}"),
     )
-    return replace(plan, groups=(moved,), totals=totals_of(graph, (moved,), (), plan.machine))
+    return replace(plan, groups=(moved,), pins=(), totals=totals_of(graph, (moved,), (), plan.machine))
 
 
 def test_an_edited_tile_that_moves_less_is_accepted_and_not_called_optimal() -> None:

@@ -44,7 +44,7 @@ def test_all_tiles_of_a_whole_network_are_bounded() -> None:
     plan = memory_bound().plan(256 * KIB)
     tried = memory_bound().searches.joint.found(256 * KIB, close=False)
     assert plan.totals.latency_cycles <= Objective.value(tried.price)
-    assert plan.certificate.lower_bound <= plan.totals.latency_cycles < 1.02 * plan.certificate.lower_bound
+    assert plan.certificate.lower_bound <= plan.totals.latency_cycles < 1.03 * plan.certificate.lower_bound
     assert "all tiles" in plan.certificate.scope
 
 
