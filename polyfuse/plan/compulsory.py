@@ -144,9 +144,8 @@ def work_of(group: Group) -> Iterator[tuple[Operation, int]]:
     axes = needed(group, 1), needed(group, 2)
     for operation in group.operations:
         if group.accumulates(operation):
-            (name,) = operation.reads
-            area = prod(int(axis[name][0].sum()) for axis in axes)
-            work = area * group.graph.tensors[operation.output].shape[1]
+            parts = (part for operand in operation.operands for part in operand)
+            work = sum(part.channels * prod(int(axis[part.tensor][0].sum()) for axis in axes) for part in parts)
         else:
             masks = [axis[operation.output][0] for axis in axes]
             work = sum(
