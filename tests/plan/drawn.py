@@ -29,7 +29,7 @@ def drawn(seed: int, layers: int, side: int, channels: int) -> Drawn:
     made = [build.input("x", shape)]
     for k in range(rng.randint(1, layers)):
         read, name = rng.choice(made[-2:]), f"l{k}"
-        kind = rng.choice(("conv", "conv", "pointwise", "depthwise", "pool", "add", "mean"))
+        kind = rng.choice(("conv", "conv", "pointwise", "depthwise", "pool", "add", "mean", "concat"))
         stride = rng.choice((1, 1, 2))
         if kind == "conv":
             made.append(build.conv(name, read, rng.randint(1, channels), kernel=3, padding=1, stride=stride))
@@ -41,6 +41,12 @@ def drawn(seed: int, layers: int, side: int, channels: int) -> Drawn:
             made.append(build.max_pool(name, read, kernel=3, stride=stride, padding=1))
         elif kind == "mean" and read.shape[2:] != (1, 1):
             made.append(build.global_average_pool(name, read))
+        elif kind == "concat":
+            alike = [t for t in made if (t.shape[0], t.shape[2:]) == (read.shape[0], read.shape[2:])]
+            joined = build.concat(f"{name}_joined", read, rng.choice(alike))
+            pools = rng.random() < 0.5 and read.shape[2:] != (1, 1)
+            pooled = build.global_average_pool(name, joined) if pools else build.max_pool(name, joined, kernel=1)
+            made.append(pooled)
         else:
             made.append(build.arithmetic(name, "add", read, rng.choice([t for t in made if t.shape == read.shape])))
     machine = replace(
