@@ -22,7 +22,7 @@ from itertools import combinations
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import channel_bytes, streamed
-from polyfuse.plan.tiles import USUAL, Place, Places, Residence, Tile
+from polyfuse.plan.tiles import USUAL, Place, Places, Residence, Tile, adds_up_joined
 
 Names = frozenset[str]
 NOTHING: Names = frozenset()
@@ -91,7 +91,7 @@ def residences(group: Group, machine: Accelerator) -> tuple[Residence, ...]:
 def blocks_of(group: Group) -> range:
     """The channels of a block, where one operation may be cut in such."""
     (operation, *others) = group.operations
-    if others or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
+    if others or adds_up_joined(group) or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
         return range(0)
     return range(1, group.graph.tensors[operation.output].shape[1] + 1)
 

@@ -164,6 +164,12 @@ def stacked(box: Box) -> Integers:
     return np.stack([edge[0] for edge in (*box.rows, *box.columns)], axis=1)
 
 
+def adds_up_joined(group: Group) -> bool:
+    """A group of one operation that adds up images whose channels are those of several tensors."""
+    first, *others = group.operations
+    return not others and group.accumulates(first) and len(first.reads) > 1
+
+
 def check_tile(group: Group, tile: Tile) -> None:
     """Refuse a tile that the group cannot be cut in.
 
@@ -177,6 +183,11 @@ def check_tile(group: Group, tile: Tile) -> None:
                 f"{where}: expected {least} to {most} {key} of {group.reference!r}, got {value}; correct it"
             )
     channels = group.graph.tensors[group.operations[0].output].shape[1]
+    if tile.channels and adds_up_joined(group):
+        raise InvalidInput(
+            f"{where}: expected no blocks of channels where images that are joined are added up, got {tile.channels}; "
+            "take all channels"
+        )
     if tile.channels and (len(group.operations) > 1 or not 0 <= tile.channels <= channels):
         raise InvalidInput(
             f"{where}: expected blocks of channels of one operation, of at most {channels}, got {tile.channels} of "

@@ -520,3 +520,16 @@ def test_a_tile_whose_sums_have_no_room_is_refused_and_none_of_the_options() -> 
             continue
         with pytest.raises(InvalidInput, match="expected sums of at most 2,047 B, the accumulators of machine"):
             option_of(graph, ("mean",), Tile(1), *ends, machine)
+
+
+def test_blocks_of_channels_of_a_pool_over_joined_images_are_refused_and_not_tried() -> None:
+    """They were priced as if the blocks of all tensors but one took no work."""
+    build = Builder("joined")
+    x, y = build.input("x", (1, 3, 4, 4)), build.input("y", (1, 2, 4, 4))
+    graph = graph_of(build.network(build.global_average_pool("mean", build.concat("both", x, y))), "int8")
+    machine = replace(accelerator("npu"), lanes=1)
+    sources: Mapping[str, Source] = {"x": "off", "y": "off"}
+    found = options(graph, ("mean",), sources, {"mean_out": "off"}, machine, KINDS)
+    assert found and not any(option.tile.channels for option in found)
+    with pytest.raises(InvalidInput, match="expected no blocks of channels where images that are joined are added up"):
+        option_of(graph, ("mean",), Tile(4, 0, 1), sources, {"mean_out": "off"}, machine)
