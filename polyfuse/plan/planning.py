@@ -38,13 +38,15 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.search import MOST_WORK, Found
+from polyfuse.plan.search import Found
 from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.tiles import Tile
 from polyfuse.plan.timeline import timed
 
 LATENCY = Objective()
 MOST_RETRIES = 50
+EXACT_WORK = 4_000_000
+"""Work for all tiles of each group in each place, as plan/covering.py counts it, before the exact model is asked."""
 
 
 def plan_for(
@@ -215,7 +217,7 @@ class Ways:
         def options_of(
             names: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]
         ) -> Sequence[Option]:
-            tiled = tilings.covered(names, sources, sinks, capacity_bytes, MOST_WORK)
+            tiled = tilings.covered(names, sources, sinks, capacity_bytes, EXACT_WORK)
             if tiled.floors:
                 left.append(names)
             return (*self.problem.options(names, sources, sinks), *tiled.options)
