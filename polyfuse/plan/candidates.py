@@ -11,7 +11,8 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cut, channel_bytes, cut_of
-from polyfuse.plan.tiles import Places, Tile, adds_up_joined
+from polyfuse.plan.space import keeps_joined_channels
+from polyfuse.plan.tiles import Places, Tile
 
 Kind = Literal["rows", "strips", "recompute", "blocks", "mixed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -110,7 +111,7 @@ def by_blocks(group: Group, machine: Accelerator) -> Candidates:
     """Blocks of output channels of one operation, all rows at once or some."""
     (operation, *others) = group.operations
     channels = group.graph.tensors[operation.output].shape[1]
-    if others or adds_up_joined(group) or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
+    if others or keeps_joined_channels(group) or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
         return
     sizes = {aligned_up(-(-channels // n), machine.lanes) for n in FEW_PARTS}
     if channel_bytes(group.graph, operation) * machine.lanes > WIDE_BYTES:
