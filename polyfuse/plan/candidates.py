@@ -11,7 +11,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.group import Group
 from polyfuse.plan.pricing import Cut, channel_bytes, cut_of
-from polyfuse.plan.space import keeps_joined_channels
+from polyfuse.plan.space import blocks_of
 from polyfuse.plan.tiles import Places, Tile
 
 Kind = Literal["rows", "strips", "recompute", "blocks", "mixed"]
@@ -109,10 +109,7 @@ def narrow_tensors(group: Group) -> list[str]:
 
 def by_blocks(group: Group, machine: Accelerator) -> Candidates:
     """Blocks of output channels of one operation, all rows at once or some."""
-    (operation, *others) = group.operations
-    channels = group.graph.tensors[operation.output].shape[1]
-    if others or keeps_joined_channels(group) or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
-        return
+    operation, channels = group.operations[0], len(blocks_of(group))
     sizes = {aligned_up(-(-channels // n), machine.lanes) for n in FEW_PARTS}
     if channel_bytes(group.graph, operation) * machine.lanes > WIDE_BYTES:
         sizes |= {-(-machine.lanes // n) for n in FEW_PARTS}
