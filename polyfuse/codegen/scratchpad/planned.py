@@ -16,6 +16,7 @@ from polyfuse.codegen.scratchpad.weights import whole_load
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.measures import SUM_BYTES
 from polyfuse.plan.operations import Graph, Operation
 from polyfuse.plan.pricing import block_channels, streamed
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
@@ -47,8 +48,14 @@ def build_scratchpad(plan: ScratchPlan, graph: Graph, options: Options | None = 
 def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
     """The C of a plan, with the image of its weights.
 
-    Errors: InvalidInput for a plan of other operations, tensors or types, and without buffers that it needs.
+    Errors: InvalidInput for a plan of other operations, tensors or types, without buffers that it needs, and for a
+    machine whose buffers need not begin where sums may.
     """
+    if plan.machine.alignment_bytes % SUM_BYTES:
+        raise InvalidInput(
+            f"accelerator '{plan.machine.name}': expected alignment_bytes that is a multiple of {SUM_BYTES}, as sums "
+            f"need, to write C for it, got {plan.machine.alignment_bytes}; correct it"
+        )
     storing = storing_of(plan, graph)
     cut = [tables(graph, group.operations, group.tile.tile) for group in plan.groups]
     functions = {f.operation.name: f for each in cut for f in functions_of(each, storing, plan.machine)}
