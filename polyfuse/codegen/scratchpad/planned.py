@@ -48,14 +48,9 @@ def build_scratchpad(plan: ScratchPlan, graph: Graph, options: Options | None = 
 def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
     """The C of a plan, with the image of its weights.
 
-    Errors: InvalidInput for a plan of other operations, tensors or types, without buffers that it needs, and for a
-    machine whose buffers need not begin where sums may.
+    Errors: InvalidInput for a plan of other operations, tensors or types, without buffers that it needs, and with
+    sums at an address that is no multiple of their size.
     """
-    if plan.machine.alignment_bytes % SUM_BYTES:
-        raise InvalidInput(
-            f"accelerator '{plan.machine.name}': expected alignment_bytes that is a multiple of {SUM_BYTES}, as sums "
-            f"need, to write C for it, got {plan.machine.alignment_bytes}; correct it"
-        )
     storing = storing_of(plan, graph)
     cut = [tables(graph, group.operations, group.tile.tile) for group in plan.groups]
     functions = {f.operation.name: f for each in cut for f in functions_of(each, storing, plan.machine)}
@@ -152,7 +147,7 @@ def check_buffers(
     pinned: Mapping[str, int],
     in_place: bool,
 ) -> None:
-    """Refuse a group that lacks a pin or a buffer, or has names that are not its own.
+    """Refuse a group that lacks a pin or a buffer, has names that are not its own, or sums where none can be.
 
     Errors: InvalidInput.
     """
@@ -171,3 +166,9 @@ def check_buffers(
         wanted_buffers += [f"weights_{o.name}" for o in cut.group.operations if functions[o.name].weights]
     if lacking := [name for name in wanted_buffers if name not in group.buffers]:
         raise InvalidInput(f"{where}: expected a buffer {lacking[0]!r}, got {', '.join(group.buffers)}; add it")
+    sums = group.buffers.get("scratch")
+    if sums is not None and sums.address % SUM_BYTES:
+        raise InvalidInput(
+            f"{where}: expected sums at a multiple of {SUM_BYTES} bytes, got address {sums.address}; "
+            f"move them, or give the machine alignment_bytes that is a multiple of {SUM_BYTES}"
+        )
