@@ -48,13 +48,13 @@ class Runs:
     tiles     the numbers of the tiles, from those before tile 0 on
     last      for each tile size, the number of the last tile
     of        the run of each tensor
-    taken_in  for each accumulating operation, what it adds up in each tile
+    taken_in  for each accumulating operation, what it adds up of each tensor in each tile
     """
 
     tiles: Integers
     last: Integers
     of: Mapping[str, Run]
-    taken_in: Mapping[str, tuple[Integers, Integers]]
+    taken_in: Mapping[str, Mapping[str, tuple[Integers, Integers]]]
 
 
 @lru_cache(maxsize=32)
@@ -96,13 +96,15 @@ class Composition:
         last = np.max([-(-self.extent(name) // self.tile(name)) for name in cut], axis=0) - 1
         tiles = np.arange(-self.early(), int(last.max()) + 1)
         found: dict[str, Run] = {}
-        taken_in: dict[str, tuple[Integers, Integers]] = {}
         for name in reversed(list(self.group.links)):
             found[name] = self.run(name, tiles, last, found)
-            for link in self.group.links[name]:
-                if self.group.accumulates(link.reader):
-                    taken_in[link.reader.name] = self.taken_in(name, tiles, found[name])
-        made = [*(found[name].new for name in self.group.makers), *taken_in.values()]
+        taken_in = {
+            operation.name: {name: self.taken_in(name, tiles, found[name]) for name in self.group.added_up(operation)}
+            for operation in self.group.operations
+            if self.group.accumulates(operation)
+        }
+        sums = (interval for each in taken_in.values() for interval in each.values())
+        made = [*(found[name].new for name in self.group.makers), *sums]
         busy = np.logical_or.reduce([start < end for start, end in made])
         begun = np.logical_or.accumulate(busy, axis=1)
         opening = begun & ~np.pad(begun, ((0, 0), (1, 0)))[:, :-1]

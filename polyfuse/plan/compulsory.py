@@ -106,7 +106,8 @@ def points_of(bounds: Bounds, load: Load) -> Iterator[Point]:
     rings = [least.windows[name] * int(load.deepest[name].min()) for name in bounds.rings]
     smallest = fixed + sum(aligned_up(size, unit) for size in rings)
     whole = sum(least.tensors[name] for name in (*bounds.loaded, *bounds.stored)) + load.kept_bytes
-    whole += group.graph.images * group.operations[0].weight_bytes if load.in_blocks else 0
+    rounds = group.graph.images if load.blocks.min() > 1 else 1
+    whole += rounds * group.operations[0].weight_bytes if load.in_blocks else 0
     for room, streamed in streaming(bounds, load, least.tensors):
         yield max(smallest, fixed + room), price_of(bounds, load, whole + streamed, least)
 

@@ -44,6 +44,7 @@ class Load:
 
     depth, deepest, opening, closing  channels of each tensor: in all blocks, in the largest, the first, the last one
     same      1 where all blocks read the same channels of a tensor, else 0
+    turns     in how many blocks a tensor has any channels
     largest   the channels of a block, at most
     blocks, weights, before  how many blocks, bytes of weight buffers, cycles before the first step
     idle      how much longer multiply-accumulates take because lanes are idle
@@ -61,6 +62,7 @@ class Load:
     opening: Mapping[str, Integers]
     closing: Mapping[str, Integers]
     same: Mapping[str, Integers]
+    turns: Mapping[str, Integers]
     blocks: Integers
     largest: Integers
     weights: Integers
@@ -90,7 +92,7 @@ class Load:
             value = getattr(self, each.name)
             if isinstance(value, np.ndarray):
                 changed[each.name] = change(each.name, value)
-            elif each.name in ("depth", "deepest", "opening", "closing", "same", "read"):
+            elif each.name in ("depth", "deepest", "opening", "closing", "same", "turns", "read"):
                 changed[each.name] = {name: change(each.name, values) for name, values in value.items()}
         return replace(self, **changed)  # type: ignore[arg-type]
 
@@ -119,6 +121,7 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
         opening=depth,
         closing=depth,
         same=dict.fromkeys(depth, one),
+        turns=dict.fromkeys(depth, one),
         blocks=one,
         largest=0 * one,
         weights=size * one,
@@ -151,7 +154,8 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
                 start = np.min([read.begins(first) for read in reads], axis=0)
                 end = np.max([read.ends(stop) for read in reads], axis=0)
                 depth, same = np.maximum(end - start, 0), bool((start == start[0]).all() and (end == end[0]).all())
-            found.append((int(depth.sum()), int(depth.max()), int(depth[0]), int(depth[-1]), int(same)))
+            some = int((depth > 0).sum())
+            found.append((int(depth.sum()), int(depth.max()), int(depth[0]), int(depth[-1]), int(same), some))
     arrays = {name: np.array(found, np.int64).T for name, found in parts.items()}
     blocks = -(-whole // sizes)
     buffers = np.zeros_like(sizes)
@@ -159,7 +163,7 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
         copies = 2 if machine.double_buffer else 1
         buffers = np.minimum(operation.weight_bytes, copies * sizes * channel_bytes(group.graph, operation))
     unit, size = machine.alignment_bytes, channel_bytes(group.graph, operation)
-    each = [{name: values[k] for name, values in arrays.items()} for k in range(5)]
+    each = [{name: values[k] for name, values in arrays.items()} for k in range(6)]
     last = whole - (blocks - 1) * sizes
     read = (blocks - 1) * (sizes * operation.weight_bytes // whole) + last * operation.weight_bytes // whole
     return Load(
@@ -170,6 +174,7 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
         opening=each[2],
         closing=each[3],
         same=each[4],
+        turns=each[5],
         blocks=blocks,
         largest=sizes,
         weights=-(-buffers // unit) * unit,
@@ -220,10 +225,12 @@ class Bounds:
         """The operation and the channels of each term of work."""
         found = []
         for operation in self.group.operations:
-            channels = self.group.graph.tensors[operation.output].shape[1]
             if self.group.accumulates(operation):
-                found.append((operation, channels))
+                for name in self.group.added_up(operation):
+                    parts = [part for part in operation.operands[0] if part.tensor == name]
+                    found.append((operation, sum(part.channels for part in parts)))
             else:
+                channels = self.group.graph.tensors[operation.output].shape[1]
                 terms = self.group.analysis.tables[operation.name].work.terms
                 found += [(operation, int(term[0][channels] - term[0][0])) for term in terms]
         return tuple(found)
@@ -290,12 +297,16 @@ class _Step:
         whole, once = self._deep(self.load.depth, tensor), self._deep(self.load.opening, tensor)
         held = self._held(tensor)
         box = self._box("new", tensor)
-        return box * np.where(held, once, whole), self._box("loads", tensor) * np.where(held, 1, self._blocks)
+        return box * np.where(held, once, whole), self._box("loads", tensor) * np.where(held, 1, self._turns(tensor))
 
     def _stores(self, tensor: str) -> tuple[Integers, Integers]:
         return self._box("fresh", tensor) * self._deep(self.load.depth, tensor), (
-            self._box("stores", tensor) * self._blocks
+            self._box("stores", tensor) * self._turns(tensor)
         )
+
+    def _turns(self, tensor: str) -> Integers:
+        """The blocks that a tensor has channels in."""
+        return np.asarray(self.load.turns[tensor][:, None, None])
 
     @cached_property
     def _active(self) -> dict[str, Integers]:
@@ -305,13 +316,18 @@ class _Step:
             for k, operation in enumerate(self.group.operations)
         }
 
+    @property
+    def _rounds(self) -> Integers:
+        """How often weights in blocks are loaded: for each image, but once where they are one block."""
+        return np.where(self._blocks > 1, self.images, 1)
+
     @cached_property
     def _weight_bytes(self) -> Integers:
         total = np.asarray(self.load.kept_bytes + 0 * self.steps)
         for name, (size, _, _) in self.load.streams.items():
             total = total + self._active[name] * size * self.images
         if self.load.in_blocks:
-            total = total + self.images * self.group.operations[0].weight_bytes
+            total = total + self._rounds * self.group.operations[0].weight_bytes
         return total
 
     def _moved(self) -> Integers:
@@ -360,7 +376,8 @@ class _Step:
             last = last + box / offchip.bytes_per_cycle + (box > 0) * offchip.latency_cycles
         if self.load.in_blocks:
             weights = self.group.operations[0].weight_bytes
-            loads = loads + weights / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
+            blocks = weights / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
+            loads = loads + blocks * self._rounds / self.images
             first = first + self.load.block[:, None, None] / offchip.bytes_per_cycle + offchip.latency_cycles
         waits = self._waits() if self.load.in_blocks and machine.double_buffer else 0.0
         compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
@@ -390,7 +407,7 @@ class _Step:
             np.maximum(first + offchip.latency_cycles + size[:, None, None] / offchip.bytes_per_cycle - last, 0.0)
             for size in (self.load.block, self.load.rest)
         )
-        turns = self._blocks * self.images - 1
+        turns = np.where(self._blocks > 1, self._blocks * self.images - 1, 0)
         closing = np.minimum(self.images, turns)
         return np.asarray((turns - closing) * full + closing * rest)
 

@@ -13,6 +13,7 @@ import numpy as np
 from polyfuse.plan.access import NONE, Integers
 from polyfuse.plan.axis import Booleans, Run, Runs, runs
 from polyfuse.plan.group import Group
+from polyfuse.plan.operations import Operation
 
 ROWS, COLUMNS = 1, 2
 Interval = tuple[Integers, Integers]
@@ -194,6 +195,15 @@ def largest(values: Integers) -> Integers:
 
 
 @dataclass(frozen=True, eq=False)
+class Taken:
+    """What an operation adds up of one tensor in each step: a box, and of how many channels."""
+
+    tensor: str
+    box: Box
+    depth: Integers
+
+
+@dataclass(frozen=True, eq=False)
 class Grid:
     """A group in tiles of several heights: the order of steps, the cells of each tensor, what is added up."""
 
@@ -201,7 +211,7 @@ class Grid:
     heights: Integers
     order: Order
     of: Mapping[str, Cells]
-    taken_in: Mapping[str, Box]
+    taken_in: Mapping[str, tuple[Taken, ...]]
 
 
 def grid(
@@ -228,14 +238,22 @@ def grid(
         held = once and name in group.inputs and all(bool((edge == edge[0, 0]).all()) for edge in depth)
         cells[name] = Cells(order, depth, rows.of[name], columns.of[name], held)
     sums = {}
-    for name, interval in rows.taken_in.items():
-        sums[name] = cells[group.graph.operation(name).reads[0]].box(interval, columns.taken_in[name])
+    for name, intervals in rows.taken_in.items():
+        sums[name] = tuple(
+            Taken(
+                tensor,
+                cells[tensor].box(interval, columns.taken_in[name][tensor]),
+                depth_taken(group, order, group.graph.operation(name), tensor, channels),
+            )
+            for tensor, interval in intervals.items()
+        )
     return Grid(group, np.array(heights), order, cells, sums)
 
 
 def span(found: Runs) -> Interval:
     """For each size, the first tile in which anything happens, and one more than the last."""
-    every = [*(run.new for run in found.of.values()), *found.taken_in.values()]
+    sums = (interval for each in found.taken_in.values() for interval in each.values())
+    every = [*(run.new for run in found.of.values()), *sums]
     busy = np.logical_or.reduce([start < end for start, end in every])
     used = busy.any(axis=1)
     last = busy.shape[1] - np.argmax(busy[:, ::-1], axis=1)
@@ -255,3 +273,14 @@ def channels_of(group: Group, order: Order, tensor: str, channels: int) -> Inter
     start = np.min([read.begins(first) for read in reads], axis=0)
     end = np.max([read.ends(stop) for read in reads], axis=0)
     return np.where(start < end, start, 0), np.where(start < end, end, 0)
+
+
+def depth_taken(group: Group, order: Order, operation: Operation, tensor: str, channels: int) -> Integers:
+    """How many channels of a tensor an operation adds up in each step: it may be several parts of the operand."""
+    whole = group.graph.tensors[operation.output].shape[1]
+    first, stop = order.block * channels, np.minimum((order.block + 1) * channels, whole)
+    if not channels:
+        first, stop = np.zeros((1, 1), np.int64), np.full((1, 1), whole)
+    reads = [link.reads[0] for link in group.links[tensor] if link.reader is operation]
+    depths = [np.maximum(read.ends(stop) - read.begins(first), 0) for read in reads]
+    return np.asarray(np.sum(depths, axis=0))

@@ -111,6 +111,10 @@ class Group:
         """Whether an operation adds up rows as they arrive: not where these arrive in the last step."""
         return operation.accumulates and operation.name not in self.late
 
+    def added_up(self, operation: Operation) -> tuple[str, ...]:
+        """The tensors that an operation adds up as they arrive: several where its operand is joined, mostly none."""
+        return operation.reads if self.accumulates(operation) else ()
+
 
 def group_of(graph: Graph, names: Sequence[str]) -> Group:
     """The group of some operations.

@@ -46,27 +46,31 @@ class Measures:
         """The bytes of an element."""
         return self.group.graph.tensors[tensor].element_bytes
 
-    def made(self, operation: Operation) -> Box:
-        """What an operation works on in each step: what it makes, or what it adds up."""
-        return self.steps.taken_in.get(operation.name) or self.steps.of[operation.output].new
+    def made(self, operation: Operation) -> tuple[Box, ...]:
+        """What an operation works on in each step: what it makes, or what it adds up of each tensor."""
+        taken = self.steps.taken_in.get(operation.name)
+        return tuple(each.box for each in taken) if taken else (self.steps.of[operation.output].new,)
 
     @cached_property
     def work(self) -> dict[str, Integers]:
         """The work of each operation in each step."""
         found = {}
         for operation in self.group.operations:
-            box, cells = self.made(operation), self.steps.of[operation.output]
-            if operation.name in self.steps.taken_in:
-                found[operation.name] = box.area * cells.depth
+            taken = self.steps.taken_in.get(operation.name)
+            if taken:
+                found[operation.name] = np.asarray(sum(each.box.area * each.depth for each in taken))
             else:
-                table = self.group.analysis.tables[operation.name].work
-                found[operation.name] = table.of(cells.channels, box.rows, box.columns)
+                cells, table = self.steps.of[operation.output], self.group.analysis.tables[operation.name].work
+                found[operation.name] = table.of(cells.channels, cells.new.rows, cells.new.columns)
         return found
 
     @cached_property
     def active(self) -> dict[str, Booleans]:
         """Whether an operation runs in each step."""
-        return {operation.name: self.made(operation).area > 0 for operation in self.group.operations}
+        return {
+            operation.name: np.logical_or.reduce([box.area > 0 for box in self.made(operation)])
+            for operation in self.group.operations
+        }
 
     @cached_property
     def compute_cycles(self) -> dict[str, Numbers]:

@@ -86,9 +86,9 @@ class Cut:
 
     @cached_property
     def block_weights(self) -> Integers:
-        """The bytes of weights of a block of output channels, in the first step of each; else 0."""
+        """The bytes of weights of a block of output channels, in each step that uses another one than before."""
         order, group = self.measures.steps.order, self.measures.group
-        first = order.busy & (np.diff(order.turn, axis=1, prepend=-1) > 0)
+        first = order.busy & (np.diff(order.block, axis=1, prepend=-1) != 0)
         operation = group.operations[0]
         depth = self.measures.steps.of[operation.output].depth
         return np.asarray(first * depth * (channel_bytes(group.graph, operation) if self.in_blocks else 0))

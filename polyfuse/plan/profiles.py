@@ -26,7 +26,7 @@ class Profile:
     widest    the most new ones of a tile; `most`: of the need, too
     window    the extent of a ring that turns along this axis; `ahead`: with the next tile's; `behind`: with the last's
     extent    the extent of all that is made
-    active    (operations, sizes): in how many tiles each works
+    active    (operations, sizes): in how many tiles each works, or takes in the first tensor that it adds up
     work      (terms, sizes): the work of all tiles; `ending`: of the last one
     """
 
@@ -70,13 +70,15 @@ def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str])
     row = np.arange(len(sizes))
     boxes = {name: Extents(run, used) for name, run in found.of.items() if name in group.links}
     every = [boxes[name] for name in group.links]
-    made: list[Interval] = []
+    made: list[list[Interval]] = []
     for operation in group.operations:
-        made.append(found.taken_in.get(operation.name) or found.of[operation.output].new)
-    active = np.array([(length(interval) * used > 0).sum(axis=1) for interval in made])
+        taken = found.taken_in.get(operation.name)
+        made.append(list(taken.values()) if taken else [found.of[operation.output].new])
+    active = np.array([(length(first) * used > 0).sum(axis=1) for first, *_ in made])
     work = [
         table
-        for operation, interval in zip(group.operations, made, strict=True)
+        for operation, intervals in zip(group.operations, made, strict=True)
+        for interval in intervals
         for table in work_of(group, axis, operation.name, interval, operation.name in found.taken_in)
     ]
     return Profile(

@@ -5,7 +5,7 @@
     rows       1 to all rows of the reference
     columns    1 to all of its columns
     channels   for one operation whose weights have an equal part for each output channel, or that has none: blocks of 1
-               to all of them, or none; not where its channels are those of tensors that are joined
+               to all of them, or none
     retention  each tensor kept or made again along rows, and along columns, in all combinations that are legal
     weights    resident or streamed
     order      that of the tile loops follows from retention: rows inside of columns, or outside where a tensor is kept
@@ -26,7 +26,7 @@ from polyfuse.plan.tiles import USUAL, Place, Places, Residence, Tile
 
 Names = frozenset[str]
 NOTHING: Names = frozenset()
-ALL_TILES = "all tiles: rows, columns, channels (unless joined), retention, weights"
+ALL_TILES = "all tiles: rows, columns, channels, retention, weights"
 TRIED_TILES = "tiles that are tried"
 """What a certificate is said of."""
 
@@ -88,16 +88,10 @@ def residences(group: Group, machine: Accelerator) -> tuple[Residence, ...]:
     return ("resident",) if machine.weights_in_place or not in_steps or usual else ("resident", "streamed")
 
 
-def keeps_joined_channels(group: Group) -> bool:
-    """Each channel of the first operation is of one of several tensors that it reads as joined."""
-    first = group.operations[0]
-    return any(len(operand) > 1 for operand in first.operands) and first.cls not in ("conv", "matmul")
-
-
 def blocks_of(group: Group) -> range:
     """The channels of a block, where one operation may be cut in such."""
     (operation, *others) = group.operations
-    if others or keeps_joined_channels(group) or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
+    if others or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
         return range(0)
     return range(1, group.graph.tensors[operation.output].shape[1] + 1)
 

@@ -96,7 +96,7 @@ class Tables:
 
     image     (steps,): the image of the batch
     of        the table of each tensor
-    taken_in  for each operation that accumulates, the boxes of its operand that it adds up, (steps, 4): from the first
+    taken_in  for each operation that accumulates, the boxes that it adds up of each tensor, (steps, 4): from the first
               step of an image and a block of channels on, until it makes its output in the last
     """
 
@@ -105,7 +105,7 @@ class Tables:
     steps: int
     image: Integers
     of: Mapping[str, Table]
-    taken_in: Mapping[str, Integers]
+    taken_in: Mapping[str, Mapping[str, Integers]]
 
     @property
     def window(self) -> dict[str, tuple[int, int]]:
@@ -138,7 +138,7 @@ def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
         cut.order.row.shape[1],
         cut.order.image[0],
         {name: table_of(cells) for name, cells in cut.of.items()},
-        {name: stacked(box) for name, box in cut.taken_in.items()},
+        {name: {each.tensor: stacked(each.box) for each in taken} for name, taken in cut.taken_in.items()},
     )
 
 
@@ -164,12 +164,6 @@ def stacked(box: Box) -> Integers:
     return np.stack([edge[0] for edge in (*box.rows, *box.columns)], axis=1)
 
 
-def adds_up_joined(group: Group) -> bool:
-    """A group of one operation that adds up images whose channels are those of several tensors."""
-    first, *others = group.operations
-    return not others and group.accumulates(first) and len(first.reads) > 1
-
-
 def check_tile(group: Group, tile: Tile) -> None:
     """Refuse a tile that the group cannot be cut in.
 
@@ -183,11 +177,6 @@ def check_tile(group: Group, tile: Tile) -> None:
                 f"{where}: expected {least} to {most} {key} of {group.reference!r}, got {value}; correct it"
             )
     channels = group.graph.tensors[group.operations[0].output].shape[1]
-    if tile.channels and adds_up_joined(group):
-        raise InvalidInput(
-            f"{where}: expected no blocks of channels where images that are joined are added up, got {tile.channels}; "
-            "take all channels"
-        )
     if tile.channels and (len(group.operations) > 1 or not 0 <= tile.channels <= channels):
         raise InvalidInput(
             f"{where}: expected blocks of channels of one operation, of at most {channels}, got {tile.channels} of "

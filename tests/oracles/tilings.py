@@ -23,9 +23,6 @@ def every_tile(group: Group) -> Iterator[Tile]:
     rows, columns = group.graph.tensors[group.reference].shape[2:]
     channels = group.graph.tensors[group.operations[0].output].shape[1]
     names = list(group.links)
-    first = group.operations[0]
-    if first.cls not in ("conv", "matmul") and any(len(operand) > 1 for operand in first.operands):
-        channels = 0
     for height, width, block in product(range(1, rows + 1), range(columns), range(channels + 1)):
         down = list(product(PLACES if height < rows else PLACES[1:], repeat=len(names)))
         across = list(product(PLACES if width else PLACES[1:], repeat=len(names)))

@@ -108,12 +108,15 @@ def run_operation(
     operation = found.group.graph.operation(name)
     table, image = found.of[operation.output], int(found.image[step])
     if name in found.taken_in:
-        (tensor,) = operation.reads
-        for c, h, w in inside(found.of[tensor], found.taken_in[name], step):
-            rings.check(tensor, step, c, h, w)
-            seen = sums.setdefault((name, image, c), set())
-            assert (h, w) not in seen, f"{name} adds up row {h}, column {w} twice"
-            seen.add((h, w))
+        for part in operation.operands[0]:
+            for c, h, w in inside(found.of[part.tensor], found.taken_in[name][part.tensor], step):
+                channel = part.offset + c
+                if not table.channels[step, 0] <= channel < table.channels[step, 1]:
+                    continue
+                rings.check(part.tensor, step, c, h, w)
+                seen = sums.setdefault((name, image, channel), set())
+                assert (h, w) not in seen, f"{name} adds up row {h}, column {w} twice"
+                seen.add((h, w))
     for c, h, w in inside(table, table.new, step):
         executed[name] += 1
         if name in found.taken_in:

@@ -16,10 +16,11 @@ from polyfuse.network.network import Builder
 from polyfuse.plan.accelerator import Accelerator, Memory, accelerator
 from polyfuse.plan.candidates import KINDS
 from polyfuse.plan.group import Group, group_of
+from polyfuse.plan.measures import Measures
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.options import Option, Pricer, option_of, options
 from polyfuse.plan.pricing import Source, block_channels
-from polyfuse.plan.tiles import Tables, Tile, tables
+from polyfuse.plan.tiles import Tables, Tile, grid_of, tables
 from tests.plan.test_tiles import networks
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -177,7 +178,7 @@ def work_by_hand(hand: ByHand, name: str, step: int) -> int:
     """Instances of the statements that count, point by point."""
     operation, found = hand.graph.operation(name), hand.found
     if name in found.taken_in:
-        return area(found.taken_in[name], step) * hand.depth(operation.output, step)
+        return sum(area(boxes, step) * hand.depth(tensor, step) for tensor, boxes in found.taken_in[name].items())
     table = found.of[operation.output]
     if operation.cls == "elementwise":
         return area(table.new, step) * hand.depth(operation.output, step)
@@ -522,14 +523,16 @@ def test_a_tile_whose_sums_have_no_room_is_refused_and_none_of_the_options() -> 
             option_of(graph, ("mean",), Tile(1), *ends, machine)
 
 
-def test_blocks_of_channels_of_a_pool_over_joined_images_are_refused_and_not_tried() -> None:
-    """They were priced as if the blocks of all tensors but one took no work."""
+def test_blocks_of_channels_of_a_pool_over_joined_images_work_as_much_as_all_channels() -> None:
     build = Builder("joined")
     x, y = build.input("x", (1, 3, 4, 4)), build.input("y", (1, 2, 4, 4))
     graph = graph_of(build.network(build.global_average_pool("mean", build.concat("both", x, y))), "int8")
     machine = replace(accelerator("npu"), lanes=1)
     sources: Mapping[str, Source] = {"x": "off", "y": "off"}
     found = options(graph, ("mean",), sources, {"mean_out": "off"}, machine, KINDS)
-    assert found and not any(option.tile.channels for option in found)
-    with pytest.raises(InvalidInput, match="expected no blocks of channels where images that are joined are added up"):
-        option_of(graph, ("mean",), Tile(4, 0, 1), sources, {"mean_out": "off"}, machine)
+    assert any(option.tile.channels for option in found)
+    group = group_of(graph, ["mean"])
+    for channels in range(6):
+        measures = Measures(machine, grid_of(group, Tile(4, 0, channels), [4]))
+        assert measures.work["mean"].sum() == 80
+        assert option_of(graph, ("mean",), Tile(4, 0, channels), sources, {"mean_out": "off"}, machine).load_bytes == 80

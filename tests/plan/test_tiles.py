@@ -117,13 +117,16 @@ def networks(draw: st.DrawFn) -> Network:
     for k in range(draw(st.integers(2, 5))):
         x = draw(st.sampled_from(tensors[-3:]))
         alike = [t for t in tensors if t.shape[2:] == x.shape[2:]]
-        kind = draw(st.sampled_from(["window", "window", "add", "concat", "mean"]))
+        kind = draw(st.sampled_from(["window", "window", "add", "concat", "mean", "mean of joined"]))
         if kind == "add" and len([t for t in alike if t.shape == x.shape]) > 1:
             y = draw(st.sampled_from([t for t in alike if t.shape == x.shape and t is not x]))
             tensors.append(build.arithmetic(f"l{k}", "add", x, y))
         elif kind == "concat" and len(alike) > 1:
             both = build.concat(f"l{k}", x, draw(st.sampled_from(alike)))
             tensors.append(build.conv(f"m{k}", both, 2, kernel=1))
+        elif kind == "mean of joined" and min(x.concrete_shape[2:]) > 1:
+            both = build.concat(f"l{k}", x, *draw(st.lists(st.sampled_from(alike), min_size=1, max_size=2)))
+            tensors.append(build.conv(f"m{k}", build.global_average_pool(f"g{k}", both), 2, kernel=1))
         elif kind == "mean" and min(x.concrete_shape[2:]) > 1:
             mean = build.conv(f"g{k}", build.global_average_pool(f"l{k}", x), x.concrete_shape[1], kernel=1)
             tensors.append(build.arithmetic(f"m{k}", "mul", x, mean))
@@ -214,7 +217,27 @@ def test_squeeze_and_excite_keeps_the_map_until_its_mean_is_known() -> None:
     assert found.of["excite_out"].new[-1].tolist() == [0, 8, 0, 8] and not found.of["excite_out"].new[:-1].any()
     alone = tables(graph, ("deep", "mean"), Tile(2))
     assert alone.of["deep_out"].window() == (2, 8)
-    assert alone.taken_in["mean"].tolist() == alone.of["deep_out"].new.tolist()
+    assert alone.taken_in["mean"]["deep_out"].tolist() == alone.of["deep_out"].new.tolist()
+
+
+def pooled_joined() -> Graph:
+    """A convolution reads one of two images whose means are taken together."""
+    build = Builder("pooled")
+    x, y = build.input("x", (2, 3, 8, 6)), build.input("y", (2, 2, 8, 6))
+    mean = build.global_average_pool("mean", build.concat("both", x, y, x))
+    return graph_of(build.network(build.conv("c", x, 2, kernel=3, padding=1), mean))
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_joined_images_are_added_up_each_as_it_arrives(overlapped: bool) -> None:
+    graph = pooled_joined()
+    found = tables(graph, ("c", "mean"), Tile(2))
+    assert replay(found, overlapped=overlapped) == {"c": 2 * 2 * 48, "mean": 2 * 8}
+    assert found.taken_in["mean"]["x"][:, 1].tolist() == 2 * [1, 3, 5, 7, 8]
+    assert found.taken_in["mean"]["y"][:, 1].tolist() == 2 * [0, 2, 4, 6, 8]
+    for channels in range(1, 9):
+        alone = tables(graph, ("mean",), Tile(3, 2, channels))
+        assert replay(alone, overlapped=overlapped) == {"mean": 2 * 8}
 
 
 def test_layer_that_reads_from_the_end_on_takes_its_operand_as_a_whole() -> None:

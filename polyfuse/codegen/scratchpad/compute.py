@@ -105,8 +105,8 @@ def compute_function(
 
     Called with the views of its result and operands; where the block of weights is on chip, which channels it has and
     where it comes from; where accumulators are, or -1 for sums that are done line by line; and the box. One that
-    accumulates what arrives is also told which box of its input it takes, and whether that is the first and the last
-    one.
+    accumulates what arrives is also told which box of its input it takes, of each tensor that is joined in it, and
+    whether that is the first and the last one.
     """
     layer = operation.layer
     writer = Writer(
@@ -118,7 +118,7 @@ def compute_function(
         parameters += ["int weights", "int weights_at", "long long image", "int weights_0", "int weights_1"]
     parameters += ["int scratch", *(f"int {each}" for each in BOX)]
     if accumulates:
-        parameters += [*(f"int {each}" for each in TAKEN), "int first", "int last"]
+        parameters += [*writer.boxes_taken(), "int first", "int last"]
     lines = [
         f"/* {layer.name} ({layer.kind}) */",
         *signature(f"static NOINLINE void {name}", parameters),
@@ -284,6 +284,22 @@ class Writer:
             "      }",
         ]
 
+    def boxes_taken(self) -> list[str]:
+        """The parameters that say what is taken of the input: of a joined one, a box of each tensor in it."""
+        tensors = self.operation.reads
+        return [f"const box from_{k}" for k in range(len(tensors))] if tensors[1:] else [f"int {e}" for e in TAKEN]
+
+    def box_of_channel(self) -> list[str]:
+        """The box that is taken of the tensor that a channel of a joined input is of."""
+        tensors, (parts,) = self.operation.reads, self.operation.operands
+        if not tensors[1:]:
+            return []
+        *others, last = [f"from_{tensors.index(part.tensor)}" for part in parts]
+        ends = [part.offset + part.channels for part in parts]
+        chosen = "".join(f"channel < {end} ? {box} : " for end, box in zip(ends, others, strict=False)) + last
+        bounds = ", ".join(f"{each} = taken[{k}]" for k, each in enumerate(TAKEN))
+        return [f"    const short *const taken = {chosen};", f"    const int {bounds};"]
+
     def taking(self) -> list[str]:
         """The sums of all channels, over a box of the input."""
         kinds = [len(statement.dims) > self.layer.rank for statement in self.layer.statements]
@@ -295,6 +311,7 @@ class Writer:
             "  const int row = 0;",
             "  (void)row;",
             "  for (int channel = channel_0; channel < channel_1; channel++) {",
+            *self.box_of_channel(),
             f"    {self.sum_type} *const sum = sums + (channel - channel_0);",
             "    if (first) {",
             *self.statements(3, False, before),

@@ -16,6 +16,7 @@ from polyfuse.codegen.scratchpad.weights import whole_load
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.measures import SUM_BYTES
 from polyfuse.plan.operations import Graph, Operation
 from polyfuse.plan.pricing import block_channels, streamed
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
@@ -47,7 +48,8 @@ def build_scratchpad(plan: ScratchPlan, graph: Graph, options: Options | None = 
 def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
     """The C of a plan, with the image of its weights.
 
-    Errors: InvalidInput for a plan of other operations, tensors or types, and without buffers that it needs.
+    Errors: InvalidInput for a plan of other operations, tensors or types, without buffers that it needs, and with
+    sums at an address that is no multiple of their size.
     """
     storing = storing_of(plan, graph)
     cut = [tables(graph, group.operations, group.tile.tile) for group in plan.groups]
@@ -145,7 +147,7 @@ def check_buffers(
     pinned: Mapping[str, int],
     in_place: bool,
 ) -> None:
-    """Refuse a group that lacks a pin or a buffer, or has names that are not its own.
+    """Refuse a group that lacks a pin or a buffer, has names that are not its own, or sums where none can be.
 
     Errors: InvalidInput.
     """
@@ -164,3 +166,9 @@ def check_buffers(
         wanted_buffers += [f"weights_{o.name}" for o in cut.group.operations if functions[o.name].weights]
     if lacking := [name for name in wanted_buffers if name not in group.buffers]:
         raise InvalidInput(f"{where}: expected a buffer {lacking[0]!r}, got {', '.join(group.buffers)}; add it")
+    sums = group.buffers.get("scratch")
+    if sums is not None and sums.address % SUM_BYTES:
+        raise InvalidInput(
+            f"{where}: expected sums at a multiple of {SUM_BYTES} bytes, got address {sums.address}; "
+            f"move them, or give the machine alignment_bytes that is a multiple of {SUM_BYTES}"
+        )

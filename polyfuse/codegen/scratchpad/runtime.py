@@ -4,6 +4,8 @@ from functools import lru_cache
 from importlib import resources
 
 from polyfuse.codegen.scratchpad.storing import BFLOAT, HALF
+from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.measures import SUM_BYTES
 
 HELPERS = """\
 #include <math.h>
@@ -103,6 +105,7 @@ def part(name: str) -> str:
 def prelude(arena_bytes: int, unit_bytes: int, wide: int, elements: frozenset[str]) -> str:
     """What comes before generated code; `elements` are the types that it mentions."""
     sizes = f"#define ARENA_BYTES {arena_bytes}\n#define WIDE {wide} /* bytes of the host for one of the machine */\n"
-    sizes += f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from ARENA_BYTES on */\n"
+    sizes += f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from UNIT_AT on */\n"
+    sizes += f"#define UNIT_AT {aligned_up(arena_bytes, SUM_BYTES)}\n"
     types = [text for name, text in (("half", HALF), ("bfloat", BFLOAT)) if name in elements]
     return "\n".join([sizes, part("scratchpad.h"), HELPERS, *types, MOVES, STREAMS])

@@ -4,8 +4,8 @@
  * way. What is read must be what is wanted. Data of a load arrive when it is waited for, so that code which forgets
  * to wait finds a wrong tag and not, by luck, the right value. An error ends the run, with one line that says where.
  *
- * ARENA_BYTES is the capacity; behind it are the unit's own accumulators, UNIT_BYTES of them. Elements may be wider here
- * than on the machine: every byte of the machine is WIDE bytes of the host, which lets float code run in a plan for
+ * ARENA_BYTES is the capacity; behind it, at UNIT_AT, are the unit's own UNIT_BYTES of accumulators. Elements may be wider
+ * here than on the machine: every byte of the machine is WIDE bytes of the host, which lets float code run in a plan for
  * bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,9 +55,9 @@ static struct {
   jmp_buf failed;
 } sim;
 
-static unsigned char arena[((long long)ARENA_BYTES + UNIT_BYTES) * WIDE] __attribute__((aligned(64)));
-static tag tags[ARENA_BYTES + UNIT_BYTES];
-static unsigned char held[ARENA_BYTES + UNIT_BYTES];
+static unsigned char arena[((long long)UNIT_AT + UNIT_BYTES) * WIDE] __attribute__((aligned(64)));
+static tag tags[UNIT_AT + UNIT_BYTES];
+static unsigned char held[UNIT_AT + UNIT_BYTES];
 
 __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
   int length = snprintf(sim.message, MESSAGE, "image %d, group %d, step %d, command %lld", sim.image, sim.group, sim.step,
@@ -358,7 +358,7 @@ void *accumulators(int address, int bytes, int operation, int keep) {
   tag first = (tag)LOADING - (tag)(operation + 1) * MOST_SUMS;
   if (bytes > MOST_SUMS) fail("accumulators of %s: expected at most %d bytes, got %d", name, MOST_SUMS, bytes);
   if (address % 4) fail("accumulators at address %d: expected a multiple of 4 bytes; correct the address", address);
-  if (address < ARENA_BYTES || address + (long long)bytes > ARENA_BYTES + UNIT_BYTES)
+  if (address < UNIT_AT || address + (long long)bytes > UNIT_AT + UNIT_BYTES)
     check_inside("accumulators", name, address, bytes);
   check_free("accumulators", name, address, bytes);
   if (keep) check_holds("accumulators", address, bytes, first);

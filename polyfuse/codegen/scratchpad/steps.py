@@ -12,6 +12,7 @@ from textwrap import wrap as fold
 
 import numpy as np
 
+from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.codegen.scratchpad.weights import (
     arrivals,
@@ -83,7 +84,8 @@ def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
         lines[f"fresh_{name}"] = constants("box", f"fresh_{name}", tables.of[name].fresh)
     for name, function in group.functions.items():
         if function.accumulates:
-            lines[f"taken_{name}"] = constants("box", f"taken_{name}", tables.taken_in[name])
+            for array, boxes in zip(boxes_taken(function), tables.taken_in[name].values(), strict=True):
+                lines[array] = constants("box", array, boxes)
             lines[f"moment_{name}"] = constants("char", f"moment_{name}", moments(group, function.operation.output))
     for name in group.tensors:
         place = group.place(name)
@@ -101,6 +103,12 @@ def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
     if several_images(group):
         lines["image"] = constants("short", "image", tables.image)
     return lines
+
+
+def boxes_taken(function: ComputeFunction) -> list[str]:
+    """The arrays of what an operation takes in step by step: one for each tensor of a joined input."""
+    name, tensors = function.operation.name, function.operation.reads
+    return [f"taken_{k}_{name}" for k in range(len(tensors))] if tensors[1:] else [f"taken_{name}"]
 
 
 def several_images(group: GroupInPlace) -> bool:
@@ -210,7 +218,9 @@ def computations(group: GroupInPlace) -> list[str]:
         call = fold(f"{function.name}({', '.join(arguments(group, name))});", 100, subsequent_indent="    ")
         runs = f"!is_empty(new_{function.operation.output}[step])"
         if function.accumulates:
-            runs = f"moment_{name}[step] || !is_empty(taken_{name}[step])"
+            runs = " || ".join(
+                [f"moment_{name}[step]", *(f"!is_empty({array}[step])" for array in boxes_taken(function))]
+            )
         lines += [f"if ({runs}) {{", *(f"  {line}" for line in blockwise(group, name, call)), "}"]
     return [f"    {line}" for line in lines]
 
@@ -223,7 +233,8 @@ def arguments(group: GroupInPlace, name: str) -> list[str]:
     passed = [f"&at_{output}", *operands, *weights(group, name), scratch(group, function), *channels_of(group, name)]
     if not function.accumulates:
         return [*passed, *(f"new_{output}[step][{k}]" for k in range(4))]
-    taken = [f"taken_{name}[step][{k}]" for k in range(4)]
+    arrays = boxes_taken(function)
+    taken = [f"{array}[step]" for array in arrays] if arrays[1:] else [f"{arrays[0]}[step][{k}]" for k in range(4)]
     return [*passed, "0", "1", "0", "1", *taken, f"moment_{name}[step] & FIRST", f"moment_{name}[step] & LAST"]
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers, Room
 from polyfuse.errors import InvalidInput
+from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.measures import SUM_BYTES
 
 
 def constants(kind: str, name: str, values: Integers) -> list[str]:
@@ -146,7 +148,7 @@ def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
     """
     room, operation = group.buffers.get("scratch"), function.operation
     if group.unit_bytes:
-        room = Room(group.arena_bytes, group.unit_bytes)
+        room = Room(aligned_up(group.arena_bytes, SUM_BYTES), group.unit_bytes)
     if room is None and function.accumulates:
         raise InvalidInput(
             f"group {group.number}: expected a buffer 'scratch' for sums of {operation.name!r}, found none; add it"

@@ -97,6 +97,10 @@ def test_plans_without_what_they_need_are_refused() -> None:
         scratch_program(replace(plan, groups=(replace(group, sources={"y": "off"}), *others)), graph)
     with pytest.raises(InvalidInput, match=r"expected every operation in a group, '\w+' is in none"):
         scratch_program(replace(plan, groups=()), graph)
+    odd = replace(group.buffers["scratch"], address=group.buffers["scratch"].address + 2)
+    with pytest.raises(InvalidInput, match=r"expected sums at a multiple of 4 bytes, got address \d+; move them"):
+        moved = replace(group, buffers={**group.buffers, "scratch": odd})
+        scratch_program(replace(plan, groups=(moved, *others)), graph)
 
 
 def test_the_code_compiles_without_the_simulator(tmp_path: Path) -> None:
