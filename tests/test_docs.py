@@ -23,7 +23,7 @@ from polyfuse.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -120,7 +120,8 @@ def anchors(page: Path) -> set[str]:
 
 def test_the_code_map_names_every_module_and_nothing_else() -> None:
     """`cli.py`, `sets/names.py`: first cell of a row of a table."""
-    named = re.findall(r"^\| `([\w/]+\.py)` \|", (DOCS / "codemap.md").read_text(encoding="utf-8"), re.MULTILINE)
+    page = (DOCS / "inside" / "codemap.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE)
     package = ROOT / "polyfuse"
     there = [
         str(path.relative_to(package))
@@ -131,14 +132,14 @@ def test_the_code_map_names_every_module_and_nothing_else() -> None:
 
 
 def test_every_word_is_explained_once() -> None:
-    words = re.findall(r"^\*\*(.+?)\*\*", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    words = re.findall(r"^\*\*(.+?)\*\*", (DOCS / "learn" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(words) > 40 and words == sorted(set(words), key=str.casefold)
 
 
 @pytest.fixture(scope="module")
 def pictures() -> ModuleType:
-    """docs/pictures.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_pictures", DOCS / "pictures.py")
+    """docs/learn/pictures.py as a module."""
+    spec = importlib.util.spec_from_file_location("docs_pictures", DOCS / "learn" / "pictures.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -146,17 +147,17 @@ def pictures() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "pictures").glob("*.svg")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "learn" / "pictures").glob("*.svg")))
 def test_pictures_are_what_the_sets_say(name: str, pictures: ModuleType) -> None:
     """The drawn data always; all bytes where this is the matplotlib that wrote the file."""
-    committed = (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    committed = (DOCS / "learn" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
     picture = pictures.PICTURES[name]()
-    assert f"data {picture.digest}<" in committed, "run python docs/pictures.py"
+    assert f"data {picture.digest}<" in committed, "run python docs/learn/pictures.py"
     if f"Matplotlib v{matplotlib.__version__}," in committed:
-        assert pictures.svg(picture) == committed, "run python docs/pictures.py"
+        assert pictures.svg(picture) == committed, "run python docs/learn/pictures.py"
 
 
 def test_every_picture_is_drawn_and_shown(pictures: ModuleType) -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    assert {path.stem for path in (DOCS / "pictures").iterdir()} == set(pictures.PICTURES)
+    assert {path.stem for path in (DOCS / "learn" / "pictures").iterdir()} == set(pictures.PICTURES)
     assert all(f"(pictures/{name}.svg)" in text for name in pictures.PICTURES)
