@@ -1,4 +1,6 @@
-"""What docs/ says is true: its sessions run, its links lead somewhere, its map is complete, its pictures are the sets'.
+"""What docs/ says is true: its sessions run, its links lead somewhere, its pictures are the sets'.
+
+Every page is in the index, and what pages list, modules, functions and options, is what there is.
 
 In a page, ```python blocks are doctest sessions and ```console blocks are `$ polyfuse …` lines with what they print.
 All blocks of a page share one session, and run in an empty folder that has the repository's kernels/. Whitespace is
@@ -13,6 +15,7 @@ import re
 import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -118,17 +121,43 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_code_map_names_every_module_and_nothing_else() -> None:
-    """`cli.py`, `sets/names.py`: first cell of a row of a table."""
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md links to each page once, and says something of it."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^- \[[^]]+\]\(([\w/-]+\.md)\): \S", index, re.MULTILINE)
+    assert sorted(named) == sorted(str(page.relative_to(DOCS)) for page in PAGES if page.parent != DOCS)
+
+
+def test_the_list_of_modules_is_current() -> None:
+    page = (DOCS / "inside" / "modules.md").read_text(encoding="utf-8")
+    assert page == script("inside/modules.py").page(), "run python docs/inside/modules.py"
+
+
+def test_the_code_map_names_functions_that_there_are() -> None:
+    """`Network ──counts()──> Counts   schedule/counts.py`: the module has the function."""
     page = (DOCS / "inside" / "codemap.md").read_text(encoding="utf-8")
-    named = re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE)
-    package = ROOT / "polyfuse"
-    there = [
-        str(path.relative_to(package))
-        for path in package.rglob("*.py")
-        if path.name != "__main__.py" and (path.name != "__init__.py" or path.read_text().strip())
-    ]
-    assert sorted(named) == sorted(there)
+    arrows = re.findall(r"──([\w.]+)\(\)──>.* ([\w/]+)\.py$", page, re.MULTILINE)
+    assert len(arrows) > 30 and len(arrows) == page.count("──>")
+    for name, path in arrows:
+        found: object = importlib.import_module(f"polyfuse.{path.replace('/', '.')}")
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found)
+
+
+def test_the_page_of_commands_has_them_all_with_the_options_they_share() -> None:
+    page = (DOCS / "use" / "commands.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
+    first = {name for row in cells for name in re.findall(r"`([\w-]+)`", row[0])}
+    assert first >= set(main.commands)
+    takes = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in main.commands.items()
+    }
+    for row in (row for row in cells if row[0].startswith("`--")):
+        for option in re.findall(r"`(--[\w-]+)`", row[0]):
+            wanted = [name for name, options in takes.items() if option in options]
+            assert sorted(re.findall(r"`([\w-]+)`", row[2])) == sorted(wanted), option
 
 
 def test_every_word_is_explained_once() -> None:
@@ -136,15 +165,22 @@ def test_every_word_is_explained_once() -> None:
     assert len(words) > 40 and words == sorted(set(words), key=str.casefold)
 
 
-@pytest.fixture(scope="module")
-def pictures() -> ModuleType:
-    """docs/learn/pictures.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_pictures", DOCS / "learn" / "pictures.py")
+@cache
+def script(path: str) -> ModuleType:
+    """A program of docs/ as a module."""
+    name = f"docs_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, DOCS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def pictures() -> ModuleType:
+    """docs/learn/pictures.py as a module."""
+    return script("learn/pictures.py")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "learn" / "pictures").glob("*.svg")))
