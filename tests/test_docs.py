@@ -23,6 +23,7 @@ import matplotlib
 import pytest
 
 from polyfuse.cli import main
+from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -158,6 +159,15 @@ def test_the_page_of_commands_has_them_all_with_the_options_they_share() -> None
         for option in re.findall(r"`(--[\w-]+)`", row[0]):
             wanted = [name for name, options in takes.items() if option in options]
             assert sorted(re.findall(r"`([\w-]+)`", row[2])) == sorted(wanted), option
+
+
+def test_the_table_of_rules_is_in_the_order_in_which_they_are_tried() -> None:
+    page = (DOCS / "inside" / "rewriting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ((?:`[a-z][\w-]+`(?:, )?)+) \|", page, re.MULTILINE)
+    on_request = {rule.name for rule in ON_REQUEST}
+    named = [name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)]
+    assert [name for name in named if name not in on_request] == [rule.name for rule in RULES]
+    assert on_request <= set(named)
 
 
 def test_every_word_is_explained_once() -> None:
