@@ -151,14 +151,26 @@ def test_the_page_of_commands_has_them_all_with_the_options_they_share() -> None
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
     first = {name for row in cells for name in re.findall(r"`([\w-]+)`", row[0])}
     assert first >= set(main.commands)
-    takes = {
-        name: {option for parameter in command.params for option in parameter.opts}
-        for name, command in main.commands.items()
-    }
+    takes = {name: options_of(name) for name in main.commands}
     for row in (row for row in cells if row[0].startswith("`--")):
         for option in re.findall(r"`(--[\w-]+)`", row[0]):
             wanted = [name for name, options in takes.items() if option in options]
             assert sorted(re.findall(r"`([\w-]+)`", row[2])) == sorted(wanted), option
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_commands_that_pages_name_have_the_options_they_name(page: Path) -> None:
+    """`polyfuse tune sr4 --layout blocked`, wherever it stands: in a block or in a sentence."""
+    text = page.read_text(encoding="utf-8")
+    for name, rest in re.findall(r"polyfuse ([a-z][\w-]*)((?: [^`;|#\n]*)?)", text):
+        named = set(re.findall(r"(?<=\s)--[a-z][\w-]*", rest))
+        assert named <= options_of(name) | {"--help"}, f"polyfuse {name}{rest}"
+
+
+def options_of(command: str) -> set[str]:
+    """The options of a command, none for a word that is no command."""
+    parameters = main.commands[command].params if command in main.commands else []
+    return {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
 
 
 def test_the_table_of_rules_is_in_the_order_in_which_they_are_tried() -> None:
