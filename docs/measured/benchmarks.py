@@ -25,9 +25,9 @@ KERNELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("two_convs", {}),
 )
 HEAD = """\
-# Benchmarks
+# Strategies and the toolkit, measured
 
-Measured {date} on {cpu}, {cores} cores, {compiler}, `{flags}`; one thread, fp32, plain C leaves.
+Measured {date} on {cpu}, {cores} cores, {compiler}, `{flags}`; one thread, fp32, plain C loops.
 
 `python docs/measured/benchmarks.py` measures all of this again and writes this page. Ratios are of medians of CPU time,
 measured in one run in turns. They are what one machine showed, not promises.
@@ -42,8 +42,8 @@ counted the executions and bytes that were predicted, in all rows of the strateg
 
 """
 AFTER = """
-The leaves are plain C: the innermost loop runs along a row of the tile and adds one tap at a time, so a short row
-(a narrow tile) costs time that [row kernels](fast-benchmarks.md) do not. The counts do not depend on it.
+The code is plain C: the innermost loop runs along a row of the tile and adds one tap at a time, so a short row
+(a narrow tile) costs time that [row kernels](fast-benchmarks.md) save. The counts do not depend on it.
 
 """
 TOOLKIT = """\
@@ -54,7 +54,7 @@ CPU seconds of every stage for chains of 3x3 convolutions, 16 channels, 540x960,
 
 """
 BY_HAND = """
-## Generated scalar C beside loops written by hand
+## Generated plain C against loops written by hand
 
 How many times faster the generated code of one layer is (`python -m polyfuse.bench.handwritten`): than the obvious
 loops (sum over channels and taps for each output), and than loops that add one tap at a time to a row.

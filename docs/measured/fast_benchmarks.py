@@ -60,7 +60,7 @@ MORE: tuple[tuple[str, dict[str, str]], ...] = (
 MORE_PEERS = "onnxruntime,openvino,torch,ncnn"
 OWN = "polyfuse"
 HEAD = """\
-# Beside other tools, measured
+# Fast code against other tools, measured
 
 {measured}; one thread, fp32.
 `python docs/measured/fast_benchmarks.py --again` measures all of this again and writes this page;
@@ -70,7 +70,7 @@ in one race. They are what one machine showed, not promises.
 *best peer* is the fastest of the peers that *ran* in that row, which names them: their result is within 1e-4 of the
 float64 reference, and they were timed. One that did not is *not compared*, which does not mean beaten;
 [every contender](#every-contender) says why. *peer / polyfuse* is how many times longer the best peer takes, *goal*
-what was aimed at, *peer / bound* the most that the direct algorithm could reach here: the peer over
+the aim, *peer / bound* the most that the direct algorithm could reach here: the peer over
 `max(flops / peak, compulsory bytes / bandwidth)`. *exact* is polyfuse without Winograd's algorithm, *unfused* its own
 code layer by layer. Rows of ncnn that do not say `converted by pnnx` ran a net that was written for it layer by layer.
 
@@ -79,7 +79,7 @@ OTHERS = """\
 ## Other shapes
 
 Odd sizes, channel counts that fill no vector, images of three channels, 5x5 depthwise, dilated and asymmetric windows.
-Halide, whose schedules are searched for minutes, is not asked for these.
+Halide, whose schedules are searched for minutes, does not take part in these.
 """
 ALONE = """\
 ## Peer by peer

@@ -75,11 +75,11 @@ HEAD = """\
 [peers.md](../use/peers.md) says how each tool is run. Ratios are of medians of CPU time in one race: what one machine
 showed, not promises.
 
-Asked to race were onnxruntime, OpenVINO, torch (eager, and compiled by inductor) and ncnn; not Halide, for which
-somebody would have to write a schedule of each network, and no other runtime. *best peer* is the fastest of those that
+Asked to race were onnxruntime, OpenVINO, torch (eager, and compiled by inductor) and ncnn; not Halide, which
+needs a schedule written for each network, and no other runtime. *best peer* is the fastest of those that
 *ran* in that row: their result is within 1e-4 of the float64 reference, and they were timed. One that did not is *not
 compared*, which does not mean beaten; [every contender](#every-contender) says why. *peer / polyfuse* is how many times
-longer the best peer takes, *goal* what was aimed at; *peer / bound* is the most that direct algorithms could reach
+longer the best peer takes, *goal* the aim; *peer / bound* is the most that direct algorithms could reach
 here, the peer over `max(flops / peak, compulsory bytes / bandwidth)`. An error of 0 says little: the softmax of such
 weights is 1 for one class and 0 for all others, in a less exact tool, too.
 
@@ -95,8 +95,8 @@ COUNTED = """\
 
 *groups* are polyfuse's, of so many layers after rewriting; *published plan* the blocks that a literal DNNFusion makes
 of the model's operators. Off-chip bytes (weights included) are those of a machine that keeps on chip what groups keep;
-*memory* is what the C needs beside weights: the arena, buffers, inputs and outputs; *alive* what layers one by one must
-hold at once. Seconds are those of rewriting, planning, generating and compiling, on two cores.
+*memory* is what the C needs besides weights: the arena, buffers, inputs and outputs; *alive* what layers one by one
+must hold at once. Seconds are those of rewriting, planning, generating and compiling, on two cores.
 
 """
 
@@ -153,7 +153,7 @@ def counted(name: str) -> Counted:
 
 
 def raced(name: str, repeats: int) -> PeerReport:
-    """Race a network: planned, and layer by layer, beside its peers."""
+    """Race a network: planned, and layer by layer, against its peers."""
     network, model = workload_of(path_of(name), random_weights=seed_of(name))
     own = [Configuration(strategy).contender() for strategy in ("plan", "unfused")]
     rules = Rules(1, "preferred", repeats)

@@ -2,7 +2,7 @@
 
 Width 0.35, 144 x 144 pixels, int8, on the microcontroller `mcu-320k`, least recomputation at each capacity: once the
 network that msf-CNN plans, counted as msf-CNN counts; once the whole classifier, in memory alone and with a slow
-external memory beside it.
+external memory.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ flash. The fewest multiply-accumulates (MACs) at each on-chip capacity; groups o
 `python docs/measured/peak_benchmarks.py` writes this page. Each plan ran on the simulated machine: its bytes were those
 of the plan, its outputs those of the reference to within {error:.0e}.
 
-## Beside msf-CNN
+## Against msf-CNN
 
 The network is the one that msf-CNN plans (its repository, `analysis_optimization.py`): channels are {width} times those
 of MobileNetV2, cut to whole numbers and not rounded to 8; {layers} convolutions, no residuals, no pooling, no
@@ -118,7 +118,7 @@ def classifier() -> Network:
 
 
 def as_msf_counts() -> Accelerator:
-    """The microcontroller with what msf-CNN leaves out left out: sums beside the arena, no alignment."""
+    """The microcontroller with what msf-CNN leaves out left out: sums outside the arena, no alignment."""
     return replace(accelerator("mcu-320k"), alignment_bytes=1, accumulator_bytes=4096)
 
 
@@ -169,7 +169,7 @@ def of_classifier(alone: Ways, external: Ways) -> Iterator[tuple[str, tuple[Poin
 
 
 def least_text(known: Ways) -> str:
-    """How little memory does, beside the least that is published."""
+    """The least memory that has a plan, and the least that is published."""
     least, published = least_of(known), min(peak for peak, _ in PUBLISHED)
     found = point(known, least)
     assert found is not None

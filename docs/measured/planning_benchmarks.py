@@ -57,7 +57,7 @@ AGAINST = ("fuse_weak", "fuse_strong", "fuse_then_pin_retiled")
 HEAD = """\
 # Pin or fuse, measured
 
-Whole networks of 224 x 224 pixels, priced in int8, on the shipped machines `npu` (16 B a cycle off-chip) and
+Whole networks of 224 x 224 pixels, planned in int8, on the shipped machines `npu` (16 B a cycle off-chip) and
 `npu-memory-bound` (4 B a cycle) with other capacities. `python docs/measured/planning_benchmarks.py` plans and runs
 what [planning/](planning/) does not have and writes this page.
 [planning.md](../use/planning.md#what-it-is-compared-with) says what each way of planning may do; the objective is
@@ -66,25 +66,25 @@ latency, and bytes decide between equals. Bytes and cycles are those of plans; w
 
 """
 AIM = """\
-## Joint plans beside fusing alone
+## Joint plans against fusing alone
 
 How much less `joint` takes, on `npu-memory-bound`, of feature maps moved off-chip, of all bytes moved, and of latency,
 than `fuse_weak` (groups of one output, resident weights, halos recomputed, nothing pinned), `fuse_strong` (any groups
 and tiles, nothing pinned) and `fuse_then_pin_retiled`. The aim was 50% of feature maps and 15% of latency below
-`fuse_weak` on average at 256 and 512 KiB. Latency is what plans were asked for: where it allows, a plan may move more
+`fuse_weak` on average at 256 and 512 KiB. Plans minimise latency: where it allows, a plan may move more
 feature maps for fewer weights, or more of both for the same time.
 
 """
 SIMULATED = """\
 Joint plans as generated C on the simulated machine, with seeded random weights and inputs. *bytes* are those that the
-machine counted, feature maps and weights each beside what was planned; *cycles* how far simulated cycles are from
-planned ones; *error* that of the outputs, relative to float64 arithmetic (an int8 price on a float network computes in
+machine counted, feature maps and weights, each with the planned bytes; *cycles* how far simulated cycles are from
+planned ones; *error* that of the outputs, relative to float64 arithmetic (a float network planned in int8 computes in
 float32; integer arithmetic is [tested apart](../use/quantisation.md)).
 
 """
 CERTIFIED = """\
 *gap*: how far the plan may be above the optimum of the model, 0 is optimal; *seconds*: processor time of one core for
-the joint plan alone; those marked + began from groups that a plan of another capacity had priced. *scope* says which
+the joint plan alone; those marked + began from the costs of groups in a plan of another capacity. *scope* says which
 plans the certificate is about, and which caps were hit.
 
 """
@@ -294,7 +294,7 @@ def mean_row(label: str, rows: Sequence[Sequence[float | None]]) -> tuple[str, .
 
 
 def aim_lines() -> list[str]:
-    """Joint plans beside fusing alone, each where it was aimed at, and averages at every capacity."""
+    """Joint plans against fusing alone, each where it was aimed at, and averages at every capacity."""
     head = ("network", "KiB", *(f"{way}: {what}" for way in AGAINST for what in ("maps", "all bytes", "latency")))
     aimed = [(found, point) for found, point in every_point(MACHINES[:1]) if point.capacity_kib in AIMED]
     rows = [(short(f.network), str(p.capacity_kib), *map(share, savings(p))) for f, p in aimed]
@@ -332,7 +332,7 @@ def way_lines(machine: str) -> list[str]:
 
 
 def simulated_lines() -> list[str]:
-    """What simulated runs counted beside what was planned."""
+    """What simulated runs counted, and what was planned."""
     rows, errors, equal = [], [], []
     for found, point in every_point():
         ran, totals = point.ran, point.totals["joint"]
