@@ -86,19 +86,6 @@ def test_sessions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not report, "".join(report)
 
 
-MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in (ROOT / "polyfuse").rglob("*.py")
-    if ">>> " in path.read_text(encoding="utf-8")
-)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_examples_in_docstrings_run(module: str) -> None:
-    results = doctest.testmod(importlib.import_module(module))
-    assert results.failed == 0 and results.attempted > 0
-
-
 def test_the_pages_that_promise_sessions_have_them() -> None:
     parser = doctest.DocTestParser()
     counted = {page.stem: len(parser.get_examples(session(page.read_text(encoding="utf-8")))) for page in PAGES}
