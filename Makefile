@@ -22,12 +22,12 @@ MODEL = $$($(BIN)/python -c "import pathlib, onnx; print(pathlib.Path(onnx.__fil
 
 demo: $(VENV)/.installed
 	@mkdir -p demo
+	$(BIN)/polyfuse compare kernels/mobilenet_v2.py --set size=640 --from b3_expand --to b3_add \
+	  --tile 2 --tile 8x80 --repeats 3 --json demo/mobilenet_v2.json --plot demo/mobilenet_v2.svg
+	@echo
 	$(BIN)/polyfuse compare "$(MODEL)" --from n0 --to n4 --random-weights 0 \
 	  --tile 8 --tile 16x56 --repeats 3 --json demo/vgg19.json --plot demo/vgg19.svg
-	@echo
-	$(BIN)/polyfuse compare kernels/sr4.py --tile 60x240 --mixed local,recompute --repeats 3 \
-	  --json demo/sr4.json --plot demo/sr4.svg
-	@echo; echo "written: demo/vgg19.json demo/vgg19.svg demo/sr4.json demo/sr4.svg"
+	@echo; echo "written: demo/mobilenet_v2.json demo/mobilenet_v2.svg demo/vgg19.json demo/vgg19.svg"
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -1,4 +1,6 @@
-"""What docs/ says is true: its sessions run, its links lead somewhere, its map is complete, its pictures are the sets'.
+"""What docs/ says is true: its sessions run, its links lead somewhere, its pictures are the sets'.
+
+Every page is in the index, and what pages list, modules, functions and options, is what there is.
 
 In a page, ```python blocks are doctest sessions and ```console blocks are `$ polyfuse …` lines with what they print.
 All blocks of a page share one session, and run in an empty folder that has the repository's kernels/. Whitespace is
@@ -13,6 +15,7 @@ import re
 import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -20,10 +23,11 @@ import matplotlib
 import pytest
 
 from polyfuse.cli import main
+from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -82,19 +86,6 @@ def test_sessions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not report, "".join(report)
 
 
-MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in (ROOT / "polyfuse").rglob("*.py")
-    if ">>> " in path.read_text(encoding="utf-8")
-)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_examples_in_docstrings_run(module: str) -> None:
-    results = doctest.testmod(importlib.import_module(module))
-    assert results.failed == 0 and results.attempted > 0
-
-
 def test_the_pages_that_promise_sessions_have_them() -> None:
     parser = doctest.DocTestParser()
     counted = {page.stem: len(parser.get_examples(session(page.read_text(encoding="utf-8")))) for page in PAGES}
@@ -118,27 +109,76 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_code_map_names_every_module_and_nothing_else() -> None:
-    """`cli.py`, `sets/names.py`: first cell of a row of a table."""
-    named = re.findall(r"^\| `([\w/]+\.py)` \|", (DOCS / "codemap.md").read_text(encoding="utf-8"), re.MULTILINE)
-    package = ROOT / "polyfuse"
-    there = [
-        str(path.relative_to(package))
-        for path in package.rglob("*.py")
-        if path.name != "__main__.py" and (path.name != "__init__.py" or path.read_text().strip())
-    ]
-    assert sorted(named) == sorted(there)
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md links to each page once, and says something of it."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^- \[[^]]+\]\(([\w/-]+\.md)\): \S", index, re.MULTILINE)
+    assert sorted(named) == sorted(str(page.relative_to(DOCS)) for page in PAGES if page.parent != DOCS)
+
+
+def test_the_list_of_modules_is_current() -> None:
+    page = (DOCS / "inside" / "modules.md").read_text(encoding="utf-8")
+    assert page == script("inside/modules.py").page(), "run python docs/inside/modules.py"
+
+
+def test_the_code_map_names_functions_that_there_are() -> None:
+    """`Network ──counts()──> Counts   schedule/counts.py`: the module has the function."""
+    page = (DOCS / "inside" / "codemap.md").read_text(encoding="utf-8")
+    arrows = re.findall(r"──([\w.]+)\(\)──>.* ([\w/]+)\.py$", page, re.MULTILINE)
+    assert len(arrows) > 30 and len(arrows) == page.count("──>")
+    for name, path in arrows:
+        found: object = importlib.import_module(f"polyfuse.{path.replace('/', '.')}")
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found)
+
+
+def test_the_page_of_commands_has_them_all_with_the_options_they_share() -> None:
+    page = (DOCS / "use" / "commands.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
+    first = {name for row in cells for name in re.findall(r"`([\w-]+)`", row[0])}
+    assert first >= set(main.commands)
+    takes = {name: options_of(name) for name in main.commands}
+    for row in (row for row in cells if row[0].startswith("`--")):
+        for option in re.findall(r"`(--[\w-]+)`", row[0]):
+            wanted = [name for name, options in takes.items() if option in options]
+            assert sorted(re.findall(r"`([\w-]+)`", row[2])) == sorted(wanted), option
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_commands_that_pages_name_have_the_options_they_name(page: Path) -> None:
+    """`polyfuse tune sr4 --layout blocked`, wherever it stands: in a block or in a sentence."""
+    text = page.read_text(encoding="utf-8")
+    for name, rest in re.findall(r"polyfuse ([a-z][\w-]*)((?: [^`;|#\n]*)?)", text):
+        named = set(re.findall(r"(?<=\s)--[a-z][\w-]*", rest))
+        assert named <= options_of(name) | {"--help"}, f"polyfuse {name}{rest}"
+
+
+def options_of(command: str) -> set[str]:
+    """The options of a command, none for a word that is no command."""
+    parameters = main.commands[command].params if command in main.commands else []
+    return {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
+
+
+def test_the_table_of_rules_is_in_the_order_in_which_they_are_tried() -> None:
+    page = (DOCS / "inside" / "rewriting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ((?:`[a-z][\w-]+`(?:, )?)+) \|", page, re.MULTILINE)
+    on_request = {rule.name for rule in ON_REQUEST}
+    named = [name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)]
+    assert [name for name in named if name not in on_request] == [rule.name for rule in RULES]
+    assert on_request <= set(named)
 
 
 def test_every_word_is_explained_once() -> None:
-    words = re.findall(r"^\*\*(.+?)\*\*", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    words = re.findall(r"^\*\*(.+?)\*\*", (DOCS / "learn" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(words) > 40 and words == sorted(set(words), key=str.casefold)
 
 
-@pytest.fixture(scope="module")
-def pictures() -> ModuleType:
-    """docs/pictures.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_pictures", DOCS / "pictures.py")
+@cache
+def script(path: str) -> ModuleType:
+    """A program of docs/ as a module."""
+    name = f"docs_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, DOCS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -146,17 +186,23 @@ def pictures() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "pictures").glob("*.svg")))
+@pytest.fixture(scope="module")
+def pictures() -> ModuleType:
+    """docs/learn/pictures.py as a module."""
+    return script("learn/pictures.py")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "learn" / "pictures").glob("*.svg")))
 def test_pictures_are_what_the_sets_say(name: str, pictures: ModuleType) -> None:
     """The drawn data always; all bytes where this is the matplotlib that wrote the file."""
-    committed = (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    committed = (DOCS / "learn" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
     picture = pictures.PICTURES[name]()
-    assert f"data {picture.digest}<" in committed, "run python docs/pictures.py"
+    assert f"data {picture.digest}<" in committed, "run python docs/learn/pictures.py"
     if f"Matplotlib v{matplotlib.__version__}," in committed:
-        assert pictures.svg(picture) == committed, "run python docs/pictures.py"
+        assert pictures.svg(picture) == committed, "run python docs/learn/pictures.py"
 
 
 def test_every_picture_is_drawn_and_shown(pictures: ModuleType) -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    assert {path.stem for path in (DOCS / "pictures").iterdir()} == set(pictures.PICTURES)
+    assert {path.stem for path in (DOCS / "learn" / "pictures").iterdir()} == set(pictures.PICTURES)
     assert all(f"(pictures/{name}.svg)" in text for name in pictures.PICTURES)

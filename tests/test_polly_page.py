@@ -1,4 +1,4 @@
-"""What docs/polly.md says is true: its C is written to files, and its commands run and print what it shows."""
+"""What docs/use/polly.md says is true: its C is written to files, and its commands run and print what it shows."""
 
 import doctest
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.oracles.polly import needs_polly
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "polly.md"
+PAGE = ROOT / "docs" / "use" / "polly.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "=== end of block ==="
 

@@ -3,7 +3,7 @@
 Enters: how long it may take, and how C is compiled. Leaves: a `Machine`.
 
 What one core does is timed by the CPU time of its thread, what all cores do by the wall clock, as many short samples
-of which the best counts: others who use the host can only slow a sample down. docs/machine.md says the same at length.
+of which the best counts: others who use the host can only slow a sample down. docs/use/machine.md says more.
 """
 
 import math

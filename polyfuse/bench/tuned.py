@@ -3,7 +3,7 @@
 Enters: measurements of choices under a `Key`. Leaves: the file, whole or as it was; the best known choice of a network.
 
 The file is one object: "format" ("polyfuse-tuned"), "version" (1), and "entries", a list of objects with the fields of
-`Entry`. A change of meaning raises the version. docs/formats.md lists the keys.
+`Entry`. A change of meaning raises the version. docs/use/formats.md lists the keys.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
     Network + settings ──planned()──> Plan ──program()──> Program
     Plan ──to_json()──> text ──from_json()──> Plan
 
-The file is one object: "format" ("polyfuse-plan"), "version" (1) and the fields of `Plan`. docs/formats.md lists them.
+The file is one object: "format" ("polyfuse-plan"), "version" (1) and the fields of `Plan`. See docs/use/formats.md.
 """
 
 import json

@@ -3,7 +3,7 @@
 Enters: the text of a file, the name of a shipped one, or a probed host. Leaves: an `Accelerator`, checked.
 
 The file holds "format" ("polyfuse-accelerator"), "version" (1) and the fields of `Accelerator`; memories, rates and
-energies are tables. Keys carry their unit. docs/accelerators.md says what each means.
+energies are tables. Keys carry their unit. docs/use/accelerators.md says what each means.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from polyfuse.plan.toml import check_positive, check_text, entries, record_of, t
 
 FORMAT = "polyfuse-accelerator"
 VERSION = 1
-HEAD = "# An accelerator as polyfuse sees it. docs/accelerators.md says what each key means.\n"
+HEAD = "# An accelerator as polyfuse sees it. docs/use/accelerators.md says what each key means.\n"
 OperatorClass = Literal["conv", "depthwise", "matmul", "pool", "elementwise"]
 CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -166,7 +166,7 @@ class Accelerator:
 
         Errors: InvalidInput when it is no TOML, has unknown or missing keys, wrong types or impossible numbers.
         """
-        again = "docs/accelerators.md shows a whole file"
+        again = "docs/use/accelerators.md shows a whole file"
         optional: dict[str, object] = {"accumulator_bytes": 0, "weights_in_place": False, "offchip_writable": True}
         return record_of(text, cls, head=(FORMAT, VERSION), where=where, again=again, optional=optional)
 

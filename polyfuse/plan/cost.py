@@ -9,8 +9,8 @@
 
 One of the two hides behind the other where it is much the smaller; where they are alike, they add up to 1.4 of each.
 Where a row comes from is told by the bytes touched since it was last touched (`plan.reuse`): half of a cache's bytes
-away it is still there, all of them away it is gone, and in between in proportion. docs/model.md has the reasons and the
-errors.
+away it is still there, all of them away it is gone, and in between in proportion. docs/use/model.md has the
+reasons and the errors.
 """
 
 from collections.abc import Mapping

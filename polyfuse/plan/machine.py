@@ -23,7 +23,7 @@ from polyfuse.plan.toml import check_distinct, check_positive, check_text, entri
 FORMAT = "polyfuse-machine"
 VERSION = 1
 VARIABLE = "POLYFUSE_MACHINE"
-HEAD = "# A machine as polyfuse sees it. docs/machine.md says what each key means and how it is measured.\n"
+HEAD = "# A machine as polyfuse sees it. docs/use/machine.md says what each key means and how it is measured.\n"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class Costs:
-    """What work takes on one core, fitted to measurements; docs/model.md says how.
+    """What work takes on one core, fitted to measurements; docs/use/model.md says how.
 
     compute      nanoseconds of a vector operation of each kind of row kernel, of a `chunk`, and of a `call`
     memory       nanoseconds of a byte, as `L2 read`, `DRAM write` and so on; of a separate run of bytes, as `L2 run`

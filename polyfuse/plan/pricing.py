@@ -3,7 +3,7 @@
 `Group` + `Tile` + heights + `Accelerator` ──cut_of()──> `Cut`; `Cut`s ──Sheet.of()──> `Sheet` ──cost()──> `Cost`.
 
 A sheet holds the steps of all tiles one after the other, so that a price for tensors that are here or there is a few
-sums over them. Timing is as docs/accelerators.md describes.
+sums over them. Timing is as docs/use/accelerators.md describes.
 """
 
 from collections import Counter

@@ -3,7 +3,7 @@
     ScratchPlan ──to_json()──> text ──from_json()──> ScratchPlan
 
 The file is one object: "format" ("polyfuse-scratchpad-plan"), "version" (1), the fields of `ScratchPlan`, and those of
-its totals beside them. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a plan is legal.
+its totals beside them; see docs/inside/scratchpad-plans.md. `polyfuse.plan.checking` says whether a plan is legal.
 
 What a search found out about a plan, its certificate and the baselines, cannot be recomputed cheaply. The certificate
 holds a digest of everything it was given for; a plan that differs from that in anything is an edited plan, and loses

@@ -86,5 +86,5 @@ def test_plans_are_different_and_fit() -> None:
 
 
 def test_pages_name_the_kinds_of_schedules() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "use" / "peers.md").read_text(encoding="utf-8")
     assert all(f"*{kind}*" in page for kind in ("unfused", "overlapped", "sliding"))

@@ -1,4 +1,4 @@
-"""The C program of docs/networks.md, built by the command that stands there, computes what polyfuse does."""
+"""The C program of docs/use/networks.md, built by the command that stands there, computes what polyfuse does."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from polyfuse.deploy.model import load
 from polyfuse.network.network import Builder
 from polyfuse.network.onnx.export import save_onnx
 
-PAGE = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "use" / "networks.md").read_text(encoding="utf-8")
 
 
 def blocks(kind: str) -> list[str]:

@@ -30,10 +30,10 @@ from tests.deploy.networks import block, branches
 NM = shutil.which("nm")
 needs_nm = pytest.mark.skipif(NM is None, reason="nm is not installed")
 MOST_STACK = 24 * 1024
-"""What docs/networks.md promises of the stack of NAME_run, in bytes."""
+"""What docs/use/networks.md promises of the stack of NAME_run, in bytes."""
 STACK_OF_A_CALL = 1024
 """What registers, arguments and indices of a function may take besides its arrays."""
-FLAGS = ("-O2", "-O3 -march=native")
+FLAGS = ("-O1", "-O2", "-O3 -march=native")
 
 
 def tiles() -> Network:

@@ -1,4 +1,4 @@
-"""ONNX's own cases pass or are refused for a reason that docs/operators.md gives; its table is what is true."""
+"""ONNX's own cases pass or are refused for a reason that docs/use/operators.md gives; its table is what is true."""
 
 import onnx
 import pytest

@@ -360,7 +360,7 @@ def test_all_missing_operators_are_named_at_once(tmp_path: Path) -> None:
     assert message.startswith(
         "model: the operators Einsum (node 'first'), Loop (node 'n4'), Selu of constants (node 'kk'), "
         "custom.domain.Zzz (2 nodes, the first is node 'n1') are not supported; export the model with operators that "
-        "docs/operators.md lists"
+        "docs/use/operators.md lists"
     )
     assert "--from" not in message and "first and a last node" not in message
 

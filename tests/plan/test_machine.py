@@ -14,7 +14,7 @@ from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak, machine_path,
 from tests.plan.example import example
 
 GOLDEN = """\
-# A machine as polyfuse sees it. docs/machine.md says what each key means and how it is measured.
+# A machine as polyfuse sees it. docs/use/machine.md says what each key means and how it is measured.
 
 format = "polyfuse-machine"
 version = 1

@@ -194,7 +194,7 @@ def work_by_hand(hand: ByHand, name: str, step: int) -> int:
 
 
 def cycles_by_hand(hand: ByHand, compute: np.ndarray) -> float:
-    """The latency of a group whose weights are kept, by the formulas of docs/accelerators.md."""
+    """The latency of a group whose weights are kept, by the formulas of docs/use/accelerators.md."""
     machine, steps = hand.machine, hand.found.steps
     load = [sum(hand.transfer(name, step) for name in hand.loaded()) for step in range(steps)]
     store = [sum(hand.transfer(name, step) for name in hand.stored()) for step in range(steps)]

@@ -12,7 +12,7 @@ from polyfuse.plan.pins import placed_plan
 from polyfuse.plan.planning import Ways, macs_of
 from polyfuse.plan.walk import Rules
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "peak_benchmarks.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "measured" / "peak_benchmarks.py"
 
 
 @cache

@@ -2,8 +2,8 @@
 
 Enters: numbers, or the text of a JSON file. Leaves: a `PeerReport`, checked.
 
-The file holds "format" ("polyfuse-peers"), "version" (1) and all fields of `PeerReport`; docs/formats.md says what each
-key means. A change of meaning raises the version.
+The file holds "format" ("polyfuse-peers"), "version" (1) and all fields of `PeerReport`; docs/use/formats.md says what
+each key means. A change of meaning raises the version.
 """
 
 import json

@@ -93,7 +93,7 @@ def _missing(nodes: Sequence[tuple[str, Node]], undecided: Mapping[str, str]) ->
         parts.append(f"{operator} ({first if len(users) == 1 else f'{len(users)} nodes, the first is {first}'})")
     shown = ", ".join(parts[:MOST_NAMED]) + (f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else "")
     several = len(parts) > 1
-    advice = f"export the model with operators that docs/operators.md lists, {len(CONVERTERS)} of them"
+    advice = f"export the model with operators that docs/use/operators.md lists, {len(CONVERTERS)} of them"
     if any(operator.endswith(OF_CONSTANTS) for operator in found):
         advice += "; fold what is computed of constants first, e.g. with onnxsim"
     if "If" in found:
