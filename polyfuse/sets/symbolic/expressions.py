@@ -1,10 +1,9 @@
-"""isl's affine and polynomial expressions as sympy expressions over integer symbols.
+"""isl's affine and polynomial expressions, and our polynomials, as sympy expressions over integer symbols.
 
-Enters: isl affs, constraints, piecewise affs, quasi-polynomials. Leaves: sympy expressions with `floor`, and conditions
-as lists of `(expression, is_equality)`, each saying `expression >= 0` or `expression = 0`.
+Enters: isl affs, constraints, quasi-polynomials; polynomials. Leaves: sympy expressions with `floor`, and conditions as
+lists of `(expression, is_equality)`, each saying `expression >= 0` or `expression = 0`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import islpy as isl
@@ -12,7 +11,9 @@ import sympy
 
 from polyfuse.errors import Unbounded
 from polyfuse.sets.components import DIV, PARAM, SET, basic_sets, constraints
-from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.names import Names
+from polyfuse.sets.polynomial import Polynomial
+from polyfuse.sets.spaces import dimension_names
 
 IN = isl.dim_type.in_
 
@@ -36,23 +37,6 @@ def symbol(name: str) -> sympy.Symbol:
     True
     """
     return sympy.Symbol(name, integer=True)
-
-
-def dimension_names(space: isl.Space, kind: isl.dim_type) -> tuple[str, ...]:
-    """Distinct names of the dimensions of one kind; unnamed or repeated ones get `i0`, `i1`, ….
-
-    >>> dimension_names(isl.Set("[H] -> { A[y, 5] }").get_space(), isl.dim_type.set)
-    ('y', 'i1')
-    """
-    taken = {space.get_dim_name(PARAM, k) for k in range(space.dim(PARAM))} if kind != PARAM else set()
-    names: list[str] = []
-    for position in range(space.dim(kind)):
-        name = space.get_dim_name(kind, position)
-        candidates = [name] if name and name not in taken else []
-        fallback = (f"i{position}{'_' * extra}" for extra in range(len(taken) + 1))
-        names.append(next(option for option in (*candidates, *fallback) if option not in taken))
-        taken.add(names[-1])
-    return tuple(names)
 
 
 def aff_to_sympy(aff: isl.Aff) -> sympy.Expr:
@@ -95,23 +79,6 @@ def condition_to_sympy(domain: isl.Set) -> sympy.Basic:
     return sympy.Or(*(sympy.And(*(one.to_sympy() for one in together)) for together in conditions(domain)))
 
 
-def pw_aff_to_sympy(pw_aff: isl.PwAff) -> sympy.Expr:
-    """A piecewise affine expression; a `Piecewise` unless it is one expression everywhere.
-
-    >>> pw_aff_to_sympy(isl.PwAff("[H] -> { [H - 1] : H >= 1; [0] : H < 1 }"))
-    Piecewise((H - 1, H >= 1), (0, H <= 0))
-    """
-    pieces: list[tuple[isl.Set, isl.Aff]] = []
-    with interrupts_held():
-        pw_aff.foreach_piece(lambda domain, aff: pieces.append((domain, aff)))
-    return piecewise((domain, aff_to_sympy(aff)) for domain, aff in pieces)
-
-
-def piecewise(pieces: Iterable[tuple[isl.Set, sympy.Expr]]) -> sympy.Expr:
-    """Values on disjoint sets as a `Piecewise`."""
-    return sympy.Piecewise(*((value, condition_to_sympy(domain)) for domain, value in pieces))
-
-
 def qpolynomial_to_sympy(polynomial: isl.QPolynomial) -> sympy.Expr:
     """An isl quasi-polynomial: rational coefficients, powers and floors.
 
@@ -141,3 +108,38 @@ def _term_to_sympy(term: isl.Term, domain: isl.Space) -> sympy.Expr:
 
 def _exact(value: isl.Val) -> sympy.Rational:
     return sympy.Rational(value.to_str())
+
+
+class SympyWriter:
+    """Writes polynomials as sympy expressions, the made names as what they stand for.
+
+    >>> names = Names()
+    >>> SympyWriter(names).write(names.floor({"H": 9}, 10, 8) * 2)
+    2*H + 2*floor(H/8 + 1/4) + 2
+    """
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._written: dict[str, sympy.Expr] = {}
+
+    def write(self, value: Polynomial) -> sympy.Expr:
+        """The polynomial as a sympy expression over integer symbols."""
+        terms = []
+        for monomial, coefficient in value.terms.items():
+            powers = [self._meaning(name) ** exponent for name, exponent in monomial]
+            terms.append(sympy.Mul(sympy.Rational(coefficient.numerator, coefficient.denominator), *powers))
+        return sympy.Add(*terms)
+
+    def _meaning(self, name: str) -> sympy.Expr:
+        if name not in self._written:
+            self._written[name] = self._write_meaning(name)
+        return self._written[name]
+
+    def _write_meaning(self, name: str) -> sympy.Expr:
+        value = self._names.meaning.get(name)
+        if value is None:
+            return symbol(name)
+        if isinstance(value, Polynomial):
+            return self.write(value)
+        numerator = sympy.Add(*(weight * self._meaning(part) for part, weight in value.numerator), value.offset)
+        return sympy.floor(numerator / value.denominator)

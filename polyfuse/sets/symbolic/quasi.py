@@ -11,15 +11,15 @@ import islpy as isl
 import sympy
 
 from polyfuse.sets.components import PARAM, SET
-from polyfuse.sets.expressions import (
+from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.spaces import dimension_names
+from polyfuse.sets.symbolic.expressions import (
     condition_to_sympy,
     conditions,
-    dimension_names,
     qpolynomial_to_sympy,
 )
-from polyfuse.sets.interrupts import interrupts_held
-from polyfuse.sets.pieces import disjoint_sum
-from polyfuse.sets.vectorise import Evaluator, evaluator
+from polyfuse.sets.symbolic.pieces import disjoint_sum
+from polyfuse.sets.symbolic.vectorise import Evaluator, evaluator
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Piece:
 class PiecewiseQuasiPolynomial:
     """An integer function of named integers: disjoint pieces, zero elsewhere.
 
-    >>> from polyfuse.sets.expressions import symbol
+    >>> from polyfuse.sets.symbolic.expressions import symbol
     >>> triangle = PiecewiseQuasiPolynomial(
     ...     ("H",), (Piece(isl.Set("[H] -> { : H >= 1 }"), symbol("H") * (symbol("H") + 1) / 2),)
     ... )

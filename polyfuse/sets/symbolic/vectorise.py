@@ -16,7 +16,7 @@ import sympy
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput, TooComplex
-from polyfuse.sets.expressions import Condition
+from polyfuse.sets.symbolic.expressions import Condition
 
 INT64_MAX = 2**63 - 1
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 
 from polyfuse.errors import TooComplex, Unbounded
-from polyfuse.sets import counting
-from polyfuse.sets.counting import cardinality, count, has_barvinok
+from polyfuse.sets.counting import count
+from polyfuse.sets.symbolic import closed_forms
+from polyfuse.sets.symbolic.closed_forms import cardinality, has_barvinok
 from tests.sets.random_sets import RandomSet, random_sets
-from tests.sets.test_cardinality import LAYERS, SIZES, TILES
+from tests.sets.symbolic.test_cardinality import LAYERS, SIZES, TILES
 from tests.sets.test_counting import SETS
 
 pytestmark = pytest.mark.skipif(not has_barvinok(), reason="the installed islpy is not islpy-barvinok: no card()")
@@ -51,7 +52,7 @@ def test_random_sets_are_card(random: RandomSet) -> None:
 
 
 @pytest.mark.parametrize("backend", ["own", "barvinok"])
-def test_unbounded_sets_are_refused_by_both(backend: counting.Backend) -> None:
+def test_unbounded_sets_are_refused_by_both(backend: closed_forms.Backend) -> None:
     with pytest.raises(Unbounded):
         cardinality(isl.Set("[N] -> { A[i] : i >= N }"), backend)
 
@@ -60,7 +61,7 @@ def test_auto_falls_back_on_barvinok(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: isl.Set) -> None:
         raise TooComplex("no closed form")
 
-    monkeypatch.setattr(counting, "_own_cardinality", refuse)
+    monkeypatch.setattr(closed_forms, "_own_cardinality", refuse)
     assert cardinality(isl.Set("[N] -> { A[i] : 0 <= i < N }")).at(N=5) == 5
     with pytest.raises(TooComplex):
         cardinality(isl.Set("[N] -> { A[i] : 0 <= i < N }"), "own")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 
 from polyfuse.errors import InvalidInput, TooComplex, Unbounded
-from polyfuse.sets import counting
-from polyfuse.sets.counting import cardinality, count, has_barvinok
+from polyfuse.sets.counting import count
+from polyfuse.sets.symbolic import closed_forms
+from polyfuse.sets.symbolic.closed_forms import cardinality, has_barvinok
 from tests.sets.random_sets import RandomSet, random_sets
 
 PARAM = isl.dim_type.param
@@ -176,7 +177,7 @@ def test_too_many_residue_classes_are_refused() -> None:
 
 
 def test_too_many_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polyfuse.sets.pieces.MAX_PIECES", 2)
+    monkeypatch.setattr("polyfuse.sets.symbolic.pieces.MAX_PIECES", 2)
     with pytest.raises(TooComplex, match="at most 2 convex pieces"):
         cardinality(isl.Set("[H, o] -> { A[y] : 0 <= y < H and o <= y < o + 9 }"), "own")
 
@@ -189,13 +190,13 @@ def test_unknown_backend_and_type_are_refused() -> None:
 
 
 def test_missing_barvinok_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "has_barvinok", lambda: False)
+    monkeypatch.setattr(closed_forms, "has_barvinok", lambda: False)
     with pytest.raises(InvalidInput, match="islpy-barvinok"):
         cardinality(isl.Set("{ A[] }"), "barvinok")
 
 
 def test_auto_without_barvinok_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "has_barvinok", lambda: False)
+    monkeypatch.setattr(closed_forms, "has_barvinok", lambda: False)
     with pytest.raises(TooComplex, match="no closed form"):
         cardinality(isl.Set(HARD))
 

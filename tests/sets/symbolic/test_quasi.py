@@ -9,10 +9,10 @@ import sympy
 from hypothesis import given, settings
 
 from polyfuse.errors import InvalidInput, TooComplex, Unbounded
-from polyfuse.sets.counting import cardinality
-from polyfuse.sets.expressions import pw_aff_to_sympy, symbol
-from polyfuse.sets.quasi import Piece, PiecewiseQuasiPolynomial, from_pw_qpolynomial
-from polyfuse.sets.vectorise import Evaluator
+from polyfuse.sets.symbolic.closed_forms import cardinality
+from polyfuse.sets.symbolic.expressions import symbol
+from polyfuse.sets.symbolic.quasi import Piece, PiecewiseQuasiPolynomial, from_pw_qpolynomial
+from polyfuse.sets.symbolic.vectorise import Evaluator
 from tests.sets.random_sets import RandomSet, random_sets
 
 ROWS = "[T, H] -> { tile[o] -> row[h] : o - 2 <= h < o + T + 2 and 0 <= h < H and h mod 2 = 0 and 0 <= o < H }"
@@ -157,12 +157,3 @@ def test_infinite_isl_quasi_polynomial_is_refused() -> None:
     infinite = isl.PwQPolynomial("[H] -> { infty : H > 0 }")
     with pytest.raises(Unbounded, match=r"finite values, got.*bound every dimension"):
         from_pw_qpolynomial(infinite)
-
-
-def test_piecewise_affine_expressions() -> None:
-    last = isl.Set("[T, H] -> { row[h] : 0 <= h <= T and h < H and h mod 2 = 0 }").dim_max(0)
-    expression = pw_aff_to_sympy(last)
-    for tile in range(5):
-        for height in range(1, 6):
-            rows = [h for h in range(tile + 1) if h < height and h % 2 == 0]
-            assert expression.subs({symbol("T"): tile, symbol("H"): height}) == max(rows)
