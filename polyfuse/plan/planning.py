@@ -19,7 +19,6 @@ from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
 from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.early import Moments, best_moments
-from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.group import graph_digest, group_of
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective, asked, figure
@@ -169,7 +168,7 @@ class Ways:
             graph=graph_digest(self.graph),
         ).sealed()
 
-    def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> ScratchPlan:
+    def confirmed(self, plan: ScratchPlan, effort: float) -> ScratchPlan:
         """A plan, certified by the exact model, which shares nothing with the search but options.
 
         The model is asked without addresses first: a plan that has them and costs no more than that is optimal. Only
@@ -179,6 +178,8 @@ class Ways:
         Errors: InvalidInput for the goal `peak`, and for weights that are loaded early; TooComplex where the solver
         finds nothing within its limit.
         """
+        from polyfuse.plan.exact import exact
+
         objective = plan.objective
         if any(group.early for group in plan.groups):
             raise InvalidInput(
