@@ -17,6 +17,7 @@ from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, Options, compile_programs
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs
@@ -93,6 +94,7 @@ def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(wanted))
 
 
+@public
 @dataclass(frozen=True)
 class Choices:
     """What is asked of the rows of a comparison beyond tiles and strategies.

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.text import columns, html_table
@@ -33,6 +34,7 @@ COUNTED = (
 )
 
 
+@public
 @dataclass(frozen=True)
 class Row:
     """One way to run the workload: what was predicted, what an instrumented run counted, how long it took.
@@ -121,6 +123,7 @@ class Row:
         return [key for key in COUNTED if key in counted and counted[key] != getattr(self, key)]
 
 
+@public
 @dataclass(frozen=True)
 class Comparison:
     """Strategies for one workload on one machine: `machine` is free-form JSON, such as `host_facts` gives."""

@@ -19,6 +19,7 @@ from polyfuse.codegen.build import DEFAULT_FLAGS, Built, compile_file, compile_m
 from polyfuse.codegen.compiler import Compiler
 from polyfuse.codegen.group import Counter
 from polyfuse.codegen.program import ALIGNMENT, Program, unsupported_threads
+from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
@@ -28,6 +29,7 @@ Values = NDArray[np.float32]
 LARGE_PAGE = 2 << 20
 
 
+@public
 class Kernel:
     """A compiled program with its own memory; calls of one kernel are not concurrent.
 
@@ -163,6 +165,7 @@ class Kernel:
         return html_table(f"Kernel of {self.program.network.name}", ("what", "value"), rows)
 
 
+@public
 @dataclass(frozen=True)
 class Options:
     """How programs are compiled."""

@@ -21,11 +21,13 @@ from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Plan, planned, program
 from polyfuse.deploy.prices import Progress, seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values, require_float32
 from polyfuse.plan.machine import Machine, known_machine
 
 
+@public
 @dataclass(frozen=True)
 class Settings:
     """How a network is planned and built.
@@ -67,6 +69,7 @@ class Settings:
         return self.threads if program.is_parallel else 1
 
 
+@public
 class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
 

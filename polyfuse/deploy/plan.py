@@ -20,6 +20,7 @@ from polyfuse.codegen.rows.shape import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
 from polyfuse.deploy.prices import Part, Price, Progress
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
@@ -61,6 +62,7 @@ class PlannedGroup:
         return Part(self.layers, strategy, self.price)
 
 
+@public
 @dataclass(frozen=True)
 class Plan:
     """The groups of a network in the order in which they run, its layout, and the algorithm of each layer.

@@ -22,6 +22,7 @@ from functools import cached_property
 import islpy as isl
 import numpy as np
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import COUNTED_ONLY, element_type, is_whole
 from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
@@ -111,6 +112,7 @@ class Statement(OfFields):
     __repr__ = __str__
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Layer(OfFields):
     """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy.

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.machine import Machine, known_machine
 from polyfuse.plan.toml import check_positive, check_text, entries, record_of, text_of, toml
@@ -41,6 +42,7 @@ class Memory:
         check_positive("memory", self, zero=("latency_cycles", "pj_per_byte"))
 
 
+@public
 @dataclass(frozen=True)
 class Accelerator:
     """A machine whose on-chip memory is planned: the arena, the DMA engines between it and off-chip memory, the rates.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.toml import check_distinct, check_positive, check_text, entries, record_of, text_of, toml
 
@@ -95,6 +96,7 @@ class Costs:
                 raise InvalidInput(f"costs: expected held_bytes of {name!r} above 0, got {size}; correct it")
 
 
+@public
 @dataclass(frozen=True)
 class Machine:
     """A host: compute rates of a core, and levels of memory from the nearest to DRAM.

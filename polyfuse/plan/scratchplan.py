@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived
@@ -206,6 +207,7 @@ class Origin:
     values: dict[str, str] = field(default_factory=dict)
 
 
+@public
 @dataclass(frozen=True)
 class ScratchPlan:
     """How a network runs on a scratchpad machine: groups in order, pins, addresses, and what all of it costs.

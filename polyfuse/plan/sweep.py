@@ -21,6 +21,7 @@ from threading import Lock
 
 import numpy as np
 
+from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.network.dtypes import TYPES
@@ -125,6 +126,7 @@ class Request:
     longest: int
 
 
+@public
 @dataclass(frozen=True)
 class Sweep:
     """Points by capacity, the smallest first."""

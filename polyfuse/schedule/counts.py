@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -14,6 +15,7 @@ from polyfuse.schedule.storage import Storage, cut
 from polyfuse.sets.counting import count
 
 
+@public
 @dataclass(frozen=True)
 class Counts:
     """What running a group, or several, does; `steps` holds the executions of every step by its name.
