@@ -189,7 +189,7 @@ UNCERTIFIED = Certificate(
     0.0,
     math.inf,
     "the plan was edited since it was certified, or is of an earlier version, and its certificate no longer holds; "
-    "polyfuse plan MODEL makes a certified plan, and with --plan FILE --exact certifies this one",
+    "polyfuse plan WORKLOAD makes a certified plan, and with --plan FILE --certify certifies this one",
 )
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from polyfuse.rewrite.explain import Explanation
 from polyfuse.typed_json import decode
+from tests.cli.calls import KERNEL, call, refused
 from tests.rewrite.operator_graphs import LIGHT
-from tests.test_cli import KERNEL, call, refused
 
 NORMALISED = """
 import numpy as np
@@ -50,7 +50,7 @@ def test_explain_names_rules_and_groups(normalised: str, tmp_path: Path) -> None
 
 def test_groups_depend_on_the_memory_there_is(normalised: str, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
-    call("explain", normalised, "--on-chip", "64", "--json", str(file))
+    call("explain", normalised, "--onchip", "64", "--json", str(file))
     assert len(json.loads(file.read_text())["groups"]) == 2
 
 
@@ -69,7 +69,7 @@ def test_every_profile_decides(normalised: str, profile: str) -> None:
     ("words", "status", "message"),
     [
         (["--profile", "often"], 2, "'often' is not one of"),
-        (["--on-chip", "-1"], 2, "-1 is not in the range"),
+        (["--onchip", "-1"], 2, "expected bytes"),
         (["--set", "size=0"], 1, "expected whole sizes of at least 1"),
         (["--json", "no/such/folder/x.json"], 1, "make the folder"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from polyfuse.cli_scratchpad import is_scratch_plan
+from polyfuse.cli.scratchpad import is_scratch_plan
 
 Request = Mapping[str, Any]
 
@@ -107,7 +107,7 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "show": (replace(PLACEMENT, when=lambda request: keeps_nothing(request) or not asks_for_rows(request)),),
     "machine": (
         Unused(("seconds",), lambda request: not request["wanted"], "without --probe"),
-        Unused(("output",), lambda request: not (request["wanted"] or request["fitting"]), "without --probe or --fit"),
+        Unused(("path",), lambda request: not (request["wanted"] or request["fitting"]), "without --probe or --fit"),
     ),
     "tune": (),
     "explain": (
@@ -141,14 +141,14 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     ),
     "plan": (
         Unused(
-            ("machine", "onchip", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines"),
+            ("machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines"),
             has_plan,
             "with --plan: it is for a new plan",
         ),
         Unused(
             ("longest",),
-            lambda request: has_plan(request) and request["capacities"] is None and not request["exact"],
-            "with --plan and neither --sweep nor --exact: it is for a new plan",
+            lambda request: has_plan(request) and request["capacities"] is None and not request["certify"],
+            "with --plan and neither --sweep nor --certify: it is for a new plan",
         ),
         Unused(
             ("early", "cycles_per_byte"),
@@ -156,14 +156,16 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
             "with an --objective other than latency",
         ),
         Unused(
-            ("exact",), lambda request: request["early"], "with --early: it confirms a plan before weights arrive early"
+            ("certify",),
+            lambda request: request["early"],
+            "with --early: it confirms a plan before weights arrive early",
         ),
         Unused(("sweep_file", "jobs"), lambda request: request["capacities"] is None, "without --sweep"),
     ),
     "bench": (Unused(("search_seconds",), races_no_halide, "without the peer halide, which alone searches"),),
     "import-scop": (
         Unused(
-            ("names", "mixed", "retention", "placement", "order", "weights", "output"),
+            ("names", "mixed", "retention", "placement", "order", "weights", "path"),
             lambda request: not request["tiles"],
             "without --tile: a schedule needs a --tile, such as --tile 8x8",
         ),
@@ -189,7 +191,7 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
     "plan": (*MODEL, "capacities", "json_file", "report_file", "folder"),
     "bench": (
         *WORKLOAD,
-        *("peers", "strategies", "exact_arithmetic", "threads", "interface", "repeats"),
+        *("peers", "strategies", "exact", "threads", "layout", "repeats"),
         *("machine_file", "json_file", "picture"),
     ),
     "import-scop": ("parameters", "tiles", "changed"),

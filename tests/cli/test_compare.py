@@ -10,20 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from polyfuse.bench.results import read_comparison
-from polyfuse.cli import INTERRUPTED, main
+from polyfuse.cli import INTERRUPTED
+from tests.cli.calls import HEEDS_INTERRUPTS, KERNEL, call, refused, shell
 
-KERNEL = """
-from polyfuse.network.network import Builder
-
-
-def network(size=20, channels=2):
-    build = Builder("pair")
-    x = build.input("x", (1, channels, size, size))
-    return build.network(build.conv("conv2", build.conv("conv1", x, channels, kernel=3), channels, kernel=3))
-"""
 ROW_KEYS = [
     "strategy",
     "placement",
@@ -49,11 +40,6 @@ ROW_KEYS = [
     "max_rel_error",
     "threads",
 ]
-HEEDS_INTERRUPTS = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from polyfuse.cli import main; main()"
-)
-"""The command, also where interrupts are ignored, as in a job that a shell runs in the background."""
-
 COUNTED_KEYS = [
     "executions",
     "macs_executed",
@@ -72,26 +58,6 @@ def pair(tmp_path: Path) -> str:
     path = tmp_path / "pair.py"
     path.write_text(KERNEL)
     return str(path)
-
-
-def call(*words: str, width: int = 80) -> Result:
-    """Run in this process, with a terminal's width."""
-    return CliRunner(env={"COLUMNS": str(width)}).invoke(main, words, prog_name="polyfuse")
-
-
-def shell(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run as its own process."""
-    command = [sys.executable, "-m", "polyfuse", *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, timeout=120)
-
-
-def refused(result: Result, status: int) -> str:
-    """The one line of an error."""
-    assert result.exit_code == status
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("polyfuse: ")
-    assert "Traceback" not in result.output
-    return line
 
 
 @pytest.mark.parametrize(

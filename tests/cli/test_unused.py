@@ -1,7 +1,7 @@
 """No option is ignored: in every mode of every command, an option has an effect or is refused in one line.
 
 The modes and what is void in them are written down here by hand; options are those that click knows, so a new one must
-be classified in `cli_unused` and, where a mode does not look at it, here.
+be classified in `polyfuse/cli/unused.py` and, where a mode does not look at it, here.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ from click.testing import CliRunner, Result
 
 import polyfuse as pf
 from polyfuse.cli import main
-from polyfuse.cli_types import Pair, Picture, Places, Shape, Size, Sizes, Tile
-from polyfuse.cli_unused import ALWAYS, UNUSED, Checked
+from polyfuse.cli.unused import ALWAYS, UNUSED, Checked
+from polyfuse.cli.values import Pair, Picture, Places, Shape, Size, Sizes, Tile
+from tests.cli.calls import commands
 
 NET = "kernels/two_convs.py"
 DEPLOY = {"no_fuse", "longest", "exact", "layout"}
 ROWS = {"names", "mixed", "retention", "placement", "order", "weights"}
-NEW_PLAN = {"machine", "onchip", "no_external", "goal", "cycles_per_byte", "dtype", "baselines", "early"}
+NEW_PLAN = {"machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "baselines", "early"}
 SWEEP = {"sweep_file", "jobs"}
 
 
@@ -52,7 +53,7 @@ MODES = (
     mode(f"show {NET} --strategy mixed"),
     mode(f"show {NET} --strategy recompute", "placement"),
     mode(f"show {NET} --mixed local,recompute"),
-    mode("machine", "seconds", "output"),
+    mode("machine", "seconds", "path"),
     mode("machine --probe"),
     mode("machine --fit", "seconds"),
     mode(f"tune {NET}"),
@@ -71,15 +72,15 @@ MODES = (
     mode(f"plan {NET}", *SWEEP),
     mode(f"plan {NET} --sweep 8KiB:16KiB"),
     mode(f"plan {NET} --plan SCRATCH", *NEW_PLAN, "longest", *SWEEP),
-    mode(f"plan {NET} --plan SCRATCH --exact", *NEW_PLAN, *SWEEP),
+    mode(f"plan {NET} --plan SCRATCH --certify", *NEW_PLAN, *SWEEP),
     mode(f"plan {NET} --plan SCRATCH --sweep 8KiB:16KiB", *NEW_PLAN),
     mode(f"plan {NET} --objective bytes", "early", "cycles_per_byte", *SWEEP),
-    mode(f"plan {NET} --early", "exact", *SWEEP),
+    mode(f"plan {NET} --early", "certify", *SWEEP),
     mode(f"bench {NET}"),
     mode(f"bench {NET} --peers none", "search_seconds"),
     mode(f"bench {NET} --peers onnxruntime,ncnn", "search_seconds"),
     mode(f"bench {NET} --peers onnxruntime,halide"),
-    mode("import-scop FILE.jscop", *ROWS, "output"),
+    mode("import-scop FILE.jscop", *ROWS, "path"),
     mode("import-scop FILE.jscop --tile 8x8"),
     mode("import-scop FILE.jscop --tile 8x8 --strategy recompute", "placement"),
     mode(f"export-scop {NET} --tile 8x8 --strategy local -o DIR"),
@@ -89,10 +90,6 @@ MODES = (
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
     return {str(param.name): param for param in command.params if isinstance(param, click.Option)}
-
-
-def commands() -> dict[str, click.Command]:
-    return dict(main.commands)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +139,7 @@ def value_of(kind: Any, folder: Path) -> str:
 def called(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> tuple[Result, list[dict[str, Any]]]:
     """What a command says, and the requests that reach it: none where it was refused before."""
     seen: list[dict[str, Any]] = []
-    monkeypatch.setattr(main.commands[words[0]], "callback", lambda **request: seen.append(request))
+    monkeypatch.setattr(commands()[words[0]], "callback", lambda **request: seen.append(request))
     return CliRunner().invoke(main, words, prog_name="polyfuse"), seen
 
 
@@ -153,7 +150,7 @@ def test_every_option_has_an_effect_or_is_refused(
     words = [plans.get(word, word) for word in case.words.split()]
     result, seen = called(monkeypatch, words)
     assert result.exit_code == 0 and len(seen) == 1, result.output
-    command = main.commands[words[0]]
+    command = commands()[words[0]]
     given = {name for name, option in options_of(command).items() if {*option.opts} & {*words}}
     assert case.void <= {*options_of(command)}
     for name, option in options_of(command).items():

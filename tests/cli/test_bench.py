@@ -11,8 +11,8 @@ import pytest
 
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.cli import INTERRUPTED
+from tests.cli.calls import HEEDS_INTERRUPTS, KERNEL, call, refused
 from tests.plan.example import example as machine
-from tests.test_cli import HEEDS_INTERRUPTS, KERNEL, call, refused
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (["--peers", "tvm"], 1, "expected all, none or some of onnxruntime, openvino"),
         (["--peers", "ncnn,,halide"], 1, "got ''"),
         (["--strategy", "best"], 2, "'best' is not one of"),
-        (["--interface", "nhwc"], 2, "'nhwc' is not one of"),
+        (["--layout", "nhwc"], 2, "'nhwc' is not one of"),
         (["--threads", "0"], 2, "0 is not in the range"),
         (["--repeats", "0"], 2, "0 is not in the range"),
         (["--search-seconds", "-1"], 2, "-1.0 is not in the range"),
@@ -78,7 +78,7 @@ def test_peers_that_are_not_installed_are_told(pair: str, monkeypatch: pytest.Mo
 
 
 def test_a_host_without_a_machine_file_is_measured(pair: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import polyfuse.cli_bench as cli_bench
+    import polyfuse.cli.bench as cli_bench
 
     monkeypatch.setenv("POLYFUSE_MACHINE", str(tmp_path / "none.toml"))
     monkeypatch.setattr(cli_bench, "probe", lambda progress: machine())

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from polyfuse.cli import main
+from tests.cli.calls import commands
 
-NET = str(Path(__file__).parents[1] / "kernels" / "two_convs.py")
+NET = str(Path(__file__).parents[2] / "kernels" / "two_convs.py")
 READS = {"plan_file", "machine", "machine_file", "changed", "inputs", "model", "path", "sweep_file"}
 """Options that name a file which is read, or read and written."""
 WRITES = {"json_file", "picture", "folder", "output", "report_file", "path", "sweep_file"}
@@ -57,7 +58,7 @@ def assert_one_line(words: list[str]) -> None:
     assert "this is a polyfuse bug" not in result.stderr, told
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+@pytest.mark.parametrize("name", sorted(commands()))
 def test_wrong_workloads(name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     output = ["-o", str(tmp_path / "out")] if name == "export-scop" else []
@@ -68,11 +69,11 @@ def test_wrong_workloads(name: str, files: Path, tmp_path: Path, monkeypatch: py
 
 
 def options_with(name: str, kinds: set[str]) -> list[click.Option]:
-    params = main.commands[name].params
+    params = commands()[name].params
     return [p for p in params if isinstance(p, click.Option) and p.name in kinds]
 
 
-@pytest.mark.parametrize("name", sorted({*main.commands} - {"machine", "tune", "compare", "show"}))
+@pytest.mark.parametrize("name", sorted({*commands()} - {"machine", "tune", "compare", "show"}))
 def test_wrong_files_to_read(name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for option in options_with(name, READS - WRITES):
@@ -82,7 +83,7 @@ def test_wrong_files_to_read(name: str, files: Path, tmp_path: Path, monkeypatch
             assert_one_line([name, NET, *BEFORE.get(name, []), max(option.opts, key=len), file])
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+@pytest.mark.parametrize("name", sorted(commands()))
 def test_wrong_places_to_write(name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that are not there, files in the place of folders, and the other way round."""
     monkeypatch.chdir(tmp_path)

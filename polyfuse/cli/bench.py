@@ -13,9 +13,20 @@ from polyfuse.bench.peers.ours import STRATEGIES, Configuration
 from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
-from polyfuse.cli_model import model_asked, model_options
-from polyfuse.cli_types import FILE, Picture
-from polyfuse.cli_unused import Checked
+from polyfuse.cli.options import (
+    EXACT_ARITHMETIC,
+    MODEL,
+    PART,
+    json_file,
+    layout,
+    model_asked,
+    picture,
+    repeats,
+    threads,
+    with_options,
+)
+from polyfuse.cli.unused import Checked
+from polyfuse.cli.values import FILE
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
@@ -25,47 +36,53 @@ from polyfuse.report.progress import ProgressBar
 from polyfuse.report.roofline import plot_peers
 
 
-@click.command(cls=Checked)
+@click.command("bench", cls=Checked)
 @click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
+@with_options(*PART, *MODEL)
 @click.option(
-    "--peers", default="all", show_default=True, metavar="all|none|LIST", help="Peers, with commas between them."
+    "--peers",
+    default="all",
+    show_default=True,
+    metavar="all|none|LIST",
+    help="Race these tools, with commas between their names.",
 )
 @click.option(
     "--strategy",
     "strategies",
     type=click.Choice(STRATEGIES),
     multiple=True,
-    help="How polyfuse computes it; again for more.  [default: tuned]",
-)
-@click.option("--exact-arithmetic", is_flag=True, help="polyfuse uses no algorithm but the direct one.")
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of every contender.")
-@click.option(
-    "--interface",
-    type=click.Choice(INTERFACES),
-    default="preferred",
+    default=STRATEGIES[:1],
     show_default=True,
-    help="Layout of inputs and outputs: what each prefers, or NCHW for all.",
+    help="How polyfuse computes the workload; repeat for more strategies.",
 )
-@click.option("--repeats", type=click.IntRange(1), default=11, show_default=True, help="Timed rounds.")
+@EXACT_ARITHMETIC
+@threads("every contender")
+@layout(INTERFACES, "what each contender prefers, or nchw for all")
+@repeats(11)
 @click.option(
     "--search-seconds",
     type=click.FloatRange(0, 86_400),
     default=DEFAULT_SEARCH_SECONDS,
     show_default=True,
-    help="How long Halide may try schedules, for each workload.",
+    metavar="S",
+    help="Let Halide search schedules for S seconds for each workload.",
 )
-@click.option("--from", "first", metavar="NAME", help="First node of a model, or layer, to take.")
-@click.option("--to", "last", metavar="NAME", help="Last node or layer to take; both ends are included.")
-@model_options
-@click.option("--machine", "machine_file", type=FILE, metavar="FILE.toml", help="Peak and bandwidths are those there.")
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON.")
-@click.option("--plot", "picture", type=Picture(path_type=Path), metavar="FILE.png|.svg", help="Draw the roofline.")
-def bench(
+@click.option(
+    "--machine",
+    "machine_file",
+    type=FILE,
+    metavar="FILE.toml",
+    show_default="the user's, else measured",
+    help="Take peak rate and bandwidths from this machine file.",
+)
+@json_file("the rows")
+@picture("a roofline")
+def command(
     peers: str,
     strategies: tuple[str, ...],
-    exact_arithmetic: bool,
+    exact: bool,
     threads: int,
-    interface: Interface,
+    layout: Interface,
     repeats: int,
     search_seconds: float,
     machine_file: Path | None,
@@ -73,16 +90,16 @@ def bench(
     picture: Path | None,
     **request: Any,
 ) -> None:
-    """Time WORKLOADs beside onnxruntime, OpenVINO, torch, ncnn and Halide, where installed.
+    """Race polyfuse on WORKLOADs against onnxruntime, OpenVINO, torch, ncnn and Halide, as far as installed.
 
     Each runs in a process of its own on the same cores, in turns, in single precision; every result is checked against
-    the float64 reference. Peers that are missing or fail are named with the reason and never counted as slower.
+    a float64 reference. Peers that are missing or fail are named with the reason, and never counted as slower.
     """
-    contenders = contenders_of(peers, strategies, exact_arithmetic, threads)
+    contenders = contenders_of(peers, strategies, exact, threads)
     for path in filter(None, (json_file, picture)):
         check_writable(path)
     workloads = workloads_of(request)
-    rules = Rules(threads, interface, repeats, search_seconds=search_seconds)
+    rules = Rules(threads, layout, repeats, search_seconds=search_seconds)
     with ProgressBar() as progress:
         machine = machine_for(machine_file, progress)
         found = tuple(
@@ -98,15 +115,13 @@ def bench(
     check_found(found)
 
 
-def contenders_of(
-    peers: str, strategies: tuple[str, ...], exact_arithmetic: bool, threads: int
-) -> tuple[Contender, ...]:
+def contenders_of(peers: str, strategies: tuple[str, ...], exact: bool, threads: int) -> tuple[Contender, ...]:
     """polyfuse in every way that was asked for, then the peers.
 
     Errors: InvalidInput for a peer that there is none of.
     """
-    chosen = dict.fromkeys(strategies or STRATEGIES[:1])
-    own = [Configuration(name, exact_arithmetic=exact_arithmetic, threads=threads).contender() for name in chosen]
+    chosen = dict.fromkeys(strategies)
+    own = [Configuration(name, exact_arithmetic=exact, threads=threads).contender() for name in chosen]
     return (*own, *peers_named(peers))
 
 

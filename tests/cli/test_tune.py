@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from polyfuse.bench import tune as tune_module
+from tests.cli.calls import HEEDS_INTERRUPTS, KERNEL, call, refused
 from tests.plan.example import example
-from tests.test_cli import HEEDS_INTERRUPTS, KERNEL, call, refused
 
 
 @pytest.fixture

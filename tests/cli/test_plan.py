@@ -14,7 +14,7 @@ import pytest
 from polyfuse.cli import INTERRUPTED
 from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
 from polyfuse.plan.sweep import read_sweep
-from tests.test_cli import HEEDS_INTERRUPTS, call, refused
+from tests.cli.calls import HEEDS_INTERRUPTS, call, refused
 
 KERNEL = """
 from polyfuse.network.network import Builder
@@ -95,7 +95,7 @@ def test_a_network_of_a_file_with_parameters_is_found_again(model: str, tmp_path
 def test_the_exact_model_agrees(tmp_path: Path) -> None:
     path = tmp_path / "pair.py"
     path.write_text(KERNEL.replace("range(2)", "range(1)"))
-    found = call("plan", str(path), "--set", "size=8", *QUICK, "--longest", "3", "--exact")
+    found = call("plan", str(path), "--set", "size=8", *QUICK, "--longest", "3", "--certify")
     assert found.exit_code == 0 and "confirmed by an exact model" in " ".join(found.stdout.split())
     assert "optimal for this model" in found.stdout
 
@@ -164,7 +164,7 @@ def test_a_sweep_goes_on_where_it_was_left(model: str, planned: Path, tmp_path: 
         (["--plan", "plan.json", "--no-external"], 2, "--no-external has no effect with --plan"),
         (["--plan", "plan.json", "--early"], 2, "--early has no effect with --plan"),
         (["--early", "--objective", "bytes"], 2, "--early has no effect with an --objective other than latency"),
-        (["--early", "--exact"], 2, "--exact has no effect with --early"),
+        (["--early", "--certify"], 2, "--certify has no effect with --early"),
         (["--plan", "nowhere.json"], 1, "nowhere.json': expected a file of JSON, got: No such file"),
         (["--json", "nowhere/plan.json"], 1, "make the folder, or name another path"),
         (["--report", "nowhere/plan.html"], 1, "make the folder, or name another path"),

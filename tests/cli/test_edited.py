@@ -10,7 +10,7 @@ from polyfuse.deploy.plan import Plan
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.scratchplan import read_scratch_plan
 from polyfuse.plan.sweep import Sweep
-from tests.test_cli import call, refused
+from tests.cli.calls import call, refused
 
 KERNEL = """
 from polyfuse.network.network import Builder
@@ -71,7 +71,7 @@ def test_all_commands_say_that_a_plan_was_edited(model: str, planned: Path, tmp_
 
 def test_an_edited_plan_can_be_certified_anew(model: str, planned: Path, tmp_path: Path) -> None:
     file = edited(planned, tmp_path, "certificate", "scope", value="all plans there are")
-    found = call("plan", model, "--plan", file, "--exact", "--json", str(tmp_path / "again.json"))
+    found = call("plan", model, "--plan", file, "--certify", "--json", str(tmp_path / "again.json"))
     assert found.exit_code == 0 and "optimal for this model" in " ".join(found.stdout.split())
     again = read_scratch_plan(tmp_path / "again.json")
     assert again.certificate.gap == 0 and "all plans there are" not in again.certificate.scope

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from polyfuse.network.scop.jscop import read_jscop
-from tests.test_cli import KERNEL, call, refused
+from tests.cli.calls import KERNEL, call, refused
 
-SCOP = str(Path(__file__).parent / "network" / "data" / "two_convs.jscop")
+SCOP = str(Path(__file__).parents[1] / "network" / "data" / "two_convs.jscop")
 COMPUTED = [
     word
     for setting in ("Stmt_set_t=0.0", "Stmt_add_t=acc + w1 * x", "Stmt_set_y=0.0", "Stmt_add_y=acc + w2 * t")

@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 import click
 
-from polyfuse.cli_model import model_asked, model_options
-from polyfuse.cli_types import FILE, Size, Sizes
-from polyfuse.cli_unused import Checked
+from polyfuse.cli.options import MODEL, json_file, longest, model_asked, plan_file, with_options
+from polyfuse.cli.unused import Checked
+from polyfuse.cli.values import FILE, Size, Sizes
 from polyfuse.deploy.source import read_source
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
@@ -31,22 +31,30 @@ SOLVER_EFFORT = 200.0
 """The deterministic limit of the exact model, about seconds."""
 
 
-@click.command(name="plan", cls=Checked)
-@click.argument("model")
-@model_options
+@click.command("plan", cls=Checked)
+@with_options(click.argument("workload"), *MODEL)
 @click.option(
     "--machine",
     metavar="NAME|FILE",
-    help=f"One of {', '.join(names())}, or an accelerator file. Default: {DEFAULT_MACHINE}.",
+    default=DEFAULT_MACHINE,
+    show_default=True,
+    help=f"Plan for this machine: {', '.join(names())}, or an accelerator file.",
 )
-@click.option("--onchip", type=Size(), metavar="SIZE", help="On-chip memory, such as 512KiB. Default: the machine's.")
+@click.option(
+    "--onchip",
+    "onchip_bytes",
+    type=Size(),
+    metavar="SIZE",
+    show_default="the machine's",
+    help="On-chip memory, such as 512KiB.",
+)
 @click.option(
     "--objective",
     "goal",
     type=click.Choice(get_args(Goal)),
     default="latency",
     show_default=True,
-    help="What to have least of.",
+    help="Objective to minimise.",
 )
 @click.option(
     "--lambda",
@@ -55,46 +63,60 @@ SOLVER_EFFORT = 200.0
     default=0.0,
     show_default=True,
     metavar="CYCLES",
-    help="With latency: what an off-chip byte weighs, in cycles.",
+    help="Add this many cycles to the latency for every off-chip byte.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(tuple(DTYPE_BYTES)),
-    help="Plan as if elements were of this type. Default: the model's.",
+    show_default="the workload's",
+    help="Plan as if elements were of this type.",
+)
+@longest(LONGEST)
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Compare the plan with those of weaker ways of planning.",
+)
+@click.option("--early", is_flag=True, help="Load weights while the group before computes, where there is room.")
+@click.option("--no-external", is_flag=True, help="Keep every tensor between layers on chip, so that none is spilled.")
+@click.option("--certify", is_flag=True, help="Confirm the plan by an exact model of it, for small networks.")
+@plan_file("Check and show the plan in this file")
+@click.option(
+    "--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Also plan at many on-chip sizes."
 )
 @click.option(
-    "--longest", type=click.IntRange(1, 64), default=LONGEST, show_default=True, help="The most operations of a group."
+    "--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep in this file, and resume from it."
 )
-@click.option("--baselines/--no-baselines", default=True, show_default=True, help="Plan in weaker ways too.")
-@click.option("--early", is_flag=True, help="Load weights while the group before runs, where there is room.")
-@click.option("--no-external", is_flag=True, help="Store nothing between layers off chip: memory alone.")
-@click.option("--exact", is_flag=True, help="Have it confirmed by an exact model: small networks.")
-@click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="Check and show this plan instead of making one.")
-@click.option("--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Plan at many on-chip sizes.")
 @click.option(
-    "--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep here, and resume from it."
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    show_default="one for each core",
+    help="Run a sweep in N processes.",
 )
-@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes of a sweep. Default: one for each core.")
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the plan, to read, edit, explain, compile.")
-@click.option("--report", "report_file", type=FILE, metavar="FILE.html", help="Write a page with pictures.")
-@click.option("--png", "folder", type=FILE, metavar="DIR", help="Write each picture of the report as PNG.")
-def plan_command(model: str, **request: Any) -> None:
-    """Plan a MODEL, an .onnx or kernel file, for a machine with a managed on-chip memory: what to fuse and what to pin.
+@json_file("the plan")
+@click.option("--report", "report_file", type=FILE, metavar="FILE.html", help="Write a page with pictures of the plan.")
+@click.option(
+    "--png", "folder", type=FILE, metavar="DIR", help="Write each picture of the report to this folder, as PNG."
+)
+def command(workload: str, **request: Any) -> None:
+    """Plan a WORKLOAD for a machine with a managed on-chip memory: what to fuse and what to pin.
 
-    Groups, tiles, tensors that stay on chip and all addresses are chosen together, and beside the plan stands what
-    weaker ways of planning take.
+    Groups, tiles, tensors that stay on chip and all addresses are chosen together. Weaker ways of planning are printed
+    for comparison.
     """
     check_request(request)
     asked = model_asked(request)
-    origin = Origin(model, **asked)
+    origin = Origin(workload, **asked)
     given = read_scratch_plan(request["plan_file"]) if request["plan_file"] is not None else None
     machine = given.machine if given is not None else machine_of(request)
-    network = read_source(model, **asked).network
+    network = read_source(workload, **asked).network
     with ProgressBar() as progress:
         plan = given or planned(network, machine, origin, request, progress)
         graph = graph_of_plan(plan, network)
         plan = check_plan(plan, graph, plan.machine)
-        if given is not None and request["exact"]:
+        if given is not None and request["certify"]:
             ways = ways_of(graph, plan.machine, objective=plan.objective, longest=request["longest"])
             plan = confirmed(ways, plan, progress)
         swept = sweep_of(network, plan, request, progress) if request["capacities"] is not None else None
@@ -123,9 +145,9 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 def machine_of(request: Mapping[str, Any]) -> Accelerator:
     """The machine that was asked for."""
-    found = accelerator(DEFAULT_MACHINE if request["machine"] is None else request["machine"])
+    found = accelerator(request["machine"])
     found = found.memory_alone() if request["no_external"] else found
-    return found.with_capacity(request["onchip"]) if request["onchip"] is not None else found
+    return found.with_capacity(request["onchip_bytes"]) if request["onchip_bytes"] is not None else found
 
 
 def planned(
@@ -138,7 +160,7 @@ def planned(
     )
     plan = ways.plan(machine.capacity_bytes, request["baselines"], early=request["early"])
     plan = replace(plan, origin=origin)
-    return confirmed(ways, plan, progress) if request["exact"] else plan
+    return confirmed(ways, plan, progress) if request["certify"] else plan
 
 
 def confirmed(ways: Ways, plan: ScratchPlan, progress: ProgressBar) -> ScratchPlan:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from polyfuse.cli import main
+from tests.cli.calls import commands
 from tests.network.onnx_models import model, values
 
 make = helper.make_node
@@ -62,11 +63,11 @@ def ended(name: str, path: Path, *options: str) -> tuple[int, str]:
 
 
 def test_every_command_that_reads_a_model_has_the_options() -> None:
-    known = {name: {text for each in command.params for text in each.opts} for name, command in main.commands.items()}
+    known = {name: {text for each in command.params for text in each.opts} for name, command in commands().items()}
     assert {name for name, options in known.items() if "--random-weights" in options} == set(READERS)
     assert all(set(NAMES) <= known[name] for name in READERS)
     assert "--shape" not in known["import-scop"] and "--set" in known["import-scop"]
-    texts = {(option.opts[0], option.help) for name in READERS for option in main.commands[name].params
+    texts = {(option.opts[0], option.help) for name in READERS for option in commands()[name].params
              if isinstance(option, click.Option) and option.opts[0] in NAMES}  # fmt: skip
     assert len(texts) == len(NAMES)
 

@@ -11,8 +11,8 @@ import pytest
 
 from polyfuse.bench import probe as probe_module
 from polyfuse.plan.machine import read_machine
+from tests.cli.calls import HEEDS_INTERRUPTS, call, refused, shell
 from tests.plan.example import example
-from tests.test_cli import HEEDS_INTERRUPTS, call, refused, shell
 
 TINY = ("--seconds", "0.05")
 
