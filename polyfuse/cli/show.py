@@ -1,6 +1,6 @@
 """`polyfuse show`: a workload and its tiles in; sets, schedules, buffers, counts, loops and C out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -9,7 +9,9 @@ from polyfuse.bench.compare import Candidate, Case, check_rows, default_tiles, p
 from polyfuse.cli.options import WORKLOAD, network_asked, with_options
 from polyfuse.cli.rows import ROWS, rows_of
 from polyfuse.cli.unused import Checked
-from polyfuse.schedule.describe import describe_footprints, describe_network, describe_schedule
+from polyfuse.network.network import Network
+from polyfuse.schedule.describe import describe_footprints, describe_network, describe_schedule, size_parameters
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.text import section
 
 
@@ -19,8 +21,13 @@ def command(**request: Any) -> None:
     """Print the sets, schedules, copies, buffers, counts, loops and C of a WORKLOAD.
 
     Without --tile, one tile size is chosen; without --strategy, every value that two tiles need is recomputed.
+
+    Sizes may be names (--set size=H, with a --tile): executions, loads and stores are then printed as formulas.
     """
     network = network_asked(request)
+    names = size_parameters(network)
+    if names and not request["tiles"]:
+        raise click.UsageError(f"sizes depend on {', '.join(names)}: expected a --tile, such as --tile 8x8")
     if not request["tiles"]:
         request["tiles"] = default_tiles(network)[-1:]
     if not request["names"]:
@@ -28,10 +35,23 @@ def command(**request: Any) -> None:
     rows = [row for row in rows_of(network, request) if row.strategy is not None]
     check_rows(network, rows)
     click.echo(describe_network(network))
+    if names:
+        show_formulas(network, rows)
+        return
     for tile in dict.fromkeys(row.tile for row in rows):
         click.echo(describe_footprints(network, tile))
     for row in rows:
         click.echo("\n".join(show_lines(row, prepare(network, row))))
+
+
+def show_formulas(network: Network, rows: Sequence[Candidate]) -> None:
+    """Rows of a network whose sizes are parameters: nothing of them is stored, generated or counted one by one."""
+    from polyfuse.schedule.formulas import describe_formulas
+
+    for row in rows:
+        if row.strategy is not None:
+            click.echo("\n".join(section(str(row), [])))
+            click.echo(describe_formulas(scheduled(network, row.strategy)))
 
 
 def show_lines(row: Candidate, case: Case) -> Iterator[str]:

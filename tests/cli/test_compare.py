@@ -312,3 +312,11 @@ def test_a_wrong_count_fails_the_command(pair: str, monkeypatch: pytest.MonkeyPa
     result = call("compare", pair, "--tile", "8", "--strategy", "recompute", "--repeats", "1")
     assert "counts differ" in refused(result, 1)
     assert "≠ 1" in result.stdout
+
+
+def test_show_prints_formulas_where_sizes_are_parameters(pair: str) -> None:
+    found = call("show", pair, "--set", "size=H", "--tile", "8", "--strategy", "local", width=120)
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert "values at some sizes" in found.stdout and "floor(H/8 + 3/8)" in found.stdout
+    line = refused(call("show", pair, "--set", "size=H"), 2)
+    assert "sizes depend on H: expected a --tile, such as --tile 8x8" in line
