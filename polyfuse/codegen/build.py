@@ -27,6 +27,7 @@ from polyfuse.codegen.cache import (
 )
 from polyfuse.codegen.compiler import Compiler, Finished, find_compiler, first_error, run
 from polyfuse.errors import BuildError, InvalidInput
+from polyfuse.files import read_text
 
 __all__ = [
     "DEFAULT_FLAGS",
@@ -121,16 +122,7 @@ def compile_file(
     The file is read again at each call and is not changed. Errors name its lines. Raises InvalidInput when it cannot
     be read, else as `compile_shared`.
     """
-    try:
-        source = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(
-            f"C file '{path}': expected a file to read, got '{error.strerror}'; check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"C file '{path}': expected UTF-8 text, byte {error.start} is not; check that it is a source file"
-        ) from error
+    source = read_text(path, f"C file '{path}'", "C")
     settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
     return _library(_Job(source, f"C file '{path}'", settings))
 

@@ -22,6 +22,7 @@ from polyfuse.deploy.lean import leaner
 from polyfuse.deploy.prices import Part, Price, Progress
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.typed_json import decode, digest_of, encode, headed
@@ -145,11 +146,8 @@ class Plan:
 
 def read_plan(path: Path) -> Plan:
     """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `Plan.from_json`."""
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"), f"plan '{path}'")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"plan '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    where = f"plan '{path}'"
+    return Plan.from_json(read_text(path, where, "JSON"), where)
 
 
 def planned(

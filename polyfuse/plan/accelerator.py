@@ -16,8 +16,9 @@ from typing import Literal, get_args
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.plan.machine import Machine, known_machine
-from polyfuse.plan.toml import check_positive, check_text, entries, record_of, text_of, toml
+from polyfuse.plan.toml import check_positive, check_text, entries, record_of, toml
 
 FORMAT = "polyfuse-accelerator"
 VERSION = 1
@@ -200,7 +201,7 @@ def accelerator(name_or_path: str | Path) -> Accelerator:
         return Accelerator.from_toml(found.read_text(encoding="utf-8"), f"accelerator '{name}'")
     where = f"accelerator file '{name}'"
     missing = f"expected a file or one of {', '.join(names())}, there is none; correct the name"
-    return Accelerator.from_toml(text_of(Path(name), where, missing), where)
+    return Accelerator.from_toml(read_text(Path(name), where, "TOML", missing=missing), where)
 
 
 def host_accelerator(machine: Machine) -> Accelerator:

@@ -19,7 +19,8 @@ import platformdirs
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.toml import check_distinct, check_positive, check_text, entries, record_of, text_of, toml
+from polyfuse.files import read_text
+from polyfuse.plan.toml import check_distinct, check_positive, check_text, entries, record_of, toml
 
 FORMAT = "polyfuse-machine"
 VERSION = 1
@@ -188,10 +189,11 @@ def read_machine(path: Path | None = None) -> Machine:
     """
     chosen = machine_path() if path is None else path
     where = f"machine file '{chosen}'"
-    text = text_of(
+    text = read_text(
         chosen,
         where,
-        "expected a machine description, there is none; run polyfuse machine --probe to measure this host"
+        "TOML",
+        missing="expected a machine description, there is none; run polyfuse machine --probe to measure this host"
         f"{'' if path is None else f', with -o {path} to write it there'}",
     )
     return Machine.from_toml(text, where)

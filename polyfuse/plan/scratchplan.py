@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived
 from polyfuse.plan.objective import Objective
@@ -300,11 +301,8 @@ def value_of(objective: Objective, totals: Totals) -> float:
 
 def read_scratch_plan(path: Path) -> ScratchPlan:
     """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `ScratchPlan.from_json`."""
-    try:
-        return ScratchPlan.from_json(path.read_text(encoding="utf-8"), f"plan '{path}'")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"plan '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    where = f"plan '{path}'"
+    return ScratchPlan.from_json(read_text(path, where, "JSON"), where)
 
 
 def _gathered(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
-from polyfuse.files import write_atomically
+from polyfuse.files import read_text, write_atomically
 from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
@@ -228,11 +228,8 @@ def planned_point(parcel: Parcel, machine: Accelerator, objective: Objective, lo
 
 def read_sweep(path: Path) -> Sweep:
     """The sweep in a file. Errors: InvalidInput for a file that cannot be read, and as `Sweep.from_json`."""
-    try:
-        return Sweep.from_json(path.read_text(encoding="utf-8"), f"sweep '{path}'")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"sweep '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    where = f"sweep '{path}'"
+    return Sweep.from_json(read_text(path, where, "JSON"), where)
 
 
 @lru_cache(maxsize=1)
