@@ -3,7 +3,7 @@
 Network + tiles + strategies ──compare()──> Comparison
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
@@ -22,13 +22,13 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
+from polyfuse.progress import Progress, silent
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import PLACES, Place, Placement
 from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
 
-Progress = Callable[[str, int, int], None]
 """Called with what is going on, how many steps of it are done, and how many there are."""
 
 
@@ -261,10 +261,6 @@ def check_rows(network: Network, rows: Sequence[Candidate]) -> None:
             check_strategy(network, row.strategy)
 
 
-def silent(_what: str, _done: int, _of: int) -> None:
-    """No progress is shown."""
-
-
 def compare_cases(
     network: Network,
     cases: Sequence[Case],
@@ -340,7 +336,7 @@ def measured(
         checked.append((found, max(errors)))
     tell("checking", len(cases), len(cases))
     runs = {str(k): kernel.run for k, kernel in enumerate(kernels)}
-    timings = measure(runs, repeats=repeats, threads=max(used), progress=lambda done, of: tell("timing", done, of))
+    timings = measure(runs, repeats=repeats, threads=max(used), progress=tell)
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 
 

@@ -8,7 +8,7 @@ is measured is kept at once, so an interrupt loses the few that are being measur
 them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,8 +29,8 @@ from polyfuse.network.network import Network, Values
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.plan.machine import Machine
+from polyfuse.progress import Progress, silent
 
-Progress = Callable[[str, int, int], None]
 MEASURED = 8
 AT_ONCE = 4
 """Choices that are measured in the same rounds, beside the unfused one."""
@@ -84,7 +84,7 @@ def tune(
     Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for
     wrong results.
     """
-    tell = progress or (lambda what, done, of: None)
+    tell = progress or silent
     chosen = options or Options()
     chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
     if path is None:

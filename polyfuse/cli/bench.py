@@ -10,7 +10,7 @@ from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
 from polyfuse.bench.peers.models import workload_of
 from polyfuse.bench.peers.ours import STRATEGIES, Configuration
-from polyfuse.bench.peers.race import RaceProgress, Rules, race, shared_settings
+from polyfuse.bench.peers.race import Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
 from polyfuse.cli.options import (
@@ -31,6 +31,7 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network
 from polyfuse.plan.machine import Machine, machine_path, read_machine
+from polyfuse.progress import Progress
 from polyfuse.report.peers import print_peers
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.roofline import plot_peers
@@ -131,7 +132,7 @@ def workloads_of(request: dict[str, Any]) -> list[tuple[Network, onnx.ModelProto
     return [workload_of(name, **options) for name in request["workloads"]]
 
 
-def machine_for(file: Path | None, progress: RaceProgress) -> Machine:
+def machine_for(file: Path | None, progress: Progress) -> Machine:
     """The machine file that was named, or that of the user; without one this host is measured."""
     if file is not None or machine_path().exists():
         return read_machine(file)

@@ -10,8 +10,8 @@ from polyfuse.codegen.program import Program
 from polyfuse.deploy.library import library
 from polyfuse.deploy.model import Settings
 from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.prices import Progress
 from polyfuse.network.tensor import checked_name
+from polyfuse.progress import Progress
 
 
 def library_files(

@@ -19,12 +19,13 @@ from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Plan, planned, program
-from polyfuse.deploy.prices import Progress, seconds_on
+from polyfuse.deploy.prices import seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values, require_float32
 from polyfuse.plan.machine import Machine, known_machine
+from polyfuse.progress import Progress
 
 
 @public

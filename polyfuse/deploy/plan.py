@@ -19,11 +19,12 @@ from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
-from polyfuse.deploy.prices import Part, Price, Progress
+from polyfuse.deploy.prices import Part, Price
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text
 from polyfuse.network.network import Network
+from polyfuse.progress import Progress
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.typed_json import decode, digest_of, encode, headed
 

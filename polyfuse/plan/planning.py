@@ -15,7 +15,7 @@ from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
-from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
+from polyfuse.plan.baselines import NAMES, Baseline, Baselines
 from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.early import Moments, best_moments
@@ -41,6 +41,7 @@ from polyfuse.plan.search import Found
 from polyfuse.plan.space import ALL_TILES
 from polyfuse.plan.tiles import Tile
 from polyfuse.plan.timeline import timed
+from polyfuse.progress import Progress
 
 LATENCY = Objective()
 MOST_RETRIES = 50

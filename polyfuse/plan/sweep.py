@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,11 +35,12 @@ from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.planning import LATENCY, Ways
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
+from polyfuse.progress import Progress
 from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-scratchpad-sweep"
 VERSION = 1
-Progress = Callable[[str, int, int], None]
+
 _ONE_AT_A_TIME = Lock()
 
 
