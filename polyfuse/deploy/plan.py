@@ -25,7 +25,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text
 from polyfuse.network.network import Network
 from polyfuse.progress import Progress
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-plan"
@@ -49,19 +49,12 @@ class PlannedGroup:
     @staticmethod
     def of(part: Part) -> "PlannedGroup":
         """A part as it is written down."""
-        strategy = part.strategy
-        if strategy is None:
-            return PlannedGroup(part.layers, None, (), {}, "shifted", part.price)
-        retention: dict[str, tuple[str, ...]] = {name: tuple(places) for name, places in strategy.retention.items()}
-        return PlannedGroup(part.layers, strategy.tile, strategy.others, retention, strategy.placement, part.price)
+        return PlannedGroup(layers=part.layers, **written(part.strategy), price=part.price)
 
     @property
     def part(self) -> Part:
         """The part itself. Errors: InvalidInput for places and placements that there are not."""
-        strategy = None
-        if self.tile is not None:
-            strategy = Strategy(self.tile, self.others, self.retention, self.placement)  # type: ignore[arg-type]
-        return Part(self.layers, strategy, self.price)
+        return Part(self.layers, strategy_in(self), self.price)
 
 
 @public

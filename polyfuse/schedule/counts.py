@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import islpy as isl
 
@@ -53,6 +54,16 @@ class Counts:
     __repr__ = __str__
 
 
+def macs_of(layers: Iterable[Layer]) -> int:
+    """The multiply-accumulates of layers, each instance once."""
+    return sum(map(_macs, layers))
+
+
+@lru_cache(maxsize=4096)
+def _macs(layer: Layer) -> int:
+    return sum(statement.macs * count(statement.domain) for statement in layer.macs)
+
+
 def counts(storage: Storage) -> Counts:
     """Count one group; concrete sizes only.
 
@@ -78,7 +89,7 @@ off-chip, 1,312 B on chip
         instances=sum(layer.output.elements for layer in network.layers),
         executions=executions,
         recomputed=executions - sum(count(flows[layer.output.name].executions.domain()) for layer in network.layers),
-        macs=sum(s.macs * count(s.domain) for layer in network.layers for s in layer.macs),
+        macs=macs_of(network.layers),
         macs_executed=sum(s.macs * executed[s.name] for layer in network.layers for s in layer.macs),
         offchip_read_bytes=moved["load"],
         offchip_write_bytes=moved["store"],
