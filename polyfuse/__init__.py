@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from polyfuse.bench.results import Comparison, Row, read_comparison
     from polyfuse.bench.tune import tune
     from polyfuse.bench.tuned import best_known, tuned
-    from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
+    from polyfuse.codegen.build import Options
+    from polyfuse.codegen.kernel import Kernel, build, rebuild
     from polyfuse.codegen.program import Program, generate
     from polyfuse.codegen.work import predicted_seconds
     from polyfuse.deploy.model import Model, Settings, load
@@ -178,7 +179,8 @@ _MODULES = {
     "bench.results": ("Comparison", "Row", "read_comparison"),
     "bench.tune": ("tune",),
     "bench.tuned": ("best_known", "tuned"),
-    "codegen.kernel": ("Kernel", "Options", "build", "rebuild"),
+    "codegen.build": ("Options",),
+    "codegen.kernel": ("Kernel", "build", "rebuild"),
     "codegen.program": ("Program", "generate"),
     "codegen.work": ("predicted_seconds",),
     "deploy.model": ("Model", "Settings", "load"),

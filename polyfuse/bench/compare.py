@@ -12,9 +12,10 @@ import numpy as np
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.doors import public
@@ -308,7 +309,7 @@ def measured(
     """
     tell("compiling", 0, 3)
     used = [threads if case.timed.is_parallel else 1 for case in cases]
-    timed = compile_programs([case.timed for case in cases], openmp=threads > 1, options=options)
+    timed = compile_programs([case.timed for case in cases], threads=threads, options=options)
     tell("compiling", 1, 3)
     counting = compile_programs([case.counting for case in cases], options=options)
     tell("compiling", 2, 3)

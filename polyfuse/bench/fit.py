@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.bench.measure import measure
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target

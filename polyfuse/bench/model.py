@@ -17,7 +17,8 @@ from rich.table import Table
 
 from polyfuse.bench.measure import measure
 from polyfuse.bench.tune import tune
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe

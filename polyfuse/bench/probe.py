@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from polyfuse.bench.host import ROOT, caches, host_facts, memory_bytes, working_cores
 from polyfuse.bench.measure import measure
 from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, Memory, ProbeLibrary, probe_source
-from polyfuse.codegen.build import compile_shared, find_compiler, flags_of
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options, compile_shared, find_compiler, flags_of
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak
 from polyfuse.progress import Progress, silent
@@ -199,9 +198,7 @@ def _libraries(options: Options, report: Progress) -> list[ProbeLibrary]:
     for done, width in enumerate(WIDTHS):
         report("compiling", done, len(WIDTHS))
         try:
-            built = compile_shared(
-                probe_source(width), compiler=options.compiler, flags=options.flags, cache=options.cache
-            )
+            built = compile_shared(probe_source(width), options)
             found.append(ProbeLibrary(width, built))
         except BuildError as error:
             refused.append(error)

@@ -16,8 +16,9 @@ import numpy as np
 
 from polyfuse.bench.measure import measure
 from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
@@ -204,8 +205,7 @@ def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[T
         except (TooComplex, Unbounded, IllegalSchedule):
             if not programs:
                 raise
-    openmp = task.threads > 1
-    built = compile_programs([program for _, program in programs], openmp=openmp, options=task.options)
+    built = compile_programs([program for _, program in programs], threads=task.threads, options=task.options)
     kernels: dict[str, Kernel] = {}
     errors: dict[str, float] = {}
     first: Kernel | None = None

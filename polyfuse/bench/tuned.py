@@ -22,8 +22,9 @@ from polyfuse import codegen
 from polyfuse.bench.compare import Candidate
 from polyfuse.bench.entries import EntriesFile
 from polyfuse.bench.host import host_facts
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe

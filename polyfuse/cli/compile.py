@@ -11,9 +11,8 @@ from polyfuse.cli.options import output, with_options
 from polyfuse.cli.scratchpad import compile_scratch, is_scratch_plan
 from polyfuse.cli.settings import NETWORK, given_plan, settings_of, source_asked, tell_threads
 from polyfuse.cli.unused import Checked
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.codegen.build import DEFAULT_FLAGS, Options
 from polyfuse.codegen.compiler import find_compiler, flags_in
-from polyfuse.codegen.kernel import Options
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import plan_of, program_of

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, MODEL, Option, longest, model_asked, plan_file, threads
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.grouping import LONGEST

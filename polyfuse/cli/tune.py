@@ -22,7 +22,7 @@ from polyfuse.cli.options import (
 )
 from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.plan.machine import read_machine

@@ -33,10 +33,7 @@ def library_files(
     made = library(renamed, threads=threads, written_for=settings.written_for)
     if progress is not None:
         progress("compiling", 0, 1)
-    options = settings.options
-    built = compile_shared(
-        made.source, compiler=options.compiler, flags=options.flags, openmp=threads > 1, cache=options.cache
-    )
+    built = compile_shared(made.source, settings.options.for_threads(threads))
     files = {
         f"{name}.c": made.source.encode(),
         f"{name}.h": made.header.encode(),

@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
-from polyfuse.codegen.build import usable_cores
+from polyfuse.codegen.build import Options, usable_cores
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
