@@ -79,16 +79,20 @@ def rows_of(network: Network, request: Mapping[str, Any]) -> list[Candidate]:
     ranks = {len(tile) for tile in tiles}
     for places in request["mixed"]:
         if len(places) not in ranks:
-            raise InvalidInput(f"--mixed {','.join(places)}: no --tile has {len(places)} sizes; give as many as places")
+            raise InvalidInput(
+                f"--mixed {','.join(places)}: expected a --tile with a size for each place, such as "
+                f"--tile {'x'.join(['8'] * len(places))}; add one"
+            )
     for tensor, places in retention.items():
         if len(places) not in ranks | {1}:
             raise InvalidInput(
-                f"--retain {tensor}={','.join(places)}: no --tile has {len(places)} sizes; give one place, or as many"
+                f"--retain {tensor}={','.join(places)}: expected one place, or a --tile with a size for each, "
+                f"such as --tile {'x'.join(['8'] * len(places))}; add one"
             )
     if request["weights"] == "tile" and not network.weights:
         raise InvalidInput(f"--weights tile: network {network.name!r} has no weights to load; leave it out")
     if order is not None and 2 not in ranks:
-        raise InvalidInput(f"--order {order}: no --tile has rows and columns; give one such as 8x8")
+        raise InvalidInput(f"--order {order}: expected a --tile of rows and columns, such as --tile 8x8; add one")
     choices = Choices(mixed, retention, request["placement"], ORDERS.get(order), request["weights"])
     return candidates(tiles, tuple(names), choices)
 
@@ -108,6 +112,6 @@ def only_group(network: Network, request: dict[str, Any]) -> Storage:
         )
     (strategy,) = (row.strategy for row in rows)
     if strategy is None:
-        raise InvalidInput("the unfused row has no schedule of its own; give a --strategy")
+        raise InvalidInput("a network without fusion has no schedule of its own; give a --strategy")
     (group,) = fused(network, strategy)
     return group

@@ -70,9 +70,7 @@ def origin_of(plan: ScratchPlan, path: Path, model: str | None, request: Mapping
     """
     said, asked = plan.origin or Origin(model or "", {}, None), model_asked(request)
     if not (model or said.path):
-        raise InvalidInput(
-            f"plan '{path}': expected the model that it was made for, the plan does not name it; add --model"
-        )
+        raise InvalidInput(f"plan '{path}': it does not say which workload it was made for; name that with --model")
     given = {name: value for name, value in asked.items() if value not in (None, {})}
     return replace(said, path=model or said.path, **given)
 

@@ -89,17 +89,19 @@ def races_no_halide(request: Request) -> bool:
     return words != ["all"] and "halide" not in words
 
 
-PLACEMENT = Unused(("placement",), keeps_nothing, "where no row is local: it says when what is kept is made first")
+PLACEMENT = Unused(
+    ("placement",), keeps_nothing, "without a local strategy: it says when values that are kept on chip are computed"
+)
 PLANNED = (
-    Unused(("no_fuse", "longest", "exact", "layout"), has_plan, "with --plan: the plan says it"),
-    Unused(("longest",), lambda request: request["no_fuse"], "with --no-fuse: every group has one layer"),
+    Unused(("no_fuse", "longest", "exact", "layout"), has_plan, "with --plan, which says it already"),
+    Unused(("longest",), lambda request: request["no_fuse"], "with --no-fuse, which makes every layer a group"),
 )
 UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "compare": (
         Unused(
             ("repeats", "threads", "leaf", "layout", "exact"),
             lambda request: request["no_run"],
-            "with --no-run: it says how code is run",
+            "with --no-run, which runs no code",
         ),
         Unused(("exact",), lambda request: request["leaf"] == "scalar", "with --leaf scalar, which is always exact"),
         PLACEMENT,
@@ -114,12 +116,12 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
         Unused(
             ("first", "last", "profile", "conv_to_pool", "onchip_bytes", "json_file"),
             explains_plan,
-            "for a plan of polyfuse plan, whose groups are known",
+            "for a plan made by polyfuse plan, whose groups are known",
         ),
         Unused(
             ("tensor", "model"),
             lambda request: not explains_plan(request),
-            "for a workload that is no plan of polyfuse plan",
+            "for a workload that is not a plan made by polyfuse plan",
         ),
     ),
     "compile": (
@@ -136,19 +138,19 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
         Unused(
             ("threads",),
             lambda request: has_plan(request) or request["no_fuse"],
-            "with --plan or --no-fuse: it only decides what is fused",
+            "with --plan or --no-fuse: it only decides which layers are fused",
         ),
     ),
     "plan": (
         Unused(
             ("machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines"),
             has_plan,
-            "with --plan: it is for a new plan",
+            "with --plan: it is for making a new plan",
         ),
         Unused(
             ("longest",),
             lambda request: has_plan(request) and request["capacities"] is None and not request["certify"],
-            "with --plan and neither --sweep nor --certify: it is for a new plan",
+            "with --plan and neither --sweep nor --certify: it is for making new plans",
         ),
         Unused(
             ("early", "cycles_per_byte"),
@@ -158,11 +160,11 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
         Unused(
             ("certify",),
             lambda request: request["early"],
-            "with --early: it confirms a plan before weights arrive early",
+            "with --early: it confirms plans whose weights are loaded with their groups",
         ),
         Unused(("sweep_file", "jobs"), lambda request: request["capacities"] is None, "without --sweep"),
     ),
-    "bench": (Unused(("search_seconds",), races_no_halide, "without the peer halide, which alone searches"),),
+    "bench": (Unused(("search_seconds",), races_no_halide, "without the peer halide, the only one that searches"),),
     "import-scop": (
         Unused(
             ("names", "mixed", "retention", "placement", "order", "weights", "path"),
