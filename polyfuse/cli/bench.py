@@ -15,13 +15,12 @@ from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
 from polyfuse.cli.options import (
     EXACT_ARITHMETIC,
-    MODEL,
-    PART,
+    SOURCE,
     json_file,
     layout,
-    model_asked,
     picture,
     repeats,
+    source_options,
     threads,
     with_options,
 )
@@ -39,7 +38,7 @@ from polyfuse.report.roofline import plot_peers
 
 @click.command("bench", cls=Checked)
 @click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
-@with_options(*PART, *MODEL)
+@with_options(*SOURCE)
 @click.option(
     "--peers",
     default="all",
@@ -128,7 +127,7 @@ def contenders_of(peers: str, strategies: tuple[str, ...], exact: bool, threads:
 
 def workloads_of(request: dict[str, Any]) -> list[tuple[Network, onnx.ModelProto | None]]:
     """All workloads, read before anything is measured; of models as wholes, the models themselves."""
-    options = {"first": request["first"], "last": request["last"], **model_asked(request)}
+    options = source_options(request)
     return [workload_of(name, **options) for name in request["workloads"]]
 
 

@@ -24,7 +24,9 @@ PARAMETERS = click.option(
     metavar="NAME=VALUE",
     help="Set a parameter of a kernel file, such as size=224, or a named dimension of a model, such as batch=1.",
 )
-MODEL: tuple[Option, ...] = (
+SOURCE: tuple[Option, ...] = (
+    click.option("--from", "first", metavar="NAME", help="Start at this layer, or at this node of an ONNX model."),
+    click.option("--to", "last", metavar="NAME", help="Stop after this layer, or after this node of an ONNX model."),
     click.option(
         "--random-weights",
         type=int,
@@ -49,13 +51,8 @@ MODEL: tuple[Option, ...] = (
         help="Fix an input of an ONNX model to a value, such as n=3 or size=480,640; it is no longer an input.",
     ),
 )
-"""What is said about a model, or a kernel file, in every command that reads one."""
-PART: tuple[Option, ...] = (
-    click.option("--from", "first", metavar="NAME", help="Start at this layer, or at this node of an ONNX model."),
-    click.option("--to", "last", metavar="NAME", help="Stop after this layer, or after this node of an ONNX model."),
-)
-"""Which part of a workload is taken."""
-WORKLOAD: tuple[Option, ...] = (click.argument("workload"), *PART, *MODEL)
+"""What is said about a workload in every command that reads one: its part, weights, parameters, sizes and values."""
+WORKLOAD: tuple[Option, ...] = (click.argument("workload"), *SOURCE)
 """A workload, or a part of it."""
 EXACT_ARITHMETIC = click.option(
     "--exact-arithmetic", "exact", is_flag=True, help="Compute sums of products as they are written: no Winograd."
@@ -151,12 +148,12 @@ def with_options(*options: Option) -> Callable[[Command], Command]:
     return decorated
 
 
-def model_asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of a model say, as arguments of what reads it.
+def source_options(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of a workload say, as arguments of what reads it.
 
     Errors: click.UsageError where one name is given twice.
     """
-    found: dict[str, Any] = {"random_weights": request["random_weights"]}
+    found = {name: request[name] for name in ("first", "last", "random_weights")}
     for key, option in REPEATED.items():
         pairs = request[key]
         names = [name for name, _ in pairs]
@@ -168,9 +165,7 @@ def model_asked(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def network_asked(request: Mapping[str, Any], rewritten: bool = True) -> Network:
     """The workload that was asked for; a model as its nodes are unless it is to be rewritten."""
-    return load_workload(
-        request["workload"], first=request["first"], last=request["last"], rewritten=rewritten, **model_asked(request)
-    )
+    return load_workload(request["workload"], rewritten=rewritten, **source_options(request))
 
 
 def said(request: Mapping[str, Any]) -> list[str]:

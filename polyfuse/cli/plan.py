@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import click
 
-from polyfuse.cli.options import MODEL, json_file, longest, model_asked, plan_file, with_options
+from polyfuse.cli.options import WORKLOAD, json_file, longest, plan_file, source_options, with_options
+from polyfuse.cli.scratchpad import network_of
 from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE, Size, Sizes
-from polyfuse.deploy.source import read_source
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import DTYPE_BYTES, Accelerator, accelerator, names
@@ -32,7 +32,7 @@ SOLVER_EFFORT = 200.0
 
 
 @click.command("plan", cls=Checked)
-@with_options(click.argument("workload"), *MODEL)
+@with_options(*WORKLOAD)
 @click.option(
     "--machine",
     metavar="NAME|FILE",
@@ -100,18 +100,17 @@ SOLVER_EFFORT = 200.0
 @click.option(
     "--png", "folder", type=FILE, metavar="DIR", help="Write each picture of the report to this folder, as PNG."
 )
-def command(workload: str, **request: Any) -> None:
+def command(**request: Any) -> None:
     """Plan a WORKLOAD for a machine with a managed on-chip memory: what to fuse and what to pin.
 
     Groups, tiles, tensors that stay on chip and all addresses are chosen together. Weaker ways of planning are printed
     for comparison.
     """
     check_request(request)
-    asked = model_asked(request)
-    origin = Origin(workload, **asked)
+    origin = Origin(request["workload"], **source_options(request))
     given = read_scratch_plan(request["plan_file"]) if request["plan_file"] is not None else None
     machine = given.machine if given is not None else machine_of(request)
-    network = read_source(workload, **asked).network
+    network = network_of(origin)
     with ProgressBar() as progress:
         plan = given or planned(network, machine, origin, request, progress)
         graph = graph_of_plan(plan, network)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from polyfuse.cli.options import model_asked
+from polyfuse.cli.options import source_options
 from polyfuse.deploy.scratchpad import checked_run, compiled, scratch_files
 from polyfuse.deploy.source import read_source
 from polyfuse.errors import InvalidInput
@@ -35,7 +35,7 @@ def is_scratch_plan(path: Path) -> bool:
 def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]) -> None:
     """Run a plan on the simulated machine, write its files into a folder, and print the run beside the plan."""
     plan = read_scratch_plan(request["plan_file"])
-    network = network_of(Origin(request["workload"], **model_asked(request)))
+    network = network_of(Origin(request["workload"], **source_options(request)))
     with ProgressBar() as progress:
         progress("compiling", 0, 2)
         made = compiled(plan, network)
@@ -68,7 +68,7 @@ def origin_of(plan: ScratchPlan, path: Path, model: str | None, request: Mapping
 
     Errors: InvalidInput where neither of them names a model.
     """
-    said, asked = plan.origin or Origin(model or "", {}, None), model_asked(request)
+    said, asked = plan.origin or Origin(model or "", {}, None), source_options(request)
     if not (model or said.path):
         raise InvalidInput(f"plan '{path}': it does not say which workload it was made for; name that with --model")
     given = {name: value for name, value in asked.items() if value not in (None, {})}

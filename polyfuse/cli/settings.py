@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, MODEL, Option, longest, model_asked, plan_file, threads
+from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, WORKLOAD, Option, longest, plan_file, source_options, threads
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
@@ -15,8 +15,7 @@ from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.deploy.source import Source, read_source
 
 NETWORK: tuple[Option, ...] = (
-    click.argument("workload"),
-    *MODEL,
+    *WORKLOAD,
     plan_file("Use the plan in this file"),
     click.option("--no-fuse", is_flag=True, help="Make every layer a group of its own."),
     longest(LONGEST),
@@ -42,7 +41,7 @@ def settings_of(request: Mapping[str, Any]) -> Settings:
 
 def source_asked(request: Mapping[str, Any]) -> Source:
     """The network that was asked for."""
-    return read_source(request["workload"], **model_asked(request))
+    return read_source(request["workload"], **source_options(request))
 
 
 def given_plan(request: Mapping[str, Any]) -> Plan | None:

@@ -114,7 +114,7 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "tune": (),
     "explain": (
         Unused(
-            ("first", "last", "profile", "conv_to_pool", "onchip_bytes", "json_file"),
+            ("profile", "conv_to_pool", "onchip_bytes", "json_file"),
             explains_plan,
             "for a plan made by polyfuse plan, whose groups are known",
         ),
@@ -177,20 +177,19 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
 }
 """For each command, in the order in which they are looked at, options that a request makes void."""
 
-SOURCE = ("random_weights", "parameters", "shapes", "values")
-WORKLOAD = ("first", "last", *SOURCE)
+WORKLOAD = ("first", "last", "random_weights", "parameters", "shapes", "values")
 ROWS = ("tiles", "names", "mixed", "retention", "order", "weights")
-MODEL = (*SOURCE, "plan_file")
+PLANNABLE = (*WORKLOAD, "plan_file")
 ALWAYS: Mapping[str, tuple[str, ...]] = {
     "compare": (*WORKLOAD, *ROWS, "no_run", "json_file", "picture", "folder"),
     "show": (*WORKLOAD, *ROWS),
     "machine": ("wanted", "fitting"),
     "tune": (*WORKLOAD, "measured", "threads", "layout", "exact", "path", "json_file"),
-    "explain": SOURCE,
-    "compile": (*MODEL, "folder", "prefix"),
-    "run": (*MODEL, "threads", "inputs", "path"),
-    "verify": (*MODEL, "seed"),
-    "plan": (*MODEL, "capacities", "json_file", "report_file", "folder"),
+    "explain": WORKLOAD,
+    "compile": (*PLANNABLE, "folder", "prefix"),
+    "run": (*PLANNABLE, "threads", "inputs", "path"),
+    "verify": (*PLANNABLE, "seed"),
+    "plan": (*PLANNABLE, "capacities", "json_file", "report_file", "folder"),
     "bench": (
         *WORKLOAD,
         *("peers", "strategies", "exact", "threads", "layout", "repeats"),

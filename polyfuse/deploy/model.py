@@ -122,6 +122,8 @@ class Model:
 def load(
     source: str | Path | Network | Source,
     *,
+    first: str | None = None,
+    last: str | None = None,
     random_weights: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dimensions: Mapping[str, int] | None = None,
@@ -132,8 +134,8 @@ def load(
 ) -> Model:
     """Plan a network, compile it and load it; with a `plan`, compile what that says.
 
-    `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed. Models and networks
-    are rewritten first.
+    `source` is an ONNX model, a kernel file or its name, or a network; `first` and `last` name the ends of a part;
+    `random_weights` is a seed. Models and networks are rewritten first.
 
     Inputs of a model whose sizes are open, or are to be others, get them by `shapes`, such as
     {"x": (1, 3, 480, 640)}, or by `dimensions`, such as {"batch": 1}. Those that have a value, such as {"n": 3}, are no
@@ -144,6 +146,8 @@ def load(
     """
     if isinstance(source, Network | Source) and (shapes or dimensions or values):
         raise InvalidInput("load: shapes, dimensions and values are for model files; a network has its own sizes")
+    if isinstance(source, Network | Source) and (first, last) != (None, None):
+        raise InvalidInput("load: first and last are for files; take the part of a network with Network.between")
     if random_weights is not None and isinstance(source, Network | Source):
         raise InvalidInput(
             "load: random_weights has no effect on a network, which has weights; give a model, or drop it"
@@ -153,7 +157,15 @@ def load(
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
-        source = read_source(source, parameters=dimensions, random_weights=random_weights, shapes=shapes, values=values)
+        source = read_source(
+            source,
+            first=first,
+            last=last,
+            parameters=dimensions,
+            random_weights=random_weights,
+            shapes=shapes,
+            values=values,
+        )
     network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)

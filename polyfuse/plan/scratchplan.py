@@ -199,6 +199,7 @@ class Origin:
     """The file, or the name of a kernel, that a planned network was read from, as it was asked for.
 
     shapes, values   those of the inputs of a model, by name; values as text, such as "480,640"
+    first, last      the ends of the part that was planned, null where it was not cut there
     """
 
     path: str
@@ -206,6 +207,8 @@ class Origin:
     random_weights: int | None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
+    first: str | None = field(default_factory=lambda: None)
+    last: str | None = field(default_factory=lambda: None)
 
 
 @public

@@ -30,7 +30,7 @@ READERS = {
     "verify": ("--no-fuse",),
 }
 """Every command that reads a model, with what makes it short."""
-NAMES = ("--set", "--shape", "--fix", "--random-weights")
+NAMES = ("--from", "--to", "--set", "--shape", "--fix", "--random-weights")
 SIZES = ("--set", "batch=1", "--shape", "x=1x2x8x9", "--fix", "n=2")
 
 
@@ -139,3 +139,30 @@ def test_a_name_may_hold_an_equals_sign(tmp_path: Path) -> None:
     status, text = ended("show", tmp_path / "m.onnx")
     assert status == 1 and "such as --shape a=b=1 (in Python" in text
     assert ended("explain", tmp_path / "m.onnx", "--shape", "a=b=5")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["compile", "run", "verify", "plan"])
+def test_whole_networks_may_be_parts(name: str, path: Path) -> None:
+    status, text = ended(name, path, *SIZES, "--to", "n0")
+    assert status == 0, text
+    status, text = ended(name, path, *SIZES, "--from", "nothing")
+    assert status == 1 and "nothing" in text and text.count("\n") == 1
+
+
+def test_a_plan_remembers_its_part(path: Path) -> None:
+    plan = path.parent / "plan.json"
+    assert ended("plan", path, *SIZES, "--to", "n0", "--json", str(plan))[0] == 0
+    document = json.loads(plan.read_text())
+    assert (document["origin"]["first"], document["origin"]["last"]) == (None, "n0")
+    assert [group["operations"] for group in document["groups"]] == [["n0"]]
+    done = CliRunner().invoke(main, ["explain", str(plan)])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(
+        main, ["compile", str(path), *SIZES, "--to", "n0", "--plan", str(plan), "-o", str(path.parent / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    del document["origin"]["first"], document["origin"]["last"]
+    plan.write_text(json.dumps(document))
+    assert (
+        "expected a model with the outputs c, got one with y" in CliRunner().invoke(main, ["explain", str(plan)]).output
+    )

@@ -58,7 +58,7 @@ MODES = (
     mode("machine --fit", "seconds"),
     mode(f"tune {NET}"),
     mode(f"explain {NET}", "tensor", "model"),
-    mode("explain SCRATCH", "first", "last", "profile", "conv_to_pool", "onchip_bytes", "json_file"),
+    mode("explain SCRATCH", "profile", "conv_to_pool", "onchip_bytes", "json_file"),
     mode(f"compile {NET}"),
     mode(f"compile {NET} --no-fuse", "longest"),
     mode(f"compile {NET} --plan PLAN", *DEPLOY),
@@ -232,6 +232,9 @@ TWO = NETWORK.network(NETWORK.conv("c", NETWORK.input("x", (1, 1, 8, 8)), 1, ker
 def test_load_refuses_what_it_would_ignore() -> None:
     with pytest.raises(pf.InvalidInput, match="random_weights has no effect on a network"):
         pf.load(TWO, random_weights=1)
+    with pytest.raises(pf.InvalidInput, match="first and last are for files"):
+        pf.load(TWO, last="c")
+    assert len(pf.load(NET, dimensions={"size": 20, "channels": 2}, last="conv1").plan.groups) == 1
     plan = pf.load(TWO).plan
     for settings in (
         pf.Settings(fuse=False),
