@@ -32,21 +32,10 @@ C is generated, compiled and called on arrays:
 True
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from polyfuse.bench.compare import Choices, candidates, compare, default_tiles
-from polyfuse.bench.fit import fit
-from polyfuse.bench.probe import probe
-from polyfuse.bench.results import Comparison, Row, read_comparison
-from polyfuse.bench.tune import tune
-from polyfuse.bench.tuned import best_known, tuned
-from polyfuse.codegen.kernel import Kernel, Options, build, rebuild
-from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.work import predicted_seconds
-from polyfuse.deploy.model import Model, Settings, load
-from polyfuse.deploy.plan import Plan, read_plan
-from polyfuse.deploy.verify import verify
-from polyfuse.doors import guard as _guard
+from polyfuse.doors import guarded
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -56,38 +45,50 @@ from polyfuse.errors import (
     Unbounded,
     UnsupportedOperator,
 )
-from polyfuse.network.custom import statement_layer
-from polyfuse.network.layer import Layer
-from polyfuse.network.network import Builder, Network
-from polyfuse.network.onnx.export import onnx_model, save_onnx
-from polyfuse.network.reference import max_relative_error, random_inputs
-from polyfuse.network.reference import run as reference
-from polyfuse.network.scop.jscop import read_jscop, write_jscop
-from polyfuse.network.scop.layers import scop_network
-from polyfuse.network.storage import with_storage
-from polyfuse.network.tensor import Tensor
-from polyfuse.plan.accelerator import Accelerator, accelerator
-from polyfuse.plan.checking import check_plan
-from polyfuse.plan.machine import Machine, read_machine
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import graph_of
-from polyfuse.plan.planning import plan_for
-from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
-from polyfuse.plan.sweep import Sweep, read_sweep, sweep
-from polyfuse.rewrite.explain import Explanation, explain
-from polyfuse.rewrite.workload import load_onnx, load_workload
-from polyfuse.schedule.counts import Counts, counts, halos, total
-from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.legality import check
-from polyfuse.schedule.lower import Lowered, lower
-from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
-from polyfuse.schedule.storage import Storage, storage
-from polyfuse.sets.counting import count
 
-try:
-    __version__ = version("polyfuse")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "unknown"
+if TYPE_CHECKING:
+    from polyfuse.bench.compare import Choices, candidates, compare, default_tiles
+    from polyfuse.bench.fit import fit
+    from polyfuse.bench.probe import probe
+    from polyfuse.bench.results import Comparison, Row, read_comparison
+    from polyfuse.bench.tune import tune
+    from polyfuse.bench.tuned import best_known, tuned
+    from polyfuse.codegen.build import Options
+    from polyfuse.codegen.kernel import Kernel, build, rebuild
+    from polyfuse.codegen.program import Program, generate
+    from polyfuse.codegen.work import predicted_seconds
+    from polyfuse.deploy.model import Model, Settings, load
+    from polyfuse.deploy.plan import Plan, read_plan
+    from polyfuse.deploy.verify import verify
+    from polyfuse.network.custom import statement_layer
+    from polyfuse.network.layer import Layer
+    from polyfuse.network.network import Builder, Network
+    from polyfuse.network.onnx.export import onnx_model, save_onnx
+    from polyfuse.network.reference import max_relative_error, random_inputs
+    from polyfuse.network.reference import run as reference
+    from polyfuse.network.scop.jscop import read_jscop, write_jscop
+    from polyfuse.network.scop.layers import scop_network
+    from polyfuse.network.storage import with_storage
+    from polyfuse.network.tensor import Tensor
+    from polyfuse.plan.accelerator import Accelerator, accelerator
+    from polyfuse.plan.checking import check_plan
+    from polyfuse.plan.machine import Machine, read_machine
+    from polyfuse.plan.objective import Objective
+    from polyfuse.plan.operations import graph_of
+    from polyfuse.plan.planning import plan_for
+    from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
+    from polyfuse.plan.sweep import Sweep, read_sweep, sweep
+    from polyfuse.rewrite.explain import Explanation, explain
+    from polyfuse.rewrite.workload import load_onnx, load_workload
+    from polyfuse.schedule.counts import Counts, counts, halos, total
+    from polyfuse.schedule.groups import fused, layer_by_layer
+    from polyfuse.schedule.legality import check
+    from polyfuse.schedule.lower import Lowered, lower
+    from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
+    from polyfuse.schedule.storage import Storage, storage
+    from polyfuse.sets.counting import count
+
+    __version__: str
 
 __all__ = [
     "Accelerator",
@@ -171,4 +172,77 @@ __all__ = [
     "write_jscop",
 ]
 
-_guard(globals(), (name for name in __all__ if name != "__version__"))
+_MODULES = {
+    "bench.compare": ("Choices", "candidates", "compare", "default_tiles"),
+    "bench.fit": ("fit",),
+    "bench.probe": ("probe",),
+    "bench.results": ("Comparison", "Row", "read_comparison"),
+    "bench.tune": ("tune",),
+    "bench.tuned": ("best_known", "tuned"),
+    "codegen.build": ("Options",),
+    "codegen.kernel": ("Kernel", "build", "rebuild"),
+    "codegen.program": ("Program", "generate"),
+    "codegen.work": ("predicted_seconds",),
+    "deploy.model": ("Model", "Settings", "load"),
+    "deploy.plan": ("Plan", "read_plan"),
+    "deploy.verify": ("verify",),
+    "network.custom": ("statement_layer",),
+    "network.layer": ("Layer",),
+    "network.network": ("Builder", "Network"),
+    "network.onnx.export": ("onnx_model", "save_onnx"),
+    "network.reference": ("max_relative_error", "random_inputs", "reference"),
+    "network.scop.jscop": ("read_jscop", "write_jscop"),
+    "network.scop.layers": ("scop_network",),
+    "network.storage": ("with_storage",),
+    "network.tensor": ("Tensor",),
+    "plan.accelerator": ("Accelerator", "accelerator"),
+    "plan.checking": ("check_plan",),
+    "plan.machine": ("Machine", "read_machine"),
+    "plan.objective": ("Objective",),
+    "plan.operations": ("graph_of",),
+    "plan.planning": ("plan_for",),
+    "plan.scratchplan": ("ScratchPlan", "read_scratch_plan"),
+    "plan.sweep": ("Sweep", "read_sweep", "sweep"),
+    "rewrite.explain": ("Explanation", "explain"),
+    "rewrite.workload": ("load_onnx", "load_workload"),
+    "schedule.counts": ("Counts", "counts", "halos", "total"),
+    "schedule.groups": ("fused", "layer_by_layer"),
+    "schedule.legality": ("check",),
+    "schedule.lower": ("Lowered", "lower"),
+    "schedule.schedule": ("Schedule", "Strategy", "scheduled"),
+    "schedule.storage": ("Storage", "storage"),
+    "sets.counting": ("count",),
+}
+"""Where each public name is: its module is imported when the name is first asked for."""
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_OWN_NAMES = {"reference": "run"}
+"""What a name is called in its module, where that is something else."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """A public name, looked up once; functions are behind the door, as classes are where they are defined."""
+        if name == "__version__":
+            value = _version()
+        elif name in _HOMES:
+            value = getattr(import_module(f"polyfuse.{_HOMES[name]}"), _OWN_NAMES.get(name, name))
+            if not isinstance(value, type):
+                value = guarded(value, f"pf.{name}")
+        else:
+            raise AttributeError(f"module 'polyfuse' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    """The version of the installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("polyfuse")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"

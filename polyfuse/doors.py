@@ -1,6 +1,7 @@
 """The public door: every public function, constructor and method checks what it is given against its annotations.
 
-    __all__ of a module ──guard()──> the same names, guarded
+    class    ──@public──> the same class, its constructor and public methods guarded
+    function ──guarded()──> the function that `import polyfuse as pf` gives
 
 What fits is taken as annotated: numpy's integers become `int`, lists become tuples, text becomes a path. What does not
 fit is an InvalidInput that names the argument. Modules of polyfuse call one another without passing through the door;
@@ -27,6 +28,7 @@ from polyfuse.whole import is_whole_number, shown, whole
 
 Taker = Callable[[Any], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
 
 RAW = (
     *(TypeError, AttributeError, LookupError, ValueError, ArithmeticError, AssertionError, RuntimeError),
@@ -43,14 +45,10 @@ class Mismatch(Exception):
     """A value is not what an annotation says."""
 
 
-def guard(names: dict[str, Any], public: Iterable[str]) -> None:
-    """Put the door in front of the public functions and classes of a module's names."""
-    for name in public:
-        value = names[name]
-        if inspect.isfunction(value):
-            names[name] = guarded(value, f"pf.{name}")
-        elif inspect.isclass(value) and not issubclass(value, BaseException):
-            guard_class(value, f"pf.{name}")
+def public(kind: Class) -> Class:
+    """Put the door in front of a public class, where it is defined."""
+    guard_class(kind, f"pf.{kind.__name__}")
+    return kind
 
 
 def guard_class(kind: type, name: str) -> None:

@@ -1,6 +1,6 @@
-"""Put a result where the user wants it.
+"""Files of the user: read as text, or written where the user wants a result.
 
-Enters: a path and the bytes. Leaves: the whole file, or the one that was there before.
+Enters: a path, and bytes to write. Leaves: text; the whole file, or the one that was there before.
 """
 
 import os
@@ -10,6 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polyfuse.errors import InvalidInput
+
+
+def read_text(path: Path, where: str, kind: str, *, missing: str = "", advice: str = "check the path") -> str:
+    """The text of a file of some kind; errors call it `where`, and say `missing` where there is none.
+
+    Errors: InvalidInput when it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise InvalidInput(f"{where}: {missing}") from None
+        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
+        raise InvalidInput(f"{where}: expected a file of {kind}, got: {reason}; {advice}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -19,10 +19,12 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+import click
 import matplotlib
 import pytest
 
 from polyfuse.cli import main
+from polyfuse.cli.commands import COMMANDS
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
 
 ROOT = Path(__file__).parents[1]
@@ -137,8 +139,8 @@ def test_the_page_of_commands_has_them_all_with_the_options_they_share() -> None
     page = (DOCS / "use" / "commands.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
     first = {name for row in cells for name in re.findall(r"`([\w-]+)`", row[0])}
-    assert first >= set(main.commands)
-    takes = {name: options_of(name) for name in main.commands}
+    assert first >= set(COMMANDS)
+    takes = {name: options_of(name) for name in COMMANDS}
     for row in (row for row in cells if row[0].startswith("`--")):
         for option in re.findall(r"`(--[\w-]+)`", row[0]):
             wanted = [name for name, options in takes.items() if option in options]
@@ -156,7 +158,8 @@ def test_commands_that_pages_name_have_the_options_they_name(page: Path) -> None
 
 def options_of(command: str) -> set[str]:
     """The options of a command, none for a word that is no command."""
-    parameters = main.commands[command].params if command in main.commands else []
+    found = main.get_command(click.Context(main), command)
+    parameters = found.params if found is not None else []
     return {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
 
 

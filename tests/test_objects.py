@@ -6,7 +6,7 @@ import islpy as isl
 import pytest
 
 import polyfuse as pf
-from polyfuse.sets import cardinality
+from polyfuse.sets.symbolic import cardinality
 
 
 @pytest.fixture(scope="module")

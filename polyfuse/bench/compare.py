@@ -3,7 +3,7 @@
 Network + tiles + strategies ──compare()──> Comparison
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
@@ -12,22 +12,24 @@ import numpy as np
 from polyfuse.bench.host import host_facts
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
+from polyfuse.progress import Progress, silent
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import PLACES, Place, Placement
 from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
 
-Progress = Callable[[str, int, int], None]
 """Called with what is going on, how many steps of it are done, and how many there are."""
 
 
@@ -93,6 +95,7 @@ def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(wanted))
 
 
+@public
 @dataclass(frozen=True)
 class Choices:
     """What is asked of the rows of a comparison beyond tiles and strategies.
@@ -259,10 +262,6 @@ def check_rows(network: Network, rows: Sequence[Candidate]) -> None:
             check_strategy(network, row.strategy)
 
 
-def silent(_what: str, _done: int, _of: int) -> None:
-    """No progress is shown."""
-
-
 def compare_cases(
     network: Network,
     cases: Sequence[Case],
@@ -310,7 +309,7 @@ def measured(
     """
     tell("compiling", 0, 3)
     used = [threads if case.timed.is_parallel else 1 for case in cases]
-    timed = compile_programs([case.timed for case in cases], openmp=threads > 1, options=options)
+    timed = compile_programs([case.timed for case in cases], threads=threads, options=options)
     tell("compiling", 1, 3)
     counting = compile_programs([case.counting for case in cases], options=options)
     tell("compiling", 2, 3)
@@ -338,7 +337,7 @@ def measured(
         checked.append((found, max(errors)))
     tell("checking", len(cases), len(cases))
     runs = {str(k): kernel.run for k, kernel in enumerate(kernels)}
-    timings = measure(runs, repeats=repeats, threads=max(used), progress=lambda done, of: tell("timing", done, of))
+    timings = measure(runs, repeats=repeats, threads=max(used), progress=tell)
     return [Result(counted, error, timings[str(k)], used[k]) for k, (counted, error) in enumerate(checked)]
 
 

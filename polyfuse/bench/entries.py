@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyfuse.errors import InvalidInput
-from polyfuse.files import write_atomically
+from polyfuse.files import read_text, write_atomically
 from polyfuse.typed_json import decode, encode, parse
 
 
@@ -30,12 +30,11 @@ class EntriesFile:
         """
         where = f"{self.called} '{path}'"
         try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return ()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-            raise InvalidInput(f"{where}: expected a file of JSON, got: {reason}; repair it or move it away") from error
+            text = read_text(path, where, "JSON", advice="repair it or move it away")
+        except InvalidInput as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return ()
+            raise
         document = parse(text, where)
         if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (
             self.format,

@@ -8,7 +8,7 @@ towards a guess from peak and bandwidths: what the chains do not tell apart stay
 function of them, so that they are found in rounds (Gauss and Newton).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.bench.measure import measure
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
@@ -28,14 +29,15 @@ from polyfuse.network.reference import random_inputs
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.cost import Work, amounts, guessed_costs
 from polyfuse.plan.machine import Costs, Machine
+from polyfuse.progress import Progress, silent
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
 Floats = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 PULL = 0.02
 """How strongly the guess draws: leaving it by its own size costs as much as this relative error in every sample."""
+
 SHARES = (1.0, 0.5, 0.25)
 """What a shared cache may hold of its capacity, for one core of a host that others use too."""
 ORDINARY, ROUNDS = 0.05, 12
@@ -58,9 +60,7 @@ def fit(machine: Machine, *, options: Options | None = None, progress: Progress 
 
     Errors: BuildError.
     """
-    return replace(
-        machine, costs=fitted(samples(options or Options(), progress or (lambda what, k, of: None)), machine)
-    )
+    return replace(machine, costs=fitted(samples(options or Options(), progress or silent), machine))
 
 
 def samples(options: Options, tell: Progress) -> list[Sample]:
@@ -75,7 +75,7 @@ def samples(options: Options, tell: Progress) -> list[Sample]:
         kernels[name].set_inputs(random_inputs(program.network, seed=1))
     runs = {name: kernel.run for name, kernel in kernels.items()}
     timings = measure(
-        runs, repeats=REPEATS, min_seconds=SAMPLE_SECONDS, progress=lambda k, of: tell("measuring", k, of)
+        runs, repeats=REPEATS, min_seconds=SAMPLE_SECONDS, progress=lambda _, k, of: tell("measuring", k, of)
     )
     return [Sample(name, work, timings[name].minimum) for name, _, work in cases]
 

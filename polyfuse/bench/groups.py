@@ -21,10 +21,9 @@ from polyfuse.codegen.kernel import Kernel, rebuild
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.source import read_source
-from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.plan.machine import known_machine
-from polyfuse.sets.counting import count
+from polyfuse.schedule.counts import macs_of
 
 CLOCK = """\
 #include <time.h>
@@ -70,17 +69,12 @@ def seconds_of_groups(kernel: Kernel, repeats: int) -> list[float]:
     return [statistics.median(sample[k] for sample in samples) for k in range(groups)]
 
 
-def macs_of(network: Network) -> int:
-    """The multiply-accumulates of a network's layers, each instance once."""
-    return sum(statement.macs * count(statement.domain) for layer in network.layers for statement in layer.macs)
-
-
 def lines(groups: Sequence[Group], seconds: Sequence[float], gflop_per_second: float) -> list[tuple[str, ...]]:
     """Each group: its layers, its microseconds, its floor, and the share of that."""
     found: list[tuple[str, ...]] = []
     for group, time in zip(groups, seconds, strict=True):
         network = group.storage.schedule.network
-        floor = 2 * macs_of(network) / (1e9 * gflop_per_second)
+        floor = 2 * macs_of(network.layers) / (1e9 * gflop_per_second)
         kinds = ", ".join(layer.kind for layer in network.layers)
         shape = "x".join(map(str, network.layers[-1].output.concrete_shape[1:]))
         share = f"{floor / time:.0%}" if floor else ""
@@ -106,7 +100,7 @@ def main(model: str, random_weights: int | None, repeats: int) -> None:
     table = Table("first layer", "layers", "makes", "µs", "floor", "share", title=f"groups of {program.network.name}")
     for line in lines(program.groups, seconds, known_machine().peak.gflop_per_second):
         table.add_row(*line)
-    floor = 2 * macs_of(program.network) / (1e9 * known_machine().peak.gflop_per_second)
+    floor = 2 * macs_of(program.network.layers) / (1e9 * known_machine().peak.gflop_per_second)
     total = sum(seconds)
     table.add_section()
     table.add_row("all", "", "", f"{1e6 * total:.1f}", f"{1e6 * floor:.1f}", f"{floor / total:.0%}")

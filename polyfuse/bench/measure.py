@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyfuse.errors import InvalidInput
+from polyfuse.progress import Progress
 
 Clock = Literal["thread CPU time", "wall time"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def measure(
     run leaves in them, not what others left. Single calls that last so long have them before the first sample only.
     Every second round goes backwards, so that no run always follows the same other. Runs of one thread are timed by the
     CPU time of the calling thread, which is kept on the core where it is; runs that start `threads` > 1 by the wall
-    clock, unpinned, because CPU time adds up over threads. The garbage collector waits meanwhile. `progress(done,
-    rounds)` is called before the first round and after each.
+    clock, unpinned, because CPU time adds up over threads. The garbage collector waits meanwhile. `progress("timing",
+    done, rounds)` is called before the first round and after each.
 
     Whatever a run raises, and an interrupt, passes through; the affinity and the collector are as before then, too.
     Raises InvalidInput for no runs and for numbers out of range.
@@ -100,7 +100,7 @@ def _calls_per_sample(run: Callable[[], None], min_seconds: float, warmup: int) 
 
 def _report(progress: Progress | None, done: int, rounds: int) -> None:
     if progress is not None:
-        progress(done, rounds)
+        progress("timing", done, rounds)
 
 
 @contextmanager

@@ -17,16 +17,18 @@ from rich.table import Table
 
 from polyfuse.bench.measure import measure
 from polyfuse.bench.tune import tune
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
-from polyfuse.deploy.space import Choice, Progress, ranked, search_space
+from polyfuse.deploy.space import Choice, ranked, search_space
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.plan.machine import Machine, read_machine
+from polyfuse.progress import Progress, silent
 from polyfuse.rewrite.workload import load_workload
 
 WORKLOADS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -114,7 +116,7 @@ def sweep(
     Errors: BuildError, InvalidInput.
     """
     chosen = options or Options()
-    tell = progress or (lambda what, done, of: None)
+    tell = progress or silent
     target = probe(chosen.compiler, tuple(chosen.flags))
     space = search_space(network, target, exact)
     choices, tuned_label = thinned(space, most), None
@@ -142,7 +144,7 @@ def sweep(
     first.set_inputs(random_inputs(network, seed=1))
     runs = {label: kernel.run for label, kernel in kernels.items()}
     timings = measure(
-        runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda k, of: tell("measuring", k, of)
+        runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda _, k, of: tell("measuring", k, of)
     )
     points = tuple(Point(label, predicted[label], timing.minimum) for label, timing in timings.items())
     return Sweep(name, points, tuned_label)

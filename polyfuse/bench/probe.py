@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from polyfuse.bench.host import ROOT, caches, host_facts, memory_bytes, working_cores
 from polyfuse.bench.measure import measure
 from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, Memory, ProbeLibrary, probe_source
-from polyfuse.codegen.build import compile_shared, find_compiler, flags_of
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options, compile_shared, find_compiler, flags_of
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak
+from polyfuse.progress import Progress, silent
 
 WIDTHS = (64, 32, 16)
 """Vector widths that are tried, in bytes; one that does not compile is left out."""
@@ -61,7 +61,6 @@ FLAT = 1.25
 CHASED_BYTES = tuple(round(2 ** (half / 2)) // 512 * 512 for half in range(2 * 12, 2 * 26 + 1))
 """4 KiB to 64 MiB in steps of the square root of two."""
 
-ProbeProgress = Callable[[str, int, int], None]
 Work = Mapping[str, tuple[Callable[[], None], int]]
 
 
@@ -78,7 +77,7 @@ def probe(
     seconds: float = DEFAULT_SECONDS,
     *,
     options: Options | None = None,
-    progress: ProbeProgress | None = None,
+    progress: Progress | None = None,
     root: Path = ROOT,
 ) -> Machine:
     """Measure this host for about so many seconds, more while others use it; `root` is where /proc and /sys are.
@@ -88,7 +87,7 @@ def probe(
     if not 0 < seconds < math.inf:
         raise InvalidInput(f"probe: expected seconds above 0, got {seconds}; {DEFAULT_SECONDS:g} is a good number")
     chosen = options or Options()
-    report = progress or (lambda what, done, of: None)
+    report = progress or silent
     compiler = chosen.compiler or find_compiler()
     libraries = _libraries(Options(compiler, flags_of(chosen.flags), chosen.cache), report)
     cpus = working_cores(root)
@@ -193,15 +192,13 @@ def _share(level: Capacity, cpus: int) -> int:
     return level.capacity_bytes // min(level.shared_by_cores, cpus)
 
 
-def _libraries(options: Options, report: ProbeProgress) -> list[ProbeLibrary]:
+def _libraries(options: Options, report: Progress) -> list[ProbeLibrary]:
     """The probe for every width that compiles."""
     found, refused = [], []
     for done, width in enumerate(WIDTHS):
         report("compiling", done, len(WIDTHS))
         try:
-            built = compile_shared(
-                probe_source(width), compiler=options.compiler, flags=options.flags, cache=options.cache
-            )
+            built = compile_shared(probe_source(width), options)
             found.append(ProbeLibrary(width, built))
         except BuildError as error:
             refused.append(error)
@@ -218,7 +215,7 @@ def _host_bytes(root: Path, inner: Sequence[Capacity]) -> int:
     return max(said or 0, *(16 * level.capacity_bytes for level in inner), LEAST_DRAM_BYTES)
 
 
-def _peaks(libraries: Sequence[ProbeLibrary], seconds: float, report: ProbeProgress) -> tuple[float, list[Peak]]:
+def _peaks(libraries: Sequence[ProbeLibrary], seconds: float, report: Progress) -> tuple[float, list[Peak]]:
     """The clock in GHz, and the peak at each width."""
     work = {"clock": libraries[0].adds(ROUNDS)}
     for library in libraries:
@@ -239,7 +236,7 @@ def _level(
     capacities: Sequence[Capacity],
     cpus: Sequence[int],
     seconds: float,
-    report: ProbeProgress,
+    report: Progress,
 ) -> Level:
     """One level of memory, with the bandwidths that one core and all cores get."""
     capacity = capacities[index]
@@ -257,14 +254,14 @@ def _level(
     return Level(capacity.name, capacity.capacity_bytes, capacity.shared_by_cores, _bandwidth(one), _bandwidth(every))
 
 
-def _rates(work: Work, seconds: float, what: str, report: ProbeProgress) -> dict[str, float]:
+def _rates(work: Work, seconds: float, what: str, report: Progress) -> dict[str, float]:
     """Amounts per second of CPU time, the best of many samples, on one core."""
     once = sum(max(SAMPLE_SECONDS, _cpu_seconds(call)) for call, _ in work.values())
     timings = measure(
         {name: call for name, (call, _) in work.items()},
         repeats=max(1, int(seconds / once)),
         min_seconds=SAMPLE_SECONDS,
-        progress=lambda done, rounds: report(what, done, rounds),
+        progress=lambda _, done, rounds: report(what, done, rounds),
     )
     return {name: amount / timings[name].minimum for name, (_, amount) in work.items()}
 

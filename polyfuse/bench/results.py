@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.files import write_atomically
+from polyfuse.files import read_text, write_atomically
 from polyfuse.text import columns, html_table
 from polyfuse.typed_json import decode, encode, parse
 
@@ -33,6 +34,7 @@ COUNTED = (
 )
 
 
+@public
 @dataclass(frozen=True)
 class Row:
     """One way to run the workload: what was predicted, what an instrumented run counted, how long it took.
@@ -121,6 +123,7 @@ class Row:
         return [key for key in COUNTED if key in counted and counted[key] != getattr(self, key)]
 
 
+@public
 @dataclass(frozen=True)
 class Comparison:
     """Strategies for one workload on one machine: `machine` is free-form JSON, such as `host_facts` gives."""
@@ -197,12 +200,8 @@ def summary(row: Row) -> tuple[object, ...]:
 
 def read_comparison(path: Path) -> Comparison:
     """The comparison in a JSON file; raises InvalidInput when it cannot be read or holds none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"comparison '{path}': expected a file of JSON, got: {reason}; check the path") from error
-    return Comparison.from_json(text, f"comparison '{path}'")
+    where = f"comparison '{path}'"
+    return Comparison.from_json(read_text(path, where, "JSON"), where)
 
 
 def _object(value: object) -> dict[str, object]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polyfuse.bench.measure import measure
-from polyfuse.codegen.build import DEFAULT_FLAGS, compile_many, find_compiler, load
+from polyfuse.codegen.build import DEFAULT_FLAGS, Options, compile_many, find_compiler, load
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses
@@ -176,7 +176,7 @@ def shares(
     """The share of the measured peak that each kernel reaches, by the fastest sample of each."""
     found = find_compiler(compiler)
     sources = [peak_source(floats), *map(repeated, kernels)]
-    libraries = [load(built) for built in compile_many(sources, compiler=found, flags=flags)]
+    libraries = [load(built) for built in compile_many(sources, Options(compiler=found, flags=flags))]
     out, count = aligned(floats), 3000
     runs: dict[str, Callable[[], None]] = {}
     shares_: dict[str, float] = {}

@@ -1,11 +1,15 @@
 """How long the toolkit itself takes: `python -m polyfuse.bench.toolkit` prints the CPU time of every stage.
 
 Chains of 3x3 convolutions, 2-D tiles, concrete sizes; each stage as a user runs it, nothing cached. The time of the
-lowering is that of every layer's schedule, which code generation does not need.
+lowering is that of every layer's schedule, which code generation does not need. Before that, how long a fresh
+interpreter takes to import polyfuse and to print its help, against the import of numpy and islpy, which polyfuse needs.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from statistics import median
 from typing import TypeVar
 
 import click
@@ -22,6 +26,12 @@ from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import storage
 
 Result = TypeVar("Result")
+STARTS = {
+    "import numpy, islpy": ("-c", "import numpy, islpy"),
+    "import polyfuse": ("-c", "import polyfuse"),
+    "polyfuse --help": ("-m", "polyfuse", "--help"),
+}
+"""What a fresh interpreter is started for; the first is what the others are compared with."""
 STAGES = ("build", "schedule", "storage", "legality", "lower", "count", "generate")
 STRATEGIES: dict[str, tuple[tuple[Place, ...], Placement]] = {
     "recompute": (("recompute", "recompute"), "first"),
@@ -62,6 +72,17 @@ def stage_seconds(layers: int, tile: tuple[int, ...], places: tuple[Place, ...],
     return seconds
 
 
+def start_seconds(repeats: int) -> dict[str, float]:
+    """The median seconds of every start, of several that are taken in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in STARTS}
+    for _ in range(repeats):
+        for name, words in STARTS.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(each) for name, each in seconds.items()}
+
+
 def rows(layers: Iterable[int], tile: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
     """For each length of a chain and each strategy: both, the seconds of every stage, and their sum."""
     for count in layers:
@@ -73,8 +94,13 @@ def rows(layers: Iterable[int], tile: tuple[int, ...]) -> Iterator[tuple[str, ..
 @click.command()
 @click.option("--layers", multiple=True, type=click.IntRange(1), default=(4, 10), help="Length of a chain.")
 @click.option("--tile", nargs=2, type=click.IntRange(1), default=(60, 240), help="Rows and columns of a tile.")
-def main(layers: tuple[int, ...], tile: tuple[int, int]) -> None:
-    """Print the CPU seconds of every stage of the toolkit for chains of convolutions."""
+@click.option("--starts", type=click.IntRange(1), default=15, show_default=True, help="Start each interpreter N times.")
+def main(layers: tuple[int, ...], tile: tuple[int, int], starts: int) -> None:
+    """Print how long polyfuse takes to start, and the CPU seconds of every stage for chains of convolutions."""
+    found = start_seconds(starts)
+    base = next(iter(found.values()))
+    for name, seconds in found.items():
+        click.echo(f"{name:<20} {seconds:.3f} s, {seconds / base:.2f} times {next(iter(found))}")
     table = Table(title=f"CPU seconds, 2-D tiles {tile[0]}x{tile[1]} of 540x960", box=None, padding=(0, 1, 0, 0))
     for heading in ("layers", "strategy", *STAGES, "total"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)

@@ -8,7 +8,7 @@ is measured is kept at once, so an interrupt loses the few that are being measur
 them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from polyfuse.bench.measure import measure
 from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, compile_programs
+from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
@@ -29,8 +30,8 @@ from polyfuse.network.network import Network, Values
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.plan.machine import Machine
+from polyfuse.progress import Progress, silent
 
-Progress = Callable[[str, int, int], None]
 MEASURED = 8
 AT_ONCE = 4
 """Choices that are measured in the same rounds, beside the unfused one."""
@@ -84,7 +85,7 @@ def tune(
     Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for
     wrong results.
     """
-    tell = progress or (lambda what, done, of: None)
+    tell = progress or silent
     chosen = options or Options()
     chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
     if path is None:
@@ -204,8 +205,7 @@ def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[T
         except (TooComplex, Unbounded, IllegalSchedule):
             if not programs:
                 raise
-    openmp = task.threads > 1
-    built = compile_programs([program for _, program in programs], openmp=openmp, options=task.options)
+    built = compile_programs([program for _, program in programs], threads=task.threads, options=task.options)
     kernels: dict[str, Kernel] = {}
     errors: dict[str, float] = {}
     first: Kernel | None = None

@@ -22,15 +22,16 @@ from polyfuse import codegen
 from polyfuse.bench.compare import Candidate
 from polyfuse.bench.entries import EntriesFile
 from polyfuse.bench.host import host_facts
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import check_measure
 
 FORMAT = "polyfuse-tuned"
@@ -101,10 +102,7 @@ class Tried:
 
         Errors: InvalidInput for places and placements that there are not.
         """
-        if self.tile is None:
-            return Choice(None, self.algorithms)
-        strategy = Strategy(self.tile, self.others, self.retention, self.placement)  # type: ignore[arg-type]
-        return Choice(strategy, self.algorithms)
+        return Choice(strategy_in(self), self.algorithms)
 
 
 @dataclass(frozen=True)
@@ -132,19 +130,15 @@ FILE = EntriesFile("tuned file", FORMAT, VERSION, Entry)
 
 def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float) -> Tried:
     """A choice as it is written down."""
-    strategy = choice.strategy
     return Tried(
-        choice.label,
-        strategy.tile if strategy is not None else None,
-        tuple(strategy.others) if strategy is not None else (),
-        {name: tuple(places) for name, places in strategy.retention.items()} if strategy is not None else {},
-        strategy.placement if strategy is not None else "first",
-        dict(choice.algorithms),
-        predicted,
-        seconds,
-        unfused,
-        samples,
-        error,
+        label=choice.label,
+        **written(choice.strategy),
+        algorithms=dict(choice.algorithms),
+        predicted_seconds=predicted,
+        seconds=seconds,
+        unfused_seconds=unfused,
+        samples=samples,
+        max_rel_error=error,
     )
 
 

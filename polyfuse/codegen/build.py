@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -26,12 +26,18 @@ from polyfuse.codegen.cache import (
     unusable,
 )
 from polyfuse.codegen.compiler import Compiler, Finished, find_compiler, first_error, run
+from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
+from polyfuse.files import read_text
 
 __all__ = [
     "DEFAULT_FLAGS",
+    "OPENMP",
+    "SANITIZE",
+    "WARNINGS",
     "Built",
     "Compiler",
+    "Options",
     "Program",
     "compile_file",
     "compile_many",
@@ -56,14 +62,40 @@ _LIBRARY_FLAGS = (
     *("-fPIC", "-shared", "-fno-semantic-interposition"),
     *(("-Wl,-z,defs",) if sys.platform == "linux" else ()),
 )
-_OPENMP_FLAGS = ("-fopenmp",)
-_WARNING_FLAGS = ("-Wall", "-Wextra", "-Werror")
-_SANITIZE_FLAGS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+OPENMP = ("-fopenmp",)
+"""For C with parallel loops."""
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+"""Every warning is an error."""
+SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+"""For programs: the address and undefined-behaviour sanitizers."""
 _LIBRARIES = ("-lm",)
 _STORAGE_ERRORS = (
     *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)),
     "File size limit exceeded",
 )
+
+
+@public
+@dataclass(frozen=True)
+class Options:
+    """How C is compiled.
+
+    compiler: without one, `find_compiler()`. flags: the optimising ones. cache: the folder of built libraries, without
+    one $POLYFUSE_CACHE or the user's cache folder. seconds: how long one compilation may take.
+    """
+
+    compiler: Compiler | None = None
+    flags: Sequence[str] = DEFAULT_FLAGS
+    cache: Path | None = None
+    seconds: float = COMPILE_SECONDS
+
+    def with_flags(self, *more: str) -> "Options":
+        """The same with more flags, such as OPENMP, WARNINGS or SANITIZE."""
+        return replace(self, flags=(*flags_of(self.flags), *more))
+
+    def for_threads(self, threads: int) -> "Options":
+        """The same, with parallel loops where more than one thread runs them."""
+        return self.with_flags(*OPENMP) if threads > 1 else self
 
 
 @dataclass(frozen=True)
@@ -84,89 +116,40 @@ class Program:
     command: tuple[str, ...]
 
 
-def compile_shared(
-    source: str,
-    *,
-    compiler: Compiler | None = None,
-    flags: Sequence[str] = DEFAULT_FLAGS,
-    openmp: bool = False,
-    warnings_as_errors: bool = False,
-    cache: Path | None = None,
-    seconds: float = COMPILE_SECONDS,
-) -> Built:
+def compile_shared(source: str, options: Options | None = None) -> Built:
     """The library of this C: found in the cache, or built there.
 
-    Without `compiler` it is `find_compiler()`, without `cache` $POLYFUSE_CACHE or the user's cache folder. `flags` are
-    the optimising ones; those that make a library are added. The C has to be self-contained but for system headers.
-    A symbol that nothing defines is an error here, not when it is called.
+    The flags that make a library are added. The C has to be self-contained but for system headers. A symbol that
+    nothing defines is an error here, not when it is called.
 
-    Raises BuildError: no compiler, C it does not accept, more than `seconds`, a folder that cannot be written.
+    Raises BuildError: no compiler, C it does not accept, too long a compilation, a folder that cannot be written.
     """
-    settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
-    return _library(_Job(source, "generated C", settings))
+    return _library(_Job(source, "generated C", _settings(options)))
 
 
-def compile_file(
-    path: Path,
-    *,
-    compiler: Compiler | None = None,
-    flags: Sequence[str] = DEFAULT_FLAGS,
-    openmp: bool = False,
-    warnings_as_errors: bool = False,
-    cache: Path | None = None,
-    seconds: float = COMPILE_SECONDS,
-) -> Built:
+def compile_file(path: Path, options: Options | None = None) -> Built:
     """`compile_shared` of a C file that a user keeps, say a copy of `Built.source` edited by hand.
 
     The file is read again at each call and is not changed. Errors name its lines. Raises InvalidInput when it cannot
     be read, else as `compile_shared`.
     """
-    try:
-        source = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(
-            f"C file '{path}': expected a file to read, got '{error.strerror}'; check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"C file '{path}': expected UTF-8 text, byte {error.start} is not; check that it is a source file"
-        ) from error
-    settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
-    return _library(_Job(source, f"C file '{path}'", settings))
+    source = read_text(path, f"C file '{path}'", "C")
+    return _library(_Job(source, f"C file '{path}'", _settings(options)))
 
 
-def compile_program(
-    source: str,
-    *,
-    compiler: Compiler | None = None,
-    flags: Sequence[str] = DEFAULT_FLAGS,
-    openmp: bool = False,
-    sanitize: bool = False,
-    warnings_as_errors: bool = False,
-    cache: Path | None = None,
-    seconds: float = COMPILE_SECONDS,
-) -> Program:
+def compile_program(source: str, options: Options | None = None) -> Program:
     """The executable of this C, which holds a `main`; otherwise as `compile_shared`.
 
-    `sanitize` adds the address and undefined-behaviour sanitizers: the program exits with a code other than 0 at the
-    first fault. Only programs offer it, because a sanitized library cannot be loaded into a plain python.
+    With SANITIZE among its flags, the program exits with a code other than 0 at the first fault; a sanitized library
+    could not be loaded into a plain python.
     """
-    extra = _extra_flags(openmp, warnings_as_errors) + (_SANITIZE_FLAGS if sanitize else ())
-    job = _Job(source, "generated C", _settings(compiler, flags, extra, cache, seconds))
+    job = _Job(source, "generated C", _settings(options))
     entry = _build(job, (), ".out", None)
     return Program(entry.product, entry.source, _command(job, (), entry.product, entry.source))
 
 
 def compile_many(
-    sources: Sequence[str],
-    jobs: int | None = None,
-    *,
-    compiler: Compiler | None = None,
-    flags: Sequence[str] = DEFAULT_FLAGS,
-    openmp: bool = False,
-    warnings_as_errors: bool = False,
-    cache: Path | None = None,
-    seconds: float = COMPILE_SECONDS,
+    sources: Sequence[str], options: Options | None = None, *, jobs: int | None = None
 ) -> tuple[Built, ...]:
     """`compile_shared` of each source, in their order, `jobs` compilers at a time (default: one per usable core).
 
@@ -175,7 +158,7 @@ def compile_many(
     count = usable_cores() if jobs is None else jobs
     if count < 1:
         raise InvalidInput(f"jobs: expected at least 1, got {count}; give how many compilers may run at once")
-    settings = _settings(compiler, flags, _extra_flags(openmp, warnings_as_errors), cache, seconds)
+    settings = _settings(options)
     stop = Event()
     with ThreadPoolExecutor(count, thread_name_prefix="compile") as pool:
         futures = [
@@ -225,16 +208,10 @@ class _Job:
     settings: _Settings
 
 
-def _settings(
-    compiler: Compiler | None, flags: Sequence[str], extra: tuple[str, ...], cache: Path | None, seconds: float
-) -> _Settings:
-    if isinstance(flags, str):
-        raise InvalidInput(f"flags: expected a sequence of options, got the string '{flags}'; split it: ('-O2', '-g')")
-    return _Settings(compiler or find_compiler(), (*flags, *extra), cache_folder(cache), seconds)
-
-
-def _extra_flags(openmp: bool, warnings_as_errors: bool) -> tuple[str, ...]:
-    return (*(_OPENMP_FLAGS if openmp else ()), *(_WARNING_FLAGS if warnings_as_errors else ()))
+def _settings(options: Options | None) -> _Settings:
+    chosen = options or Options()
+    compiler, folder = chosen.compiler or find_compiler(), cache_folder(chosen.cache)
+    return _Settings(compiler, flags_of(chosen.flags), folder, chosen.seconds)
 
 
 def _library(job: _Job, stop: Event | None = None) -> Built:

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import NoReturn
@@ -15,10 +14,10 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, Built, compile_file, compile_many, load
-from polyfuse.codegen.compiler import Compiler
+from polyfuse.codegen.build import Built, Options, compile_file, compile_many, load
 from polyfuse.codegen.group import Counter
 from polyfuse.codegen.program import ALIGNMENT, Program, unsupported_threads
+from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
@@ -28,6 +27,7 @@ Values = NDArray[np.float32]
 LARGE_PAGE = 2 << 20
 
 
+@public
 class Kernel:
     """A compiled program with its own memory; calls of one kernel are not concurrent.
 
@@ -163,15 +163,6 @@ class Kernel:
         return html_table(f"Kernel of {self.program.network.name}", ("what", "value"), rows)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How programs are compiled."""
-
-    compiler: Compiler | None = None
-    flags: Sequence[str] = DEFAULT_FLAGS
-    cache: Path | None = None
-
-
 def build(program: Program, *, threads: int = 1, options: Options | None = None) -> Kernel:
     """Compile a program, or find it in the cache, and load it.
 
@@ -182,23 +173,21 @@ def build(program: Program, *, threads: int = 1, options: Options | None = None)
 
 def build_many(programs: Sequence[Program], *, threads: int = 1, options: Options | None = None) -> list[Kernel]:
     """Compile several programs at once on all cores."""
-    libraries = compile_programs(programs, openmp=threads > 1, options=options)
+    libraries = compile_programs(programs, threads=threads, options=options)
     return [Kernel(program, built, threads) for program, built in zip(programs, libraries, strict=True)]
 
 
 def compile_programs(
-    programs: Sequence[Program], *, openmp: bool = False, options: Options | None = None
+    programs: Sequence[Program], *, threads: int = 1, options: Options | None = None
 ) -> tuple[Built, ...]:
     """The libraries of several programs, compiled at once on all cores; nothing is loaded or allocated."""
-    chosen = options or Options()
-    sources = [program.source for program in programs]
-    return compile_many(sources, compiler=chosen.compiler, flags=chosen.flags, openmp=openmp, cache=chosen.cache)
+    return compile_many([program.source for program in programs], (options or Options()).for_threads(threads))
 
 
 def rebuild(program: Program, source: Path, *, threads: int = 1, options: Options | None = None) -> Kernel:
     """A kernel from a `.c` file that was generated from this program and edited by hand."""
     chosen = options or Options()
-    built = compile_file(source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache)
+    built = compile_file(source, chosen.for_threads(threads))
     return Kernel(program, built, threads)
 
 

@@ -33,6 +33,7 @@ from polyfuse.codegen.rowplan import RowKernels
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.codegen.rowsteps import RowStep
 from polyfuse.codegen.sums import Blocked, LongSum, Role, blocked, number_of_block, printed
+from polyfuse.doors import public
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network, require_float32
@@ -46,6 +47,7 @@ ALIGNMENT = 64
 """Bytes: of a cache line, and of the widest vectors."""
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Program:
     """Generated C and what is needed to call it; sizes are in bytes.

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from polyfuse.codegen.build import compile_shared, load
-from polyfuse.codegen.kernel import Options, aligned, memory_of, real_array
+from polyfuse.codegen.build import Options, compile_shared, load
+from polyfuse.codegen.kernel import aligned, memory_of, real_array
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.csignature import C_TYPES, Parameter, parameters
 from polyfuse.deploy.library import library
@@ -30,9 +30,7 @@ def call_library(
     Errors: those of library, BuildError, and BuildError where `NAME_load` refuses the weights that belong to it.
     """
     made, chosen = library(program, threads=threads), options or Options()
-    built = compile_shared(
-        made.source, compiler=chosen.compiler, flags=chosen.flags, openmp=threads > 1, cache=chosen.cache
-    )
+    built = compile_shared(made.source, chosen.for_threads(threads))
     code = load(built)
     weights, arena = memory_of(max(made.weights_bytes, 1)), memory_of(made.arena_bytes)
     with tempfile.TemporaryDirectory(prefix="polyfuse-", ignore_cleanup_errors=True) as folder:

@@ -10,8 +10,8 @@ from polyfuse.codegen.program import Program
 from polyfuse.deploy.library import library
 from polyfuse.deploy.model import Settings
 from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.prices import Progress
 from polyfuse.network.tensor import checked_name
+from polyfuse.progress import Progress
 
 
 def library_files(
@@ -33,10 +33,7 @@ def library_files(
     made = library(renamed, threads=threads, written_for=settings.written_for)
     if progress is not None:
         progress("compiling", 0, 1)
-    options = settings.options
-    built = compile_shared(
-        made.source, compiler=options.compiler, flags=options.flags, openmp=threads > 1, cache=options.cache
-    )
+    built = compile_shared(made.source, settings.options.for_threads(threads))
     files = {
         f"{name}.c": made.source.encode(),
         f"{name}.h": made.header.encode(),

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from polyfuse.codegen.leaves import Leaves
-from polyfuse.deploy.prices import Part, Price, Prices, Progress
+from polyfuse.deploy.prices import Part, Price, Prices
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.progress import Progress, silent
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
@@ -75,7 +76,7 @@ def grouped(
     parts of one length at once.
     Errors: InvalidInput, TooComplex and Unbounded where a layer cannot be scheduled even by itself.
     """
-    tell = progress or (lambda what, done, of: None)
+    tell = progress or silent
     ordered = in_chains(network)
     names = tuple(layer.name for layer in ordered.layers)
     prices = Prices(ordered, leaves, price)

@@ -11,21 +11,24 @@ from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
-from polyfuse.codegen.build import usable_cores
+from polyfuse.codegen.build import Options, usable_cores
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Plan, planned, program
-from polyfuse.deploy.prices import Progress, seconds_on
+from polyfuse.deploy.prices import seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values, require_float32
 from polyfuse.plan.machine import Machine, known_machine
+from polyfuse.progress import Progress
 
 
+@public
 @dataclass(frozen=True)
 class Settings:
     """How a network is planned and built.
@@ -67,6 +70,7 @@ class Settings:
         return self.threads if program.is_parallel else 1
 
 
+@public
 class Model:
     """A compiled network. Calls of one model are not concurrent; results are copies.
 
@@ -118,6 +122,8 @@ class Model:
 def load(
     source: str | Path | Network | Source,
     *,
+    first: str | None = None,
+    last: str | None = None,
     random_weights: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dimensions: Mapping[str, int] | None = None,
@@ -128,8 +134,8 @@ def load(
 ) -> Model:
     """Plan a network, compile it and load it; with a `plan`, compile what that says.
 
-    `source` is an ONNX model, a kernel file or its name, or a network; `random_weights` is a seed. Models and networks
-    are rewritten first.
+    `source` is an ONNX model, a kernel file or its name, or a network; `first` and `last` name the ends of a part;
+    `random_weights` is a seed. Models and networks are rewritten first.
 
     Inputs of a model whose sizes are open, or are to be others, get them by `shapes`, such as
     {"x": (1, 3, 480, 640)}, or by `dimensions`, such as {"batch": 1}. Those that have a value, such as {"n": 3}, are no
@@ -140,6 +146,8 @@ def load(
     """
     if isinstance(source, Network | Source) and (shapes or dimensions or values):
         raise InvalidInput("load: shapes, dimensions and values are for model files; a network has its own sizes")
+    if isinstance(source, Network | Source) and (first, last) != (None, None):
+        raise InvalidInput("load: first and last are for files; take the part of a network with Network.between")
     if random_weights is not None and isinstance(source, Network | Source):
         raise InvalidInput(
             "load: random_weights has no effect on a network, which has weights; give a model, or drop it"
@@ -149,7 +157,15 @@ def load(
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
-        source = read_source(source, parameters=dimensions, random_weights=random_weights, shapes=shapes, values=values)
+        source = read_source(
+            source,
+            first=first,
+            last=last,
+            parameters=dimensions,
+            random_weights=random_weights,
+            shapes=shapes,
+            values=values,
+        )
     network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)

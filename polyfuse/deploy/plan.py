@@ -19,10 +19,13 @@ from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
-from polyfuse.deploy.prices import Part, Price, Progress
+from polyfuse.deploy.prices import Part, Price
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.network.network import Network
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.progress import Progress
+from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-plan"
@@ -46,21 +49,15 @@ class PlannedGroup:
     @staticmethod
     def of(part: Part) -> "PlannedGroup":
         """A part as it is written down."""
-        strategy = part.strategy
-        if strategy is None:
-            return PlannedGroup(part.layers, None, (), {}, "shifted", part.price)
-        retention: dict[str, tuple[str, ...]] = {name: tuple(places) for name, places in strategy.retention.items()}
-        return PlannedGroup(part.layers, strategy.tile, strategy.others, retention, strategy.placement, part.price)
+        return PlannedGroup(layers=part.layers, **written(part.strategy), price=part.price)
 
     @property
     def part(self) -> Part:
         """The part itself. Errors: InvalidInput for places and placements that there are not."""
-        strategy = None
-        if self.tile is not None:
-            strategy = Strategy(self.tile, self.others, self.retention, self.placement)  # type: ignore[arg-type]
-        return Part(self.layers, strategy, self.price)
+        return Part(self.layers, strategy_in(self), self.price)
 
 
+@public
 @dataclass(frozen=True)
 class Plan:
     """The groups of a network in the order in which they run, its layout, and the algorithm of each layer.
@@ -143,11 +140,8 @@ class Plan:
 
 def read_plan(path: Path) -> Plan:
     """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `Plan.from_json`."""
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"), f"plan '{path}'")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"plan '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    where = f"plan '{path}'"
+    return Plan.from_json(read_text(path, where, "JSON"), where)
 
 
 def planned(

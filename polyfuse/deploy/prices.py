@@ -26,7 +26,6 @@ from polyfuse.sets.limits import operation_limit
 
 Price = Callable[[Sequence[Storage], Leaves], float]
 """What running some groups costs, one after the other: seconds, or anything that adds up."""
-Progress = Callable[[str, int, int], None]
 HEIGHTS, ALL_HEIGHTS = (4, 16), (1, 2, 4, 8, 16, 32)
 """The rows of tiles that are priced: of every part, and of those that were chosen."""
 TALL_HEIGHTS, ALL_TALL_HEIGHTS = (12, 24), (6, 12, 18, 24, 48)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import ScratchKernel, Simulated, build_program
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram

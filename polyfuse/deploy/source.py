@@ -41,12 +41,14 @@ class Source:
 def read_source(
     path_or_name: str | Path,
     *,
+    first: str | None = None,
+    last: str | None = None,
     parameters: Mapping[str, int | str] | None = None,
     random_weights: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     values: Mapping[str, ArrayLike] | None = None,
 ) -> Source:
-    """The network of an .onnx or kernel file, rewritten.
+    """The network of an .onnx or kernel file, or the part of it from `first` to `last`, rewritten.
 
     `parameters` are those of a kernel file, and sizes of a model's named dimensions; `shapes` and `values` are of
     inputs of a model, by name.
@@ -54,9 +56,18 @@ def read_source(
     Errors: InvalidInput for files that cannot be used; UnsupportedOperator.
     """
     path = Path(path_or_name)
-    if path.suffix != ".onnx" or not path.is_file():
+    if path.suffix != ".onnx" or not path.is_file() or first is not None or last is not None:
         return source_of(
-            load_workload(str(path), parameters=parameters, random_weights=random_weights, shapes=shapes, values=values)
+            load_workload(
+                str(path),
+                first=first,
+                last=last,
+                parameters=parameters,
+                random_weights=random_weights,
+                rewritten=False,
+                shapes=shapes,
+                values=values,
+            )
         )
     found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
     rewritten = rewrite(found.network)

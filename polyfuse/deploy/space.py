@@ -3,7 +3,7 @@
 Network ──search_space()──> Choice: tile, retention of each tensor, algorithm of each layer ──ranked()──> Prediction
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
@@ -13,12 +13,12 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.plan.cost import Seconds, seconds
 from polyfuse.plan.machine import Machine
+from polyfuse.progress import Progress
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 
-Progress = Callable[[str, int, int], None]
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """Rows of a tile that are tried, besides divisors of the image's."""
 TALL_ROWS = (12, 24, 48)

@@ -18,7 +18,6 @@ from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.judging import exact_values
 from polyfuse.deploy.model import Model, Settings, load, program_of
 from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.prices import Progress
 from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values
@@ -26,6 +25,7 @@ from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.signature import Input, shown
 from polyfuse.network.tensor import Tensor
+from polyfuse.progress import Progress
 
 MOST_ERROR = 1e-4
 """The largest relative error that is taken for rounding, Winograd's aside."""

@@ -5,6 +5,7 @@ attributes, so that others can undo it or merge it with its neighbours.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import prod
@@ -100,7 +101,7 @@ def split(name: str, x: Tensor, axis: int, start: int, size: int) -> Layer:
     starts = [start if a == axis else 0 for a in range(len(x.shape))]
     sizes = [size if a == axis else s for a, s in enumerate(x.concrete_shape)]
     part = slice_of(name, x, starts, sizes)
-    return Layer(**{**part.__dict__, "kind": "split", "attributes": {**part.attributes, "axis": axis}})
+    return replace(part, kind="split", attributes={**part.attributes, "axis": axis})
 
 
 def gather(name: str, x: Tensor, axis: int, indices: Sequence[int]) -> Layer:

@@ -22,6 +22,7 @@ from functools import cached_property
 import islpy as isl
 import numpy as np
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import COUNTED_ONLY, element_type, is_whole
 from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
@@ -100,7 +101,7 @@ class Statement(OfFields):
         """The operands that are read at an index which depends on data."""
         return frozenset(tables_in(self.expression))
 
-    @property
+    @cached_property
     def accumulates(self) -> bool:
         """The statement reads the element it writes."""
         return "acc" in names_in(self.expression)
@@ -111,6 +112,7 @@ class Statement(OfFields):
     __repr__ = __str__
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Layer(OfFields):
     """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy.

@@ -5,7 +5,7 @@ pointwise takes tensors of any rank.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 
 import numpy as np
@@ -229,7 +229,7 @@ def global_average_pool(name: str, x: Tensor) -> Layer:
     """The mean of each channel (ONNX GlobalAveragePool)."""
     rows, columns = x.concrete_shape[2:]
     layer = average_pool(name, x, kernel=(rows, columns), stride=(1, 1))
-    return Layer(**{**layer.__dict__, "kind": "global_average_pool"})
+    return replace(layer, kind="global_average_pool")
 
 
 def broadcast(name: str, tensors: Sequence[Tensor]) -> tuple[Size, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers as make
 from polyfuse.network.copies import concat, reshape
@@ -39,6 +40,7 @@ Values = NDArray[Any]
 """The elements of a tensor in the numpy type that holds them."""
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Network(OfFields):
     """Layers in an order in which every tensor is made before it is read.
@@ -180,6 +182,7 @@ def require_float32(network: Network, what: str) -> None:
         )
 
 
+@public
 class Builder:
     """Adds layer after layer and returns their output tensors; `network(*outputs)` ends it.
 

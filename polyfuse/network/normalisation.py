@@ -4,6 +4,7 @@ Tensors of concrete sizes and weights enter; a `Layer`, or several, leave.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -79,7 +80,7 @@ def instance_norm(
         constants=("scale", "shift"),
         activation=activation,
     )
-    return mean, spread, Layer(**{**last.__dict__, "attributes": {**last.attributes, "epsilon": epsilon}})
+    return mean, spread, replace(last, attributes={**last.attributes, "epsilon": epsilon})
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.

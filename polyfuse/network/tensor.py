@@ -10,6 +10,7 @@ from operator import index
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import TYPES, element_type
 from polyfuse.sets.pickling import OfFields
@@ -142,6 +143,7 @@ def distinct_names(wishes: Iterable[str], taken: Iterable[str]) -> list[str]:
     return found
 
 
+@public
 @dataclass(frozen=True)
 class Tensor(OfFields):
     """A named array, row-major; `shape` counts elements and may name parameters, `dtype` is a name of TYPES.

@@ -14,9 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.plan.machine import Machine, known_machine
-from polyfuse.plan.toml import check_positive, check_text, entries, record_of, text_of, toml
+from polyfuse.plan.toml import check_positive, check_text, entries, record_of, toml
 
 FORMAT = "polyfuse-accelerator"
 VERSION = 1
@@ -41,6 +43,7 @@ class Memory:
         check_positive("memory", self, zero=("latency_cycles", "pj_per_byte"))
 
 
+@public
 @dataclass(frozen=True)
 class Accelerator:
     """A machine whose on-chip memory is planned: the arena, the DMA engines between it and off-chip memory, the rates.
@@ -198,7 +201,7 @@ def accelerator(name_or_path: str | Path) -> Accelerator:
         return Accelerator.from_toml(found.read_text(encoding="utf-8"), f"accelerator '{name}'")
     where = f"accelerator file '{name}'"
     missing = f"expected a file or one of {', '.join(names())}, there is none; correct the name"
-    return Accelerator.from_toml(text_of(Path(name), where, missing), where)
+    return Accelerator.from_toml(read_text(Path(name), where, "TOML", missing=missing), where)
 
 
 def host_accelerator(machine: Machine) -> Accelerator:

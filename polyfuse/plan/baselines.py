@@ -12,7 +12,7 @@ An operation by itself may be tiled in any way everywhere, as it may in `layers`
 `joint` is no worse than any.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -30,10 +30,11 @@ from polyfuse.plan.problem import problem_of
 from polyfuse.plan.search import Found, Searcher
 from polyfuse.plan.tiles import Tile
 from polyfuse.plan.walk import Rules
+from polyfuse.progress import Progress
 
 Names = tuple[str, ...]
-Progress = Callable[[str, int, int], None]
 Baseline = Literal["layers", "fuse_weak", "fuse_strong", "pin", "fuse_then_pin", "fuse_then_pin_retiled", "joint"]
+
 NAMES: tuple[Baseline, ...] = get_args(Baseline)
 
 

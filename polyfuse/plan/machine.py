@@ -17,8 +17,10 @@ from pathlib import Path
 
 import platformdirs
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.toml import check_distinct, check_positive, check_text, entries, record_of, text_of, toml
+from polyfuse.files import read_text
+from polyfuse.plan.toml import check_distinct, check_positive, check_text, entries, record_of, toml
 
 FORMAT = "polyfuse-machine"
 VERSION = 1
@@ -95,6 +97,7 @@ class Costs:
                 raise InvalidInput(f"costs: expected held_bytes of {name!r} above 0, got {size}; correct it")
 
 
+@public
 @dataclass(frozen=True)
 class Machine:
     """A host: compute rates of a core, and levels of memory from the nearest to DRAM.
@@ -186,10 +189,11 @@ def read_machine(path: Path | None = None) -> Machine:
     """
     chosen = machine_path() if path is None else path
     where = f"machine file '{chosen}'"
-    text = text_of(
+    text = read_text(
         chosen,
         where,
-        "expected a machine description, there is none; run polyfuse machine --probe to measure this host"
+        "TOML",
+        missing="expected a machine description, there is none; run polyfuse machine --probe to measure this host"
         f"{'' if path is None else f', with -o {path} to write it there'}",
     )
     return Machine.from_toml(text, where)

@@ -7,6 +7,7 @@ between equals. Sums and comparisons of prices are exact, so two searches that a
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 
 Goal = Literal["latency", "bytes", "energy", "macs", "peak"]
@@ -16,6 +17,7 @@ TIE_BITS = 48
 """Ties stay below 2^48: a plan moves less than 256 TiB, and takes fewer cycles than that."""
 
 
+@public
 @dataclass(frozen=True)
 class Objective:
     """The goal of a plan.

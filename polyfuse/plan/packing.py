@@ -8,10 +8,12 @@ that one problem has one answer on every machine.
 """
 
 from collections.abc import Sequence
-
-from ortools.sat.python import cp_model
+from typing import TYPE_CHECKING
 
 from polyfuse.plan.addresses import Lived, Packing, aligned_up, most_alive, packed
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
 
 EFFORT = 20.0
 """Limit of the solver, in its own deterministic unit, about a second."""
@@ -40,6 +42,8 @@ def packed_within(
 
 def _solved(buffers: Sequence[Lived], most_bytes: int, alignment: int, effort: float) -> Packing | None:
     """The lowest packing that the solver finds, in units of the alignment."""
+    from ortools.sat.python import cp_model
+
     model = cp_model.CpModel()
     live, most = most_alive(buffers, alignment), most_bytes // alignment
     top = model.new_int_var(live // alignment, most, "top")
@@ -61,8 +65,10 @@ def _solved(buffers: Sequence[Lived], most_bytes: int, alignment: int, effort: f
     return Packing(addresses, size, live)
 
 
-def deterministic(effort: float) -> cp_model.CpSolver:
+def deterministic(effort: float) -> "cp_model.CpSolver":
     """A solver whose answer depends on nothing but the model and the limit."""
+    from ortools.sat.python import cp_model
+
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0

@@ -9,22 +9,20 @@ and the certificate says how far what is found is from the cheapest plan by capa
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived, Packing, aligned_up
-from polyfuse.plan.baselines import NAMES, Baseline, Baselines, Progress
+from polyfuse.plan.baselines import NAMES, Baseline, Baselines
 from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.early import Moments, best_moments
-from polyfuse.plan.exact import EFFORT, exact
-from polyfuse.plan.group import graph_digest, group_of
+from polyfuse.plan.group import graph_digest
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Objective, asked, figure
 from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import Option, option_of
+from polyfuse.plan.options import Option
 from polyfuse.plan.pins import placed_plan
 from polyfuse.plan.pricing import Sink, Source
 from polyfuse.plan.scratchplan import (
@@ -40,8 +38,9 @@ from polyfuse.plan.scratchplan import (
 )
 from polyfuse.plan.search import Found
 from polyfuse.plan.space import ALL_TILES
-from polyfuse.plan.tiles import Tile
 from polyfuse.plan.timeline import timed
+from polyfuse.progress import Progress
+from polyfuse.schedule.counts import macs_of
 
 LATENCY = Objective()
 MOST_RETRIES = 50
@@ -169,7 +168,7 @@ class Ways:
             graph=graph_digest(self.graph),
         ).sealed()
 
-    def confirmed(self, plan: ScratchPlan, effort: float = EFFORT) -> ScratchPlan:
+    def confirmed(self, plan: ScratchPlan, effort: float) -> ScratchPlan:
         """A plan, certified by the exact model, which shares nothing with the search but options.
 
         The model is asked without addresses first: a plan that has them and costs no more than that is optimal. Only
@@ -179,6 +178,8 @@ class Ways:
         Errors: InvalidInput for the goal `peak`, and for weights that are loaded early; TooComplex where the solver
         finds nothing within its limit.
         """
+        from polyfuse.plan.exact import exact
+
         objective = plan.objective
         if any(group.early for group in plan.groups):
             raise InvalidInput(
@@ -320,22 +321,7 @@ def totals_of(graph: Graph, groups: Sequence[PlannedGroup], pins: Sequence[Pin],
         sum(group.cycles for group in groups),
         OffchipBytes(moved, sum(group.weight_bytes for group in groups)),
         aligned_up(max(tops, default=0), machine.alignment_bytes),
-        macs_of(graph, machine),
+        macs_of(operation.layer for operation in graph.operations),
         sum(group.macs_executed for group in groups),
         sum(group.energy_pj for group in groups),
     )
-
-
-def macs_of(graph: Graph, machine: Accelerator) -> int:
-    """The multiply-accumulates of a network: of each operation by itself, in one step."""
-    return sum(_macs(graph, name, machine) for name in graph.by_name)
-
-
-@lru_cache(maxsize=4096)
-def _macs(graph: Graph, name: str, machine: Accelerator) -> int:
-    group = group_of(graph, (name,))
-    whole = Tile(graph.tensors[group.reference].shape[2])
-    alone = option_of(
-        graph, (name,), whole, dict.fromkeys(group.inputs, "off"), dict.fromkeys(group.outputs, "off"), machine
-    )
-    return alone.macs_executed

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived
 from polyfuse.plan.objective import Objective
@@ -188,7 +190,7 @@ UNCERTIFIED = Certificate(
     0.0,
     math.inf,
     "the plan was edited since it was certified, or is of an earlier version, and its certificate no longer holds; "
-    "polyfuse plan MODEL makes a certified plan, and with --plan FILE --exact certifies this one",
+    "polyfuse plan WORKLOAD makes a certified plan, and with --plan FILE --certify certifies this one",
 )
 
 
@@ -197,6 +199,7 @@ class Origin:
     """The file, or the name of a kernel, that a planned network was read from, as it was asked for.
 
     shapes, values   those of the inputs of a model, by name; values as text, such as "480,640"
+    first, last      the ends of the part that was planned, null where it was not cut there
     """
 
     path: str
@@ -204,8 +207,11 @@ class Origin:
     random_weights: int | None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
+    first: str | None = field(default_factory=lambda: None)
+    last: str | None = field(default_factory=lambda: None)
 
 
+@public
 @dataclass(frozen=True)
 class ScratchPlan:
     """How a network runs on a scratchpad machine: groups in order, pins, addresses, and what all of it costs.
@@ -298,11 +304,8 @@ def value_of(objective: Objective, totals: Totals) -> float:
 
 def read_scratch_plan(path: Path) -> ScratchPlan:
     """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `ScratchPlan.from_json`."""
-    try:
-        return ScratchPlan.from_json(path.read_text(encoding="utf-8"), f"plan '{path}'")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"plan '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    where = f"plan '{path}'"
+    return ScratchPlan.from_json(read_text(path, where, "JSON"), where)
 
 
 def _gathered(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,9 @@ from threading import Lock
 
 import numpy as np
 
+from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
-from polyfuse.files import write_atomically
+from polyfuse.files import read_text, write_atomically
 from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import Accelerator
@@ -34,11 +35,12 @@ from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.planning import LATENCY, Ways
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
+from polyfuse.progress import Progress
 from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-scratchpad-sweep"
 VERSION = 1
-Progress = Callable[[str, int, int], None]
+
 _ONE_AT_A_TIME = Lock()
 
 
@@ -125,6 +127,7 @@ class Request:
     longest: int
 
 
+@public
 @dataclass(frozen=True)
 class Sweep:
     """Points by capacity, the smallest first."""
@@ -226,11 +229,8 @@ def planned_point(parcel: Parcel, machine: Accelerator, objective: Objective, lo
 
 def read_sweep(path: Path) -> Sweep:
     """The sweep in a file. Errors: InvalidInput for a file that cannot be read, and as `Sweep.from_json`."""
-    try:
-        return Sweep.from_json(path.read_text(encoding="utf-8"), f"sweep '{path}'")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"sweep '{path}': expected a file of JSON, got: {reason}; check the path") from error
+    where = f"sweep '{path}'"
+    return Sweep.from_json(read_text(path, where, "JSON"), where)
 
 
 @lru_cache(maxsize=1)

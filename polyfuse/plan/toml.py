@@ -9,27 +9,12 @@ import json
 import math
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from polyfuse.errors import InvalidInput
 from polyfuse.typed_json import decode
 
 Record = TypeVar("Record")
-
-
-def text_of(path: Path, where: str, missing: str) -> str:
-    """The text of a file; errors call it `where` and say `missing` where there is none.
-
-    Errors: InvalidInput when it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InvalidInput(f"{where}: {missing}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "bytes that are no UTF-8"
-        raise InvalidInput(f"{where}: expected a file of TOML, got: {reason}; check the path") from error
 
 
 def record_of(

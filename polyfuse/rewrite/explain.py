@@ -7,6 +7,7 @@ Enters: a `Network`, who decides where the table only says "if it pays", and a s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from polyfuse.doors import public
 from polyfuse.network.network import Network
 from polyfuse.rewrite.beyond import groups_beyond
 from polyfuse.rewrite.counting import operations
@@ -47,6 +48,7 @@ class Group:
     bytes_together: int
 
 
+@public
 @dataclass(frozen=True)
 class Explanation:
     """What was applied, what nearly was, and the groups; `planned_groups` is how many the plan itself makes."""

@@ -9,9 +9,9 @@ from functools import cached_property
 from itertools import permutations
 
 from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor, is_taken
-from polyfuse.rewrite.graph import Graph, Replacement, graph_of
-from polyfuse.rewrite.symbolic import Equality, Instance, equalities, symbols_of
+from polyfuse.rewrite.graph import Graph, Replacement
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,19 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Instance:
+    """A small network to which a rule applies; `numbers` are weights that keep their values, others become symbols."""
+
+    network: Network
+    numbers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Rule:
     """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs.
 
-    `instances` are small networks that it is proved on; `unproved` says why, where there are none.
+    `instances` are small networks that it is proved on (`polyfuse.rewrite.symbolic.proof`, in the tests); `unproved`
+    says why, where there are none.
     """
 
     name: str
@@ -110,20 +119,6 @@ class Rule:
         """Every way in which the pattern fits with this root."""
         for layers in _fits(graph, self.pattern, root):
             yield Match(graph, layers)
-
-    def proof(self) -> Sequence[Equality]:
-        """Each element of what is replaced and of what the replacement puts there, on symbols, of all instances.
-
-        They are equalities that have to hold for all values of the symbols, in real numbers, before anything is
-        rounded; the tests prove them. Sizes are those of the instances. Empty where the rule is not proved.
-        """
-        return [each for instance in self.instances for each in self._equalities(instance())]
-
-    def _equalities(self, instance: Instance) -> Sequence[Equality]:
-        graph = graph_of(instance.network)
-        match = next(m for root in graph.layers for m in self.matches(graph, root) if self.broken(m) is None)
-        held = Match(symbols_of(instance, graph), match.layers)
-        return equalities(held.graph, held.matched, held.root.output, self.replacement(held))
 
     def broken(self, match: Match) -> Condition | None:
         """The first condition that does not hold."""

@@ -1,7 +1,8 @@
 """Layers evaluated on symbols, element by element: what a rule replaces and what it puts there, as expressions.
 
-    Instance ──symbols_of()──> Graph whose weights are symbols
-    layers + Replacement ──equalities()──> (Equality, ...)
+    Rule ──proof()──> [Equality, ...]
+       of each instance   symbols_of() ──> Graph whose weights are symbols
+       layers + Replacement ──equalities()──> (Equality, ...)
 
 Statements are evaluated as they are scheduled and generated: over the points of their domains, through their access
 relations, by their expressions. Numbers are exact rationals. Rounding to whole numbers is left out: what is equal is
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 
 from polyfuse.network.instances import elements, points
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Graph, Replacement, graph_of
+from polyfuse.rewrite.rule import Instance, Match, Rule
 
 Symbols = NDArray[np.object_]
 FUNCTIONS: Mapping[str, Callable[..., sympy.Expr]] = {
@@ -51,19 +52,27 @@ OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 @dataclass(frozen=True)
-class Instance:
-    """A small network to which a rule applies; `numbers` are weights that keep their values, others become symbols."""
-
-    network: Network
-    numbers: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
 class Equality:
     """Two expressions that must be equal, value for value, under the assumptions of their symbols."""
 
     left: sympy.Expr
     right: sympy.Expr
+
+
+def proof(rule: Rule) -> list[Equality]:
+    """Each element of what is replaced and of what the replacement puts there, on symbols, of all instances of a rule.
+
+    They are equalities that have to hold for all values of the symbols, in real numbers, before anything is rounded;
+    the tests prove them. Sizes are those of the instances. Empty where the rule is not proved.
+    """
+    return [each for instance in rule.instances for each in _equalities(rule, instance())]
+
+
+def _equalities(rule: Rule, instance: Instance) -> Sequence[Equality]:
+    graph = graph_of(instance.network)
+    match = next(m for root in graph.layers for m in rule.matches(graph, root) if rule.broken(m) is None)
+    held = Match(symbols_of(instance, graph), match.layers)
+    return equalities(held.graph, held.matched, held.root.output, rule.replacement(held))
 
 
 class SymbolicGraph(Graph):

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -14,6 +16,7 @@ from polyfuse.schedule.storage import Storage, cut
 from polyfuse.sets.counting import count
 
 
+@public
 @dataclass(frozen=True)
 class Counts:
     """What running a group, or several, does; `steps` holds the executions of every step by its name.
@@ -51,6 +54,16 @@ class Counts:
     __repr__ = __str__
 
 
+def macs_of(layers: Iterable[Layer]) -> int:
+    """The multiply-accumulates of layers, each instance once."""
+    return sum(map(_macs, layers))
+
+
+@lru_cache(maxsize=4096)
+def _macs(layer: Layer) -> int:
+    return sum(statement.macs * count(statement.domain) for statement in layer.macs)
+
+
 def counts(storage: Storage) -> Counts:
     """Count one group; concrete sizes only.
 
@@ -76,7 +89,7 @@ off-chip, 1,312 B on chip
         instances=sum(layer.output.elements for layer in network.layers),
         executions=executions,
         recomputed=executions - sum(count(flows[layer.output.name].executions.domain()) for layer in network.layers),
-        macs=sum(s.macs * count(s.domain) for layer in network.layers for s in layer.macs),
+        macs=macs_of(network.layers),
         macs_executed=sum(s.macs * executed[s.name] for layer in network.layers for s in layer.macs),
         offchip_read_bytes=moved["load"],
         offchip_write_bytes=moved["store"],

@@ -11,12 +11,20 @@ from polyfuse.errors import TooComplex
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.statements import POINT
+from polyfuse.network.tensor import parameters_of
 from polyfuse.schedule.counts import counts, halo
 from polyfuse.schedule.lower import Lowered, lower
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, section
+
+
+def size_parameters(network: Network) -> tuple[str, ...]:
+    """The parameters that sizes of a network depend on; none where all sizes are numbers."""
+    tensors = (*network.inputs, *(layer.output for layer in network.layers))
+    sizes = (size for tensor in tensors for size in tensor.shape if isinstance(size, str))
+    return tuple(sorted({name for size in sizes for name in parameters_of(size)}))
 
 
 def describe_network(network: Network) -> str:

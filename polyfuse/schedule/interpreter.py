@@ -22,11 +22,10 @@ from polyfuse.network.instances import as_given, as_number, statement_kinds
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.steps import Step, Touch, preload_steps, steps
 from polyfuse.schedule.storage import Storage
-from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.points import Integers, points, values_at
 
 MOST_EXECUTIONS = 1_000_000
 Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Cell = tuple[int, ...]
 Memory = dict[str, dict[Cell, float]]
 
@@ -147,7 +146,7 @@ def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
 
 def runs_of(storage: Storage, step: Step) -> Runs:
     """Enumerate the executions of a step, with their times and cells."""
-    instances = points(step.executions)
+    instances = executed(step)
     subscripted = step.statement.tables if step.statement is not None else frozenset()
     tables = {
         touch.operand: tuple(
@@ -198,70 +197,23 @@ def place(storage: Storage, touch: Touch) -> isl.Map:
     return touch.element.apply_range(isl.Map.from_multi_aff(storage.buffers[touch.tensor.name].cell))
 
 
-def points(region: isl.Set) -> Integers:
-    """The points of a bounded set, one in each row.
+def executed(step: Step) -> Integers:
+    """The executions of a step, one in each row.
 
     Errors: TooComplex where there are more than MOST_EXECUTIONS.
-
-    >>> points(isl.Set("{ S[i, j] : 0 <= i <= j <= 1 }")).tolist()
-    [[0, 0], [0, 1], [1, 1]]
     """
-    name = region.get_tuple_name()
+    region = step.executions
     if not region.is_bounded() or region.count_val() > isl.Val(MOST_EXECUTIONS):
-        raise TooComplex(f"step {name}: more than {MOST_EXECUTIONS:,} executions to interpret; use smaller sizes")
-    dims = range(region.dim(isl.dim_type.set))
-    found: list[list[int]] = []
-
-    def visit(point: isl.Point) -> None:
-        found.append([point.get_coordinate_val(isl.dim_type.set, d).to_python() for d in dims])
-
-    with interrupts_held():
-        region.foreach_point(visit)
-    return np.array(sorted(found), dtype=np.int64).reshape(len(found), len(dims))
+        raise TooComplex(
+            f"step {region.get_tuple_name()}: more than {MOST_EXECUTIONS:,} executions to interpret; use smaller sizes"
+        )
+    return points(region)
 
 
 def values(relation: isl.Map, instances: Integers) -> Integers:
     """The value of a single-valued relation at every instance, one in each row."""
-    pieces: list[tuple[isl.Set, isl.MultiAff]] = []
-    with interrupts_held():
-        isl.PwMultiAff.from_map(relation).foreach_piece(lambda region, affs: pieces.append((region, affs)))
-    result = np.zeros((len(instances), relation.dim(isl.dim_type.out)), dtype=np.int64)
-    for region, affs in pieces:
-        inside = contains(region, instances) if len(pieces) > 1 else np.ones(len(instances), dtype=bool)
-        for d in range(result.shape[1]):
-            result[inside, d] = evaluate(affs.get_at(d), instances[inside])
-    return result
-
-
-def contains(region: isl.Set, instances: Integers) -> NDArray[np.bool_]:
-    """Whether each instance lies in a set."""
-    inside = np.zeros(len(instances), dtype=bool)
-    for part in region.compute_divs().get_basic_sets():
-        every = np.ones(len(instances), dtype=bool)
-        for constraint in part.get_constraints():
-            value = evaluate(constraint.get_aff(), instances)
-            every &= value == 0 if constraint.is_equality() else value >= 0
-        inside |= every
-    return inside
-
-
-def evaluate(aff: isl.Aff, instances: Integers) -> Integers:
-    """The value of a quasi-affine expression at every instance; its divisions round down.
-
-    >>> evaluate(isl.Aff("{ S[i] -> [i mod 3 + floor((i + 1) / 2)] }"), np.array([[4], [5]])).tolist()
-    [3, 5]
-    """
-    denominator = aff.get_denominator_val()
-
-    def whole(value: isl.Val) -> int:
-        return int(value.mul(denominator).to_python())
-
-    total = np.full(len(instances), whole(aff.get_constant_val()), dtype=np.int64)
-    for d in range(instances.shape[1]):
-        total += whole(aff.get_coefficient_val(isl.dim_type.in_, d)) * instances[:, d]
-    for d in range(aff.dim(isl.dim_type.div)):
-        factor = whole(aff.get_coefficient_val(isl.dim_type.div, d))
-        if factor:
-            total += factor * evaluate(aff.get_div(d), instances)
-    divisor = int(denominator.to_python())
-    return total // divisor
+    parts = isl.PwMultiAff.from_map(relation)
+    found = np.zeros((len(instances), relation.dim(isl.dim_type.out)), dtype=np.int64)
+    for d in range(found.shape[1]):
+        found[:, d] = values_at(parts.get_at(d), instances)
+    return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -15,6 +16,7 @@ from polyfuse.text import html_table
 MOST_COPIES = 4096
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Lowered:
     """The copies of a schedule: `copies[k]` maps every instance executed more than k times to its k-th time."""

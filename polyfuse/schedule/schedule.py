@@ -13,6 +13,7 @@ from typing import Literal
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -29,6 +30,7 @@ Action = Literal["load", "make", "store"]
 WEIGHTS = {"once": "group", "tile": "tile"}
 
 
+@public
 @dataclass(frozen=True)
 class Strategy:
     """What is decided about one group.
@@ -121,6 +123,7 @@ class Flow:
     __repr__ = __str__
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A group's layers with the tiles at which everything happens. Made by `schedule`; see the module.

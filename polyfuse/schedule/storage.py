@@ -16,6 +16,7 @@ from math import prod
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Flow, Schedule
@@ -108,6 +109,7 @@ class Buffer:
     __repr__ = __str__
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Storage:
     """The buffers of a group: one for every tensor with stages, one for every weight kept on chip."""

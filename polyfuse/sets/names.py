@@ -1,6 +1,6 @@
 """Names for what summing makes: floors of sizes, and dimensions that are functions of sizes.
 
-Enters: affine numerators. Leaves: names that polynomials can hold, and in the end their sympy expressions.
+Enters: affine numerators. Leaves: names that polynomials can hold, and what they stand for.
 """
 
 from collections.abc import Iterator
@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count as counter
 from math import gcd
 
-import sympy
-
 from polyfuse.errors import TooComplex
-from polyfuse.sets.expressions import symbol
 from polyfuse.sets.polynomial import Polynomial, affine, variable
 
 MAX_STEPS = 5_000
@@ -89,38 +86,3 @@ def _centred(value: int, modulus: int) -> int:
     """The residue in `-modulus/2 < residue <= modulus/2`."""
     residue = value % modulus
     return residue - modulus if 2 * residue > modulus else residue
-
-
-class SympyWriter:
-    """Writes polynomials as sympy expressions, the made names as what they stand for.
-
-    >>> names = Names()
-    >>> SympyWriter(names).write(names.floor({"H": 9}, 10, 8) * 2)
-    2*H + 2*floor(H/8 + 1/4) + 2
-    """
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._written: dict[str, sympy.Expr] = {}
-
-    def write(self, value: Polynomial) -> sympy.Expr:
-        """The polynomial as a sympy expression over integer symbols."""
-        terms = []
-        for monomial, coefficient in value.terms.items():
-            powers = [self._meaning(name) ** exponent for name, exponent in monomial]
-            terms.append(sympy.Mul(sympy.Rational(coefficient.numerator, coefficient.denominator), *powers))
-        return sympy.Add(*terms)
-
-    def _meaning(self, name: str) -> sympy.Expr:
-        if name not in self._written:
-            self._written[name] = self._write_meaning(name)
-        return self._written[name]
-
-    def _write_meaning(self, name: str) -> sympy.Expr:
-        value = self._names.meaning.get(name)
-        if value is None:
-            return symbol(name)
-        if isinstance(value, Polynomial):
-            return self.write(value)
-        numerator = sympy.Add(*(weight * self._meaning(part) for part, weight in value.numerator), value.offset)
-        return sympy.floor(numerator / value.denominator)

@@ -1,8 +1,8 @@
-"""Spaces of relations between tuples that may have different parameters, and relations without names of dimensions."""
+"""Spaces of relations between tuples with different parameters, and names of dimensions: removed, or distinct."""
 
 import islpy as isl
 
-IN, OUT = isl.dim_type.in_, isl.dim_type.out
+IN, OUT, PARAM = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.param
 
 
 def relation_space(domain: isl.Space, range_: isl.Space) -> isl.Space:
@@ -63,3 +63,20 @@ def tidied(points: isl.Set) -> isl.Set:
         if name := points.get_dim_name(isl.dim_type.set, d):
             plain = plain.set_dim_name(isl.dim_type.set, d, name)
     return plain
+
+
+def dimension_names(space: isl.Space, kind: isl.dim_type) -> tuple[str, ...]:
+    """Distinct names of the dimensions of one kind; unnamed or repeated ones get `i0`, `i1`, ….
+
+    >>> dimension_names(isl.Set("[H] -> { A[y, 5] }").get_space(), isl.dim_type.set)
+    ('y', 'i1')
+    """
+    taken = {space.get_dim_name(PARAM, k) for k in range(space.dim(PARAM))} if kind != PARAM else set()
+    names: list[str] = []
+    for position in range(space.dim(kind)):
+        name = space.get_dim_name(kind, position)
+        candidates = [name] if name and name not in taken else []
+        fallback = (f"i{position}{'_' * extra}" for extra in range(len(taken) + 1))
+        names.append(next(option for option in (*candidates, *fallback) if option not in taken))
+        taken.add(names[-1])
+    return tuple(names)

@@ -19,9 +19,9 @@ import islpy as isl
 
 from polyfuse.errors import Unbounded
 from polyfuse.sets.components import PARAM, SET, constraints
-from polyfuse.sets.expressions import dimension_names
 from polyfuse.sets.names import Names
 from polyfuse.sets.polynomial import Polynomial, affine, constant, sum_between, variable
+from polyfuse.sets.spaces import dimension_names
 
 
 @dataclass(frozen=True)

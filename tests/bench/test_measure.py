@@ -75,7 +75,7 @@ def test_warmup_calls_come_before_every_sample_of_several_calls() -> None:
         spin(0.0001)
 
     timing = measure(
-        {"run": run}, repeats=4, min_seconds=0.02, warmup=3, progress=lambda done, of: begun.append(len(seen))
+        {"run": run}, repeats=4, min_seconds=0.02, warmup=3, progress=lambda _, done, of: begun.append(len(seen))
     )["run"]
     assert timing.calls > 1
     assert np.diff(begun).tolist() == [timing.calls + 3] * 4
@@ -90,7 +90,9 @@ def test_sample_lasts_as_long_as_asked() -> None:
 
 def test_progress_counts_rounds() -> None:
     seen: list[tuple[int, int]] = []
-    measure({"run": lambda: None}, repeats=2, min_seconds=0, progress=lambda done, rounds: seen.append((done, rounds)))
+    measure(
+        {"run": lambda: None}, repeats=2, min_seconds=0, progress=lambda _, done, rounds: seen.append((done, rounds))
+    )
     assert seen == [(0, 2), (1, 2), (2, 2)]
 
 

@@ -30,7 +30,7 @@ from polyfuse.bench.probe import (
     working_bytes,
 )
 from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, STOP, Memory, ProbeLibrary, probe_source
-from polyfuse.codegen.build import compile_shared
+from polyfuse.codegen.build import WARNINGS, Options, compile_shared
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.plan.machine import Machine, Peak
 
@@ -48,7 +48,7 @@ def machine() -> Machine:
 @pytest.fixture(scope="module", params=WIDTHS)
 def library(request: pytest.FixtureRequest) -> ProbeLibrary:
     """The probe at each width, which has to compile without warnings here."""
-    return ProbeLibrary(request.param, compile_shared(probe_source(request.param), warnings_as_errors=True))
+    return ProbeLibrary(request.param, compile_shared(probe_source(request.param), Options().with_flags(*WARNINGS)))
 
 
 def words(memory: Memory) -> NDArray[np.int32]:

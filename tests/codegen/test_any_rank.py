@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from polyfuse.codegen.kernel import Options, build_many
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import generate
 from polyfuse.network import copies, matrices, normalisation, reductions
 from polyfuse.network.deconvolution import conv_transpose

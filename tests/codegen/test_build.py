@@ -21,7 +21,11 @@ from polyfuse.codegen import cache as cache_module
 from polyfuse.codegen import compiler as compiler_module
 from polyfuse.codegen.build import (
     DEFAULT_FLAGS,
+    OPENMP,
+    SANITIZE,
+    WARNINGS,
     Built,
+    Options,
     compile_file,
     compile_many,
     compile_program,
@@ -100,14 +104,17 @@ def test_default_flags_fuse_multiply_and_add() -> None:
 
 def test_openmp_is_off_unless_asked_for() -> None:
     source = "#ifdef _OPENMP\nint f(void) { return 1; }\n#else\nint f(void) { return 0; }\n#endif\n"
-    assert [call(compile_shared(source, flags=FAST, openmp=openmp)) for openmp in (False, True)] == [0, 1]
+    assert [
+        call(compile_shared(source, Options(flags=FAST).with_flags(*(OPENMP if openmp else ()))))
+        for openmp in (False, True)
+    ] == [0, 1]
 
 
 def test_sanitized_program_stops_at_an_index_out_of_bounds() -> None:
     source = "int main(int n, char **v) { (void)v; int a[2] = {0, 0}; return a[n + %d]; }\n"
     codes = [
         subprocess.run([program.executable], capture_output=True).returncode
-        for program in (compile_program(source % offset, flags=FAST, sanitize=True) for offset in (0, 1))
+        for program in (compile_program(source % offset, Options(flags=(*FAST, *SANITIZE))) for offset in (0, 1))
     ]
     assert codes[0] == 0
     assert codes[1] != 0
@@ -124,7 +131,7 @@ def test_hand_edited_file_is_built_and_left_alone(tmp_path: Path) -> None:
 
 def test_many_sources_come_back_in_their_order() -> None:
     values = range(5)
-    built = compile_many([constant(value) for value in values], jobs=2, flags=FAST)
+    built = compile_many([constant(value) for value in values], Options(flags=FAST), jobs=2)
     assert [call(item) for item in built] == list(values)
 
 
@@ -136,14 +143,14 @@ def test_docstring_examples() -> None:
 
 
 def test_second_build_finds_the_first(tmp_path: Path) -> None:
-    first = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    first = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     inode = first.library.stat().st_ino
-    assert compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path) == first
+    assert compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path)) == first
     assert first.library.stat().st_ino == inode
 
 
 def test_cache_holds_the_source_the_library_and_its_digest_and_no_more(tmp_path: Path) -> None:
-    built = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    built = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     assert built.source.read_text() == PLUS_ONE
     assert built.source.stem == built.library.stem
     digest = hashlib.sha256(built.library.read_bytes()).hexdigest()
@@ -152,7 +159,7 @@ def test_cache_holds_the_source_the_library_and_its_digest_and_no_more(tmp_path:
 
 
 def test_command_makes_the_library_again(tmp_path: Path) -> None:
-    built = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    built = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     before = built.library.read_bytes()
     built.library.unlink()
     subprocess.run(built.command, check=True)
@@ -163,14 +170,14 @@ def test_other_source_flags_compiler_or_cpu_is_another_entry(
     monkeypatch: pytest.MonkeyPatch, fake_compiler: Callable[[str], str]
 ) -> None:
     paths = [
-        compile_shared(PLUS_ONE, flags=FAST).library,
-        compile_shared(PLUS_ONE + "\n", flags=FAST).library,
-        compile_shared(PLUS_ONE, flags=("-std=c11", "-O2")).library,
-        compile_shared(PLUS_ONE, flags=FAST, compiler=find_compiler(fake_compiler("true"))).library,
-        compile_shared(PLUS_ONE, flags=FAST, compiler=replace(find_compiler(), version="upgraded")).library,
+        compile_shared(PLUS_ONE, Options(flags=FAST)).library,
+        compile_shared(PLUS_ONE + "\n", Options(flags=FAST)).library,
+        compile_shared(PLUS_ONE, Options(flags=("-std=c11", "-O2"))).library,
+        compile_shared(PLUS_ONE, Options(compiler=find_compiler(fake_compiler("true")), flags=FAST)).library,
+        compile_shared(PLUS_ONE, Options(compiler=replace(find_compiler(), version="upgraded"), flags=FAST)).library,
     ]
     monkeypatch.setattr(cache_module, "target_macros", lambda compiler, flags: "#define __another_cpu__ 1")
-    paths.append(compile_shared(PLUS_ONE, flags=FAST).library)
+    paths.append(compile_shared(PLUS_ONE, Options(flags=FAST)).library)
     assert len(set(paths)) == len(paths)
 
 
@@ -181,7 +188,7 @@ def test_native_flags_are_told_apart_by_what_they_mean() -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "replaced", "missing", "no digest"])
 def test_damaged_entry_is_built_again(tmp_path: Path, damage: str) -> None:
-    built = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    built = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     intact = built.library.read_bytes()
     digest = Path(f"{built.library}.sha256")
     victim = digest if damage == "no digest" else built.library
@@ -189,33 +196,33 @@ def test_damaged_entry_is_built_again(tmp_path: Path, damage: str) -> None:
     content = {"truncated": intact[: len(intact) // 2], "empty": b"", "replaced": b"\0" * len(intact)}
     if damage in content:
         victim.write_bytes(content[damage])
-    again = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    again = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     assert again.library.read_bytes() == intact
     assert digest.exists()
     assert call(again, 1) == 2
 
 
 def test_edited_source_in_the_cache_is_restored(tmp_path: Path) -> None:
-    built = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    built = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     built.source.unlink()
     built.source.write_text("int f(void);\n")
-    assert compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path).source.read_text() == PLUS_ONE
+    assert compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path)).source.read_text() == PLUS_ONE
 
 
 def test_complete_entry_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    built = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
 
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
     monkeypatch.setattr("os.replace", refuse)
-    assert compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path) == built
+    assert compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path)) == built
 
 
 def _build_and_call(cache: str, barrier: Barrier) -> None:
     barrier.wait(20)
-    built = compile_shared(constant(7), cache=Path(cache))
+    built = compile_shared(constant(7), Options(cache=Path(cache)))
     os._exit(0 if call(built) == 7 else 1)
 
 
@@ -284,7 +291,7 @@ def test_program_that_does_not_start_is_rejected(tmp_path: Path) -> None:
 
 
 def test_syntax_error_names_the_line_the_text_and_the_kept_file(tmp_path: Path) -> None:
-    message = rejection(BuildError, lambda: compile_shared("int a;\nint f( { }\n", cache=tmp_path))
+    message = rejection(BuildError, lambda: compile_shared("int a;\nint f( { }\n", Options(cache=tmp_path)))
     (kept,) = tmp_path.glob("*.c")
     assert "generated C, line 2: " in message
     assert str(kept) in message
@@ -293,26 +300,28 @@ def test_syntax_error_names_the_line_the_text_and_the_kept_file(tmp_path: Path) 
 def test_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     edited = tmp_path / "edited.c"
     edited.write_text("int a;\n\nint f(void) { return b; }\n")
-    assert f"C file '{edited}', line 3: " in rejection(BuildError, lambda: compile_file(edited, flags=FAST))
+    assert f"C file '{edited}', line 3: " in rejection(BuildError, lambda: compile_file(edited, Options(flags=FAST)))
 
 
 def test_undefined_symbol_is_rejected_when_built() -> None:
     source = "int g(void);\nint f(void) { return g(); }\n"
-    assert "undefined" in rejection(BuildError, lambda: compile_shared(source, flags=FAST))
+    assert "undefined" in rejection(BuildError, lambda: compile_shared(source, Options(flags=FAST)))
 
 
 def test_warnings_are_errors_when_asked_for() -> None:
     source = "int f(int x) { int unused; return x; }\n"
-    assert call(compile_shared(source, flags=FAST), 3) == 3
-    assert "unused" in rejection(BuildError, lambda: compile_shared(source, flags=FAST, warnings_as_errors=True))
+    assert call(compile_shared(source, Options(flags=FAST)), 3) == 3
+    assert "unused" in rejection(BuildError, lambda: compile_shared(source, Options(flags=FAST).with_flags(*WARNINGS)))
 
 
 def test_unknown_flag_is_named() -> None:
-    assert "-fno-such-flag" in rejection(BuildError, lambda: compile_shared(PLUS_ONE, flags=("-fno-such-flag",)))
+    assert "-fno-such-flag" in rejection(
+        BuildError, lambda: compile_shared(PLUS_ONE, Options(flags=("-fno-such-flag",)))
+    )
 
 
 def test_flags_in_one_string_are_rejected() -> None:
-    assert "expected a sequence" in rejection(InvalidInput, lambda: compile_shared(PLUS_ONE, flags="-O2 -g"))
+    assert "expected a sequence" in rejection(InvalidInput, lambda: compile_shared(PLUS_ONE, Options(flags="-O2 -g")))
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
@@ -349,7 +358,7 @@ def test_cache_that_cannot_be_written_is_rejected(
 
     find_compiler()
     monkeypatch.setattr(call_name, refuse)
-    message = rejection(BuildError, lambda: compile_shared(PLUS_ONE, cache=tmp_path))
+    message = rejection(BuildError, lambda: compile_shared(PLUS_ONE, Options(cache=tmp_path)))
     assert f"'{tmp_path}'" in message
     assert os.strerror(code) in message
     assert "set POLYFUSE_CACHE" in message
@@ -358,9 +367,9 @@ def test_cache_that_cannot_be_written_is_rejected(
 
 def test_compiler_that_fills_the_disk_blames_the_cache(tmp_path: Path) -> None:
     script = (
-        "import resource, sys; from pathlib import Path; from polyfuse.codegen.build import compile_shared\n"
+        "import resource, sys; from pathlib import Path; from polyfuse.codegen.build import Options, compile_shared\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        f"compile_shared({PLUS_ONE!r}, cache=Path(sys.argv[1]))"
+        f"compile_shared({PLUS_ONE!r}, Options(cache=Path(sys.argv[1])))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     finished = subprocess.run(
@@ -383,7 +392,9 @@ def test_compiler_over_its_time_is_killed_with_its_children(
 ) -> None:
     pid_file = tmp_path / "pid"
     compiler = find_compiler(fake_compiler(f"sleep 60 & echo $! > {pid_file}; wait"))
-    message = rejection(BuildError, lambda: compile_shared(PLUS_ONE, compiler=compiler, cache=tmp_path, seconds=0.3))
+    message = rejection(
+        BuildError, lambda: compile_shared(PLUS_ONE, Options(compiler=compiler, cache=tmp_path, seconds=0.3))
+    )
     assert "0.3 s" in message
     deadline = time.monotonic() + 5
     while _is_running(int(pid_file.read_text())) and time.monotonic() < deadline:
@@ -397,12 +408,12 @@ def test_first_of_many_that_fails_stops_the_others(fake_compiler: Callable[[str]
     compiler = find_compiler(fake_compiler(action))
     sources = ["int f(\n", "/* slow */\n", "/* slow, too */\n"]
     start = time.monotonic()
-    message = rejection(BuildError, lambda: compile_many(sources, jobs=2, compiler=compiler, flags=FAST))
+    message = rejection(BuildError, lambda: compile_many(sources, Options(compiler=compiler, flags=FAST), jobs=2))
     assert "generated C 1 of 3, line 1: " in message
     assert time.monotonic() - start < 10
 
 
 def test_library_that_is_gone_is_rejected(tmp_path: Path) -> None:
-    built = compile_shared(PLUS_ONE, flags=FAST, cache=tmp_path)
+    built = compile_shared(PLUS_ONE, Options(flags=FAST, cache=tmp_path))
     built.library.unlink()
     assert str(built.library) in rejection(BuildError, lambda: load(built))

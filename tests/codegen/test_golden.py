@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Kernel, Options, rebuild
+from polyfuse.codegen.kernel import Kernel, rebuild
 from polyfuse.codegen.program import Program, generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run

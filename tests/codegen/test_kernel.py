@@ -119,7 +119,7 @@ def test_a_mistake_in_edited_c_names_file_and_line(program: Program, edited: Cal
 
 
 def test_c_that_is_not_there_is_refused(program: Program, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"gone\.c': expected a file to read, got 'No such file"):
+    with pytest.raises(InvalidInput, match=r"gone\.c': expected a file of C, got: No such file"):
         rebuild(program, tmp_path / "gone.c", options=QUICK)
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.codegen import sums
-from polyfuse.codegen.kernel import Options, build, build_many
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import build, build_many
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows import folds

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from polyfuse.codegen.build import compile_program
-from polyfuse.codegen.kernel import Options, build_many
+from polyfuse.codegen.build import SANITIZE, Options, compile_program
+from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import Program, generate
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -118,7 +118,7 @@ def test_sanitizers_find_nothing(name: str) -> None:
 
 def compile_and_run(program: Program) -> None:
     """Run a program as an executable under the address and undefined-behaviour sanitizers."""
-    built = compile_program(program.source + main_of(program), flags=("-std=c11", "-O0"), sanitize=True)
+    built = compile_program(program.source + main_of(program), Options(flags=("-std=c11", "-O0")).with_flags(*SANITIZE))
     finished = subprocess.run([built.executable], capture_output=True, text=True, timeout=60)
     assert finished.returncode == 0, finished.stderr[-2000:]
 

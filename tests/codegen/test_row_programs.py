@@ -6,7 +6,8 @@ import pytest
 
 from polyfuse.bench.compare import executed_points
 from polyfuse.codegen import rowsteps
-from polyfuse.codegen.kernel import Options, build_many
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.leaves import Interface, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target

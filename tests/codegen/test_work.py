@@ -5,7 +5,8 @@ from dataclasses import replace
 import islpy as isl
 import pytest
 
-from polyfuse.codegen.kernel import Options, build
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import build
 from polyfuse.codegen.leaves import Leaves, leaves
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Options
 from polyfuse.codegen.leaves import Leaves, leaves
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe

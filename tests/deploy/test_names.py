@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.kernel import Options
 from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.csignature import c_names, in_comment, parameters
 from polyfuse.deploy.files import library_files

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen import kernel as kernel_module
-from polyfuse.codegen.build import Built, compile_shared, load
+from polyfuse.codegen.build import OPENMP, Built, Options, compile_shared, load
 from polyfuse.codegen.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, leaves
@@ -162,7 +162,7 @@ def failure_of(case: Case, error: Exception) -> Failure:
 def compile_batch(prepared: Sequence[Prepared], flags: Sequence[str]) -> list[Kernel | Exception]:
     """A kernel of each case, all in one library; one by one where that library cannot be made."""
     try:
-        built = compile_shared(batch_source([each.program for each in prepared]), flags=flags, openmp=True)
+        built = compile_shared(batch_source([each.program for each in prepared]), Options(flags=(*flags, *OPENMP)))
     except Exception as error:
         if len(prepared) <= 1:
             return [error for _ in prepared]

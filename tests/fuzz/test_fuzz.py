@@ -1,5 +1,7 @@
 """A short seeded run of the fuzzer, and the fuzzer itself on planted bugs."""
 
+from dataclasses import replace
+
 import islpy as isl
 import pytest
 
@@ -59,7 +61,7 @@ def test_a_dropped_load_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> 
     def dropped(*arguments: object) -> schedule.Flow:
         flow = input_flow(*arguments)  # type: ignore[arg-type]
         loads = flow.loads.subtract(flow.loads.lexmin().intersect_domain(last_row(flow.tensor)))
-        return schedule.Flow(**{**flow.__dict__, "loads": loads, "arrivals": loads})
+        return replace(flow, loads=loads, arrivals=loads)
 
     monkeypatch.setattr(schedule, "input_flow", dropped)
     (found,) = run_cases([CHAIN]).failures

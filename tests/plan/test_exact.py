@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyfuse.errors import DoesNotFit, InvalidInput, TooComplex
 from polyfuse.network.network import Network
 from polyfuse.plan.baselines import Baselines
-from polyfuse.plan.exact import exact
+from polyfuse.plan.exact import EFFORT, exact
 from polyfuse.plan.ideals import LONGEST, lattice
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph, graph_of
@@ -89,7 +89,7 @@ def test_plans_are_confirmed_with_their_addresses(name: str) -> None:
     assert least is not None
     for capacity in (least, least + 4096, 4 * least):
         plan = ways.plan(capacity)
-        assert ways.confirmed(plan).certificate.gap == plan.certificate.gap == 0
+        assert ways.confirmed(plan, EFFORT).certificate.gap == plan.certificate.gap == 0
 
 
 def agreement(graph: Graph, longest: int, capacities: Sequence[int]) -> None:
@@ -116,7 +116,7 @@ def test_a_peak_is_not_asked_of_the_exact_model() -> None:
     graph = graph_of(residual(), "int8")
     ways = Ways(graph, machine(), Baselines(graph, machine(), Objective("peak")))
     with pytest.raises(InvalidInput, match="expected a goal that adds up over groups, got 'peak'"):
-        ways.confirmed(ways.plan(10**6))
+        ways.confirmed(ways.plan(10**6), EFFORT)
 
 
 def test_an_effort_that_is_too_small_is_said() -> None:

@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 
 from polyfuse.plan.pins import placed_plan
-from polyfuse.plan.planning import Ways, macs_of
+from polyfuse.plan.planning import Ways
 from polyfuse.plan.walk import Rules
+from polyfuse.schedule.counts import macs_of
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "measured" / "peak_benchmarks.py"
 
@@ -48,7 +49,7 @@ def test_less_is_computed_again_in_the_memory_that_is_published(peak_bytes: int,
     found = known().searches.joint.found(peak_bytes, rules)
     assert found.peak_bytes <= peak_bytes and placed_plan(known().problem, found.steps, peak_bytes) is not None
     macs, executed = (
-        macs_of(known().graph, known().machine),
+        macs_of(operation.layer for operation in known().graph.operations),
         sum(step.option.macs_executed for step in found.steps),
     )
     assert macs < executed < most * macs

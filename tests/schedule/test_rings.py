@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from polyfuse.codegen.kernel import Options, build
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import build
 from polyfuse.codegen.program import generate
 from polyfuse.errors import IllegalSchedule
 from polyfuse.network.network import Builder, Network

@@ -5,7 +5,7 @@ A `Network` and a `Machine` enter; the numbers of a bound leave.
 
 from polyfuse.network.network import Network
 from polyfuse.plan.machine import Bandwidth, Level, Machine
-from polyfuse.sets.counting import count
+from polyfuse.schedule.counts import macs_of
 
 
 def direct_flops(network: Network) -> int:
@@ -16,7 +16,7 @@ def direct_flops(network: Network) -> int:
     >>> direct_flops(build.network(build.conv("c", build.input("x", (1, 2, 4, 4)), 3, kernel=3)))
     432
     """
-    return 2 * sum(statement.macs * count(statement.domain) for layer in network.layers for statement in layer.macs)
+    return 2 * macs_of(network.layers)
 
 
 def compulsory_bytes(network: Network) -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
 from polyfuse.bench.tuned import best_known
-from polyfuse.codegen.kernel import Kernel, Options, build
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe

@@ -37,6 +37,7 @@ from polyfuse.network.network import Network, require_float32
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.plan.machine import Machine
+from polyfuse.progress import Progress, silent
 
 MOST_ERROR = 1e-4
 """A larger relative error is a wrong result: half precision makes 1e-3, large Winograd tiles some 1e-5."""
@@ -62,8 +63,6 @@ START_SECONDS = 600.0
 RUN_SECONDS = 60.0
 PATIENCE = 50.0
 """A sample may take so many times as long as expected before its process is given up."""
-
-RaceProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def race(
     rules: Rules | None = None,
     *,
     model: onnx.ModelProto | None = None,
-    progress: RaceProgress | None = None,
+    progress: Progress | None = None,
     command: Command | None = None,
 ) -> PeerComparison:
     """Prepare, check and time all contenders on seeded inputs; `command` starts the process of one.
@@ -112,7 +111,7 @@ def race(
     Errors: InvalidInput for a network that cannot be sent to other processes, or rules that make no sense. An
     interrupt passes through; no process and no file is left then either.
     """
-    chosen, report = rules or Rules(), progress or (lambda what, done, of: None)
+    chosen, report = rules or Rules(), progress or silent
     check_rules(chosen, contenders)
     require_float32(network, "a comparison with peers")
     start = command or (lambda contender, cores: worker_command(cores))
@@ -243,7 +242,7 @@ def first_seconds(answer: Mapping[str, object]) -> float:
 
 
 def timed(
-    entrants: Mapping[str, Entrant], rows: Mapping[str, PeerRow], rules: Rules, report: RaceProgress
+    entrants: Mapping[str, Entrant], rows: Mapping[str, PeerRow], rules: Rules, report: Progress
 ) -> dict[str, PeerRow]:
     """The rows of those who are ready, with their times: one sample of each in a round, forwards and backwards."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in entrants}
@@ -273,7 +272,7 @@ def timed(
 
 @contextmanager
 def folder_of(
-    network: Network, model: onnx.ModelProto | None, seed: int, report: RaceProgress
+    network: Network, model: onnx.ModelProto | None, seed: int, report: Progress
 ) -> Iterator[tuple[Path, dict[str, NDArray[np.float64]]]]:
     """A folder with a network and its inputs, for as long as it is needed, and the outputs of the reference."""
     report("reference", 0, 1)

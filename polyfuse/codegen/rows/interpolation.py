@@ -15,11 +15,11 @@ The points come as zero and pairs of p and -p, whose rows of B have the same eve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from math import isqrt, prod
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
 
 TILES = (2, 4, 6)
@@ -28,50 +28,100 @@ TILES = (2, 4, 6)
 ERROR = {2: 5e-7, 4: 2e-6, 6: 1.4e-5}
 """See `relative_error`."""
 
-_HALF = sympy.Rational(1, 2)
-PAIRS: dict[int, tuple[Any, ...]] = {
-    2: (sympy.Integer(1),),
-    4: (1 / sympy.sqrt(2), sympy.sqrt(2)),
-    6: (sympy.Integer(1), sympy.Integer(2), _HALF),
-}
+ROOT_OF_TWO = Fraction(isqrt(2 * 10**80), 10**40)
+"""The square root of two, but for less than 1e-40."""
+
+
+@dataclass(frozen=True)
+class Surd:
+    """`rational + surd * √2`, exactly.
+
+    >>> root = Surd(surd=Fraction(1))
+    >>> print(root * root, 1 / root, float(root))
+    2 1/2√2 1.4142135623730951
+    """
+
+    rational: Fraction = Fraction(0)
+    surd: Fraction = Fraction(0)
+
+    def __add__(self, other: "Surd") -> "Surd":
+        return Surd(self.rational + other.rational, self.surd + other.surd)
+
+    def __sub__(self, other: "Surd") -> "Surd":
+        return self + -other
+
+    def __mul__(self, other: "Surd") -> "Surd":
+        return Surd(
+            self.rational * other.rational + 2 * self.surd * other.surd,
+            self.rational * other.surd + self.surd * other.rational,
+        )
+
+    def __truediv__(self, other: "Surd") -> "Surd":
+        norm = other.rational**2 - 2 * other.surd**2
+        return self * Surd(other.rational / norm, -other.surd / norm)
+
+    def __rtruediv__(self, number: int) -> "Surd":
+        return Surd(Fraction(number)) / self
+
+    def __neg__(self) -> "Surd":
+        return Surd(-self.rational, -self.surd)
+
+    def __abs__(self) -> "Surd":
+        return -self if float(self) < 0 else self
+
+    def __float__(self) -> float:
+        return float(self.rational + self.surd * ROOT_OF_TWO)
+
+    def __str__(self) -> str:
+        parts = [str(self.rational)] if self.rational or not self.surd else []
+        return " + ".join([*parts, *([f"{self.surd}√2"] if self.surd else [])])
+
+
+ZERO, ONE, TWO, ROOT = Surd(), Surd(Fraction(1)), Surd(Fraction(2)), Surd(surd=Fraction(1))
+Row = tuple[Surd, ...]
+PAIRS: dict[int, Row] = {2: (ONE,), 4: (1 / ROOT, ROOT), 6: (ONE, TWO, 1 / TWO)}
 """The positive points of each tile, beside zero, their negatives and infinity. The product of their squares is 1, which
 saves multiplications; roots of two lose fewer digits than 1 and 2 do."""
 
 
 @dataclass(frozen=True)
 class Matrices:
-    """A (m x n), G (n x 3) and B (n x n), of sympy numbers."""
+    """A (m x n), G (n x 3) and B (n x n), exactly, as rows."""
 
-    a: sympy.Matrix
-    g: sympy.Matrix
-    b: sympy.Matrix
+    a: tuple[Row, ...]
+    g: tuple[Row, ...]
+    b: tuple[Row, ...]
 
 
 @lru_cache(maxsize=8)
 def matrices(tile: int) -> Matrices:
     """The transforms of an output tile.
 
-    >>> matrices(2).a, matrices(2).b.row(1)
-    (Matrix([
-    [1, 1,  1, 0],
-    [0, 1, -1, 1]]), Matrix([[0, 1, 1, 0]]))
+    >>> for row in matrices(2).a: print(*row)
+    1 1 1 0
+    0 1 -1 1
     """
-    points = [sympy.Integer(0), *(sign * p for p in PAIRS[tile] for sign in (1, -1))]
-    n = tile + 2
+    points = [ZERO, *(signed for p in PAIRS[tile] for signed in (p, -p))]
     others = [[q for q in points if q != p] for p in points]
-    b = [[*_polynomial(roots), 0] for roots in others]
-    g = [[p**k / sympy.prod(p - q for q in roots) for k in range(3)] for p, roots in zip(points, others, strict=True)]
-    a = [[p**i for p in points] + [int(i == tile - 1)] for i in range(tile)]
-    return Matrices(
-        sympy.Matrix(a), sympy.Matrix([*g, [0, 0, 1]]), sympy.Matrix([*b, _polynomial(points)]).reshape(n, n)
-    )
+    a = [(*(_power(p, i) for p in points), ONE if i == tile - 1 else ZERO) for i in range(tile)]
+    g = []
+    for p, roots in zip(points, others, strict=True):
+        scale = prod((p - q for q in roots), start=ONE)
+        g.append(tuple(_power(p, k) / scale for k in range(3)))
+    b = [(*_polynomial(roots), ZERO) for roots in others]
+    return Matrices(tuple(a), (*g, (ZERO, ZERO, ONE)), (*b, _polynomial(points)))
 
 
-def _polynomial(roots: Sequence[Any]) -> list[Any]:
+def _power(base: Surd, exponent: int) -> Surd:
+    return prod([base] * exponent, start=ONE)
+
+
+def _polynomial(roots: Sequence[Surd]) -> Row:
     """The coefficients of the product of x - root, the constant first."""
-    x = sympy.Symbol("x")
-    product = sympy.Poly(sympy.expand(sympy.prod(x - root for root in roots)), x, extension=True)
-    return [sympy.nsimplify(c) for c in reversed(product.all_coeffs())]
+    found: Row = (ONE,)
+    for root in roots:
+        found = tuple(high - root * low for high, low in zip((ZERO, *found), (*found, ZERO), strict=True))
+    return found
 
 
 @dataclass(frozen=True)
@@ -106,12 +156,13 @@ def input_sums(tile: int) -> tuple[Sum, ...]:
     """
     b = matrices(tile).b
     names = [f"d{k}" for k in range(tile + 2)]
-    sums = _sums("f0", b.row(0), names)
+    sums = _sums("f0", b[0], names)
     for j in range(1, tile + 1, 2):
-        plus, minus = b.row(j), b.row(j + 1)
-        sums += _sums(f"e{j}", (plus + minus) / 2, names) + _sums(f"o{j}", (plus - minus) / 2, names)
+        pairs = list(zip(b[j], b[j + 1], strict=True))
+        sums += _sums(f"e{j}", [(plus + minus) / TWO for plus, minus in pairs], names)
+        sums += _sums(f"o{j}", [(plus - minus) / TWO for plus, minus in pairs], names)
         sums += [Sum(f"f{j}", ((1.0, f"e{j}"), (1.0, f"o{j}"))), Sum(f"f{j + 1}", ((1.0, f"e{j}"), (-1.0, f"o{j}")))]
-    return tuple(sums + _sums(f"f{tile + 1}", b.row(tile + 1), names))
+    return tuple(sums + _sums(f"f{tile + 1}", b[tile + 1], names))
 
 
 @lru_cache(maxsize=8)
@@ -124,7 +175,7 @@ def output_sums(tile: int) -> tuple[Sum, ...]:
         sums += [Sum(f"{part}{j}", ((1.0, pair[0]), (s, pair[1]))) for part, s in (("s", 1.0), ("r", -1.0))]
     for i in range(tile):
         names = ["f0", *(f"{'r' if i % 2 else 's'}{j}" for j in range(1, tile + 1, 2)), f"f{tile + 1}"]
-        sums += _sums(f"y{i}", [a[i, j] for j in (0, *range(1, tile + 1, 2), tile + 1)], names)
+        sums += _sums(f"y{i}", [a[i][j] for j in (0, *range(1, tile + 1, 2), tile + 1)], names)
     return tuple(sums)
 
 
@@ -139,19 +190,19 @@ def needed(sums: Sequence[Sum], outputs: int) -> tuple[Sum, ...]:
     return tuple(reversed(found))
 
 
-def _sums(name: str, coefficients: Sequence[Any], operands: Sequence[str]) -> list[Sum]:
+def _sums(name: str, coefficients: Sequence[Surd], operands: Sequence[str]) -> list[Sum]:
     """One row; operands whose coefficients are equal or opposite are added up first, and multiplied once."""
-    terms = [(c, x) for c, x in zip(coefficients, operands, strict=True) if c != 0]
+    terms = [(c, x) for c, x in zip(coefficients, operands, strict=True) if c != ZERO]
     sizes = dict.fromkeys(abs(c) for c, _ in terms)
     parts: list[Sum] = []
     found: list[tuple[float, str]] = []
     for size in sizes:
         same = [(c, x) for c, x in terms if abs(c) == size]
-        if size == 1 or len(same) == 1:
+        if size == ONE or len(same) == 1:
             found += [(float(c), x) for c, x in same]
             continue
         inner = f"{name}_{same[0][1]}"
-        parts.append(Sum(inner, tuple((float(sympy.sign(c)), x) for c, x in same)))
+        parts.append(Sum(inner, tuple((float(c / size), x) for c, x in same)))
         found.append((float(size), inner))
     return [*parts, Sum(name, tuple(found))]
 
@@ -174,7 +225,7 @@ def transformed_weights(weights: NDArray[np.floating], tile: tuple[int, int]) ->
 
     In float64; not finite where a weight is not.
     """
-    down, across = (np.array(matrices(m).g.evalf(30).tolist(), dtype=np.float64) for m in tile)
+    down, across = (np.array(matrices(m).g, dtype=np.float64) for m in tile)
     with np.errstate(invalid="ignore"):
         found: NDArray[np.float64] = down @ weights.astype(np.float64) @ across.T
     return found

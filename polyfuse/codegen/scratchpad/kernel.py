@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polyfuse.codegen.build import Built, compile_shared, load
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Built, Options, compile_shared, load
 from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.errors import InvalidInput, SimulationError
 from polyfuse.network.dtypes import TYPES, decoded, encoded
@@ -242,6 +241,5 @@ def build_program(program: ScratchProgram, options: Options | None = None) -> Sc
     """
     chosen = options or Options()
     exact = any(layer.is_exact for layer in program.graph.network.layers)
-    flags = (*chosen.flags, "-ffp-contract=off") if exact else chosen.flags
-    built = compile_shared(program.source, compiler=chosen.compiler, flags=flags, cache=chosen.cache)
+    built = compile_shared(program.source, chosen.with_flags("-ffp-contract=off") if exact else chosen)
     return ScratchKernel(program, built)

@@ -6,7 +6,7 @@ ScratchPlan + Graph ──scratch_program()──> ScratchProgram;  build_scratc
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.compute import ComputeFunction, compute_function
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
 from polyfuse.codegen.scratchpad.kernel import ScratchKernel, build_program

@@ -14,9 +14,8 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Instance, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.forms import activation_of, operands_of
-from polyfuse.rewrite.symbolic import Instance
 
 PRODUCER = "producer"
 NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cannot be quantized"

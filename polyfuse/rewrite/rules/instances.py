@@ -17,7 +17,7 @@ from polyfuse.network.quantised import elements
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.symbolic import Instance
+from polyfuse.rewrite.rule import Instance
 
 EPSILON = 2.0**-10
 SCALE, FINER = Quantisation(0.5, 6), Quantisation(0.25, -2)

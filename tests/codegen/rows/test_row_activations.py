@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import compile_shared, find_compiler, load
+from polyfuse.codegen.build import WARNINGS, Options, compile_shared, find_compiler, load
 from tests.codegen.rows.images import Case, run
 from tests.codegen.rows.test_row_kernels import WIDTHS, flags_for
 from tests.oracles.rows import ACTIVATIONS
@@ -17,7 +17,7 @@ def applied(activation: object, values: np.ndarray, floats: int) -> np.ndarray:
     image = np.resize(values, (4, -(-len(values) // 400), 100)).astype(np.float32)
     case = Case("apply", (4, 4), image.shape[1:], activation=activation)
     kernel = case.row_kernel("applied", floats)
-    built = compile_shared(kernel.source, compiler=find_compiler(), flags=flags_for(floats), warnings_as_errors=True)
+    built = compile_shared(kernel.source, Options(find_compiler(), (*flags_for(floats), *WARNINGS)))
     return run(load(built).applied, kernel, case, {"x": image}).reshape(-1)[: len(values)]
 
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, compile_shared, find_compiler, load
+from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler, load
 from polyfuse.codegen.rows.shape import WEIGHTED, Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.network.reference import max_relative_error
@@ -229,7 +229,7 @@ def check(cases: Sequence[Case], floats: int, compiler: str, spoil=lambda arrays
     """Compile all cases as one file and compare each."""
     kernels = [(case, case.row_kernel(f"row{k}", floats)) for k, case in enumerate(cases) if supports(case, floats)]
     source = "\n".join([prelude(floats), *(kernel.text for _, kernel in kernels)])
-    built = compile_shared(source, compiler=find_compiler(compiler), flags=flags_for(floats), warnings_as_errors=True)
+    built = compile_shared(source, Options(find_compiler(compiler), (*flags_for(floats), *WARNINGS)))
     library = load(built)
     for seed, (case, kernel) in enumerate(kernels):
         arrays = spoil(arrays_of(case, seed))

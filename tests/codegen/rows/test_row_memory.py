@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, compile_program, compile_shared, load
+from polyfuse.codegen.build import DEFAULT_FLAGS, SANITIZE, WARNINGS, Options, compile_program, compile_shared, load
 from polyfuse.codegen.kernel import aligned
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
@@ -94,9 +94,7 @@ def test_nothing_outside_is_touched_and_nothing_is_undefined(floats: int) -> Non
     environment = 'const char *__asan_default_options(void) { return "detect_leaks=0"; }\n'
     program = compile_program(
         "const char *__asan_default_options(void);\n" + environment + source,
-        flags=("-std=c11", "-O1", *DEFAULT_FLAGS[2:]),
-        sanitize=True,
-        warnings_as_errors=True,
+        Options(flags=("-std=c11", "-O1", *DEFAULT_FLAGS[2:], *WARNINGS, *SANITIZE)),
     )
     finished = subprocess.run([str(program.executable)], capture_output=True, text=True, timeout=60)
     assert finished.returncode == 0, finished.stderr
@@ -163,7 +161,7 @@ def test_asking_changes_no_value(case: Case) -> None:
         replace(plain.shape, name="ahead"), Target(8, 16), replace(plain.tuning, asks_in=True, asks_out=True)
     )
     assert "__builtin_prefetch" in ahead.text and "__builtin_prefetch" not in plain.text
-    library = load(compile_shared("\n".join([prelude(8), plain.text, ahead.text]), warnings_as_errors=True))
+    library = load(compile_shared("\n".join([prelude(8), plain.text, ahead.text]), Options().with_flags(*WARNINGS)))
     size = 4 * 64 * 40
     random = np.random.default_rng(2)
     rows = [random.standard_normal(size).astype(np.float32) for _ in range(9)]
@@ -233,7 +231,9 @@ def test_streaming_changes_no_value(case: Case, floats: int) -> None:
     streamed = row_kernel(replace(plain.shape, name="streamed", stream=True), target, plain.tuning)
     assert f"STREAM{floats}(o" in streamed.text and f"PUT{floats}(o" not in streamed.text
     assert "STREAM" not in plain.text
-    library = load(compile_shared("\n".join([prelude(floats), plain.text, streamed.text]), warnings_as_errors=True))
+    library = load(
+        compile_shared("\n".join([prelude(floats), plain.text, streamed.text]), Options().with_flags(*WARNINGS))
+    )
     random = np.random.default_rng(2)
     rows = [random.standard_normal(4 * 64 * 40).astype(np.float32) for _ in range(9)]
     weights, bias = random.standard_normal(4 * 64 * 32 * 32).astype(np.float32), np.zeros(32, np.float32)

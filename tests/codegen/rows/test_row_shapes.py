@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, compile_shared, find_compiler
+from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler
 from polyfuse.codegen.rows.kernel import row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, balanced, chunks, uses
@@ -100,7 +100,7 @@ def test_the_target_is_what_the_compiler_says_it_may_use() -> None:
 def test_kernels_of_several_widths_share_a_file() -> None:
     kernels = [row_kernel(replace(CONV, name=f"conv{v}"), Target(v, 16)) for v in (4, 8)]
     source = "\n".join([prelude(4), prelude(8), prelude(4), *(k.text for k in kernels)])
-    compile_shared(source, warnings_as_errors=True)
+    compile_shared(source, Options().with_flags(*WARNINGS))
 
 
 def test_the_header_says_layer_shape_and_layout() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, compile_shared, find_compiler, load
+from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler, load
 from polyfuse.codegen.rows.interpolation import TILES, relative_error
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
@@ -59,7 +59,7 @@ def built(kernels: Sequence[RowKernel], floats: int, compiler: str = COMPILERS[0
     """All kernels as one file."""
     source = "\n".join([prelude(floats), *(kernel.text for kernel in kernels)])
     found = find_compiler(compiler)
-    return load(compile_shared(source, compiler=found, flags=flags_for(floats), warnings_as_errors=True))
+    return load(compile_shared(source, Options(compiler=found, flags=flags_for(floats)).with_flags(*WARNINGS)))
 
 
 def error(made: np.ndarray, case: Case, arrays: dict[str, np.ndarray]) -> float:
@@ -128,7 +128,7 @@ def test_any_size_agrees_with_numpy(
     kernel = case.row_kernel("row", 4)
     arrays = arrays_of(case, seed)
     flags = ("-std=c11", "-O1", *DEFAULT_FLAGS[2:])
-    library = load(compile_shared(kernel.source, flags=flags, warnings_as_errors=True))
+    library = load(compile_shared(kernel.source, Options(flags=flags).with_flags(*WARNINGS)))
     assert error(run(library.row, kernel, case, arrays), case, arrays) < relative_error(tile, cin)
 
 

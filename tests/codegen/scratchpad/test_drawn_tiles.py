@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.errors import InvalidInput
 from polyfuse.network.reference import max_relative_error, random_inputs, run

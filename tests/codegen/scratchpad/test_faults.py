@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.group import Room
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.planned import build_scratchpad, scratch_program
 from polyfuse.errors import InvalidInput, SimulationError
 from polyfuse.network.network import Network

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from polyfuse.codegen.build import compile_program
+from polyfuse.codegen.build import SANITIZE, WARNINGS, Options, compile_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.network.onnx.load import imported
 from polyfuse.plan.accelerator import accelerator
@@ -58,7 +58,7 @@ def with_main(program: ScratchProgram) -> str:
 
 
 def sanitized(program: ScratchProgram) -> str:
-    built = compile_program(with_main(program), flags=("-std=c11", "-O0"), sanitize=True, warnings_as_errors=True)
+    built = compile_program(with_main(program), Options(flags=("-std=c11", "-O0")).with_flags(*WARNINGS, *SANITIZE))
     done = subprocess.run([built.executable], capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 

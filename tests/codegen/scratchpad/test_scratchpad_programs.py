@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import Simulated, build_program
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run

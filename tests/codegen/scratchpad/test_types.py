@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.kernel import Options
+from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported

@@ -1,0 +1,195 @@
+"""`polyfuse plan`: a network and a machine in; tables, plan files, reports and pictures out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import click
+
+from polyfuse.cli.options import WORKLOAD, json_file, longest, plan_file, source_options, with_options
+from polyfuse.cli.scratchpad import network_of
+from polyfuse.cli.unused import Checked
+from polyfuse.cli.values import FILE, Size, Sizes
+from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.network.network import Network
+from polyfuse.plan.accelerator import DTYPE_BYTES, Accelerator, accelerator, names
+from polyfuse.plan.checking import check_plan
+from polyfuse.plan.ideals import LONGEST
+from polyfuse.plan.objective import Goal, Objective
+from polyfuse.plan.operations import Graph
+from polyfuse.plan.planning import Ways, graph_of_plan, priced_type, ways_of
+from polyfuse.plan.scratchplan import Origin, ScratchPlan, read_scratch_plan
+from polyfuse.plan.sweep import Sweep, processes, sweep
+from polyfuse.plan.timeline import GroupTime, timeline
+from polyfuse.report.planfigures import figures_of, png_files
+from polyfuse.report.planpage import page
+from polyfuse.report.progress import ProgressBar
+from polyfuse.report.scratchplan import print_plan, print_sweep
+
+DEFAULT_MACHINE = "npu"
+SOLVER_EFFORT = 200.0
+"""The deterministic limit of the exact model, about seconds."""
+
+
+@click.command("plan", cls=Checked)
+@with_options(*WORKLOAD)
+@click.option(
+    "--machine",
+    metavar="NAME|FILE",
+    default=DEFAULT_MACHINE,
+    show_default=True,
+    help=f"Plan for this machine: {', '.join(names())}, or an accelerator file.",
+)
+@click.option(
+    "--onchip",
+    "onchip_bytes",
+    type=Size(),
+    metavar="SIZE",
+    show_default="the machine's",
+    help="On-chip memory, such as 512KiB.",
+)
+@click.option(
+    "--objective",
+    "goal",
+    type=click.Choice(get_args(Goal)),
+    default="latency",
+    show_default=True,
+    help="Objective to minimise.",
+)
+@click.option(
+    "--lambda",
+    "cycles_per_byte",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    metavar="CYCLES",
+    help="Add this many cycles to the latency for every off-chip byte.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(tuple(DTYPE_BYTES)),
+    show_default="the workload's",
+    help="Plan as if elements were of this type.",
+)
+@longest(LONGEST)
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Compare the plan with those of weaker ways of planning.",
+)
+@click.option("--early", is_flag=True, help="Load weights while the group before computes, where there is room.")
+@click.option("--no-external", is_flag=True, help="Keep every tensor between layers on chip, so that none is spilled.")
+@click.option("--certify", is_flag=True, help="Confirm the plan by an exact model of it, for small networks.")
+@plan_file("Check and show the plan in this file")
+@click.option(
+    "--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Also plan at many on-chip sizes."
+)
+@click.option(
+    "--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep in this file, and resume from it."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    show_default="one for each core",
+    help="Run a sweep in N processes.",
+)
+@json_file("the plan")
+@click.option("--report", "report_file", type=FILE, metavar="FILE.html", help="Write a page with pictures of the plan.")
+@click.option(
+    "--png", "folder", type=FILE, metavar="DIR", help="Write each picture of the report to this folder, as PNG."
+)
+def command(**request: Any) -> None:
+    """Plan a WORKLOAD for a machine with a managed on-chip memory: what to fuse and what to pin.
+
+    Groups, tiles, tensors that stay on chip and all addresses are chosen together. Weaker ways of planning are printed
+    for comparison.
+    """
+    check_request(request)
+    origin = Origin(request["workload"], **source_options(request))
+    given = read_scratch_plan(request["plan_file"]) if request["plan_file"] is not None else None
+    machine = given.machine if given is not None else machine_of(request)
+    network = network_of(origin)
+    with ProgressBar() as progress:
+        plan = given or planned(network, machine, origin, request, progress)
+        graph = graph_of_plan(plan, network)
+        plan = check_plan(plan, graph, plan.machine)
+        if given is not None and request["certify"]:
+            ways = ways_of(graph, plan.machine, objective=plan.objective, longest=request["longest"])
+            plan = confirmed(ways, plan, progress)
+        swept = sweep_of(network, plan, request, progress) if request["capacities"] is not None else None
+    times = timeline(plan, graph)
+    print_plan(plan, times)
+    if swept is not None:
+        click.echo()
+        print_sweep(swept)
+    if request["json_file"] is not None:
+        write_atomically(request["json_file"], plan.to_json().encode())
+    if request["report_file"] is not None or request["folder"] is not None:
+        write_pictures(request, plan, graph, times, swept)
+
+
+def check_request(request: Mapping[str, Any]) -> None:
+    """Refuse files that cannot be written, before the work.
+
+    Errors: InvalidInput.
+    """
+    for key in ("json_file", "report_file", "sweep_file"):
+        if request[key] is not None:
+            check_writable(request[key])
+    if request["folder"] is not None:
+        make_folder(request["folder"])
+
+
+def machine_of(request: Mapping[str, Any]) -> Accelerator:
+    """The machine that was asked for."""
+    found = accelerator(request["machine"])
+    found = found.memory_alone() if request["no_external"] else found
+    return found.with_capacity(request["onchip_bytes"]) if request["onchip_bytes"] is not None else found
+
+
+def planned(
+    network: Network, machine: Accelerator, origin: Origin, request: Mapping[str, Any], progress: ProgressBar
+) -> ScratchPlan:
+    """A new plan, confirmed by the exact model if that was asked."""
+    objective = Objective(request["goal"], request["cycles_per_byte"])
+    ways = ways_of(
+        network, machine, objective=objective, dtype=request["dtype"], longest=request["longest"], progress=progress
+    )
+    plan = ways.plan(machine.capacity_bytes, request["baselines"], early=request["early"])
+    plan = replace(plan, origin=origin)
+    return confirmed(ways, plan, progress) if request["certify"] else plan
+
+
+def confirmed(ways: Ways, plan: ScratchPlan, progress: ProgressBar) -> ScratchPlan:
+    """A plan, new or edited, certified by the exact model. Errors: as `Ways.confirmed`."""
+    progress("solving", 0, 1)
+    return ways.confirmed(plan, SOLVER_EFFORT)
+
+
+def sweep_of(network: Network, plan: ScratchPlan, request: Mapping[str, Any], progress: ProgressBar) -> Sweep:
+    """The same at the sizes that were asked for, in processes of this host."""
+    with processes(request["jobs"]) as workers:
+        return sweep(
+            network,
+            plan.machine,
+            request["capacities"],
+            objective=plan.objective,
+            dtype=priced_type(plan, network),
+            longest=request["longest"],
+            executor=workers,
+            file=request["sweep_file"],
+            progress=progress,
+        )
+
+
+def write_pictures(
+    request: Mapping[str, Any], plan: ScratchPlan, graph: Graph, times: Sequence[GroupTime], swept: Sweep | None
+) -> None:
+    """The page and the pictures that were asked for."""
+    figures = figures_of(plan, graph, times, swept)
+    if request["report_file"] is not None:
+        write_atomically(request["report_file"], page(plan, times, figures).encode())
+    for name, data in png_files(figures).items() if request["folder"] is not None else ():
+        write_atomically(request["folder"] / name, data)

@@ -1,0 +1,55 @@
+"""What `polyfuse compile`, `run` and `verify` share: how a whole network is planned, and threads that find no work."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, WORKLOAD, Option, longest, plan_file, source_options, threads
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.program import Program
+from polyfuse.deploy.grouping import LONGEST
+from polyfuse.deploy.model import Settings
+from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.source import Source, read_source
+
+NETWORK: tuple[Option, ...] = (
+    *WORKLOAD,
+    plan_file("Use the plan in this file"),
+    click.option("--no-fuse", is_flag=True, help="Make every layer a group of its own."),
+    longest(LONGEST),
+    threads(),
+    EXACT_ARITHMETIC,
+    LAYOUT,
+)
+"""A whole network, and how it is planned."""
+
+
+def settings_of(request: Mapping[str, Any]) -> Settings:
+    """What the options say, with a compiler."""
+    interface: Interface = request["layout"]
+    return Settings(
+        fuse=not request["no_fuse"],
+        longest=request["longest"],
+        exact=request["exact"],
+        interface=interface,
+        threads=request["threads"],
+        options=Options(),
+    ).ready
+
+
+def source_asked(request: Mapping[str, Any]) -> Source:
+    """The network that was asked for."""
+    return read_source(request["workload"], **source_options(request))
+
+
+def given_plan(request: Mapping[str, Any]) -> Plan | None:
+    """The plan in the file that was named."""
+    return read_plan(request["plan_file"]) if request["plan_file"] is not None else None
+
+
+def tell_threads(code: Program, settings: Settings) -> None:
+    """Say where the threads that were asked for have nothing to share."""
+    if settings.threads > 1 and not code.is_parallel:
+        click.echo(f"runs on 1 thread, not {settings.threads}: no group has tiles that are independent of each other")

@@ -1,0 +1,94 @@
+"""`polyfuse tune`: options in, a table and files out."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from polyfuse.bench.compare import ready_to_build
+from polyfuse.bench.tune import MEASURED, tune
+from polyfuse.bench.tuned import read_tuned, tuned_path
+from polyfuse.cli.options import (
+    EXACT_ARITHMETIC,
+    LAYOUT,
+    WORKLOAD,
+    json_file,
+    network_asked,
+    said,
+    threads,
+    with_options,
+)
+from polyfuse.cli.unused import Checked
+from polyfuse.cli.values import FILE
+from polyfuse.codegen.build import Options
+from polyfuse.codegen.leaves import Interface
+from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.plan.machine import read_machine
+from polyfuse.report.progress import ProgressBar
+from polyfuse.report.tuning import print_tuning
+from polyfuse.typed_json import encode
+
+
+@click.command("tune", cls=Checked)
+@with_options(*WORKLOAD)
+@click.option(
+    "--measure",
+    "measured",
+    type=click.IntRange(1),
+    default=MEASURED,
+    show_default=True,
+    metavar="N",
+    help="Compile and time the N choices ranked best, and the unfused network.",
+)
+@with_options(threads(), LAYOUT, EXACT_ARITHMETIC)
+@click.option(
+    "--tuned", "path", type=FILE, metavar="FILE", help="Keep results in this file, not in the user's data folder."
+)
+@json_file("what was measured")
+def command(
+    measured: int,
+    threads: int,
+    layout: Interface,
+    exact: bool,
+    path: Path | None,
+    json_file: Path | None,
+    **request: Any,
+) -> None:
+    """Find the fastest tile, retention and algorithms for a WORKLOAD, and keep them for later runs.
+
+    The time model ranks the choices; the best few are compiled, checked and timed in turns. An interrupted run goes on
+    where it stopped.
+    """
+    if json_file is not None:
+        check_writable(json_file)
+    chosen = path or tuned_path()
+    if path is None:
+        make_folder(chosen.parent)
+    check_writable(chosen)
+    read_tuned(chosen)
+    machine, options = read_machine(), ready_to_build(Options())
+    network = network_asked(request)
+    with ProgressBar() as progress:
+        found = tune(
+            network,
+            machine,
+            workload=described(request),
+            measured=measured,
+            interface=layout,
+            threads=threads,
+            exact=exact,
+            path=chosen,
+            options=options,
+            progress=progress,
+        )
+    print_tuning(found)
+    click.echo(f"kept in {chosen}")
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(encode(found), indent=1) + "\n").encode())
+
+
+def described(request: Mapping[str, Any]) -> str:
+    """The workload as it was asked for, without folders."""
+    return " ".join([Path(request["workload"]).stem, *said(request)])

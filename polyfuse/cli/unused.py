@@ -1,0 +1,201 @@
+"""Which options have no effect when: one table for all commands. A request enters; a refusal leaves, or nothing.
+
+A new option of a command goes into ALWAYS, or into a line of UNUSED for each mode in which the command would not look
+at it. A test compares both with the options that click knows.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from polyfuse.cli.scratchpad import is_scratch_plan
+
+Request = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Options of a command, by click's name of each, that have no effect `when` a request is so; `why` follows that."""
+
+    options: tuple[str, ...]
+    when: Callable[[Request], object]
+    why: str
+
+
+class Checked(click.Command):
+    """A command that refuses options it would not look at, before it does anything."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        refuse_unused(ctx, UNUSED.get(str(self.name), ()))
+        return super().invoke(ctx)
+
+
+def refuse_unused(ctx: click.Context, rules: tuple[Unused, ...]) -> None:
+    """Refuse the first option that was given and has no effect.
+
+    Errors: click.UsageError.
+    """
+    known = {param.name: param for param in ctx.command.params}
+    for rule in rules:
+        given = [name for name in rule.options if is_given(ctx, name)]
+        if given and rule.when(ctx.params):
+            raise click.UsageError(f"{flag(known[given[0]], ctx)} has no effect {rule.why}; leave it out", ctx)
+
+
+def is_given(ctx: click.Context, name: str) -> bool:
+    """Whether the user said it, be it as the default is."""
+    return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+def flag(param: click.Parameter, ctx: click.Context) -> str:
+    """An option as the user wrote it."""
+    negated = param.secondary_opts and ctx.params.get(str(param.name)) is False
+    return max(param.secondary_opts if negated else param.opts, key=len)
+
+
+def asks_for_rows(request: Request) -> bool:
+    """Whether some strategy is named; `show` recomputes otherwise."""
+    return bool(request["names"] or request["mixed"] or request["retention"])
+
+
+def keeps_nothing(request: Request) -> bool:
+    """No fused row that is asked for retains anything on chip: the placement of first executions is for such rows."""
+    if not asks_for_rows(request):
+        return False
+    asked = [*request["mixed"], *(places for _, places in request["retention"])]
+    if not asked and "mixed" in request["names"]:
+        return False
+    return "local" not in {*request["names"], *(place for places in asked for place in places)}
+
+
+def explains_plan(request: Request) -> bool:
+    return is_scratch_plan(Path(request["workload"]))
+
+
+def compiles_scratch_plan(request: Request) -> bool:
+    return request["plan_file"] is not None and is_scratch_plan(request["plan_file"])
+
+
+def has_plan(request: Request) -> bool:
+    return request["plan_file"] is not None
+
+
+def races_no_halide(request: Request) -> bool:
+    words = [word.strip() for word in request["peers"].split(",")]
+    return words != ["all"] and "halide" not in words
+
+
+PLACEMENT = Unused(
+    ("placement",), keeps_nothing, "without a local strategy: it says when values that are kept on chip are computed"
+)
+PLANNED = (
+    Unused(("no_fuse", "longest", "exact", "layout"), has_plan, "with --plan, which says it already"),
+    Unused(("longest",), lambda request: request["no_fuse"], "with --no-fuse, which makes every layer a group"),
+)
+UNUSED: Mapping[str, tuple[Unused, ...]] = {
+    "compare": (
+        Unused(
+            ("repeats", "threads", "leaf", "layout", "exact"),
+            lambda request: request["no_run"],
+            "with --no-run, which runs no code",
+        ),
+        Unused(("exact",), lambda request: request["leaf"] == "scalar", "with --leaf scalar, which is always exact"),
+        PLACEMENT,
+    ),
+    "show": (replace(PLACEMENT, when=lambda request: keeps_nothing(request) or not asks_for_rows(request)),),
+    "machine": (
+        Unused(("seconds",), lambda request: not request["wanted"], "without --probe"),
+        Unused(("path",), lambda request: not (request["wanted"] or request["fitting"]), "without --probe or --fit"),
+    ),
+    "tune": (),
+    "explain": (
+        Unused(
+            ("profile", "conv_to_pool", "onchip_bytes", "json_file"),
+            explains_plan,
+            "for a plan made by polyfuse plan, whose groups are known",
+        ),
+        Unused(
+            ("tensor", "model"),
+            lambda request: not explains_plan(request),
+            "for a workload that is not a plan made by polyfuse plan",
+        ),
+    ),
+    "compile": (
+        Unused(
+            ("no_fuse", "longest", "threads", "exact", "layout", "embed", "cc", "cflags"),
+            compiles_scratch_plan,
+            "with a plan for a scratchpad machine",
+        ),
+        *PLANNED,
+    ),
+    "run": PLANNED,
+    "verify": (
+        *PLANNED,
+        Unused(
+            ("threads",),
+            lambda request: has_plan(request) or request["no_fuse"],
+            "with --plan or --no-fuse: it only decides which layers are fused",
+        ),
+    ),
+    "plan": (
+        Unused(
+            ("machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines"),
+            has_plan,
+            "with --plan: it is for making a new plan",
+        ),
+        Unused(
+            ("longest",),
+            lambda request: has_plan(request) and request["capacities"] is None and not request["certify"],
+            "with --plan and neither --sweep nor --certify: it is for making new plans",
+        ),
+        Unused(
+            ("early", "cycles_per_byte"),
+            lambda request: request["goal"] != "latency",
+            "with an --objective other than latency",
+        ),
+        Unused(
+            ("certify",),
+            lambda request: request["early"],
+            "with --early: it confirms plans whose weights are loaded with their groups",
+        ),
+        Unused(("sweep_file", "jobs"), lambda request: request["capacities"] is None, "without --sweep"),
+    ),
+    "bench": (Unused(("search_seconds",), races_no_halide, "without the peer halide, the only one that searches"),),
+    "import-scop": (
+        Unused(
+            ("names", "mixed", "retention", "placement", "order", "weights", "path"),
+            lambda request: not request["tiles"],
+            "without --tile: a schedule needs a --tile, such as --tile 8x8",
+        ),
+        PLACEMENT,
+    ),
+    "export-scop": (PLACEMENT,),
+}
+"""For each command, in the order in which they are looked at, options that a request makes void."""
+
+WORKLOAD = ("first", "last", "random_weights", "parameters", "shapes", "values")
+ROWS = ("tiles", "names", "mixed", "retention", "order", "weights")
+PLANNABLE = (*WORKLOAD, "plan_file")
+ALWAYS: Mapping[str, tuple[str, ...]] = {
+    "compare": (*WORKLOAD, *ROWS, "no_run", "json_file", "picture", "folder"),
+    "show": (*WORKLOAD, *ROWS),
+    "machine": ("wanted", "fitting"),
+    "tune": (*WORKLOAD, "measured", "threads", "layout", "exact", "path", "json_file"),
+    "explain": WORKLOAD,
+    "compile": (*PLANNABLE, "folder", "prefix"),
+    "run": (*PLANNABLE, "threads", "inputs", "path"),
+    "verify": (*PLANNABLE, "seed"),
+    "plan": (*PLANNABLE, "capacities", "json_file", "report_file", "folder"),
+    "bench": (
+        *WORKLOAD,
+        *("peers", "strategies", "exact", "threads", "layout", "repeats"),
+        *("machine_file", "json_file", "picture"),
+    ),
+    "import-scop": ("parameters", "tiles", "changed"),
+    "export-scop": (*WORKLOAD, *ROWS, "folder", "expanded"),
+}
+"""The options that have an effect in every mode of a command."""
