@@ -52,13 +52,15 @@ if TYPE_CHECKING:
     from polyfuse.bench.probe import probe
     from polyfuse.bench.results import Comparison, Row, read_comparison
     from polyfuse.bench.tune import tune
-    from polyfuse.bench.tuned import best_known, tuned
     from polyfuse.codegen.build import Options
     from polyfuse.codegen.kernel import Kernel, build, rebuild
     from polyfuse.codegen.program import Program, generate
     from polyfuse.codegen.work import predicted_seconds
+    from polyfuse.deploy.explain import Explanation, explain
     from polyfuse.deploy.model import Model, Settings, load
-    from polyfuse.deploy.plan import Plan, read_plan
+    from polyfuse.deploy.plan import Plan
+    from polyfuse.deploy.planfile import read_plan
+    from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
     from polyfuse.network.custom import statement_layer
     from polyfuse.network.layer import Layer
@@ -76,9 +78,8 @@ if TYPE_CHECKING:
     from polyfuse.plan.objective import Objective
     from polyfuse.plan.operations import graph_of
     from polyfuse.plan.planning import plan_for
-    from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
+    from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
-    from polyfuse.rewrite.explain import Explanation, explain
     from polyfuse.rewrite.workload import load_onnx, load_workload
     from polyfuse.schedule.counts import Counts, counts, halos, total
     from polyfuse.schedule.groups import fused, layer_by_layer
@@ -154,7 +155,6 @@ __all__ = [
     "read_jscop",
     "read_machine",
     "read_plan",
-    "read_scratch_plan",
     "read_sweep",
     "rebuild",
     "reference",
@@ -178,13 +178,15 @@ _MODULES = {
     "bench.probe": ("probe",),
     "bench.results": ("Comparison", "Row", "read_comparison"),
     "bench.tune": ("tune",),
-    "bench.tuned": ("best_known", "tuned"),
+    "deploy.tuned": ("best_known", "tuned"),
     "codegen.build": ("Options",),
     "codegen.kernel": ("Kernel", "build", "rebuild"),
     "codegen.program": ("Program", "generate"),
     "codegen.work": ("predicted_seconds",),
+    "deploy.explain": ("Explanation", "explain"),
     "deploy.model": ("Model", "Settings", "load"),
-    "deploy.plan": ("Plan", "read_plan"),
+    "deploy.plan": ("Plan",),
+    "deploy.planfile": ("read_plan",),
     "deploy.verify": ("verify",),
     "network.custom": ("statement_layer",),
     "network.layer": ("Layer",),
@@ -201,9 +203,8 @@ _MODULES = {
     "plan.objective": ("Objective",),
     "plan.operations": ("graph_of",),
     "plan.planning": ("plan_for",),
-    "plan.scratchplan": ("ScratchPlan", "read_scratch_plan"),
+    "plan.scratchplan": ("ScratchPlan",),
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
-    "rewrite.explain": ("Explanation", "explain"),
     "rewrite.workload": ("load_onnx", "load_workload"),
     "schedule.counts": ("Counts", "counts", "halos", "total"),
     "schedule.groups": ("fused", "layer_by_layer"),

@@ -43,7 +43,7 @@ def test_scheduling_and_generating_need_no_solver_and_no_symbols(name: str) -> N
     assert not imported(f"import polyfuse; polyfuse.{name}") & (HEAVY - {"onnx"})
 
 
-@pytest.mark.parametrize("name", ["plan_for", "read_scratch_plan", "check_plan", "load", "load_workload", "compare"])
+@pytest.mark.parametrize("name", ["plan_for", "read_plan", "check_plan", "load", "load_workload", "compare"])
 def test_no_public_name_needs_symbols_pandas_or_pictures(name: str) -> None:
     assert not imported(f"import polyfuse; polyfuse.{name}") & (HEAVY - {"onnx"})
 

@@ -136,7 +136,7 @@ def counted(name: str) -> Counted:
     code = program_of(network, plan, settings)
     library_files(code, plan, settings)
     seconds = time.perf_counter() - start
-    apart = plan_of(network, Settings(fuse=False).ready)
+    apart = plan_of(network, Settings(groups="single").ready)
     fused, unfused = footprint(code), footprint(program_of(network, apart, settings))
     return Counted(
         name,

@@ -9,15 +9,17 @@ from typing import Literal, cast
 
 import numpy as np
 
-from polyfuse.bench.host import host_facts
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
+from polyfuse.codegen.leaves import SCALAR, Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.host import host_facts
+from polyfuse.deploy.tuned import best_known
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -424,3 +426,23 @@ def row_of(
         max_rel_error=result.error if result is not None else None,
         threads=result.threads if result is not None else 1,
     )
+
+
+def tuned_row(
+    network: Network,
+    *,
+    interface: Interface = "nchw",
+    threads: int = 1,
+    exact: bool = False,
+    options: Options | None = None,
+) -> Candidate | None:
+    """The best known choice as a row of a comparison, `tuned`; None where the network was not tuned.
+
+    Errors: as `best_known`.
+    """
+    chosen = options or Options()
+    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen)
+    if found is None:
+        return None
+    leaf = found.choice.leaves(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
+    return Candidate("tuned", found.choice.strategy, leaf)

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.bench.host import ROOT, caches, host_facts, memory_bytes, working_cores
 from polyfuse.bench.measure import measure
 from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, Memory, ProbeLibrary, probe_source
 from polyfuse.codegen.build import Options, compile_shared, find_compiler, flags_of
+from polyfuse.deploy.host import ROOT, caches, host_facts, memory_bytes, working_cores
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak
 from polyfuse.progress import Progress, silent

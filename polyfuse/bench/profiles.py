@@ -14,12 +14,12 @@ from pathlib import Path
 import platformdirs
 
 from polyfuse.bench.compare import leaves_to_run, ready_to_build
-from polyfuse.bench.entries import EntriesFile
-from polyfuse.bench.host import host_facts
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import Program, generate
+from polyfuse.deploy.entries import EntriesFile
+from polyfuse.deploy.host import host_facts
 from polyfuse.errors import IllegalSchedule, InvalidInput, TooComplex, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs

@@ -1,6 +1,6 @@
 """Find the fastest way to run a network on this host: `polyfuse tune`.
 
-    Network + Machine ──tune()──> Entry in the file of `bench.tuned`, measured choices and the best of them
+    Network + Machine ──tune()──> Entry in the file of `deploy.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
 unfused program, a few at a time, then those beside the best one; the best of all are measured again, more often. What
@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from polyfuse.bench.measure import measure
-from polyfuse.bench.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.leaves import Interface, is_3x3
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.model import Settings, plan_of
 from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
+from polyfuse.deploy.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
+from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
 from polyfuse.network.network import Network, Values
@@ -111,6 +113,65 @@ def tune(
         entry = entry.with_tried(timed(task, [unfused, *batch], SAMPLES))
         write_entry(entry, path)
     return with_final(task, entry, predictions, path, tell)
+
+
+@dataclass(frozen=True)
+class TunedGroup:
+    """A group of a plan, and what was measured of it."""
+
+    layers: tuple[str, ...]
+    entry: Entry
+
+
+def tune_groups(
+    network: Network,
+    machine: Machine,
+    *,
+    workload: str | None = None,
+    measured: int = MEASURED,
+    interface: Interface = "nchw",
+    threads: int = 1,
+    exact: bool = False,
+    path: Path | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> tuple[TunedGroup, ...]:
+    """Tune every group of a network's plan that has a choice, as a network of its own; keep what was found.
+
+    `polyfuse compile` and `run` take what was found for each. An interrupted run goes on where it stopped.
+    Errors: as `tune`, and those of planning.
+    """
+    tell, chosen = progress or silent, options or Options()
+    settings = Settings(
+        interface=interface, threads=threads, exact=exact, untuned=True, machine=machine, options=chosen
+    ).ready
+    plan = plan_of(network, settings, tell)
+    wanted = [group for group in plan.groups if group.tile is not None or has_choice(network, group.layers)]
+    found = []
+    for k, group in enumerate(wanted):
+
+        def told(what: str, done: int, of: int, k: int = k) -> None:
+            tell(f"group {k + 1} of {len(wanted)}: {what}", done, of)
+
+        entry = tune(
+            network.select(group.layers),
+            machine,
+            workload=f"{workload or network.name}: {group.layers[0]} to {group.layers[-1]}",
+            measured=measured,
+            interface=INSIDE,
+            threads=threads,
+            exact=exact,
+            path=path,
+            options=settings.options,
+            progress=told,
+        )
+        found.append(TunedGroup(group.layers, entry))
+    return tuple(found)
+
+
+def has_choice(network: Network, layers: tuple[str, ...]) -> bool:
+    """Whether a layer may be computed by several algorithms."""
+    return any(is_3x3(layer) for layer in network.layers if layer.name in layers)
 
 
 def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:

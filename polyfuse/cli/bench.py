@@ -6,7 +6,6 @@ from typing import Any
 import click
 import onnx
 
-from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
 from polyfuse.bench.peers.models import workload_of
 from polyfuse.bench.peers.ours import STRATEGIES, Configuration
@@ -26,6 +25,7 @@ from polyfuse.cli.options import (
 )
 from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE
+from polyfuse.deploy.host import host_facts
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
 from polyfuse.network.network import Network

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from polyfuse.bench.compare import compare_cases, leaves_to_run, prepared, ready_to_build
+from polyfuse.bench.compare import compare_cases, leaves_to_run, prepared, ready_to_build, tuned_row
 from polyfuse.bench.emit import emit
 from polyfuse.bench.results import Comparison
-from polyfuse.bench.tuned import tuned_row
 from polyfuse.cli.options import (
     BLOCKED,
     EXACT_ARITHMETIC,

@@ -5,11 +5,15 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import click
+from rich.console import Console
 
-from polyfuse.cli.options import WORKLOAD, json_file, longest, plan_file, source_options, with_options
+from polyfuse.cli.options import WORKLOAD, json_file, longest, plan_file, with_options
 from polyfuse.cli.scratchpad import network_of
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.settings import HOW, given_plan, origin_asked, settings_of, source_asked
+from polyfuse.cli.unused import HOST, Checked
 from polyfuse.cli.values import FILE, Size, Sizes
+from polyfuse.deploy.model import plan_of
+from polyfuse.deploy.plan import Plan
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.plan.accelerator import DTYPE_BYTES, Accelerator, accelerator, names
@@ -17,10 +21,12 @@ from polyfuse.plan.checking import check_plan
 from polyfuse.plan.ideals import LONGEST
 from polyfuse.plan.objective import Goal, Objective
 from polyfuse.plan.operations import Graph
+from polyfuse.plan.planfile import Origin
 from polyfuse.plan.planning import Ways, graph_of_plan, priced_type, ways_of
-from polyfuse.plan.scratchplan import Origin, ScratchPlan, read_scratch_plan
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.sweep import Sweep, processes, sweep
 from polyfuse.plan.timeline import GroupTime, timeline
+from polyfuse.report.deploy import print_groups
 from polyfuse.report.planfigures import figures_of, png_files
 from polyfuse.report.planpage import page
 from polyfuse.report.progress import ProgressBar
@@ -38,7 +44,7 @@ SOLVER_EFFORT = 200.0
     metavar="NAME|FILE",
     default=DEFAULT_MACHINE,
     show_default=True,
-    help=f"Plan for this machine: {', '.join(names())}, or an accelerator file.",
+    help=f"Plan for this machine: {', '.join(names())}, an accelerator file, or {HOST}, as polyfuse compile does.",
 )
 @click.option(
     "--onchip",
@@ -72,6 +78,7 @@ SOLVER_EFFORT = 200.0
     help="Plan as if elements were of this type.",
 )
 @longest(LONGEST)
+@with_options(*HOW)
 @click.option(
     "--baselines/--no-baselines",
     default=True,
@@ -101,14 +108,18 @@ SOLVER_EFFORT = 200.0
     "--png", "folder", type=FILE, metavar="DIR", help="Write each picture of the report to this folder, as PNG."
 )
 def command(**request: Any) -> None:
-    """Plan a WORKLOAD for a machine with a managed on-chip memory: what to fuse and what to pin.
+    """Plan a WORKLOAD: what to fuse, how to tile it and what to keep on chip.
 
-    Groups, tiles, tensors that stay on chip and all addresses are chosen together. Weaker ways of planning are printed
-    for comparison.
+    For a machine with a managed on-chip memory, groups, tiles, tensors that stay on chip and all addresses are chosen
+    together, and weaker ways of planning are printed for comparison. For the host, make the plan that `polyfuse
+    compile` makes.
     """
     check_request(request)
-    origin = Origin(request["workload"], **source_options(request))
-    given = read_scratch_plan(request["plan_file"]) if request["plan_file"] is not None else None
+    given = given_plan(request)
+    if isinstance(given, Plan) or (given is None and request["machine"] == HOST):
+        plan_host(given, request)
+        return
+    origin = origin_asked(request)
     machine = given.machine if given is not None else machine_of(request)
     network = network_of(origin)
     with ProgressBar() as progress:
@@ -128,6 +139,19 @@ def command(**request: Any) -> None:
         write_atomically(request["json_file"], plan.to_json().encode())
     if request["report_file"] is not None or request["folder"] is not None:
         write_pictures(request, plan, graph, times, swept)
+
+
+def plan_host(given: Plan | None, request: Mapping[str, Any]) -> None:
+    """Make, or read, a plan for the host; print its groups, and write it to a file."""
+    network = source_asked(request).network
+    with ProgressBar() as progress:
+        if given is None:
+            given = replace(plan_of(network, settings_of(request), progress), origin=origin_asked(request))
+        else:
+            given.grouping(network)
+    print_groups(Console(), given)
+    if request["json_file"] is not None:
+        write_atomically(request["json_file"], given.to_json().encode())
 
 
 def check_request(request: Mapping[str, Any]) -> None:

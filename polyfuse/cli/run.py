@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from polyfuse.cli.options import output, with_options
+from polyfuse.cli.scratchpad import simulate
 from polyfuse.cli.settings import NETWORK, given_plan, settings_of, source_asked, tell_threads
 from polyfuse.cli.unused import Checked
 from polyfuse.deploy.model import load
@@ -19,6 +20,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.files import check_writable, write_atomically
 from polyfuse.network.arrays import read_array
 from polyfuse.network.signature import shown
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.report.progress import ProgressBar
 
 
@@ -35,7 +37,8 @@ from polyfuse.report.progress import ProgressBar
 def command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> None:
     """Run a WORKLOAD on arrays in .npy files, and print the range of each output.
 
-    Without --input, inputs are random, from a fixed seed.
+    Without --input, inputs are random, from a fixed seed. With a --plan for a scratchpad machine, a simulator of that
+    machine runs it.
     """
     if path is not None:
         if path.suffix not in (".npy", ".npz"):
@@ -44,10 +47,13 @@ def command(inputs: tuple[str, ...], path: Path | None, **request: Any) -> None:
     plan, settings = given_plan(request), settings_of(request)
     source = source_asked(request)
     arrays = given_arrays(source, inputs)
-    with ProgressBar() as progress:
-        model = load(source, plan=plan, settings=settings, progress=progress)
-    tell_threads(model.program, settings)
-    found = model.run(**arrays)
+    if isinstance(plan, ScratchPlan):
+        found = simulate(plan, source.network, arrays)
+    else:
+        with ProgressBar() as progress:
+            model = load(source, plan=plan, settings=settings, progress=progress)
+        tell_threads(model.program, settings)
+        found = model.run(**arrays)
     for name, array in found.items():
         click.echo(f"{shown(name)}: {list(array.shape)}, {summary(array)}")
     if path is not None:

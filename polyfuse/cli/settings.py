@@ -1,7 +1,7 @@
 """What `polyfuse compile`, `run` and `verify` share: how a whole network is planned, and threads that find no work."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -11,17 +11,31 @@ from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.model import Settings
-from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.plan import Groups, Plan
+from polyfuse.deploy.planfile import read_plan
 from polyfuse.deploy.source import Source, read_source
+from polyfuse.plan.planfile import Origin
+from polyfuse.plan.scratchplan import ScratchPlan
 
-NETWORK: tuple[Option, ...] = (
-    *WORKLOAD,
-    plan_file("Use the plan in this file"),
-    click.option("--no-fuse", is_flag=True, help="Make every layer a group of its own."),
-    longest(LONGEST),
+HOW: tuple[Option, ...] = (
+    click.option(
+        "--groups",
+        type=click.Choice(get_args(Groups)),
+        default="planned",
+        show_default=True,
+        help="Fuse the groups of the planner, those of DNNFusion's published plan, or no layers at all (single).",
+    ),
     threads(),
     EXACT_ARITHMETIC,
     LAYOUT,
+    click.option("--untuned", is_flag=True, help="Leave aside what polyfuse tune found."),
+)
+"""How a network is planned for the host."""
+NETWORK: tuple[Option, ...] = (
+    *WORKLOAD,
+    plan_file("Use the plan in this file"),
+    longest(LONGEST),
+    *HOW,
 )
 """A whole network, and how it is planned."""
 
@@ -30,11 +44,12 @@ def settings_of(request: Mapping[str, Any]) -> Settings:
     """What the options say, with a compiler."""
     interface: Interface = request["layout"]
     return Settings(
-        fuse=not request["no_fuse"],
+        groups=request["groups"],
         longest=request["longest"],
         exact=request["exact"],
         interface=interface,
         threads=request["threads"],
+        untuned=request["untuned"],
         options=Options(),
     ).ready
 
@@ -44,7 +59,12 @@ def source_asked(request: Mapping[str, Any]) -> Source:
     return read_source(request["workload"], **source_options(request))
 
 
-def given_plan(request: Mapping[str, Any]) -> Plan | None:
+def origin_asked(request: Mapping[str, Any]) -> Origin:
+    """Where the network that was asked for is read from, as plans say it."""
+    return Origin(request["workload"], **source_options(request))
+
+
+def given_plan(request: Mapping[str, Any]) -> Plan | ScratchPlan | None:
     """The plan in the file that was named."""
     return read_plan(request["plan_file"]) if request["plan_file"] is not None else None
 

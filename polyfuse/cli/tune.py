@@ -1,15 +1,14 @@
 """`polyfuse tune`: options in, a table and files out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from polyfuse.bench.compare import ready_to_build
-from polyfuse.bench.tune import MEASURED, tune
-from polyfuse.bench.tuned import read_tuned, tuned_path
+from polyfuse.bench.tune import MEASURED, tune, tune_groups
 from polyfuse.cli.options import (
     EXACT_ARITHMETIC,
     LAYOUT,
@@ -24,11 +23,17 @@ from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
+from polyfuse.deploy.grouping import LONGEST
+from polyfuse.deploy.tuned import read_tuned, tuned_path
 from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.network.network import Network
 from polyfuse.plan.machine import read_machine
 from polyfuse.report.progress import ProgressBar
-from polyfuse.report.tuning import print_tuning
+from polyfuse.report.tuning import print_tuned_groups, print_tuning
+from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.typed_json import encode
+
+Result = TypeVar("Result")
 
 
 @click.command("tune", cls=Checked)
@@ -59,7 +64,8 @@ def command(
     """Find the fastest tile, retention and algorithms for a WORKLOAD, and keep them for later runs.
 
     The time model ranks the choices; the best few are compiled, checked and timed in turns. An interrupted run goes on
-    where it stopped.
+    where it stopped. A workload of few layers is tuned as one group; one that is compiled as several groups is tuned
+    group by group, and `polyfuse compile` and `run` use what was found.
     """
     if json_file is not None:
         check_writable(json_file)
@@ -71,22 +77,32 @@ def command(
     machine, options = read_machine(), ready_to_build(Options())
     network = network_asked(request)
     with ProgressBar() as progress:
-        found = tune(
-            network,
-            machine,
-            workload=described(request),
-            measured=measured,
-            interface=layout,
-            threads=threads,
-            exact=exact,
-            path=chosen,
-            options=options,
-            progress=progress,
-        )
-    print_tuning(found)
+
+        def tuned(what: Callable[..., Result], network: Network) -> Result:
+            return what(
+                network,
+                machine,
+                workload=described(request),
+                measured=measured,
+                interface=layout,
+                threads=threads,
+                exact=exact,
+                path=chosen,
+                options=options,
+                progress=progress,
+            )
+
+        if len(network.layers) <= LONGEST:
+            found = tuned(tune, network)
+            print_tuning(found)
+            document: object = found
+        else:
+            groups = tuned(tune_groups, rewrite(network).network)
+            print_tuned_groups(groups)
+            document = [each.entry for each in groups]
     click.echo(f"kept in {chosen}")
     if json_file is not None:
-        write_atomically(json_file, (json.dumps(encode(found), indent=1) + "\n").encode())
+        write_atomically(json_file, (json.dumps(encode(document), indent=1) + "\n").encode())
 
 
 def described(request: Mapping[str, Any]) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from polyfuse.cli.scratchpad import is_scratch_plan
+from polyfuse.plan.planfile import kind_in
 
 Request = Mapping[str, Any]
+HOST = "host"
+"""The machine of `polyfuse plan` that is this host."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,23 @@ def keeps_nothing(request: Request) -> bool:
 
 
 def explains_plan(request: Request) -> bool:
-    return is_scratch_plan(Path(request["workload"]))
+    return kind_in(Path(request["workload"])) is not None
 
 
-def compiles_scratch_plan(request: Request) -> bool:
-    return request["plan_file"] is not None and is_scratch_plan(request["plan_file"])
+def explains_scratch_plan(request: Request) -> bool:
+    return kind_in(Path(request["workload"])) == "scratchpad"
+
+
+def has_scratch_plan(request: Request) -> bool:
+    return request["plan_file"] is not None and kind_in(request["plan_file"]) == "scratchpad"
+
+
+def has_host_plan(request: Request) -> bool:
+    return request["plan_file"] is not None and kind_in(request["plan_file"]) == "host"
+
+
+def plans_for_host(request: Request) -> bool:
+    return request["machine"] == HOST or has_host_plan(request)
 
 
 def has_plan(request: Request) -> bool:
@@ -93,8 +107,13 @@ PLACEMENT = Unused(
     ("placement",), keeps_nothing, "without a local strategy: it says when values that are kept on chip are computed"
 )
 PLANNED = (
-    Unused(("no_fuse", "longest", "exact", "layout"), has_plan, "with --plan, which says it already"),
-    Unused(("longest",), lambda request: request["no_fuse"], "with --no-fuse, which makes every layer a group"),
+    Unused(("groups", "longest", "exact", "layout", "untuned"), has_plan, "with --plan: the plan says it"),
+    Unused(("longest", "untuned"), lambda request: request["groups"] != "planned", "with --groups published or single"),
+)
+NOT_SIMULATED = Unused(
+    ("groups", "longest", "threads", "exact", "layout", "untuned", "embed", "cc", "cflags"),
+    has_scratch_plan,
+    "with a plan for a scratchpad machine",
 )
 UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "compare": (
@@ -114,34 +133,43 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "tune": (),
     "explain": (
         Unused(
-            ("profile", "conv_to_pool", "onchip_bytes", "json_file"),
-            explains_plan,
-            "for a plan made by polyfuse plan, whose groups are known",
+            ("profile", "conv_to_pool", "json_file"),
+            explains_scratch_plan,
+            "for a plan for a scratchpad machine, whose groups are known",
         ),
         Unused(
-            ("tensor", "model"),
-            lambda request: not explains_plan(request),
-            "for a workload that is not a plan made by polyfuse plan",
+            ("tensor",),
+            lambda request: not explains_scratch_plan(request),
+            "for a workload that is no plan for a scratchpad machine",
         ),
+        Unused(("model",), lambda request: not explains_plan(request), "for a workload that is no plan"),
     ),
-    "compile": (
-        Unused(
-            ("no_fuse", "longest", "threads", "exact", "layout", "embed", "cc", "cflags"),
-            compiles_scratch_plan,
-            "with a plan for a scratchpad machine",
-        ),
-        *PLANNED,
-    ),
-    "run": PLANNED,
+    "compile": (NOT_SIMULATED, *PLANNED),
+    "run": (replace(NOT_SIMULATED, options=("threads",)), *PLANNED),
     "verify": (
         *PLANNED,
         Unused(
             ("threads",),
-            lambda request: has_plan(request) or request["no_fuse"],
-            "with --plan or --no-fuse: it only decides which layers are fused",
+            lambda request: has_plan(request) or request["groups"] == "single",
+            "with --plan or --groups single: it only decides what is fused",
         ),
     ),
     "plan": (
+        Unused(
+            (
+                *("onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines", "certify"),
+                *("capacities", "sweep_file", "jobs", "report_file", "folder"),
+            ),
+            plans_for_host,
+            "for the host: it is for machines with a managed on-chip memory",
+        ),
+        Unused(
+            ("groups", "threads", "exact", "layout", "untuned"),
+            lambda request: not plans_for_host(request),
+            f"but for --machine {HOST}",
+        ),
+        Unused(("groups", "threads", "exact", "layout", "untuned"), has_plan, "with --plan: it is for a new plan"),
+        *PLANNED[1:],
         Unused(
             ("machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines"),
             has_plan,
@@ -149,8 +177,11 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
         ),
         Unused(
             ("longest",),
-            lambda request: has_plan(request) and request["capacities"] is None and not request["certify"],
-            "with --plan and neither --sweep nor --certify: it is for making new plans",
+            lambda request: (
+                has_host_plan(request)
+                or (has_plan(request) and request["capacities"] is None and not request["certify"])
+            ),
+            "with --plan and neither --sweep nor --certify: it is for a new plan",
         ),
         Unused(
             ("early", "cycles_per_byte"),
@@ -187,9 +218,9 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
     "tune": (*WORKLOAD, "measured", "threads", "layout", "exact", "path", "json_file"),
     "explain": WORKLOAD,
     "compile": (*PLANNABLE, "folder", "prefix"),
-    "run": (*PLANNABLE, "threads", "inputs", "path"),
+    "run": (*PLANNABLE, "inputs", "path"),
     "verify": (*PLANNABLE, "seed"),
-    "plan": (*PLANNABLE, "capacities", "json_file", "report_file", "folder"),
+    "plan": (*PLANNABLE, "json_file"),
     "bench": (
         *WORKLOAD,
         *("peers", "strategies", "exact", "threads", "layout", "repeats"),

@@ -96,7 +96,7 @@ def grouped(
     whole = [Cut(0.0, ())]
     for j in range(1, len(names) + 1):
         whole.append(min((whole[i] + best[i, j] for i in range(max(0, j - longest), j)), key=lambda cut: cut.price))
-    return Grouping(ordered, tuple(prices.refined(part) for part in whole[-1].parts))
+    return Grouping(ordered, prices.refined(whole[-1].parts, workers, partial(tell, "tiles of groups")))
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def joined(grouping: Grouping, concat: Layer, prices: Prices) -> Grouping | None
     alone = next((part for part in grouping.parts if part.layers == (concat.name,)), None)
     if alone is None or len(reading) != 1 or not prices.fusible(reading[0].layers):
         return None
-    part = prices.refined(Part((concat.name, *reading[0].layers), None, 0.0))
+    (part,) = prices.refined([Part((concat.name, *reading[0].layers), None, 0.0)])
     if part.strategy is None:
         return None
     return replace(

@@ -17,10 +17,12 @@ from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.algorithms import algorithms_of
 from polyfuse.deploy.grouping import LONGEST
-from polyfuse.deploy.plan import Plan, planned, program
+from polyfuse.deploy.plan import Groups, Plan, planned, program
 from polyfuse.deploy.prices import seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
+from polyfuse.deploy.tuning import with_tuned
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values, require_float32
@@ -33,17 +35,19 @@ from polyfuse.progress import Progress
 class Settings:
     """How a network is planned and built.
 
-    fuse         whether layers may share groups, of at most `longest` each
+    groups       `planned`, of at most `longest` layers each; those of the `published` plan of DNNFusion; or `single`
     exact        keep to sums of products as they are written: no Winograd
     interface    `nchw`, or `blocked` for inputs and outputs in blocks of channels
+    untuned      whether what `polyfuse tune` found for a group on this host is left aside
     machine      whose time model says what pays; None for this user's, or a typical one
     """
 
-    fuse: bool = True
+    groups: Groups = "planned"
     longest: int = LONGEST
     exact: bool = False
     interface: Interface = "nchw"
     threads: int = 1
+    untuned: bool = False
     machine: Machine | None = None
     options: Options = field(default_factory=Options)
 
@@ -179,7 +183,8 @@ def check_undecided(settings: Settings, plan: Plan) -> None:
     Errors: InvalidInput.
     """
     usual = Settings()
-    void = [name for name in ("fuse", "longest", "machine") if getattr(settings, name) != getattr(usual, name)]
+    decides = ("groups", "longest", "untuned", "machine")
+    void = [name for name in decides if getattr(settings, name) != getattr(usual, name)]
     for name, decided in (("interface", plan.interface), ("exact", plan.arithmetic == "exact")):
         if getattr(settings, name) not in (getattr(usual, name), decided):
             void.append(name)
@@ -193,19 +198,28 @@ def check_undecided(settings: Settings, plan: Plan) -> None:
 def plan_of(network: Network, settings: Settings, progress: Progress | None = None) -> Plan:
     """The plan of a network on this host. Errors: as `planned`, BuildError; InvalidInput where it is not float32."""
     require_float32(network, "compiling for this host")
-    price = seconds_on(settings.machine or known_machine(), settings.threads) if settings.fuse else None
+    single, machine = settings.groups == "single", settings.machine or known_machine()
+    price = None if single else seconds_on(machine, settings.threads)
     target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
+    algorithms = {}
+    if machine.costs is not None and not settings.exact:
+        algorithms = algorithms_of(network, target, settings.interface, seconds_on(machine))
     made = planned(
         network,
         target,
         price,
+        groups=settings.groups,
         interface=settings.interface,
         exact=settings.exact,
+        algorithms=algorithms,
         longest=settings.longest,
         workers=usable_cores(),
         progress=progress,
     )
-    return replace(made, written_for=settings.compiler_and_flags).sealed()
+    made = replace(made, machine=replace(made.machine, written_for=settings.compiler_and_flags)).sealed()
+    if settings.untuned or settings.groups != "planned":
+        return made
+    return with_tuned(made, network, settings.threads, settings.options)
 
 
 def program_of(network: Network, plan: Plan, settings: Settings, progress: Progress | None = None) -> Program:

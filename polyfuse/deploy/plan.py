@@ -3,14 +3,12 @@
     Network + settings ──planned()──> Plan ──program()──> Program
     Plan ──to_json()──> text ──from_json()──> Plan
 
-The file is one object: "format" ("polyfuse-plan"), "version" (1) and the fields of `Plan`. See docs/use/formats.md.
+The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind "host". docs/formats.md lists its keys.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from polyfuse.codegen.concats import placed_concats
@@ -20,23 +18,35 @@ from polyfuse.codegen.rows.shape import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
 from polyfuse.deploy.prices import Part, Price
+from polyfuse.deploy.published import published
+from polyfuse.deploy.space import label_of
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.files import read_text
 from polyfuse.network.network import Network
+from polyfuse.plan.planfile import Origin, fields_for, text_of
 from polyfuse.progress import Progress
 from polyfuse.schedule.written import strategy_in, written
-from polyfuse.typed_json import decode, digest_of, encode, headed
+from polyfuse.typed_json import decode, digest_of, encode
 
-FORMAT = "polyfuse-plan"
-VERSION = 1
+Groups = Literal["planned", "published", "single"]
+"""Whose groups: those of the planner, those of DNNFusion's plan, or one for each layer."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host that a plan is for: the floats of a vector, which layouts follow; compiler and flags, for people."""
+
+    vector_floats: int
+    written_for: tuple[str, ...] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)
 class PlannedGroup:
     """One group: its layers in order, and its strategy; `tile` is null where layers run row by row, one by one.
 
-    price: what it was predicted to cost, in seconds; not a number where the plan was edited since.
+    price: what it was predicted to cost, in seconds; not a number where the plan was edited since. looked_at: what
+    other strategies of the group were predicted to cost, by their label; infinite where one could not be scheduled.
+    tuned: whether `polyfuse tune` chose it, and the price was measured.
     """
 
     layers: tuple[str, ...]
@@ -45,11 +55,14 @@ class PlannedGroup:
     retention: dict[str, tuple[str, ...]]
     placement: str
     price: float
+    looked_at: dict[str, float] = field(default_factory=dict)
+    tuned: bool = field(default_factory=bool)
 
     @staticmethod
     def of(part: Part) -> "PlannedGroup":
         """A part as it is written down."""
-        return PlannedGroup(layers=part.layers, **written(part.strategy), price=part.price)
+        looked_at = {label_of(each): price for each, price in part.looked_at}
+        return PlannedGroup(layers=part.layers, **written(part.strategy), price=part.price, looked_at=looked_at)
 
     @property
     def part(self) -> Part:
@@ -62,28 +75,28 @@ class PlannedGroup:
 class Plan:
     """The groups of a network in the order in which they run, its layout, and the algorithm of each layer.
 
-    vector_floats: the floats of a vector, which the layouts follow. interface: `nchw` or `blocked`. arithmetic: `exact`
-    without Winograd's algorithm, else `any`. algorithms: for some 3x3 layers by name 2, 4 or 6, the tile of Winograd's
-    algorithm, or 0 for the direct one; for the others the price decides. inputs, outputs: the model's names, in order.
-    written_for: the compiler and its flags, for people. digest: of all this as it was planned; the prices of a plan
-    that differs from it are forgotten where it is read.
+    interface: `nchw` or `blocked`. arithmetic: `exact` without Winograd's algorithm, else `any`. algorithms: for some
+    3x3 layers by name 2, 4 or 6, the tile of Winograd's algorithm, or 0 for the direct one; for the others the price
+    decides. inputs, outputs: the model's names, in order. digest: of all this as it was planned; the prices of a plan
+    that differs from it are forgotten where it is read. origin: where the network was read from; null where it was
+    built.
     """
 
     network: str
-    vector_floats: int
+    machine: Host
     interface: Interface
     arithmetic: Literal["any", "exact"]
     algorithms: dict[str, int]
     groups: tuple[PlannedGroup, ...] = field(default=())
     inputs: tuple[str, ...] = field(default_factory=tuple)
     outputs: tuple[str, ...] = field(default_factory=tuple)
-    written_for: tuple[str, ...] = field(default_factory=tuple)
     digest: str = field(default_factory=str)
+    origin: Origin | None = field(default_factory=lambda: None)
 
     @property
     def seal(self) -> str:
         """A digest of what was decided and predicted."""
-        return digest_of(replace(self, digest=""))
+        return digest_of(replace(self, digest="", origin=None))
 
     def sealed(self) -> "Plan":
         """The plan with the digest of what it says now: for what was just planned."""
@@ -93,17 +106,17 @@ class Plan:
         """The plan, without the prices that were predicted of it before it was edited."""
         if self.digest == self.seal:
             return self
-        return replace(self, groups=tuple(replace(group, price=math.nan) for group in self.groups))
+        return replace(self, groups=tuple(replace(group, price=math.nan, looked_at={}) for group in self.groups))
 
     def leaves(self, network: Network, target: Target) -> Leaves:
         """The row kernels of the network's layers.
 
         Errors: InvalidInput for vectors of another width than the plan's, and an algorithm that suits a layer not.
         """
-        if target.floats != self.vector_floats:
+        if target.floats != self.machine.vector_floats:
             raise InvalidInput(
-                f"plan of {self.network!r}: it is for vectors of {self.vector_floats} floats, this compiler and its "
-                f"flags have {target.floats}; plan again"
+                f"plan of {self.network!r}: it is for vectors of {self.machine.vector_floats} floats, this compiler "
+                f"and its flags have {target.floats}; plan again"
             )
         return leaves(network, target, self.interface, exact=self.arithmetic == "exact", winograd=self.algorithms)
 
@@ -126,22 +139,17 @@ class Plan:
         """The text of the file."""
         encoded = encode(self)
         assert isinstance(encoded, Mapping)
-        return json.dumps({"format": FORMAT, "version": VERSION, **encoded}, indent=1) + "\n"
+        return text_of("host", encoded)
 
     @staticmethod
     def from_json(text: str, where: str = "plan") -> "Plan":
         """The plan in a text, which errors call `where`; without the prices of one that was edited.
 
-        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
+        Errors: InvalidInput for what is no JSON, another format, version or kind of machine, unknown or missing keys
+        and wrong types.
         """
-        plan: Plan = decode(headed(text, where, "a plan", (FORMAT, VERSION), "plan again"), Plan, where)
+        plan: Plan = decode(fields_for("host", text, where), Plan, where)
         return plan.judged()
-
-
-def read_plan(path: Path) -> Plan:
-    """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `Plan.from_json`."""
-    where = f"plan '{path}'"
-    return Plan.from_json(read_text(path, where, "JSON"), where)
 
 
 def planned(
@@ -149,26 +157,34 @@ def planned(
     target: Target,
     price: Price | None,
     *,
+    groups: Groups = "planned",
     interface: Interface = "nchw",
     exact: bool = False,
+    algorithms: Mapping[str, int] | None = None,
     longest: int = LONGEST,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Plan:
-    """Decide which layers to fuse and how: what `price` says is cheapest; without it no layers are fused.
+    """Decide which layers to fuse and how: what `price` says is cheapest.
 
-    `exact` keeps to the direct algorithm; `workers` processes price groups.
+    `groups`: `planned`, those of the published plan, or `single`, each layer a group of its own, which is not priced.
+    `exact` keeps to the direct algorithm; `algorithms` are those of some layers, as `Plan` holds them. `workers`
+    processes price groups.
     Errors: InvalidInput, TooComplex, Unbounded, as scheduling a layer by itself has them.
     """
-    leaf = leaves(network, target, interface, exact=exact)
-    if price is None:
+    leaf = leaves(network, target, interface, exact=exact, winograd=algorithms)
+    if price is None or groups == "single":
         found = ungrouped(network)
+    elif groups == "published":
+        found = published(network, leaf, price)
     else:
         fastest = grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
         found = leaner(fastest, leaf, price)
-    groups = tuple(PlannedGroup.of(part) for part in found.parts)
+    parts = tuple(PlannedGroup.of(part) for part in found.parts)
     ends = network.ends.input_names, network.ends.output_names
-    return Plan(network.name, target.floats, interface, "exact" if exact else "any", {}, groups, *ends).sealed()
+    return Plan(
+        network.name, Host(target.floats), interface, "exact" if exact else "any", dict(algorithms or {}), parts, *ends
+    ).sealed()
 
 
 def program(network: Network, plan: Plan, target: Target) -> Program:

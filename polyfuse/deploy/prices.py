@@ -3,16 +3,20 @@
 names of layers ──Prices.part()──> Part: a strategy and its price
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import get_all_start_methods, get_context
+from typing import TypeVar
 
 import islpy as isl
 
 from polyfuse.codegen.concats import is_placeable
 from polyfuse.codegen.leaves import TALLEST, Leaves
 from polyfuse.codegen.work import work_of
+from polyfuse.deploy.space import label_of, strategies
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
@@ -24,12 +28,16 @@ from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 from polyfuse.sets.limits import operation_limit
 
+A = TypeVar("A")
+B = TypeVar("B")
 Price = Callable[[Sequence[Storage], Leaves], float]
 """What running some groups costs, one after the other: seconds, or anything that adds up."""
 HEIGHTS, ALL_HEIGHTS = (4, 16), (1, 2, 4, 8, 16, 32)
 """The rows of tiles that are priced: of every part, and of those that were chosen."""
 TALL_HEIGHTS, ALL_TALL_HEIGHTS = (12, 24), (6, 12, 18, 24, 48)
 """The same where layers compute bands of several rows at once."""
+GAIN = 0.98
+"""Rows that are kept local are left for a strategy whose price is at most this share: nearer ones are alike."""
 MAX_OPERATIONS = 300_000
 """Parts that take isl more than so many operations in one step of scheduling or pricing are not worth it."""
 FEW = 6
@@ -40,12 +48,14 @@ FEW = 6
 class Part:
     """Layers that are one group, by name, in order; the strategy of the group, None for row by row and layer by layer.
 
-    `price` is in the unit of the price that chose it.
+    `price` is in the unit of the price that chose it; `looked_at` holds other strategies that were tried at the same
+    height with theirs: infinite where one could not be scheduled.
     """
 
     layers: tuple[str, ...]
     strategy: Strategy | None
     price: float
+    looked_at: tuple[tuple[Strategy, float], ...] = ()
 
 
 def seconds_on(machine: Machine, threads: int = 1) -> Price:
@@ -84,15 +94,22 @@ class Prices:
             if hangs_together(alone) and not self.is_free(alone):
                 unknown.setdefault(self.signature(alone), names)
         unknown = {key: names for key, names in unknown.items() if key not in self.known}
-        if workers < 2 or len(unknown) < FEW or "fork" not in get_all_start_methods():
-            for done, (key, names) in enumerate(unknown.items()):
-                tell(done, len(unknown))
-                self.known[key] = self.best(self.network.select(names))
+        found = self.each(best_of, list(unknown.values()), workers, tell)
+        self.known |= dict(zip(unknown, found, strict=True))
+
+    def each(
+        self, find: Callable[["Prices", A], B], wanted: Sequence[A], workers: int, tell: Callable[[int, int], None]
+    ) -> Iterator[B]:
+        """What is found for each, several at once in processes of their own where the system can fork them."""
+        if workers < 2 or len(wanted) < FEW or "fork" not in get_all_start_methods():
+            for done, each in enumerate(wanted):
+                tell(done, len(wanted))
+                yield find(self, each)
             return
         with ProcessPoolExecutor(workers, get_context("fork"), priced_here, (self,)) as pool:
-            for done, (key, found) in enumerate(zip(unknown, pool.map(best_of, unknown.values()), strict=True)):
-                tell(done, len(unknown))
-                self.known[key] = found
+            for done, found in enumerate(pool.map(partial(here, find), wanted)):
+                tell(done, len(wanted))
+                yield found
 
     def fusible(self, names: Sequence[str]) -> bool:
         """Whether layers may share a group: where there are row kernels, only layers that have them may.
@@ -114,30 +131,50 @@ class Prices:
             return None, self.price(layer_by_layer(part, self.leaves.tallest), self.leaves)
         return self.cheapest(part, HEIGHTS, TALL_HEIGHTS)
 
-    def refined(self, part: Part) -> Part:
-        """A part with the best of more strategies; equal parts are the same."""
-        alone = self.network.select(part.layers)
-        if len(part.layers) == 1:
-            return part
-        key = "refined", *self.signature(alone)
-        if key not in self.known:
-            self.known[key] = self.cheapest(alone, ALL_HEIGHTS, ALL_TALL_HEIGHTS)
-        found = self.known[key]
-        return part if found is None else Part(part.layers, *found)
+    def refined(
+        self, parts: Sequence[Part], workers: int = 1, tell: Callable[[int, int], None] = lambda done, of: None
+    ) -> tuple[Part, ...]:
+        """Parts with the best of more strategies: more heights kept local, then all places and columns at that height.
 
-    def cheapest(
-        self, part: Network, heights: Sequence[int], tall: Sequence[int]
-    ) -> tuple[Strategy | None, float] | None:
+        Equal parts are the same.
+        """
+        alone = {part.layers: self.network.select(part.layers) for part in parts if len(part.layers) > 1}
+        keys = {layers: self.signature(network) for layers, network in alone.items()}
+        first = {keys[part.layers]: part for part in reversed(parts) if part.layers in keys}
+        found = dict(zip(first, self.each(widest_of, list(first.values()), workers, tell), strict=True))
+
+        def own(part: Part) -> Part:
+            known = found[keys[part.layers]]
+            return renamed(known, self.network.select(known.layers), alone[part.layers])
+
+        return tuple(own(part) if part.layers in keys else part for part in parts)
+
+    def widest(self, part: Part) -> Part:
+        """The best strategy of a part, with what was looked at; the part where it has none."""
+        alone = self.network.select(part.layers)
+        best = self.cheapest(alone, ALL_HEIGHTS, ALL_TALL_HEIGHTS)
+        if best is None:
+            return part
+        usual, height = label_of(best[0]), best[0].tile[:1]
+        others = [strategy for strategy in strategies(alone, height) if strategy.tile[:1] == height]
+        looked_at = [(each, self.priced(alone, each)) for each in others if label_of(each) != usual]
+        chosen = min(looked_at, key=lambda pair: pair[1], default=best)
+        chosen = chosen if chosen[1] <= GAIN * best[1] else best
+        return Part(part.layers, *chosen, tuple(pair for pair in (best, *looked_at) if pair is not chosen))
+
+    def priced(self, part: Network, strategy: Strategy) -> float:
+        """The price of a part under a strategy; infinite where it cannot be scheduled."""
+        try:
+            with operation_limit(MAX_OPERATIONS, "the price of a group"):
+                return self.price((storage(scheduled(part, strategy)),), self.leaves)
+        except PolyfuseError:
+            return math.inf
+
+    def cheapest(self, part: Network, heights: Sequence[int], tall: Sequence[int]) -> tuple[Strategy, float] | None:
         """The cheapest of the strategies that can be scheduled and priced; None where none can."""
-        found = []
-        for strategy in strategies(part, tall if any(self.leaves.kind(x) in TALLEST for x in part.layers) else heights):
-            try:
-                with operation_limit(MAX_OPERATIONS, "the price of a group"):
-                    groups = (storage(scheduled(part, strategy)),)
-                    found.append((strategy, self.price(groups, self.leaves)))
-            except PolyfuseError:
-                continue
-        return min(found, key=lambda each: each[1], default=None)
+        wanted = tall if any(self.leaves.kind(x) in TALLEST for x in part.layers) else heights
+        found = [(strategy, self.priced(part, strategy)) for strategy in kept_rows(part, wanted)]
+        return min((each for each in found if each[1] < math.inf), key=lambda each: each[1], default=None)
 
     def signature(self, part: Network) -> tuple[object, ...]:
         """All that a price depends on, without names: equal for equal groups."""
@@ -170,10 +207,20 @@ def priced_here(prices: Prices) -> None:
     _here = prices
 
 
-def best_of(names: tuple[str, ...]) -> tuple[Strategy | None, float] | None:
-    """The best strategy of a part, in a process that prices."""
+def here(find: Callable[[Prices, A], B], wanted: A) -> B:
+    """What is found, in a process that prices."""
     assert _here is not None
-    return _here.best(_here.network.select(names))
+    return find(_here, wanted)
+
+
+def best_of(prices: Prices, names: tuple[str, ...]) -> tuple[Strategy | None, float] | None:
+    """The best strategy of some layers."""
+    return prices.best(prices.network.select(names))
+
+
+def widest_of(prices: Prices, part: Part) -> Part:
+    """A part with the best of all strategies."""
+    return prices.widest(part)
 
 
 def statement_texts(statement: Statement) -> Iterator[str]:
@@ -197,7 +244,19 @@ def hangs_together(part: Network) -> bool:
         joined |= more
 
 
-def strategies(part: Network, heights: Sequence[int]) -> Iterator[Strategy]:
+def renamed(found: Part, of: Network, part: Network) -> Part:
+    """What was found for a part, for an equal one: its layers, and its names of tensors."""
+    names = {old.output.name: new.output.name for old, new in zip(of.layers, part.layers, strict=True)}
+
+    def own(strategy: Strategy) -> Strategy:
+        return replace(strategy, retention={names[tensor]: places for tensor, places in strategy.retention.items()})
+
+    layers, strategy = tuple(layer.name for layer in part.layers), found.strategy
+    looked_at = tuple((own(each), price) for each, price in found.looked_at)
+    return replace(found, layers=layers, strategy=strategy and own(strategy), looked_at=looked_at)
+
+
+def kept_rows(part: Network, heights: Sequence[int]) -> Iterator[Strategy]:
     """Tiles of so many rows, or of all that there are, that keep what two of them need."""
     shape = part.layers[-1].output.concrete_shape
     if len(shape) != 4 or part.layers[-1].output not in part.outputs:

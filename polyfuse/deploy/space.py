@@ -51,11 +51,7 @@ class Choice:
     @property
     def label(self) -> str:
         """Such as `4x60 local,recompute`, with what differs for single tensors and layers."""
-        if self.strategy is None:
-            words = [UNFUSED]
-        else:
-            own = [f"{name}={short(places)}" for name, places in self.strategy.retention.items()]
-            words = ["x".join(map(str, self.strategy.tile)), short(self.strategy.others), *own]
+        words = [UNFUSED if self.strategy is None else label_of(self.strategy)]
         tiles = set(self.algorithms.values())
         if len(tiles) > 1:
             return " ".join([*words, *(f"{layer}=F{m}" for layer, m in self.algorithms.items() if m)])
@@ -74,6 +70,12 @@ class Choice:
         Errors: InvalidInput for an algorithm that does not suit a layer.
         """
         return leaves(network, target, interface, exact=True, winograd=self.algorithms)
+
+
+def label_of(strategy: Strategy) -> str:
+    """A strategy in a few words: its tile, the places of most tensors, those of others."""
+    own = [f"{name}={short(places)}" for name, places in strategy.retention.items()]
+    return " ".join(["x".join(map(str, strategy.tile)), short(strategy.others), *own])
 
 
 def short(places: Sequence[Place]) -> str:

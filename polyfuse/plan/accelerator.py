@@ -29,6 +29,8 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """The types that elements are stored in; sums are made in 4 bytes whatever they are."""
 LARGEST = 1 << 40
 """Bytes on chip, and lanes, that no machine has: what is above is a slip of the pen."""
+HOST_CACHE = "host-cache"
+"""The second cache of this host, taken for a scratchpad."""
 
 
 @dataclass(frozen=True)
@@ -175,14 +177,14 @@ class Accelerator:
 
 
 def names() -> tuple[str, ...]:
-    """The shipped accelerators, and `host`, which is made of this host's machine file.
+    """The shipped accelerators, and `host-cache`, which is made of this host's machine file.
 
     >>> names()
-    ('ethos-u65', 'eyeriss', 'gemmini', 'host', 'mcu-320k', 'npu', 'npu-memory-bound')
+    ('ethos-u65', 'eyeriss', 'gemmini', 'host-cache', 'mcu-320k', 'npu', 'npu-memory-bound')
     """
     folder = resources.files("polyfuse.plan").joinpath("machines")
     shipped = (Path(entry.name) for entry in folder.iterdir() if entry.name != "typical.toml")
-    return tuple(sorted({"host", *(path.stem for path in shipped if path.suffix == ".toml")}))
+    return tuple(sorted({HOST_CACHE, *(path.stem for path in shipped if path.suffix == ".toml")}))
 
 
 def accelerator(name_or_path: str | Path) -> Accelerator:
@@ -194,7 +196,7 @@ def accelerator(name_or_path: str | Path) -> Accelerator:
     65536
     """
     name = str(name_or_path)
-    if name == "host":
+    if name == HOST_CACHE:
         return host_accelerator(known_machine())
     if name in names():
         found = resources.files("polyfuse.plan").joinpath("machines", f"{name}.toml")
@@ -217,7 +219,7 @@ def host_accelerator(machine: Machine) -> Accelerator:
         Memory(level.one_core.copy_gb_per_second / machine.clock_ghz, 0.0, 0.0) for level in (inner, machine.dram)
     )
     return Accelerator(
-        name="host",
+        name=HOST_CACHE,
         clock_ghz=machine.clock_ghz,
         capacity_bytes=inner.capacity_bytes,
         alignment_bytes=machine.cache_line_bytes,

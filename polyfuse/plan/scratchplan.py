@@ -2,8 +2,9 @@
 
     ScratchPlan ──to_json()──> text ──from_json()──> ScratchPlan
 
-The file is one object: "format" ("polyfuse-scratchpad-plan"), "version" (1), the fields of `ScratchPlan`, and those of
-its totals beside them; see docs/inside/scratchpad-plans.md. `polyfuse.plan.checking` says whether a plan is legal.
+The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind "scratchpad": the fields of
+`ScratchPlan`, with those of its totals. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a
+plan is legal.
 
 What a search found out about a plan, its certificate and the baselines, cannot be recomputed cheaply. The certificate
 holds a digest of everything it was given for; a plan that differs from that in anything is an edited plan, and loses
@@ -11,24 +12,19 @@ both where it is read, checked or shown.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.files import read_text
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import Lived
 from polyfuse.plan.objective import Objective
+from polyfuse.plan.planfile import Origin, fields_for, text_of
 from polyfuse.plan.tiles import Tile
-from polyfuse.typed_json import check_measure, decode, digest_of, encode, headed
-
-FORMAT = "polyfuse-scratchpad-plan"
-VERSION = 1
+from polyfuse.typed_json import check_measure, decode, digest_of, encode
 
 Source = Literal["on", "off"]
 Sink = Literal["on", "off", "both"]
@@ -194,23 +190,6 @@ UNCERTIFIED = Certificate(
 )
 
 
-@dataclass(frozen=True)
-class Origin:
-    """The file, or the name of a kernel, that a planned network was read from, as it was asked for.
-
-    shapes, values   those of the inputs of a model, by name; values as text, such as "480,640"
-    first, last      the ends of the part that was planned, null where it was not cut there
-    """
-
-    path: str
-    parameters: dict[str, str]
-    random_weights: int | None
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    values: dict[str, str] = field(default_factory=dict)
-    first: str | None = field(default_factory=lambda: None)
-    last: str | None = field(default_factory=lambda: None)
-
-
 @public
 @dataclass(frozen=True)
 class ScratchPlan:
@@ -272,7 +251,7 @@ class ScratchPlan:
         assert isinstance(encoded, dict)
         totals = encoded.pop("totals")
         head = {key: encoded.pop(key) for key in ("network", "dtype", "machine", "objective")}
-        return json.dumps({"format": FORMAT, "version": VERSION, **head, **totals, **encoded}, indent=1) + "\n"
+        return text_of("scratchpad", {**head, **totals, **encoded})
 
     @staticmethod
     def from_json(text: str, where: str = "plan") -> "ScratchPlan":
@@ -280,10 +259,10 @@ class ScratchPlan:
 
         Its figures are not checked; `polyfuse.plan.checking.check_plan` does that.
 
-        Errors: InvalidInput for what is no JSON, another format or version, unknown or missing keys and wrong types.
+        Errors: InvalidInput for what is no JSON, another format, version or kind of machine, unknown or missing keys
+        and wrong types.
         """
-        document = headed(text, where, "a plan", (FORMAT, VERSION), "plan again")
-        plan: ScratchPlan = decode(_gathered(document), ScratchPlan, where)
+        plan: ScratchPlan = decode(_gathered(fields_for("scratchpad", text, where)), ScratchPlan, where)
         return plan.judged()
 
 
@@ -300,12 +279,6 @@ def value_of(objective: Objective, totals: Totals) -> float:
             return float(totals.macs_executed)
         case "peak":
             return float(totals.onchip_peak_bytes)
-
-
-def read_scratch_plan(path: Path) -> ScratchPlan:
-    """The plan in a file. Errors: InvalidInput for a file that cannot be read, and as `ScratchPlan.from_json`."""
-    where = f"plan '{path}'"
-    return ScratchPlan.from_json(read_text(path, where, "JSON"), where)
 
 
 def _gathered(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,16 @@ def print_compiled(
     console: Console, plan: Plan, fused: Footprint, unfused: Footprint, least: int, sizes: Mapping[str, int]
 ) -> None:
     """The groups, what they move and need beside layers run one by one, and the files with their bytes."""
+    print_groups(console, plan)
+    console.print("the groups compared with layers one by one:")
+    console.print(memory_table(fused, unfused))
+    console.print(f"activations that are alive at once, layer by layer: at least {short_bytes(least)}")
+    for name, size in sizes.items():
+        console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
+
+
+def print_groups(console: Console, plan: Plan) -> None:
+    """The groups of a plan for the host: tiles, retention, what they were predicted to take."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for title in ("group", "tile", "predicted", "layers"):
         table.add_column(title, justify="left" if title == "layers" else "right", overflow="fold")
@@ -29,16 +39,16 @@ def print_compiled(
         price = "-" if math.isnan(group.price) else short_seconds(group.price)
         table.add_row(str(index), tile_text(group), price, " ".join(group.layers))
     console.print(table)
+    if measured := sum(group.tuned for group in plan.groups):
+        console.print(
+            f"{measured} of {len(plan.groups)} groups are as polyfuse tune measured them; --untuned plans anew"
+        )
     if any(math.isnan(group.price) for group in plan.groups):
         console.print("the plan was edited since its groups were priced: nothing is predicted of it", soft_wrap=True)
     if len(plan.groups) > MOST_ROWS:
         console.print(f"... and {len(plan.groups) - MOST_ROWS} more groups, in plan.json")
     layers = sum(len(group.layers) for group in plan.groups)
-    console.print(f"{layers} layers in {len(plan.groups)} groups; beside layers one by one:")
-    console.print(memory_table(fused, unfused))
-    console.print(f"activations that are alive at once, layer by layer: at least {short_bytes(least)}")
-    for name, size in sizes.items():
-        console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
+    console.print(f"{layers} layers in {len(plan.groups)} groups")
 
 
 def memory_table(fused: Footprint, unfused: Footprint) -> Table:

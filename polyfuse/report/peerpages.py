@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from polyfuse.bench.host import host_facts
 from polyfuse.bench.peers.results import PeerComparison, PeerReport, PeerRow
 from polyfuse.codegen.compiler import find_compiler
+from polyfuse.deploy.host import host_facts
 
 PEER_COLUMNS = ("peers that ran", "not compared")
 CONTENDER_COLUMNS = ("contender", "to fastest", "layout", "max error", "chosen, or why not")

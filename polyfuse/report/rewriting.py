@@ -3,6 +3,7 @@
 Enters: an `Explanation`. Leaves: text.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -12,9 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.report.format import byte_unit, short_bytes, short_count, significant
-from polyfuse.rewrite.explain import Explanation, Group, Sizes
+from polyfuse.deploy.explain import Explanation, Group, Sizes
+from polyfuse.deploy.space import label_of
+from polyfuse.report.format import byte_unit, short_count, short_seconds, significant
 from polyfuse.rewrite.rewriting import Applied, NearMiss
+from polyfuse.schedule.schedule import Strategy
+
+NOTE = (
+    "blocks: those of DNNFusion's published plan with layers in the group, and types as it names them; strategy: tile "
+    "and retention, then by how much the nearest and the farthest of the others lose; apart, together: bytes moved "
+    "off-chip by the layers one by one, and by the group"
+)
 
 
 def print_explanation(found: Explanation, console: Console | None = None) -> None:
@@ -28,14 +37,12 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
     if found.near_misses:
         out.print(_near_misses(found.near_misses))
         out.print()
+    if found.unplanned:
+        out.print(Text(f"no groups for this host: {found.unplanned}"))
+        out.print(_published(found))
+        return
     out.print(_groups(found))
-    out.print(
-        Text(
-            "bytes: moved off-chip by the layers one by one, and by the group in rows with "
-            f"{short_bytes(found.onchip_bytes)} on chip; types as DNNFusion names them",
-            style="dim",
-        )
-    )
+    out.print(Text("the groups that polyfuse compile makes. " + NOTE, style="dim"))
 
 
 def _table(*titles: str, right: Sequence[str] = ()) -> Table:
@@ -49,14 +56,15 @@ def _sizes(found: Explanation) -> Table:
     titles = (
         "layers",
         "operations",
-        "groups,\nY refused",
-        "groups,\nY accepted",
-        "groups,\nas decided",
-        "groups,\njoined",
+        "published,\nY refused",
+        "published,\nY accepted",
+        "published,\nas decided",
+        "compiled",
     )
     table = _table("network", *titles, right=titles)
     table.add_row("as it is", *_cells(found.before), "", "")
-    table.add_row("rewritten", *_cells(found.after), str(found.planned_groups), str(len(found.groups)))
+    groups = str(len(found.groups)) if not found.unplanned else "-"
+    table.add_row("rewritten", *_cells(found.after), str(len(found.published)), groups)
     return table
 
 
@@ -93,12 +101,39 @@ def _near_misses(misses: Sequence[NearMiss]) -> Table:
 
 def _groups(found: Explanation) -> Table:
     size, unit = byte_unit(group.bytes_apart for group in found.groups)
-    right = ("group", "blocks", f"apart\n{unit}", f"together\n{unit}")
-    table = _table("group", "layers", "type", *right[1:], right=right)
+    right = ("group", "predicted", f"apart\n{unit}", f"together\n{unit}")
+    table = _table("group", "layers", "type", "blocks", "strategy", *right[1:], right=right)
     for number, group in enumerate(found.groups):
         amounts = (significant(amount / size, decimals=2) for amount in (group.bytes_apart, group.bytes_together))
-        table.add_row(str(number), Text("\n".join(_members(group))), group.mapping, str(group.blocks), *amounts)
+        predicted = "-" if math.isnan(group.seconds) else short_seconds(group.seconds)
+        cells = (Text("\n".join(_members(group))), group.mapping, _blocks(group), Text("\n".join(_strategy(group))))
+        table.add_row(str(number), *cells, predicted, *amounts)
     return table
+
+
+def _published(found: Explanation) -> Table:
+    table = _table("block", "layers", "type", right=("block",))
+    for number, block in enumerate(found.published):
+        table.add_row(str(number), Text(_ends(block.layers)), block.mapping)
+    return table
+
+
+def _blocks(group: Group) -> str:
+    """The blocks of the published plan that a group has layers of."""
+    first, last = group.blocks[0], group.blocks[-1]
+    together = len(group.blocks) == last - first + 1
+    return str(first) if first == last else f"{first}-{last}" if together else ", ".join(map(str, group.blocks))
+
+
+def _strategy(group: Group) -> Iterator[str]:
+    """Its tile and places, and by how much the nearest of the others and the farthest lose."""
+    if group.tile is None:
+        yield "layer by layer" if len(group.layers) > 1 else "-"
+        return
+    yield label_of(Strategy(group.tile, group.others, group.retention))  # type: ignore[arg-type]
+    losses = sorted((price / group.seconds - 1, label) for label, price in group.looked_at.items() if price < math.inf)
+    for loss, label in dict.fromkeys(losses[:1] + losses[-1:]):
+        yield f"{label} {100 * loss:+.0f}%"
 
 
 def _members(group: Group) -> Iterator[str]:

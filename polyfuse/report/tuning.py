@@ -3,12 +3,15 @@
 Enters: an `Entry`. Leaves: text.
 """
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.bench.tuned import Entry, Tried
+from polyfuse.bench.tune import TunedGroup
+from polyfuse.deploy.tuned import Entry, Tried
 from polyfuse.report.format import short_seconds
 
 
@@ -23,6 +26,20 @@ def print_tuning(entry: Entry, console: Console | None = None) -> None:
     best = entry.best
     if best is not None:
         out.print(f"best: {best.label}, {best.ratio:.2f}x the unfused time")
+
+
+def print_tuned_groups(groups: Sequence[TunedGroup], console: Console | None = None) -> None:
+    """Print the fastest choice of each group of a network; on standard output unless a console is given."""
+    out = console or Console()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for title in ("group", "fastest", "measured", "ratio to\nunfused"):
+        table.add_column(title, justify="left" if title in ("group", "fastest") else "right", overflow="fold")
+    for each in groups:
+        best = each.entry.best
+        name = each.layers[0] if len(each.layers) == 1 else f"{each.layers[0]} to {each.layers[-1]}"
+        if best is not None:
+            table.add_row(Text(name), Text(best.label), short_seconds(best.seconds), f"{best.ratio:.3f}")
+    out.print(table if groups else "no group has a choice: nothing to tune")
 
 
 def _table(entry: Entry) -> Table:

@@ -35,7 +35,7 @@ def test_groups_are_timed_and_compute_the_same(tmp_path: Path) -> None:
     maker = Builder("parts")
     x = maker.conv("first", maker.input("x", (1, 8, 20, 20)), 16, kernel=3, padding=1, activation="relu")
     network = maker.network(maker.conv("last", maker.max_pool("pool", x, kernel=2, stride=2), 8, kernel=1))
-    settings = Settings(fuse=False).ready
+    settings = Settings(groups="single").ready
     program = program_of(network, plan_of(network, settings), settings)
     kernel = groups.timed(program, tmp_path)
     inputs = random_inputs(network, 1)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from polyfuse.bench import profiles, tuned
+from polyfuse.bench import profiles
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.bench.results import Comparison
-from polyfuse.bench.tuned import Entry, Key, read_tuned, tried
+from polyfuse.deploy import tuned
 from polyfuse.deploy.space import Choice
+from polyfuse.deploy.tuned import Entry, Key, read_tuned, tried
 from polyfuse.errors import InvalidInput
 from polyfuse.rewrite.profile import Profiled, ProfileKey
 from polyfuse.schedule.schedule import Strategy

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.planfile import read_plan
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.scratchplan import read_scratch_plan
 from polyfuse.plan.sweep import Sweep
 from tests.cli.calls import call, refused
 
@@ -73,7 +73,7 @@ def test_an_edited_plan_can_be_certified_anew(model: str, planned: Path, tmp_pat
     file = edited(planned, tmp_path, "certificate", "scope", value="all plans there are")
     found = call("plan", model, "--plan", file, "--certify", "--json", str(tmp_path / "again.json"))
     assert found.exit_code == 0 and "optimal for this model" in " ".join(found.stdout.split())
-    again = read_scratch_plan(tmp_path / "again.json")
+    again = read_plan(tmp_path / "again.json")
     assert again.certificate.gap == 0 and "all plans there are" not in again.certificate.scope
 
 
@@ -99,7 +99,7 @@ def test_memory_alone_is_asked_for_by_a_word(model: str, tmp_path: Path) -> None
     file = tmp_path / "plan.json"
     found = call("plan", model, *SMALL, "--no-external", "--objective", "peak", "--json", str(file))
     assert found.exit_code == 0 and "nothing between layers is stored off chip" in found.stdout
-    plan = read_scratch_plan(file)
+    plan = read_plan(file)
     assert not plan.machine.offchip_writable and "nothing between layers stored off chip" in plan.certificate.scope
     message = refused(call("plan", model, "--dtype", "int8", "--no-external", "--onchip", "256"), 1)
     assert "where nothing between layers can be stored off chip, got 256 B" in message

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from polyfuse.rewrite.explain import Explanation
+import polyfuse as pf
+from polyfuse.deploy.explain import Explanation
 from polyfuse.typed_json import decode
 from tests.cli.calls import KERNEL, call, refused
 from tests.rewrite.operator_graphs import LIGHT
@@ -41,17 +42,33 @@ def test_explain_names_rules_and_groups(normalised: str, tmp_path: Path) -> None
     for words in ("scaling-into-conv-before", "activation-into-producer", "first, first_bn -> first"):
         assert words in found.stdout
     document = json.loads(file.read_text())
-    assert (document.pop("format"), document.pop("version")) == ("polyfuse-explanation", 1)
+    assert (document.pop("format"), document.pop("version")) == ("polyfuse-explanation", 2)
     explained: Explanation = decode(document, Explanation, "x.json")
     assert (explained.before.layers, explained.after.layers) == (6, 2)
-    assert [len(group.layers) for group in explained.groups] == [2]
-    assert explained.planned_groups == 2
+    assert [block.layers for block in explained.published] == [("first",), ("second",)]
+    plan = tmp_path / "plan.json"
+    assert call("plan", normalised, "--machine", "host", "--json", str(plan)).exit_code == 0
+    assert [list(group.layers) for group in explained.groups] == [
+        group["layers"] for group in json.loads(plan.read_text())["groups"]
+    ]
 
 
-def test_groups_depend_on_the_memory_there_is(normalised: str, tmp_path: Path) -> None:
-    file = tmp_path / "x.json"
-    call("explain", normalised, "--onchip", "64", "--json", str(file))
-    assert len(json.loads(file.read_text())["groups"]) == 2
+def test_a_plan_for_the_host_is_explained(normalised: str, tmp_path: Path) -> None:
+    plan, file = tmp_path / "plan.json", tmp_path / "x.json"
+    assert call("plan", normalised, "--machine", "host", "--groups", "single", "--json", str(plan)).exit_code == 0
+    found = call("explain", str(plan), "--json", str(file), width=100)
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert [group["layers"] for group in json.loads(file.read_text())["groups"]] == [["first"], ["second"]]
+
+
+def test_a_network_that_this_host_cannot_compile_has_a_published_plan_and_a_reason(
+    normalised: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    found = pf.explain(pf.load_workload(normalised))
+    assert not found.groups and "no-such-compiler" in found.unplanned and len(found.published) == 2
+    shown = call("explain", normalised)
+    assert shown.exit_code == 0 and "no groups for this host" in shown.stdout
 
 
 def test_a_model_is_explained() -> None:
@@ -69,7 +86,6 @@ def test_every_profile_decides(normalised: str, profile: str) -> None:
     ("words", "status", "message"),
     [
         (["--profile", "often"], 2, "'often' is not one of"),
-        (["--onchip", "-1"], 2, "expected bytes"),
         (["--set", "size=0"], 1, "expected whole sizes of at least 1"),
         (["--json", "no/such/folder/x.json"], 1, "make the folder"),
     ],

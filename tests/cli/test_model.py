@@ -20,14 +20,23 @@ MACHINE = Path(str(resources.files("polyfuse.plan").joinpath("machines", "typica
 READERS = {
     "bench": ("--peers", "none", "--repeats", "1", "--machine", str(MACHINE)),
     "compare": ("--no-run", "--tile", "4"),
-    "compile": ("--no-fuse",),
+    "compile": (
+        "--groups",
+        "single",
+    ),
     "explain": (),
     "export-scop": ("--tile", "4x4", "--strategy", "recompute"),
     "plan": ("--no-baselines",),
-    "run": ("--no-fuse",),
+    "run": (
+        "--groups",
+        "single",
+    ),
     "show": ("--tile", "4", "--strategy", "recompute"),
     "tune": ("--measure", "1"),
-    "verify": ("--no-fuse",),
+    "verify": (
+        "--groups",
+        "single",
+    ),
 }
 """Every command that reads a model, with what makes it short."""
 NAMES = ("--from", "--to", "--set", "--shape", "--fix", "--random-weights")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from polyfuse.cli import INTERRUPTED
-from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
+from polyfuse.deploy.planfile import read_plan
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.sweep import read_sweep
 from tests.cli.calls import HEEDS_INTERRUPTS, call, refused
 
@@ -52,7 +53,7 @@ def test_the_table_fits_the_terminal_and_says_all(model: str, planned: Path, wid
     found = call("plan", model, "--plan", str(planned), width=width)
     assert (found.exit_code, found.stderr) == (0, "")
     assert max(map(len, found.stdout.splitlines())) <= width
-    plan = read_scratch_plan(planned)
+    plan = read_plan(planned)
     totals = plan.totals
     for words in (
         "stack in int8 on npu-memory-bound with 24 KiB on chip",
@@ -105,7 +106,7 @@ def test_objectives_have_least_of_what_they_say(model: str, tmp_path: Path) -> N
     for goal in ("latency", "bytes", "energy", "macs", "peak"):
         file = tmp_path / f"{goal}.json"
         assert call("plan", model, *QUICK, "--objective", goal, "--json", str(file)).exit_code == 0
-        totals[goal] = read_scratch_plan(file).totals
+        totals[goal] = read_plan(file).totals
     for goal, value in (
         ("latency", lambda each: each.latency_cycles),
         ("bytes", lambda each: each.offchip_bytes.all),
@@ -241,7 +242,7 @@ def test_compile_writes_c_that_runs_as_planned(model: str, planned: Path, tmp_pa
     build = tmp_path / "build"
     found = call("compile", model, "--plan", str(planned), "-o", str(build), "--prefix", "mine", width=100)
     assert (found.exit_code, found.stderr) == (0, "")
-    totals = read_scratch_plan(planned).totals
+    totals = read_plan(planned).totals
     for line, count in (("feature maps", totals.offchip_bytes.feature_maps), ("weights", totals.offchip_bytes.weights)):
         (row,) = [text for text in found.stdout.splitlines() if text.startswith(f"off-chip bytes, {line}")]
         assert row.split()[-2:] == [f"{count:,}"] * 2
@@ -257,7 +258,7 @@ def test_compile_writes_c_that_runs_as_planned(model: str, planned: Path, tmp_pa
     assert " T mine_run" in symbols and " U dma_load" in symbols
 
 
-@pytest.mark.parametrize("option", ["--no-fuse", "--exact-arithmetic", "--embed"])
+@pytest.mark.parametrize("option", ["--groups", "single", "--exact-arithmetic", "--embed"])
 def test_compile_refuses_options_that_mean_nothing_here(model: str, planned: Path, option: str, tmp_path: Path) -> None:
     found = call("compile", model, "--plan", str(planned), "-o", str(tmp_path / "build"), option)
     assert f"{option} has no effect with a plan for a scratchpad machine" in refused(found, 2)

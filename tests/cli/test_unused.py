@@ -20,10 +20,15 @@ from polyfuse.cli.values import Pair, Picture, Places, Shape, Size, Sizes, Tile
 from tests.cli.calls import commands
 
 NET = "kernels/two_convs.py"
-DEPLOY = {"no_fuse", "longest", "exact", "layout"}
+DEPLOY = {"groups", "longest", "exact", "layout", "untuned"}
 ROWS = {"names", "mixed", "retention", "placement", "order", "weights"}
-NEW_PLAN = {"machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "baselines", "early"}
+HOST = {"groups", "threads", "exact", "layout", "untuned"}
+NEW_PLAN = {"machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "baselines", "early", *HOST}
 SWEEP = {"sweep_file", "jobs"}
+SCRATCHPAD = {
+    *("onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines", "certify"),
+    *("capacities", *SWEEP, "report_file", "folder"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,30 @@ MODES = (
     mode("machine --fit", "seconds"),
     mode(f"tune {NET}"),
     mode(f"explain {NET}", "tensor", "model"),
-    mode("explain SCRATCH", "profile", "conv_to_pool", "onchip_bytes", "json_file"),
+    mode("explain SCRATCH", "profile", "conv_to_pool", "json_file"),
+    mode("explain PLAN", "tensor"),
     mode(f"compile {NET}"),
-    mode(f"compile {NET} --no-fuse", "longest"),
+    mode(f"compile {NET} --groups single", "longest", "untuned"),
     mode(f"compile {NET} --plan PLAN", *DEPLOY),
     mode(f"compile {NET} --plan SCRATCH", *DEPLOY, "threads", "embed", "cc", "cflags"),
     mode(f"run {NET}"),
-    mode(f"run {NET} --no-fuse", "longest"),
+    mode(f"run {NET} --groups single", "longest", "untuned"),
     mode(f"run {NET} --plan PLAN", *DEPLOY),
+    mode(f"run {NET} --plan SCRATCH", *DEPLOY, "threads"),
     mode(f"verify {NET}"),
-    mode(f"verify {NET} --no-fuse", "longest", "threads"),
+    mode(f"verify {NET} --groups single", "longest", "untuned", "threads"),
     mode(f"verify {NET} --plan PLAN", *DEPLOY, "threads"),
-    mode(f"plan {NET}", *SWEEP),
-    mode(f"plan {NET} --sweep 8KiB:16KiB"),
+    mode(f"verify {NET} --plan SCRATCH", *DEPLOY, "threads"),
+    mode(f"plan {NET}", *SWEEP, *HOST),
+    mode(f"plan {NET} --machine host", *SCRATCHPAD),
+    mode(f"plan {NET} --machine host --groups single", *SCRATCHPAD, "longest", "untuned"),
+    mode(f"plan {NET} --plan PLAN", *SCRATCHPAD, *HOST, "machine", "longest"),
+    mode(f"plan {NET} --sweep 8KiB:16KiB", *HOST),
     mode(f"plan {NET} --plan SCRATCH", *NEW_PLAN, "longest", *SWEEP),
     mode(f"plan {NET} --plan SCRATCH --certify", *NEW_PLAN, *SWEEP),
     mode(f"plan {NET} --plan SCRATCH --sweep 8KiB:16KiB", *NEW_PLAN),
-    mode(f"plan {NET} --objective bytes", "early", "cycles_per_byte", *SWEEP),
-    mode(f"plan {NET} --early", "certify", *SWEEP),
+    mode(f"plan {NET} --objective bytes", "early", "cycles_per_byte", *SWEEP, *HOST),
+    mode(f"plan {NET} --early", "certify", *SWEEP, *HOST),
     mode(f"bench {NET}"),
     mode(f"bench {NET} --peers none", "search_seconds"),
     mode(f"bench {NET} --peers onnxruntime,ncnn", "search_seconds"),
@@ -100,7 +111,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     scratch = folder / "scratch.json"
     scratch.write_text(pf.plan_for(network, pf.accelerator("npu")).to_json())
     host = folder / "plan.json"
-    host.write_text('{"format": "polyfuse-plan"}')
+    host.write_text(pf.load(network).plan.to_json())
     return {
         "PLAN": str(host),
         "SCRATCH": str(scratch),
@@ -221,7 +232,7 @@ def test_threads_that_have_nothing_to_share_are_said(tmp_path: Path) -> None:
         "import polyfuse as pf\n\ndef network():\n    build = pf.Builder('one')\n"
         "    return build.network(build.conv('c', build.input('x', (1, 1, 8, 8)), 1, kernel=3))\n"
     )
-    result = CliRunner().invoke(main, ["run", str(kernel), "--threads", "2", "--no-fuse"])
+    result = CliRunner().invoke(main, ["run", str(kernel), "--threads", "2", "--groups", "single"])
     assert result.exit_code == 0 and "runs on 1 thread, not 2" in result.stdout
 
 
@@ -237,7 +248,7 @@ def test_load_refuses_what_it_would_ignore() -> None:
     assert len(pf.load(NET, dimensions={"size": 20, "channels": 2}, last="conv1").plan.groups) == 1
     plan = pf.load(TWO).plan
     for settings in (
-        pf.Settings(fuse=False),
+        pf.Settings(groups="single"),
         pf.Settings(longest=3),
         pf.Settings(exact=True),
         pf.Settings(interface="blocked"),

@@ -24,7 +24,7 @@ from polyfuse.plan.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from tests.deploy.ends import ENDS, SHAPE, expected, made, node, random_arrays, random_model, same, saved
 
-SETTINGS = Settings(fuse=False)
+SETTINGS = Settings(groups="single")
 EVERY_END = pytest.mark.parametrize("kind", ENDS)
 
 
@@ -65,13 +65,16 @@ def test_every_command_takes_them(kind: str, tmp_path: Path) -> None:
     by_name = [part for pair in zip(names, files, strict=True) for part in ("--input", "=".join(map(str, pair)))]
     wanted = expected(ENDS[kind], arrays)
     for given in (by_position, by_name[2:] + by_name[:2]):
-        done = run.invoke(main, ["run", path, "--no-fuse", *given, "-o", str(tmp_path / "y.npz")])
+        done = run.invoke(main, ["run", path, "--groups", "single", *given, "-o", str(tmp_path / "y.npz")])
         assert done.exit_code == 0, done.output
         found = np.load(tmp_path / "y.npz")
         outputs = [value.name for value in ENDS[kind].graph.output]
         assert found.files == list(dict.fromkeys(outputs))
         assert all(same(found[name], value) for name, value in zip(outputs, wanted, strict=True))
-    for command in (["verify", path, "--no-fuse"], ["compile", path, "--no-fuse", "-o", str(tmp_path / "c")]):
+    for command in (
+        ["verify", path, "--groups", "single"],
+        ["compile", path, "--groups", "single", "-o", str(tmp_path / "c")],
+    ):
         done = run.invoke(main, command)
         assert done.exit_code == 0, done.output
 
@@ -180,12 +183,12 @@ def test_files_are_given_in_order_and_by_name(tmp_path: Path) -> None:
     out = tmp_path / "y.npz"
     for given in ([files[0], files[1]], [f"a=b={files[1]}", f"a={files[0]}"], [f"a=b={files[1]}", files[0]]):
         options = [part for each in given for part in ("--input", str(each))]
-        done = CliRunner().invoke(main, ["run", path, "--no-fuse", *options, "-o", str(out)])
+        done = CliRunner().invoke(main, ["run", path, "--groups", "single", *options, "-o", str(out)])
         assert done.exit_code == 0, done.output
         assert all(same(np.load(out)[name], value) for name, value in wanted.items())
     for refused in (["c=1.npy"], [files[0]] * 3, [f"a={files[0]}", files[0]]):
         options = [part for each in refused for part in ("--input", str(each))]
-        done = CliRunner().invoke(main, ["run", path, "--no-fuse", *options])
+        done = CliRunner().invoke(main, ["run", path, "--groups", "single", *options])
         assert done.exit_code == 1 and "expected one file for each of a, a=b" in done.output
 
 

@@ -20,7 +20,7 @@ from polyfuse.deploy.verify import Verified, verify
 from polyfuse.network.network import Builder
 from tests.deploy.ends import SHAPE, expected, made, node, random_arrays, saved
 
-SETTINGS = Settings(fuse=False)
+SETTINGS = Settings(groups="single")
 
 
 def small_sigmoids(shift: float) -> onnx.ModelProto:
@@ -45,7 +45,7 @@ def test_onnxruntime_is_off_where_it_is(shift: float, tmp_path: Path) -> None:
         assert each.judged is not None
         assert each.judged.polyfuse < 1e-5 and each.judged.onnxruntime > 1e-4
         assert found.why(each).endswith("onnxruntime is off")
-    done = CliRunner().invoke(main, ["verify", str(path), "--no-fuse"])
+    done = CliRunner().invoke(main, ["verify", str(path), "--groups", "single"])
     assert done.exit_code == 0 and "onnxruntime is off" in " ".join(done.output.split())
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_result_of_polyfuse_fails(monkeypatch: pytest.MonkeyPatch, tmp_p
         found = verified(read_source(path))
         assert {(each.way, each.tensor) for each in found.failed} >= {("", "s"), ("by position", "y"), ("by name", "y")}
         assert found.why(found.worst).endswith("polyfuse is off")
-        done = CliRunner().invoke(main, ["verify", str(path), "--no-fuse"])
+        done = CliRunner().invoke(main, ["verify", str(path), "--groups", "single"])
         assert done.exit_code == 1 and "polyfuse is off" in done.output
     call = verifying.call_library
     for broken in (lambda *given: call(*given)[::-1], lambda *given: [each + 0.1 for each in call(*given)]):

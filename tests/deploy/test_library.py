@@ -75,7 +75,7 @@ def test_a_c_program_computes_what_the_reference_does(network: Network, flags: t
 
 def test_damaged_files_of_weights_are_refused(tmp_path: Path) -> None:
     network = block()
-    settings = Settings(fuse=False).ready
+    settings = Settings(groups="single").ready
     made = library(program_of(network, plan_of(network, settings), settings))
     program = compiled(written(made, tmp_path, network.outputs[0].name), made.name)
     flipped = bytearray(made.weights)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from polyfuse.deploy.model import Settings, load, plan_of
-from polyfuse.deploy.plan import Plan, read_plan
+from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.planfile import read_plan
 from polyfuse.deploy.source import source_of
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput
@@ -27,7 +28,7 @@ def two_ends() -> Network:
     return build.network(a, build.conv("b", a, 16, kernel=3, padding=1))
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(fuse=False), Settings(interface="blocked", exact=True)])
+@pytest.mark.parametrize("settings", [Settings(), Settings(groups="single"), Settings(interface="blocked", exact=True)])
 @pytest.mark.parametrize("network", [block(), branches(), chain(), two_ends()], ids=lambda network: network.name)
 def test_a_model_computes_what_the_reference_does(network: Network, settings: Settings) -> None:
     model = load(network, settings=settings)
@@ -70,18 +71,20 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_plans_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     network = block()
-    plan = plan_of(network, Settings(fuse=False).ready)
+    plan = plan_of(network, Settings(groups="single").ready)
     document = json.loads(plan.to_json())
     with pytest.raises(InvalidInput, match="'c0' does not fit"):
-        load(network, plan=plan_of(chain(), Settings(fuse=False).ready))
+        load(network, plan=plan_of(chain(), Settings(groups="single").ready))
     swapped = {**document, "groups": [document["groups"][1], document["groups"][0], *document["groups"][2:]]}
     with pytest.raises(InvalidInput, match="before a group stores it"):
         load(network, plan=Plan.from_json(json.dumps(swapped)))
     for change, message in (
-        ({"version": 7}, "expected format 'polyfuse-plan' version 1"),
+        ({"machine": {**document["machine"], "kind": "npu"}}, "kind: expected one of 'host', 'scratchpad', got 'npu'"),
+        ({"machine": {**document["machine"], "kind": "scratchpad"}}, "of kind 'host', got a plan for a scratchpad"),
+        ({"version": 7}, "expected format 'polyfuse-plan' version 2"),
         ({"interface": "nhwc"}, "interface: expected one of 'nchw', 'blocked', got 'nhwc'"),
         ({"colour": 1}, "unknown 'colour'"),
-        ({"vector_floats": 5}, "vectors of 5 floats"),
+        ({"machine": {**document["machine"], "vector_floats": 5}}, "vectors of 5 floats"),
         ({"groups": document["groups"][1:]}, "'stem' does not fit"),
         ({"groups": [*document["groups"], document["groups"][0]]}, "does not fit"),
     ):
@@ -93,7 +96,7 @@ def test_plans_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_tensors_between_groups_share_memory() -> None:
     network = chain(6)
-    model = load(network, settings=Settings(fuse=False))
+    model = load(network, settings=Settings(groups="single"))
     sizes = [4 * model.program.array(tensor).elements for tensor in model.program.scratch]
     assert len(sizes) == 5
     assert model.program.arena.bytes == 2 * max(sizes)
@@ -103,7 +106,7 @@ def test_tensors_between_groups_share_memory() -> None:
 def test_onnxruntime_agrees_with_every_group() -> None:
     pytest.importorskip("onnxruntime")
     network = branches()
-    settings = Settings(fuse=False).ready
+    settings = Settings(groups="single").ready
     found = verify(source_of(network), plan_of(network, settings), settings)
     stored = ["stem_out", "a1_out", "a2_out", "b1_out", "b2_out", "both_out", "end_out"]
     assert [each.tensor for each in found.checked] == stored
@@ -113,7 +116,7 @@ def test_onnxruntime_agrees_with_every_group() -> None:
 def test_verify_sees_a_wrong_weight() -> None:
     pytest.importorskip("onnxruntime")
     network = branches()
-    settings = Settings(fuse=False).ready
+    settings = Settings(groups="single").ready
     plan = plan_of(network, settings)
     source = replace(source_of(network), model=onnx_model(network))
     source.network.weights["b2_weight"][0, 0, 0, 0] += 1

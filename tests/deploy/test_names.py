@@ -32,7 +32,7 @@ from polyfuse.rewrite.workload import load_onnx
 from tests.deploy.ends import expected, made, node, random_arrays, random_model, same, saved
 from tests.deploy.networks import block, branches, chain
 
-SETTINGS = Settings(fuse=False)
+SETTINGS = Settings(groups="single")
 UNOPTIMISED = ("-std=c11", "-O0", "-march=native")
 HOSTILE = (
     *("*/", "/* x", "a*/ int main", "%s%n", "{}", "{0}", "a\nb", "a\r#error x", "\\", "a\\", "'", '"', "`rm`", "$(x)"),

@@ -107,7 +107,7 @@ def test_sizes_by_name_and_by_shape(tmp_path: Path) -> None:
         6,
         5,
     )
-    found = pf.load(path, shapes={"x": (1, 3, 6, 5)}, settings=pf.Settings(fuse=False))
+    found = pf.load(path, shapes={"x": (1, 3, 6, 5)}, settings=pf.Settings(groups="single"))
     given = values((1, 3, 6, 5))
     result = found(given)
     fixed = imported(path, fixed=Fixed.of({"x": (1, 3, 6, 5)})).model

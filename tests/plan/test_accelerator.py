@@ -11,7 +11,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import CLASSES, Accelerator, Memory, accelerator, host_accelerator, names
 from tests.plan.example import example
 
-SHIPPED = [name for name in names() if name != "host"]
+SHIPPED = [name for name in names() if name != "host-cache"]
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 
 
@@ -65,7 +65,7 @@ def test_host_is_made_of_the_machine_file() -> None:
     assert host.capacity_bytes == machine.levels[0].capacity_bytes
     assert host.rate("conv", "float32") == pytest.approx(112.0 / 2 / 3.5)
     assert host.offchip.bytes_per_cycle == pytest.approx(25.0 / 3.5)
-    assert accelerator("host").name == "host"
+    assert accelerator("host-cache").name == "host-cache"
 
 
 def test_file_is_read_by_its_path(tmp_path: Path) -> None:

@@ -1,16 +1,16 @@
 """An explanation on the terminal."""
 
 import io
+import math
 
 from rich.console import Console
 
+from polyfuse.deploy.explain import Explanation, Group, Published, Sizes
 from polyfuse.report.rewriting import print_explanation
-from polyfuse.rewrite.explain import Explanation, Group, Sizes
 from polyfuse.rewrite.rewriting import Applied, NearMiss
 
 EXAMPLE = Explanation(
     "example",
-    32768,
     Sizes(5, 1234567, 4, 3),
     Sizes(3, 1230000, 3, 3),
     (
@@ -19,19 +19,33 @@ EXAMPLE = Explanation(
         Applied("identity", "x, 1 * x + 0  ->  x", ("dropout",), (), ("...",), 0, 0),
     ),
     (NearMiss("scaling-into-conv-after", ("bn", "conv"), "there is no padding", "padding adds zeros", "2 is not 3"),),
-    3,
     (
-        Group(("conv", "product"), ("conv", "silu"), ("M-M", "1-1"), "M-M", 1, 20480, 10240),
-        Group(("a", "b", "c"), ("relu", "relu", "conv"), ("1-1", "1-1", "M-M"), "M-M", 2, 4096, 1024),
+        Group(
+            ("conv", "product"),
+            ("conv", "silu"),
+            ("M-M", "1-1"),
+            "M-M",
+            (8,),
+            ("local",),
+            {},
+            2e-5,
+            {"8 recompute": 3e-5, "8 global": 2.1e-5, "8x4 local": math.inf},
+            20480,
+            10240,
+            (0, 1),
+        ),
+        Group(("a",), ("relu",), ("1-1",), "1-1", None, (), {}, math.nan, {}, 4096, 4096, (2,)),
     ),
+    (Published(("conv",), "M-M"), Published(("product",), "1-1"), Published(("a",), "1-1")),
+    "",
 )
 GOLDEN = """
 example
-                                 groups,     groups,     groups,  groups,
-network    layers  operations  Y refused  Y accepted  as decided   joined
-─────────────────────────────────────────────────────────────────────────
-as it is        5     1.235 M          4           3
-rewritten       3      1.23 M          3           3           3        2
+                               published,  published,  published,
+network    layers  operations   Y refused  Y accepted  as decided  compiled
+───────────────────────────────────────────────────────────────────────────
+as it is        5     1.235 M           4           3
+rewritten       3      1.23 M           3           3           3         2
 
                  operations
 rule      times       saved  law; first applied to
@@ -47,13 +61,18 @@ scaling-into-conv-after      1  there is no padding
                                 bn, conv: padding adds zeros
                                 2 is not 3
 
-                                                 apart  together
-group  layers                      type  blocks    KiB       KiB
-────────────────────────────────────────────────────────────────
-    0  conv to product: conv silu  M-M        1     20        10
-    1  a to c: 2 relu conv         M-M        2      4         1
-bytes: moved off-chip by the layers one by one, and by the group in rows with 32
-KiB on chip; types as DNNFusion names them
+                                                                 apart  together
+group  layers          type  blocks  strategy         predicted    KiB       KiB
+────────────────────────────────────────────────────────────────────────────────
+    0  conv to         M-M   0-1     8 local              20 µs     20        10
+       product: conv                 8 global +5%
+       silu                          8 recompute
+                                     +50%
+    1  a: relu         1-1   2       -                        -      4         4
+the groups that polyfuse compile makes. blocks: those of DNNFusion's published
+plan with layers in the group, and types as it names them; strategy: tile and
+retention, then by how much the nearest and the farthest of the others lose;
+apart, together: bytes moved off-chip by the layers one by one, and by the group
 """
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
-from polyfuse.bench.tuned import best_known
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface, LeafName, Leaves, named_leaves
@@ -13,6 +12,7 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.model import Settings as PlanSettings
 from polyfuse.deploy.model import plan_of, program_of
 from polyfuse.deploy.space import Choice
+from polyfuse.deploy.tuned import best_known
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.rewrite.rewriting import rewrite
@@ -21,7 +21,7 @@ from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-STRATEGIES = ("tuned", "plan", "local", "recompute", "unfused")
+STRATEGIES = ("tuned", "plan", "published", "local", "recompute", "unfused")
 STRIP_ROWS = 4
 WINOGRAD_ROWS = 12
 
@@ -31,7 +31,8 @@ class Configuration:
     """How polyfuse computes a network.
 
     strategy           `unfused`: layer by layer; `local`, `recompute`: fused, in strips of rows; `plan`: rewritten, in
-                       groups by price; `tuned`: what `polyfuse tune` found, or `plan` where it was not asked
+                       groups by price; `published`: in those of DNNFusion's plan; `tuned`: what `polyfuse tune`
+                       found, or `plan` where it was not asked
     leaf               what computes a row: `rows`, kernels of vectors, or `scalar` C
     layout             of inputs and outputs in memory: `nchw`, or `blocked` by channels
     exact_arithmetic   no algorithm but the direct one
@@ -90,7 +91,7 @@ def chosen(network: Network, configuration: Configuration) -> Chosen:
     if known is not None:
         leaf = known.leaves(network, probe(), interface_of(configuration))
         return scheduled(network, leaf, known.groups(network, leaf), known.label)
-    if configuration.strategy in ("plan", "tuned") and configuration.leaf == "rows":
+    if configuration.strategy in ("plan", "published", "tuned") and configuration.leaf == "rows":
         return planned(network, configuration)
     exact = configuration.exact_arithmetic
     leaf = named_leaves(network, configuration.leaf, configuration.layout, exact=exact)
@@ -108,7 +109,11 @@ def scheduled(network: Network, leaf: Leaves, groups: tuple[Storage, ...], label
 def planned(network: Network, configuration: Configuration) -> Chosen:
     """The program of the network, rewritten, in groups that the time model finds cheapest."""
     settings = PlanSettings(
-        exact=configuration.exact_arithmetic, interface=interface_of(configuration), threads=configuration.threads
+        groups="published" if configuration.strategy == "published" else "planned",
+        untuned=configuration.strategy == "plan",
+        exact=configuration.exact_arithmetic,
+        interface=interface_of(configuration),
+        threads=configuration.threads,
     ).ready
     rewritten = rewrite(network).network
     plan = plan_of(rewritten, settings)

@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from polyfuse.bench.host import working_cores
 from polyfuse.bench.measure import current_core
 from polyfuse.bench.peers.bounds import bandwidth_of, compulsory_bytes, direct_flops, level_for, peak_of
 from polyfuse.bench.peers.contender import (
@@ -32,6 +31,7 @@ from polyfuse.bench.peers.contender import (
 )
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.results import PeerComparison, PeerRow
+from polyfuse.deploy.host import working_cores
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.reference import max_relative_error, random_inputs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from polyfuse.bench.host import caches, host_facts, memory_bytes, working_cores
+from polyfuse.deploy.host import caches, host_facts, memory_bytes, working_cores
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -19,15 +19,14 @@ import islpy as isl
 import platformdirs
 
 from polyfuse import codegen
-from polyfuse.bench.compare import Candidate
-from polyfuse.bench.entries import EntriesFile
-from polyfuse.bench.host import host_facts
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
+from polyfuse.deploy.entries import EntriesFile
+from polyfuse.deploy.host import host_facts
 from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -250,26 +249,6 @@ def best_known(
     """
     entry = entry_of(key_of(network, interface, threads, exact, options or Options()), path)
     return entry.best if entry is not None else None
-
-
-def tuned_row(
-    network: Network,
-    *,
-    interface: Interface = "nchw",
-    threads: int = 1,
-    exact: bool = False,
-    options: Options | None = None,
-) -> Candidate | None:
-    """The best known choice as a row of a comparison, `tuned`; None where the network was not tuned.
-
-    Errors: as `best_known`.
-    """
-    chosen = options or Options()
-    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen)
-    if found is None:
-        return None
-    leaf = found.choice.leaves(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
-    return Candidate("tuned", found.choice.strategy, leaf)
 
 
 def tuned(
