@@ -22,13 +22,14 @@ def test_flags_choose_the_vectors_and_are_written_down(tmp_path: Path) -> None:
     code, output = compiled(tmp_path, "--cc", "gcc", "--cflags", "-O2 -DANY='a b'")
     assert code == 0, output
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan["written_for"][0].startswith("gcc: gcc") and plan["written_for"][1:] == ["-O2", "-DANY=a b"]
+    compiler, *flags = plan["machine"]["written_for"]
+    assert compiler.startswith("gcc: gcc") and flags == ["-O2", "-DANY=a b"]
     for name in ("two_convs.c", "two_convs.h"):
         assert "-O2 '-DANY=a b'; right with any C11 compiler" in (tmp_path / name).read_text()
-    narrow = plan["vector_floats"]
+    narrow = plan["machine"]["vector_floats"]
     code, output = compiled(tmp_path, "--cc", "gcc")
     assert code == 0, output
-    assert narrow <= json.loads((tmp_path / "plan.json").read_text())["vector_floats"]
+    assert narrow <= json.loads((tmp_path / "plan.json").read_text())["machine"]["vector_floats"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_compiler_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_cross_compiler_makes_its_own_library(tmp_path: Path) -> None:
     code, output = compiled(tmp_path, "--cc", "aarch64-linux-gnu-gcc", "--cflags", "-O2")
     assert code == 0, output
-    assert json.loads((tmp_path / "plan.json").read_text())["vector_floats"] == 4
+    assert json.loads((tmp_path / "plan.json").read_text())["machine"]["vector_floats"] == 4
     assert (tmp_path / "libtwo_convs.so").read_bytes()[18:20] == (183).to_bytes(2, "little")
     code, output = compiled(tmp_path, "--cc", "aarch64-linux-gnu-gcc")
     assert code == 1 and "native" in output and "Traceback" not in output

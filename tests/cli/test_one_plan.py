@@ -70,7 +70,9 @@ def test_the_published_plan_is_built_and_is_right(tmp_path: Path) -> None:
     for kernel, blocks in (("kernels/mbv2_block.py", ["--set", "size=14"]), ("kernels/unet.py", ["--set", "size=32"])):
         done = call("verify", kernel, *blocks, "--groups", "published", width=120)
         assert (done.exit_code, done.stderr) == (0, "")
-        found = call("plan", kernel, *blocks, "--machine", "host", "--groups", "published", "--json", str(tmp_path / "p"))
+        found = call(
+            "plan", kernel, *blocks, "--machine", "host", "--groups", "published", "--json", str(tmp_path / "p")
+        )
         assert found.exit_code == 0
         groups = [tuple(group["layers"]) for group in json.loads((tmp_path / "p").read_text())["groups"]]
         name, size = blocks[1].split("=")

@@ -146,10 +146,10 @@ def test_every_identifier_of_generated_code_may_be_a_name(tmp_path: Path) -> Non
     compiler, settings = str(find_compiler().path), replace(SETTINGS, options=Options(flags=UNOPTIMISED)).ready
     for start in range(0, len(words), 120):
         names = words[start : start + 120]
-        weight = {"!w": np.random.default_rng(0).standard_normal((2, 2, 3, 3)).astype(np.float32)}
-        nodes = [node("Conv", [name, "!w"], f"!{name}", name=name, pads=[1] * 4) for name in names[::20]]
-        nodes.append(node("Sum", [*names, *(f"!{name}" for name in names[::20])], "!sum", name="all"))
-        nodes.append(node("Relu", ["!sum"], names[0].upper() + "!", name=names[-1]))
+        weight = {"!!w": np.random.default_rng(0).standard_normal((2, 2, 3, 3)).astype(np.float32)}
+        nodes = [node("Conv", [name, "!!w"], f"!{name}", name=name, pads=[1] * 4) for name in names[::20]]
+        nodes.append(node("Sum", [*names, *(f"!{name}" for name in names[::20])], "!!sum", name="all"))
+        nodes.append(node("Relu", ["!!sum"], names[0].upper() + "!", name=names[-1]))
         model = made(nodes, dict.fromkeys(names, (1, 2, 4, 4)), [names[0].upper() + "!", f"!{names[20]}"], weight)
         checked(model, tmp_path, settings=settings)
         source = read_source(saved(model, tmp_path))
