@@ -9,11 +9,11 @@ their blocks. A result may itself lie inside another: the slices are those of th
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import cast
 
 from polyfuse.codegen.leaves import Leaves, Slice
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.network.operator import Concat
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.storage import Storage
 
@@ -36,11 +36,8 @@ def placed_concats(network: Network, groups: Sequence[Storage], leaves: Leaves) 
 
 def is_placeable(network: Network, layer: Layer, leaves: Leaves) -> bool:
     """Whether the operands of a layer can lie inside its result."""
-    operands = layer.inputs
-    if layer.kind != "concat" or len(operands) != len(cast(Sequence[str], layer.attributes["operands"])):
-        return False
-    ends = {*network.inputs, *network.outputs}
-    if layer.attributes.get("axis", 1) != 1 or ends & {layer.output, *operands}:
+    operands, ends = layer.inputs, {*network.inputs, *network.outputs}
+    if layer.operator != Concat(1) or operands != layer.operands or ends & {layer.output, *operands}:
         return False
     layout = leaves.layout(layer.output, True)
     aligned = all(tensor.concrete_shape[1] % layout.floats == 0 for tensor in operands[:-1])

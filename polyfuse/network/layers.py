@@ -5,19 +5,21 @@ pointwise takes tensors of any rank.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Activation, Spec
 from polyfuse.network.dtypes import bounds, is_whole
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.operators import Padding, Pair
-from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
+from polyfuse.network.operator import Activate, Affine, Arithmetic, Conv, GlobalPool, Operator, Pointwise, Pool, Prelu
+from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Size, Tensor, check_float32
-from polyfuse.network.windows import ceil_padding, check_window, spatial, taps
+from polyfuse.network.window import Window
 
 
 def _check_channels(name: str, x: Tensor, w: Tensor, bias: Tensor | None, groups: int) -> None:
@@ -41,47 +43,27 @@ def _channel_read(out_channels: int, in_group: int, groups: int) -> str:
 
 
 def convolution(
-    name: str,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Padding = (0, 0, 0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    activation: str | Sequence[object] | None = None,
+    name: str, x: Tensor, w: Tensor, bias: Tensor | None = None, window: Window | None = None, groups: int = 1
 ) -> Layer:
     """Convolution `x[n, ic, h, w] * w[oc, ic/groups, kh, kw] + bias[oc]`; depthwise is `groups = ic` (ONNX Conv).
 
+    The window is that of the weights with stride 1 and no padding unless given.
     Errors: InvalidInput where shapes do not fit together.
     """
     check_float32(name, x, w, *([] if bias is None else [bias]))
-    sums = convolution_sums(
-        name, x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, dtype="float32"
-    )
-    act = Activation(activation) if activation is not None else None
-    final = [] if act is None else [point_statement(f"{name}_final", sums.out, {}, act.text("acc"))]
-    return Layer(
-        name,
-        "conv",
-        sums.out,
-        (*sums.statements, *final),
-        (x,),
-        (w,) if bias is None else (w, bias),
-        partial(operators.activated, act, sums.computed),
-        {**sums.attributes, "activation": activation},
-    )
+    sums = convolution_sums(name, x, w, bias, window, groups, dtype="float32")
+    weights = (w,) if bias is None else (w, bias)
+    return Layer(name, sums.operator, sums.out, sums.statements, (x,), weights, sums.computed)
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
     """The sums of products that a layer makes of its output: two statements, and in numpy."""
 
+    operator: Operator
     out: Tensor
     statements: tuple[Statement, Statement]
     computed: Callable[..., operators.Array]
-    attributes: Mapping[str, object]
 
 
 def convolution_sums(
@@ -89,11 +71,9 @@ def convolution_sums(
     x: Tensor,
     w: Tensor,
     bias: Tensor | None,
-    *,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    given: Window | None,
     groups: int,
+    *,
     dtype: str,
     update: str = "acc + weight * x",
     zero: str = "0.0",
@@ -104,132 +84,84 @@ def convolution_sums(
     `more` are further operands of the update, with an element for each output channel.
     Errors: InvalidInput where shapes do not fit together.
     """
-    out_channels, in_group, kh, kw = w.concrete_shape
-    kernel = (kh, kw)
-    check_window(name, x, kernel, stride, dilation, padding)
+    out_channels, in_group, *_ = w.concrete_shape
+    window = kernel_window(name, w, given)
+    window.check(name, x)
     _check_channels(name, x, w, bias, groups)
-    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *spatial(x, kernel, stride, dilation, padding)), dtype)
-    rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
-    columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
+    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *window.outputs(x)), dtype)
     operands = {
-        "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {rows}, {columns}"),
+        "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {window.index}"),
         "weight": (w, "c, ic, kh, kw"),
         **{operand: (tensor, "c") for operand, tensor in (more or {}).items()},
     }
-    taken = window_statement(f"{name}_update", out, {"ic": in_group, "kh": kh, "kw": kw}, operands, "x", update, macs=1)
+    sizes = {"ic": in_group, "kh": window.kernel[0], "kw": window.kernel[1]}
+    taken = window_statement(f"{name}_update", out, sizes, operands, "x", update, macs=1)
     reads = {} if bias is None else {"bias": (bias, "c")}
     start = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    computed = partial(operators.convolution, **geometry)  # type: ignore[arg-type]
-    return Sums(out, (start, taken), computed, {"kernel": kernel, **geometry})
+    computed = partial(operators.convolution, window, groups)
+    return Sums(Conv(window, groups), out, (start, taken), computed)
 
 
-def pool_output(
-    name: str, x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil: bool
-) -> Tensor:
+def kernel_window(name: str, w: Tensor, given: Window | None) -> Window:
+    """The window of weights `[.., .., kh, kw]`: the one given, whose kernel has to be theirs, or a plain one.
+
+    Errors: InvalidInput.
+    """
+    *_, rows, columns = w.concrete_shape
+    if given is not None and given.kernel != (rows, columns):
+        raise InvalidInput(f"layer {name!r}: expected a window of the {rows}x{columns} weights {w}, got {given.kernel}")
+    return given or Window((rows, columns))
+
+
+def pool_output(name: str, x: Tensor, window: Window, ceil: bool = False) -> Tensor:
     """What pooling makes of a tensor, of the same type.
 
     Errors: InvalidInput where shapes do not fit together.
     """
-    check_window(name, x, kernel, stride, dilation, padding)
-    if any(padding[d] >= (kernel[d % 2] - 1) * dilation[d % 2] + 1 for d in range(4)):
-        raise InvalidInput(f"layer {name!r}: expected padding smaller than the window {kernel}, got {padding}")
-    shape = (x.shape[0], x.shape[1], *spatial(x, kernel, stride, dilation, padding, ceil))
-    return Tensor(f"{name}_out", shape, x.dtype)
+    window.check(name, x)
+    if any(window.padding[d] >= window.reach[d % 2] for d in range(4)):
+        raise InvalidInput(
+            f"layer {name!r}: expected padding smaller than the window {window.kernel}, got {window.padding}"
+        )
+    return Tensor(f"{name}_out", (x.shape[0], x.shape[1], *window.outputs(x, ceil)), x.dtype)
 
 
-def pool_update(
-    name: str, x: Tensor, out: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, expression: str
-) -> Statement:
+def pool_update(name: str, x: Tensor, out: Tensor, window: Window, expression: str) -> Statement:
     """The statement that takes in the elements of a window."""
-    rows = f"{stride[0]} * h + {dilation[0]} * kh - {padding[0]}"
-    columns = f"{stride[1]} * w + {dilation[1]} * kw - {padding[1]}"
-    reads = {"x": (x, f"n, c, {rows}, {columns}")}
-    return window_statement(f"{name}_update", out, {"kh": kernel[0], "kw": kernel[1]}, reads, "x", expression, macs=0)
+    sizes, reads = {"kh": window.kernel[0], "kw": window.kernel[1]}, {"x": (x, f"n, c, {window.index}")}
+    return window_statement(f"{name}_update", out, sizes, reads, "x", expression, macs=0)
 
 
-def max_pool(
-    name: str,
-    x: Tensor,
-    *,
-    kernel: Pair,
-    stride: Pair | None = None,
-    padding: Padding = (0, 0, 0, 0),
-    dilation: Pair = (1, 1),
-    ceil: bool = False,
-) -> Layer:
+def max_pool(name: str, x: Tensor, window: Window, ceil: bool = False) -> Layer:
     """The largest element of each window, of any type (ONNX MaxPool); padding is never the largest."""
-    step = stride or kernel
-    out = pool_output(name, x, kernel, step, padding, dilation, ceil)
-    grown = ceil_padding(x, out, kernel, step, dilation, padding)
+    out = pool_output(name, x, window, ceil)
     start, larger = "-INFINITY", "maximum(acc, x)"
     if is_whole(x.dtype):
         start, larger = str(bounds(x.dtype)[0]), "max(acc, x)"
-    update = pool_update(name, x, out, kernel, step, padding, dilation, larger)
-    return Layer(
-        name,
-        "max_pool",
-        out,
-        (point_statement(f"{name}_init", out, {}, start), update),
-        (x,),
-        (),
-        partial(operators.max_pool, kernel=kernel, stride=step, dilation=dilation, padding=grown),
-        {"kernel": kernel, "stride": step, "padding": padding, "dilation": dilation, "ceil": ceil},
-    )
+    statements = (point_statement(f"{name}_init", out, {}, start), pool_update(name, x, out, window, larger))
+    reference = partial(operators.max_pool, window.grown(x, out))
+    return Layer(name, Pool("max", window, ceil), out, statements, (x,), (), reference)
 
 
-def average_pool(
-    name: str,
-    x: Tensor,
-    *,
-    kernel: Pair,
-    stride: Pair | None = None,
-    padding: Padding = (0, 0, 0, 0),
-    dilation: Pair = (1, 1),
-    ceil: bool = False,
-    count_include_pad: bool = False,
-) -> Layer:
+def average_pool(name: str, x: Tensor, window: Window, ceil: bool = False, counts_padding: bool = False) -> Layer:
     """The mean of each window (ONNX AveragePool): over the image, or over the image and its padding."""
     check_float32(name, x)
-    step = stride or kernel
-    out = pool_output(name, x, kernel, step, padding, dilation, ceil)
-    grown = ceil_padding(x, out, kernel, step, dilation, padding)
-    counted = padding if count_include_pad else (0, 0, 0, 0)
-    update = pool_update(name, x, out, kernel, step, padding, dilation, "acc + x")
-    divisor = pool_divisor(x, kernel, step, padding, dilation, counted)
-    final = point_statement(f"{name}_final", out, {}, f"acc / ({divisor})")
-    return Layer(
-        name,
-        "average_pool",
-        out,
-        (point_statement(f"{name}_init", out, {}, "0.0"), update, final),
-        (x,),
-        (),
-        partial(operators.average_pool, kernel=kernel, stride=step, dilation=dilation, padding=grown, counted=counted),
-        {
-            "kernel": kernel,
-            "stride": step,
-            "padding": padding,
-            "dilation": dilation,
-            "ceil": ceil,
-            "count_include_pad": count_include_pad,
-        },
+    out = pool_output(name, x, window, ceil)
+    counted = window.padding if counts_padding else (0, 0, 0, 0)
+    statements = (
+        point_statement(f"{name}_init", out, {}, "0.0"),
+        pool_update(name, x, out, window, "acc + x"),
+        point_statement(f"{name}_final", out, {}, f"acc / ({window.divisor(x, counted)})"),
     )
-
-
-def pool_divisor(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, counted: Padding) -> str:
-    """How many taps of a window count, the `counted` part of the padding among them: an expression of the point."""
-    return " * ".join(
-        taps("hw"[d], x.shape[2 + d], kernel[d], stride[d], dilation[d], padding[d], counted[d], counted[2 + d])
-        for d in range(2)
-    )
+    reference = partial(operators.average_pool, window.grown(x, out), counted)
+    return Layer(name, Pool("average", window, ceil, counts_padding), out, statements, (x,), (), reference)
 
 
 def global_average_pool(name: str, x: Tensor) -> Layer:
     """The mean of each channel (ONNX GlobalAveragePool)."""
     rows, columns = x.concrete_shape[2:]
-    layer = average_pool(name, x, kernel=(rows, columns), stride=(1, 1))
-    return Layer(**{**layer.__dict__, "kind": "global_average_pool"})
+    window = Window((rows, columns))
+    return replace(average_pool(name, x, window), operator=GlobalPool(window))
 
 
 def broadcast(name: str, tensors: Sequence[Tensor]) -> tuple[Size, ...]:
@@ -261,16 +193,15 @@ def pointwise(
     expression: str,
     reference: Callable[..., operators.Array],
     *,
-    kind: str = "pointwise",
+    operator: Operator = Pointwise(),  # noqa: B008  (frozen)
     constants: Sequence[str] = (),
-    activation: str | Sequence[object] | None = None,
     dtype: str | None = None,
 ) -> Layer:
     """`out[p] = expression` over operands of any rank that are broadcast as numpy does.
 
-    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`. What
-    `kind` and `activation` say is for those who know these words; the expression is what the layer computes. With
-    `dtype`, operands may be of any type and the output is of that one.
+    `constants` names the operands that are weights. `reference` takes the arrays in the order of `operands`. The
+    expression is what the layer computes, and so has to be what the operator does. With `dtype`, operands may be of any
+    type and the output is of that one.
     """
     if dtype is None:
         check_float32(name, *operands.values())
@@ -282,20 +213,18 @@ def pointwise(
     order = [(*inputs, *weights).index(t) for t in operands.values()]
     return Layer(
         name,
-        kind,
+        operator,
         out,
         (point_statement(f"{name}_final", out, reads, expression),),
         inputs,
         weights,
         partial(operators.ordered, reference, order),
-        {"operands": tuple(tensor.name for tensor in operands.values()), "activation": activation},
     )
 
 
-def activation(name: str, x: Tensor, spec: str | Sequence[object]) -> Layer:
+def activation(name: str, x: Tensor, spec: Activation | Spec) -> Layer:
     """An activation as a layer of its own."""
-    act = Activation(spec)
-    return pointwise(name, {"x": x}, act.text("x"), act, kind=act.name, activation=spec)
+    return with_activation(pointwise(name, {"x": x}, "x", np.asarray, operator=Activate()), spec)
 
 
 def is_activation(layer: Layer) -> bool:
@@ -308,38 +237,21 @@ def is_activation(layer: Layer) -> bool:
     >>> [is_activation(layer) for layer in build.network(y).layers]
     [True, False]
     """
-    spec = layer.attributes.get("activation")
-    name = spec if isinstance(spec, str) else next(iter(spec), None) if isinstance(spec, Sequence) else None
-    return name is not None and name == layer.kind
+    return layer.operator == Activate()
 
 
-def affine(
-    name: str, x: Tensor, scale: Tensor, shift: Tensor, *, activation: str | Sequence[object] | None = None
-) -> Layer:
-    """`x * scale + shift` with weights that are broadcast, and an activation of the result."""
-    act = Activation(activation) if activation is not None else None
-
-    return pointwise(
-        name,
-        {"x": x, "scale": scale, "shift": shift},
-        act.text("(x * scale + shift)") if act is not None else "x * scale + shift",
-        partial(operators.activated, act, operators.scaled),
-        kind="affine",
-        constants=("scale", "shift"),
-        activation=activation,
-    )
+def affine(name: str, x: Tensor, scale: Tensor, shift: Tensor) -> Layer:
+    """`x * scale + shift` with weights that are broadcast."""
+    operands = {"x": x, "scale": scale, "shift": shift}
+    constants = ("scale", "shift")
+    return pointwise(name, operands, "x * scale + shift", operators.scaled, operator=Affine(), constants=constants)
 
 
 def prelu(name: str, x: Tensor, slope: Tensor) -> Layer:
     """`x` where it is positive and `slope * x` elsewhere; the slope is a weight that is broadcast (ONNX PRelu)."""
-    return pointwise(
-        name,
-        {"x": x, "slope": slope},
-        "maximum(x, 0) + slope * minimum(x, 0)",
-        operators.sloped,
-        kind="prelu",
-        constants=("slope",),
-    )
+    text = "maximum(x, 0) + slope * minimum(x, 0)"
+    operands = {"x": x, "slope": slope}
+    return pointwise(name, operands, text, operators.sloped, operator=Prelu(), constants=("slope",))
 
 
 ARITHMETIC: dict[str, tuple[str, Callable[..., operators.Array]]] = {
@@ -354,29 +266,12 @@ ARITHMETIC: dict[str, tuple[str, Callable[..., operators.Array]]] = {
 """Functions of two operands: as an expression, and in numpy."""
 
 
-def arithmetic(
-    name: str,
-    kind: str,
-    a: Tensor,
-    b: Tensor,
-    *,
-    constants: Sequence[str] = (),
-    activation: str | Sequence[object] | None = None,
-) -> Layer:
-    """A function of two operands that are broadcast, a kind of ARITHMETIC, and an activation of the result."""
-    if kind not in ARITHMETIC:
-        raise InvalidInput(f"layer {name!r}: expected one of {', '.join(ARITHMETIC)}, got {kind!r}")
-    text, function = ARITHMETIC[kind]
-    act = Activation(activation) if activation is not None else None
-    return pointwise(
-        name,
-        {"a": a, "b": b},
-        act.text(f"({text})") if act is not None else text,
-        partial(operators.activated, act, function),
-        kind=kind,
-        constants=constants,
-        activation=activation,
-    )
+def arithmetic(name: str, how: str, a: Tensor, b: Tensor, *, constants: Sequence[str] = ()) -> Layer:
+    """A function of two operands that are broadcast, one of ARITHMETIC."""
+    if how not in ARITHMETIC:
+        raise InvalidInput(f"layer {name!r}: expected one of {', '.join(ARITHMETIC)}, got {how!r}")
+    text, function = ARITHMETIC[how]
+    return pointwise(name, {"a": a, "b": b}, text, function, operator=Arithmetic(how), constants=constants)
 
 
 VARIADIC: dict[str, tuple[str, str, Callable[..., operators.Array]]] = {
@@ -388,27 +283,12 @@ VARIADIC: dict[str, tuple[str, str, Callable[..., operators.Array]]] = {
 """Functions of any number of operands: how two are joined, what is made of all and their number, and in numpy."""
 
 
-def variadic(
-    name: str,
-    kind: str,
-    tensors: Sequence[Tensor],
-    *,
-    constants: Sequence[Tensor] = (),
-    activation: str | Sequence[object] | None = None,
-) -> Layer:
-    """A function of several operands that are broadcast, a kind of VARIADIC (ONNX Sum, Mean, Max and Min)."""
-    if kind not in VARIADIC or not tensors:
-        raise InvalidInput(f"layer {name!r}: expected operands of one of {', '.join(VARIADIC)}, got {kind!r}")
-    join, finish, function = VARIADIC[kind]
+def variadic(name: str, how: str, tensors: Sequence[Tensor], *, constants: Sequence[Tensor] = ()) -> Layer:
+    """A function of several operands that are broadcast, one of VARIADIC (ONNX Sum, Mean, Max and Min)."""
+    if how not in VARIADIC or not tensors:
+        raise InvalidInput(f"layer {name!r}: expected operands of one of {', '.join(VARIADIC)}, got {how!r}")
+    join, finish, function = VARIADIC[how]
     operands = {f"x{k}": tensor for k, tensor in enumerate(tensors)}
     text = finish.format(reduce(join.format, operands), len(tensors))
-    act = Activation(activation) if activation is not None else None
-    return pointwise(
-        name,
-        operands,
-        act.text(f"({text})") if act is not None else text,
-        partial(operators.activated, act, function),
-        kind=kind,
-        constants=[operand for operand, tensor in operands.items() if tensor in constants],
-        activation=activation,
-    )
+    weights = [operand for operand, tensor in operands.items() if tensor in constants]
+    return pointwise(name, operands, text, function, operator=Arithmetic(how), constants=weights)

@@ -5,41 +5,32 @@ right).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
-from math import erf
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from polyfuse.network.window import Padding, Window
+
 Array = NDArray[np.float64]
-Pair = tuple[int, int]
-Padding = tuple[int, int, int, int]
 
 
-def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, fill: float) -> Array:
+def windows(x: Array, window: Window, fill: float) -> Array:
     """The window of each output element: `[n, c, oh, ow, kh, kw]`."""
-    top, left, bottom, right = padding
+    top, left, bottom, right = window.padding
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    view = sliding_window_view(padded, reach, axis=(2, 3))
-    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    view = sliding_window_view(padded, window.reach, axis=(2, 3))
+    (down, across), (rows, columns) = window.stride, window.dilation
+    return view[:, :, ::down, ::across, ::rows, ::columns]
 
 
-def convolution(
-    x: Array,
-    w: Array,
-    bias: Array | None = None,
-    *,
-    stride: Pair,
-    dilation: Pair,
-    padding: Padding,
-    groups: int,
-) -> Array:
+def convolution(window: Window, groups: int, x: Array, w: Array, bias: Array | None = None) -> Array:
     """ONNX Conv over two spatial axes, one tap at a time; padding is not read, whatever the weight."""
     batch, channels, *image = x.shape
-    reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
-    sizes = [(image[a] + padding[a] + padding[2 + a] - reach[a]) // stride[a] + 1 for a in range(2)]
+    stride, dilation, padding = window.stride, window.dilation, window.padding
+    sizes = [(image[a] + padding[a] + padding[2 + a] - window.reach[a]) // stride[a] + 1 for a in range(2)]
     out = np.zeros((batch, groups, w.shape[0] // groups, *sizes))
     grouped = x.reshape(batch, groups, channels // groups, *image)
     for kh, kw in np.ndindex(*w.shape[2:]):
@@ -62,28 +53,22 @@ def _tap(size: int, positions: int, stride: int, offset: int) -> tuple[slice, sl
     return slice(first, end), slice(low, low + stride * (end - first), stride) if end > first else slice(0, 0)
 
 
-def max_pool(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Array:
+def max_pool(window: Window, x: Array) -> Array:
     """The largest element of each window; -inf where a window is all padding; NaN stays NaN."""
-    view: Array = windows(x, kernel, stride, dilation, padding, -np.inf).max(axis=(4, 5))
+    view: Array = windows(x, window, -np.inf).max(axis=(4, 5))
     return view
 
 
-def average_pool(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, counted: Padding) -> Array:
+def average_pool(window: Window, counted: Padding, x: Array) -> Array:
     """The mean of each window over the image and the `counted` part of its padding."""
-    total = windows(x, kernel, stride, dilation, padding, 0.0).sum(axis=(4, 5))
-    rest = tuple(p - q for p, q in zip(padding, counted, strict=True))
+    total = windows(x, window, 0.0).sum(axis=(4, 5))
+    top, left, bottom, right = (p - q for p, q in zip(window.padding, counted, strict=True))
     ones = np.ones((1, 1, x.shape[2] + counted[0] + counted[2], x.shape[3] + counted[1] + counted[3]))
-    divisor = windows(ones, kernel, stride, dilation, (rest[0], rest[1], rest[2], rest[3]), 0.0).sum(axis=(4, 5))
+    divisor = windows(ones, replace(window, padding=(top, left, bottom, right)), 0.0).sum(axis=(4, 5))
     return np.asarray(total / divisor, dtype=np.float64)
 
 
 # Pointwise layers: functions of modules with arguments bound, so that networks can be pickled and sent to processes.
-
-
-def activated(act: Callable[[Array], Array] | None, function: Callable[..., Array], *arrays: Array) -> Array:
-    """A function of arrays, and an activation of what it gives."""
-    y = function(*arrays)
-    return y if act is None else act(y)
 
 
 def ordered(function: Callable[..., Array], order: Sequence[int], *arrays: Array) -> Array:
@@ -134,62 +119,3 @@ def norm1(x: Array, axis: tuple[int, ...]) -> Array:
 def norm2(x: Array, axis: tuple[int, ...]) -> Array:
     """The Euclidean norm along axes."""
     return np.sqrt(sum_square(x, axis))
-
-
-def _erf(x: Array) -> Array:
-    return np.asarray(np.vectorize(erf, otypes=[np.float64])(x), dtype=np.float64)
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(1.0 / (1.0 + np.exp(-x)), dtype=np.float64)
-
-
-ACTIVATIONS: dict[str, tuple[str, Callable[..., Array], int]] = {
-    "relu": ("maximum({0}, 0)", lambda x: np.maximum(x, 0.0), 0),
-    "relu6": ("minimum(maximum({0}, 0), 6)", lambda x: np.clip(x, 0.0, 6.0), 0),
-    "clip": ("minimum(maximum({0}, {1}), {2})", np.clip, 2),
-    "at_least": ("maximum({0}, {1})", np.maximum, 1),
-    "at_most": ("minimum({0}, {1})", np.minimum, 1),
-    "leaky_relu": (
-        "maximum({0}, 0) + {1} * minimum({0}, 0)",
-        lambda x, slope: np.maximum(x, 0.0) + slope * np.minimum(x, 0.0),
-        1,
-    ),
-    "sigmoid": ("1 / (1 + expf(-{0}))", _sigmoid, 0),
-    "tanh": ("tanhf({0})", np.tanh, 0),
-    "silu": ("{0} / (1 + expf(-{0}))", lambda x: x * _sigmoid(x), 0),
-    "hard_sigmoid": (
-        "minimum(maximum({1} * {0} + {2}, 0), 1)",
-        lambda x, slope, offset: np.clip(slope * x + offset, 0.0, 1.0),
-        2,
-    ),
-    "hard_swish": (
-        "{0} * minimum(maximum({0} / 6 + 0.5, 0), 1)",
-        lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-        0,
-    ),
-    "elu": (
-        "maximum({0}, 0) + {1} * (expf(minimum({0}, 0)) - 1)",
-        lambda x, scale: np.maximum(x, 0.0) + scale * np.expm1(np.minimum(x, 0.0)),
-        1,
-    ),
-    "softplus": (
-        "maximum({0}, 0) + log1pf(expf(-fabsf({0})))",
-        lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
-        0,
-    ),
-    "gelu": ("0.5 * {0} * (1 + erff({0} * 0.7071067811865476))", lambda x: 0.5 * x * (1.0 + _erf(x * 0.5**0.5)), 0),
-    "gelu_tanh": (
-        "0.5 * {0} * (1 + tanhf(0.7978845608028654 * ({0} + 0.044715 * {0} * {0} * {0})))",
-        lambda x: 0.5 * x * (1.0 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
-        0,
-    ),
-    "abs": ("fabsf({0})", np.abs, 0),
-    "neg": ("-{0}", np.negative, 0),
-    "exp": ("expf({0})", np.exp, 0),
-    "sqrt": ("sqrtf({0})", np.sqrt, 0),
-    "log": ("logf({0})", np.log, 0),
-    "erf": ("erff({0})", _erf, 0),
-    "reciprocal": ("1 / {0}", np.reciprocal, 0),
-}
-"""Each activation: its expression over {0} and its arguments {1}…, its numpy form, how many arguments it takes."""

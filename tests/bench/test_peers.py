@@ -17,6 +17,7 @@ from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, missing, race
 from polyfuse.errors import InvalidInput
 from polyfuse.network import layers
+from polyfuse.network.activated import with_activation
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -100,7 +101,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     ),
     "normalised": lambda: chain(
         lambda b, x: b.add(
-            layers.affine("n", x, b.weight("s", (1, 12, 1, 1), 1), b.weight("t", (1, 12, 1, 1), 1), activation="relu")
+            with_activation(layers.affine("n", x, *(b.weight(name, (1, 12, 1, 1), 1) for name in "st")), "relu")
         ),
         lambda b, x: b.conv("c", x, 16, kernel=3, padding=1),
     ),

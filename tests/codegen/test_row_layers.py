@@ -7,6 +7,7 @@ from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.work import work_of
 from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
 from polyfuse.network.copies import slice_of, transpose
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
@@ -37,9 +38,9 @@ def check_everywhere(network: Network, kinds: set[str]) -> None:
     check(network, every)
 
 
-def affine(build: Builder, name: str, x: Tensor, shapes: tuple[tuple[int, ...], ...], activation: object) -> Tensor:
+def affine(build: Builder, name: str, x: Tensor, shapes: tuple[tuple[int, ...], ...], activation: str | None) -> Tensor:
     scale, shift = (build.weight(f"{name}_{k}", shape, 1) for k, shape in enumerate(shapes))
-    return build.add(make.affine(name, x, scale, shift, activation=activation))
+    return build.add(with_activation(make.affine(name, x, scale, shift), activation))
 
 
 @pytest.mark.parametrize("shapes", [((1, 10, 1, 1), (1, 10, 1, 1)), ((10, 1, 1), (1, 1, 1, 1)), ((1,), (10, 1, 1))])

@@ -11,6 +11,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network import layers
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor, checked_name, safe_name
+from polyfuse.network.window import Window
 
 
 def diamond() -> Network:
@@ -136,6 +137,6 @@ def test_weights_follow_the_seed_and_the_name() -> None:
 
 def test_updates_read_only_where_they_exist() -> None:
     x, w = Tensor("x", (1, 1, 1, 1)), Tensor("w", (1, 1, 3, 3))
-    layer = layers.convolution("conv", x, w, padding=(1, 1, 1, 1))
+    layer = layers.convolution("conv", x, w, window=Window((3, 3), padding=(1, 1, 1, 1)))
     assert layer.reads(w).wrap().count_val().to_python() == 1
     assert layer.macs[0].domain.count_val().to_python() == 1

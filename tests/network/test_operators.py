@@ -8,11 +8,12 @@ from onnx import helper
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import copies, layers
+from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
-from polyfuse.network.operators import ACTIVATIONS
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from tests.network.onnx_models import Array, model, onnxruntime_run, values
 
 CLOSE = 1e-5
@@ -32,6 +33,7 @@ windows = st.fixed_dictionaries(
     }
 )
 paddings = st.tuples(*[st.integers(0, 3)] * 4)
+PADDED = Window((3, 3), padding=(1, 1, 1, 1))
 sizes = st.tuples(st.integers(1, 2), st.sampled_from([1, 2, 4]), st.integers(10, 15), st.integers(10, 15))
 
 
@@ -49,8 +51,7 @@ def test_convolution_is_that_of_onnx(window, padding, size, groups, per_group, b
     (expected,) = onnxruntime_run(model([node], {"x": x.shape}, ["y"], {"w": w, "b": b}), {"x": x})
     bias = Tensor("b", b.shape) if biased else None
     tensors = Tensor("x", x.shape), Tensor("w", w.shape), bias
-    steps = {"stride": window["stride"], "dilation": window["dilation"]}
-    layer = layers.convolution("conv", *tensors, padding=padding, groups=groups, **steps)
+    layer = layers.convolution("conv", *tensors, Window(**window, padding=padding), groups)
     given_values = {"x": x, "w": w} | ({"b": b} if biased else {})
     assert max_relative_error(value(layer, **given_values), expected) <= CLOSE
 
@@ -73,7 +74,7 @@ def test_max_pool_is_that_of_onnx(window, padding, size, ceil):  # type: ignore[
     x = values((size[0], size[1], size[2], size[3]))
     padding = smaller(padding, window["kernel"])
     (expected,) = onnxruntime_run(model([pool_node("MaxPool", window, padding, ceil)], {"x": x.shape}, ["y"]), {"x": x})
-    layer = layers.max_pool("pool", Tensor("x", x.shape), padding=padding, ceil=ceil, **window)
+    layer = layers.max_pool("pool", Tensor("x", x.shape), Window(**window, padding=padding), ceil)
     assert max_relative_error(value(layer, x=x), expected) <= CLOSE
 
 
@@ -84,9 +85,7 @@ def test_average_pool_is_that_of_onnx(window, padding, size, ceil, counted):  # 
     padding = smaller(padding, window["kernel"])
     node = pool_node("AveragePool", window, padding, ceil, count_include_pad=int(counted))
     (expected,) = onnxruntime_run(model([node], {"x": x.shape}, ["y"]), {"x": x})
-    layer = layers.average_pool(
-        "pool", Tensor("x", x.shape), padding=padding, ceil=ceil, count_include_pad=counted, **window
-    )
+    layer = layers.average_pool("pool", Tensor("x", x.shape), Window(**window, padding=padding), ceil, counted)
     assert max_relative_error(value(layer, x=x), expected) <= CLOSE
 
 
@@ -166,11 +165,11 @@ def test_padding_is_not_read_and_nan_is_kept() -> None:
     x = np.ones((1, 1, 3, 3), dtype=np.float32)
     w = np.full((1, 1, 3, 3), 1.0, dtype=np.float32)
     w[0, 0, 0, 0] = np.inf
-    layer = layers.convolution("conv", Tensor("x", x.shape), Tensor("w", w.shape), padding=(1, 1, 1, 1))
+    layer = layers.convolution("conv", Tensor("x", x.shape), Tensor("w", w.shape), window=PADDED)
     y = value(layer, x=x, w=w)[0, 0]
     assert y[0, 0] == 4.0 and y[1, 1] == np.inf and not np.isnan(y).any()
     x[0, 0, 1, 1] = np.nan
-    assert np.isnan(value(layers.max_pool("pool", Tensor("x", x.shape), kernel=(2, 2)), x=x)).all()
+    assert np.isnan(value(layers.max_pool("pool", Tensor("x", x.shape), Window((2, 2))), x=x)).all()
     assert np.isnan(value(layers.activation("act", Tensor("x", x.shape), "relu"), x=x)[0, 0, 1, 1])
 
 
@@ -201,6 +200,6 @@ def test_inputs_are_checked() -> None:
 def test_symbolic_average_that_depends_on_the_size_is_refused() -> None:
     x = Tensor("x", (1, 1, "H", "W"))
     with pytest.raises(InvalidInput, match="count_include_pad"):
-        layers.average_pool("pool", x, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1))
-    counted = layers.average_pool("pool", x, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1), count_include_pad=True)
+        layers.average_pool("pool", x, PADDED)
+    counted = layers.average_pool("pool", x, PADDED, counts_padding=True)
     assert counted.statements[-1].expression == "acc / (3 * 3)"

@@ -5,7 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from polyfuse.network import copies
 from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Activation
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.rewriting import NearMiss, rewrite
@@ -23,7 +26,7 @@ def test_batch_norm_scale_and_activation_become_part_of_the_convolution() -> Non
     network = draw.build.network(draw.build.activation("act", y, "relu"))
     found = rewrite(network)
     assert kinds(found.network) == [("conv", "conv")]
-    assert found.network.layers[0].attributes["activation"] == "relu"
+    assert found.network.layers[0].activation == Activation("relu")
     assert [tensor.name for tensor in found.network.layers[0].weights] == ["conv_weight", "conv_bias"]
     assert found.tensors["act_out"] == found.network.outputs[0]
     assert "bn_out" not in found.tensors and "more_out" not in found.tensors
@@ -123,7 +126,7 @@ def test_what_is_not_linear_before_a_convolution_is_shown() -> None:
     build = Builder("preactivation")
     x, one = build.input("x", (1, 1, 4, 4)), np.ones((1, 1, 1, 1), np.float32)
     weights = [build.weight(name, (1, 1, 1, 1), 1, value) for name, value in (("scale", 2 * one), ("shift", one))]
-    y = build.conv("conv", build.add(make.affine("bn", x, *weights, activation="relu")), 1, kernel=3)
+    y = build.conv("conv", build.add(with_activation(make.affine("bn", x, *weights), "relu")), 1, kernel=3)
     found = near_miss(build.network(y), "scaling-into-conv-after")
     assert found.reason == "bn ends in relu, which is not linear"
     assert found.counterexample == "relu(-1 * 2 + 1) = 0, -1 * 2 + 1 = -1"
@@ -181,5 +184,5 @@ def test_silu_needs_the_same_x() -> None:
 def test_a_copy_of_an_input_that_is_an_output_stays() -> None:
     build = Builder("copied")
     x = build.input("x", (1, 1, 2, 2))
-    network = build.network(build.add(make.pointwise("nothing", {"x": x}, "x", np.asarray, kind="copy")))
+    network = build.network(build.add(copies.copy("nothing", x)))
     assert near_miss(network, "identity").layers == ("nothing",)

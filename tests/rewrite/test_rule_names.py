@@ -49,11 +49,6 @@ def called(network: Network, names: Mapping[str, str]) -> Network:
         return replace(old, name=name, domain=old.domain.set_tuple_name(name), operands=operands)
 
     def layer(old: Layer) -> Layer:
-        attributes = dict(old.attributes)
-        if isinstance(operands := attributes.get("operands"), tuple):
-            attributes["operands"] = tuple(map(new, operands))
-        if isinstance(known := attributes.get("dequantised"), Mapping):
-            attributes["dequantised"] = {new(name): each for name, each in known.items()}
         return replace(
             old,
             name=new(old.name),
@@ -61,7 +56,7 @@ def called(network: Network, names: Mapping[str, str]) -> Network:
             statements=tuple(map(statement, old.statements)),
             inputs=tuple(map(tensor, old.inputs)),
             weights=tuple(map(tensor, old.weights)),
-            attributes=attributes,
+            dequantised={new(name): each for name, each in old.dequantised.items()},
         )
 
     ends = tuple(map(tensor, network.inputs)), tuple(map(layer, network.layers)), tuple(map(tensor, network.outputs))

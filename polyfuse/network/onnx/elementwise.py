@@ -5,10 +5,13 @@ import numpy as np
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network import layers
 from polyfuse.network.dtypes import bounds
+from polyfuse.network.layer import Layer
 from polyfuse.network.normalisation import instance_norm, lrn
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation
+from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
+from polyfuse.network.operator import Affine, Arithmetic, Copy, InstanceNorm, LocalResponse, Prelu
 from polyfuse.network.quantised.elements import clamp
 from polyfuse.network.tensor import Tensor
 
@@ -147,3 +150,53 @@ def identity(state: Import, node: Node) -> None:
     if node.operator == "Cast" and attributes.int_attribute(node, "to", 1) != 1:
         raise UnsupportedOperator(f"{node.label}: Cast of a computed tensor to another type; only float32 is computed")
     state.alias(node, state.tensor(node))
+
+
+READS = {
+    **dict.fromkeys(attributes.ACTIVATION_OPERATORS, activation),
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow"], arithmetic),
+    **dict.fromkeys(["Sum", "Max", "Min", "Mean"], variadic),
+    **dict.fromkeys(["Identity", "Cast"], identity),
+    "BatchNormalization": batch_normalisation,
+    "Dropout": dropout,
+    "InstanceNormalization": instance_normalisation,
+    "LRN": local_response,
+    "PRelu": prelu,
+}
+
+
+def _affine(_: Affine, layer: Layer, y: str) -> Parts:
+    x, scale, shift = names(layer)
+    scaled = f"{layer.name}/scaled"
+    nodes = [node("Mul", [x, scale], scaled, f"{layer.name}/scale"), node("Add", [scaled, shift], y, layer.name)]
+    return nodes, {}
+
+
+def _instance_norm(norm: InstanceNorm, layer: Layer, y: str) -> Parts:
+    x, mean, spread, scale, shift = names(layer)
+    name = layer.name
+    epsilon = {f"{name}/epsilon": np.array(norm.epsilon, np.float32)}
+    nodes = [
+        node("Sub", [x, mean], f"{name}/centred", f"{name}/centred"),
+        node("Add", [spread, *epsilon], f"{name}/spread", f"{name}/spread"),
+        node("Sqrt", [f"{name}/spread"], f"{name}/root", f"{name}/root"),
+        node("Div", [f"{name}/centred", f"{name}/root"], f"{name}/divided", f"{name}/divided"),
+        node("Mul", [f"{name}/divided", scale], f"{name}/scaled", f"{name}/scaled"),
+        node("Add", [f"{name}/scaled", shift], y, name),
+    ]
+    return nodes, epsilon
+
+
+def _local_response(norm: LocalResponse, layer: Layer, y: str) -> Parts:
+    numbers = {"size": norm.size, "alpha": norm.alpha, "beta": norm.beta, "bias": norm.bias}
+    return [node("LRN", [layer.inputs[0].name], y, layer.name, **numbers)], {}
+
+
+WRITES: Writers = {
+    **writes(Affine, _affine),
+    **writes(Arithmetic, lambda made, layer, y: single(made.how.capitalize(), layer, y)),
+    **writes(Copy, lambda _, layer, y: single("Identity", layer, y)),
+    **writes(InstanceNorm, _instance_norm),
+    **writes(LocalResponse, _local_response),
+    **writes(Prelu, lambda _, layer, y: single("PRelu", layer, y)),
+}

@@ -194,7 +194,7 @@ class Import:
         pairs = ((tensor, each) for tensor, each in known.items() if tensor is not None and each is not None)
         found = {tensor.name: each.reshaped(tensor.concrete_shape) for tensor, each in pairs}
         if found:
-            layer = replace(layer, attributes={**layer.attributes, "dequantised": found})
+            layer = replace(layer, dequantised=found)
         return self.add(node, layer)
 
     def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:

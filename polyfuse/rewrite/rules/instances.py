@@ -9,6 +9,8 @@ import numpy as np
 
 from polyfuse.network import copies, normalisation
 from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Spec
 from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
 from polyfuse.network.matrices import gemm, matmul
@@ -98,17 +100,17 @@ def scaling_then_norm(*scales: float) -> Instance:
     return Instance(build.network(y), frozenset(["numbers"]))
 
 
-def gated(spec: object) -> Instance:
+def gated(spec: Spec) -> Instance:
     """x times an activation of x."""
     build, x = _start(1, 1, 1, 1)
-    return Instance(build.network(build.arithmetic("product", "mul", x, build.activation("gate", x, spec))))  # type: ignore[arg-type]
+    return Instance(build.network(build.arithmetic("product", "mul", x, build.activation("gate", x, spec))))
 
 
 def gated_by_clip(most: float) -> Instance:
     """x times `clip(k x / 6 + k / 2, 0, k)`."""
     build, x = _start(1, 1, 1, 1)
     weights = _numbers(build, "slope", most / 6), _numbers(build, "half", most / 2)
-    gate = build.add(make.affine("gate", x, *weights, activation=("clip", 0.0, most)))
+    gate = build.add(with_activation(make.affine("gate", x, *weights), ("clip", 0.0, most)))
     return Instance(build.network(build.arithmetic("product", "mul", x, gate)), frozenset(["slope", "half"]))
 
 
@@ -122,11 +124,11 @@ def _ones_and_zeros(build: Builder) -> tuple[Tensor, Tensor]:
     return _numbers(build, "one", 1.0, 1.0), _numbers(build, "zero", 0.0, 0.0)
 
 
-def producer_then(spec: object, kind: str = "conv") -> Instance:
+def producer_then(spec: Spec, kind: str = "conv") -> Instance:
     """A layer, and an activation of what it makes."""
     build, x = _start()
     made = build.conv("producer", x, 2, kernel=2) if kind == "conv" else _affine(build, "producer", x)
-    return Instance(build.network(build.activation("activation", made, spec)))  # type: ignore[arg-type]
+    return Instance(build.network(build.activation("activation", made, spec)))
 
 
 def copies_in_turn(*parts: Callable[[str, Tensor], Layer]) -> Instance:
@@ -168,7 +170,7 @@ def product_of_rows() -> Instance:
 
 def mean_of_image(keepdims: bool) -> Instance:
     build, x = _start()
-    return Instance(build.network(build.add(reduce("mean", "reduce_mean", x, (2, 3), keepdims=keepdims))))
+    return Instance(build.network(build.add(reduce("mean", "mean", x, (2, 3), keepdims=keepdims))))
 
 
 def _real(build: Builder, x: Tensor, scale: Quantisation) -> Tensor:

@@ -1,0 +1,20 @@
+"""What converts the ONNX operators, gathered from the modules that say it.
+
+Each of them has READS, the function that converts a node of each operator, and WRITES, what writes a layer as nodes.
+"""
+
+from collections.abc import Callable
+
+from polyfuse.network.onnx import elementwise, moving, quantised, reducing, resizing, windows
+from polyfuse.network.onnx.graph import Node
+from polyfuse.network.onnx.importing import Import
+from polyfuse.network.onnx.writing import Writer
+from polyfuse.network.operator import Operator
+
+MODULES = (elementwise, moving, quantised, reducing, resizing, windows)
+CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
+    name: convert for module in MODULES for name, convert in module.READS.items()
+}
+"""What converts a node of each operator."""
+WRITERS: dict[type[Operator], Writer] = {of: write for module in MODULES for of, write in module.WRITES.items()}
+"""What writes a layer of each operator."""
