@@ -13,7 +13,7 @@ from tests.test_cli import KERNEL, call, refused
 NORMALISED = """
 import numpy as np
 from polyfuse import Builder, Network
-from polyfuse.network.layers import affine
+from polyfuse.network.layers.pointwise import affine
 
 
 def network(size: int = 8) -> Network:

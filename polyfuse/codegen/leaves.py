@@ -23,7 +23,7 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import is_activation
+from polyfuse.network.layers.pointwise import is_activation
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.operator import (
     Affine,

@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
-from polyfuse.network.copies import concat, reshape
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.dtypes import TYPES, encoded
 from polyfuse.network.layer import Layer
-from polyfuse.network.matrices import gemm
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.copies import concat, reshape
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.resampling import Resampling
-from polyfuse.network.resizing import resize
 from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
 from polyfuse.network.window import Padding, Pair, Window

@@ -16,8 +16,8 @@ from polyfuse.bench.peers.ours import Configuration, ours
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, missing, race
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers
 from polyfuse.network.activated import with_activation
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run

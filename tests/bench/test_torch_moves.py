@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.bench.peers.torch_layers import digits, moved
-from polyfuse.network import copies
+from polyfuse.network.layers import copies
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.operator import Operator, Shuffle, View
 from polyfuse.network.tensor import Tensor

@@ -6,14 +6,14 @@ import pytest
 
 from polyfuse.codegen.kernel import Options, build_many
 from polyfuse.codegen.program import generate
-from polyfuse.network import copies, matrices, normalisation, reductions
 from polyfuse.network.activated import with_activation
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, normalisation, reductions
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.resampling import Resampling
-from polyfuse.network.resizing import resize
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from polyfuse.schedule.counts import bytes_touched, counts

@@ -21,7 +21,7 @@ from polyfuse.codegen.rows import folds
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad import lines
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
-from polyfuse.network import matrices, normalisation, reductions
+from polyfuse.network.layers import matrices, normalisation, reductions
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run

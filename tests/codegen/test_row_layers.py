@@ -6,13 +6,13 @@ from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.work import work_of
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
-from polyfuse.network.copies import slice_of, transpose
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.copies import slice_of, transpose
+from polyfuse.network.layers.normalisation import lrn
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.normalisation import lrn
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers
 from polyfuse.network.custom import statement_layer
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.network import Builder
 from polyfuse.network.reference import max_relative_error, run
 from polyfuse.network.tensor import Tensor

@@ -11,8 +11,9 @@ from polyfuse.codegen.leaves import named_leaves
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.model import load
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers, matrices, reductions
 from polyfuse.network.dtypes import TYPES, decoded, encoded, stored
+from polyfuse.network.layers import matrices, reductions
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.quantised.elements import dequantize

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies, layers
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window

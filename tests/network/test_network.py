@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor, checked_name, safe_name
 from polyfuse.network.window import Window

@@ -7,18 +7,19 @@ import onnx
 import pytest
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies, layers, matrices, normalisation, reductions
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.custom import statement_layer
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, normalisation, reductions
+from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model, save_onnx
 from polyfuse.network.operator import Copy
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.resampling import Resampling
-from polyfuse.network.resizing import resize
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from polyfuse.rewrite.rewriting import rewrite

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies, layers
 from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor

@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies, layers, matrices, normalisation, reductions
 from polyfuse.network.activated import with_activation
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, normalisation, reductions
+from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.resampling import COORDINATES, Resampling
-from polyfuse.network.resizing import resize
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from tests.network.test_instances import agrees

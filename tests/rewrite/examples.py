@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from polyfuse.network import copies, normalisation
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
-from polyfuse.network.deconvolution import conv_transpose
-from polyfuse.network.matrices import gemm
+from polyfuse.network.layers import copies, normalisation
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder, Network, Values
 from polyfuse.network.operator import Copy
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
-from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from polyfuse.network import copies, normalisation
-from polyfuse.network import layers as make
 from polyfuse.network.custom import statement_layer
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
-from polyfuse.network.matrices import gemm, matmul
+from polyfuse.network.layers import copies, normalisation
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm, matmul
+from polyfuse.network.layers.reductions import reduce, softmax
 from polyfuse.network.network import Builder
 from polyfuse.network.operator import Custom
-from polyfuse.network.reductions import reduce, softmax
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from polyfuse.rewrite.mapping import MappingType, mapping_of, mapping_type

@@ -5,14 +5,14 @@ import pytest
 
 from polyfuse.codegen.kernel import build as build_kernel
 from polyfuse.codegen.program import generate
-from polyfuse.network import copies
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
-from polyfuse.network.matrices import gemm
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.normalisation import instance_norm
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.normalisation import instance_norm
 from polyfuse.network.operator import window_of
-from polyfuse.network.reductions import reduce
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window

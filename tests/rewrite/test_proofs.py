@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import sympy
 
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.network import Builder
 from polyfuse.network.operators import Array
 from polyfuse.network.reference import random_inputs, run

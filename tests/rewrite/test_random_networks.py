@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from polyfuse.network import copies
-from polyfuse.network.matrices import gemm
+from polyfuse.network.layers import copies
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Network
-from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from polyfuse.network import copies
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.rewriting import NearMiss, rewrite

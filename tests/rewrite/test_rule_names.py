@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers as make
 from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor

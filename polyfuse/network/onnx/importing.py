@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
 from polyfuse.network.network import Builder, Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS

@@ -5,7 +5,7 @@ Each of them has READS, the function that converts a node of each operator, and 
 
 from collections.abc import Callable
 
-from polyfuse.network.onnx import elementwise, moving, quantised, reducing, resizing, windows
+from polyfuse.network.onnx.converters import elementwise, moving, quantised, reducing, resizing, windows
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.writing import Writer

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
-from polyfuse.network.copies import checked_axis
-from polyfuse.network.copies import concat as concatenated
 from polyfuse.network.dtypes import EIGHT_BITS, bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise, pool_output, pool_update
+from polyfuse.network.layers.copies import checked_axis
+from polyfuse.network.layers.copies import concat as concatenated
+from polyfuse.network.layers.pointwise import pointwise, pool_output, pool_update
 from polyfuse.network.operator import Arithmetic, Clamp, Dequantize, Lookup, Operator, Pool, Quantised, Quantize
 from polyfuse.network.operators import Array
 from polyfuse.network.quantised.scheme import Quantisation, clamped, of_type, one_tensor

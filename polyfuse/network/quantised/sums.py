@@ -21,8 +21,8 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import Sums, convolution_sums, pool_output, pool_update
-from polyfuse.network.matrices import gemm_sums, matmul_sums
+from polyfuse.network.layers.matrices import gemm_sums, matmul_sums
+from polyfuse.network.layers.pointwise import Sums, convolution_sums, pool_output, pool_update
 from polyfuse.network.operator import GlobalPool, Matmul, Quantised
 from polyfuse.network.quantised.scheme import (
     Array,

@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.operator import Arithmetic, Conv
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations

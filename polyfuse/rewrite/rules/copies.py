@@ -11,9 +11,9 @@ from typing import Any
 import islpy as isl
 import numpy as np
 
-from polyfuse.network import copies
-from polyfuse.network import layers as make
 from polyfuse.network.layer import Access, Layer, Statement, identity
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.operator import (
     Activate,
     DepthToSpace,

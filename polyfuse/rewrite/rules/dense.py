@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.network import copies
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.operator import Gemm, Reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
-from polyfuse.network.normalisation import instance_norm
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.operator import Affine, Arithmetic, Conv, ConvTranspose, Gemm, InstanceNorm, Reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement, renamed

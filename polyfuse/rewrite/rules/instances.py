@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from polyfuse.network import copies, normalisation
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
-from polyfuse.network.matrices import gemm, matmul
+from polyfuse.network.layers import copies, normalisation
+from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm, matmul
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder
 from polyfuse.network.quantised import elements
 from polyfuse.network.quantised.scheme import Quantisation
-from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.symbolic import Instance
 

@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
-from polyfuse.network import normalisation
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import normalisation
 from polyfuse.network.operator import GlobalPool, InstanceNorm, Reduce, Variance
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement

@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from polyfuse.network import layers as make
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.operator import Activate, Arithmetic, Copy
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, is_one_of, only_read_by_root, pattern

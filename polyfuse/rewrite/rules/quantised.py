@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies
-from polyfuse.network import layers as make
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
+from polyfuse.network.layers import pointwise as make
 from polyfuse.network.operator import (
     Activate,
     Arithmetic,

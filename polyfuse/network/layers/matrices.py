@@ -11,7 +11,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import Sums, broadcast, broadcast_index
+from polyfuse.network.layers.pointwise import Sums, broadcast, broadcast_index
 from polyfuse.network.operator import Gemm, Matmul
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement

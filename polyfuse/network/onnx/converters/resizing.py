@@ -8,6 +8,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers.resizing import resize as resized
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS, Constant
 from polyfuse.network.onnx.graph import Node
@@ -15,7 +16,6 @@ from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, writes
 from polyfuse.network.operator import Resize
 from polyfuse.network.resampling import COORDINATES, HALF, ROUNDINGS, Resampling, fraction_of
-from polyfuse.network.resizing import resize as resized
 
 POLICIES = ("stretch", "not_larger", "not_smaller")
 

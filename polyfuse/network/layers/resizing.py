@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.copies import gathered
 from polyfuse.network.indexing import check_entries, floored
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers.copies import gathered
 from polyfuse.network.operator import Resize
 from polyfuse.network.operators import Array
 from polyfuse.network.resampling import Resampling, fraction_of

@@ -3,10 +3,10 @@
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import layers
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.normalisation import instance_norm, lrn
+from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers.normalisation import instance_norm, lrn
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation

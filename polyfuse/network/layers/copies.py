@@ -17,7 +17,7 @@ from polyfuse.network import operators
 from polyfuse.network.dtypes import is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.layers import broadcast_index, pointwise
+from polyfuse.network.layers.pointwise import broadcast_index, pointwise
 from polyfuse.network.operator import (
     Concat,
     Copy,

@@ -12,9 +12,9 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network import operators
 from polyfuse.network.activated import with_activation
-from polyfuse.network.copies import checked_axis, reshape
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import arithmetic
+from polyfuse.network.layers.copies import checked_axis, reshape
+from polyfuse.network.layers.pointwise import arithmetic
 from polyfuse.network.operator import Reduce, Variance
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement

@@ -5,8 +5,8 @@ from math import prod
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.graph import Node

@@ -9,7 +9,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import kernel_window
+from polyfuse.network.layers.pointwise import kernel_window
 from polyfuse.network.operator import ConvTranspose
 from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_statement, window_statement

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import layers
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
 from polyfuse.network.onnx.writing import Parts, Writers, node, single, writes
 from polyfuse.network.operator import Conv, ConvTranspose, GlobalPool, Pool
-from polyfuse.network.reductions import reduce
 from polyfuse.network.window import Pair, Window
 
 

@@ -6,9 +6,10 @@ import numpy as np
 from onnx import NodeProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies, layers, matrices, reductions
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, reductions
+from polyfuse.network.layers import pointwise as layers
 from polyfuse.network.network import Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
