@@ -23,9 +23,9 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.pointwise import is_activation
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.operator import (
+    Activate,
     Affine,
     Arithmetic,
     Conv,
@@ -54,7 +54,7 @@ FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True)
-class Slice:
+class ChannelSlice:
     """Some channels of a tensor, from the first one on."""
 
     whole: Tensor
@@ -79,7 +79,7 @@ class Leaves:
     edges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
-    inside: Mapping[str, Slice] = field(default_factory=dict)
+    inside: Mapping[str, ChannelSlice] = field(default_factory=dict)
 
     def layout(self, tensor: Tensor, offchip: bool) -> Layout:
         """The layout of a tensor's array."""
@@ -297,7 +297,7 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
 
 def is_applied(layer: Layer) -> bool:
     """An activation and nothing else, perhaps one whose slopes are weights, one for each channel."""
-    return is_activation(layer) or has_slopes(layer)
+    return layer.operator == Activate() or has_slopes(layer)
 
 
 def has_slopes(layer: Layer) -> bool:
@@ -396,9 +396,9 @@ def window_or_point(layer: Layer) -> Window:
 
 def is_stencil(layer: Layer) -> bool:
     """A convolution of one channel to one, with stride 1 and a window that needs no blocks of terms."""
-    if layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
-        return False
     match layer.operator:
         case Conv(window=Window(stride=(1, 1), kernel=kernel, dilation=(down, across))):
+            if layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
+                return False
             return down == across and kernel[1] <= WIDEST_WINDOW and prod(kernel) <= MOST
     return False

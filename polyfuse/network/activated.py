@@ -9,8 +9,8 @@ from functools import partial
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activation import Activation, Spec
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_statement
 from polyfuse.network.tensor import check_float32
 

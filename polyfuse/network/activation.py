@@ -7,7 +7,7 @@ from math import erf
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.operators import Array
+from polyfuse.network.dtypes import Array
 
 Spec = str | Sequence[object]
 """How a user names an activation: `"relu"`, `("clip", 0, 6)`, …"""

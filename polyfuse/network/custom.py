@@ -12,11 +12,11 @@ import islpy as isl
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Array
 from polyfuse.network.expression import names_in
 from polyfuse.network.instances import coordinates, interpret
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.operator import Custom
-from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held

@@ -103,7 +103,7 @@ class Statement(OfFields):
         """The operands that are read at an index which depends on data."""
         return frozenset(tables_in(self.expression))
 
-    @property
+    @cached_property
     def accumulates(self) -> bool:
         """The statement reads the element it writes."""
         return "acc" in names_in(self.expression)

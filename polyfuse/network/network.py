@@ -26,7 +26,8 @@ from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
 from polyfuse.network.dtypes import TYPES, encoded
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import pointwise, pooling
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.layers.copies import concat, reshape
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm
@@ -264,7 +265,7 @@ class Builder:
         given = None if isinstance(bias, bool) else bias
         b = None if bias is False or bias is None else self.weight(f"{name}_bias", (channels,), 16, given)
         window = Window((kh, kw), _pair(stride), _pair(dilation), _padding(padding))
-        return self.add(with_activation(make.convolution(name, x, w, b, window, groups), activation))
+        return self.add(with_activation(convolution(name, x, w, b, window, groups), activation))
 
     def depthwise(
         self,
@@ -304,7 +305,7 @@ class Builder:
     ) -> Tensor:
         """Max pooling; the stride is the kernel where none is given."""
         window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
-        return self.add(make.max_pool(name, x, window, ceil))
+        return self.add(pooling.max_pool(name, x, window, ceil))
 
     def average_pool(
         self,
@@ -320,11 +321,11 @@ class Builder:
     ) -> Tensor:
         """Average pooling; the stride is the kernel where none is given."""
         window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
-        return self.add(make.average_pool(name, x, window, ceil, count_include_pad))
+        return self.add(pooling.average_pool(name, x, window, ceil, count_include_pad))
 
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
         """The mean of each channel."""
-        return self.add(make.global_average_pool(name, x))
+        return self.add(pooling.global_average_pool(name, x))
 
     def conv_transpose(
         self,
@@ -370,15 +371,15 @@ class Builder:
         channels = _channels(name, x)
         generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         slope = generator.uniform(0.0, 0.5, (1, channels, 1, 1)).astype(np.float32)
-        return self.add(make.prelu(name, x, self.weight(f"{name}_slope", slope.shape, 1, slope)))
+        return self.add(pointwise.prelu(name, x, self.weight(f"{name}_slope", slope.shape, 1, slope)))
 
     def activation(self, name: str, x: Tensor, spec: Spec) -> Tensor:
         """An activation as a layer of its own."""
-        return self.add(make.activation(name, x, spec))
+        return self.add(pointwise.activation(name, x, spec))
 
     def arithmetic(self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: Spec | None = None) -> Tensor:
         """`kind` is add, sub, mul, div, max, min or pow, with broadcasting."""
-        return self.add(with_activation(make.arithmetic(name, kind, a, b), activation))
+        return self.add(with_activation(pointwise.arithmetic(name, kind, a, b), activation))
 
     def concat(self, name: str, *tensors: Tensor, axis: int = 1) -> Tensor:
         """Concatenation, along the channels unless another axis is given."""

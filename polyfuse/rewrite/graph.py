@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.dtypes import TYPES, decoded, encoded
 from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.layers.pointwise import ordered
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Dequantize
-from polyfuse.network.operators import ordered
 from polyfuse.network.signature import Signature
 from polyfuse.network.tensor import Tensor
 

@@ -157,6 +157,7 @@ def is_one_of(layer: Layer, wanted: Sequence[Wanted]) -> bool:
     """Whether a layer's operator is one of some, or of a class of some; of any where none is named.
 
     >>> from polyfuse.network.network import Builder
+    >>> from polyfuse.network.operator import Activate, Arithmetic
     >>> build = Builder("one")
     >>> (layer,) = build.network(build.activation("act", build.input("x", (1, 1, 2, 2)), "relu")).layers
     >>> is_one_of(layer, (Activate,)), is_one_of(layer, (Arithmetic("add"), Arithmetic("sub")))
@@ -174,6 +175,7 @@ def pattern(
 ) -> Pattern:
     """A pattern of one operator or of several.
 
+    >>> from polyfuse.network.operator import Arithmetic, Conv
     >>> pattern("after", [Arithmetic("add"), Arithmetic("mul")], pattern("before", Conv)).roles
     ('after', 'before')
     """

@@ -34,7 +34,7 @@ def weight(build: Builder, name: str, *shape: int) -> Tensor:
 
 
 def products(build: Builder, x: Tensor) -> Tensor:
-    y = build.add(matrices.gemm("one", x, weight(build, "v", 4, 5), weight(build, "b", 4), activation="relu"))
+    y = build.add(with_activation(matrices.gemm("one", x, weight(build, "v", 4, 5), weight(build, "b", 4)), "relu"))
     return build.add(matrices.gemm("two", y, weight(build, "u", 3, 4)))
 
 

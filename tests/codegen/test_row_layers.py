@@ -9,7 +9,7 @@ from polyfuse.codegen.work import work_of
 from polyfuse.network.activated import with_activation
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import pointwise
 from polyfuse.network.layers.copies import slice_of, transpose
 from polyfuse.network.layers.normalisation import lrn
 from polyfuse.network.network import Builder, Network
@@ -40,7 +40,7 @@ def check_everywhere(network: Network, kinds: set[str]) -> None:
 
 def affine(build: Builder, name: str, x: Tensor, shapes: tuple[tuple[int, ...], ...], activation: str | None) -> Tensor:
     scale, shift = (build.weight(f"{name}_{k}", shape, 1) for k, shape in enumerate(shapes))
-    return build.add(with_activation(make.affine(name, x, scale, shift), activation))
+    return build.add(with_activation(pointwise.affine(name, x, scale, shift), activation))
 
 
 @pytest.mark.parametrize("shapes", [((1, 10, 1, 1), (1, 10, 1, 1)), ((10, 1, 1), (1, 1, 1, 1)), ((1,), (10, 1, 1))])
@@ -116,7 +116,7 @@ def test_slopes_of_channels_are_finished_by_the_kernel_before_them(shape: tuple[
     x = build.input("x", (2, 3, 9, 11))
     for k, (channels, kernel) in enumerate(((12, 5), (12, 1), (12, 3))):
         conv = build.conv(f"conv{k}", x, channels, kernel=kernel, padding=kernel // 2, bias=k != 1)
-        x = build.add(make.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
+        x = build.add(pointwise.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
     network = build.network(x)
     check_everywhere(network, {"few_channels", "direct"})
     leaf = leaves(network, NARROW, winograd={"conv2": 2})
@@ -218,7 +218,7 @@ def test_copies_that_do_more_than_move_channels_are_not_gathered(kind: str) -> N
     x = build.input("x", (2, 6, 8, 8))
     layer = {
         "rows": lambda: slice_of("copied", x, (0, 0, 7, 0), (2, 6, 8, 8), (1, 1, -1, 1)),
-        "values": lambda: make.activation("copied", x, "relu"),
+        "values": lambda: pointwise.activation("copied", x, "relu"),
         "two": lambda: transpose("copied", x, (0, 1, 3, 2)),
     }[kind]()
     assert channel_sources(layer) is None

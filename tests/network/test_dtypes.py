@@ -12,8 +12,8 @@ from polyfuse.codegen.program import generate
 from polyfuse.deploy.model import load
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import TYPES, decoded, encoded, stored
-from polyfuse.network.layers import matrices, reductions
-from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers import matrices, pointwise, pooling, reductions
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.quantised.elements import dequantize
@@ -107,10 +107,10 @@ def test_what_needs_float32_says_so() -> None:
 def test_float_layers_refuse_whole_numbers() -> None:
     x, w, m = Tensor("x", (1, 2, 4, 4), "int8"), Tensor("w", (2, 2, 1, 1)), Tensor("m", (2, 2), "float16")
     for refused in (
-        lambda: layers.convolution("f", x, w),
-        lambda: layers.average_pool("f", x, Window((2, 2))),
-        lambda: layers.activation("f", x, "relu"),
-        lambda: layers.arithmetic("f", "add", x, x),
+        lambda: convolution("f", x, w),
+        lambda: pooling.average_pool("f", x, Window((2, 2))),
+        lambda: pointwise.activation("f", x, "relu"),
+        lambda: pointwise.arithmetic("f", "add", x, x),
         lambda: matrices.gemm("f", m, m),
         lambda: matrices.matmul("f", m, m),
         lambda: reductions.reduce("f", "sum", x, (2,)),

@@ -11,8 +11,7 @@ from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import copies, matrices, normalisation, reductions
-from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers import copies, matrices, normalisation, pointwise, reductions
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.resizing import resize
 from polyfuse.network.network import Builder, Network
@@ -73,15 +72,17 @@ def one(make: Callable[[Builder, Tensor], Tensor]) -> Network:
         lambda b, x: b.concat("j", x, b.activation("t", x, "tanh"), x),
         lambda b, x: b.arithmetic("a", "mul", b.global_average_pool("g", x), x, activation="silu"),
         lambda b, x: b.arithmetic("a", "div", x, b.arithmetic("s", "sub", x, b.activation("e", x, "exp"))),
-        lambda b, x: b.add(layers.pointwise("copy", {"x": x}, "x", lambda a: a, operator=Copy())),
-        lambda b, x: b.add(layers.prelu("p", x, b.weight("slope", (1, 4, 1, 1), 4))),
+        lambda b, x: b.add(pointwise.pointwise("copy", {"x": x}, "x", lambda a: a, operator=Copy())),
+        lambda b, x: b.add(pointwise.prelu("p", x, b.weight("slope", (1, 4, 1, 1), 4))),
         lambda b, x: b.add(
             with_activation(
-                layers.affine("n", x, b.weight("s", (1, 4, 1, 1), 1), b.weight("t", (1, 4, 1, 1), 1)), "relu"
+                pointwise.affine("n", x, b.weight("s", (1, 4, 1, 1), 1), b.weight("t", (1, 4, 1, 1), 1)), "relu"
             )
         ),
         lambda b, x: b.add(
-            with_activation(layers.arithmetic("a", "sub", b.weight("k", (1, 4, 1, 1), 1), x, constants=("a",)), "abs")
+            with_activation(
+                pointwise.arithmetic("a", "sub", b.weight("k", (1, 4, 1, 1), 1), x, constants=("a",)), "abs"
+            )
         ),
     ],
 )
@@ -259,7 +260,7 @@ def test_a_layer_of_isl_text_is_refused() -> None:
 
 def test_pointwise_text_is_refused_rather_than_guessed() -> None:
     with pytest.raises(UnsupportedOperator, match="no ONNX operator"):
-        onnx_model(one(lambda b, x: b.add(layers.pointwise("twice", {"x": x}, "x + x", lambda a: a + a))))
+        onnx_model(one(lambda b, x: b.add(pointwise.pointwise("twice", {"x": x}, "x + x", lambda a: a + a))))
 
 
 def test_symbolic_sizes_are_refused() -> None:

@@ -11,8 +11,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import copies, matrices, normalisation, reductions
-from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers import copies, matrices, normalisation, pointwise, reductions
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.resizing import resize
 from polyfuse.network.reference import max_relative_error
@@ -73,11 +72,11 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "concat of rows": lambda: copies.concat("l", [x(2, 3, 5), y(4, 3, 5)], 0),
     "concat of vectors": lambda: copies.concat("l", [x(2), y(3), x(2)], -1),
     "concat with a weight": lambda: copies.concat("l", [y(2, 3), x(2, 4)], 1, [y(2, 3)]),
-    "broadcast ranks": lambda: layers.arithmetic("l", "mul", x(2, 3, 4, 5), y(4, 1)),
-    "broadcast vectors": lambda: with_activation(layers.arithmetic("l", "max", x(3, 1), y(4)), "relu"),
-    "mean of three": lambda: layers.variadic("l", "mean", [x(2, 3), y(3), Tensor("z", (2, 1))]),
-    "min of three": lambda: with_activation(layers.variadic("l", "min", [x(2, 3), y(3), x(2, 3)]), "sigmoid"),
-    "affine": lambda: with_activation(layers.affine("l", x(2, 3), y(1, 3), Tensor("z", (1, 3))), "relu"),
+    "broadcast ranks": lambda: pointwise.arithmetic("l", "mul", x(2, 3, 4, 5), y(4, 1)),
+    "broadcast vectors": lambda: with_activation(pointwise.arithmetic("l", "max", x(3, 1), y(4)), "relu"),
+    "mean of three": lambda: pointwise.variadic("l", "mean", [x(2, 3), y(3), Tensor("z", (2, 1))]),
+    "min of three": lambda: with_activation(pointwise.variadic("l", "min", [x(2, 3), y(3), x(2, 3)]), "sigmoid"),
+    "affine": lambda: with_activation(pointwise.affine("l", x(2, 3), y(1, 3), Tensor("z", (1, 3))), "relu"),
     "gemm": lambda: with_activation(matrices.gemm("l", x(2, 5), y(3, 5), Tensor("z", (3,))), "relu"),
     "gemm without a bias": lambda: matrices.gemm("l", x(2, 5), y(3, 5)),
     "gemm with a bias of rows": lambda: matrices.gemm("l", x(2, 5), y(3, 5), Tensor("z", (2, 1))),
@@ -174,7 +173,7 @@ def test_reductions(kind: str) -> None:
         (lambda: copies.pad("l", x(1), (2,), (-1,)), "only padding"),
         (lambda: copies.pad("l", x(20, 20), (99, 99), (99, 99), "wrap"), "at most 64 even parts"),
         (lambda: copies.concat("l", [x(2, 3), y(3, 3)], 1), "differ only along axis 1"),
-        (lambda: layers.variadic("l", "median", [x(2)]), "expected operands of one of sum"),
+        (lambda: pointwise.variadic("l", "median", [x(2)]), "expected operands of one of sum"),
         (lambda: matrices.gemm("l", x(2, 3), y(2, 4)), r"expected an input \[n, k\]"),
         (lambda: matrices.gemm("l", x(2, 3), y(2, 3), Tensor("z", (3,))), "cannot broadcast"),
         (lambda: matrices.gemm("l", x(1, 3), y(2, 3), Tensor("z", (4, 1))), "expected a bias"),

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from polyfuse.network.activated import with_activation
-from polyfuse.network.layers import copies, normalisation
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import copies, normalisation, pointwise
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm
 from polyfuse.network.layers.reductions import reduce
@@ -51,13 +51,13 @@ class Draw:
         """As batch normalisation becomes."""
         shape = (1, int(x.shape[1]), 1, 1)
         operands = self.weight(f"{name}_scale", *shape), self.weight(f"{name}_shift", *shape)
-        return self.build.add(with_activation(make.affine(name, x, *operands), activation))
+        return self.build.add(with_activation(pointwise.affine(name, x, *operands), activation))
 
     def with_weight(self, name: str, kind: str, x: Tensor, *shape: int, first: bool = False) -> Tensor:
         """Arithmetic of a tensor and a weight."""
         w = self.weight(f"{name}_constant", *shape)
         a, b = (w, x) if first else (x, w)
-        return self.build.add(make.arithmetic(name, kind, a, b, constants=["a" if first else "b"]))
+        return self.build.add(pointwise.arithmetic(name, kind, a, b, constants=["a" if first else "b"]))
 
 
 def scaling_into_conv_before(seed: int) -> Network:
@@ -136,10 +136,10 @@ def hard_swish(seed: int) -> Network:
         gate = draw.build.activation("gate", x, ("hard_sigmoid", 1 / 6, 0.5))
         return draw.build.network(draw.build.arithmetic("product", "mul", gate, x))
     three = draw.build.weight("three", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), 3, np.float32))
-    moved = with_activation(make.arithmetic("gate", "add", x, three, constants=["b"]), ("clip", 0.0, 6.0))
+    moved = with_activation(pointwise.arithmetic("gate", "add", x, three, constants=["b"]), ("clip", 0.0, 6.0))
     product = draw.build.arithmetic("product", "mul", x, draw.build.add(moved))
     six = draw.build.weight("six", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), 6, np.float32))
-    return draw.build.network(draw.build.add(make.arithmetic("sixth", "div", product, six, constants=["b"])))
+    return draw.build.network(draw.build.add(pointwise.arithmetic("sixth", "div", product, six, constants=["b"])))
 
 
 def identity(seed: int) -> Network:
@@ -147,13 +147,13 @@ def identity(seed: int) -> Network:
     x = draw.conv("conv", draw.input())
     match seed % 3:
         case 0:
-            y = draw.build.add(make.pointwise("nothing", {"x": x}, "x", np.asarray, operator=Copy()))
+            y = draw.build.add(pointwise.pointwise("nothing", {"x": x}, "x", np.asarray, operator=Copy()))
         case 1:
             one = draw.build.weight("one", (1, 1, 1, 1), 1, np.ones((1, 1, 1, 1), np.float32))
-            y = draw.build.add(make.arithmetic("nothing", "mul", x, one, constants=["b"]))
+            y = draw.build.add(pointwise.arithmetic("nothing", "mul", x, one, constants=["b"]))
         case 2:
             zero = draw.build.weight("zero", (1, 4, 1, 1), 1, np.zeros((1, 4, 1, 1), np.float32))
-            y = draw.build.add(make.arithmetic("nothing", "sub", x, zero, constants=["b"]))
+            y = draw.build.add(pointwise.arithmetic("nothing", "sub", x, zero, constants=["b"]))
     return draw.build.network(draw.build.max_pool("pool", y, kernel=2))
 
 
@@ -180,7 +180,7 @@ def constant(seed: int) -> Network:
     draw = Draw(seed)
     x = draw.input()
     a, b = draw.weight("a", 1, draw.channels, 1, 1), draw.weight("b", 1, 1, 1, draw.size + 1)
-    product = draw.build.add(make.arithmetic("product", "mul", a, b, constants=["a", "b"]))
+    product = draw.build.add(pointwise.arithmetic("product", "mul", a, b, constants=["a", "b"]))
     return draw.build.network(draw.build.arithmetic("sum", "add", x, product))
 
 
@@ -201,7 +201,7 @@ def scaling_then_norm(seed: int) -> Network:
     draw = Draw(seed)
     signs = draw.random.choice([-1, 1], (1, draw.channels, 1, 1)).astype(np.float32)
     scale, shift = draw.build.weight("signs", signs.shape, 1, signs), draw.weight("shift", 1, draw.channels, 1, 1)
-    y = draw.build.add(make.affine("before", draw.input(), scale, shift))
+    y = draw.build.add(pointwise.affine("before", draw.input(), scale, shift))
     return draw.build.network(instance_norm(draw, y, [None, "relu"][seed % 2]))
 
 
@@ -321,7 +321,7 @@ def quantised_sums(seed: int) -> Network:
     w, whole = draw.known("w", (4, draw.channels, 3, 3), w_scale)
     b, biases = draw.known("b", (4,), b_scale)
     spec: Any = [None, "relu", "relu6", ("clip", -2, 9)][seed % 4]
-    layer = with_activation(make.convolution("conv", x, w, b, Window((3, 3), padding=(1, 0, 1, 1))), spec)
+    layer = with_activation(convolution("conv", x, w, b, Window((3, 3), padding=(1, 0, 1, 1))), spec)
     known = {"w": whole, "b": biases}
     return draw.network(draw.build.add(replace(layer, dequantised=known)), y_scale)
 

@@ -5,8 +5,7 @@ import pytest
 
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import copies, normalisation
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import copies, normalisation, pointwise
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm, matmul
 from polyfuse.network.layers.reductions import reduce, softmax
@@ -39,9 +38,9 @@ def layer_of(kind: str, shape: tuple[int, ...]) -> Layer:
         case "Clip":
             build.activation("made", x, ("clip", 0, 6))
         case "BatchNormalization":
-            build.add(make.affine("made", x, column, column))
+            build.add(pointwise.affine("made", x, column, column))
         case "PRelu":
-            build.add(make.prelu("made", x, column))
+            build.add(pointwise.prelu("made", x, column))
         case "Dropout":
             build.add(copies.copy("made", x))
         case "Concat":

@@ -6,8 +6,7 @@ import pytest
 from polyfuse.codegen.kernel import build as build_kernel
 from polyfuse.codegen.program import generate
 from polyfuse.network.activated import with_activation
-from polyfuse.network.layers import copies
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import copies, pointwise
 from polyfuse.network.layers.matrices import gemm
 from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.layers.reductions import reduce
@@ -164,7 +163,7 @@ def normalised(scale: list[float]) -> Network:
     draw.channels = len(scale)
     values = np.asarray(scale, np.float32).reshape(1, -1, 1, 1)
     weights = [draw.build.weight("scale", values.shape, 1, values), draw.weight("shift", *values.shape)]
-    y = draw.build.add(make.affine("before", draw.input(), *weights))
+    y = draw.build.add(pointwise.affine("before", draw.input(), *weights))
     gamma, beta = draw.weight("gamma", *values.shape), draw.weight("beta", *values.shape)
     for part in instance_norm("norm", y, gamma, beta, epsilon=0.01):
         y = draw.build.add(part)

@@ -9,10 +9,10 @@ import pytest
 import sympy
 
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers.pointwise import activation
 from polyfuse.network.network import Builder
-from polyfuse.network.operators import Array
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.rewrite.graph import Replacement, graph_of
 from polyfuse.rewrite.rule import Match, Rule
@@ -106,8 +106,8 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
     ),
     "activation-before-copy": (
         copies,
-        "make",
-        SimpleNamespace(activation=lambda name, x, spec: make.activation(name, x, "tanh")),
+        "pointwise",
+        SimpleNamespace(activation=lambda name, x, spec: activation(name, x, "tanh")),
     ),
     "hard-swish": (pointwise, "_hard_gate", lambda graph, layer: 3.0),
 }

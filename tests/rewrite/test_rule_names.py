@@ -10,7 +10,7 @@ import pytest
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Access, Layer, Statement
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import pointwise
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
@@ -104,8 +104,8 @@ def scaled_and_shifted(name: str) -> Network:
     build = Builder("net")
     x = build.input("x", (1, 2, 1, 1))
     by, more = (build.constant(f"w{k}", np.float32(v).reshape(1, 2, 1, 1)) for k, v in enumerate([(2, 3), (10, 20)]))
-    y = build.add(make.arithmetic(name, "mul", x, by, constants=["b"]))
-    return build.network(build.add(make.arithmetic("last", "add", y, more, constants=["b"])))
+    y = build.add(pointwise.arithmetic(name, "mul", x, by, constants=["b"]))
+    return build.network(build.add(pointwise.arithmetic("last", "add", y, more, constants=["b"])))
 
 
 @pytest.mark.parametrize("length", [1, 40, 45, 46, 47, 48, 62, 63, 64, 100, 300])

@@ -13,11 +13,10 @@ from math import prod
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
-from polyfuse.network.dtypes import is_whole, stored
+from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.layers.pointwise import broadcast_index, pointwise
+from polyfuse.network.layers.pointwise import broadcast_index, ordered, pointwise
 from polyfuse.network.operator import (
     Concat,
     Copy,
@@ -32,7 +31,6 @@ from polyfuse.network.operator import (
     Split,
     Transpose,
 )
-from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor
 
@@ -314,7 +312,7 @@ def concat(name: str, tensors: Sequence[Tensor], axis: int = 1, constants: Colle
         tuple(statements),
         inputs,
         weights,
-        partial(operators.ordered, partial(_concatenated, axis), order),
+        partial(ordered, partial(_concatenated, axis), order),
     )
 
 

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.pointwise import kernel_window
+from polyfuse.network.layers.convolution import kernel_window
 from polyfuse.network.operator import ConvTranspose
-from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 from polyfuse.network.window import Pair, Window

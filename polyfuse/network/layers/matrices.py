@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.pointwise import Sums, broadcast, broadcast_index
+from polyfuse.network.layers.convolution import Sums
+from polyfuse.network.layers.pointwise import broadcast, broadcast_index, ordered
 from polyfuse.network.operator import Gemm, Matmul
-from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 
@@ -70,7 +70,7 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
     inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
     order = [(*inputs, *weights).index(t) for t in (a, b)]
-    reference = partial(operators.ordered, sums.computed, order)
+    reference = partial(ordered, sums.computed, order)
     return Layer(name, sums.operator, sums.out, sums.statements, inputs, weights, reference)
 
 

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.pointwise import pointwise
 from polyfuse.network.layers.reductions import reduce, variance
 from polyfuse.network.operator import InstanceNorm, LocalResponse
-from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 

@@ -10,15 +10,30 @@ from math import prod
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.copies import checked_axis, reshape
 from polyfuse.network.layers.pointwise import arithmetic
 from polyfuse.network.operator import Reduce, Variance
-from polyfuse.network.operators import Array
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
+
+
+def _sum_square(x: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of squares along axes."""
+    return np.asarray(np.sum(x * x, axis=axis), dtype=np.float64)
+
+
+def _norm1(x: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of magnitudes along axes."""
+    return np.asarray(np.sum(np.abs(x), axis=axis), dtype=np.float64)
+
+
+def _norm2(x: Array, axis: tuple[int, ...]) -> Array:
+    """The Euclidean norm along axes."""
+    return np.sqrt(_sum_square(x, axis))
+
 
 REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
     "sum": ("0.0", "acc + x", "{0}", np.sum),
@@ -26,9 +41,9 @@ REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
     "max": ("-INFINITY", "maximum(acc, x)", "{0}", np.max),
     "min": ("INFINITY", "minimum(acc, x)", "{0}", np.min),
     "prod": ("1.0", "acc * x", "{0}", np.prod),
-    "sum_square": ("0.0", "acc + x * x", "{0}", operators.sum_square),
-    "l1": ("0.0", "acc + fabsf(x)", "{0}", operators.norm1),
-    "l2": ("0.0", "acc + x * x", "sqrtf({0})", operators.norm2),
+    "sum_square": ("0.0", "acc + x * x", "{0}", _sum_square),
+    "l1": ("0.0", "acc + fabsf(x)", "{0}", _norm1),
+    "l2": ("0.0", "acc + x * x", "sqrtf({0})", _norm2),
 }
 """The start, the step, and what is made of the result and the number of elements, as expressions; and in numpy."""
 

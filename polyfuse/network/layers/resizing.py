@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Array
 from polyfuse.network.indexing import check_entries, floored
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.copies import gathered
 from polyfuse.network.operator import Resize
-from polyfuse.network.operators import Array
 from polyfuse.network.resampling import Resampling, fraction_of
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32

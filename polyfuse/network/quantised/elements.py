@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
-from polyfuse.network.dtypes import EIGHT_BITS, bounds
+from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.copies import checked_axis
 from polyfuse.network.layers.copies import concat as concatenated
-from polyfuse.network.layers.pointwise import pointwise, pool_output, pool_update
+from polyfuse.network.layers.pointwise import pointwise
+from polyfuse.network.layers.pooling import means as pooled_means
+from polyfuse.network.layers.pooling import pool_output, pool_update, windows
 from polyfuse.network.operator import Arithmetic, Clamp, Dequantize, Lookup, Operator, Pool, Quantised, Quantize
-from polyfuse.network.operators import Array
 from polyfuse.network.quantised.scheme import Quantisation, clamped, of_type, one_tensor
 from polyfuse.network.quantised.text import less, more, number, rounded, within
 from polyfuse.network.single import Singles, fmaf
@@ -327,13 +327,13 @@ def _multiplied(zeros: tuple[int, int, int], factor: Singles, limits: tuple[int,
 
 
 def _means(x_scale: Quantisation, y_scale: Quantisation, window: Window, counted: Padding, x: Array) -> Array:
-    taken = operators.windows(x_scale.real(x), window, 0.0).astype(np.float32)
+    taken = windows(x_scale.real(x), window, 0.0).astype(np.float32)
     total = np.zeros(taken.shape[:4], np.float32)
     for kh, kw in np.ndindex(*taken.shape[4:]):
         total += taken[..., kh, kw]
     ones = np.ones((1, 1, *x.shape[2:]))
-    means = operators.average_pool(window, counted, ones)
-    sums = operators.windows(ones, window, 0.0).sum(axis=(4, 5))
+    means = pooled_means(window, counted, ones)
+    sums = windows(ones, window, 0.0).sum(axis=(4, 5))
     divisor = np.rint(sums / means).astype(np.float32)
     found = total / divisor / y_scale.scales + np.float32(y_scale.zero)
     return clamped(np.rint(found.astype(np.float64)), *bounds(y_scale.dtype))

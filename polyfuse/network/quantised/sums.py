@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers.convolution import Sums, convolution_sums
 from polyfuse.network.layers.matrices import gemm_sums, matmul_sums
-from polyfuse.network.layers.pointwise import Sums, convolution_sums, pool_output, pool_update
+from polyfuse.network.layers.pointwise import ordered
+from polyfuse.network.layers.pooling import pool_output, pool_update
 from polyfuse.network.operator import GlobalPool, Matmul, Quantised
 from polyfuse.network.quantised.scheme import (
     Array,
@@ -141,7 +142,7 @@ def matmul(
     places = [*inputs, *weights]
     order = [*map(places.index, (a, b)), *range(len(places), len(places) + len(values))]
     assert layer.reference is not None
-    return replace(layer, reference=partial(operators.ordered, layer.reference, order)), values
+    return replace(layer, reference=partial(ordered, layer.reference, order)), values
 
 
 def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Layer:

@@ -16,11 +16,11 @@ import numpy as np
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.custom import access_beyond
+from polyfuse.network.dtypes import Array
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Custom
-from polyfuse.network.operators import Array
 from polyfuse.network.scop.arrays import ArrayTensor, array_tensors, written_by
 from polyfuse.network.scop.order import check_order
 from polyfuse.network.scop.scop import Scop, ScopStatement

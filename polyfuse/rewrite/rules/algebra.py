@@ -6,14 +6,14 @@ import numpy as np
 
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Arithmetic, Conv
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.forms import SUMS, bias_of, convolution, without_activation
+from polyfuse.rewrite.rules.forms import SUMS, bias_of, convolution_like, without_activation
 
 MAX_FOLDED_ELEMENTS = 1 << 24
 PRODUCT = Arithmetic("mul")
@@ -46,8 +46,8 @@ def _factored(match: Match) -> Replacement:
     names = [match[role].name for role in ("first term", "second term")]
     weights = {tensor for layer in match.matched for tensor in layer.weights}
     constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in weights]
-    total = make.arithmetic(names[0], _sign(match.root), a, b, constants=constants)
-    product = make.arithmetic(match.root.name, "mul", total.output, c, constants=["b"] if c in weights else [])
+    total = pointwise.arithmetic(names[0], _sign(match.root), a, b, constants=constants)
+    product = pointwise.arithmetic(match.root.name, "mul", total.output, c, constants=["b"] if c in weights else [])
     last = with_activation(product, match.root.activation)
     return Replacement((total, last), {}, last.output)
 
@@ -110,7 +110,7 @@ def _one_convolution(match: Match) -> Replacement:
     none = np.zeros(len(weight))
     bias = (none if biases[0] is None else biases[0]) + sign * (none if biases[1] is None else biases[1])
     kept = None if all(each is None for each in biases) else bias
-    return convolution(match, first, first.inputs[0], weight, kept, match.root.activation)
+    return convolution_like(match, first, first.inputs[0], weight, kept, match.root.activation)
 
 
 def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 import islpy as isl
 import numpy as np
 
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Access, Layer, Statement, identity
-from polyfuse.network.layers import copies
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import copies, pointwise
 from polyfuse.network.operator import (
     Activate,
     DepthToSpace,
@@ -25,7 +25,6 @@ from polyfuse.network.operator import (
     Transpose,
     View,
 )
-from polyfuse.network.operators import Array
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rule import (
@@ -240,7 +239,7 @@ def _producer_takes_it(match: Match) -> bool:
 def _activation_first(match: Match) -> Replacement:
     copied, activation = match[FIRST], match.root.activation
     assert activation is not None
-    active = make.activation(match.root.name, copied.inputs[0], activation)
+    active = pointwise.activation(match.root.name, copied.inputs[0], activation)
     moved = renamed(copied, copied.inputs[0], active.output)
     return Replacement((active, moved), {}, moved.output)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import copies
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import copies, pooling
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.operator import Gemm, Reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
@@ -74,7 +74,7 @@ def _convolution(match: Match, x: Tensor, flat: NDArray[Any]) -> Replacement:
     if bias is not None:
         b = match.weight(name, "bias", bias.shape)
         values[b.name] = bias
-    conv = with_activation(make.convolution(name, x, w, b), root.activation)
+    conv = with_activation(convolution(name, x, w, b), root.activation)
     last = copies.reshape(root.name, conv.output, root.output.concrete_shape)
     return Replacement((conv, last), values, last.output)
 
@@ -136,9 +136,9 @@ def _over_image(graph: Graph, layer: Layer) -> bool:
 def _pooled(match: Match) -> Replacement:
     root = match.root
     if len(root.output.shape) == 4:
-        pool = make.global_average_pool(root.name, root.inputs[0])
+        pool = pooling.global_average_pool(root.name, root.inputs[0])
         return Replacement((pool,), {}, pool.output)
-    pool = make.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
+    pool = pooling.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
     last = copies.reshape(root.name, pool.output, root.output.concrete_shape)
     return Replacement((pool, last), {}, last.output)
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import pointwise
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.operator import Affine, Arithmetic, Conv, ConvTranspose, Gemm, InstanceNorm, Reduce
@@ -86,7 +87,7 @@ def applied(activation: Activation | None, value: float) -> float:
     return value if activation is None else float(activation(np.array(value)))
 
 
-def convolution(
+def convolution_like(
     match: Match, like: Layer, x: Tensor, weight: Array, bias: Array | None, activation: Activation | None
 ) -> Replacement:
     """A convolution with the name and the operator of another, and new weights."""
@@ -103,7 +104,7 @@ def convolution(
 def _convolved(like: Layer, x: Tensor, w: Tensor, b: Tensor | None) -> Layer:
     match like.operator:
         case Conv(window=window, groups=groups):
-            return make.convolution(like.name, x, w, b, window, groups)
+            return convolution(like.name, x, w, b, window, groups)
         case ConvTranspose(window=window, groups=groups, output_padding=more):
             return conv_transpose(like.name, x, w, b, window, groups, more)
     raise TypeError(f"layer {like.name!r}: expected a convolution, got {like.operator}")
@@ -140,7 +141,7 @@ def bias_of(graph: Graph, conv: Layer) -> Array | None:
 def affine(match: Match, name: str, found: Scaling) -> Replacement:
     """A scaling as one layer."""
     weights = [match.weight(name, "scale", found.scale.shape), match.weight(name, "shift", found.shift.shape)]
-    layer = with_activation(make.affine(name, found.x, *weights), found.activation)
+    layer = with_activation(pointwise.affine(name, found.x, *weights), found.activation)
     return Replacement((layer,), {weights[0].name: found.scale, weights[1].name: found.shift}, layer.output)
 
 

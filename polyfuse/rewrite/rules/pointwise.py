@@ -8,7 +8,7 @@ import numpy as np
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Activate, Arithmetic, Copy
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, is_one_of, only_read_by_root, pattern
@@ -53,7 +53,7 @@ GATE_OF_X = Condition(
 
 
 def _silu(match: Match) -> Replacement:
-    layer = make.activation(match.root.name, match["gate"].inputs[0], "silu")
+    layer = pointwise.activation(match.root.name, match["gate"].inputs[0], "silu")
     return Replacement((layer,), {}, layer.output)
 
 
@@ -98,9 +98,9 @@ def _hard_swish(match: Match) -> Replacement:
     gate, root = match["gate"], match.root
     k = _hard_gate(match.graph, gate)
     assert k is not None
-    swish = make.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
+    swish = pointwise.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
     if k == 1.0:
-        layer = make.activation(root.name, gate.inputs[0], "hard_swish")
+        layer = pointwise.activation(root.name, gate.inputs[0], "hard_swish")
         return Replacement((layer,), {}, layer.output)
     shape = (1,) * root.rank
     last = affine(match, root.name, Scaling(swish.output, np.full(shape, k), np.zeros(shape), None))

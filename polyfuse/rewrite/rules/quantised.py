@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import copies
-from polyfuse.network.layers import pointwise as make
+from polyfuse.network.layers import copies, pooling
 from polyfuse.network.operator import (
     Activate,
     Arithmetic,
@@ -233,7 +232,7 @@ def _moved(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
     """A layer that moves elements, of whole numbers."""
     match layer.operator:
         case Pool(window=window, ceil=ceil):
-            return make.max_pool(layer.name, x, window, ceil)
+            return pooling.max_pool(layer.name, x, window, ceil)
         case Pad() as pad:
             return _padded(layer, pad, x, scale)
     moved = renamed(layer, layer.inputs[0], x)
@@ -281,14 +280,15 @@ def _function(match: Match) -> Replacement:
     layer, y = match[PRODUCER], made_scale(match)
     x = _dequantized_input(match)
     assert x is not None and x.tensor is not None and layer.reference is not None
+    reference = layer.reference
     ends = limits(layer, y)
-    if make.is_activation(layer) and x.scale == y and ends is not None:
+    if layer.operator == Activate() and x.scale == y and ends is not None:
         made = elements.clamp(layer.name, x.tensor, *ends)
         return Replacement((made,), {}, made.output)
     numbers = [match.graph.value(weight) for weight in layer.weights]
 
     def of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(layer.reference(values, *numbers)).reshape(values.shape)  # type: ignore[misc]
+        return np.asarray(reference(values, *numbers)).reshape(values.shape)
 
     made, entries = elements.function(layer.name, x.tensor, of, x_scale=x.scale, y_scale=y)
     return Replacement((made,), dict(entries), made.output)

@@ -18,7 +18,7 @@ from polyfuse.rewrite.rules.forms import (
     Scaling,
     affine,
     bias_of,
-    convolution,
+    convolution_like,
     groups_of,
     per_channel,
     scaling,
@@ -98,7 +98,7 @@ def _into_conv_before(match: Match) -> Replacement:
     weight, bias = match.graph.value(conv.weights[0]), bias_of(match.graph, conv)
     moved = (0.0 if bias is None else bias * scale) + shift
     kept = moved if bias is not None or moved.any() else None
-    return convolution(match, conv, conv.inputs[0], _by_output(conv, weight, scale), kept, found.activation)
+    return convolution_like(match, conv, conv.inputs[0], _by_output(conv, weight, scale), kept, found.activation)
 
 
 def _by_output(conv: Layer, weight: Array, scale: Array) -> Array:
@@ -174,7 +174,7 @@ def _into_conv_after(match: Match) -> Replacement:
     weight = match.graph.value(conv.weights[0])
     scaled = weight * _of_groups(scale, conv, weight)[:, :, None, None]
     bias = _moved_bias(match) if len(conv.weights) > 1 or shift.any() else None
-    return convolution(match, conv, found.x, scaled, bias, conv.activation)
+    return convolution_like(match, conv, found.x, scaled, bias, conv.activation)
 
 
 INTO_CONV_AFTER = Rule(

@@ -5,7 +5,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers import pointwise
 from polyfuse.network.layers.normalisation import instance_norm, lrn
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
@@ -24,7 +24,7 @@ def activation(state: Import, node: Node) -> None:
         return
     spec = attributes.activation(node, state.graph.constants)
     if spec:
-        state.add(node, layers.activation(node.name, state.tensor(node), spec))
+        state.add(node, pointwise.activation(node.name, state.tensor(node), spec))
     else:
         state.alias(node, state.tensor(node))
 
@@ -52,7 +52,7 @@ def batch_normalisation(state: Import, node: Node) -> None:
         "scale": state.weight(f"{node.name}_scale", scale.reshape(column)),
         "shift": state.weight(f"{node.name}_shift", shift.reshape(column)),
     }
-    state.add(node, layers.affine(node.name, *operands.values()))
+    state.add(node, pointwise.affine(node.name, *operands.values()))
 
 
 def instance_normalisation(state: Import, node: Node) -> None:
@@ -89,7 +89,7 @@ def prelu(state: Import, node: Node) -> None:
     if slope.ndim > rank:
         raise InvalidInput(f"{node.label}: expected a slope of at most {rank} axes, got shape {slope.shape}")
     weight = state.weight(f"{node.name}_scale", slope.reshape((1,) * (rank - slope.ndim) + slope.shape))
-    state.add(node, layers.prelu(node.name, x, weight))
+    state.add(node, pointwise.prelu(node.name, x, weight))
 
 
 KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Sum": "add", "Max": "max", "Min": "min"}
@@ -103,7 +103,7 @@ def arithmetic(state: Import, node: Node) -> None:
         return
     read, constants = state.operands(node, state.rank(node))
     names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
-    layer = layers.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
+    layer = pointwise.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
     state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
@@ -118,9 +118,9 @@ def _powered(state: Import, node: Node) -> bool:
     if value == 1.0:
         state.alias(node, x)
     elif value == 0.5:
-        state.add(node, layers.activation(node.name, x, "sqrt"))
+        state.add(node, pointwise.activation(node.name, x, "sqrt"))
     else:
-        state.add(node, layers.arithmetic(node.name, "mul", x, x))
+        state.add(node, pointwise.arithmetic(node.name, "mul", x, x))
     return True
 
 
@@ -133,7 +133,7 @@ def variadic(state: Import, node: Node) -> None:
     else:
         read, constants = state.operands(node, state.rank(node))
         kind = node.operator.lower()
-        state.add(node, layers.variadic(node.name, kind, read, constants=constants))
+        state.add(node, pointwise.variadic(node.name, kind, read, constants=constants))
 
 
 def dropout(state: Import, node: Node) -> None:

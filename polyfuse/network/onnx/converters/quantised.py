@@ -12,13 +12,13 @@ from onnx import TensorProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.activation import ACTIVATIONS
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layers.copies import transpose
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.converters.windows import groups_of, kernel_of
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.writing import Writers
-from polyfuse.network.operators import Array
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values, quantisation_of
 from polyfuse.network.tensor import Tensor

@@ -7,16 +7,15 @@ from onnx import NodeProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import copies, matrices, reductions
-from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers import copies, matrices, pointwise, reductions
 from polyfuse.network.network import Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
 from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
 from polyfuse.network.operator import Gemm, Matmul, Reduce, Variance
-from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor
 
 
@@ -61,7 +60,7 @@ def _computed_gemm(state: Import, node: Node, alpha: float, beta: float) -> None
         else:
             c = state.tensor(node, 2)
             c = c if beta == 1.0 else state.build.add(_times(state, names["c"], c, beta))
-        made = layers.arithmetic(node.name, "add", state.build.add(made), c, constants=fixed)
+        made = pointwise.arithmetic(node.name, "add", state.build.add(made), c, constants=fixed)
     state.add(node, made)
 
 
@@ -83,7 +82,7 @@ def _factor(state: Import, node: Node, position: int, flag: str, ending: str) ->
 def _times(state: Import, name: str, x: Tensor, factor: float) -> Layer:
     """A tensor times a number."""
     weight = state.weight(f"{name}_constant", np.full((1,) * len(x.shape), factor))
-    return layers.arithmetic(name, "mul", x, weight, constants=("b",))
+    return pointwise.arithmetic(name, "mul", x, weight, constants=("b",))
 
 
 def matmul(state: Import, node: Node) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise as layers
+from polyfuse.network.layers import pooling
+from polyfuse.network.layers.convolution import convolution as conv
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.onnx import attributes
@@ -25,7 +26,7 @@ def convolution(state: Import, node: Node) -> None:
     b = bias_of(state, node, len(w))
     weight = state.weight(f"{node.name}_weight", w)
     bias = state.weight(f"{node.name}_bias", b) if biased or b.any() else None
-    layer = layers.convolution(node.name, x, weight, bias, attributes.window(node, x, kernel), groups_of(node))
+    layer = conv(node.name, x, weight, bias, attributes.window(node, x, kernel), groups_of(node))
     state.add_knowing(node, layer, {weight: state.dequantised(node, 1), bias: state.dequantised(node, 2)})
 
 
@@ -88,9 +89,9 @@ def pool(state: Import, node: Node) -> None:
         )
     ceil = attributes.flag(node, "ceil_mode")
     if node.operator == "MaxPool":
-        layer = layers.max_pool(node.name, x, window, ceil)
+        layer = pooling.max_pool(node.name, x, window, ceil)
     else:
-        layer = layers.average_pool(node.name, x, window, ceil, attributes.flag(node, "count_include_pad"))
+        layer = pooling.average_pool(node.name, x, window, ceil, attributes.flag(node, "count_include_pad"))
     state.add(node, layer)
 
 
@@ -98,7 +99,7 @@ def global_pool(state: Import, node: Node) -> None:
     """GlobalAveragePool and GlobalMaxPool."""
     x = state.tensor(node)
     if node.operator == "GlobalAveragePool" and len(x.shape) == 4:
-        state.add(node, layers.global_average_pool(node.name, x))
+        state.add(node, pooling.global_average_pool(node.name, x))
         return
     if len(x.shape) < 3:
         raise InvalidInput(f"{node.label}: expected a tensor [n, c, ..] with axes behind the channels, got {x}")
@@ -124,14 +125,14 @@ def _reads(layer: Layer) -> list[str]:
     return [tensor.name for tensor in (*layer.inputs, *layer.weights)]
 
 
-def _conv(conv: Conv, layer: Layer, y: str) -> Parts:
-    geometry = _geometry(conv.window)
-    return [node("Conv", _reads(layer), y, layer.name, **geometry, group=conv.groups)], {}
+def _conv(made: Conv, layer: Layer, y: str) -> Parts:
+    geometry = _geometry(made.window)
+    return [node("Conv", _reads(layer), y, layer.name, **geometry, group=made.groups)], {}
 
 
-def _conv_transpose(conv: ConvTranspose, layer: Layer, y: str) -> Parts:
-    more = {"group": conv.groups, "output_padding": conv.output_padding}
-    return [node("ConvTranspose", _reads(layer), y, layer.name, **_geometry(conv.window), **more)], {}
+def _conv_transpose(made: ConvTranspose, layer: Layer, y: str) -> Parts:
+    more = {"group": made.groups, "output_padding": made.output_padding}
+    return [node("ConvTranspose", _reads(layer), y, layer.name, **_geometry(made.window), **more)], {}
 
 
 def _pool(made: Pool, layer: Layer, y: str) -> Parts:
