@@ -145,7 +145,7 @@ def operators_of(network: Network) -> tuple[Operator, ...]:
 def _signature(layer: Layer) -> str:
     shapes = " ".join(str(tensor.shape) for tensor in (*layer.inputs, *layer.weights))
     ending = "" if layer.activation is None else f" {layer.activation}"
-    return f"{layer.operator} {shapes}{ending}"
+    return f"{layer.kind} {shapes} {layer.operator}{ending}"
 
 
 @dataclass(frozen=True, eq=False)
