@@ -1,7 +1,7 @@
-"""What a layer computes, in types: the operators, on one screen.
+"""What a layer computes, in types: the operators.
 
-A layer's statements, relations and reference are made of its operator by the module of that operator; who has to know
-what a layer is matches on it:
+The module of an operator in layers/ makes statements, relations and reference of it. Code that needs to know what a
+layer is matches on the operator:
 
     match layer.operator:
         case Conv(window=Window(kernel=(3, 3)), groups=1): ...
@@ -12,7 +12,7 @@ An operator of your own is a frozen dataclass of `Operator`; nothing else has to
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.resampling import Resampling
@@ -64,7 +64,7 @@ class ConvTranspose(Operator):
 class Pool(Operator, kind="{how}_pool"):
     """The `max` or the `average` of each window; `counts_padding` says that padding counts for the average."""
 
-    how: str
+    how: Literal["max", "average"]
     window: Window
     ceil: bool = False
     counts_padding: bool = False
