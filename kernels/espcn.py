@@ -4,7 +4,7 @@ Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficien
 Network" (CVPR 2016), with padding, so that every convolution keeps the size of its image.
 """
 
-from polyfuse.network.copies import depth_to_space
+from polyfuse.network.layers.copies import depth_to_space
 from polyfuse.network.network import Builder, Network
 
 

@@ -4,8 +4,8 @@ Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmenta
 that the image keeps its size. Four levels of 16, 32, 64 and 128 channels.
 """
 
+from polyfuse.network.layers.resizing import Resampling
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.resizing import Resampling
 from polyfuse.network.tensor import Tensor
 
 

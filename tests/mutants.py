@@ -100,7 +100,7 @@ MUTANTS = (
     ),
     Mutant(
         "a wrong pixel at ties",
-        "network/resizing.py",
+        "network/resampling.py",
         """    "round_prefer_floor": lambda at: ceil(at - HALF),""",
         """    "round_prefer_floor": lambda at: floor(at + HALF),""",
         ("tests/network/test_resize_positions.py",),

@@ -17,6 +17,7 @@ from polyfuse.bench.peers.ours import Configuration
 from polyfuse.bench.peers.race import Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.files import make_folder
+from polyfuse.network.operator import Conv
 from polyfuse.report.peerpages import (
     ALONE_COLUMNS,
     CONTENDER_COLUMNS,
@@ -125,7 +126,7 @@ def run(
 
 def has_choice(network: pf.Network) -> bool:
     """Whether Winograd's algorithm could compute a layer, so that forbidding it may make a difference."""
-    return any(layer.kind == "conv" and layer.attributes["kernel"] == (3, 3) for layer in network.layers)
+    return any(isinstance(layer.operator, Conv) and layer.operator.window.kernel == (3, 3) for layer in network.layers)
 
 
 def row_cells(race: Kept, goal: str) -> tuple[str, ...]:

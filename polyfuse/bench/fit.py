@@ -23,8 +23,8 @@ from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe as probe_target
 from polyfuse.codegen.work import work_of
+from polyfuse.network.layers.normalisation import lrn
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.normalisation import lrn
 from polyfuse.network.reference import random_inputs
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.cost import Work, amounts, guessed_costs

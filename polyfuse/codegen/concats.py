@@ -9,11 +9,11 @@ their blocks. A result may itself lie inside another: the slices are those of th
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import cast
 
-from polyfuse.codegen.leaves import Leaves, Slice
+from polyfuse.codegen.leaves import ChannelSlice, Leaves
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.network.operator import Concat
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.storage import Storage
 
@@ -23,7 +23,7 @@ def placed_concats(network: Network, groups: Sequence[Storage], leaves: Leaves) 
 
     Later concats come first, so that a tensor that grows from layer to layer is one array.
     """
-    inside: dict[str, Slice] = {}
+    inside: dict[str, ChannelSlice] = {}
     gone: set[str] = set()
     for storage in reversed(groups):
         layers = storage.schedule.network.layers
@@ -36,11 +36,8 @@ def placed_concats(network: Network, groups: Sequence[Storage], leaves: Leaves) 
 
 def is_placeable(network: Network, layer: Layer, leaves: Leaves) -> bool:
     """Whether the operands of a layer can lie inside its result."""
-    operands = layer.inputs
-    if layer.kind != "concat" or len(operands) != len(cast(Sequence[str], layer.attributes["operands"])):
-        return False
-    ends = {*network.inputs, *network.outputs}
-    if layer.attributes.get("axis", 1) != 1 or ends & {layer.output, *operands}:
+    operands, ends = layer.inputs, {*network.inputs, *network.outputs}
+    if layer.operator != Concat(1) or operands != layer.operands or ends & {layer.output, *operands}:
         return False
     layout = leaves.layout(layer.output, True)
     aligned = all(tensor.concrete_shape[1] % layout.floats == 0 for tensor in operands[:-1])
@@ -52,13 +49,13 @@ def names(layer: Layer) -> list[str]:
     return [tensor.name for tensor in layer.inputs]
 
 
-def slices(layer: Layer, inside: dict[str, Slice]) -> dict[str, Slice]:
+def slices(layer: Layer, inside: dict[str, ChannelSlice]) -> dict[str, ChannelSlice]:
     """Where the operands of a concat lie: in its result, or in what that lies in."""
     found = {}
-    outer = inside.get(layer.output.name, Slice(layer.output, 0))
+    outer = inside.get(layer.output.name, ChannelSlice(layer.output, 0))
     channel = outer.channel
     for tensor in layer.inputs:
-        found[tensor.name] = Slice(outer.whole, channel)
+        found[tensor.name] = ChannelSlice(outer.whole, channel)
         channel += tensor.concrete_shape[1]
     return found
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import Leaves, Spec, activation_of, has_slopes, is_applied
+from polyfuse.codegen.leaves import SUM, Leaves, activation_of, has_slopes, is_applied
 from polyfuse.codegen.rows.shape import Residual
+from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
@@ -80,7 +81,7 @@ def _joined(
         return None
     if is_applied(layer):
         return before.with_activation(layer) if not (planar and has_slopes(layer)) else None
-    if layer.kind != "add" or layer.weights or len(layer.inputs) != 2:
+    if layer.operator != SUM or layer.weights or len(layer.inputs) != 2:
         return None
     other = next(each for each in layer.inputs if each != tensor)
     fits = other.shape == tensor.shape and (leaves.layout(other, False).order == "planar") == planar

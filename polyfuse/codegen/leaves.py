@@ -8,7 +8,7 @@ Layers that no row kernel suits keep scalar leaves and work on whatever layout t
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from polyfuse.codegen.build import DEFAULT_FLAGS
 from polyfuse.codegen.channels import channel_sources
@@ -21,14 +21,25 @@ from polyfuse.codegen.rows.shape import PRELU, WIDEST_WINDOW, Kind, RowShape, Ta
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.width import probe
 from polyfuse.errors import InvalidInput
+from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network, require_float32
-from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.operator import (
+    Activate,
+    Affine,
+    Arithmetic,
+    Conv,
+    ConvTranspose,
+    GlobalPool,
+    LocalResponse,
+    Pool,
+    Prelu,
+    window_of,
+)
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 
 Interface = Literal["nchw", "blocked"]
-Spec = str | Sequence[object]
 LeafName = Literal["rows", "scalar"]
 LEAF_NAMES: tuple[LeafName, ...] = get_args(LeafName)
 LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
@@ -37,28 +48,13 @@ TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
 """The most rows that are computed at once."""
 JOINED_WIDTH, JOINED_COLUMNS = 14, 112
 """The widest rows that are joined, and how many columns joined rows have at most."""
+SUM, PRODUCT = Arithmetic("add"), Arithmetic("mul")
 FEW_CHANNELS = 4
 """Inputs with at most so many channels stay planar: blocks of them would be mostly empty."""
 
 
 @dataclass(frozen=True)
-class Window:
-    """The geometry of a layer with a window: pairs are (rows, columns), padding is top, left, bottom, right."""
-
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-
-    @staticmethod
-    def of(layer: Layer) -> "Window":
-        """The window of a layer; 1x1 where it has none."""
-        names = ("kernel", "stride", "dilation", "padding")
-        return Window(**{name: layer.attributes[name] for name in names if name in layer.attributes})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Slice:
+class ChannelSlice:
     """Some channels of a tensor, from the first one on."""
 
     whole: Tensor
@@ -83,7 +79,7 @@ class Leaves:
     edges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
-    inside: Mapping[str, Slice] = field(default_factory=dict)
+    inside: Mapping[str, ChannelSlice] = field(default_factory=dict)
 
     def layout(self, tensor: Tensor, offchip: bool) -> Layout:
         """The layout of a tensor's array."""
@@ -191,17 +187,16 @@ def winograd_tiles(
 
 def is_3x3(layer: Layer) -> bool:
     """A 3x3 convolution that Winograd's algorithm can compute."""
-    if layer.kind != "conv":
-        return False
-    window = Window.of(layer)
-    plain = (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
-    return plain and layer.attributes.get("groups") == 1
+    match layer.operator:
+        case Conv(window=Window(kernel=(3, 3), stride=(1, 1), dilation=(1, 1)), groups=1):
+            return True
+    return False
 
 
 def best_tile(layer: Layer, target: Target) -> int:
     """The cheapest tile for whole rows of a layer, several at once; 0 where the direct algorithm is expected to win."""
     _, channels, rows, columns = layer.output.concrete_shape
-    left, right = Window.of(layer).padding[1::2]
+    left, right = window_or_point(layer).padding[1::2]
     shape = RowShape(
         "row",
         "winograd",
@@ -221,11 +216,20 @@ def joined_rows(layer: Layer, target: Target) -> int:
 
     Narrow maps only, on vectors with enough registers, and outputs that fill their blocks.
     """
-    window, (_, channels, rows, columns) = Window.of(layer), layer.output.concrete_shape
-    pointwise = window.kernel == (1, 1) and not any(window.padding) and layer.attributes.get("groups") == 1
-    if layer.kind != "conv" or not pointwise or target.registers < 32 or channels % target.floats:
+    _, channels, rows, columns = layer.output.concrete_shape
+    match layer.operator:
+        case Conv(window=Window(kernel=(1, 1), padding=(0, 0, 0, 0)), groups=1):
+            is_pointwise = True
+        case _:
+            is_pointwise = False
+    if not is_pointwise or target.registers < 32 or channels % target.floats:
         return 1
     return min(rows, JOINED_COLUMNS // columns) if columns <= JOINED_WIDTH else 1
+
+
+def is_wide(layer: Layer) -> bool:
+    """Whether the channels of an image are worth blocks."""
+    return layer.output.concrete_shape[1] > FEW_CHANNELS
 
 
 def is_thin(network: Network, tensor: Tensor) -> bool:
@@ -283,7 +287,7 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
     for layer in network.layers:
         all_in = all(tensor.name in found for tensor in layer.inputs)
         same = any(t.name in found and t.shape == layer.output.shape for t in layer.inputs if t in made)
-        if (same and (layer.kind == "add" or is_applied(layer))) or (all_in and is_gathered(layer)):
+        if (same and (layer.operator == SUM or is_applied(layer))) or (all_in and is_gathered(layer)):
             found.add(layer.output.name)
     for layer in reversed(network.layers):
         if layer.output.name in found and (is_applied(layer) or is_gathered(layer)):
@@ -293,12 +297,12 @@ def blocked_tensors(network: Network, kinds: Mapping[str, Kind]) -> frozenset[st
 
 def is_applied(layer: Layer) -> bool:
     """An activation and nothing else, perhaps one whose slopes are weights, one for each channel."""
-    return is_activation(layer) or has_slopes(layer)
+    return layer.operator == Activate() or has_slopes(layer)
 
 
 def has_slopes(layer: Layer) -> bool:
     """A PRelu of images with a slope for each channel."""
-    same = layer.kind == PRELU and [tensor.shape for tensor in layer.inputs] == [layer.output.shape]
+    same = layer.operator == Prelu() and [tensor.shape for tensor in layer.inputs] == [layer.output.shape]
     return same and len(layer.output.shape) == 4 and is_per_channel(layer, layer.weights[0])
 
 
@@ -306,8 +310,7 @@ def activation_of(layer: Layer) -> Spec | None:
     """The activation that a layer ends with, or is."""
     if has_slopes(layer):
         return PRELU
-    spec = layer.attributes.get("activation")
-    return spec if isinstance(spec, str | Sequence) else None
+    return None if layer.activation is None else layer.activation.spec
 
 
 def row_kind(network: Network, layer: Layer, target: Target, stencils: Collection[str]) -> Kind | None:
@@ -316,26 +319,30 @@ def row_kind(network: Network, layer: Layer, target: Target, stencils: Collectio
         return None
     if layer.name in stencils:
         return "stencil"
-    if layer.kind == "conv":
-        return convolution_kind(network, layer, target)
-    if layer.kind == "conv_transpose":
-        return transposed_kind(layer)
-    if layer.kind in ("max_pool", "average_pool", "global_average_pool"):
-        return pool_kind(layer)
     same = all(tensor.shape == layer.output.shape for tensor in layer.inputs)
-    if layer.kind == "affine" and same and len(layer.weights) == 2:
-        wide = layer.output.concrete_shape[1] > FEW_CHANNELS
-        return "depthwise" if wide and all(is_per_channel(layer, weight) for weight in layer.weights) else None
-    if layer.kind == "lrn":
-        size = cast(int, layer.attributes["size"])
-        return "lrn" if size // 2 <= target.floats and layer.output.concrete_shape[1] > FEW_CHANNELS else None
-    joins = layer.kind in ("add", "mul") and not layer.weights and layer.output.concrete_shape[1] > FEW_CHANNELS
-    return cast(Kind, layer.kind) if joins and (same or spread_operand(layer)) else None
+    match layer.operator:
+        case Conv() as conv:
+            return convolution_kind(network, layer, conv, target)
+        case ConvTranspose() as conv:
+            return transposed_kind(conv)
+        case Pool() | GlobalPool() as pool:
+            return pool_kind(pool) if is_wide(layer) else None
+        case Affine() if same and len(layer.weights) == 2:
+            return (
+                "depthwise"
+                if is_wide(layer) and all(is_per_channel(layer, weight) for weight in layer.weights)
+                else None
+            )
+        case LocalResponse(size=size):
+            return "lrn" if size // 2 <= target.floats and is_wide(layer) else None
+        case Arithmetic(how="add" | "mul" as how) if not layer.weights and is_wide(layer):
+            return how if same or spread_operand(layer) else None
+    return None
 
 
 def spread_operand(layer: Layer) -> Tensor | None:
     """The operand of a sum or a product that has one value for each channel of an image; the other is the image."""
-    if layer.kind not in ("add", "mul") or layer.weights:
+    if layer.operator not in (SUM, PRODUCT) or layer.weights:
         return None
     whole = [tensor for tensor in layer.inputs if tensor.shape == layer.output.shape]
     column = (*layer.output.shape[:2], 1, 1)
@@ -349,11 +356,11 @@ def is_per_channel(layer: Layer, weight: Tensor) -> bool:
     return whole in ((1, layer.output.concrete_shape[1], 1, 1), (1, 1, 1, 1))
 
 
-def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | None:
+def convolution_kind(network: Network, layer: Layer, conv: Conv, target: Target) -> Kind | None:
     """Direct, depthwise, grouped, or of few planar channels."""
-    x, groups = layer.inputs[0], cast(int, layer.attributes["groups"])
+    x, groups = layer.inputs[0], conv.groups
     channels, made = x.concrete_shape[1], layer.output.concrete_shape[1]
-    if Window.of(layer).kernel[1] > WIDEST_WINDOW:
+    if conv.window.kernel[1] > WIDEST_WINDOW:
         return None
     if groups == 1:
         return "few_channels" if is_thin(network, x) else "direct"
@@ -362,29 +369,36 @@ def convolution_kind(network: Network, layer: Layer, target: Target) -> Kind | N
     return "direct" if channels % (groups * target.floats) == made % (groups * target.floats) == 0 else "grouped"
 
 
-def transposed_kind(layer: Layer) -> Kind | None:
+def transposed_kind(conv: ConvTranspose) -> Kind | None:
     """Direct, for each phase of outputs that the same taps reach; None for groups, and where outputs have no tap."""
-    window = Window.of(layer)
+    window = conv.window
     every = window.dilation == (1, 1) and all(k >= s for k, s in zip(window.kernel, window.stride, strict=True))
     narrow = window.kernel[1] <= WIDEST_WINDOW * window.stride[1]
-    return "direct" if every and narrow and layer.attributes["groups"] == 1 else None
+    return "direct" if every and narrow and conv.groups == 1 else None
 
 
-def pool_kind(layer: Layer) -> Kind | None:
-    """The pool of a layer; None where the divisor of a mean counts rows that are not there."""
-    window = Window.of(layer)
-    counts_rows = layer.attributes.get("count_include_pad") and (window.padding[0] or window.padding[2])
-    wide = window.kernel[1] > WIDEST_WINDOW and layer.kind != "global_average_pool"
-    if counts_rows or wide or layer.output.concrete_shape[1] <= FEW_CHANNELS:
-        return None
-    return "max_pool" if layer.kind == "max_pool" else "average_pool"
+def pool_kind(pool: Pool | GlobalPool) -> Kind | None:
+    """The pool of an operator; None where the divisor of a mean counts rows that are not there."""
+    match pool:
+        case Pool(window=window) if window.kernel[1] > WIDEST_WINDOW:
+            return None
+        case Pool(window=Window(padding=padding), counts_padding=True) if padding[0] or padding[2]:
+            return None
+        case Pool(how="max"):
+            return "max_pool"
+    return "average_pool"
+
+
+def window_or_point(layer: Layer) -> Window:
+    """The window of a layer; 1x1 where it has none."""
+    return window_of(layer.operator) or Window()
 
 
 def is_stencil(layer: Layer) -> bool:
     """A convolution of one channel to one, with stride 1 and a window that needs no blocks of terms."""
-    if layer.kind != "conv" or layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
-        return False
-    window = Window.of(layer)
-    square = window.dilation[0] == window.dilation[1]
-    short = window.kernel[1] <= WIDEST_WINDOW and prod(window.kernel) <= MOST
-    return square and window.stride == (1, 1) and short
+    match layer.operator:
+        case Conv(window=Window(stride=(1, 1), kernel=kernel, dilation=(down, across))):
+            if layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
+                return False
+            return down == across and kernel[1] <= WIDEST_WINDOW and prod(kernel) <= MOST
+    return False

@@ -8,15 +8,15 @@ from inputs `q + (i + padding - k0) / s - m`: along q that is a convolution with
 
 from dataclasses import dataclass
 from itertools import product
-from typing import cast
 
 import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.codegen.leaves import Window
+from polyfuse.codegen.leaves import window_or_point
 from polyfuse.network.layer import Layer
-from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.operator import ConvTranspose
+from polyfuse.network.window import Pair, Window
 
 Floats = NDArray[np.float32]
 
@@ -64,13 +64,12 @@ class Phase:
 
 def phases(layer: Layer) -> tuple[Phase, ...]:
     """The phases of a layer; one for all that is no transposed convolution."""
-    whole = Window.of(layer)
-    if layer.kind != "conv_transpose":
-        return (Phase(whole),)
-    padding = cast(Padding, layer.attributes["padding"])
+    if not isinstance(layer.operator, ConvTranspose):
+        return (Phase(window_or_point(layer)),)
+    whole = layer.operator.window
     found = []
     for first in product(*map(range, whole.stride)):
-        axes = [axis_of(whole.kernel[a], whole.stride[a], padding[a], first[a]) for a in range(2)]
+        axes = [axis_of(whole.kernel[a], whole.stride[a], whole.padding[a], first[a]) for a in range(2)]
         (row_taps, top), (column_taps, left) = axes
         window = Window((len(row_taps), len(column_taps)), padding=(top, left, 0, 0))
         found.append(Phase(window, (first[0], first[1]), whole.stride, (row_taps, column_taps)))

@@ -19,6 +19,7 @@ from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
 from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.network.operator import Affine
 from polyfuse.sets import count
 
 Floats = NDArray[np.float32]
@@ -46,7 +47,7 @@ def kernel_weights(network: Network, layer: Layer) -> tuple[Floats, Floats | Non
     Scale and shift, one for each channel or one for all, are those of a depthwise convolution with windows of 1x1.
     """
     weights, *bias = (network.weights[weight.name] for weight in layer.weights)
-    if layer.kind == "affine":
+    if layer.operator == Affine():
         return channel_values(weights, layer).reshape(-1, 1, 1, 1), channel_values(bias[0], layer)
     return weights, bias[0] if bias else None
 

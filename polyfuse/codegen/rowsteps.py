@@ -14,15 +14,16 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
-from polyfuse.codegen.leaves import TALLEST, Window, spread_operand
+from polyfuse.codegen.leaves import TALLEST, spread_operand
 from polyfuse.codegen.phases import Phase, phases
 from polyfuse.codegen.rows.pricing import worthwhile
 from polyfuse.codegen.rows.shape import WEIGHTED, Kind, RowShape, balanced
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
 from polyfuse.network.layer import Layer
-from polyfuse.network.operators import Pair
+from polyfuse.network.operator import Conv, LocalResponse, Pool
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Pair, Window
 from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
 from polyfuse.schedule.storage import Index
@@ -209,8 +210,7 @@ def is_streamed(places: Places, out: Tensor) -> bool:
 
 def columns_read(window: Window, strip: Strip) -> int:
     """The columns that all windows of a strip span, without those outside of the image."""
-    reach = window.dilation[1] * (window.kernel[1] - 1) + 1
-    return window.stride[1] * (strip.columns - 1) + reach - sum(strip.outside)
+    return window.stride[1] * (strip.columns - 1) + window.reach[1] - sum(strip.outside)
 
 
 def between(schedule: Schedule, finish: Finish) -> Iterator[Layer]:
@@ -242,8 +242,9 @@ def layer_shape(
     layer, planar_in, planar_out = finish.base, kind in ("stencil", "few_channels"), kind == "stencil"
     source, target, added = arrays
     padding = (window.padding[1], window.padding[3])
-    counts = bool(layer.attributes.get("count_include_pad"))
-    groups = layer.attributes.get("groups", 1)
+    operator = layer.operator
+    counts = isinstance(operator, Pool) and operator.counts_padding
+    groups = operator.groups if isinstance(operator, Conv) else 1
     read = layer.inputs if kind == "gather" else layer.inputs[:1]
     channels = sum(tensor.concrete_shape[1] for tensor in read)
     return RowShape(
@@ -255,7 +256,7 @@ def layer_shape(
         window.kernel,
         window.stride[1],
         window.dilation[1],
-        groups if kind in ("direct", "grouped") and isinstance(groups, int) else 1,
+        groups if kind in ("direct", "grouped") else 1,
         strip.outside,
         (min(strip.outside[0], padding[0]), min(strip.outside[1], padding[1])) if counts else (0, 0),
         0 if planar_in else source.pitch,
@@ -265,14 +266,17 @@ def layer_shape(
         finish.activation,
         finish.residual,
         strip.height,
-        numbers=numbers_of(layer) if kind == "lrn" else (),
+        numbers=numbers_of(layer),
         sources=(channel_sources(layer) or ()) if kind == "gather" else (),
     )
 
 
 def numbers_of(layer: Layer) -> tuple[float, ...]:
-    """Size, alpha, beta and bias of a local response normalisation."""
-    return tuple(float(str(layer.attributes[name])) for name in ("size", "alpha", "beta", "bias"))
+    """Size, alpha, beta and bias of a local response normalisation; none for other layers."""
+    match layer.operator:
+        case LocalResponse(size=size, alpha=alpha, beta=beta, bias=bias):
+            return float(size), alpha, beta, bias
+    return ()
 
 
 def copy_steps(places: Places, flow: Flow, action: Action) -> tuple[RowStep, ...] | None:

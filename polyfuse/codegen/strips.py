@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import Window
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.points import points
 

@@ -33,7 +33,7 @@ def algorithms_of(network: Network, target: Target, interface: Interface, price:
         if not is_3x3(layer) or usual.kind(layer) not in ("direct", "winograd"):
             continue
         now = usual.tiles.get(layer.name, 0)
-        key = (layer.inputs[0].shape, layer.output.shape, str(layer.attributes.get("padding")), len(layer.inputs), now)
+        key = (layer.operator, layer.inputs[0].shape, layer.output.shape, len(layer.inputs), now)
         if key not in known:
             known[key] = cheapest_tile(network, layer, usual, target, price)
         if known[key] != now:

@@ -189,11 +189,11 @@ class Prices:
         return layers, layouts, tuple(number[tensor] for tensor in part.outputs)
 
     def text(self, layer: Layer) -> tuple[str, ...]:
-        """A layer without names: its kind, the kernel that computes it, its statements and their relations."""
+        """A layer without names: its operator, the kernel that computes it, its statements and their relations."""
         if layer.name not in self.texts:
             statements = (text for statement in layer.statements for text in statement_texts(statement))
             weights = (str(weight.shape) for weight in layer.weights)
-            self.texts[layer.name] = (layer.kind, str(self.leaves.kind(layer)), *weights, *statements)
+            self.texts[layer.name] = (repr(layer.operator), str(self.leaves.kind(layer)), *weights, *statements)
         return self.texts[layer.name]
 
 

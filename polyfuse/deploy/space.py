@@ -11,6 +11,7 @@ from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.work import work_of
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
+from polyfuse.network.operator import window_of
 from polyfuse.plan.cost import Seconds, seconds
 from polyfuse.plan.machine import Machine
 from polyfuse.progress import Progress
@@ -140,8 +141,9 @@ def halo_tensors(network: Network) -> list[str]:
     """Tensors between layers that a window reads, if they are few and there is more than one."""
     found = []
     for layer in network.layers:
-        taller = [x for x in layer.inputs if x in network.makers and layer.attributes.get("kernel", (1, 1)) != (1, 1)]
-        found += [x.name for x in taller]
+        window = window_of(layer.operator)
+        if window is not None and window.kernel != (1, 1):
+            found += [x.name for x in layer.inputs if x in network.makers]
     names = list(dict.fromkeys(found))
     return names if 1 < len(names) <= MOST_TENSORS else []
 

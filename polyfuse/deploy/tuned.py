@@ -174,8 +174,8 @@ def network_digest(network: Network) -> str:
     layers = [
         [
             layer.name,
-            layer.kind,
-            sorted((name, str(value)) for name, value in layer.attributes.items()),
+            repr(layer.operator),
+            repr(layer.activation),
             [str(tensor) for tensor in (*layer.inputs, *layer.weights, layer.output)],
             [
                 [

@@ -12,10 +12,11 @@ import islpy as isl
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Array
 from polyfuse.network.expression import names_in
 from polyfuse.network.instances import coordinates, interpret
 from polyfuse.network.layer import Access, Layer, Statement
-from polyfuse.network.operators import Array
+from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
@@ -240,7 +241,7 @@ def _layer(
     constants = tuple(dict.fromkeys(reads[operand][0] for operand in weights))
     if output in inputs or output in constants:
         raise InvalidInput(f"layer {name!r}: reads its own output {output}; expected acc for the element being made")
-    layer = Layer(name, "custom", output, statements, inputs, constants)
+    layer = Layer(name, Custom(), output, statements, inputs, constants)
     order = tuple(tensor.name for tensor, _ in reads.values())
     return replace(layer, reference=partial(_run, layer, order, reference))
 

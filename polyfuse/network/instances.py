@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import is_whole, stored
+from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.expression import Given, evaluator
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.operators import Array
 from polyfuse.sets.interrupts import interrupts_held
 
 MAX_INSTANCES = 500_000

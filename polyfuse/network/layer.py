@@ -24,8 +24,11 @@ import numpy as np
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.network.activation import Activation
 from polyfuse.network.dtypes import COUNTED_ONLY, element_type, is_whole
 from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
+from polyfuse.network.operator import Activate, Operator
+from polyfuse.network.quantised.scheme import Dequantised
 from polyfuse.network.tensor import Tensor, usable_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.pickling import OfFields
@@ -117,20 +120,22 @@ class Statement(OfFields):
 class Layer(OfFields):
     """One tensor and the statements that make it. `reference` computes it from whole operands in float64 numpy.
 
-    A `kind` of the built-in layers (`conv`, `add`, `max_pool`, …) promises what those compute: code generation may take
-    a row kernel of that kind for it. A layer of your own has a kind of its own. `accumulator` is the type of `acc` from
-    the first statement to the last, where it is another than that of the output.
+    The `operator` promises what the statements compute, but for the `activation` that they end in: code generation may
+    take a row kernel for it. A layer of your own is `Custom`, or has an operator of its own. `accumulator` is the type
+    of `acc` from the first statement to the last, where it is another than that of the output. `dequantised` says which
+    whole numbers some weights were made of, by name.
     """
 
     name: str
-    kind: str
+    operator: Operator
     output: Tensor
     statements: tuple[Statement, ...]
     inputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
     reference: Callable[..., np.ndarray] | None = None
-    attributes: Mapping[str, object] = field(default_factory=dict)
+    activation: Activation | None = None
     accumulator: str | None = None
+    dequantised: Mapping[str, Dequantised] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         usable_name(self.name)
@@ -151,6 +156,18 @@ class Layer(OfFields):
                     f"statement {statement.name!r}: {counted_only[0]} can be scheduled and counted, not computed with; "
                     "take float32, or leave the expression unknown"
                 )
+
+    @property
+    def kind(self) -> str:
+        """What people call the layer; nothing is decided by it."""
+        if self.activation is not None and self.operator == Activate():
+            return self.activation.name
+        return self.operator.kind
+
+    @property
+    def operands(self) -> tuple[Tensor, ...]:
+        """What its statements read, in their order: a tensor that is read twice is there twice."""
+        return tuple(access.tensor for statement in self.statements for access in statement.operands.values())
 
     @property
     def acc_dtype(self) -> str:

@@ -23,16 +23,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers as make
-from polyfuse.network.copies import concat, reshape
-from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Spec
 from polyfuse.network.dtypes import TYPES, encoded
 from polyfuse.network.layer import Layer
-from polyfuse.network.matrices import gemm
-from polyfuse.network.operators import Padding, Pair
-from polyfuse.network.resizing import Resampling, resize
+from polyfuse.network.layers import pointwise, pooling
+from polyfuse.network.layers.convolution import convolution
+from polyfuse.network.layers.copies import concat, reshape
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.resizing import resize
+from polyfuse.network.resampling import Resampling
 from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
+from polyfuse.network.window import Padding, Pair, Window
 from polyfuse.sets.pickling import OfFields
 from polyfuse.whole import is_whole_number
 
@@ -250,7 +254,7 @@ class Builder:
         padding: int | Pair | Padding = 0,
         dilation: int | Pair = 1,
         groups: int = 1,
-        activation: str | Sequence[object] | None = None,
+        activation: Spec | None = None,
         weight: Values | None = None,
         bias: Values | bool | None = True,
     ) -> Tensor:
@@ -263,18 +267,8 @@ class Builder:
         w = self.weight(f"{name}_weight", (channels, in_group, kh, kw), fan_in, weight)
         given = None if isinstance(bias, bool) else bias
         b = None if bias is False or bias is None else self.weight(f"{name}_bias", (channels,), 16, given)
-        layer = make.convolution(
-            name,
-            x,
-            w,
-            b,
-            stride=_pair(stride),
-            padding=_padding(padding),
-            dilation=_pair(dilation),
-            groups=groups,
-            activation=activation,
-        )
-        return self.add(layer)
+        window = Window((kh, kw), _pair(stride), _pair(dilation), _padding(padding))
+        return self.add(with_activation(convolution(name, x, w, b, window, groups), activation))
 
     def depthwise(
         self,
@@ -285,7 +279,7 @@ class Builder:
         stride: int | Pair = 1,
         padding: int | Pair | Padding = 0,
         dilation: int | Pair = 1,
-        activation: str | Sequence[object] | None = None,
+        activation: Spec | None = None,
     ) -> Tensor:
         """Convolution of every channel on its own."""
         channels = _channels(name, x)
@@ -313,18 +307,8 @@ class Builder:
         ceil: bool = False,
     ) -> Tensor:
         """Max pooling; the stride is the kernel where none is given."""
-        step = None if stride is None else _pair(stride)
-        return self.add(
-            make.max_pool(
-                name,
-                x,
-                kernel=_pair(kernel),
-                stride=step,
-                padding=_padding(padding),
-                dilation=_pair(dilation),
-                ceil=ceil,
-            )
-        )
+        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
+        return self.add(pooling.max_pool(name, x, window, ceil))
 
     def average_pool(
         self,
@@ -339,23 +323,12 @@ class Builder:
         count_include_pad: bool = False,
     ) -> Tensor:
         """Average pooling; the stride is the kernel where none is given."""
-        step = None if stride is None else _pair(stride)
-        return self.add(
-            make.average_pool(
-                name,
-                x,
-                kernel=_pair(kernel),
-                stride=step,
-                padding=_padding(padding),
-                dilation=_pair(dilation),
-                ceil=ceil,
-                count_include_pad=count_include_pad,
-            )
-        )
+        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
+        return self.add(pooling.average_pool(name, x, window, ceil, count_include_pad))
 
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
         """The mean of each channel."""
-        return self.add(make.global_average_pool(name, x))
+        return self.add(pooling.global_average_pool(name, x))
 
     def conv_transpose(
         self,
@@ -367,7 +340,7 @@ class Builder:
         stride: int | Pair = 1,
         padding: int | Pair | Padding = 0,
         output_padding: int | Pair = 0,
-        activation: str | Sequence[object] | None = None,
+        activation: Spec | None = None,
     ) -> Tensor:
         """Transposed convolution to `channels` channels, with a bias."""
         kh, kw = _pair(kernel)
@@ -378,12 +351,10 @@ class Builder:
             x,
             self.weight(f"{name}_weight", (_channels(name, x), channels, kh, kw), fan_in),
             self.weight(f"{name}_bias", (channels,), 16),
-            stride=steps,
-            padding=_padding(padding),
+            Window((kh, kw), steps, padding=_padding(padding)),
             output_padding=_pair(output_padding),
-            activation=activation,
         )
-        return self.add(layer)
+        return self.add(with_activation(layer, activation))
 
     def resize(self, name: str, x: Tensor, scale: int, how: Resampling = Resampling()) -> Tensor:  # noqa: B008  (frozen)
         """Rows and columns times a whole number: the nearest elements, or a sum of neighbours."""
@@ -391,29 +362,27 @@ class Builder:
         layer, weights = resize(name, x, (batch, channels, rows * scale, columns * scale), how=how)
         return self.add(layer, weights)
 
-    def linear(self, name: str, x: Tensor, features: int, activation: str | Sequence[object] | None = None) -> Tensor:
+    def linear(self, name: str, x: Tensor, features: int, activation: Spec | None = None) -> Tensor:
         """Everything behind the first axis to `features` sums of it, with a bias."""
         batch, inputs = x.concrete_shape[0], prod(x.concrete_shape[1:])
         flat = x if len(x.shape) == 2 else self.add(reshape(f"{name}_flat", x, (batch, inputs)))
         w, b = self.weight(f"{name}_weight", (features, inputs), inputs), self.weight(f"{name}_bias", (features,), 16)
-        return self.add(gemm(name, flat, w, b, activation=activation))
+        return self.add(with_activation(gemm(name, flat, w, b), activation))
 
     def prelu(self, name: str, x: Tensor) -> Tensor:
         """PReLU with a slope for each channel, around a quarter."""
         channels = _channels(name, x)
         generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         slope = generator.uniform(0.0, 0.5, (1, channels, 1, 1)).astype(np.float32)
-        return self.add(make.prelu(name, x, self.weight(f"{name}_slope", slope.shape, 1, slope)))
+        return self.add(pointwise.prelu(name, x, self.weight(f"{name}_slope", slope.shape, 1, slope)))
 
-    def activation(self, name: str, x: Tensor, spec: str | Sequence[object]) -> Tensor:
+    def activation(self, name: str, x: Tensor, spec: Spec) -> Tensor:
         """An activation as a layer of its own."""
-        return self.add(make.activation(name, x, spec))
+        return self.add(pointwise.activation(name, x, spec))
 
-    def arithmetic(
-        self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: str | Sequence[object] | None = None
-    ) -> Tensor:
+    def arithmetic(self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: Spec | None = None) -> Tensor:
         """`kind` is add, sub, mul, div, max, min or pow, with broadcasting."""
-        return self.add(make.arithmetic(name, kind, a, b, activation=activation))
+        return self.add(with_activation(pointwise.arithmetic(name, kind, a, b), activation))
 
     def concat(self, name: str, *tensors: Tensor, axis: int = 1) -> Tensor:
         """Concatenation, along the channels unless another axis is given."""

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, TYPES, bounds, decoded, is_whole, stored
+from polyfuse.network.dtypes import EIGHT_BITS, TYPES, Array, bounds, decoded, is_whole, stored
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network, Values
-from polyfuse.network.operators import Array
 from polyfuse.network.tensor import Tensor
 
 

@@ -8,40 +8,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 import islpy as isl
-import numpy as np
 
-from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
 from polyfuse.network.layer import Access, Statement
-from polyfuse.network.operators import ACTIVATIONS
 from polyfuse.network.tensor import Size, Tensor, box, parameters
 
 POINT = ("n", "c", "h", "w")
-
-
-class Activation:
-    """A pointwise function fused into the last statement of a layer: `"relu"`, `("clip", 0, 6)`, …"""
-
-    def __init__(self, spec: str | Sequence[object]) -> None:
-        name, *arguments = (spec,) if isinstance(spec, str) else tuple(spec)
-        if not isinstance(name, str) or name not in ACTIVATIONS:
-            raise InvalidInput(f"activation {name!r}: expected one of {', '.join(sorted(ACTIVATIONS))}")
-        self.template, self.function, wanted = ACTIVATIONS[name]
-        if len(arguments) != wanted or not all(isinstance(a, int | float) and np.isfinite(a) for a in arguments):
-            raise InvalidInput(f"activation {name!r}: expected {wanted} finite numbers, got {arguments}")
-        self.name = name
-        self.arguments = tuple(float(str(a)) for a in arguments)
-
-    def text(self, operand: str) -> str:
-        """The expression that applies it."""
-        return self.template.format(operand, *(f"({a!r})" for a in self.arguments))
-
-    def __reduce__(self) -> tuple[type["Activation"], tuple[object, ...]]:
-        """Pickled as what it was made of, since its function has no name."""
-        return Activation, ((self.name, *self.arguments),)
-
-    def __call__(self, x: operators.Array) -> operators.Array:
-        return np.asarray(self.function(x, *self.arguments), dtype=np.float64)
 
 
 def clipped(tensor: Tensor, domain: isl.Set, extended: isl.Map) -> Access:

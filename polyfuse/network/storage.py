@@ -12,12 +12,11 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import HALVES, encoded, stored
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network, Values, require_float32
+from polyfuse.network.operator import Reduce, Variance
 from polyfuse.network.tensor import Tensor
 
-SUMS = frozenset(
-    ["reduce_sum", "reduce_mean", "reduce_sum_square", "reduce_l1", "reduce_l2", "reduce_prod", "variance"]
-)
-"""Kinds whose results stay float32: they pass what float16 has, or are what others are divided by."""
+SUMS = frozenset(["sum", "mean", "sum_square", "l1", "l2", "prod"])
+"""Reductions whose results stay float32: they pass what float16 has, or are what others are divided by."""
 
 
 def with_storage(network: Network, dtype: str) -> Network:
@@ -40,7 +39,7 @@ def with_storage(network: Network, dtype: str) -> Network:
     if dtype not in HALVES:
         raise InvalidInput(f"storage {dtype!r}: expected {' or '.join(HALVES)}")
     require_float32(network, "storing in half")
-    wide = {layer.output for layer in network.layers if layer.kind in SUMS}
+    wide = {layer.output for layer in network.layers if _is_sum(layer)}
     read = [*network.inputs, *(t for layer in network.layers for t in (layer.output, *layer.weights))]
     narrow = {tensor: tensor if tensor in wide else replace(tensor, dtype=dtype) for tensor in read}
     return Network(
@@ -51,6 +50,15 @@ def with_storage(network: Network, dtype: str) -> Network:
         {name: _half(name, value, dtype) for name, value in network.weights.items()},
         network.signature,
     )
+
+
+def _is_sum(layer: Layer) -> bool:
+    match layer.operator:
+        case Reduce(how=how):
+            return how in SUMS
+        case Variance():
+            return True
+    return False
 
 
 def _stored(layer: Layer, narrow: Mapping[Tensor, Tensor]) -> Layer:

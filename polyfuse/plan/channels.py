@@ -14,7 +14,7 @@ def channel_axis(layer: Layer, weight: Tensor) -> int | None:
 
     Output channels are axis 1 of images, and of the output of a product of matrices; other outputs have none.
 
-    >>> from polyfuse.network.layers import convolution
+    >>> from polyfuse.network.layers.convolution import convolution
     >>> x, w = Tensor("x", (1, 3, 8, 8)), Tensor("w", (5, 3, 3, 3))
     >>> channel_axis(convolution("conv", x, w), w)
     0

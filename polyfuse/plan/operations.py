@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import cast
 
 import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.network.operator import Concat, Conv, ConvTranspose, Quantised, Reshape
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.accelerator import DTYPE_BYTES, OperatorClass
 from polyfuse.sets.counting import count
@@ -210,9 +210,12 @@ def viewed(
     """The parts that a layer's output is a view of; None for a layer that is an operation."""
     if layer.weights:
         return None
-    if layer.kind == "concat" and layer.attributes["axis"] == 1 and len(layer.output.shape) == 4:
-        return joined(layer, views, tensors)
-    return reshaped(layer, views[layer.inputs[0]]) if layer.kind == "reshape" else None
+    match layer.operator:
+        case Concat(axis=1) if len(layer.output.shape) == 4:
+            return joined(layer, views, tensors)
+        case Reshape():
+            return reshaped(layer, views[layer.inputs[0]])
+    return None
 
 
 def joined(
@@ -220,15 +223,14 @@ def joined(
 ) -> tuple[Part, ...] | None:
     """The parts of a concatenation; None where one of them is a view of another shape."""
     images, _, rows, columns = image_shape(layer.output)
-    operands = {tensor.name: tensor for tensor in layer.inputs}
     parts: list[Part] = []
     offset = 0
-    for name in cast(tuple[str, ...], layer.attributes["operands"]):
-        for part in views[operands[name]]:
+    for operand in layer.operands:
+        for part in views[operand]:
             if tensors[part.tensor].shape != (images, part.channels, rows, columns):
                 return None
             parts.append(Part(part.tensor, part.channels, offset + part.offset))
-        offset += image_shape(operands[name])[1]
+        offset += image_shape(operand)[1]
     return tuple(parts)
 
 
@@ -284,10 +286,10 @@ def class_of(layer: Layer) -> OperatorClass:
     of a product of matrices; other reductions are pools, and what is left is elementwise.
     """
     if layer.macs:
-        groups = layer.attributes.get("groups", 1)
-        if groups != 1 and groups == image_shape(layer.inputs[0])[1]:
-            return "depthwise"
-        return "conv" if "kernel" in layer.attributes else "matmul"
+        match layer.operator:
+            case Conv(groups=groups) | ConvTranspose(groups=groups) | Quantised(of=Conv(groups=groups)):
+                return "depthwise" if groups != 1 and groups == image_shape(layer.inputs[0])[1] else "conv"
+        return "matmul"
     reduces = any(len(statement.dims) > layer.rank for statement in layer.statements)
     return "pool" if reduces else "elementwise"
 

@@ -7,17 +7,18 @@ then predecessors, and begins again with what is left. Blocks are convex: no pat
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.network.operator import GlobalPool, Pool
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 
 WORTH = 0.1
 BOTH_MANY = (MappingType.MANY_TO_MANY, MappingType.MANY_TO_MANY)
-POOLS = frozenset(["max_pool", "average_pool", "global_average_pool"])
 
 
 class Verdict(Enum):
@@ -68,6 +69,7 @@ class Operator:
     read_elements: int
     result_elements: int
     signature: str
+    is_pool: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,15 +135,17 @@ def operators_of(network: Network) -> tuple[Operator, ...]:
             (layer.output.name,),
             sum(tensor.elements for tensor in (*layer.inputs, *layer.weights)),
             layer.output.elements,
-            _signature(layer.kind, [t.shape for t in (*layer.inputs, *layer.weights)], layer.attributes),
+            _signature(layer),
+            isinstance(layer.operator, Pool | GlobalPool),
         )
         for layer in network.layers
     )
 
 
-def _signature(kind: str, shapes: Iterable[object], attributes: Mapping[str, object]) -> str:
-    said = {name: value for name, value in sorted(attributes.items()) if name != "operands" and value is not None}
-    return f"{kind} {' '.join(map(str, shapes))} {' '.join(f'{name}={value}' for name, value in said.items())}".strip()
+def _signature(layer: Layer) -> str:
+    shapes = " ".join(str(tensor.shape) for tensor in (*layer.inputs, *layer.weights))
+    ending = "" if layer.activation is None else f" {layer.activation}"
+    return f"{layer.kind} {shapes} {layer.operator}{ending}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +196,7 @@ class OperatorGraph:
 
 def _pools_only(second: Sequence[Operator]) -> bool:
     """What comes second is Many-to-Many because of pooling alone."""
-    return all(each.kind in POOLS for each in second if each.mapping is MappingType.MANY_TO_MANY)
+    return all(each.is_pool for each in second if each.mapping is MappingType.MANY_TO_MANY)
 
 
 @dataclass

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.dtypes import TYPES, decoded, encoded
 from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.layers.pointwise import ordered
 from polyfuse.network.network import Network
-from polyfuse.network.operators import ordered
+from polyfuse.network.operator import Dequantize
 from polyfuse.network.signature import Signature
 from polyfuse.network.tensor import Tensor
 
@@ -117,7 +118,7 @@ class Graph:
         """The layers without those that only dequantize for removed ones, and what these made."""
         read = {tensor for layer in layers for tensor in layer.inputs} | {*self.outputs, kept}
         before = {tensor for layer in removed for tensor in layer.inputs} - read
-        unread = {t for t in before if t in self.makers and self.makers[t].kind == "dequantize"}
+        unread = {t for t in before if t in self.makers and isinstance(self.makers[t].operator, Dequantize)}
         return tuple(layer for layer in layers if layer.output not in unread), unread
 
     def _place(self, removed: Sequence[Layer], new: Sequence[Layer]) -> int:
@@ -171,7 +172,6 @@ def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> 
         inputs=tuple(inputs),
         weights=tuple(weights),
         reference=None if layer.reference is None else partial(ordered, layer.reference, order),
-        attributes=_with_operands(layer.attributes, old.name, new.name),
     )
 
 
@@ -185,11 +185,3 @@ def _reading(statement: Statement, old: Tensor, new: Tensor) -> Statement:
         for operand, access in statement.operands.items()
     }
     return replace(statement, operands=operands)
-
-
-def _with_operands(attributes: Mapping[str, object], old: str, new: str) -> Mapping[str, object]:
-    """Attributes with one operand called otherwise, where they list operands."""
-    listed = attributes.get("operands")
-    if not isinstance(listed, tuple):
-        return attributes
-    return {**attributes, "operands": tuple(new if name == old else name for name in listed)}

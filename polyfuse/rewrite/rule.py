@@ -10,21 +10,25 @@ from itertools import permutations
 
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
+from polyfuse.network.operator import Operator
 from polyfuse.network.tensor import Tensor, is_taken
 from polyfuse.rewrite.graph import Graph, Replacement
+
+Wanted = Operator | type[Operator]
+"""An operator that a pattern wants: one with its fields, or any of a class."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A layer of one of some kinds, or of any where none is named, whose inputs are made by layers of other patterns.
+    """A layer of one of some operators, or of any where none is named, with inputs made by layers of other patterns.
 
     The patterns of `reads` belong to different inputs, in any order; further inputs are free. Conditions
-    and replacements call the layer by its role. `form` says what a kind
-    does not, such as which operands are weights.
+    and replacements call the layer by its role. `form` says what the operators
+    do not, such as which operands are weights.
     """
 
     role: str
-    kinds: frozenset[str]
+    of: tuple[Wanted, ...]
     reads: tuple["Pattern", ...] = ()
     form: Callable[[Graph, Layer], bool] | None = None
 
@@ -126,9 +130,7 @@ class Rule:
 
 
 def _fits(graph: Graph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, Layer]]:
-    if (pattern.kinds and layer.kind not in pattern.kinds) or (
-        pattern.form is not None and not pattern.form(graph, layer)
-    ):
+    if not is_one_of(layer, pattern.of) or (pattern.form is not None and not pattern.form(graph, layer)):
         return
     makers = [maker for tensor in layer.inputs if (maker := graph.makers.get(tensor)) is not None]
     for chosen in permutations(makers, len(pattern.reads)):
@@ -146,15 +148,33 @@ def _together(
         yield from _together(graph, found | more, others)
 
 
-def pattern(
-    role: str, kinds: str | frozenset[str], *reads: Pattern, form: Callable[[Graph, Layer], bool] | None = None
-) -> Pattern:
-    """A pattern; kinds may be text with spaces between them.
+def is_one_of(layer: Layer, wanted: Sequence[Wanted]) -> bool:
+    """Whether a layer's operator is one of some, or of a class of some; of any where none is named.
 
-    >>> pattern("after", "add mul", pattern("before", "conv")).roles
+    >>> from polyfuse.network.network import Builder
+    >>> from polyfuse.network.operator import Activate, Arithmetic
+    >>> build = Builder("one")
+    >>> (layer,) = build.network(build.activation("act", build.input("x", (1, 1, 2, 2)), "relu")).layers
+    >>> is_one_of(layer, (Activate,)), is_one_of(layer, (Arithmetic("add"), Arithmetic("sub")))
+    (True, False)
+    """
+    operator = layer.operator
+    return not wanted or any(isinstance(operator, w) if isinstance(w, type) else operator == w for w in wanted)
+
+
+def pattern(
+    role: str,
+    of: Wanted | Sequence[Wanted],
+    *reads: Pattern,
+    form: Callable[[Graph, Layer], bool] | None = None,
+) -> Pattern:
+    """A pattern of one operator or of several.
+
+    >>> from polyfuse.network.operator import Arithmetic, Conv
+    >>> pattern("after", [Arithmetic("add"), Arithmetic("mul")], pattern("before", Conv)).roles
     ('after', 'before')
     """
-    return Pattern(role, frozenset(kinds.split()) if isinstance(kinds, str) else kinds, reads, form)
+    return Pattern(role, tuple(of) if isinstance(of, Sequence) else (of,), reads, form)
 
 
 def only_read_by_root(role: str) -> Condition:

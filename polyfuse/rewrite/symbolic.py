@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from polyfuse.network.instances import elements, points
 from polyfuse.network.layer import Layer, Statement
+from polyfuse.network.operator import Dequantize
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement, graph_of
 from polyfuse.rewrite.rule import Instance, Match, Rule
@@ -110,7 +111,7 @@ def equalities(graph: Graph, matched: Sequence[Layer], root: Tensor, new: Replac
     values = {tensor.name: symbols(tensor) for tensor in graph.inputs}
     for layer in graph.layers:
         if layer not in matched:
-            known = layer.kind == "dequantize"
+            known = isinstance(layer.operator, Dequantize)
             values[layer.output.name] = evaluated(layer, values) if known else symbols(layer.output)
     before = values | {name: exact(value) for name, value in graph.weights.items()}
     after = values | {name: exact(value) for name, value in {**graph.weights, **new.weights}.items()}

@@ -16,7 +16,8 @@ from polyfuse.bench.peers.ours import Configuration, ours
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, missing, race
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers
+from polyfuse.network.activated import with_activation
+from polyfuse.network.layers import pointwise
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -95,12 +96,12 @@ NETWORKS: dict[str, Callable[[], Network]] = {
         lambda b, x: b.conv("b", x, 24, kernel=3, padding=1, activation="silu"),
     ),
     "scaled": lambda: chain(
-        lambda b, x: b.add(layers.affine("n", x, b.weight("s", (1, 12, 1, 1), 1), b.weight("t", (1, 12, 1, 1), 1))),
+        lambda b, x: b.add(pointwise.affine("n", x, b.weight("s", (1, 12, 1, 1), 1), b.weight("t", (1, 12, 1, 1), 1))),
         lambda b, x: b.conv("c", x, 16, kernel=3, padding=1, activation=("elu", 0.5)),
     ),
     "normalised": lambda: chain(
         lambda b, x: b.add(
-            layers.affine("n", x, b.weight("s", (1, 12, 1, 1), 1), b.weight("t", (1, 12, 1, 1), 1), activation="relu")
+            with_activation(pointwise.affine("n", x, *(b.weight(name, (1, 12, 1, 1), 1) for name in "st")), "relu")
         ),
         lambda b, x: b.conv("c", x, 16, kernel=3, padding=1),
     ),

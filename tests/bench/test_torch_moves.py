@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.bench.peers.torch_layers import digits, moved
-from polyfuse.network import copies
+from polyfuse.network.layers import copies
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.operator import Operator, Shuffle, View
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.rules.copies import SHUFFLE, VIEW
 from tests.bench.test_peers import MOST_ERROR
 from tests.bench.test_torch_layers import error
 
@@ -51,22 +51,22 @@ def shifted(build: Builder, x: Tensor) -> Tensor:
     return build.add(copies.slice_of("part", x, (0, 1, 1, 0), (1, 4, 4, 3), (1, 2, 1, 2)))
 
 
-def joined(kind: str) -> Network:
+def joined(operator: Operator) -> Network:
     build = Builder("joined")
     x = build.conv("a", build.input("x", (1, 4, 6, 5)), 12, kernel=1)
-    y = shuffled(build, x) if kind == SHUFFLE else shifted(build, x)
+    y = shuffled(build, x) if operator == Shuffle() else shifted(build, x)
     network = rewrite(build.network(build.conv("b", y, 2, kernel=1))).network
-    assert kind in [layer.kind for layer in network.layers]
+    assert operator in [layer.operator for layer in network.layers]
     return network
 
 
-@pytest.mark.parametrize("kind", [SHUFFLE, VIEW])
-def test_joined_copies_are_computed(kind: str) -> None:
-    assert error(joined(kind)) < MOST_ERROR / 10
+@pytest.mark.parametrize("operator", [Shuffle(), View()])
+def test_joined_copies_are_computed(operator: Operator) -> None:
+    assert error(joined(operator)) < MOST_ERROR / 10
 
 
 def test_a_shuffle_of_channels_is_two_views_and_a_permutation() -> None:
-    layer = next(layer for layer in joined(SHUFFLE).layers if layer.kind == SHUFFLE)
+    layer = next(layer for layer in joined(Shuffle()).layers if layer.operator == Shuffle())
     x = torch.arange(layer.inputs[0].elements, dtype=torch.float32).reshape(layer.inputs[0].concrete_shape)
     made = moved(torch, layer)({layer.inputs[0].name: x})
     n, c, h, w = x.shape

@@ -14,7 +14,7 @@ from tests.rewrite.operator_graphs import LIGHT
 NORMALISED = """
 import numpy as np
 from polyfuse import Builder, Network
-from polyfuse.network.layers import affine
+from polyfuse.network.layers.pointwise import affine
 
 
 def network(size: int = 8) -> Network:

@@ -7,13 +7,16 @@ import pytest
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import generate
-from polyfuse.network import copies, matrices, normalisation, reductions
-from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, normalisation, reductions
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.network.resizing import Resampling, resize
+from polyfuse.network.resampling import Resampling
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from polyfuse.schedule.counts import bytes_touched, counts
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
@@ -32,7 +35,7 @@ def weight(build: Builder, name: str, *shape: int) -> Tensor:
 
 
 def products(build: Builder, x: Tensor) -> Tensor:
-    y = build.add(matrices.gemm("one", x, weight(build, "v", 4, 5), weight(build, "b", 4), activation="relu"))
+    y = build.add(with_activation(matrices.gemm("one", x, weight(build, "v", 4, 5), weight(build, "b", 4)), "relu"))
     return build.add(matrices.gemm("two", y, weight(build, "u", 3, 4)))
 
 
@@ -53,11 +56,12 @@ def shuffled(build: Builder, x: Tensor) -> Tensor:
 
 def normalised(build: Builder, x: Tensor) -> Tensor:
     scale, shift = weight(build, "scale", 1, 3, 1, 1), weight(build, "shift", 1, 3, 1, 1)
-    return last(build, normalisation.instance_norm("norm", x, scale, shift, activation="relu"))
+    *moments, norm = normalisation.instance_norm("norm", x, scale, shift)
+    return last(build, (*moments, with_activation(norm, "relu")))
 
 
 def excited(build: Builder, x: Tensor) -> Tensor:
-    mean = build.add(reductions.reduce("mean", "reduce_mean", x, (2, 3)))
+    mean = build.add(reductions.reduce("mean", "mean", x, (2, 3)))
     return build.arithmetic("scaled", "mul", x, build.conv("gate", mean, 6, kernel=1, activation="sigmoid"))
 
 
@@ -88,8 +92,8 @@ def resized(how: Resampling, *sizes: int) -> Make:
 def spread(build: Builder, x: Tensor) -> Tensor:
     y = build.conv("before", x, 4, kernel=1)
     w, b = weight(build, "spread_weight", 4, 3, 3, 4), weight(build, "spread_bias", 6)
-    steps = {"stride": (2, 3), "output_padding": (1, 0), "groups": 2}
-    y = build.add(conv_transpose("spread", y, w, b, padding=(1, 0, 2, 1), activation="relu", **steps))  # type: ignore[arg-type]
+    window = Window((3, 4), stride=(2, 3), padding=(1, 0, 2, 1))
+    y = build.add(with_activation(conv_transpose("spread", y, w, b, window, 2, (1, 0)), "relu"))
     return build.conv("after", y, 3, kernel=3)
 
 
@@ -115,8 +119,8 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Make]] = {
     "cubic": ((1, 2, 6, 5), resized(Resampling("cubic", "align_corners"), 9, 7)),
     "transposed convolution": ((1, 2, 4, 5), spread),
     "expand": ((2, 3, 1, 1), lambda b, x: b.add(copies.expand("e", x, (2, 3, 4, 5)))),
-    "axes left out": ((2, 3, 4, 5), lambda b, x: b.add(reductions.reduce("r", "reduce_l2", x, (1, 3), keepdims=False))),
-    "five axes": ((2, 2, 3, 2, 4), lambda b, x: b.add(reductions.reduce("r", "reduce_max", x, (1, 3)))),
+    "axes left out": ((2, 3, 4, 5), lambda b, x: b.add(reductions.reduce("r", "l2", x, (1, 3), keepdims=False))),
+    "five axes": ((2, 2, 3, 2, 4), lambda b, x: b.add(reductions.reduce("r", "max", x, (1, 3)))),
     "vector": ((5,), lambda b, x: last(b, reductions.softmax("s", b.activation("act", x, "relu"), (0,)))),
     "concat of rows": ((2, 3), lambda b, x: b.concat("joined", x, b.activation("act", x, "relu"), x, axis=0)),
     "loops": ((1, 2, 4, 4), lambda b, x: b.arithmetic("i0", "add", x, b.input("c", (1, 2, 4, 4)))),

@@ -22,7 +22,7 @@ from polyfuse.codegen.rows import folds
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad import lines
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
-from polyfuse.network import matrices, normalisation, reductions
+from polyfuse.network.layers import matrices, normalisation, reductions
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -57,7 +57,7 @@ def errors(program: Program) -> float:
 @pytest.mark.parametrize(
     "shape, axes", [((20_000,), (0,)), ((2, 150_000), (1,)), ((3, 40, 600), (1, 2)), ((25_000, 3), (0,))]
 )
-@pytest.mark.parametrize("kind", ["reduce_sum", "reduce_mean", "reduce_l1", "reduce_l2", "reduce_sum_square"])
+@pytest.mark.parametrize("kind", ["sum", "mean", "l1", "l2", "sum_square"])
 def test_reductions_are_within_the_bound(kind: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     build_ = Builder("reduction")
     network = build_.network(build_.add(reductions.reduce("r", kind, build_.input("x", shape), axes)))
@@ -184,7 +184,7 @@ def test_sums_in_blocks_are_the_sums(data: st.DataObject) -> None:
     """Any axes of any shape, so that blocks end anywhere."""
     shape = data.draw(st.lists(st.integers(1, 37), min_size=1, max_size=4).filter(lambda s: 256 < prod(s) <= 40_000))
     axes = data.draw(st.lists(st.sampled_from(range(len(shape))), min_size=1, unique=True))
-    kind = data.draw(st.sampled_from(["reduce_sum", "reduce_mean", "reduce_l1", "reduce_l2"]))
+    kind = data.draw(st.sampled_from(["sum", "mean", "l1", "l2"]))
     build_ = Builder("reduction")
     x = build_.input("x", shape)
     network = build_.network(build_.add(reductions.reduce("r", kind, x, axes, keepdims=data.draw(st.booleans()))))

@@ -6,12 +6,13 @@ from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.work import work_of
-from polyfuse.network import layers as make
-from polyfuse.network.copies import slice_of, transpose
+from polyfuse.network.activated import with_activation
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise
+from polyfuse.network.layers.copies import slice_of, transpose
+from polyfuse.network.layers.normalisation import lrn
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.normalisation import lrn
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
@@ -37,9 +38,9 @@ def check_everywhere(network: Network, kinds: set[str]) -> None:
     check(network, every)
 
 
-def affine(build: Builder, name: str, x: Tensor, shapes: tuple[tuple[int, ...], ...], activation: object) -> Tensor:
+def affine(build: Builder, name: str, x: Tensor, shapes: tuple[tuple[int, ...], ...], activation: str | None) -> Tensor:
     scale, shift = (build.weight(f"{name}_{k}", shape, 1) for k, shape in enumerate(shapes))
-    return build.add(make.affine(name, x, scale, shift, activation=activation))
+    return build.add(with_activation(pointwise.affine(name, x, scale, shift), activation))
 
 
 @pytest.mark.parametrize("shapes", [((1, 10, 1, 1), (1, 10, 1, 1)), ((10, 1, 1), (1, 1, 1, 1)), ((1,), (10, 1, 1))])
@@ -115,7 +116,7 @@ def test_slopes_of_channels_are_finished_by_the_kernel_before_them(shape: tuple[
     x = build.input("x", (2, 3, 9, 11))
     for k, (channels, kernel) in enumerate(((12, 5), (12, 1), (12, 3))):
         conv = build.conv(f"conv{k}", x, channels, kernel=kernel, padding=kernel // 2, bias=k != 1)
-        x = build.add(make.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
+        x = build.add(pointwise.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
     network = build.network(x)
     check_everywhere(network, {"few_channels", "direct"})
     leaf = leaves(network, NARROW, winograd={"conv2": 2})
@@ -217,7 +218,7 @@ def test_copies_that_do_more_than_move_channels_are_not_gathered(kind: str) -> N
     x = build.input("x", (2, 6, 8, 8))
     layer = {
         "rows": lambda: slice_of("copied", x, (0, 0, 7, 0), (2, 6, 8, 8), (1, 1, -1, 1)),
-        "values": lambda: make.activation("copied", x, "relu"),
+        "values": lambda: pointwise.activation("copied", x, "relu"),
         "two": lambda: transpose("copied", x, (0, 1, 3, 2)),
     }[kind]()
     assert channel_sources(layer) is None

@@ -17,9 +17,9 @@ from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.deploy.library import Library, library
+from polyfuse.network.layers.normalisation import lrn
+from polyfuse.network.layers.reductions import softmax
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.normalisation import lrn
-from polyfuse.network.reductions import softmax
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.groups import layer_by_layer
 

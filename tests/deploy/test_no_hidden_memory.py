@@ -17,7 +17,7 @@ from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.deploy.library import library
 from polyfuse.deploy.memory import footprint
-from polyfuse.network import reductions
+from polyfuse.network.layers import reductions
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.accelerator import accelerator

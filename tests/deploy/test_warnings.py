@@ -13,7 +13,7 @@ from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.deploy.library import Library, library
-from polyfuse.network import copies, reductions
+from polyfuse.network.layers import copies, reductions
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor

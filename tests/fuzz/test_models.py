@@ -9,8 +9,8 @@ import pytest
 
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.folding import FOLDED
-from polyfuse.network.onnx.operators import CONVERTERS
-from polyfuse.network.resizing import Resampling
+from polyfuse.network.onnx.registry import CONVERTERS
+from polyfuse.network.resampling import Resampling
 from tests.fuzz.draft import NEWEST, Draft
 from tests.fuzz.models import Drawn, Tally, check, draw
 from tests.fuzz.movers import DRAWS

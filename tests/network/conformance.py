@@ -23,7 +23,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.load import imported
-from polyfuse.network.onnx.operators import CONVERTERS
+from polyfuse.network.onnx.registry import CONVERTERS
 from polyfuse.network.reference import max_relative_error, run
 from tests.network.onnx_models import onnxruntime_run
 

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers
 from polyfuse.network.custom import statement_layer
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Builder
 from polyfuse.network.reference import max_relative_error, run
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from tests.network.onnx_models import values
 
 X = Tensor("x", (1, 2, 6, 7))
 W = Tensor("w", (3, 2, 3, 3))
+WINDOW = Window((3, 3), padding=(1, 1, 1, 1))
 B = Tensor("b", (3,))
 OUT = Tensor("conv_out", (1, 3, 6, 7))
 CONVOLUTION: dict[str, Any] = {
@@ -35,7 +37,7 @@ CONVOLUTION: dict[str, Any] = {
 
 def test_convolution_by_text_equals_the_built_in_one() -> None:
     mine = statement_layer("conv", **CONVOLUTION)
-    theirs = layers.convolution("conv", X, W, B, padding=(1, 1, 1, 1))
+    theirs = convolution("conv", X, W, B, WINDOW)
     assert [s.name for s in mine.statements] == [s.name for s in theirs.statements]
     for a, b in zip(mine.statements, theirs.statements, strict=True):
         assert a.domain == b.domain and a.macs == b.macs and set(a.operands) == set(b.operands)
@@ -49,7 +51,7 @@ def test_convolution_by_text_equals_the_built_in_one() -> None:
 
 def test_extended_access_drops_the_borders_and_keeps_the_reduction() -> None:
     access = statement_layer("conv", **CONVOLUTION).statements[1].operands["x"]
-    built_in = layers.convolution("conv", X, W, B, padding=(1, 1, 1, 1)).statements[1].operands["x"]
+    built_in = convolution("conv", X, W, B, WINDOW).statements[1].operands["x"]
     inside = built_in.extended.domain()
     assert access.extended.intersect_domain(inside) == built_in.extended
     taps = isl.Set("{ conv_update[n,c,h,v,ic,kh,kw] : 0 <= ic < 2 and 0 <= kh < 3 and 0 <= kw < 3 }")

@@ -11,8 +11,9 @@ from polyfuse.codegen.leaves import named_leaves
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.model import load
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers, matrices, reductions
 from polyfuse.network.dtypes import TYPES, decoded, encoded, stored
+from polyfuse.network.layers import matrices, pointwise, pooling, reductions
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.quantised.elements import dequantize
@@ -20,6 +21,7 @@ from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.network.single import fmaf
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from polyfuse.schedule.groups import layer_by_layer
 
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -105,13 +107,13 @@ def test_what_needs_float32_says_so() -> None:
 def test_float_layers_refuse_whole_numbers() -> None:
     x, w, m = Tensor("x", (1, 2, 4, 4), "int8"), Tensor("w", (2, 2, 1, 1)), Tensor("m", (2, 2), "float16")
     for refused in (
-        lambda: layers.convolution("f", x, w),
-        lambda: layers.average_pool("f", x, kernel=(2, 2)),
-        lambda: layers.activation("f", x, "relu"),
-        lambda: layers.arithmetic("f", "add", x, x),
+        lambda: convolution("f", x, w),
+        lambda: pooling.average_pool("f", x, Window((2, 2))),
+        lambda: pointwise.activation("f", x, "relu"),
+        lambda: pointwise.arithmetic("f", "add", x, x),
         lambda: matrices.gemm("f", m, m),
         lambda: matrices.matmul("f", m, m),
-        lambda: reductions.reduce("f", "reduce_sum", x, (2,)),
+        lambda: reductions.reduce("f", "sum", x, (2,)),
     ):
         with pytest.raises(InvalidInput, match=r"layer 'f': computes in float32, got [xm]"):
             refused()

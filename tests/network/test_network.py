@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers
+from polyfuse.network.layers import pointwise
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor, checked_name, safe_name
+from polyfuse.network.window import Window
 
 
 def diamond() -> Network:
@@ -63,8 +65,8 @@ def test_parts_of_a_network() -> None:
 
 def test_networks_that_are_refused() -> None:
     x = Tensor("x", (1, 1, 4, 4))
-    act = layers.activation("act", x, "relu")
-    after = layers.activation("after", act.output, "neg")
+    act = pointwise.activation("act", x, "relu")
+    after = pointwise.activation("after", act.output, "neg")
     refusals = [
         (((x,), (after, act), (after.output,), {}), "before any layer makes it"),
         (((x,), (act,), (), {}), "at least one layer and one output"),
@@ -76,7 +78,7 @@ def test_networks_that_are_refused() -> None:
     for arguments, why in refusals:
         with pytest.raises(InvalidInput, match=why):
             Network("net", *arguments)  # type: ignore[arg-type]
-    conv = layers.convolution("conv", x, Tensor("w", (1, 1, 1, 1)))
+    conv = convolution("conv", x, Tensor("w", (1, 1, 1, 1)))
     for value in ({}, {"w": np.zeros((1, 1), np.float32)}, {"w": np.zeros((1, 1, 1, 1))}):
         with pytest.raises(InvalidInput, match="expected float32 values for the weight w"):
             Network("net", (x,), (conv,), (conv.output,), value)
@@ -136,6 +138,6 @@ def test_weights_follow_the_seed_and_the_name() -> None:
 
 def test_updates_read_only_where_they_exist() -> None:
     x, w = Tensor("x", (1, 1, 1, 1)), Tensor("w", (1, 1, 3, 3))
-    layer = layers.convolution("conv", x, w, padding=(1, 1, 1, 1))
+    layer = convolution("conv", x, w, window=Window((3, 3), padding=(1, 1, 1, 1)))
     assert layer.reads(w).wrap().count_val().to_python() == 1
     assert layer.macs[0].domain.count_val().to_python() == 1

@@ -20,7 +20,7 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.network.onnx.attributes import WITHOUT_EFFECT
 from polyfuse.network.onnx.folding import FOLDED
 from polyfuse.network.onnx.load import imported
-from polyfuse.network.onnx.operators import CONVERTERS
+from polyfuse.network.onnx.registry import CONVERTERS
 from polyfuse.network.reference import run
 from tests.network.onnx_models import onnxruntime_run
 

@@ -7,16 +7,20 @@ import onnx
 import pytest
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies, layers, matrices, normalisation, reductions
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.custom import statement_layer
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, normalisation, pointwise, reductions
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model, save_onnx
-from polyfuse.network.operators import ACTIVATIONS
+from polyfuse.network.operator import Copy
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.network.resizing import Resampling, resize
+from polyfuse.network.resampling import Resampling
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.workload import load_onnx, load_workload
 from tests.network.onnx_models import onnxruntime_run, values
@@ -68,13 +72,17 @@ def one(make: Callable[[Builder, Tensor], Tensor]) -> Network:
         lambda b, x: b.concat("j", x, b.activation("t", x, "tanh"), x),
         lambda b, x: b.arithmetic("a", "mul", b.global_average_pool("g", x), x, activation="silu"),
         lambda b, x: b.arithmetic("a", "div", x, b.arithmetic("s", "sub", x, b.activation("e", x, "exp"))),
-        lambda b, x: b.add(layers.pointwise("copy", {"x": x}, "x", lambda a: a, kind="copy")),
-        lambda b, x: b.add(layers.prelu("p", x, b.weight("slope", (1, 4, 1, 1), 4))),
+        lambda b, x: b.add(pointwise.pointwise("copy", {"x": x}, "x", lambda a: a, operator=Copy())),
+        lambda b, x: b.add(pointwise.prelu("p", x, b.weight("slope", (1, 4, 1, 1), 4))),
         lambda b, x: b.add(
-            layers.affine("n", x, b.weight("s", (1, 4, 1, 1), 1), b.weight("t", (1, 4, 1, 1), 1), activation="relu")
+            with_activation(
+                pointwise.affine("n", x, b.weight("s", (1, 4, 1, 1), 1), b.weight("t", (1, 4, 1, 1), 1)), "relu"
+            )
         ),
         lambda b, x: b.add(
-            layers.arithmetic("a", "sub", b.weight("k", (1, 4, 1, 1), 1), x, constants=("a",), activation="abs")
+            with_activation(
+                pointwise.arithmetic("a", "sub", b.weight("k", (1, 4, 1, 1), 1), x, constants=("a",)), "abs"
+            )
         ),
     ],
 )
@@ -115,22 +123,23 @@ WHOLE: dict[str, Callable[[], Sequence[Layer]]] = {
     "softmax": lambda: reductions.softmax("s", X, (1,)),
     "log_softmax": lambda: reductions.log_softmax("s", X, (2, 3)),
     "log_sum_exp": lambda: reductions.log_sum_exp("s", X, (0, 3), False),
-    "sum of all": lambda: [reductions.reduce("r", "reduce_sum", X, range(4), keepdims=False)],
+    "sum of all": lambda: [reductions.reduce("r", "sum", X, range(4), keepdims=False)],
     "product of vectors": lambda: [matrices.matmul("m", Tensor("x", (5,)), Tensor("y", (5,)))],
     "matmul": lambda: [matrices.matmul("m", X, Tensor("y", (6, 3)), [Tensor("y", (6, 3))])],
     "pad": lambda: [copies.pad("p", X, (0, 1, 2, 0), (0, 0, 1, 3), "constant", 2.5)],
     "reflect": lambda: [copies.pad("p", X, (0, 0, 2, 0), (0, 0, 1, 3), "reflect")],
     "conv_transpose": lambda: [
-        conv_transpose(
-            "c",
-            X,
-            Tensor("w", (4, 3, 3, 2)),
-            Tensor("b", (6,)),
-            stride=(2, 3),
-            padding=(1, 0, 2, 1),
-            output_padding=(1, 2),
-            groups=2,
-            activation="relu",
+        with_activation(
+            conv_transpose(
+                "c",
+                X,
+                Tensor("w", (4, 3, 3, 2)),
+                Tensor("b", (6,)),
+                Window((3, 2), stride=(2, 3), padding=(1, 0, 2, 1)),
+                output_padding=(1, 2),
+                groups=2,
+            ),
+            "relu",
         )
     ],
     "nearest": lambda: [resize("r", X, (2, 4, 10, 9), how=Resampling("nearest", "asymmetric", "floor"))[0]],
@@ -251,7 +260,7 @@ def test_a_layer_of_isl_text_is_refused() -> None:
 
 def test_pointwise_text_is_refused_rather_than_guessed() -> None:
     with pytest.raises(UnsupportedOperator, match="no ONNX operator"):
-        onnx_model(one(lambda b, x: b.add(layers.pointwise("twice", {"x": x}, "x + x", lambda a: a + a))))
+        onnx_model(one(lambda b, x: b.add(pointwise.pointwise("twice", {"x": x}, "x + x", lambda a: a + a))))
 
 
 def test_symbolic_sizes_are_refused() -> None:

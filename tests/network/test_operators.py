@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies, layers
+from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, pointwise, pooling
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Network
-from polyfuse.network.operators import ACTIVATIONS
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from tests.network.onnx_models import Array, model, onnxruntime_run, values
 
 CLOSE = 1e-5
@@ -32,6 +34,7 @@ windows = st.fixed_dictionaries(
     }
 )
 paddings = st.tuples(*[st.integers(0, 3)] * 4)
+PADDED = Window((3, 3), padding=(1, 1, 1, 1))
 sizes = st.tuples(st.integers(1, 2), st.sampled_from([1, 2, 4]), st.integers(10, 15), st.integers(10, 15))
 
 
@@ -49,8 +52,7 @@ def test_convolution_is_that_of_onnx(window, padding, size, groups, per_group, b
     (expected,) = onnxruntime_run(model([node], {"x": x.shape}, ["y"], {"w": w, "b": b}), {"x": x})
     bias = Tensor("b", b.shape) if biased else None
     tensors = Tensor("x", x.shape), Tensor("w", w.shape), bias
-    steps = {"stride": window["stride"], "dilation": window["dilation"]}
-    layer = layers.convolution("conv", *tensors, padding=padding, groups=groups, **steps)
+    layer = convolution("conv", *tensors, Window(**window, padding=padding), groups)
     given_values = {"x": x, "w": w} | ({"b": b} if biased else {})
     assert max_relative_error(value(layer, **given_values), expected) <= CLOSE
 
@@ -73,7 +75,7 @@ def test_max_pool_is_that_of_onnx(window, padding, size, ceil):  # type: ignore[
     x = values((size[0], size[1], size[2], size[3]))
     padding = smaller(padding, window["kernel"])
     (expected,) = onnxruntime_run(model([pool_node("MaxPool", window, padding, ceil)], {"x": x.shape}, ["y"]), {"x": x})
-    layer = layers.max_pool("pool", Tensor("x", x.shape), padding=padding, ceil=ceil, **window)
+    layer = pooling.max_pool("pool", Tensor("x", x.shape), Window(**window, padding=padding), ceil)
     assert max_relative_error(value(layer, x=x), expected) <= CLOSE
 
 
@@ -84,9 +86,7 @@ def test_average_pool_is_that_of_onnx(window, padding, size, ceil, counted):  # 
     padding = smaller(padding, window["kernel"])
     node = pool_node("AveragePool", window, padding, ceil, count_include_pad=int(counted))
     (expected,) = onnxruntime_run(model([node], {"x": x.shape}, ["y"]), {"x": x})
-    layer = layers.average_pool(
-        "pool", Tensor("x", x.shape), padding=padding, ceil=ceil, count_include_pad=counted, **window
-    )
+    layer = pooling.average_pool("pool", Tensor("x", x.shape), Window(**window, padding=padding), ceil, counted)
     assert max_relative_error(value(layer, x=x), expected) <= CLOSE
 
 
@@ -94,7 +94,7 @@ def test_global_average_pool_is_that_of_onnx() -> None:
     x = values((2, 3, 7, 5))
     node = helper.make_node("GlobalAveragePool", ["x"], ["y"])
     (expected,) = onnxruntime_run(model([node], {"x": x.shape}, ["y"]), {"x": x})
-    assert max_relative_error(value(layers.global_average_pool("pool", Tensor("x", x.shape)), x=x), expected) <= CLOSE
+    assert max_relative_error(value(pooling.global_average_pool("pool", Tensor("x", x.shape)), x=x), expected) <= CLOSE
 
 
 OF_ONNX = {
@@ -140,7 +140,7 @@ def test_activation_is_that_of_onnx(name: str) -> None:
     if name == "silu":
         nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["y"])]
     (expected,) = onnxruntime_run(model(nodes, {"x": x.shape}, ["y"], constants), {"x": x})
-    layer = layers.activation("act", Tensor("x", x.shape), (name, *arguments))
+    layer = pointwise.activation("act", Tensor("x", x.shape), (name, *arguments))
     assert max_relative_error(value(layer, x=x), expected) <= CLOSE
 
 
@@ -150,7 +150,7 @@ def test_arithmetic_is_that_of_onnx(kind: str, shape: tuple[int, ...]) -> None:
     a, b = values((2, 3, 5, 7)), np.abs(values(shape, 1)) + 0.5
     node = helper.make_node(kind.capitalize(), ["a", "b"], ["y"])
     (expected,) = onnxruntime_run(model([node], {"a": a.shape, "b": b.shape}, ["y"]), {"a": a, "b": b})
-    layer = layers.arithmetic("op", kind, Tensor("a", a.shape), Tensor("b", b.shape))
+    layer = pointwise.arithmetic("op", kind, Tensor("a", a.shape), Tensor("b", b.shape))
     assert max_relative_error(value(layer, a=a, b=b), expected) <= CLOSE
 
 
@@ -166,12 +166,12 @@ def test_padding_is_not_read_and_nan_is_kept() -> None:
     x = np.ones((1, 1, 3, 3), dtype=np.float32)
     w = np.full((1, 1, 3, 3), 1.0, dtype=np.float32)
     w[0, 0, 0, 0] = np.inf
-    layer = layers.convolution("conv", Tensor("x", x.shape), Tensor("w", w.shape), padding=(1, 1, 1, 1))
+    layer = convolution("conv", Tensor("x", x.shape), Tensor("w", w.shape), window=PADDED)
     y = value(layer, x=x, w=w)[0, 0]
     assert y[0, 0] == 4.0 and y[1, 1] == np.inf and not np.isnan(y).any()
     x[0, 0, 1, 1] = np.nan
-    assert np.isnan(value(layers.max_pool("pool", Tensor("x", x.shape), kernel=(2, 2)), x=x)).all()
-    assert np.isnan(value(layers.activation("act", Tensor("x", x.shape), "relu"), x=x)[0, 0, 1, 1])
+    assert np.isnan(value(pooling.max_pool("pool", Tensor("x", x.shape), Window((2, 2))), x=x)).all()
+    assert np.isnan(value(pointwise.activation("act", Tensor("x", x.shape), "relu"), x=x)[0, 0, 1, 1])
 
 
 def test_errors_are_infinite_where_a_nan_or_a_shape_disagrees() -> None:
@@ -186,7 +186,7 @@ def test_errors_are_infinite_where_a_nan_or_a_shape_disagrees() -> None:
 
 
 def test_inputs_are_checked() -> None:
-    layer = layers.activation("act", Tensor("x", (1, 2, 3, 4)), "relu")
+    layer = pointwise.activation("act", Tensor("x", (1, 2, 3, 4)), "relu")
     net = Network("one", layer.inputs, (layer,), (layer.output,), {})
     with pytest.raises(InvalidInput, match="expected the inputs x, got y"):
         run(net, {"y": np.zeros((1, 2, 3, 4))})
@@ -201,6 +201,6 @@ def test_inputs_are_checked() -> None:
 def test_symbolic_average_that_depends_on_the_size_is_refused() -> None:
     x = Tensor("x", (1, 1, "H", "W"))
     with pytest.raises(InvalidInput, match="count_include_pad"):
-        layers.average_pool("pool", x, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1))
-    counted = layers.average_pool("pool", x, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1), count_include_pad=True)
+        pooling.average_pool("pool", x, PADDED)
+    counted = pooling.average_pool("pool", x, PADDED, counts_padding=True)
     assert counted.statements[-1].expression == "acc / (3 * 3)"

@@ -8,9 +8,10 @@ import onnx
 import pytest
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
-from polyfuse.network.resizing import COORDINATES, ROUNDINGS, Resampling, fraction_of, resize
+from polyfuse.network.resampling import COORDINATES, ROUNDINGS, Resampling, fraction_of
 from polyfuse.network.tensor import Tensor
 from tests.network.onnx_models import model, onnxruntime_run
 

@@ -8,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies, layers, matrices, normalisation, reductions
-from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.activated import with_activation
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, normalisation, pointwise, reductions
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.resizing import resize
 from polyfuse.network.reference import max_relative_error
-from polyfuse.network.resizing import COORDINATES, Resampling, resize
+from polyfuse.network.resampling import COORDINATES, Resampling
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from tests.network.test_instances import agrees
 
 
@@ -69,12 +72,12 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "concat of rows": lambda: copies.concat("l", [x(2, 3, 5), y(4, 3, 5)], 0),
     "concat of vectors": lambda: copies.concat("l", [x(2), y(3), x(2)], -1),
     "concat with a weight": lambda: copies.concat("l", [y(2, 3), x(2, 4)], 1, [y(2, 3)]),
-    "broadcast ranks": lambda: layers.arithmetic("l", "mul", x(2, 3, 4, 5), y(4, 1)),
-    "broadcast vectors": lambda: layers.arithmetic("l", "max", x(3, 1), y(4), activation="relu"),
-    "mean of three": lambda: layers.variadic("l", "mean", [x(2, 3), y(3), Tensor("z", (2, 1))]),
-    "min of three": lambda: layers.variadic("l", "min", [x(2, 3), y(3), x(2, 3)], activation="sigmoid"),
-    "affine": lambda: layers.affine("l", x(2, 3), y(1, 3), Tensor("z", (1, 3)), activation="relu"),
-    "gemm": lambda: matrices.gemm("l", x(2, 5), y(3, 5), Tensor("z", (3,)), activation="relu"),
+    "broadcast ranks": lambda: pointwise.arithmetic("l", "mul", x(2, 3, 4, 5), y(4, 1)),
+    "broadcast vectors": lambda: with_activation(pointwise.arithmetic("l", "max", x(3, 1), y(4)), "relu"),
+    "mean of three": lambda: pointwise.variadic("l", "mean", [x(2, 3), y(3), Tensor("z", (2, 1))]),
+    "min of three": lambda: with_activation(pointwise.variadic("l", "min", [x(2, 3), y(3), x(2, 3)]), "sigmoid"),
+    "affine": lambda: with_activation(pointwise.affine("l", x(2, 3), y(1, 3), Tensor("z", (1, 3))), "relu"),
+    "gemm": lambda: with_activation(matrices.gemm("l", x(2, 5), y(3, 5), Tensor("z", (3,))), "relu"),
     "gemm without a bias": lambda: matrices.gemm("l", x(2, 5), y(3, 5)),
     "gemm with a bias of rows": lambda: matrices.gemm("l", x(2, 5), y(3, 5), Tensor("z", (2, 1))),
     "variance": lambda: reductions.variance("l", x(2, 3, 4, 5), y(2, 3, 1, 1), (2, 3)),
@@ -100,8 +103,9 @@ def test_layer(name: str) -> None:
 def test_transposed_convolution(kernel, stride, dilation, padding, more, channels):  # type: ignore[no-untyped-def]
     groups, in_group, per_group = channels
     w, b = Tensor("w", (groups * in_group, per_group, *kernel)), Tensor("b", (groups * per_group,))
-    steps = {"stride": stride, "dilation": dilation, "output_padding": more, "groups": groups}
-    assert agrees(conv_transpose("l", x(1, groups * in_group, 3, 4), w, b, padding=padding, activation="tanh", **steps))
+    window = Window(kernel, stride, dilation, padding)
+    layer = conv_transpose("l", x(1, groups * in_group, 3, 4), w, b, window, groups, more)
+    assert agrees(with_activation(layer, "tanh"))
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
@@ -147,7 +151,7 @@ def test_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("kind", sorted(reductions.REDUCTIONS))
 def test_reductions(kind: str) -> None:
     assert agrees(reductions.reduce("l", kind, x(2, 3, 4, 5), (2, -1), keepdims=False))
-    assert agrees(reductions.reduce("l", kind, x(2, 3, 4, 5), (1,), activation="tanh"))
+    assert agrees(with_activation(reductions.reduce("l", kind, x(2, 3, 4, 5), (1,)), "tanh"))
     assert agrees(reductions.reduce("l", kind, x(3, 4), (0, 1), keepdims=False))
 
 
@@ -169,13 +173,13 @@ def test_reductions(kind: str) -> None:
         (lambda: copies.pad("l", x(1), (2,), (-1,)), "only padding"),
         (lambda: copies.pad("l", x(20, 20), (99, 99), (99, 99), "wrap"), "at most 64 even parts"),
         (lambda: copies.concat("l", [x(2, 3), y(3, 3)], 1), "differ only along axis 1"),
-        (lambda: layers.variadic("l", "median", [x(2)]), "expected operands of one of sum"),
+        (lambda: pointwise.variadic("l", "median", [x(2)]), "expected operands of one of sum"),
         (lambda: matrices.gemm("l", x(2, 3), y(2, 4)), r"expected an input \[n, k\]"),
         (lambda: matrices.gemm("l", x(2, 3), y(2, 3), Tensor("z", (3,))), "cannot broadcast"),
         (lambda: matrices.gemm("l", x(1, 3), y(2, 3), Tensor("z", (4, 1))), "expected a bias"),
         (lambda: matrices.matmul("l", x(2, 3), y(2, 4)), r"expected operands \[.., i, k\]"),
-        (lambda: reductions.reduce("l", "reduce_sum", x(2, 3), (0, 0)), "along different axes"),
-        (lambda: reductions.reduce("l", "reduce_median", x(2, 3), (0,)), "expected one of reduce_sum"),
+        (lambda: reductions.reduce("l", "sum", x(2, 3), (0, 0)), "along different axes"),
+        (lambda: reductions.reduce("l", "median", x(2, 3), (0,)), "expected one of sum"),
         (lambda: normalisation.lrn("l", x(2, 3), 0), "a size of at least 1"),
         (lambda: resize("l", x(2, 3), (2, 3, 4))[0], "a size of at least 1 for each axis"),
         (lambda: resize("l", x(2, 3), (2, 4), how=Resampling("lanczos"))[0], "expected one of nearest"),

@@ -67,11 +67,11 @@ class Flow:
 
 def window(layer: Any, tensor: Any, axis: int) -> Window:
     """The reads of a layer along one spatial axis."""
-    attributes = layer.attributes
-    if "kernel" in attributes:
+    geometry = getattr(layer.operator, "window", None)
+    if geometry is not None:
         d = axis - 2
-        kernel, dilation, padding = (attributes[k][d] for k in ("kernel", "dilation", "padding"))
-        return Window(attributes["stride"][d], tuple(dilation * k - padding for k in range(kernel)))
+        kernel, dilation, padding = geometry.kernel[d], geometry.dilation[d], geometry.padding[d]
+        return Window(geometry.stride[d], tuple(dilation * k - padding for k in range(kernel)))
     positions = layer.output.shape[axis]
     return Window(1, (0,), tensor.shape[axis] == 1 and positions > 1, positions)
 
@@ -289,14 +289,14 @@ class Brute:
 
     def _count_layer(self, total: Counts, layer: Any) -> None:
         points, out = self.points(layer), layer.output.name
-        if "kernel" not in layer.attributes:
+        if getattr(layer.operator, "window", None) is None:
             self._count_pointwise(total, layer, points)
             return
         updates, x = self.updates(layer), layer.inputs[0].name
         weights = [weight.name for weight in layer.weights]
         statement(total, out, Counter(weights[1:]), points, False, f"{layer.name}_init")
         statement(total, out, Counter([x, *weights[:1]]), updates, True, f"{layer.name}_update")
-        if layer.kind.endswith("average_pool") or layer.attributes.get("activation") is not None:
+        if layer.kind.endswith("average_pool") or layer.activation is not None:
             statement(total, out, {}, points, True, f"{layer.name}_final")
 
     def _count_pointwise(self, total: Counts, layer: Any, points: int) -> None:

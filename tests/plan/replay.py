@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 
 from polyfuse.network.layer import Layer
+from polyfuse.network.operator import Conv, window_of
 from polyfuse.plan.tiles import Table, Tables
 
 Cell = tuple[int, int, int, int]
@@ -16,15 +17,16 @@ Cell = tuple[int, int, int, int]
 
 def reads(layer: Layer, c: int, h: int, w: int) -> Iterator[tuple[str, int, int, int]]:
     """Operand, channel, row and column of each element that a point of a layer reads."""
-    if "kernel" not in layer.attributes:
+    window = window_of(layer.operator)
+    if window is None:
         for tensor in layer.inputs:
             rows, columns = tensor.concrete_shape[2:]
             yield tensor.name, c, min(h, rows - 1), min(w, columns - 1)
         return
     (tensor,) = layer.inputs
     channels, rows, columns = tensor.concrete_shape[1:]
-    kernel, stride, padding = (layer.attributes[key] for key in ("kernel", "stride", "padding"))
-    groups = layer.attributes.get("groups", channels if layer.kind != "conv" else 1)
+    kernel, stride, padding = window.kernel, window.stride, window.padding
+    groups = layer.operator.groups if isinstance(layer.operator, Conv) else channels
     made = layer.output.concrete_shape[1]
     group = c // (made // groups)
     for ic, kh, kw in product(range(channels // groups), range(kernel[0]), range(kernel[1])):

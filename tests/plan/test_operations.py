@@ -8,7 +8,7 @@ import pytest
 
 import polyfuse as pf
 from polyfuse.errors import InvalidInput
-from polyfuse.network.copies import reshape
+from polyfuse.network.layers.copies import reshape
 from polyfuse.network.network import Builder, Network
 from polyfuse.plan.operations import Graph, Part, graph_of
 

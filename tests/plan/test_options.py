@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder
+from polyfuse.network.operator import window_of
 from polyfuse.plan.accelerator import Accelerator, Memory, accelerator
 from polyfuse.plan.candidates import KINDS
 from polyfuse.plan.group import Group, group_of
@@ -183,7 +184,9 @@ def work_by_hand(hand: ByHand, name: str, step: int) -> int:
     if operation.cls == "elementwise":
         return area(table.new, step) * hand.depth(operation.output, step)
     shape = operation.layer.inputs[0].concrete_shape[2:]
-    kernel, stride, padding = (operation.layer.attributes[key] for key in ("kernel", "stride", "padding"))
+    window = window_of(operation.layer.operator)
+    assert window is not None
+    kernel, stride, padding = window.kernel, window.stride, window.padding
     top, bottom, left, right = table.new[step].tolist()
     taps = [
         sum(0 <= stride[d] * p + k - padding[d] < shape[d] for p in range(*ends) for k in range(kernel[d]))

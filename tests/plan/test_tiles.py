@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import polyfuse as pf
 from polyfuse.errors import InvalidInput
-from polyfuse.network.copies import slice_of
+from polyfuse.network.layers.copies import slice_of
 from polyfuse.network.network import Builder, Network
 from polyfuse.plan.group import group_of
 from polyfuse.plan.operations import Graph, graph_of

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from polyfuse.network import copies, normalisation
-from polyfuse.network import layers as make
-from polyfuse.network.deconvolution import conv_transpose
-from polyfuse.network.matrices import gemm
+from polyfuse.network.activated import with_activation
+from polyfuse.network.layers import copies, normalisation, pointwise
+from polyfuse.network.layers.convolution import convolution
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.operator import Copy
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
-from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 
 
 class Draw:
@@ -48,13 +51,13 @@ class Draw:
         """As batch normalisation becomes."""
         shape = (1, int(x.shape[1]), 1, 1)
         operands = self.weight(f"{name}_scale", *shape), self.weight(f"{name}_shift", *shape)
-        return self.build.add(make.affine(name, x, *operands, activation=activation))
+        return self.build.add(with_activation(pointwise.affine(name, x, *operands), activation))
 
     def with_weight(self, name: str, kind: str, x: Tensor, *shape: int, first: bool = False) -> Tensor:
         """Arithmetic of a tensor and a weight."""
         w = self.weight(f"{name}_constant", *shape)
         a, b = (w, x) if first else (x, w)
-        return self.build.add(make.arithmetic(name, kind, a, b, constants=["a" if first else "b"]))
+        return self.build.add(pointwise.arithmetic(name, kind, a, b, constants=["a" if first else "b"]))
 
 
 def scaling_into_conv_before(seed: int) -> Network:
@@ -66,8 +69,8 @@ def scaling_into_conv_before(seed: int) -> Network:
         y = draw.conv("conv", x, groups=groups, bias=bias, padding=padding)
     else:
         w, b = draw.weight("w", draw.channels, 4 // groups, 3, 3), draw.weight("b", 4) if bias else None
-        options: dict[str, Any] = {"stride": (2, 1), "padding": (padding, 0, 1, 1), "output_padding": (1, 0)}
-        y = draw.build.add(conv_transpose("conv", x, w, b, groups=groups, **options))
+        window = Window((3, 3), stride=(2, 1), padding=(padding, 0, 1, 1))
+        y = draw.build.add(conv_transpose("conv", x, w, b, window, groups, (1, 0)))
     match seed % 4:
         case 0:
             y = draw.affine("bn", y)
@@ -133,10 +136,10 @@ def hard_swish(seed: int) -> Network:
         gate = draw.build.activation("gate", x, ("hard_sigmoid", 1 / 6, 0.5))
         return draw.build.network(draw.build.arithmetic("product", "mul", gate, x))
     three = draw.build.weight("three", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), 3, np.float32))
-    moved = make.arithmetic("gate", "add", x, three, constants=["b"], activation=("clip", 0.0, 6.0))
+    moved = with_activation(pointwise.arithmetic("gate", "add", x, three, constants=["b"]), ("clip", 0.0, 6.0))
     product = draw.build.arithmetic("product", "mul", x, draw.build.add(moved))
     six = draw.build.weight("six", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), 6, np.float32))
-    return draw.build.network(draw.build.add(make.arithmetic("sixth", "div", product, six, constants=["b"])))
+    return draw.build.network(draw.build.add(pointwise.arithmetic("sixth", "div", product, six, constants=["b"])))
 
 
 def identity(seed: int) -> Network:
@@ -144,13 +147,13 @@ def identity(seed: int) -> Network:
     x = draw.conv("conv", draw.input())
     match seed % 3:
         case 0:
-            y = draw.build.add(make.pointwise("nothing", {"x": x}, "x", np.asarray, kind="copy"))
+            y = draw.build.add(pointwise.pointwise("nothing", {"x": x}, "x", np.asarray, operator=Copy()))
         case 1:
             one = draw.build.weight("one", (1, 1, 1, 1), 1, np.ones((1, 1, 1, 1), np.float32))
-            y = draw.build.add(make.arithmetic("nothing", "mul", x, one, constants=["b"]))
+            y = draw.build.add(pointwise.arithmetic("nothing", "mul", x, one, constants=["b"]))
         case 2:
             zero = draw.build.weight("zero", (1, 4, 1, 1), 1, np.zeros((1, 4, 1, 1), np.float32))
-            y = draw.build.add(make.arithmetic("nothing", "sub", x, zero, constants=["b"]))
+            y = draw.build.add(pointwise.arithmetic("nothing", "sub", x, zero, constants=["b"]))
     return draw.build.network(draw.build.max_pool("pool", y, kernel=2))
 
 
@@ -177,13 +180,14 @@ def constant(seed: int) -> Network:
     draw = Draw(seed)
     x = draw.input()
     a, b = draw.weight("a", 1, draw.channels, 1, 1), draw.weight("b", 1, 1, 1, draw.size + 1)
-    product = draw.build.add(make.arithmetic("product", "mul", a, b, constants=["a", "b"]))
+    product = draw.build.add(pointwise.arithmetic("product", "mul", a, b, constants=["a", "b"]))
     return draw.build.network(draw.build.arithmetic("sum", "add", x, product))
 
 
 def instance_norm(draw: Draw, x: Tensor, activation: str | None = None) -> Tensor:
     weights = [draw.weight(f"norm_{part}", 1, draw.channels, 1, 1) for part in ("scale", "shift")]
-    parts = normalisation.instance_norm("norm", x, *weights, epsilon=1e-3, activation=activation)
+    *moments, norm = normalisation.instance_norm("norm", x, *weights, epsilon=1e-3)
+    parts = (*moments, with_activation(norm, activation))
     return [draw.build.add(part) for part in parts][-1]
 
 
@@ -197,7 +201,7 @@ def scaling_then_norm(seed: int) -> Network:
     draw = Draw(seed)
     signs = draw.random.choice([-1, 1], (1, draw.channels, 1, 1)).astype(np.float32)
     scale, shift = draw.build.weight("signs", signs.shape, 1, signs), draw.weight("shift", 1, draw.channels, 1, 1)
-    y = draw.build.add(make.affine("before", draw.input(), scale, shift))
+    y = draw.build.add(pointwise.affine("before", draw.input(), scale, shift))
     return draw.build.network(instance_norm(draw, y, [None, "relu"][seed % 2]))
 
 
@@ -214,19 +218,19 @@ def flattened_product(seed: int) -> Network:
         x = draw.build.add(copies.transpose("moved", x, (0, 2, 3, 1)))
     flat = draw.build.add(copies.reshape("flat", x, (1 + seed % 3, 24)))
     w, b = draw.weight("w", 5, 24), [None, draw.weight("b", 5)][seed // 2 % 2]
-    return draw.build.network(draw.build.add(gemm("product", flat, w, b, activation=[None, "relu"][seed // 4])))
+    return draw.build.network(draw.build.add(with_activation(gemm("product", flat, w, b), [None, "relu"][seed // 4])))
 
 
 def product_of_rows(seed: int) -> Network:
     draw = Draw(seed)
     x = draw.build.input("x", (1 + seed % 3, 12))
     w, b = draw.weight("w", 5, 12), [None, draw.weight("b", 1, 5)][seed // 2 % 2]
-    return draw.build.network(draw.build.add(gemm("product", x, w, b, activation=[None, "relu"][seed // 4])))
+    return draw.build.network(draw.build.add(with_activation(gemm("product", x, w, b), [None, "relu"][seed // 4])))
 
 
 def mean_of_image(seed: int) -> Network:
     draw = Draw(seed)
-    mean = reduce("mean", "reduce_mean", draw.input(), (2, 3), keepdims=bool(seed % 2))
+    mean = reduce("mean", "mean", draw.input(), (2, 3), keepdims=bool(seed % 2))
     return draw.build.network(draw.build.add(mean))
 
 
@@ -317,9 +321,9 @@ def quantised_sums(seed: int) -> Network:
     w, whole = draw.known("w", (4, draw.channels, 3, 3), w_scale)
     b, biases = draw.known("b", (4,), b_scale)
     spec: Any = [None, "relu", "relu6", ("clip", -2, 9)][seed % 4]
-    layer = make.convolution("conv", x, w, b, padding=(1, 0, 1, 1), activation=spec)
+    layer = with_activation(convolution("conv", x, w, b, Window((3, 3), padding=(1, 0, 1, 1))), spec)
     known = {"w": whole, "b": biases}
-    return draw.network(draw.build.add(replace(layer, attributes={**layer.attributes, "dequantised": known})), y_scale)
+    return draw.network(draw.build.add(replace(layer, dequantised=known)), y_scale)
 
 
 def quantised_arithmetic(seed: int) -> Network:
@@ -395,7 +399,7 @@ def clamp_into_producer(seed: int) -> Network:
             bias = draw.build.constant("b", draw.random.integers(-99, 99, 4), "int32") if seed % 2 else None
             w_scale = Quantisation(numbers if seed % 3 else numbers[0])
             scales = {"x_scale": x_scale, "w_scale": w_scale, "y_scale": y_scale}
-            y = draw.made(sums.convolution("conv", x, w, bias, **scales, padding=(1, 0, 0, 1), stride=(2, 1)))
+            y = draw.made(sums.convolution("conv", x, w, bias, Window((2, 3), (2, 1), padding=(1, 0, 0, 1)), **scales))
     return draw.build.network(draw.build.add(elements.clamp("clamp", y, low, low + 25)))
 
 

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from polyfuse.network import copies, normalisation
-from polyfuse.network import layers as make
 from polyfuse.network.custom import statement_layer
-from polyfuse.network.deconvolution import conv_transpose
 from polyfuse.network.layer import Layer
-from polyfuse.network.matrices import gemm, matmul
+from polyfuse.network.layers import copies, normalisation, pointwise
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm, matmul
+from polyfuse.network.layers.reductions import reduce, softmax
 from polyfuse.network.network import Builder
-from polyfuse.network.reductions import reduce, softmax
+from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from polyfuse.rewrite.mapping import MappingType, mapping_of, mapping_type
 from tests.rewrite.operator_graphs import TYPES
 
@@ -37,11 +38,11 @@ def layer_of(kind: str, shape: tuple[int, ...]) -> Layer:
         case "Clip":
             build.activation("made", x, ("clip", 0, 6))
         case "BatchNormalization":
-            build.add(make.affine("made", x, column, column))
+            build.add(pointwise.affine("made", x, column, column))
         case "PRelu":
-            build.add(make.prelu("made", x, column))
+            build.add(pointwise.prelu("made", x, column))
         case "Dropout":
-            build.add(make.pointwise("made", {"x": x}, "x", np.asarray, kind="copy"))
+            build.add(copies.copy("made", x))
         case "Concat":
             build.concat("made", x, z)
         case _:
@@ -86,13 +87,17 @@ def parts_of(kind: str, shape: tuple[int, ...]) -> tuple[Layer, ...]:
         case "Resize":
             tables = [range(n), range(c), [k // 2 for k in range(2 * h)], [k // 2 for k in range(2 * w)]]
             out = Tensor("made_out", (n, c, 2 * h, 2 * w))
-            return (Layer("made", "resize", out, copies.gathered("made", x, out, [list(t) for t in tables]), (x,), ()),)
+            return (
+                Layer(
+                    "made", Custom("resize"), out, copies.gathered("made", x, out, [list(t) for t in tables]), (x,), ()
+                ),
+            )
         case "Gemm":
             return (gemm("made", Tensor("x", (n + 1, c)), Tensor("w", (5, c))),)
         case "MatMul":
             return (matmul("made", x, Tensor("y", (n, c, w, 3))),)
         case "ReduceMean":
-            return (reduce("made", "reduce_mean", x, (1, 3)),)
+            return (reduce("made", "mean", x, (1, 3)),)
         case "Softmax":
             return softmax("made", x, (1,))
         case "LRN":
@@ -100,7 +105,7 @@ def parts_of(kind: str, shape: tuple[int, ...]) -> tuple[Layer, ...]:
         case "InstanceNormalization":
             return normalisation.instance_norm("made", x, column, column)
         case _:
-            return (conv_transpose("made", x, Tensor("w", (c, 2, 3, 3)), stride=(2, 2)),)
+            return (conv_transpose("made", x, Tensor("w", (c, 2, 3, 3)), window=Window((3, 3), (2, 2))),)
 
 
 MOVING = ("Reshape", "Flatten", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Expand")

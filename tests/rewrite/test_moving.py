@@ -5,14 +5,16 @@ import pytest
 
 from polyfuse.codegen.kernel import build as build_kernel
 from polyfuse.codegen.program import generate
-from polyfuse.network import copies
-from polyfuse.network import layers as make
-from polyfuse.network.matrices import gemm
+from polyfuse.network.activated import with_activation
+from polyfuse.network.layers import copies, pointwise
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.normalisation import instance_norm
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.normalisation import instance_norm
-from polyfuse.network.reductions import reduce
+from polyfuse.network.operator import window_of
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, rule
@@ -86,7 +88,7 @@ def test_a_classifier_becomes_convolutions_and_one_reshape() -> None:
     network = build.network(y)
     found = rewrite(network).network
     assert [layer.kind for layer in found.layers] == ["max_pool", "conv", "conv", "reshape"]
-    assert found.layers[1].attributes["kernel"] == (4, 4)
+    assert window_of(found.layers[1].operator) == Window((4, 4))
     assert found.outputs[0].shape == network.outputs[0].shape
     inputs = random_inputs(network, 2)
     kernel = build_kernel(generate(found, layer_by_layer(found)))
@@ -144,14 +146,14 @@ def test_three_rows_and_columns_do_not_confuse_biases() -> None:
 
 def test_a_mean_that_ends_in_an_activation_stays() -> None:
     build = Builder("mean")
-    mean = reduce("mean", "reduce_mean", build.input("x", (1, 2, 4, 4)), (2, 3), activation="relu")
+    mean = with_activation(reduce("mean", "mean", build.input("x", (1, 2, 4, 4)), (2, 3)), "relu")
     assert "activation" in near_miss(build.network(build.add(mean)), "mean-of-image").reason
 
 
 @pytest.mark.parametrize("axes", [(1,), (1, 2), (3,)])
 def test_means_along_other_axes_stay(axes: tuple[int, ...]) -> None:
     build = Builder("mean")
-    found = rewrite(build.network(build.add(reduce("mean", "reduce_mean", build.input("x", (1, 2, 4, 4)), axes))))
+    found = rewrite(build.network(build.add(reduce("mean", "mean", build.input("x", (1, 2, 4, 4)), axes))))
     assert not found.applied and not found.near_misses
 
 
@@ -161,7 +163,7 @@ def normalised(scale: list[float]) -> Network:
     draw.channels = len(scale)
     values = np.asarray(scale, np.float32).reshape(1, -1, 1, 1)
     weights = [draw.build.weight("scale", values.shape, 1, values), draw.weight("shift", *values.shape)]
-    y = draw.build.add(make.affine("before", draw.input(), *weights))
+    y = draw.build.add(pointwise.affine("before", draw.input(), *weights))
     gamma, beta = draw.weight("gamma", *values.shape), draw.weight("beta", *values.shape)
     for part in instance_norm("norm", y, gamma, beta, epsilon=0.01):
         y = draw.build.add(part)

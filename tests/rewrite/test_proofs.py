@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import sympy
 
-from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers.pointwise import activation
 from polyfuse.network.network import Builder
-from polyfuse.network.operators import Array
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.rewrite.graph import Replacement, graph_of
 from polyfuse.rewrite.rule import Match, Rule
@@ -101,14 +102,12 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
     "activation-into-producer": (
         pointwise,
         "with_activation",
-        lambda layer, spec: forms.with_activation(layer, "relu"),
+        lambda layer, spec: with_activation(layer, "relu"),
     ),
     "activation-before-copy": (
         copies,
-        "make",
-        SimpleNamespace(
-            activation=lambda name, x, spec: make.activation(name, x, "tanh"), is_activation=make.is_activation
-        ),
+        "pointwise",
+        SimpleNamespace(activation=lambda name, x, spec: activation(name, x, "tanh")),
     ),
     "hard-swish": (pointwise, "_hard_gate", lambda graph, layer: 3.0),
 }

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from polyfuse.network import copies
-from polyfuse.network import layers as make
-from polyfuse.network.matrices import gemm
+from polyfuse.network.layers import copies
+from polyfuse.network.layers.matrices import gemm
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Network
-from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
@@ -69,7 +68,7 @@ def normal(draw: Draw, name: str, x: Tensor) -> Tensor:
 
 
 def copied(draw: Draw, name: str, x: Tensor) -> Tensor:
-    return draw.build.add(make.pointwise(name, {"x": x}, "x", np.asarray, kind="copy"))
+    return draw.build.add(copies.copy(name, x))
 
 
 STEPS: tuple[Step, ...] = (branched, normal, parted, turned, reshaped, convolved, scaled, active, gated, scaled, copied)
@@ -86,7 +85,7 @@ def drawn(seed: int) -> Network:
         flat = draw.build.add(copies.reshape("flat", x, (n, elements)))
         x = draw.build.add(gemm("head", flat, draw.weight("head_w", 3, elements), draw.weight("head_b", 3)))
     if seed % 3 == 1:
-        x = draw.build.add(reduce("mean", "reduce_mean", x, (2, 3), keepdims=bool(seed % 2)))
+        x = draw.build.add(reduce("mean", "mean", x, (2, 3), keepdims=bool(seed % 2)))
     if not draw.build.layers:
         x = draw.build.activation("only", x, "relu")
     made = [layer.output for layer in draw.build.layers]

@@ -5,7 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Activation
+from polyfuse.network.layers import copies, pointwise
+from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.rewriting import NearMiss, rewrite
@@ -23,7 +26,7 @@ def test_batch_norm_scale_and_activation_become_part_of_the_convolution() -> Non
     network = draw.build.network(draw.build.activation("act", y, "relu"))
     found = rewrite(network)
     assert kinds(found.network) == [("conv", "conv")]
-    assert found.network.layers[0].attributes["activation"] == "relu"
+    assert found.network.layers[0].activation == Activation("relu")
     assert [tensor.name for tensor in found.network.layers[0].weights] == ["conv_weight", "conv_bias"]
     assert found.tensors["act_out"] == found.network.outputs[0]
     assert "bn_out" not in found.tensors and "more_out" not in found.tensors
@@ -49,7 +52,7 @@ def test_foldings_are_rounded_once() -> None:
     y = build.conv("conv", build.input("x", (1, 1, 2, 2)), 1, kernel=1, weight=factors[0], bias=False)
     for name, value in zip("ab", factors[1:], strict=True):
         w = build.weight(f"{name}_constant", (1, 1, 1, 1), 1, value)
-        y = build.add(make.arithmetic(name, "mul", y, w, constants=["b"]))
+        y = build.add(pointwise.arithmetic(name, "mul", y, w, constants=["b"]))
     exact = np.prod([float(value.ravel()[0]) for value in factors])
     assert rewrite(build.network(y)).network.weights["conv_weight"].ravel()[0] == np.float32(exact)
 
@@ -58,7 +61,7 @@ def test_weights_that_another_layer_reads_stay() -> None:
     """Two convolutions share their weights; only one of them is scaled."""
     draw = Draw(3)
     x, w = draw.input(), draw.weight("shared", 4, draw.channels, 3, 3)
-    first, second = (draw.build.add(make.convolution(name, x, w)) for name in ("first", "second"))
+    first, second = (draw.build.add(convolution(name, x, w)) for name in ("first", "second"))
     network = draw.build.network(draw.affine("bn", first), second)
     found = rewrite(network)
     assert kinds(found.network) == [("first", "conv"), ("second", "conv")]
@@ -98,7 +101,7 @@ def test_a_shift_before_padding_is_refused_with_the_border_as_witness() -> None:
     one, two = (np.full((1, 1, 1, 1), value, np.float32) for value in (1, 2))
     scale, shift = build.weight("scale", (1, 1, 1, 1), 1, one), build.weight("shift", (1, 1, 1, 1), 1, two)
     weight = np.ones((1, 1, 3, 3), np.float32)
-    y = build.conv("conv", build.add(make.affine("bn", x, scale, shift)), 1, kernel=3, padding=1, weight=weight)
+    y = build.conv("conv", build.add(pointwise.affine("bn", x, scale, shift)), 1, kernel=3, padding=1, weight=weight)
     network = build.network(y)
     found = near_miss(network, "scaling-into-conv-after")
     assert found.layers == ("bn", "conv") and "padding" in found.reason
@@ -113,7 +116,7 @@ def test_the_activation_between_is_shown_to_matter() -> None:
     y = build.conv("conv", build.input("x", (1, 1, 4, 4)), 1, kernel=3, activation="relu")
     minus = build.weight("minus", (1, 1, 1, 1), 1, np.full((1, 1, 1, 1), -2, np.float32))
     found = near_miss(
-        build.network(build.add(make.arithmetic("scaled", "mul", y, minus, constants=["b"]))),
+        build.network(build.add(pointwise.arithmetic("scaled", "mul", y, minus, constants=["b"]))),
         "scaling-into-conv-before",
     )
     assert found.counterexample == "relu(-1) * -2 + 0 = 0, relu(-1 * -2 + 0) = 2"
@@ -123,7 +126,7 @@ def test_what_is_not_linear_before_a_convolution_is_shown() -> None:
     build = Builder("preactivation")
     x, one = build.input("x", (1, 1, 4, 4)), np.ones((1, 1, 1, 1), np.float32)
     weights = [build.weight(name, (1, 1, 1, 1), 1, value) for name, value in (("scale", 2 * one), ("shift", one))]
-    y = build.conv("conv", build.add(make.affine("bn", x, *weights, activation="relu")), 1, kernel=3)
+    y = build.conv("conv", build.add(with_activation(pointwise.affine("bn", x, *weights), "relu")), 1, kernel=3)
     found = near_miss(build.network(y), "scaling-into-conv-after")
     assert found.reason == "bn ends in relu, which is not linear"
     assert found.counterexample == "relu(-1 * 2 + 1) = 0, -1 * 2 + 1 = -1"
@@ -135,7 +138,7 @@ def test_a_scale_that_differs_over_the_image_is_shown() -> None:
     values = np.array([1, 3], np.float32).reshape(1, 1, 1, 2)
     wide = build.weight("wide", (1, 1, 1, 2), 1, values)
     found = near_miss(
-        build.network(build.add(make.arithmetic("scaled", "mul", y, wide, constants=["b"]))),
+        build.network(build.add(pointwise.arithmetic("scaled", "mul", y, wide, constants=["b"]))),
         "scaling-into-conv-before",
     )
     assert found.counterexample == "the scale is 1 at [0, 0, 0, 0] and 3 at [0, 0, 0, 1]"
@@ -147,7 +150,7 @@ def test_weights_that_would_overflow_are_not_folded() -> None:
     y = build.conv("conv", build.input("x", (1, 1, 2, 2)), 1, kernel=1, weight=weight)
     large = build.weight("large_constant", (1, 1, 1, 1), 1, weight)
     found = near_miss(
-        build.network(build.add(make.arithmetic("scaled", "mul", y, large, constants=["b"]))),
+        build.network(build.add(pointwise.arithmetic("scaled", "mul", y, large, constants=["b"]))),
         "scaling-into-conv-before",
     )
     assert "1e+60" in found.counterexample
@@ -181,5 +184,5 @@ def test_silu_needs_the_same_x() -> None:
 def test_a_copy_of_an_input_that_is_an_output_stays() -> None:
     build = Builder("copied")
     x = build.input("x", (1, 1, 2, 2))
-    network = build.network(build.add(make.pointwise("nothing", {"x": x}, "x", np.asarray, kind="copy")))
+    network = build.network(build.add(copies.copy("nothing", x)))
     assert near_miss(network, "identity").layers == ("nothing",)

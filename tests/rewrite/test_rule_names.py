@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import layers as make
 from polyfuse.network.layer import Access, Layer, Statement
+from polyfuse.network.layers import pointwise
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
@@ -49,11 +49,6 @@ def called(network: Network, names: Mapping[str, str]) -> Network:
         return replace(old, name=name, domain=old.domain.set_tuple_name(name), operands=operands)
 
     def layer(old: Layer) -> Layer:
-        attributes = dict(old.attributes)
-        if isinstance(operands := attributes.get("operands"), tuple):
-            attributes["operands"] = tuple(map(new, operands))
-        if isinstance(known := attributes.get("dequantised"), Mapping):
-            attributes["dequantised"] = {new(name): each for name, each in known.items()}
         return replace(
             old,
             name=new(old.name),
@@ -61,7 +56,7 @@ def called(network: Network, names: Mapping[str, str]) -> Network:
             statements=tuple(map(statement, old.statements)),
             inputs=tuple(map(tensor, old.inputs)),
             weights=tuple(map(tensor, old.weights)),
-            attributes=attributes,
+            dequantised={new(name): each for name, each in old.dequantised.items()},
         )
 
     ends = tuple(map(tensor, network.inputs)), tuple(map(layer, network.layers)), tuple(map(tensor, network.outputs))
@@ -109,8 +104,8 @@ def scaled_and_shifted(name: str) -> Network:
     build = Builder("net")
     x = build.input("x", (1, 2, 1, 1))
     by, more = (build.constant(f"w{k}", np.float32(v).reshape(1, 2, 1, 1)) for k, v in enumerate([(2, 3), (10, 20)]))
-    y = build.add(make.arithmetic(name, "mul", x, by, constants=["b"]))
-    return build.network(build.add(make.arithmetic("last", "add", y, more, constants=["b"])))
+    y = build.add(pointwise.arithmetic(name, "mul", x, by, constants=["b"]))
+    return build.network(build.add(pointwise.arithmetic("last", "add", y, more, constants=["b"])))
 
 
 @pytest.mark.parametrize("length", [1, 40, 45, 46, 47, 48, 62, 63, 64, 100, 300])

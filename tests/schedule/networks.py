@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Size, Tensor
 
 Element = tuple[int, ...]
@@ -45,7 +46,7 @@ def stencil_layer(name: str, source: Tensor, output: Tensor, taps: int) -> Layer
         Statement(f"{name}_init", ("i",), init, {}, "0.0"),
         Statement(f"{name}_update", ("i", "k"), update, {"x": access}, "acc + x", macs=1),
     )
-    return Layer(name, "stencil", output, statements, (source,), ())
+    return Layer(name, Custom("stencil"), output, statements, (source,), ())
 
 
 def stencils() -> Network:

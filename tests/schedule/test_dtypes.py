@@ -8,6 +8,7 @@ from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.network.storage import with_storage
+from polyfuse.network.window import Window
 from polyfuse.schedule.counts import counts, total
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
@@ -32,11 +33,11 @@ def integers() -> Network:
     w = build.constant("w", generator.integers(-128, 128, (3, 2, 3, 3)), "int8")
     b = build.constant("b", generator.integers(-99, 99, 3), "int32")
     scales = {"x_scale": Q, "w_scale": Quantisation((0.01, 0.02, 0.015)), "y_scale": Q}
-    c = build.add(*sums.convolution("c", x, w, b, **scales, padding=(1, 1, 1, 1)))
+    c = build.add(*sums.convolution("c", x, w, b, Window((3, 3), padding=(1, 1, 1, 1)), **scales))
     t = build.add(*elements.function("t", c, np.tanh, x_scale=Q, y_scale=Q))
     s = build.add(elements.add("s", c, t, a_scale=Q, b_scale=Q, y_scale=Q))
     p = build.max_pool("p", s, kernel=3, stride=1, padding=1)
-    m = build.add(elements.average_pool("m", p, x_scale=Q, y_scale=Q, kernel=(2, 2), stride=(1, 1)))
+    m = build.add(elements.average_pool("m", p, Window((2, 2)), x_scale=Q, y_scale=Q))
     return build.network(build.add(*elements.dequantize("d", m, Q)))
 
 

@@ -6,6 +6,7 @@ import pytest
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import PLACES
 from polyfuse.schedule.schedule import Strategy, scheduled
@@ -79,8 +80,8 @@ def normalised(reductions: int = 1) -> Network:
         reads[operand] = Access(tensor, relation.intersect_domain(points).intersect_range(tensor.box), relation)
     final = Statement("divide_final", ("i", "j"), points, reads, "a / b")
     layers = (
-        Layer("sum", "sum", total, (init, update), (x,), ()),
-        Layer("divide", "divide", y, (final,), (x, total), ()),
+        Layer("sum", Custom("sum"), total, (init, update), (x,), ()),
+        Layer("divide", Custom("divide"), y, (final,), (x, total), ()),
     )
     return Network("normalised", (x,), layers, (y,), {})
 

@@ -4,7 +4,8 @@ A `Network` enters; a `Stage` for each layer that is computed on its own leaves,
 beyond the borders of its image is zero there, so that tiles reach over borders without tests where they are read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import prod
@@ -13,17 +14,30 @@ from typing import Any
 import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
+from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
+from polyfuse.network.operator import (
+    Activate,
+    Affine,
+    Arithmetic,
+    Concat,
+    Conv,
+    Copy,
+    GlobalPool,
+    Pool,
+    Prelu,
+    window_of,
+)
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 
 MOST_WRITTEN_OUT = 32
 """Reductions of so many taps are written as one expression; longer ones are loops over a sum."""
 
 CHANNEL_PADDING = 64
-WINDOWED = ("conv", "max_pool", "average_pool", "global_average_pool")
 Read = Callable[..., Any]
+ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
 
 
 @dataclass(frozen=True)
@@ -110,14 +124,14 @@ class Stages:
         self.reads[tensor.name] = lambda *index: hl.Expr(source[index])
 
     def _needs_border(self, tensor: Tensor) -> bool:
-        return any(reader.kind in WINDOWED and any(padding(reader)) for reader in self.readers[tensor])
+        return any(is_padded(reader) for reader in self.readers[tensor])
 
     def _layer(self, layer: Layer) -> None:
         """The function of a layer; inlined into its only reader where that reads it element by element."""
         hl, output = self.hl, layer.output
         _, channels, rows, columns = output.concrete_shape
         value, sums = self._value(layer)
-        value = activation(hl, layer.attributes.get("activation"), value)
+        value = activation(hl, layer.activation, value)
         if self._needs_border(output):
             x, y = self.x, self.y
             inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
@@ -126,7 +140,7 @@ class Stages:
         function[self.c, self.x, self.y] = value
         self.reads[output.name] = lambda *index: hl.Expr(function[index])
         readers = self.readers[output]
-        if len(readers) == 1 and readers[0].kind not in (*WINDOWED, "concat") and output not in self.network.outputs:
+        if len(readers) == 1 and reads_here(readers[0]) and output not in self.network.outputs:
             self.pending[output.name] = sums
             return
         stage = Stage(layer.name, function, sums, channels, columns, rows)
@@ -135,20 +149,21 @@ class Stages:
 
     def _value(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
         """The expression of one element, and the sums it takes."""
-        if layer.kind == "conv":
-            return self._convolution(layer)
-        if layer.kind in WINDOWED:
-            return self._pool(layer)
-        operands: Any = layer.attributes.get("operands", ())
+        match layer.operator:
+            case Conv(window=window, groups=groups):
+                return self._convolution(layer, window, groups)
+            case Pool() | GlobalPool() as pool:
+                return self._pool(layer, pool)
+        operands = [tensor.name for tensor in layer.operands]
         sums = tuple(each for name in operands for each in self.pending.get(name, ()))
         return self._pointwise(layer, operands), sums
 
-    def _convolution(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
-        hl, a = self.hl, attributes(layer)
+    def _convolution(self, layer: Layer, window: Window, groups: int) -> tuple[Any, tuple[Sum, ...]]:
+        hl = self.hl
         weight, *bias = (self.network.weights[tensor.name] for tensor in layer.weights)
         out, inner, taps_y, taps_x = weight.shape
-        (sy, sx), (dy, dx), (top, left, _, _) = a["stride"], a["dilation"], a["padding"]
-        read, groups, c, x, y = self.reads[layer.inputs[0].name], a["groups"], self.c, self.x, self.y
+        (sy, sx), (dy, dx), (top, left, _, _) = window.stride, window.dilation, window.padding
+        read, c, x, y = self.reads[layer.inputs[0].name], self.c, self.x, self.y
         first = hl.f32(0.0) if not bias else self._vector(bias[0])[c]
         if out == 1 and bias:
             first = hl.f32(float(bias[0][0]))
@@ -185,15 +200,14 @@ class Stages:
         self.constants.append(array)
         return self.hl.Buffer(array)
 
-    def _pool(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
-        hl, a = self.hl, attributes(layer)
-        (ky, kx), (sy, sx), (dy, dx), (top, left, _, _) = (
-            a[key] for key in ("kernel", "stride", "dilation", "padding")
-        )
+    def _pool(self, layer: Layer, pool: Pool | GlobalPool) -> tuple[Any, tuple[Sum, ...]]:
+        hl, window = self.hl, pool.window
+        (ky, kx), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
+        top, left, _, _ = window.padding
         _, _, rows, columns = layer.inputs[0].concrete_shape
-        largest, c, x, y = layer.kind == "max_pool", self.c, self.x, self.y
+        largest, c, x, y = isinstance(pool, Pool) and pool.how == "max", self.c, self.x, self.y
         reach = layer.output.concrete_shape[2:]
-        beyond = any(padding(layer)) or (reach[0] - 1) * sy + (ky - 1) * dy >= rows
+        beyond = any(window.padding) or (reach[0] - 1) * sy + (ky - 1) * dy >= rows
         beyond = beyond or (reach[1] - 1) * sx + (kx - 1) * dx >= columns
 
         def element(i: Any, j: Any) -> Any:
@@ -216,43 +230,41 @@ class Stages:
             function[c, x, y] = hl.f32(-np.inf if largest else 0.0)
             function[c, x, y] = join(function[c, x, y], element(r[1], r[0]))
             total, sums = function[c, x, y], (Sum(function, (r[0], r[1])),)
-        return (total if largest else total / self._taps_that_count(layer)), sums
+        return (total if largest else total / self._taps_that_count(layer, pool)), sums
 
-    def _taps_that_count(self, layer: Layer) -> Any:
+    def _taps_that_count(self, layer: Layer, pool: Pool | GlobalPool) -> Any:
         """How many taps an average is over."""
-        hl, a = self.hl, attributes(layer)
-        counted = a["padding"] if a.get("count_include_pad") else (0, 0, 0, 0)
-        if a["dilation"] != (1, 1):
+        hl, window = self.hl, pool.window
+        counted = window.padding if isinstance(pool, Pool) and pool.counts_padding else (0, 0, 0, 0)
+        if window.dilation != (1, 1):
             raise UnsupportedOperator(f"layer {layer.name!r}: averages of windows with holes have no Halide form here")
         lengths = []
         for d, position in enumerate((self.y, self.x)):
             size = layer.inputs[0].concrete_shape[2 + d]
-            start = position * a["stride"][d] - a["padding"][d]
-            end = hl.min(start + a["kernel"][d], size + counted[2 + d])
+            start = position * window.stride[d] - window.padding[d]
+            end = hl.min(start + window.kernel[d], size + counted[2 + d])
             lengths.append(end - hl.max(start, -counted[d]))
         return hl.cast(hl.Float(32), lengths[0] * lengths[1])
 
     def _pointwise(self, layer: Layer, operands: Sequence[str]) -> Any:
+        if any(len(t.shape) != 4 for t in (*layer.inputs, layer.output)):
+            raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, reading other than images")
         shapes = {t.name: t.concrete_shape for t in (*layer.inputs, *layer.weights)}
         values = [self._broadcast(name, shapes[name], layer.output.concrete_shape) for name in operands]
-        if any(len(t.shape) != 4 for t in (*layer.inputs, layer.output)) or layer.attributes.get("axis", 1) != 1:
-            raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, reading other than images")
-        if layer.kind == "concat":
-            return self._concat(values, [shapes[name][1] for name in operands])
-        known: Mapping[str, Callable[..., Any]] = {
-            "add": lambda a, b: a + b,
-            "sub": lambda a, b: a - b,
-            "mul": lambda a, b: a * b,
-            "div": lambda a, b: a / b,
-            "affine": lambda a, scale, shift: a * scale + shift,
-            "prelu": lambda a, slope: self.hl.max(a, 0.0) + slope * self.hl.min(a, 0.0),
-            "copy": lambda a: a,
-        }
-        function = known["copy"] if is_activation(layer) else known.get(layer.kind)
-        if function is None:
-            raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, being of kind {layer.kind!r}")
         index = (self.c, self.x, self.y)
-        return function(*(value(*index) for value in values))
+        read = [value(*index) for value in values]
+        match layer.operator:
+            case Concat(axis=1):
+                return self._concat(values, [shapes[name][1] for name in operands])
+            case Arithmetic(how=how) if how in ARITHMETIC and len(read) == 2:
+                return ARITHMETIC[how](*read)
+            case Affine():
+                return read[0] * read[1] + read[2]
+            case Prelu():
+                return self.hl.max(read[0], 0.0) + read[1] * self.hl.min(read[0], 0.0)
+            case Copy() | Activate():
+                return read[0]
+        raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, being of kind {layer.kind!r}")
 
     def _broadcast(self, name: str, shape: Sequence[int], out: Sequence[int]) -> Read:
         """A tensor or a constant, read at an element of the output."""
@@ -298,22 +310,22 @@ def constrain(buffer: Any, sizes: Sequence[int]) -> None:
         buffer.dim(d).set_stride(prod(sizes[:d]))
 
 
-def attributes(layer: Layer) -> Mapping[str, Any]:
-    """The attributes of a layer with windows."""
-    return layer.attributes
+def is_padded(layer: Layer) -> bool:
+    """Whether a layer reads windows that reach beyond the borders of its image."""
+    window = window_of(layer.operator)
+    return window is not None and any(window.padding)
 
 
-def padding(layer: Layer) -> tuple[int, ...]:
-    """The padding of a layer with windows."""
-    return tuple(attributes(layer)["padding"])
+def reads_here(layer: Layer) -> bool:
+    """Whether a layer reads its inputs element by element, at the place that it makes."""
+    return window_of(layer.operator) is None and not isinstance(layer.operator, Concat)
 
 
-def activation(hl: Any, spec: Any, x: Any) -> Any:
+def activation(hl: Any, act: Activation | None, x: Any) -> Any:
     """The expression of an activation."""
-    if spec is None:
+    if act is None:
         return x
-    name, *numbers = (spec,) if isinstance(spec, str) else spec
-    given = [hl.f32(float(number)) for number in numbers]
+    name, given = act.name, [hl.f32(number) for number in act.arguments]
     known: dict[str, Callable[..., Any]] = {
         "relu": lambda: hl.max(x, 0.0),
         "relu6": lambda: hl.min(hl.max(x, 0.0), 6.0),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.bench.peers.halide_schedules import Plan, Scheduler, first_plans, refinements
-from polyfuse.bench.peers.halide_stages import WINDOWED, Stages, padding
+from polyfuse.bench.peers.halide_stages import Stages, is_padded
 from polyfuse.network.network import Network
 
 SAMPLE_SECONDS = 0.05
@@ -74,7 +74,7 @@ class Search:
         """Try the table, then variations of the best until none is better."""
         *_, rows, columns = self.network.outputs[-1].concrete_shape
         nchw = self.settings.interface == "nchw"
-        padded = any(any(padding(layer)) for layer in self.network.layers if layer.kind in WINDOWED)
+        padded = any(map(is_padded, self.network.layers))
         for plan in first_plans(rows, columns, fusible=len(self.network.outputs) == 1, padded=padded):
             self.attempt(replace(plan, staged=nchw))
         for _ in range(ROUNDS_OF_REFINEMENT):

@@ -3,7 +3,7 @@
 With inputs and outputs in [n, c, h, w] (`interface="nchw"`), both conversions are part of what is timed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce
 from importlib import import_module
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 from polyfuse.bench.peers import torch_layers
 from polyfuse.bench.peers.contender import Prepared, Settings, Values
 from polyfuse.errors import UnsupportedOperator
+from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import is_activation
 from polyfuse.network.network import Network
-from polyfuse.network.reductions import REDUCTIONS
+from polyfuse.network.operator import Activate, Affine, Arithmetic, Concat, Conv, Copy, GlobalPool, Pool, Prelu
+from polyfuse.network.window import Window
 
 Tensors = dict[str, Any]
 
@@ -91,58 +92,63 @@ def layer_function(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
 
     Errors: UnsupportedOperator for a layer that is not built in.
     """
-    windows = {"conv": _convolution, "max_pool": _pool, "average_pool": _pool, "global_average_pool": _mean}
-    make = {**windows, **torch_layers.KINDS, **dict.fromkeys(REDUCTIONS, torch_layers.reduction)}.get(
-        layer.kind, _pointwise
-    )
-    apply = _activation(torch, layer.attributes.get("activation"))
-    step = make(torch, layer)
+    apply, step = _activation(torch, layer.activation), _step(torch, layer)
     return lambda values: apply(step(values))
 
 
-def _padded(torch: Any, attributes: Mapping[str, Any], fill: float) -> tuple[Callable[[Any], Any], Any]:
+def _step(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+    """What computes a layer without its activation."""
+    match layer.operator:
+        case Conv() as conv:
+            return _convolution(torch, layer, conv)
+        case Pool() as pool:
+            return _pool(torch, layer, pool)
+        case GlobalPool():
+            return _mean(torch, layer)
+    return torch_layers.function_of(torch, layer) or _pointwise(torch, layer)
+
+
+def _padded(torch: Any, window: Window, fill: float) -> tuple[Callable[[Any], Any], Any]:
     """What pads a tensor, and the padding that is left for the layer: torch pads both sides alike."""
-    top, left, bottom, right = attributes["padding"]
+    top, left, bottom, right = window.padding
     if (top, left) == (bottom, right):
         return lambda x: x, (top, left)
     return lambda x: torch.nn.functional.pad(x, (left, right, top, bottom), value=fill), (0, 0)
 
 
-def _convolution(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
-    a: Mapping[str, Any] = layer.attributes
-    pad, padding = _padded(torch, a, 0.0)
+def _convolution(torch: Any, layer: Layer, made: Conv) -> Callable[[Tensors], Any]:
+    window = made.window
+    pad, padding = _padded(torch, window, 0.0)
     x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
     conv = torch.nn.functional.conv2d
     return lambda v: conv(
-        pad(v[x]), v[weight], v[bias[0]] if bias else None, a["stride"], padding, a["dilation"], a["groups"]
+        pad(v[x]), v[weight], v[bias[0]] if bias else None, window.stride, padding, window.dilation, made.groups
     )
 
 
-def _pool(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
-    a: Mapping[str, Any] = layer.attributes
-    x, largest = layer.inputs[0].name, layer.kind == "max_pool"
-    if not largest and a["dilation"] != (1, 1):
+def _pool(torch: Any, layer: Layer, made: Pool) -> Callable[[Tensors], Any]:
+    x, largest, window, ceil = layer.inputs[0].name, made.how == "max", made.window, made.ceil
+    if not largest and window.dilation != (1, 1):
         raise UnsupportedOperator(f"layer {layer.name!r}: torch averages no windows with holes")
-    if not largest and a["padding"][:2] != a["padding"][2:]:
-        return _uneven_average(torch, layer)
-    pad, padding = _padded(torch, a, -np.inf)
+    if not largest and window.padding[:2] != window.padding[2:]:
+        return _uneven_average(torch, layer, made)
+    pad, padding = _padded(torch, window, -np.inf)
     pool = torch.nn.functional.max_pool2d if largest else torch.nn.functional.avg_pool2d
     if largest:
-        return lambda v: pool(pad(v[x]), a["kernel"], a["stride"], padding, a["dilation"], a["ceil"])
-    return lambda v: pool(v[x], a["kernel"], a["stride"], padding, a["ceil"], a["count_include_pad"])
+        return lambda v: pool(pad(v[x]), window.kernel, window.stride, padding, window.dilation, ceil)
+    return lambda v: pool(v[x], window.kernel, window.stride, padding, ceil, made.counts_padding)
 
 
-def _uneven_average(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
+def _uneven_average(torch: Any, layer: Layer, made: Pool) -> Callable[[Tensors], Any]:
     """Sums of padded windows over how many elements count in each."""
-    a: Mapping[str, Any] = layer.attributes
-    pad, _ = _padded(torch, a, 0.0)
-    x = layer.inputs[0]
+    pad, _ = _padded(torch, made.window, 0.0)
+    x, kernel, stride = layer.inputs[0], made.window.kernel, made.window.stride
 
     def sums(padded: Any) -> Any:
-        return torch.nn.functional.avg_pool2d(padded, a["kernel"], a["stride"], 0, a["ceil"], divisor_override=1)
+        return torch.nn.functional.avg_pool2d(padded, kernel, stride, 0, made.ceil, divisor_override=1)
 
     image = torch.ones(1, 1, *x.concrete_shape[2:])
-    counted = sums(torch.ones_like(pad(image)) if a["count_include_pad"] else pad(image))
+    counted = sums(torch.ones_like(pad(image)) if made.counts_padding else pad(image))
     return lambda v: sums(pad(v[x.name])) / counted
 
 
@@ -152,27 +158,40 @@ def _mean(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
 
 
 def _pointwise(torch: Any, layer: Layer) -> Callable[[Tensors], Any]:
-    axis = layer.attributes.get("axis")
-    functions: dict[str, Callable[..., Any]] = {
+    function = _function(torch, layer)
+    if function is None:
+        raise UnsupportedOperator(f"layer {layer.name!r}: no function of torch computes the kind {layer.kind!r}")
+    names = [tensor.name for tensor in layer.operands]
+    return lambda v: function(*(v[name] for name in names))
+
+
+def _function(torch: Any, layer: Layer) -> Callable[..., Any] | None:
+    """The function of a layer's operands; None where torch has none."""
+    arithmetic: dict[str, Callable[..., Any]] = {
         "add": torch.add,
         "sub": torch.sub,
         "mul": torch.mul,
         "div": torch.div,
-        "affine": lambda x, scale, shift: x * scale + shift,
-        "prelu": _prelu(torch),
         "max": lambda *parts: reduce(torch.maximum, parts),
         "min": lambda *parts: reduce(torch.minimum, parts),
         "pow": torch.pow,
         "sum": lambda *parts: reduce(torch.add, parts),
         "mean": lambda *parts: reduce(torch.add, parts) / len(parts),
-        "concat": lambda *parts: torch.cat(parts, axis),
-        "copy": torch.clone,
     }
-    known = (lambda x: x) if is_activation(layer) else functions.get(layer.kind)
-    if known is None:
-        raise UnsupportedOperator(f"layer {layer.name!r}: no function of torch computes the kind {layer.kind!r}")
-    operands: Any = layer.attributes["operands"]
-    return lambda v: known(*(v[name] for name in operands))
+    match layer.operator:
+        case Arithmetic(how=how):
+            return arithmetic[how]
+        case Affine():
+            return lambda x, scale, shift: x * scale + shift
+        case Prelu():
+            return _prelu(torch)
+        case Concat(axis=axis):
+            return lambda *parts: torch.cat(parts, axis)
+        case Copy():
+            return lambda x: torch.clone(x)
+        case Activate():
+            return lambda x: x
+    return None
 
 
 def _prelu(torch: Any) -> Callable[[Any, Any], Any]:
@@ -186,10 +205,10 @@ def _prelu(torch: Any) -> Callable[[Any, Any], Any]:
     return apply
 
 
-def _activation(torch: Any, spec: Any) -> Callable[[Any], Any]:
-    if spec is None:
+def _activation(torch: Any, activation: Activation | None) -> Callable[[Any], Any]:
+    if activation is None:
         return lambda x: x
-    name, *numbers = (spec,) if isinstance(spec, str) else spec
+    name, numbers = activation.name, activation.arguments
     functional = torch.nn.functional
     known: dict[str, Callable[..., Any]] = {
         "relu": torch.relu,

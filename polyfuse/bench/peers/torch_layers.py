@@ -4,7 +4,7 @@ A `Layer` enters; a function of all tensors by name leaves. Activations are appl
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -12,8 +12,27 @@ import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
-from polyfuse.network.resizing import Resampling
-from polyfuse.rewrite.rules.copies import SHUFFLE, VIEW
+from polyfuse.network.operator import (
+    ConvTranspose,
+    DepthToSpace,
+    Expand,
+    Gather,
+    Gemm,
+    InstanceNorm,
+    LocalResponse,
+    Matmul,
+    Pad,
+    Reduce,
+    Reshape,
+    Resize,
+    Shuffle,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    Variance,
+    View,
+)
+from polyfuse.network.resampling import Resampling
 
 Function = Callable[[dict[str, Any]], Any]
 
@@ -24,29 +43,66 @@ def of_one(layer: Layer, function: Callable[[Any], Any]) -> Function:
     return lambda values: function(values[x])
 
 
+def function_of(torch: Any, layer: Layer) -> Function | None:
+    """The function of a layer without its activation; None for layers that are not here.
+
+    Errors: UnsupportedOperator where torch's function says something else than the layer.
+    """
+    match layer.operator:
+        case Reshape() | Expand() | Transpose():
+            return viewed(layer)
+        case Slice() as part:
+            return sliced(layer, part)
+        case Gather(axis=axis, indices=indices):
+            taken = torch.tensor(indices)
+            return of_one(layer, lambda x: x.index_select(axis, taken))
+        case DepthToSpace() | SpaceToDepth() as blocks:
+            return depth_and_space(torch, layer, blocks)
+        case Shuffle() | View():
+            return moved(torch, layer)
+        case ConvTranspose() as conv:
+            return deconvolution(torch, layer, conv)
+        case Gemm():
+            return gemm(torch, layer)
+        case Matmul():
+            return matmul(torch, layer)
+        case InstanceNorm(epsilon=epsilon):
+            return normalised(torch, layer, epsilon)
+        case LocalResponse() as norm:
+            return local_response(torch, layer, norm)
+        case Pad() as padding:
+            return padded(torch, layer, padding)
+        case Resize() as resizing:
+            return resized(torch, layer, resizing)
+        case Reduce() as reduced:
+            return reduction(torch, layer, reduced)
+        case Variance(axes=axes):
+            return variance(layer, axes)
+    return None
+
+
 def operands(layer: Layer) -> tuple[str, ...]:
     """What a layer reads by name, in the order of its expression."""
-    names: Any = layer.attributes["operands"]
-    return tuple(names)
+    return tuple(tensor.name for tensor in layer.operands)
 
 
-def deconvolution(torch: Any, layer: Layer) -> Function:
+def deconvolution(torch: Any, layer: Layer, conv: ConvTranspose) -> Function:
     """Transposed convolution; uneven padding is cut off from what torch makes."""
-    a: Mapping[str, Any] = layer.attributes
-    top, left, bottom, right = a["padding"]
+    window, more = conv.window, conv.output_padding
+    top, left, bottom, right = window.padding
     x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
-    if (top, left) != (bottom, right) or any(m >= s for m, s in zip(a["output_padding"], a["stride"], strict=True)):
+    if (top, left) != (bottom, right) or any(m >= s for m, s in zip(more, window.stride, strict=True)):
         raise UnsupportedOperator(f"layer {layer.name!r}: torch spreads with even padding, and less output padding")
     spread = torch.nn.functional.conv_transpose2d
     return lambda v: spread(
         v[x],
         v[weight],
         v[bias[0]] if bias else None,
-        a["stride"],
+        window.stride,
         (top, left),
-        a["output_padding"],
-        a["groups"],
-        a["dilation"],
+        more,
+        conv.groups,
+        window.dilation,
     )
 
 
@@ -65,15 +121,11 @@ def matmul(torch: Any, layer: Layer) -> Function:
     return lambda v: torch.matmul(v[a], v[b]).reshape(shape)
 
 
-def picked(torch: Any, layer: Layer) -> Function:
-    """Slices, parts, and gathered elements: axis by axis, as views where torch has them."""
-    a: Mapping[str, Any] = layer.attributes
-    if layer.kind == "gather":
-        indices = torch.tensor(a["indices"])
-        return of_one(layer, lambda x: x.index_select(a["axis"], indices))
+def sliced(layer: Layer, made: Slice) -> Function:
+    """Slices and parts, as views where torch has them."""
     ranges = [
         range(first, first + step * size, step)
-        for first, size, step in zip(a["starts"], a["sizes"], a["steps"], strict=True)
+        for first, size, step in zip(made.starts, made.sizes, made.steps, strict=True)
     ]
     backwards = [axis for axis, each in enumerate(ranges) if each.step < 0]
     forwards = [each[::-1] if axis in backwards else each for axis, each in enumerate(ranges)]
@@ -81,24 +133,22 @@ def picked(torch: Any, layer: Layer) -> Function:
     return of_one(layer, lambda x: x[part].flip(backwards) if backwards else x[part])
 
 
-def padded(torch: Any, layer: Layer) -> Function:
+def padded(torch: Any, layer: Layer, padding: Pad) -> Function:
     """Padding of every axis."""
-    a: Mapping[str, Any] = layer.attributes
-    if a["mode"] != "constant":
+    if padding.mode != "constant":
         raise UnsupportedOperator(
-            f"layer {layer.name!r}: torch pads tensors of any rank by a constant, got {a['mode']}"
+            f"layer {layer.name!r}: torch pads tensors of any rank by a constant, got {padding.mode}"
         )
-    pairs = list(zip(a["before"], a["after"], strict=True))[::-1]
+    pairs = list(zip(padding.before, padding.after, strict=True))[::-1]
     sides = [side for pair in pairs for side in pair]
-    return of_one(layer, lambda x: torch.nn.functional.pad(x, sides, value=a["value"]))
+    return of_one(layer, lambda x: torch.nn.functional.pad(x, sides, value=padding.value))
 
 
-def depth_and_space(torch: Any, layer: Layer) -> Function:
+def depth_and_space(torch: Any, layer: Layer, blocks: DepthToSpace | SpaceToDepth) -> Function:
     """Channels as blocks of rows and columns, and back."""
     n, c, h, w = layer.inputs[0].concrete_shape
-    b, mode, shape = layer.attributes["block"], layer.attributes["mode"], layer.output.concrete_shape
-    assert isinstance(b, int)
-    if layer.kind == "space_to_depth":
+    b, mode, shape = blocks.block, blocks.mode, layer.output.concrete_shape
+    if isinstance(blocks, SpaceToDepth):
         order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
         return of_one(layer, lambda x: x.reshape(n, c, h // b, b, w // b, b).permute(order).reshape(shape))
     if mode == "CRD":
@@ -106,11 +156,10 @@ def depth_and_space(torch: Any, layer: Layer) -> Function:
     return of_one(layer, lambda x: x.reshape(n, b, b, c // b**2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(shape))
 
 
-def resized(torch: Any, layer: Layer) -> Function:
+def resized(torch: Any, layer: Layer, made: Resize) -> Function:
     """Rows and columns in another resolution, where torch's interpolation says the same."""
-    how, sizes, old = layer.attributes["how"], layer.output.concrete_shape, layer.inputs[0].concrete_shape
-    assert isinstance(how, Resampling)
-    even = layer.attributes["scales"] == tuple(m / s for s, m in zip(old, sizes, strict=True))
+    how, sizes, old = made.how, layer.output.concrete_shape, layer.inputs[0].concrete_shape
+    even = made.scales == tuple(m / s for s, m in zip(old, sizes, strict=True))
     mode, options = "nearest", {}
     if how.mode == "nearest":
         fits = all(is_rounded_down(how, s, m) for s, m in zip(old, sizes, strict=True))
@@ -128,55 +177,53 @@ def is_rounded_down(how: Resampling, size: int, made: int) -> bool:
     return nearest == [point * size // made for point in range(made)]
 
 
-def reduction(torch: Any, layer: Layer) -> Function:
+def reduction(torch: Any, layer: Layer, made: Reduce) -> Function:
     """Reductions along axes."""
-    axes, keepdims, shape = layer.attributes["axes"], layer.attributes["keepdims"], layer.output.concrete_shape
+    axes, keepdims, shape = made.axes, made.keepdims, layer.output.concrete_shape
     norm = torch.linalg.vector_norm
     known: dict[str, Callable[[Any], Any]] = {
-        "reduce_sum": lambda x: x.sum(axes, keepdims),
-        "reduce_mean": lambda x: x.mean(axes, keepdims),
-        "reduce_max": lambda x: x.amax(axes, keepdims),
-        "reduce_min": lambda x: x.amin(axes, keepdims),
-        "reduce_sum_square": lambda x: (x * x).sum(axes, keepdims),
-        "reduce_l1": lambda x: norm(x, 1, axes, keepdims),
-        "reduce_l2": lambda x: norm(x, 2, axes, keepdims),
+        "sum": lambda x: x.sum(axes, keepdims),
+        "mean": lambda x: x.mean(axes, keepdims),
+        "max": lambda x: x.amax(axes, keepdims),
+        "min": lambda x: x.amin(axes, keepdims),
+        "sum_square": lambda x: (x * x).sum(axes, keepdims),
+        "l1": lambda x: norm(x, 1, axes, keepdims),
+        "l2": lambda x: norm(x, 2, axes, keepdims),
     }
-    if layer.kind not in known:
+    if made.how not in known:
         raise UnsupportedOperator(f"layer {layer.name!r}: torch has no {layer.kind} along several axes")
-    return of_one(layer, lambda x: known[layer.kind](x).reshape(shape))
+    return of_one(layer, lambda x: known[made.how](x).reshape(shape))
 
 
-def variance(_: Any, layer: Layer) -> Function:
+def variance(layer: Layer, axes: Sequence[int]) -> Function:
     """The mean square of what is left of a tensor and its means."""
-    (x, mean), axes = (tensor.name for tensor in layer.inputs), layer.attributes["axes"]
+    x, mean = (tensor.name for tensor in layer.inputs)
     return lambda v: (v[x] - v[mean]).square().mean(axes, True)
 
 
-def normalised(torch: Any, layer: Layer) -> Function:
+def normalised(torch: Any, layer: Layer, epsilon: float) -> Function:
     """The last layer of an instance normalisation."""
-    epsilon = layer.attributes["epsilon"]
     x, mean, spread, scale, shift = operands(layer)
     return lambda v: (v[x] - v[mean]) / torch.sqrt(v[spread] + epsilon) * v[scale] + v[shift]
 
 
-def local_response(torch: Any, layer: Layer) -> Function:
+def local_response(torch: Any, layer: Layer, made: LocalResponse) -> Function:
     """Normalisation over neighbouring channels."""
-    a: Mapping[str, Any] = layer.attributes
-    if a["size"] % 2 == 0:
+    if made.size % 2 == 0:
         raise UnsupportedOperator(f"layer {layer.name!r}: torch's neighbours of an even number are others than ONNX's")
     norm = torch.nn.functional.local_response_norm
-    return of_one(layer, lambda x: norm(x, a["size"], a["alpha"], a["beta"], a["bias"]))
+    return of_one(layer, lambda x: norm(x, made.size, made.alpha, made.beta, made.bias))
 
 
-def viewed(_: Any, layer: Layer) -> Function:
+def viewed(layer: Layer) -> Function:
     """The same elements in another shape or order, or repeated."""
-    shape, order = layer.output.concrete_shape, layer.attributes.get("permutation")
-    known: dict[str, Callable[[Any], Any]] = {
-        "reshape": lambda x: x.reshape(shape),
-        "expand": lambda x: x.expand(shape),
-        "transpose": lambda x: x.permute(order),
-    }
-    return of_one(layer, known[layer.kind])
+    shape = layer.output.concrete_shape
+    match layer.operator:
+        case Transpose(order=order):
+            return of_one(layer, lambda x: x.permute(order))
+        case Expand():
+            return of_one(layer, lambda x: x.expand(shape))
+    return of_one(layer, lambda x: x.reshape(shape))
 
 
 def moved(torch: Any, layer: Layer) -> Function:
@@ -228,20 +275,3 @@ def steps_of(sizes: Sequence[int]) -> list[int]:
     [12, 4, 1]
     """
     return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
-
-
-KINDS: dict[str, Callable[[Any, Layer], Function]] = {
-    **dict.fromkeys(["reshape", "expand", "transpose"], viewed),
-    **dict.fromkeys(["slice", "split", "gather"], picked),
-    **dict.fromkeys(["depth_to_space", "space_to_depth"], depth_and_space),
-    **dict.fromkeys([SHUFFLE, VIEW], moved),
-    "conv_transpose": deconvolution,
-    "gemm": gemm,
-    "instance_norm": normalised,
-    "lrn": local_response,
-    "matmul": matmul,
-    "pad": padded,
-    "resize": resized,
-    "variance": variance,
-}
-"""What makes the function of a layer of each kind; reductions, by the beginning of their kind, besides."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from polyfuse.codegen.rows.shape import PRELU, RowShape, block_sizes
 from polyfuse.codegen.rows.text import braces
+from polyfuse.network.activation import Activation
 from polyfuse.network.expression import to_c
-from polyfuse.network.statements import Activation
 
 Vectors = Callable[[str, int, tuple[float, ...]], list[str]]
 
@@ -144,7 +144,7 @@ def runs_on_vectors(shape: RowShape) -> bool:
 def activation_name(shape: RowShape) -> str:
     """The name of the activation that a shape has."""
     assert shape.activation is not None
-    return PRELU if shape.has_slopes else Activation(shape.activation).name
+    return PRELU if shape.has_slopes else Activation.of(shape.activation).name
 
 
 def slopes(shape: RowShape, v: int, block: str) -> list[str]:
@@ -171,7 +171,7 @@ def applied(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
     if shape.residual == "before":
         lines.append(add)
     if vectors and shape.activation is not None:
-        arguments = () if shape.has_slopes else Activation(shape.activation).arguments
+        arguments = () if shape.has_slopes else Activation.of(shape.activation).arguments
         lines += ON_VECTORS[activation_name(shape)](value, floats, arguments)
     if shape.residual == "after" and vectors:
         lines.append(add)
@@ -196,5 +196,5 @@ def scalar(shape: RowShape, value: str) -> str:
     """The activation of one float, as C text."""
     if shape.activation is None:
         return value
-    text = to_c(Activation(shape.activation).text("acc"), {"acc": value})
+    text = to_c(Activation.of(shape.activation).text("acc"), {"acc": value})
     return text.replace("maximum(", "maximum_of(").replace("minimum(", "minimum_of(")

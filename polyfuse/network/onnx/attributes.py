@@ -4,6 +4,7 @@ A `Node` and the tensor it reads enter; the options of a layer leave.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,8 +13,8 @@ from onnx import helper
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.graph import Node
-from polyfuse.network.operators import Padding, Pair
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Padding, Pair, Window
 
 Spec = tuple[object, ...]
 LARGEST = float(np.finfo(np.float32).max)
@@ -156,24 +157,32 @@ def axis_of(node: Node, x: Tensor, axis: int) -> int:
     return axes_of(node, x, (axis,))[0]
 
 
-def padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
-    """Padding (top, left, bottom, right), as given or as `auto_pad` has it."""
+def window(node: Node, x: Tensor, kernel: Pair | None = None) -> Window:
+    """The window of a convolution or a pool, its padding as given or as `auto_pad` has it.
+
+    The kernel is an attribute unless given.
+    """
+    plain = _unpadded(node, pair(node, "kernel_shape", None) if kernel is None else kernel)
     mode, given = auto_pad(node), given_padding(node)
     if mode == "NOTSET":
-        return given
-    chosen = (0, 0, 0, 0) if mode == "VALID" else _same_padding(node, mode, x, kernel, stride, dilation)
+        return replace(plain, padding=given)
+    chosen = plain.padding if mode == "VALID" else _same_padding(node, mode, x, plain)
     if any(given) and given != chosen:
         raise InvalidInput(f"{node.label}: its pads are {list(given)}, but auto_pad is {mode}; leave one of them out")
-    return chosen
+    return replace(plain, padding=chosen)
 
 
-def _same_padding(node: Node, mode: str, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
+def _unpadded(node: Node, kernel: Pair) -> Window:
+    return Window(kernel, pair(node, "strides", (1, 1)), pair(node, "dilations", (1, 1)))
+
+
+def _same_padding(node: Node, mode: str, x: Tensor, window: Window) -> Padding:
     """The padding with which the output has the size of the input, divided by the strides."""
     before, after = [], []
-    for size, k, s, d in zip(x.concrete_shape[2:], kernel, stride, dilation, strict=True):
+    for size, s, reach in zip(x.concrete_shape[2:], window.stride, window.reach, strict=True):
         if s < 1:
-            raise InvalidInput(f"{node.label}: expected strides of at least 1, got {stride}")
-        total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
+            raise InvalidInput(f"{node.label}: expected strides of at least 1, got {window.stride}")
+        total = max(0, (-(-size // s) - 1) * s + reach - size)
         less, more = total // 2, total - total // 2
         before.append(less if mode == "SAME_UPPER" else more)
         after.append(more if mode == "SAME_UPPER" else less)
@@ -197,12 +206,14 @@ def given_padding(node: Node) -> Padding:
     return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
 
 
-def spread_padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Padding, Pair]:
-    """Padding and output padding of a transposed convolution: as given, or so that the output has the size wanted."""
+def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
+    """Window and output padding of a transposed convolution: as given, or so that the output has the size wanted."""
+    plain = _unpadded(node, kernel)
     mode, more, given = auto_pad(node), pair(node, "output_padding", (0, 0)), given_padding(node)
     wanted = integers(node, "output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
-        return given if mode == "NOTSET" else (0, 0, 0, 0), more
+        return plain if mode == "VALID" else replace(plain, padding=given), more
+    stride = plain.stride
     sizes = (
         wanted[-2:] if wanted is not None else [s * size for s, size in zip(stride, x.concrete_shape[2:], strict=True)]
     )
@@ -210,7 +221,7 @@ def spread_padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: 
         raise InvalidInput(f"{node.label}: expected an output_shape of rows and columns, got {wanted}")
     before, after, beyond = [], [], []
     for axis in range(2):
-        reach = stride[axis] * (x.concrete_shape[2 + axis] - 1) + (kernel[axis] - 1) * dilation[axis] + 1
+        reach = stride[axis] * (x.concrete_shape[2 + axis] - 1) + plain.reach[axis]
         total = reach + more[axis] - sizes[axis]
         if total < 0 and wanted is None:
             raise UnsupportedOperator(
@@ -222,7 +233,7 @@ def spread_padding(node: Node, x: Tensor, kernel: Pair, stride: Pair, dilation: 
         beyond.append(more[axis] - min(total, 0))
         before.append(less if mode == "SAME_UPPER" else rest)
         after.append(rest if mode == "SAME_UPPER" else less)
-    return (before[0], before[1], after[0], after[1]), (beyond[0], beyond[1])
+    return replace(plain, padding=(before[0], before[1], after[0], after[1])), (beyond[0], beyond[1])
 
 
 def activation(node: Node, constants: Constants) -> Spec | None:

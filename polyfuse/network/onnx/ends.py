@@ -11,8 +11,8 @@ import onnx
 from onnx import helper
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.graph import Graph
 from polyfuse.network.onnx.importing import Import

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.onnx.file import Constant
-from polyfuse.network.onnx.nodes import OPSET, layer_nodes
+from polyfuse.network.onnx.nodes import layer_nodes
+from polyfuse.network.onnx.writing import OPSET
 from polyfuse.network.signature import Input, Output
 from polyfuse.network.tensor import distinct_name
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
 from polyfuse.network.network import Builder, Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Graph, Node
-from polyfuse.network.operators import Array
 from polyfuse.network.quantised.scheme import Dequantised, quantisation_of
 from polyfuse.network.tensor import Tensor
 
@@ -194,7 +194,7 @@ class Import:
         pairs = ((tensor, each) for tensor, each in known.items() if tensor is not None and each is not None)
         found = {tensor.name: each.reshaped(tensor.concrete_shape) for tensor, each in pairs}
         if found:
-            layer = replace(layer, attributes={**layer.attributes, "dequantised": found})
+            layer = replace(layer, dequantised=found)
         return self.add(node, layer)
 
     def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:

@@ -75,7 +75,7 @@ class Copies:
 
 
 @dataclass(frozen=True, eq=False)
-class Copy:
+class BodyCopy:
     """How nodes are copied: other names of tensors, values of attributes that refer to those of a call, a prefix."""
 
     copies: Copies
@@ -112,7 +112,7 @@ class Copy:
     def _rename(self, graph: onnx.GraphProto) -> None:
         """Copy what is in a graph that is a copy already."""
         inner = {name: self.copies.tensors.like(name) for name in sorted(defined_in(graph))}
-        within = Copy(self.copies, {**self.tensors, **inner}, self.attributes, "")
+        within = BodyCopy(self.copies, {**self.tensors, **inner}, self.attributes, "")
         nodes = [within.node(node) for node in graph.node]
         del graph.node[:]
         graph.node.extend(nodes)
@@ -201,7 +201,7 @@ def _inside(
             tensors[result] = name
     tensors |= {name: copies.tensors.like(name) for name in sorted(made - tensors.keys())}
     prefix = f"{outer.name or copies.labels.like(outer.op_type)}/"
-    copy = Copy(copies, tensors, attributes, prefix)
+    copy = BodyCopy(copies, tensors, attributes, prefix)
     for node in nodes:
         yield copy.node(node)
     for result, name in zip(results, wanted, strict=False):

@@ -6,7 +6,6 @@ and a mean are rounded with the zero point in them, a product after it is added,
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,19 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
-from polyfuse.network.copies import checked_axis
-from polyfuse.network.copies import concat as concatenated
-from polyfuse.network.dtypes import EIGHT_BITS, bounds
+from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise, pool_divisor, pool_output, pool_update
-from polyfuse.network.operators import Array, Padding, Pair
+from polyfuse.network.layers.copies import checked_axis
+from polyfuse.network.layers.copies import concat as concatenated
+from polyfuse.network.layers.pointwise import pointwise
+from polyfuse.network.layers.pooling import means as pooled_means
+from polyfuse.network.layers.pooling import pool_output, pool_update, windows
+from polyfuse.network.operator import Arithmetic, Clamp, Dequantize, Lookup, Operator, Pool, Quantised, Quantize
 from polyfuse.network.quantised.scheme import Quantisation, clamped, of_type, one_tensor
 from polyfuse.network.quantised.text import less, more, number, rounded, within
 from polyfuse.network.single import Singles, fmaf
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor, check_float32
-from polyfuse.network.windows import ceil_padding
+from polyfuse.network.window import Padding, Window
 
 Values = Mapping[str, NDArray[Any]]
 Made = tuple[Layer, Values]
@@ -48,7 +48,8 @@ def quantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made:
     shifted = f"rintf(x / {factor}) + zero" if zero is None else more(f"rintf(x / {factor})", zero)
     expression = within(shifted, *bounds(scale.dtype))
     reference = partial(_quantised, scale, axis)
-    return _pointwise(name, "quantize", x, operands, expression, reference, scale, axis, scale.dtype), values
+    operator = Quantize(scale, axis % max(len(x.shape), 1))
+    return _pointwise(name, operator, x, operands, expression, reference, scale.dtype), values
 
 
 def dequantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made:
@@ -60,7 +61,8 @@ def dequantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made
     factor, zero, operands, values = _by_channel(name, x, scale, axis)
     expression = f"(x - zero) * {factor}" if zero is None else f"{less('x', zero)} * {factor}"
     reference = partial(_real, scale, axis)
-    return _pointwise(name, "dequantize", x, operands, expression, reference, scale, axis, "float32"), values
+    operator = Dequantize(scale, axis % max(len(x.shape), 1))
+    return _pointwise(name, operator, x, operands, expression, reference, "float32"), values
 
 
 def _by_channel(
@@ -84,18 +86,15 @@ def _by_channel(
 
 def _pointwise(
     name: str,
-    kind: str,
+    operator: Operator,
     x: Tensor,
     operands: Mapping[str, Tensor],
     expression: str,
     reference: Callable[..., Array],
-    scale: Quantisation,
-    axis: int,
     dtype: str,
 ) -> Layer:
-    every = {"x": x, **operands}
-    layer = pointwise(name, every, expression, reference, kind=kind, constants=tuple(operands), dtype=dtype)
-    return replace(layer, attributes={**layer.attributes, "scale": scale, "axis": axis % max(len(x.shape), 1)})
+    every, constants = {"x": x, **operands}, tuple(operands)
+    return pointwise(name, every, expression, reference, operator=operator, constants=constants, dtype=dtype)
 
 
 def add(
@@ -127,8 +126,8 @@ def add(
     inner = f"fmaf({second}, {number(ratios[1][0])}, {number(fixed[0])})"
     text = rounded(f"fmaf({first}, {number(ratios[0][0])}, {inner})", low, high)
     reference = partial(_added, order, ratios, fixed, (low, high))
-    layer = _binary(name, "qlinear_add", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
-    return replace(layer, attributes={**layer.attributes, "limits": (low, high)})
+    operator = Quantised(Arithmetic("add"), (a_scale, b_scale, y_scale), (low, high))
+    return _binary(name, operator, a, b, text, reference, constants)
 
 
 def _is_repeated(a: Tensor, b: Tensor) -> bool:
@@ -164,38 +163,32 @@ def multiply(
     text = rounded(more(product, y_scale.zero), low, high)
     zeros = (a_scale.zero, b_scale.zero, y_scale.zero)
     reference = partial(_multiplied, zeros, factor, (low, high))
-    layer = _binary(name, "qlinear_mul", a, b, text, reference, (a_scale, b_scale, y_scale), constants)
-    return replace(layer, attributes={**layer.attributes, "limits": (low, high)})
+    operator = Quantised(Arithmetic("mul"), (a_scale, b_scale, y_scale), (low, high))
+    return _binary(name, operator, a, b, text, reference, constants)
 
 
 def _binary(
     name: str,
-    kind: str,
+    operator: Quantised,
     a: Tensor,
     b: Tensor,
     expression: str,
     reference: Callable[..., Array],
-    scales: tuple[Quantisation, Quantisation, Quantisation],
     constants: Sequence[str],
 ) -> Layer:
-    operands = {"a": a, "b": b}
-    layer = pointwise(name, operands, expression, reference, kind=kind, constants=constants, dtype=scales[2].dtype)
-    named = dict(zip(("a_scale", "b_scale", "y_scale"), scales, strict=True))
-    return replace(layer, attributes={**layer.attributes, **named})
+    operands, dtype = {"a": a, "b": b}, operator.scales[-1].dtype
+    return pointwise(name, operands, expression, reference, operator=operator, constants=constants, dtype=dtype)
 
 
 def average_pool(
     name: str,
     x: Tensor,
+    window: Window,
+    ceil: bool = False,
+    counts_padding: bool = False,
     *,
     x_scale: Quantisation,
     y_scale: Quantisation,
-    kernel: Pair,
-    stride: Pair | None = None,
-    padding: Padding = (0, 0, 0, 0),
-    dilation: Pair = (1, 1),
-    ceil: bool = False,
-    count_include_pad: bool = False,
 ) -> Layer:
     """The mean of each window (com.microsoft QLinearAveragePool): a float32 sum, in the order of the window.
 
@@ -205,36 +198,21 @@ def average_pool(
     """
     one_tensor(name, x=x_scale, y=y_scale)
     of_type(name, [("the input", x.dtype, x_scale)])
-    step = stride or kernel
-    shape = pool_output(name, x, kernel, step, padding, dilation, ceil)
+    shape = pool_output(name, x, window, ceil)
     out = Tensor(shape.name, shape.shape, y_scale.dtype)
-    grown = ceil_padding(x, out, kernel, step, dilation, padding)
-    counted = grown if count_include_pad else (0, 0, 0, 0)
+    grown = window.grown(x, out)
+    counted = grown.padding if counts_padding else (0, 0, 0, 0)
     taken = f"acc + {less('x', x_scale.zero)} * {number(x_scale.scales[0])}"
-    update = pool_update(name, x, out, kernel, step, padding, dilation, taken)
-    divisor = pool_divisor(x, kernel, step, padding, dilation, counted)
-    last = rounded(more(f"acc / ({divisor}) / {number(y_scale.scales[0])}", y_scale.zero), *bounds(y_scale.dtype))
-    window = {"kernel": kernel, "stride": step, "dilation": dilation, "padding": grown, "counted": counted}
-    return Layer(
-        name,
-        "qlinear_average_pool",
-        out,
-        (point_statement(f"{name}_init", out, {}, "0.0"), update, point_statement(f"{name}_final", out, {}, last)),
-        (x,),
-        (),
-        partial(_means, x_scale, y_scale, window),
-        {
-            "kernel": kernel,
-            "stride": step,
-            "padding": padding,
-            "dilation": dilation,
-            "ceil": ceil,
-            "count_include_pad": count_include_pad,
-            "x_scale": x_scale,
-            "y_scale": y_scale,
-        },
-        "float32",
+    limits = bounds(y_scale.dtype)
+    last = f"acc / ({window.divisor(x, counted)}) / {number(y_scale.scales[0])}"
+    statements = (
+        point_statement(f"{name}_init", out, {}, "0.0"),
+        pool_update(name, x, out, window, taken),
+        point_statement(f"{name}_final", out, {}, rounded(more(last, y_scale.zero), *limits)),
     )
+    operator = Quantised(Pool("average", window, ceil, counts_padding), (x_scale, y_scale), limits)
+    reference = partial(_means, x_scale, y_scale, grown, counted)
+    return Layer(name, operator, out, statements, (x,), (), reference, accumulator="float32")
 
 
 def clamp(name: str, x: Tensor, low: int, high: int) -> Layer:
@@ -246,8 +224,8 @@ def clamp(name: str, x: Tensor, low: int, high: int) -> Layer:
     if not least <= low <= high <= most:
         raise InvalidInput(f"layer {name!r}: expected bounds from {least} to {most}, got {low} and {high}")
     reference = partial(clamped, low=low, high=high)
-    layer = pointwise(name, {"x": x}, f"min(max(x, {low}), {high})", reference, kind="clamp", dtype=x.dtype)
-    return replace(layer, attributes={"limits": (low, high)})
+    text = f"min(max(x, {low}), {high})"
+    return pointwise(name, {"x": x}, text, reference, operator=Clamp(low, high), dtype=x.dtype)
 
 
 def lookup(name: str, x: Tensor, entries: Sequence[int], dtype: str) -> Made:
@@ -270,7 +248,7 @@ def lookup(name: str, x: Tensor, entries: Sequence[int], dtype: str) -> Made:
     reads = {"x": (x, here)}
     statement = point_statement(f"{name}_final", out, reads, expression, tables={"table": table})
     reference = partial(_looked_up, first)
-    layer = Layer(name, "lookup", out, (statement,), (x,), (table,), reference, {})
+    layer = Layer(name, Lookup(), out, (statement,), (x,), (table,), reference)
     return layer, {table.name: np.array(entries, dtype=dtype)}
 
 
@@ -348,15 +326,14 @@ def _multiplied(zeros: tuple[int, int, int], factor: Singles, limits: tuple[int,
     return clamped(np.rint(total.astype(np.float64)), *limits)
 
 
-def _means(x_scale: Quantisation, y_scale: Quantisation, window: Mapping[str, Any], x: Array) -> Array:
-    geometry = {name: window[name] for name in ("kernel", "stride", "dilation")}
-    taken = operators.windows(x_scale.real(x), **geometry, padding=window["padding"], fill=0.0).astype(np.float32)
+def _means(x_scale: Quantisation, y_scale: Quantisation, window: Window, counted: Padding, x: Array) -> Array:
+    taken = windows(x_scale.real(x), window, 0.0).astype(np.float32)
     total = np.zeros(taken.shape[:4], np.float32)
     for kh, kw in np.ndindex(*taken.shape[4:]):
         total += taken[..., kh, kw]
     ones = np.ones((1, 1, *x.shape[2:]))
-    means = operators.average_pool(ones, **window)
-    sums = operators.windows(ones, **geometry, padding=window["padding"], fill=0.0).sum(axis=(4, 5))
+    means = pooled_means(window, counted, ones)
+    sums = windows(ones, window, 0.0).sum(axis=(4, 5))
     divisor = np.rint(sums / means).astype(np.float32)
     found = total / divisor / y_scale.scales + np.float32(y_scale.zero)
     return clamped(np.rint(found.astype(np.float64)), *bounds(y_scale.dtype))

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import Sums, convolution_sums, pool_output, pool_update
-from polyfuse.network.matrices import gemm_sums, matmul_sums
-from polyfuse.network.operators import Padding, Pair
+from polyfuse.network.layers.convolution import Sums, convolution_sums
+from polyfuse.network.layers.matrices import gemm_sums, matmul_sums
+from polyfuse.network.layers.pointwise import ordered
+from polyfuse.network.layers.pooling import pool_output, pool_update
+from polyfuse.network.operator import GlobalPool, Matmul, Quantised
 from polyfuse.network.quantised.scheme import (
     Array,
     Quantisation,
@@ -37,6 +38,7 @@ from polyfuse.network.quantised.text import less, number, requantised
 from polyfuse.network.single import Singles
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 
 Made = tuple[Layer, Mapping[str, NDArray[Any]]]
 """A layer, and the values of the weights that it brings with it."""
@@ -48,14 +50,12 @@ def convolution(
     x: Tensor,
     w: Tensor,
     bias: Tensor | None = None,
+    window: Window | None = None,
+    groups: int = 1,
     *,
     x_scale: Quantisation,
     w_scale: Quantisation,
     y_scale: Quantisation,
-    stride: Pair = (1, 1),
-    padding: Padding = (0, 0, 0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
     limits: Bounds | None = None,
 ) -> Made:
     """Convolution of integers (ONNX QLinearConv); padding stands for zero.
@@ -76,11 +76,11 @@ def convolution(
     checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
     factor, zeros = _without_zero(name, "weight", w_scale)
     sums = convolution_sums(
-        name, x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, dtype=y_scale.dtype,
+        name, x, w, bias, window, groups, dtype=y_scale.dtype,
         update=f"acc + {factor} * {less('x', x_scale.zero)}", zero="0", more=zeros,
     )  # fmt: skip
     scales = (x_scale, w_scale, y_scale)
-    return _requantised(name, "qlinear_conv", sums, (x,), (w, bias, *zeros.values()), scales, "c", limits)
+    return _requantised(name, sums, (x,), (w, bias, *zeros.values()), scales, "c", limits)
 
 
 def gemm(
@@ -107,7 +107,7 @@ def gemm(
     update = f"acc + {factor} * {less('x', x_scale.zero)}"
     sums = gemm_sums(name, x, w, bias, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
     scales = (x_scale, w_scale, y_scale)
-    return _requantised(name, "qlinear_gemm", sums, (x,), (w, bias, *zeros.values()), scales, "d1", limits)
+    return _requantised(name, sums, (x,), (w, bias, *zeros.values()), scales, "d1", limits)
 
 
 def matmul(
@@ -138,12 +138,11 @@ def matmul(
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
     scales = (a_scale, b_scale, y_scale)
     brought = (*weights, *zeros.values())
-    layer, values = _requantised(name, "qlinear_matmul", sums, inputs, brought, scales, column, limits)
+    layer, values = _requantised(name, sums, inputs, brought, scales, column, limits)
     places = [*inputs, *weights]
     order = [*map(places.index, (a, b)), *range(len(places), len(places) + len(values))]
     assert layer.reference is not None
-    operands = {**layer.attributes, "operands": (a.name, b.name)}
-    return replace(layer, reference=partial(operators.ordered, layer.reference, order), attributes=operands), values
+    return replace(layer, reference=partial(ordered, layer.reference, order)), values
 
 
 def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Layer:
@@ -156,25 +155,24 @@ def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale:
     of_type(name, [("the input", x.dtype, x_scale)])
     if len(x.shape) != 4:
         raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w], got {x}")
-    kernel: Pair = (x.concrete_shape[2], x.concrete_shape[3])
-    size, still, nothing = prod(kernel), (1, 1), (0, 0, 0, 0)
+    window = Window((x.concrete_shape[2], x.concrete_shape[3]))
+    size = prod(window.kernel)
     checked_sum(name, size, x_scale)
-    out = Tensor(f"{name}_out", pool_output(name, x, kernel, still, nothing, still, False).shape, y_scale.dtype)
-    update = pool_update(name, x, out, kernel, still, nothing, still, f"acc + {less('x', x_scale.zero)}")
+    out = Tensor(f"{name}_out", pool_output(name, x, window).shape, y_scale.dtype)
+    update = pool_update(name, x, out, window, f"acc + {less('x', x_scale.zero)}")
     with np.errstate(all="ignore"):
         factor = x_scale.scales / (y_scale.scales * np.float32(size))
     low, high = bounds(y_scale.dtype)
     last = requantised("acc", number(factor[0]), y_scale, low, high)
     return Layer(
         name,
-        "qlinear_global_average_pool",
+        Quantised(GlobalPool(window), (x_scale, y_scale), (low, high)),
         out,
         (point_statement(f"{name}_init", out, {}, "0"), update, point_statement(f"{name}_final", out, {}, last)),
         (x,),
         (),
         partial(_mean, x_scale, y_scale, factor),
-        {"kernel": kernel, "x_scale": x_scale, "y_scale": y_scale},
-        "int32",
+        accumulator="int32",
     )
 
 
@@ -196,7 +194,6 @@ def _check_weight(name: str, w: Tensor, bias: Tensor | None, w_scale: Quantisati
 
 def _requantised(
     name: str,
-    kind: str,
     sums: Sums,
     inputs: tuple[Tensor, ...],
     weights: tuple[Tensor | None, ...],
@@ -212,7 +209,8 @@ def _requantised(
         raise InvalidInput(f"layer {name!r}: expected limits in {bounds(y.dtype)}, got {(low, high)}")
     reads, multiplier = {}, number(factors[0])
     values: dict[str, NDArray[Any]] = {f"{name}_zero": w.zeros.astype(w.dtype)} if len(w.zeros) > 1 else {}
-    weight = None if kind == "qlinear_matmul" else weights[0]
+    is_matmul = sums.operator == Matmul()
+    weight = None if is_matmul else weights[0]
     zeros = w.zeros if weight is None else w.zeros.reshape(-1, *[1] * (len(weight.shape) - 1))
     if factors.size > 1:
         tensor = Tensor(f"{name}_multiplier", factors.shape)
@@ -220,17 +218,16 @@ def _requantised(
         weights = (*weights, tensor)
     last = point_statement(f"{name}_final", sums.out, reads, requantised("acc", multiplier, y, low, high))
     axis = point_dims(len(sums.out.shape)).index(channel)
-    has_bias = kind != "qlinear_matmul" and weights[1] is not None
+    has_bias = not is_matmul and weights[1] is not None
     layer = Layer(
         name,
-        kind,
+        Quantised(sums.operator, scales, (low, high)),
         sums.out,
         (*sums.statements, last),
         inputs,
         tuple(tensor for tensor in weights if tensor is not None),
         partial(_sums, sums.computed, (x.zero, zeros), has_bias, axis, factors, (low - y.zero, high - y.zero), y.zero),
-        {**sums.attributes, "x_scale": x, "w_scale": w, "y_scale": y, "limits": (low, high)},
-        "int32",
+        accumulator="int32",
     )
     return layer, values
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.custom import access_beyond
+from polyfuse.network.dtypes import Array
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
-from polyfuse.network.operators import Array
+from polyfuse.network.operator import Custom
 from polyfuse.network.scop.arrays import ArrayTensor, array_tensors, written_by
 from polyfuse.network.scop.order import check_order
 from polyfuse.network.scop.scop import Scop, ScopStatement
@@ -28,7 +29,7 @@ from polyfuse.network.tensor import Tensor, safe_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
-KIND = "scop"
+SCOP = Custom("scop")
 PRODUCT = re.compile(r"acc\+\w+\*\w+")
 
 
@@ -208,7 +209,7 @@ def _layer(
     ]
     taken = {each.tensor.name for each in arrays.values()} | {part.name for part in parts}
     layer = Layer(
-        safe_name(f"make_{output.name}", taken), KIND, output, tuple(statements), tuple(dict.fromkeys(read)), ()
+        safe_name(f"make_{output.name}", taken), SCOP, output, tuple(statements), tuple(dict.fromkeys(read)), ()
     )
     _check_started_once(layer, scop)
     return replace(layer, reference=partial(_run, layer))

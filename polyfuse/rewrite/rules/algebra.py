@@ -4,32 +4,39 @@ from functools import partial
 
 import numpy as np
 
-from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise
+from polyfuse.network.operator import Arithmetic, Conv
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.forms import activation_of, bias_of, convolution, geometry, operands_of, without_activation
+from polyfuse.rewrite.rules.forms import SUMS, bias_of, convolution_like, without_activation
 
 MAX_FOLDED_ELEMENTS = 1 << 24
-SUMS = frozenset(["add", "sub"])
+PRODUCT = Arithmetic("mul")
 
 
 def _parts(match: Match) -> tuple[Layer, Layer]:
     """The left and the right term of the root."""
-    left, right = operands_of(match.root)
+    left, right = match.root.operands
     return match.graph.makers[left], match.graph.makers[right]
 
 
 def _shared_factor(match: Match) -> tuple[Tensor, Tensor, Tensor] | None:
     """a, b, c where the root is `a c + b c` or `a c - b c`."""
-    first, second = (operands_of(layer) for layer in _parts(match))
+    first, second = (layer.operands for layer in _parts(match))
     for c in first:
         if c in second:
             return first[1 - first.index(c)], second[1 - second.index(c)], c
     return None
+
+
+def _sign(layer: Layer) -> str:
+    """`add` or `sub`."""
+    return "sub" if layer.operator == Arithmetic("sub") else "add"
 
 
 def _factored(match: Match) -> Replacement:
@@ -39,15 +46,9 @@ def _factored(match: Match) -> Replacement:
     names = [match[role].name for role in ("first term", "second term")]
     weights = {tensor for layer in match.matched for tensor in layer.weights}
     constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in weights]
-    total = make.arithmetic(names[0], match.root.kind, a, b, constants=constants)
-    last = make.arithmetic(
-        match.root.name,
-        "mul",
-        total.output,
-        c,
-        constants=["b"] if c in weights else [],
-        activation=activation_of(match.root),
-    )
+    total = pointwise.arithmetic(names[0], _sign(match.root), a, b, constants=constants)
+    product = pointwise.arithmetic(match.root.name, "mul", total.output, c, constants=["b"] if c in weights else [])
+    last = with_activation(product, match.root.activation)
     return Replacement((total, last), {}, last.output)
 
 
@@ -62,14 +63,14 @@ def _factor_saves(match: Match) -> bool:
 
 
 def _has_shared_factor(graph: Graph, layer: Layer) -> bool:
-    makers = [graph.makers.get(tensor) for tensor in operands_of(layer)]
-    return len(set(makers)) == 2 and all(maker is not None and maker.kind == "mul" for maker in makers)
+    makers = [graph.makers.get(tensor) for tensor in layer.operands]
+    return len(set(makers)) == 2 and all(maker is not None and maker.operator == PRODUCT for maker in makers)
 
 
 SHARED_FACTOR = Rule(
     "shared-factor",
     "a c + b c  ->  (a + b) c, and the same with -",
-    pattern("sum", SUMS, pattern("first term", "mul"), pattern("second term", "mul"), form=_has_shared_factor),
+    pattern("sum", SUMS, pattern("first term", PRODUCT), pattern("second term", PRODUCT), form=_has_shared_factor),
     (
         Condition(
             "both products have a factor in common",
@@ -87,7 +88,7 @@ SHARED_FACTOR = Rule(
         ),
     ),
     _factored,
-    tuple(partial(instances.two_products, kind) for kind in sorted(SUMS)),
+    tuple(partial(instances.two_products, kind) for kind in ("add", "sub")),
     "where c is infinite and a + b is not, a c + b c may be NaN and (a + b) c infinite",
 )
 
@@ -95,7 +96,7 @@ SHARED_FACTOR = Rule(
 def _same_geometry(match: Match) -> bool:
     first, second = _parts(match)
     return (
-        geometry(first) == geometry(second)
+        first.operator == second.operator
         and first.inputs == second.inputs
         and first.weights[0].shape == second.weights[0].shape
     )
@@ -103,24 +104,24 @@ def _same_geometry(match: Match) -> bool:
 
 def _one_convolution(match: Match) -> Replacement:
     first, second = _parts(match)
-    sign = -1.0 if match.root.kind == "sub" else 1.0
+    sign = -1.0 if _sign(match.root) == "sub" else 1.0
     weight = match.graph.value(first.weights[0]) + sign * match.graph.value(second.weights[0])
     biases = [bias_of(match.graph, layer) for layer in (first, second)]
     none = np.zeros(len(weight))
     bias = (none if biases[0] is None else biases[0]) + sign * (none if biases[1] is None else biases[1])
     kept = None if all(each is None for each in biases) else bias
-    return convolution(match, first, first.inputs[0], weight, kept, activation_of(match.root))
+    return convolution_like(match, first, first.inputs[0], weight, kept, match.root.activation)
 
 
 def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:
-    makers = [graph.makers.get(tensor) for tensor in operands_of(layer)]
-    return len(set(makers)) == 2 and all(maker is not None and maker.kind == "conv" for maker in makers)
+    makers = [graph.makers.get(tensor) for tensor in layer.operands]
+    return len(set(makers)) == 2 and all(maker is not None and isinstance(maker.operator, Conv) for maker in makers)
 
 
 SUM_OF_CONVOLUTIONS = Rule(
     "sum-of-convolutions",
     "conv(x, v) + conv(x, w)  ->  conv(x, v + w), and the same with -",
-    pattern("sum", SUMS, pattern("first term", "conv"), pattern("second term", "conv"), form=_sum_of_convolutions),
+    pattern("sum", SUMS, pattern("first term", Conv), pattern("second term", Conv), form=_sum_of_convolutions),
     (
         Condition(
             "both convolve the same tensor with windows of the same geometry",
@@ -137,7 +138,7 @@ SUM_OF_CONVOLUTIONS = Rule(
         only_read_by_root("second term"),
     ),
     _one_convolution,
-    tuple(partial(instances.two_convolutions, kind) for kind in sorted(SUMS)),
+    tuple(partial(instances.two_convolutions, kind) for kind in ("add", "sub")),
     "where x is infinite, v x + w x may be NaN and (v + w) x infinite",
 )
 
@@ -156,7 +157,7 @@ def _constant(match: Match) -> Replacement:
 CONSTANT = Rule(
     "constant",
     "f(weights)  ->  a weight",
-    pattern("constant", frozenset(), form=lambda graph, layer: not layer.inputs),
+    pattern("constant", (), form=lambda graph, layer: not layer.inputs),
     (
         Condition(
             "it is no output of the network, and it can be computed here",

@@ -4,32 +4,56 @@ Each application is proved on its own: the elements that the new layers read are
 read, as relations.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import islpy as isl
 import numpy as np
 
-from polyfuse.network import copies
-from polyfuse.network import layers as make
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Access, Layer, Statement, identity
-from polyfuse.network.operators import Array
+from polyfuse.network.layers import copies, pointwise
+from polyfuse.network.operator import (
+    Activate,
+    DepthToSpace,
+    Expand,
+    Reshape,
+    Shuffle,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    View,
+)
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.mapping import MappingType, mapping_type
-from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import (
+    Condition,
+    Match,
+    Pattern,
+    Refusal,
+    Rule,
+    Wanted,
+    is_one_of,
+    only_read_by_root,
+    pattern,
+)
 from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, WITH_ACTIVATION, activation_of
+from polyfuse.rewrite.rules.forms import TAKES_ACTIVATION
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
 FIRST, SECOND = "first copy", "second copy"
-SHUFFLE, VIEW = "shuffle", "view"
-"""The kinds of several copies in one: a permutation of all elements, and one that leaves out or repeats some."""
-PERMUTING = frozenset(["reshape", "transpose", "depth_to_space", "space_to_depth", SHUFFLE])
-"""Kinds that read every element once."""
-COPIES = PERMUTING | {"slice", "split", "expand", VIEW}
-"""Kinds of one statement that copies one element to each point."""
+PERMUTING = (Reshape, Transpose, DepthToSpace, SpaceToDepth, Shuffle)
+"""Copies that read every element once."""
+COPIES = (*PERMUTING, Slice, Expand, View)
+"""Operators of one statement that copies one element to each point."""
 MAX_OPERATIONS = 1_000_000
+
+
+def has_one_input(graph: Graph, layer: Layer) -> bool:
+    """The layer reads one computed tensor."""
+    return len(layer.inputs) == 1
 
 
 def reads_one(graph: Graph, layer: Layer) -> bool:
@@ -63,7 +87,7 @@ def proved(make_layer: Any) -> Condition:
     )
 
 
-def _chain(first: str | frozenset[str], second: str | frozenset[str]) -> Any:
+def _chain(first: Wanted | Sequence[Wanted], second: Wanted | Sequence[Wanted]) -> Pattern:
     return pattern(SECOND, second, pattern(FIRST, first, form=reads_one), form=reads_one)
 
 
@@ -78,7 +102,7 @@ def _one_reshape(match: Match) -> Layer:
 RESHAPE_CHAIN = Rule(
     "reshape-chain",
     "reshape(reshape(x))  ->  reshape(x)",
-    _chain("reshape", "reshape"),
+    _chain(Reshape, Reshape),
     (only_read_by_root(FIRST), proved(_one_reshape)),
     lambda match: _only(_one_reshape(match)),
     (partial(instances.copies_in_turn, instances.reshaped(3, 4), instances.reshaped(1, 6, 2)),),
@@ -86,9 +110,8 @@ RESHAPE_CHAIN = Rule(
 
 
 def _permutation(layer: Layer) -> tuple[int, ...]:
-    order = layer.attributes["permutation"]
-    assert isinstance(order, tuple)
-    return order
+    assert isinstance(layer.operator, Transpose)
+    return layer.operator.order
 
 
 def _one_transpose(match: Match) -> Layer:
@@ -99,7 +122,7 @@ def _one_transpose(match: Match) -> Layer:
 TRANSPOSE_CHAIN = Rule(
     "transpose-chain",
     "transpose(transpose(x))  ->  transpose(x)",
-    _chain("transpose", "transpose"),
+    _chain(Transpose, Transpose),
     (only_read_by_root(FIRST), proved(_one_transpose)),
     lambda match: _only(_one_transpose(match)),
     (partial(instances.copies_in_turn, instances.transposed(3, 1, 0, 2), instances.transposed(0, 2, 3, 1)),),
@@ -119,7 +142,7 @@ def _as_reshape(match: Match) -> Layer:
 COPY_AS_RESHAPE = Rule(
     "copy-as-reshape",
     "a permutation that keeps the row-major order  ->  reshape(x)",
-    pattern("permutation", PERMUTING - {"reshape"}, form=_keeps_order),
+    pattern("permutation", [each for each in PERMUTING if each is not Reshape], form=_keeps_order),
     (
         Condition(
             "the access relations before and after are equal",
@@ -152,15 +175,15 @@ def one_copy(match: Match) -> Layer:
     (operand,) = after.operands
     statement = Statement(after.name, after.dims, after.domain, {operand: access}, after.expression)
     assert first.reference is not None and second.reference is not None
+    permutes = is_one_of(first, PERMUTING) and is_one_of(second, PERMUTING)
     return Layer(
         second.name,
-        SHUFFLE if {first.kind, second.kind} <= PERMUTING else VIEW,
+        Shuffle() if permutes else View(),
         second.output,
         (statement,),
         first.inputs,
         (),
         partial(_in_turn, first.reference, second.reference),
-        {},
     )
 
 
@@ -205,22 +228,18 @@ COPY_CHAIN = Rule(
 )
 
 
-def _is_activation(graph: Graph, layer: Layer) -> bool:
-    return make.is_activation(layer) and len(layer.inputs) == 1
-
-
 def _producer_takes_it(match: Match) -> bool:
     """The copy's input is made by a layer that an activation goes into."""
     producer = match.graph.makers.get(match[FIRST].inputs[0])
-    if producer is None or producer.kind not in WITH_ACTIVATION or activation_of(producer) is not None:
+    if producer is None or not is_one_of(producer, TAKES_ACTIVATION) or producer.activation is not None:
         return False
     return list(match.graph.readers(producer.output)) == [match[FIRST]] and producer.output not in match.graph.outputs
 
 
 def _activation_first(match: Match) -> Replacement:
-    copied, spec = match[FIRST], activation_of(match.root)
-    assert spec is not None
-    active = make.activation(match.root.name, copied.inputs[0], spec)
+    copied, activation = match[FIRST], match.root.activation
+    assert activation is not None
+    active = pointwise.activation(match.root.name, copied.inputs[0], activation)
     moved = renamed(copied, copied.inputs[0], active.output)
     return Replacement((active, moved), {}, moved.output)
 
@@ -228,7 +247,7 @@ def _activation_first(match: Match) -> Replacement:
 ACTIVATION_BEFORE_COPY = Rule(
     "activation-before-copy",
     "f(copy(layer(x)))  ->  copy(f(layer(x)))",
-    pattern("activation", ACTIVATION_KINDS, pattern(FIRST, PERMUTING, form=reads_one), form=_is_activation),
+    pattern("activation", Activate, pattern(FIRST, PERMUTING, form=reads_one), form=has_one_input),
     (
         only_read_by_root(FIRST),
         Condition(

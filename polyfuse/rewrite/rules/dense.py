@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.network import copies
-from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, pooling
+from polyfuse.network.layers.convolution import convolution
+from polyfuse.network.operator import Gemm, Reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
-from polyfuse.rewrite.rules.forms import Array, activation_of, bias_of
+from polyfuse.rewrite.rules.forms import Array, bias_of
 
 FLATTEN = "flattening copy"
 
@@ -72,7 +74,7 @@ def _convolution(match: Match, x: Tensor, flat: NDArray[Any]) -> Replacement:
     if bias is not None:
         b = match.weight(name, "bias", bias.shape)
         values[b.name] = bias
-    conv = make.convolution(name, x, w, b, activation=activation_of(root))
+    conv = with_activation(convolution(name, x, w, b), root.activation)
     last = copies.reshape(root.name, conv.output, root.output.concrete_shape)
     return Replacement((conv, last), values, last.output)
 
@@ -84,13 +86,13 @@ ROW_BIAS = Condition(
 )
 OF_FLOATS = Condition(
     "its weights are not dequantized: as a matrix product it may become one of whole numbers",
-    lambda match: "dequantised" not in match.root.attributes,
+    lambda match: not match.root.dequantised,
     lambda match: Refusal(f"the weights of {match.root.name} are dequantized"),
 )
 FLATTENED_PRODUCT = Rule(
     "flattened-product",
     "gemm(flatten(x))  ->  reshape(conv(x)) with a window as large as the image",
-    pattern("product", "gemm", pattern(FLATTEN, PERMUTING, form=_from_image)),
+    pattern("product", Gemm, pattern(FLATTEN, PERMUTING, form=_from_image)),
     (
         only_read_by_root(FLATTEN),
         Condition(
@@ -116,7 +118,7 @@ def _with_pixels(match: Match) -> Replacement:
 PRODUCT_OF_ROWS = Rule(
     "product-of-rows",
     "gemm(x)  ->  reshape(conv(reshape(x))) with rows as images of one element a channel",
-    pattern("product", "gemm"),
+    pattern("product", Gemm),
     (ROW_BIAS, OF_FLOATS),
     _with_pixels,
     (instances.product_of_rows,),
@@ -124,15 +126,19 @@ PRODUCT_OF_ROWS = Rule(
 
 
 def _over_image(graph: Graph, layer: Layer) -> bool:
-    return len(layer.inputs) == 1 and len(layer.inputs[0].shape) == 4 and layer.attributes["axes"] == (2, 3)
+    """The mean of rows and columns of an image."""
+    match layer.operator:
+        case Reduce(how="mean", axes=(2, 3)):
+            return len(layer.inputs) == 1 and len(layer.inputs[0].shape) == 4
+    return False
 
 
 def _pooled(match: Match) -> Replacement:
     root = match.root
-    if root.attributes["keepdims"]:
-        pool = make.global_average_pool(root.name, root.inputs[0])
+    if len(root.output.shape) == 4:
+        pool = pooling.global_average_pool(root.name, root.inputs[0])
         return Replacement((pool,), {}, pool.output)
-    pool = make.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
+    pool = pooling.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
     last = copies.reshape(root.name, pool.output, root.output.concrete_shape)
     return Replacement((pool, last), {}, last.output)
 
@@ -140,11 +146,11 @@ def _pooled(match: Match) -> Replacement:
 MEAN_OF_IMAGE = Rule(
     "mean-of-image",
     "the mean over rows and columns  ->  global average pooling",
-    pattern("mean", "reduce_mean", form=_over_image),
+    pattern("mean", Reduce, form=_over_image),
     (
         Condition(
             "no activation follows in the same layer",
-            lambda match: activation_of(match.root) is None,
+            lambda match: match.root.activation is None,
             lambda match: Refusal(f"{match.root.name} ends in an activation, and pooling cannot"),
         ),
     ),

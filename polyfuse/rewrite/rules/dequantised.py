@@ -3,19 +3,30 @@
 A `Match` of a layer between dequantizing and quantizing ones enters; operands, scales and bounds leave.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.activation import Activation
 from polyfuse.network.dtypes import EIGHT_BITS, bounds
 from polyfuse.network.layer import Layer
+from polyfuse.network.operator import Arithmetic, Concat, Dequantize, Matmul, Quantize
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Instance, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules.forms import activation_of, operands_of
+from polyfuse.rewrite.rule import (
+    Condition,
+    Instance,
+    Match,
+    Refusal,
+    Rule,
+    Wanted,
+    is_one_of,
+    only_read_by_root,
+    pattern,
+)
 
 PRODUCER = "producer"
 NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cannot be quantized"
@@ -33,21 +44,22 @@ class Operand:
 def operand(graph: Graph, layer: Layer, tensor: Tensor) -> Operand | None:
     """What a layer reads as whole numbers; None for what is not dequantized from eight bits, or was changed since."""
     if tensor in layer.weights:
-        recorded = layer.attributes.get("dequantised")
-        found = recorded.get(tensor.name) if isinstance(recorded, Mapping) else None
-        if not isinstance(found, Dequantised) or not np.array_equal(found.reals, graph.value(tensor)):
+        found = layer.dequantised.get(tensor.name)
+        if found is None or not np.array_equal(found.reals, graph.value(tensor)):
             return None
         return Operand(found.quantisation, weight=found)
     maker = graph.makers.get(tensor)
-    scale = None if maker is None or maker.kind != "dequantize" else scale_of(maker)
-    return None if maker is None or scale is None else Operand(scale, maker.inputs[0] if maker.inputs else None)
+    if maker is None or not isinstance(maker.operator, Dequantize) or (scale := scale_of(maker)) is None:
+        return None
+    return Operand(scale, maker.inputs[0] if maker.inputs else None)
 
 
 def scale_of(layer: Layer) -> Quantisation | None:
     """The scale of a layer that quantizes or dequantizes eight bits with one scale."""
-    scale = layer.attributes["scale"]
-    assert isinstance(scale, Quantisation)
-    return scale if not scale.is_by_channel and scale.dtype in EIGHT_BITS and layer.inputs else None
+    match layer.operator:
+        case Quantize(scale=scale) | Dequantize(scale=scale):
+            return scale if not scale.is_by_channel and scale.dtype in EIGHT_BITS and layer.inputs else None
+    return None
 
 
 def has_one_scale(graph: Graph, layer: Layer) -> bool:
@@ -65,7 +77,8 @@ def made_scale(match: Match) -> Quantisation:
 def operands(match: Match) -> list[Operand | None]:
     """What the producer reads, in its order."""
     layer = match[PRODUCER]
-    tensors = operands_of(layer) if "operands" in layer.attributes else (*layer.inputs, *layer.weights)
+    several = is_one_of(layer, (Matmul, Arithmetic, Concat))
+    tensors = layer.operands if several else (*layer.inputs, *layer.weights)
     return [operand(match.graph, layer, tensor) for tensor in tensors]
 
 
@@ -85,18 +98,18 @@ READS_WHOLE_NUMBERS = Condition(
 
 def limits(layer: Layer, scale: Quantisation) -> tuple[int, int] | None:
     """The elements that an activation clips to, all of them where there is none; None for other activations."""
-    match activation_of(layer):
+    match layer.activation:
         case None:
             return bounds(scale.dtype)
-        case "relu" | ("relu",):
+        case Activation("relu"):
             return scale.limits(low=0.0)
-        case "relu6" | ("relu6",):
+        case Activation("relu6"):
             return scale.limits(0.0, 6.0)
-        case ("clip", float() | int() as low, float() | int() as high):
+        case Activation("clip", (low, high)):
             return scale.limits(low, high)
-        case ("at_least", float() | int() as low):
+        case Activation("at_least", (low,)):
             return scale.limits(low=low)
-        case ("at_most", float() | int() as high):
+        case Activation("at_most", (high,)):
             return scale.limits(high=high)
     return None
 
@@ -104,26 +117,26 @@ def limits(layer: Layer, scale: Quantisation) -> tuple[int, int] | None:
 CLIPS = Condition(
     "the producer ends in no activation but one that clips",
     lambda match: limits(match[PRODUCER], made_scale(match)) is not None,
-    lambda match: Refusal(f"{match[PRODUCER].name} ends in {activation_of(match[PRODUCER])}"),
+    lambda match: Refusal(f"{match[PRODUCER].name} ends in {match[PRODUCER].activation}"),
 )
 
 
 def quantised_rule(
     name: str,
     law: str,
-    kinds: str | frozenset[str],
+    of: Wanted | Sequence[Wanted],
     conditions: Sequence[Condition],
     replacement: Callable[[Match], Replacement],
     instances: tuple[Callable[[], Instance], ...],
     form: Callable[[Graph, Layer], bool] | None = None,
     unproved: str = "",
 ) -> Rule:
-    """A rule whose root quantizes what a producer of some kinds makes of dequantized operands."""
+    """A rule whose root quantizes what a producer of some operators makes of dequantized operands."""
     every = (READS_WHOLE_NUMBERS, *conditions, only_read_by_root(PRODUCER), possible(replacement))
     return Rule(
         name,
         law,
-        pattern("quantize", "quantize", pattern(PRODUCER, kinds, form=form), form=has_one_scale),
+        pattern("quantize", Quantize, pattern(PRODUCER, of, form=form), form=has_one_scale),
         every,
         replacement,
         instances,

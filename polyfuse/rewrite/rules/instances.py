@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from polyfuse.network import copies, normalisation
-from polyfuse.network import layers as make
-from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer
-from polyfuse.network.matrices import gemm, matmul
+from polyfuse.network.layers import copies, normalisation, pointwise
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.matrices import gemm, matmul
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder
 from polyfuse.network.quantised import elements
 from polyfuse.network.quantised.scheme import Quantisation
-from polyfuse.network.reductions import reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rule import Instance
 
@@ -30,7 +31,7 @@ def _start(*shape: int) -> tuple[Builder, Tensor]:
 
 def _affine(build: Builder, name: str, x: Tensor, channels: int = 2) -> Tensor:
     weights = [build.weight(f"{name}_{part}", (1, channels, 1, 1), 1) for part in ("scale", "shift")]
-    return build.add(make.affine(name, x, *weights))
+    return build.add(pointwise.affine(name, x, *weights))
 
 
 def _numbers(build: Builder, name: str, *values: float) -> Tensor:
@@ -59,7 +60,7 @@ def scaling_then_conv(groups: int = 1) -> Instance:
 def factor_then_padded_conv() -> Instance:
     build, x = _start()
     w = build.weight("w", (1, 2, 1, 1), 1)
-    y = build.add(make.arithmetic("before", "mul", x, w, constants=["b"]))
+    y = build.add(pointwise.arithmetic("before", "mul", x, w, constants=["b"]))
     return Instance(build.network(build.conv("conv", y, 2, kernel=2, padding=1)))
 
 
@@ -94,27 +95,27 @@ def norm_then_scaling() -> Instance:
 def scaling_then_norm(*scales: float) -> Instance:
     build, x = _start(1, 2, 1, 2)
     weights = _numbers(build, "numbers", *scales), build.weight("shift", (1, 2, 1, 1), 1)
-    y = _normalised(build, build.add(make.affine("before", x, *weights)))
+    y = _normalised(build, build.add(pointwise.affine("before", x, *weights)))
     return Instance(build.network(y), frozenset(["numbers"]))
 
 
-def gated(spec: object) -> Instance:
+def gated(spec: Spec) -> Instance:
     """x times an activation of x."""
     build, x = _start(1, 1, 1, 1)
-    return Instance(build.network(build.arithmetic("product", "mul", x, build.activation("gate", x, spec))))  # type: ignore[arg-type]
+    return Instance(build.network(build.arithmetic("product", "mul", x, build.activation("gate", x, spec))))
 
 
 def gated_by_clip(most: float) -> Instance:
     """x times `clip(k x / 6 + k / 2, 0, k)`."""
     build, x = _start(1, 1, 1, 1)
     weights = _numbers(build, "slope", most / 6), _numbers(build, "half", most / 2)
-    gate = build.add(make.affine("gate", x, *weights, activation=("clip", 0.0, most)))
+    gate = build.add(with_activation(pointwise.affine("gate", x, *weights), ("clip", 0.0, most)))
     return Instance(build.network(build.arithmetic("product", "mul", x, gate)), frozenset(["slope", "half"]))
 
 
 def nothing_done() -> Instance:
     build, x = _start()
-    y = build.add(make.affine("nothing", build.max_pool("before", x, kernel=1), *_ones_and_zeros(build)))
+    y = build.add(pointwise.affine("nothing", build.max_pool("before", x, kernel=1), *_ones_and_zeros(build)))
     return Instance(build.network(build.max_pool("pool", y, kernel=1)), frozenset(["one", "zero"]))
 
 
@@ -122,11 +123,11 @@ def _ones_and_zeros(build: Builder) -> tuple[Tensor, Tensor]:
     return _numbers(build, "one", 1.0, 1.0), _numbers(build, "zero", 0.0, 0.0)
 
 
-def producer_then(spec: object, kind: str = "conv") -> Instance:
+def producer_then(spec: Spec, kind: str = "conv") -> Instance:
     """A layer, and an activation of what it makes."""
     build, x = _start()
     made = build.conv("producer", x, 2, kernel=2) if kind == "conv" else _affine(build, "producer", x)
-    return Instance(build.network(build.activation("activation", made, spec)))  # type: ignore[arg-type]
+    return Instance(build.network(build.activation("activation", made, spec)))
 
 
 def copies_in_turn(*parts: Callable[[str, Tensor], Layer]) -> Instance:
@@ -168,7 +169,7 @@ def product_of_rows() -> Instance:
 
 def mean_of_image(keepdims: bool) -> Instance:
     build, x = _start()
-    return Instance(build.network(build.add(reduce("mean", "reduce_mean", x, (2, 3), keepdims=keepdims))))
+    return Instance(build.network(build.add(reduce("mean", "mean", x, (2, 3), keepdims=keepdims))))
 
 
 def _real(build: Builder, x: Tensor, scale: Quantisation) -> Tensor:

@@ -4,21 +4,18 @@ from functools import partial
 
 import numpy as np
 
-from polyfuse.network import normalisation
+from polyfuse.network.activated import with_activation
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import normalisation
+from polyfuse.network.operator import GlobalPool, InstanceNorm, Reduce, Variance
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Replacement
+from polyfuse.rewrite.graph import Graph, Replacement
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.forms import Array, operands_of, renormalised, scaling, without_activation
+from polyfuse.rewrite.rules.forms import Array, epsilon_of, renormalised, scaling, without_activation
 from polyfuse.rewrite.rules.scaling import AFTER, BEFORE, by_channels, channel_values, scales
 
 NORM, MEAN, VARIANCE = "normalisation", "mean", "variance"
-
-
-def _epsilon(match: Match, role: str) -> float:
-    epsilon = match[role].attributes["epsilon"]
-    assert isinstance(epsilon, float)
-    return epsilon
 
 
 def _columns(match: Match, name: str, rank: int, gain: Array, offset: Array) -> tuple[list[Tensor], dict[str, Array]]:
@@ -32,7 +29,7 @@ def _gain_and_offset(match: Match, role: str) -> tuple[Array, Array]:
     """The weights of a normalisation, one value for each channel."""
     layer = match[role]
     channels = layer.output.concrete_shape[1]
-    gain, offset = (np.broadcast_to(match.graph.value(w).ravel(), (channels,)) for w in operands_of(layer)[3:])
+    gain, offset = (np.broadcast_to(match.graph.value(w).ravel(), (channels,)) for w in layer.operands[3:])
     return gain, offset
 
 
@@ -49,7 +46,7 @@ def _after(match: Match) -> Replacement:
 NORM_THEN_SCALING = Rule(
     "instance-norm-then-scaling",
     "IN(x) s + t  ->  IN(x) with gamma s and beta s + t",
-    scales(AFTER, pattern(BEFORE, "instance_norm")),
+    scales(AFTER, pattern(BEFORE, InstanceNorm)),
     (by_channels(AFTER), without_activation(BEFORE), only_read_by_root(BEFORE)),
     _after,
     (instances.norm_then_scaling,),
@@ -72,10 +69,10 @@ def _before(match: Match) -> Replacement:
     assert found is not None and scale is not None and square is not None
     gain, offset = _gain_and_offset(match, NORM)
     weights, values = _columns(match, norm.name, norm.rank, gain * np.sign(scale), offset)
-    epsilon = _epsilon(match, NORM) / square
-    spec = norm.attributes["activation"]
-    parts = normalisation.instance_norm(norm.name, found.x, *weights, epsilon=epsilon, activation=spec)  # type: ignore[arg-type]
-    return Replacement(parts, values, parts[-1].output)
+    epsilon = epsilon_of(norm) / square
+    *moments, last = normalisation.instance_norm(norm.name, found.x, *weights, epsilon=epsilon)
+    parts = (*moments, with_activation(last, norm.activation))
+    return Replacement(parts, values, last.output)
 
 
 def _unit(match: Match) -> bool:
@@ -86,7 +83,7 @@ def _epsilon_matters(match: Match) -> Refusal:
     """An element one standard deviation above the mean, for the scale farthest from 1, with epsilon as it is."""
     scale, _ = channel_values(match, BEFORE)
     assert scale is not None
-    s, epsilon = float(scale[np.argmax(np.abs(np.abs(scale) - 1.0))]), _epsilon(match, NORM)
+    s, epsilon = float(scale[np.argmax(np.abs(np.abs(scale) - 1.0))]), epsilon_of(match[NORM])
     before, after = s / np.sqrt(s**2 + epsilon), np.sign(s) / np.sqrt(1.0 + epsilon)
     return Refusal(
         "the scale divides epsilon: folding it would change epsilon, which has to be asked for",
@@ -95,11 +92,18 @@ def _epsilon_matters(match: Match) -> Refusal:
     )
 
 
+def _is_mean(graph: Graph, layer: Layer) -> bool:
+    match layer.operator:
+        case Reduce(how="mean") | GlobalPool():
+            return True
+    return False
+
+
 _PARTS = pattern(
     NORM,
-    "instance_norm",
-    pattern(MEAN, "reduce_mean global_average_pool"),
-    pattern(VARIANCE, "variance"),
+    InstanceNorm,
+    pattern(MEAN, (Reduce, GlobalPool), form=_is_mean),
+    pattern(VARIANCE, Variance),
     scales(BEFORE),
 )
 _ONLY = (

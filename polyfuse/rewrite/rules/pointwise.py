@@ -5,40 +5,30 @@ from functools import partial
 
 import numpy as np
 
-from polyfuse.network import layers as make
+from polyfuse.network.activated import with_activation
+from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise
+from polyfuse.network.operator import Activate, Arithmetic, Copy
 from polyfuse.rewrite.graph import Graph, Replacement
-from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, is_one_of, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, reads_one
-from polyfuse.rewrite.rules.forms import (
-    ACTIVATION_KINDS,
-    SCALES,
-    WITH_ACTIVATION,
-    Scaling,
-    activation_of,
-    affine,
-    scaling,
-    with_activation,
-    without_activation,
-)
+from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, has_one_input, reads_one
+from polyfuse.rewrite.rules.forms import SCALES, TAKES_ACTIVATION, Scaling, affine, scaling, without_activation
 
 PRODUCER = "producer"
-
-
-def _is_activation(graph: Graph, layer: Layer) -> bool:
-    return make.is_activation(layer) and len(layer.inputs) == 1
+PRODUCT = Arithmetic("mul")
 
 
 def _into_producer(match: Match) -> Replacement:
-    layer = with_activation(match[PRODUCER], activation_of(match.root))
+    layer = with_activation(match[PRODUCER], match.root.activation)
     return Replacement((layer,), {}, layer.output)
 
 
 ACTIVATION_INTO_PRODUCER = Rule(
     "activation-into-producer",
     "f(layer(x))  ->  (f after layer)(x)",
-    pattern("activation", ACTIVATION_KINDS, pattern(PRODUCER, WITH_ACTIVATION), form=_is_activation),
+    pattern("activation", Activate, pattern(PRODUCER, TAKES_ACTIVATION), form=has_one_input),
     (without_activation(PRODUCER), only_read_by_root(PRODUCER)),
     _into_producer,
     (
@@ -52,7 +42,7 @@ ACTIVATION_INTO_PRODUCER = Rule(
 def _gated(match: Match) -> bool:
     """The product is of x and the gate of the same x."""
     gate = match["gate"]
-    return set(match.root.inputs) == {gate.output, gate.inputs[0]} and activation_of(match.root) is None
+    return set(match.root.inputs) == {gate.output, gate.inputs[0]} and match.root.activation is None
 
 
 GATE_OF_X = Condition(
@@ -63,36 +53,40 @@ GATE_OF_X = Condition(
 
 
 def _silu(match: Match) -> Replacement:
-    layer = make.activation(match.root.name, match["gate"].inputs[0], "silu")
+    layer = pointwise.activation(match.root.name, match["gate"].inputs[0], "silu")
     return Replacement((layer,), {}, layer.output)
+
+
+def _is_sigmoid(graph: Graph, layer: Layer) -> bool:
+    return layer.activation == Activation("sigmoid") and len(layer.inputs) == 1
 
 
 SILU = Rule(
     "silu",
     "x * sigmoid(x)  ->  silu(x)",
-    pattern("product", "mul", pattern("gate", "sigmoid", form=_is_activation)),
+    pattern("product", PRODUCT, pattern("gate", Activate, form=_is_sigmoid)),
     (GATE_OF_X, only_read_by_root("gate")),
     _silu,
     (partial(instances.gated, "sigmoid"),),
 )
 
 
-def _clip_bounds(spec: object) -> tuple[float, float] | None:
-    match spec:
-        case "relu6" | ("relu6",):
+def _clip_bounds(activation: Activation | None) -> tuple[float, float] | None:
+    match activation:
+        case Activation("relu6"):
             return 0.0, 6.0
-        case ("clip", low, high) if isinstance(low, int | float) and isinstance(high, int | float):
-            return float(low), float(high)
+        case Activation("clip", (low, high)):
+            return low, high
     return None
 
 
 def _hard_gate(graph: Graph, layer: Layer) -> float | None:
     """k, where a layer is `clip(k x / 6 + k / 2, 0, k)`: k times the gate of hard_swish."""
-    match activation_of(layer):
-        case ("hard_sigmoid", slope, 0.5) if _is_activation(graph, layer) and np.float32(slope) == np.float32(1 / 6):  # type: ignore[arg-type]
-            return 1.0
-        case spec:
-            bounds, found = _clip_bounds(spec), scaling(graph, layer)
+    match layer.activation:
+        case Activation("hard_sigmoid", (slope, 0.5)) if np.float32(slope) == np.float32(1 / 6):
+            if layer.operator == Activate() and len(layer.inputs) == 1:
+                return 1.0
+    bounds, found = _clip_bounds(layer.activation), scaling(graph, layer)
     if bounds is None or found is None or bounds[0] != 0.0 or bounds[1] <= 0.0:
         return None
     k = bounds[1]
@@ -104,9 +98,9 @@ def _hard_swish(match: Match) -> Replacement:
     gate, root = match["gate"], match.root
     k = _hard_gate(match.graph, gate)
     assert k is not None
-    swish = make.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
+    swish = pointwise.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
     if k == 1.0:
-        layer = make.activation(root.name, gate.inputs[0], "hard_swish")
+        layer = pointwise.activation(root.name, gate.inputs[0], "hard_swish")
         return Replacement((layer,), {}, layer.output)
     shape = (1,) * root.rank
     last = affine(match, root.name, Scaling(swish.output, np.full(shape, k), np.zeros(shape), None))
@@ -118,8 +112,8 @@ HARD_SWISH = Rule(
     "x * clip(k x / 6 + k / 2, 0, k)  ->  k * hard_swish(x)",
     pattern(
         "product",
-        "mul",
-        pattern("gate", SCALES | {"hard_sigmoid"}, form=lambda graph, layer: _hard_gate(graph, layer) is not None),
+        PRODUCT,
+        pattern("gate", (*SCALES, Activate), form=lambda graph, layer: _hard_gate(graph, layer) is not None),
     ),
     (GATE_OF_X, only_read_by_root("gate")),
     _hard_swish,
@@ -129,14 +123,12 @@ HARD_SWISH = Rule(
 
 def _changes_nothing(graph: Graph, layer: Layer) -> bool:
     """A copy of every element to its place, or a scaling by one and a shift by nothing."""
-    if layer.kind == "copy":
+    if layer.operator == Copy():
         return True
-    if layer.kind in COPIES:
+    if is_one_of(layer, COPIES):
         return reads_one(graph, layer) and changes_nothing(layer)
     found = scaling(graph, layer)
-    return (
-        found is not None and activation_of(layer) is None and bool((found.scale == 1).all() and not found.shift.any())
-    )
+    return found is not None and layer.activation is None and bool((found.scale == 1).all() and not found.shift.any())
 
 
 def _removed(match: Match) -> Replacement:
@@ -152,7 +144,7 @@ def _removable(match: Match) -> bool:
 IDENTITY = Rule(
     "identity",
     "x, 1 * x + 0  ->  x",
-    pattern("identity", SCALES | COPIES | {"copy"}, form=_changes_nothing),
+    pattern("identity", (*SCALES, *COPIES, Copy), form=_changes_nothing),
     (
         Condition(
             "it is no output that would become an input of the network or another output",

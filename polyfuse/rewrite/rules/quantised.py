@@ -5,6 +5,7 @@ roundings. Where results lie halfway between two elements, or within a rounding 
 the other one; copies, maxima, clips and tables are exact.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,13 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import copies
-from polyfuse.network import layers as make
+from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, pooling
+from polyfuse.network.operator import (
+    Activate,
+    Arithmetic,
+    Clamp,
+    Concat,
+    Conv,
+    Copy,
+    Dequantize,
+    Gather,
+    Gemm,
+    GlobalPool,
+    Matmul,
+    Pad,
+    Pool,
+    Prelu,
+    Quantised,
+    Quantize,
+    Resize,
+)
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
-from polyfuse.network.windows import ceil_padding
 from polyfuse.rewrite.graph import Graph, Replacement, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
@@ -38,10 +57,11 @@ from polyfuse.rewrite.rules.dequantised import (
     quantised_rule,
     scale_of,
 )
-from polyfuse.rewrite.rules.forms import ACTIVATION_KINDS, SCALES, geometry, operands_of
+from polyfuse.rewrite.rules.forms import SCALES
 
-MOVING = COPIES | {"pad", "concat", "max_pool", "gather", "copy", "resize"}
-"""Kinds whose elements are some of those that they read."""
+MOVING = (*COPIES, Pad, Concat, Pool, Gather, Copy, Resize)
+"""Operators whose elements are some of those that they read."""
+SUM, PRODUCT = Arithmetic("add"), Arithmetic("mul")
 CLOSE = 1e-5
 """How far the scale of a bias may be from the product of the scales of input and weights."""
 
@@ -78,11 +98,10 @@ def _sums(match: Match) -> Replacement:
     layer, y = match[PRODUCER], made_scale(match)
     x, w, *rest = known(match)
     ends = limits(layer, y)
-    if layer.kind == "matmul":
+    if layer.operator == Matmul():
         (a, values), (b, more) = (_whole_weight(match, part, each) for part, each in (("weight", x), ("constant", w)))
         constants = [tensor for tensor, each in ((a, x), (b, w)) if each.weight is not None]
-        scales: dict[str, Any] = {"a_scale": x.scale, "b_scale": w.scale, "y_scale": y}
-        made = sums.matmul(layer.name, a, b, constants, **scales, limits=ends)
+        made = sums.matmul(layer.name, a, b, constants, a_scale=x.scale, b_scale=w.scale, y_scale=y, limits=ends)
         return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
     if x.tensor is None or w.weight is None:
         raise InvalidInput(f"layer {layer.name!r}: expected a computed input and weights that are constant")
@@ -90,16 +109,32 @@ def _sums(match: Match) -> Replacement:
     check_values(w.weight.values, w.scale, x.scale, None if bias is None else bias.values)
     weight, values = _whole_weight(match, "weight", w)
     b_tensor, more = _whole_weight(match, "bias", rest[0]) if rest else (None, {})
-    function, window = (sums.convolution, geometry(layer)) if layer.kind == "conv" else (sums.gemm, {})
-    options: dict[str, Any] = {"x_scale": x.scale, "w_scale": w.scale, "y_scale": y, "limits": ends, **window}
-    made = function(layer.name, x.tensor, weight, b_tensor, **options)
+    made = _sums_of(layer, x.tensor, weight, b_tensor, (x.scale, w.scale, y), ends)
     return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+
+
+def _sums_of(
+    layer: Layer,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    scales: Sequence[Quantisation],
+    limits: tuple[int, int] | None,
+) -> sums.Made:
+    """The sums of products that a layer of floats, or one of whole numbers, makes, of whole numbers."""
+    x_scale, w_scale, y_scale = scales
+    match layer.operator:
+        case Conv(window=window, groups=groups) | Quantised(of=Conv(window=window, groups=groups)):
+            return sums.convolution(
+                layer.name, x, w, bias, window, groups, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale, limits=limits
+            )
+    return sums.gemm(layer.name, x, w, bias, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale, limits=limits)
 
 
 QUANTISED_SUMS = quantised_rule(
     "quantised-sums",
     "quantize(conv(dequantize(x), w))  ->  qlinear_conv(x, w), and gemm, matmul",
-    "conv gemm matmul",
+    (Conv, Gemm, Matmul),
     (CLIPS, BIAS_FITS),
     _sums,
     (instances.whole_matrices,),
@@ -115,7 +150,7 @@ def _binary(match: Match) -> Replacement:
     scales = dict(zip(("a_scale", "b_scale"), (each.scale for each in known(match)), strict=True))
     constants = [name for name, (_, values) in zip("ab", found, strict=True) if values]
     options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": limits(layer, y)}
-    function = elements.add if layer.kind == "add" else elements.multiply
+    function = elements.add if layer.operator == SUM else elements.multiply
     made = function(layer.name, found[0][0], found[1][0], **options)
     return Replacement((made,), {**found[0][1], **found[1][1]}, made.output)
 
@@ -123,7 +158,7 @@ def _binary(match: Match) -> Replacement:
 QUANTISED_BINARY = quantised_rule(
     "quantised-arithmetic",
     "quantize(dequantize(a) + dequantize(b))  ->  qlinear_add(a, b), and *",
-    "add mul",
+    (SUM, PRODUCT),
     (CLIPS,),
     _binary,
     (
@@ -138,30 +173,33 @@ def _means(match: Match) -> Replacement:
     layer, y = match[PRODUCER], made_scale(match)
     (x,) = known(match)
     assert x.tensor is not None
-    if layer.kind == "global_average_pool":
-        made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
-        return Replacement((made,), {}, made.output)
-    window = _window(layer)
-    sizes = (window[name] for name in ("kernel", "stride", "dilation", "padding"))
-    if window["count_include_pad"] and ceil_padding(x.tensor, layer.output, *sizes) != window["padding"]:
-        raise InvalidInput(f"layer {layer.name!r}: a mean of integers counts what its windows have beyond the padding")
-    made = elements.average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y, **window)
+    match layer.operator:
+        case Pool(window=window, ceil=ceil, counts_padding=counts):
+            if counts and window.grown(x.tensor, layer.output) != window:
+                raise InvalidInput(
+                    f"layer {layer.name!r}: a mean of integers counts what its windows have beyond the padding"
+                )
+            made = elements.average_pool(layer.name, x.tensor, window, ceil, counts, x_scale=x.scale, y_scale=y)
+        case _:
+            made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
     return Replacement((made,), {}, made.output)
 
 
-def _window(layer: Layer) -> dict[str, Any]:
-    """The options of a pool, by name."""
-    names = ("kernel", "stride", "padding", "dilation", "ceil", "count_include_pad")
-    return {name: layer.attributes[name] for name in names if name in layer.attributes}
+def _is_average(graph: Graph, layer: Layer) -> bool:
+    match layer.operator:
+        case Pool(how="average") | GlobalPool():
+            return True
+    return False
 
 
 QUANTISED_MEANS = quantised_rule(
     "quantised-means",
     "quantize(average_pool(dequantize(x)))  ->  qlinear_average_pool(x), and global_average_pool",
-    "average_pool global_average_pool",
+    (Pool, GlobalPool),
     (),
     _means,
     (partial(instances.whole_mean, False), partial(instances.whole_mean, True)),
+    _is_average,
 )
 
 
@@ -170,17 +208,17 @@ QUANTISED_MEANS = quantised_rule(
 
 def _is_moving(graph: Graph, layer: Layer) -> bool:
     """A copy or a maximum, of one tensor or several; interpolation is none."""
-    return bool(layer.inputs) and not layer.weights
+    is_average = isinstance(layer.operator, Pool) and layer.operator.how != "max"
+    return bool(layer.inputs) and not layer.weights and not is_average
 
 
 def _moving(match: Match) -> Replacement:
     layer, y = match[PRODUCER], made_scale(match)
     found = known(match)
     tensors = [each.tensor for each in found if each.tensor is not None]
-    if layer.kind == "concat":
-        axis = layer.attributes["axis"]
+    if isinstance(layer.operator, Concat):
         parts = list(zip(tensors, (each.scale for each in found), strict=True))
-        *before, last = (made := elements.concat(layer.name, parts, y_scale=y, axis=int(str(axis))))[0]
+        *before, last = (made := elements.concat(layer.name, parts, y_scale=y, axis=layer.operator.axis))[0]
         return Replacement((*before, last), dict(made[1]), last.output)
     (x,), scale = tensors, found[0].scale
     moved = _moved(layer, x, scale)
@@ -192,21 +230,20 @@ def _moving(match: Match) -> Replacement:
 
 def _moved(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
     """A layer that moves elements, of whole numbers."""
-    if layer.kind == "max_pool":
-        return make.max_pool(layer.name, x, **_window(layer))
-    if layer.kind == "pad":
-        return _padded(layer, x, scale)
+    match layer.operator:
+        case Pool(window=window, ceil=ceil):
+            return pooling.max_pool(layer.name, x, window, ceil)
+        case Pad() as pad:
+            return _padded(layer, pad, x, scale)
     moved = renamed(layer, layer.inputs[0], x)
     return replace(moved, output=Tensor(layer.output.name, layer.output.shape, x.dtype))
 
 
-def _padded(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
-    before, after, mode = (layer.attributes[each] for each in ("before", "after", "mode"))
-    value = float(str(layer.attributes["value"]))
-    stored = scale.quantised([value])
-    if mode == "constant" and float(scale.real(stored)[0]) != np.float32(value):
-        raise InvalidInput(f"layer {layer.name!r}: its padding of {value} is between two elements")
-    return copies.pad(layer.name, x, before, after, str(mode), float(stored[0]))  # type: ignore[arg-type]
+def _padded(layer: Layer, pad: Pad, x: Tensor, scale: Quantisation) -> Layer:
+    stored = scale.quantised([pad.value])
+    if pad.mode == "constant" and float(scale.real(stored)[0]) != np.float32(pad.value):
+        raise InvalidInput(f"layer {layer.name!r}: its padding of {pad.value} is between two elements")
+    return copies.pad(layer.name, x, pad.before, pad.after, pad.mode, float(stored[0]))
 
 
 QUANTISED_COPY = quantised_rule(
@@ -243,14 +280,15 @@ def _function(match: Match) -> Replacement:
     layer, y = match[PRODUCER], made_scale(match)
     x = _dequantized_input(match)
     assert x is not None and x.tensor is not None and layer.reference is not None
+    reference = layer.reference
     ends = limits(layer, y)
-    if make.is_activation(layer) and x.scale == y and ends is not None:
+    if layer.operator == Activate() and x.scale == y and ends is not None:
         made = elements.clamp(layer.name, x.tensor, *ends)
         return Replacement((made,), {}, made.output)
     numbers = [match.graph.value(weight) for weight in layer.weights]
 
     def of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(layer.reference(values, *numbers)).reshape(values.shape)  # type: ignore[misc]
+        return np.asarray(reference(values, *numbers)).reshape(values.shape)
 
     made, entries = elements.function(layer.name, x.tensor, of, x_scale=x.scale, y_scale=y)
     return Replacement((made,), dict(entries), made.output)
@@ -261,8 +299,8 @@ QUANTISED_FUNCTION = Rule(
     "quantize(f(dequantize(x)))  ->  table[x], or a clamp where f clips and the scale stays",
     pattern(
         "quantize",
-        "quantize",
-        pattern(PRODUCER, ACTIVATION_KINDS | SCALES | {"prelu"}, form=_is_function),
+        Quantize,
+        pattern(PRODUCER, (Activate, *SCALES, Prelu), form=_is_function),
         form=has_one_scale,
     ),
     (READS_ONE, only_read_by_root(PRODUCER), possible(_function)),
@@ -273,47 +311,58 @@ QUANTISED_FUNCTION = Rule(
 )
 
 
-SUMS = {"qlinear_conv": sums.convolution, "qlinear_gemm": sums.gemm}
-ARITHMETIC = {"qlinear_add": elements.add, "qlinear_mul": elements.multiply}
-SCALES_OF = frozenset(["x_scale", "w_scale", "a_scale", "b_scale", "y_scale"])
+def _limits(layer: Layer) -> tuple[int, int]:
+    """The smallest and the largest element that a layer of whole numbers makes."""
+    match layer.operator:
+        case Quantised(limits=ends):
+            return ends
+        case Clamp(low=low, high=high):
+            return low, high
+    return bounds(layer.output.dtype)
 
 
 def _clamped(match: Match) -> Replacement:
     """The producer made anew, with the limits that both have together."""
-    layer, attributes = match[PRODUCER], match[PRODUCER].attributes
-    (least, most), (low, high) = _ends(match.root), _ends(layer)
-    options: dict[str, Any] = {name: value for name, value in attributes.items() if name in SCALES_OF}
-    options["limits"] = (min(max(low, least), most), min(max(high, least), most))
-    if "operands" in attributes:
-        return _clamped_pair(layer, options)
+    layer = match[PRODUCER]
+    (least, most), (low, high) = _limits(match.root), _limits(layer)
+    ends = min(max(low, least), most), min(max(high, least), most)
+    assert isinstance(layer.operator, Quantised)
+    if layer.operator.of in (SUM, PRODUCT, Matmul()):
+        return _clamped_pair(layer, layer.operator, ends)
     w, *rest = layer.weights
     bias = rest[0] if rest and rest[0].dtype == "int32" else None
-    made, values = SUMS[layer.kind](layer.name, layer.inputs[0], w, bias, **options, **geometry(layer))
+    made, values = _sums_of(layer, layer.inputs[0], w, bias, layer.operator.scales, ends)
     return Replacement((made,), dict(values), made.output)
 
 
-def _clamped_pair(layer: Layer, options: dict[str, Any]) -> Replacement:
+def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> Replacement:
     """A layer of two operands made anew with other limits."""
-    a, b = operands_of(layer)
-    if layer.kind in ARITHMETIC:
-        constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in layer.weights]
-        made = ARITHMETIC[layer.kind](layer.name, a, b, **options, constants=constants)
-        return Replacement((made,), {}, made.output)
-    scales = {"a_scale": options.pop("x_scale"), "b_scale": options.pop("w_scale")}
-    made, values = sums.matmul(layer.name, a, b, layer.weights, **scales, **options)
-    return Replacement((made,), dict(values), made.output)
+    (a, b, *_), (a_scale, b_scale, y_scale) = layer.operands, operator.scales
+    if operator.of == Matmul():
+        made, values = sums.matmul(
+            layer.name, a, b, layer.weights, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, limits=ends
+        )
+        return Replacement((made,), dict(values), made.output)
+    constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in layer.weights]
+    function = elements.add if operator.of == SUM else elements.multiply
+    made = function(
+        layer.name, a, b, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants, limits=ends
+    )
+    return Replacement((made,), {}, made.output)
 
 
-def _ends(layer: Layer) -> tuple[int, int]:
-    ends = layer.attributes["limits"]
-    assert isinstance(ends, tuple)
-    return int(ends[0]), int(ends[1])
+def _has_limits(graph: Graph, layer: Layer) -> bool:
+    """An integer layer that can clamp what it makes."""
+    match layer.operator:
+        case Quantised(of=Conv() | Gemm() | Matmul() | Arithmetic()):
+            return True
+    return False
 
 
 CLAMP_INTO_PRODUCER = Rule(
     "clamp-into-producer",
     "clamp(qlinear_conv(x))  ->  qlinear_conv(x) with narrower limits, and of other integer layers",
-    pattern("clamp", "clamp", pattern(PRODUCER, frozenset([*SUMS, *ARITHMETIC, "qlinear_matmul"]))),
+    pattern("clamp", Clamp, pattern(PRODUCER, Quantised, form=_has_limits)),
     (only_read_by_root(PRODUCER),),
     _clamped,
     (partial(instances.clamped_sum, -9, 70), partial(instances.clamped_sum, -70, -60)),
@@ -333,13 +382,14 @@ def _pair(match: Match) -> Replacement:
 
 def _reads_dequantized(graph: Graph, layer: Layer) -> bool:
     maker = graph.makers.get(layer.inputs[0]) if layer.inputs else None
-    return maker is not None and maker.kind == "dequantize" and None not in (scale_of(maker), scale_of(layer))
+    is_dequantized = maker is not None and isinstance(maker.operator, Dequantize)
+    return maker is not None and is_dequantized and None not in (scale_of(maker), scale_of(layer))
 
 
 QUANTISED_PAIR = Rule(
     "quantised-pair",
     "quantize(dequantize(x))  ->  x, or table[x] where the scale changes",
-    pattern("quantize", "quantize", form=_reads_dequantized),
+    pattern("quantize", Quantize, form=_reads_dequantized),
     (),
     _pair,
     (),

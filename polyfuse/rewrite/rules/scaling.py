@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 
 from polyfuse.network.layer import Layer
+from polyfuse.network.operator import Conv, window_of
 from polyfuse.rewrite.graph import Replacement
 from polyfuse.rewrite.rule import Condition, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
@@ -17,7 +18,8 @@ from polyfuse.rewrite.rules.forms import (
     Scaling,
     affine,
     bias_of,
-    convolution,
+    convolution_like,
+    groups_of,
     per_channel,
     scaling,
     without_activation,
@@ -96,15 +98,14 @@ def _into_conv_before(match: Match) -> Replacement:
     weight, bias = match.graph.value(conv.weights[0]), bias_of(match.graph, conv)
     moved = (0.0 if bias is None else bias * scale) + shift
     kept = moved if bias is not None or moved.any() else None
-    return convolution(match, conv, conv.inputs[0], _by_output(conv, weight, scale), kept, found.activation)
+    return convolution_like(match, conv, conv.inputs[0], _by_output(conv, weight, scale), kept, found.activation)
 
 
 def _by_output(conv: Layer, weight: Array, scale: Array) -> Array:
     """Weights times a scale of each output channel: of `[oc, ic/groups, ..]`, transposed `[ic, oc/groups, ..]`."""
-    if conv.kind == "conv":
+    if isinstance(conv.operator, Conv):
         return weight * scale[:, None, None, None]
-    groups = conv.attributes["groups"]
-    assert isinstance(groups, int)
+    groups = groups_of(conv)
     apart = weight.reshape(groups, -1, *weight.shape[1:]) * scale.reshape(groups, 1, -1, 1, 1)
     return apart.reshape(weight.shape)
 
@@ -112,7 +113,7 @@ def _by_output(conv: Layer, weight: Array, scale: Array) -> Array:
 INTO_CONV_BEFORE = Rule(
     "scaling-into-conv-before",
     "s * (sum w x + b) + t  ->  sum (s w) x + (s b + t)",
-    scales(AFTER, pattern(BEFORE, frozenset(CONVOLUTIONS))),
+    scales(AFTER, pattern(BEFORE, CONVOLUTIONS)),
     (
         by_channels(AFTER),
         without_activation(BEFORE),
@@ -130,7 +131,8 @@ INTO_CONV_BEFORE = Rule(
 
 def _unpadded(match: Match) -> bool:
     _, shift = channel_values(match, BEFORE)
-    return not any(match[AFTER].attributes["padding"]) or (shift is not None and not shift.any())  # type: ignore[arg-type]
+    window = window_of(match[AFTER].operator)
+    return window is None or not any(window.padding) or (shift is not None and not shift.any())
 
 
 def _border(match: Match) -> Refusal:
@@ -161,8 +163,7 @@ def _moved_bias(match: Match) -> Array:
 
 def _of_groups(values: Array, conv: Layer, weight: Array) -> Array:
     """`[oc, ic of the group]` of values of the input channels."""
-    groups = conv.attributes["groups"]
-    assert isinstance(groups, int)
+    groups = groups_of(conv)
     return np.repeat(values.reshape(groups, -1), len(weight) // groups, axis=0)
 
 
@@ -173,13 +174,13 @@ def _into_conv_after(match: Match) -> Replacement:
     weight = match.graph.value(conv.weights[0])
     scaled = weight * _of_groups(scale, conv, weight)[:, :, None, None]
     bias = _moved_bias(match) if len(conv.weights) > 1 or shift.any() else None
-    return convolution(match, conv, found.x, scaled, bias, conv.attributes.get("activation"))  # type: ignore[arg-type]
+    return convolution_like(match, conv, found.x, scaled, bias, conv.activation)
 
 
 INTO_CONV_AFTER = Rule(
     "scaling-into-conv-after",
     "sum w (s x + t) + b  ->  sum (w s) x + (b + sum w t)",
-    pattern(AFTER, "conv", scales(BEFORE)),
+    pattern(AFTER, Conv, scales(BEFORE)),
     (
         without_activation(BEFORE),
         by_channels(BEFORE),

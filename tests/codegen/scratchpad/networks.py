@@ -1,8 +1,8 @@
 """Small networks that hold what plans are hard on: residuals, concatenations, squeeze and excitation, batches."""
 
-from polyfuse.network.copies import transpose
+from polyfuse.network.layers.copies import transpose
+from polyfuse.network.layers.reductions import softmax
 from polyfuse.network.network import Builder, Network
-from polyfuse.network.reductions import softmax
 
 
 def chain() -> Network:

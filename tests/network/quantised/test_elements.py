@@ -7,6 +7,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.quantised import elements
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from tests.network.quantised.onnx_operators import drawn, instances, onnxruntime_value, pairs, parts, scales, value
 
 TYPES = pytest.mark.parametrize("dtype", ["int8", "uint8"])
@@ -77,8 +78,9 @@ def test_average_pool_is_that_of_onnxruntime(dtype, kernel, padding, counted):  
         x = drawn(generator, dtype, (1, 24, 15, 15))
         p = scales(generator, dtype, ties=trial % 3 == 0)
         r = Quantisation(p.scale, 3, dtype) if trial % 2 else scales(generator, dtype, ties=False)
-        window = {"kernel": (kernel, kernel), "stride": (2, 2), "padding": (padding,) * 4, "count_include_pad": counted}
-        layer = elements.average_pool("pool", Tensor("x", x.shape, dtype), x_scale=p, y_scale=r, **window)
+        window = Window((kernel, kernel), (2, 2), padding=(padding,) * 4)
+        read = Tensor("x", x.shape, dtype)
+        layer = elements.average_pool("pool", read, window, counts_padding=counted, x_scale=p, y_scale=r)
         attributes = {"strides": [2, 2], "pads": [padding] * 4, "count_include_pad": int(counted)}
         given = [("x", x, False), *parts("x", p), *parts("y", r)]
         expected = onnxruntime_value("QLinearAveragePool", given, dtype, kernel_shape=[kernel] * 2, **attributes)
@@ -133,7 +135,7 @@ def test_instances_are_the_reference(dtype: str) -> None:
         cases = [
             (elements.add("f1", x, y, a_scale=p, b_scale=q, y_scale=r), {}),
             (elements.multiply("f2", x, y, a_scale=p, b_scale=q, y_scale=r), {}),
-            (elements.average_pool("f3", x, x_scale=p, y_scale=r, kernel=(3, 2), stride=(1, 2), padding=(1,) * 4), {}),
+            (elements.average_pool("f3", x, Window((3, 2), (1, 2), padding=(1,) * 4), x_scale=p, y_scale=r), {}),
             (elements.clamp("f4", x, 3, 90), {}),
             elements.function("f5", x, np.tanh, x_scale=p, y_scale=r),
             elements.quantize("f6", floats, p),

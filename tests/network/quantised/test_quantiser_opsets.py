@@ -177,6 +177,6 @@ def test_an_axis_from_the_end_is_that_axis_for_layers_and_scales(dtype: str) -> 
         made = [make("l", Tensor("x", x.shape, dtype), scale, each) for each in (axis, axis - 3)]
         first, second = (layer.reference(x, *values.values()) for layer, values in made if layer.reference is not None)
         np.testing.assert_array_equal(first, second)
-        assert [layer.attributes["axis"] for layer, _ in made] == [axis, axis]
+        assert [layer.operator.axis for layer, _ in made] == [axis, axis]
         with pytest.raises(InvalidInput, match="expected an axis from -3 to 2, got 3"):
             scale.real(x, 3)

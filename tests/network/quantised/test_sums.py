@@ -10,6 +10,7 @@ from polyfuse.network.dtypes import bounds
 from polyfuse.network.quantised import sums
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Window
 from tests.network.quantised.onnx_operators import drawn, instances, onnxruntime_value, parts, scales, value
 
 TYPES = pytest.mark.parametrize("dtype", ["int8", "uint8"])
@@ -51,13 +52,13 @@ def test_convolution_is_that_of_onnxruntime(dtype, kind, ties, biased, groups, k
     w, q = weight(generator, (12, 6 // groups, k, k), kind, ties, dtype)
     r = result(generator, dtype, p, q, w[0].size, ties)
     b = generator.integers(-9000, 9000, 12).astype(np.int32) if biased else None
-    steps = {"stride": (stride, stride), "dilation": (dilation, dilation), "padding": (pad,) * 4, "groups": groups}
+    window = Window((k, k), (stride, stride), (dilation, dilation), (pad,) * 4)
     tensors = (
         Tensor("x", x.shape, dtype),
         Tensor("w", w.shape, q.dtype),
         Tensor("b", (12,), "int32") if biased else None,
     )
-    layer, more = sums.convolution("conv", *tensors, x_scale=p, w_scale=q, y_scale=r, **steps)
+    layer, more = sums.convolution("conv", *tensors, window, groups, x_scale=p, w_scale=q, y_scale=r)
     read = [("x", x, False), *parts("x", p), ("w", w, True), *parts_of_weight(q), *parts("y", r), ("b", b, True)]
     attributes = {"strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4, "group": groups}
     expected = onnxruntime_value("QLinearConv", read, dtype, **attributes)
@@ -124,7 +125,7 @@ def test_instances_are_the_reference(dtype: str) -> None:
         b, r = generator.integers(-900, 900, 3).astype(np.int32), result(generator, dtype, p, q, 12, True)
         tensors = Tensor("x", x.shape, dtype), Tensor("w", w.shape, q.dtype), Tensor("b", (3,), "int32")
         layer, more = sums.convolution(
-            "conv", *tensors, x_scale=p, w_scale=q, y_scale=r, padding=(1, 0, 1, 1), limits=(5, 90)
+            "conv", *tensors, Window((3, 2), padding=(1, 0, 1, 1)), x_scale=p, w_scale=q, y_scale=r, limits=(5, 90)
         )
         found = value(layer, {"w": w, "b": b, **more}, x=x)
         np.testing.assert_array_equal(instances(layer, x=x, w=w, b=b, **more), found)

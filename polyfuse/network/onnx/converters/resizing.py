@@ -7,12 +7,15 @@ from math import floor
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers.resizing import resize as resized
 from polyfuse.network.onnx import attributes
-from polyfuse.network.onnx.file import MAX_ELEMENTS
+from polyfuse.network.onnx.file import MAX_ELEMENTS, Constant
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.resizing import COORDINATES, HALF, ROUNDINGS, Resampling, fraction_of
-from polyfuse.network.resizing import resize as resized
+from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, writes
+from polyfuse.network.operator import Resize
+from polyfuse.network.resampling import COORDINATES, HALF, ROUNDINGS, Resampling, fraction_of
 
 POLICIES = ("stretch", "not_larger", "not_smaller")
 
@@ -111,3 +114,31 @@ def _with_policy(policy: str, old: Sequence[int], sizes: Sequence[int]) -> list[
         return list(zip(sizes, ratios, strict=True))
     ratio = min(ratios) if policy == "not_larger" else max(ratios)
     return [(floor(ratio * before + HALF), ratio) for before in old]
+
+
+READS = {"Resize": resize, "Upsample": upsample}
+
+
+def _resize(made: Resize, layer: Layer, y: str) -> Parts:
+    how, name = made.how, layer.name
+    if how.coordinates == "tf_half_pixel_for_nn":
+        raise UnsupportedOperator(f"layer {name!r}: ONNX {OPSET} has no Resize of the mode {how.coordinates}")
+    sizes, scales = np.array(made.sizes, np.int64), np.array(made.scales, np.float32)
+    whole = np.array_equal(scales, (sizes / np.array(layer.inputs[0].concrete_shape)).astype(np.float32))
+    constants: dict[str, Constant] = {f"{name}/sizes": sizes} if whole else {f"{name}/scales": scales}
+    reads = [layer.inputs[0].name, "", "", *constants] if whole else [layer.inputs[0].name, "", *constants]
+    written = node(
+        "Resize",
+        reads,
+        y,
+        name,
+        mode=how.mode,
+        coordinate_transformation_mode=how.coordinates,
+        nearest_mode=how.rounding,
+        cubic_coeff_a=how.cubic,
+        exclude_outside=int(how.exclude_outside),
+    )
+    return [written], constants
+
+
+WRITES: Writers = writes(Resize, _resize)

@@ -3,12 +3,15 @@
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import layers
 from polyfuse.network.dtypes import bounds
-from polyfuse.network.normalisation import instance_norm, lrn
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pointwise
+from polyfuse.network.layers.normalisation import instance_norm, lrn
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation
+from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
+from polyfuse.network.operator import Affine, Arithmetic, Copy, InstanceNorm, LocalResponse, Prelu
 from polyfuse.network.quantised.elements import clamp
 from polyfuse.network.tensor import Tensor
 
@@ -21,7 +24,7 @@ def activation(state: Import, node: Node) -> None:
         return
     spec = attributes.activation(node, state.graph.constants)
     if spec:
-        state.add(node, layers.activation(node.name, state.tensor(node), spec))
+        state.add(node, pointwise.activation(node.name, state.tensor(node), spec))
     else:
         state.alias(node, state.tensor(node))
 
@@ -49,7 +52,7 @@ def batch_normalisation(state: Import, node: Node) -> None:
         "scale": state.weight(f"{node.name}_scale", scale.reshape(column)),
         "shift": state.weight(f"{node.name}_shift", shift.reshape(column)),
     }
-    state.add(node, layers.affine(node.name, *operands.values()))
+    state.add(node, pointwise.affine(node.name, *operands.values()))
 
 
 def instance_normalisation(state: Import, node: Node) -> None:
@@ -86,7 +89,7 @@ def prelu(state: Import, node: Node) -> None:
     if slope.ndim > rank:
         raise InvalidInput(f"{node.label}: expected a slope of at most {rank} axes, got shape {slope.shape}")
     weight = state.weight(f"{node.name}_scale", slope.reshape((1,) * (rank - slope.ndim) + slope.shape))
-    state.add(node, layers.prelu(node.name, x, weight))
+    state.add(node, pointwise.prelu(node.name, x, weight))
 
 
 KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Sum": "add", "Max": "max", "Min": "min"}
@@ -100,7 +103,7 @@ def arithmetic(state: Import, node: Node) -> None:
         return
     read, constants = state.operands(node, state.rank(node))
     names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
-    layer = layers.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
+    layer = pointwise.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
     state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
@@ -115,9 +118,9 @@ def _powered(state: Import, node: Node) -> bool:
     if value == 1.0:
         state.alias(node, x)
     elif value == 0.5:
-        state.add(node, layers.activation(node.name, x, "sqrt"))
+        state.add(node, pointwise.activation(node.name, x, "sqrt"))
     else:
-        state.add(node, layers.arithmetic(node.name, "mul", x, x))
+        state.add(node, pointwise.arithmetic(node.name, "mul", x, x))
     return True
 
 
@@ -130,7 +133,7 @@ def variadic(state: Import, node: Node) -> None:
     else:
         read, constants = state.operands(node, state.rank(node))
         kind = node.operator.lower()
-        state.add(node, layers.variadic(node.name, kind, read, constants=constants))
+        state.add(node, pointwise.variadic(node.name, kind, read, constants=constants))
 
 
 def dropout(state: Import, node: Node) -> None:
@@ -147,3 +150,53 @@ def identity(state: Import, node: Node) -> None:
     if node.operator == "Cast" and attributes.int_attribute(node, "to", 1) != 1:
         raise UnsupportedOperator(f"{node.label}: Cast of a computed tensor to another type; only float32 is computed")
     state.alias(node, state.tensor(node))
+
+
+READS = {
+    **dict.fromkeys(attributes.ACTIVATION_OPERATORS, activation),
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow"], arithmetic),
+    **dict.fromkeys(["Sum", "Max", "Min", "Mean"], variadic),
+    **dict.fromkeys(["Identity", "Cast"], identity),
+    "BatchNormalization": batch_normalisation,
+    "Dropout": dropout,
+    "InstanceNormalization": instance_normalisation,
+    "LRN": local_response,
+    "PRelu": prelu,
+}
+
+
+def _affine(_: Affine, layer: Layer, y: str) -> Parts:
+    x, scale, shift = names(layer)
+    scaled = f"{layer.name}/scaled"
+    nodes = [node("Mul", [x, scale], scaled, f"{layer.name}/scale"), node("Add", [scaled, shift], y, layer.name)]
+    return nodes, {}
+
+
+def _instance_norm(norm: InstanceNorm, layer: Layer, y: str) -> Parts:
+    x, mean, spread, scale, shift = names(layer)
+    name = layer.name
+    epsilon = {f"{name}/epsilon": np.array(norm.epsilon, np.float32)}
+    nodes = [
+        node("Sub", [x, mean], f"{name}/centred", f"{name}/centred"),
+        node("Add", [spread, *epsilon], f"{name}/spread", f"{name}/spread"),
+        node("Sqrt", [f"{name}/spread"], f"{name}/root", f"{name}/root"),
+        node("Div", [f"{name}/centred", f"{name}/root"], f"{name}/divided", f"{name}/divided"),
+        node("Mul", [f"{name}/divided", scale], f"{name}/scaled", f"{name}/scaled"),
+        node("Add", [f"{name}/scaled", shift], y, name),
+    ]
+    return nodes, epsilon
+
+
+def _local_response(norm: LocalResponse, layer: Layer, y: str) -> Parts:
+    numbers = {"size": norm.size, "alpha": norm.alpha, "beta": norm.beta, "bias": norm.bias}
+    return [node("LRN", [layer.inputs[0].name], y, layer.name, **numbers)], {}
+
+
+WRITES: Writers = {
+    **writes(Affine, _affine),
+    **writes(Arithmetic, lambda made, layer, y: single(made.how.capitalize(), layer, y)),
+    **writes(Copy, lambda _, layer, y: single("Identity", layer, y)),
+    **writes(InstanceNorm, _instance_norm),
+    **writes(LocalResponse, _local_response),
+    **writes(Prelu, lambda _, layer, y: single("PRelu", layer, y)),
+}

@@ -3,18 +3,18 @@
 Tensors enter; a `Layer` leaves.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.operators import Array, Padding, Pair
-from polyfuse.network.statements import Activation, point_statement, window_statement
+from polyfuse.network.layers.convolution import kernel_window
+from polyfuse.network.operator import ConvTranspose
+from polyfuse.network.statements import point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
-from polyfuse.network.windows import check_window
+from polyfuse.network.window import Pair, Window
 
 
 def conv_transpose(
@@ -22,24 +22,22 @@ def conv_transpose(
     x: Tensor,
     w: Tensor,
     bias: Tensor | None = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Padding = (0, 0, 0, 0),
-    dilation: Pair = (1, 1),
-    output_padding: Pair = (0, 0),
+    window: Window | None = None,
     groups: int = 1,
-    activation: str | Sequence[object] | None = None,
+    output_padding: Pair = (0, 0),
 ) -> Layer:
-    """Every element of `x[n, ic, h, w]` spread by `w[ic, oc/groups, kh, kw]`, `stride` apart (ONNX ConvTranspose).
+    """Every element of `x[n, ic, h, w]` spread by `w[ic, oc/groups, kh, kw]`, a stride apart (ONNX ConvTranspose).
 
     Padding is cut off from what that makes; `output_padding` is put at its end. Tap k of row h reads row
-    `(h + padding - dilation*k) / stride` where that is whole.
+    `(h + padding - dilation*k) / stride` where that is whole. The window is that of the weights with stride 1 and no
+    padding unless given.
     Errors: InvalidInput where shapes do not fit together.
     """
-    channels, per_group, *kernel = w.concrete_shape
-    window: Pair = (kernel[0], kernel[1])
+    channels, per_group, *_ = w.concrete_shape
+    operator = ConvTranspose(kernel_window(name, w, window), groups, output_padding)
+    stride, dilation, padding = operator.window.stride, operator.window.dilation, operator.window.padding
     check_float32(name, x, w, *([] if bias is None else [bias]))
-    check_window(name, x, window, stride, dilation, padding)
+    operator.window.check(name, x)
     if groups < 1 or x.shape[1] != channels or channels % groups or min(output_padding) < 0:
         raise InvalidInput(
             f"layer {name!r}: weights {w} in {groups} groups expect {channels} input channels, a multiple of the "
@@ -47,7 +45,7 @@ def conv_transpose(
         )
     if bias is not None and bias.shape != (per_group * groups,):
         raise InvalidInput(f"layer {name!r}: expected a bias of shape ({per_group * groups},), got {bias}")
-    rows, columns = spread(x, window, stride, dilation, padding, output_padding)
+    rows, columns = spread(x, operator)
     out = Tensor(f"{name}_out", (x.shape[0], per_group * groups, rows, columns))
     in_group = channels // groups
     read, made = ("ic", "c") if groups == 1 else (f"{in_group} * floor(c / {per_group}) + ic", f"c mod {per_group}")
@@ -57,7 +55,7 @@ def conv_transpose(
     update = window_statement(
         f"{name}_update",
         out,
-        {"ic": in_group, "kh": window[0], "kw": window[1]},
+        {"ic": in_group, "kh": w.concrete_shape[2], "kw": w.concrete_shape[3]},
         {"x": (x, f"n, {read}, {', '.join(index)}"), "weight": (w, f"{read}, {made}, kh, kw")},
         "x",
         "acc + weight * x",
@@ -66,51 +64,25 @@ def conv_transpose(
     )
     reads = {} if bias is None else {"bias": (bias, "c")}
     init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0")
-    act = Activation(activation) if activation is not None else None
-    final = [] if act is None else [point_statement(f"{name}_final", out, {}, act.text("acc"))]
-    computed = partial(_spread_out, stride, padding, dilation, groups, (rows, columns))
-    return Layer(
-        name,
-        "conv_transpose",
-        out,
-        (init, update, *final),
-        (x,),
-        (w,) if bias is None else (w, bias),
-        partial(operators.activated, act, computed),
-        {
-            "kernel": window,
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-            "output_padding": output_padding,
-            "groups": groups,
-            "activation": activation,
-        },
-    )
+    weights = (w,) if bias is None else (w, bias)
+    computed = partial(_spread_out, operator, (rows, columns))
+    return Layer(name, operator, out, (init, update), (x,), weights, computed)
 
 
-def spread(
-    x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, output_padding: Pair
-) -> tuple[int, int]:
+def spread(x: Tensor, operator: ConvTranspose) -> tuple[int, int]:
     """Rows and columns that a transposed convolution makes."""
+    window, padding = operator.window, operator.window.padding
     rows, columns = (
-        stride[a] * (size - 1) + output_padding[a] + (kernel[a] - 1) * dilation[a] + 1 - padding[a] - padding[2 + a]
+        window.stride[a] * (size - 1) + operator.output_padding[a] + window.reach[a] - padding[a] - padding[2 + a]
         for a, size in enumerate(x.concrete_shape[2:])
     )
     return rows, columns
 
 
-def _spread_out(
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-    sizes: Pair,
-    x: Array,
-    w: Array,
-    bias: Array | None = None,
-) -> Array:
+def _spread_out(operator: ConvTranspose, sizes: Pair, x: Array, w: Array, bias: Array | None = None) -> Array:
     """Every tap of the weights, added to where it falls on the uncut image."""
+    groups, window = operator.groups, operator.window
+    stride, dilation, padding = window.stride, window.dilation, window.padding
     batch, channels, rows, columns = x.shape
     apart = w.reshape(groups, channels // groups, *w.shape[1:])
     uncut = [padding[a] + sizes[a] + padding[2 + a] for a in range(2)]

@@ -10,70 +10,76 @@ from math import prod
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
-from polyfuse.network.copies import checked_axis, reshape
+from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import arithmetic
-from polyfuse.network.operators import Array
-from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
+from polyfuse.network.layers.copies import checked_axis, reshape
+from polyfuse.network.layers.pointwise import arithmetic
+from polyfuse.network.operator import Reduce, Variance
+from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 
+
+def _sum_square(x: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of squares along axes."""
+    return np.asarray(np.sum(x * x, axis=axis), dtype=np.float64)
+
+
+def _norm1(x: Array, axis: tuple[int, ...]) -> Array:
+    """The sum of magnitudes along axes."""
+    return np.asarray(np.sum(np.abs(x), axis=axis), dtype=np.float64)
+
+
+def _norm2(x: Array, axis: tuple[int, ...]) -> Array:
+    """The Euclidean norm along axes."""
+    return np.sqrt(_sum_square(x, axis))
+
+
 REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
-    "reduce_sum": ("0.0", "acc + x", "{0}", np.sum),
-    "reduce_mean": ("0.0", "acc + x", "{0} / {1}", np.mean),
-    "reduce_max": ("-INFINITY", "maximum(acc, x)", "{0}", np.max),
-    "reduce_min": ("INFINITY", "minimum(acc, x)", "{0}", np.min),
-    "reduce_prod": ("1.0", "acc * x", "{0}", np.prod),
-    "reduce_sum_square": ("0.0", "acc + x * x", "{0}", operators.sum_square),
-    "reduce_l1": ("0.0", "acc + fabsf(x)", "{0}", operators.norm1),
-    "reduce_l2": ("0.0", "acc + x * x", "sqrtf({0})", operators.norm2),
+    "sum": ("0.0", "acc + x", "{0}", np.sum),
+    "mean": ("0.0", "acc + x", "{0} / {1}", np.mean),
+    "max": ("-INFINITY", "maximum(acc, x)", "{0}", np.max),
+    "min": ("INFINITY", "minimum(acc, x)", "{0}", np.min),
+    "prod": ("1.0", "acc * x", "{0}", np.prod),
+    "sum_square": ("0.0", "acc + x * x", "{0}", _sum_square),
+    "l1": ("0.0", "acc + fabsf(x)", "{0}", _norm1),
+    "l2": ("0.0", "acc + x * x", "sqrtf({0})", _norm2),
 }
 """The start, the step, and what is made of the result and the number of elements, as expressions; and in numpy."""
 
 
-def reduce(
-    name: str,
-    kind: str,
-    x: Tensor,
-    axes: Sequence[int],
-    *,
-    keepdims: bool = True,
-    activation: str | Sequence[object] | None = None,
-) -> Layer:
-    """A reduction along axes, a kind of REDUCTIONS, and an activation of the result (ONNX ReduceSum, ReduceMean, …).
+def reduce(name: str, how: str, x: Tensor, axes: Sequence[int], *, keepdims: bool = True) -> Layer:
+    """A reduction along axes, one of REDUCTIONS (ONNX ReduceSum, ReduceMean, …).
 
     Reduced axes keep size 1 or are left out; where that leaves none, the result has one element.
     Errors: InvalidInput for axes that the tensor does not have.
     """
     check_float32(name, x)
-    along = _checked_axes(name, kind, x, axes)
-    start, step, finish, function = REDUCTIONS[kind]
+    along = _checked_axes(name, how, x, axes)
+    start, step, finish, function = REDUCTIONS[how]
     sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
     kept = [1 if a in along else s for a, s in enumerate(x.concrete_shape) if keepdims or a not in along]
     out = Tensor(f"{name}_out", tuple(kept) or (1,))
     index = reduced_index(len(x.shape), along, point_dims(len(out.shape)), keepdims)
     update = window_statement(f"{name}_update", out, sizes, {"x": (x, index)}, "x", step, macs=0)
-    act = Activation(activation) if activation is not None else None
     last = finish.format("acc", prod(sizes.values()))
-    last = act.text(f"({last})" if last != "acc" else last) if act is not None else last
     final = [] if last == "acc" else [point_statement(f"{name}_final", out, {}, last)]
     return Layer(
         name,
-        kind,
+        Reduce(how, along, keepdims),
         out,
         (point_statement(f"{name}_init", out, {}, start), update, *final),
         (x,),
         (),
-        partial(operators.activated, act, partial(_reduced, function, along, out.concrete_shape)),
-        {"axes": along, "keepdims": keepdims, "activation": activation},
+        partial(_reduced, function, along, out.concrete_shape),
     )
 
 
-def _checked_axes(name: str, kind: str, x: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+def _checked_axes(name: str, how: str, x: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
     along = tuple(sorted(checked_axis(name, x, axis) for axis in axes))
-    if kind not in REDUCTIONS or not along or len(set(along)) != len(along):
+    if how not in REDUCTIONS or not along or len(set(along)) != len(along):
         raise InvalidInput(
-            f"layer {name!r}: expected one of {', '.join(REDUCTIONS)} along different axes of {x}, got {kind} along "
+            f"layer {name!r}: expected one of {', '.join(REDUCTIONS)} along different axes of {x}, got {how} along "
             f"{tuple(axes)}"
         )
     return along
@@ -88,7 +94,7 @@ def reduced_index(rank: int, along: Sequence[int], dims: Sequence[str], keepdims
 def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
     """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result."""
     check_float32(name, x, mean)
-    along = _checked_axes(name, "reduce_mean", x, axes)
+    along = _checked_axes(name, "mean", x, axes)
     sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
     out = Tensor(f"{name}_out", tuple(1 if a in along else s for a, s in enumerate(x.concrete_shape)))
     if mean.shape != out.shape:
@@ -99,21 +105,20 @@ def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
     final = point_statement(f"{name}_final", out, {}, f"acc / {prod(sizes.values())}")
     return Layer(
         name,
-        "variance",
+        Variance(along),
         out,
         (point_statement(f"{name}_init", out, {}, "0.0"), update, final),
         (x, mean),
         (),
         partial(_variance, along),
-        {"axes": along},
     )
 
 
 def softmax(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, ...]:
     """`exp(x - max) / sum of exp(x - max)` along axes: the layers max, exp, sum, and the quotient (ONNX Softmax)."""
-    largest = reduce(f"{name}_max", "reduce_max", x, axes)
-    raised = arithmetic(f"{name}_exp", "sub", x, largest.output, activation="exp")
-    total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes)
+    largest = reduce(f"{name}_max", "max", x, axes)
+    raised = with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
+    total = reduce(f"{name}_sum", "sum", raised.output, axes)
     return largest, raised, total, arithmetic(name, "div", raised.output, total.output)
 
 
@@ -122,18 +127,18 @@ def log_softmax(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, ...]:
 
     ONNX LogSoftmax.
     """
-    largest = reduce(f"{name}_max", "reduce_max", x, axes)
+    largest = reduce(f"{name}_max", "max", x, axes)
     shifted = arithmetic(f"{name}_sub", "sub", x, largest.output)
-    raised = arithmetic(f"{name}_exp", "sub", x, largest.output, activation="exp")
-    total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes, activation="log")
+    raised = with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
+    total = with_activation(reduce(f"{name}_sum", "sum", raised.output, axes), "log")
     return largest, shifted, raised, total, arithmetic(name, "sub", shifted.output, total.output)
 
 
 def log_sum_exp(name: str, x: Tensor, axes: Sequence[int], keepdims: bool = True) -> tuple[Layer, ...]:
     """`max + log(sum of exp(x - max))` along axes (ONNX ReduceLogSumExp)."""
-    largest = reduce(f"{name}_max", "reduce_max", x, axes)
-    raised = arithmetic(f"{name}_exp", "sub", x, largest.output, activation="exp")
-    total = reduce(f"{name}_sum", "reduce_sum", raised.output, axes, keepdims=keepdims, activation="log")
+    largest = reduce(f"{name}_max", "max", x, axes)
+    raised = with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
+    total = with_activation(reduce(f"{name}_sum", "sum", raised.output, axes, keepdims=keepdims), "log")
     if keepdims:
         return largest, raised, total, arithmetic(name, "add", largest.output, total.output)
     flat = reshape(f"{name}_log", largest.output, total.output.concrete_shape)

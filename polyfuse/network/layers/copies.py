@@ -1,10 +1,10 @@
 """Layers that only move elements: reshape, transpose, slice, pad, concat, …, each point a copy of one element.
 
 Tensors of concrete sizes and any rank enter; a `Layer` leaves whose one read is quasi-affine. What it is stands in its
-attributes, so that others can undo it or merge it with its neighbours.
+operator, so that others can undo it or merge it with its neighbours.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -13,12 +13,24 @@ from math import prod
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
-from polyfuse.network.dtypes import is_whole, stored
+from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.layers import broadcast_index, pointwise
-from polyfuse.network.operators import Array
+from polyfuse.network.layers.pointwise import broadcast_index, ordered, pointwise
+from polyfuse.network.operator import (
+    Concat,
+    Copy,
+    DepthToSpace,
+    Expand,
+    Gather,
+    Operator,
+    Pad,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    Transpose,
+)
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor
 
@@ -30,7 +42,7 @@ MAX_PARTS = 64
 
 def copy(name: str, x: Tensor) -> Layer:
     """The tensor itself (ONNX Identity)."""
-    return pointwise(name, {"x": x}, "x", np.asarray, kind="copy", dtype=x.dtype)
+    return pointwise(name, {"x": x}, "x", np.asarray, operator=Copy(), dtype=x.dtype)
 
 
 def reshape(name: str, x: Tensor, shape: Sequence[int]) -> Layer:
@@ -44,7 +56,7 @@ def reshape(name: str, x: Tensor, shape: Sequence[int]) -> Layer:
     dims = point_dims(len(new))
     index, plain = reshaped_index(old, new, dims)
     inside = [d for d in dims if d not in plain]
-    return _copied(name, "reshape", x, new, index, partial(_reshaped, new), {"shape": new}, inside)
+    return _copied(name, Reshape(new), x, new, index, partial(_reshaped, new), inside)
 
 
 def transpose(name: str, x: Tensor, permutation: Sequence[int]) -> Layer:
@@ -58,7 +70,7 @@ def transpose(name: str, x: Tensor, permutation: Sequence[int]) -> Layer:
     dims = point_dims(len(order))
     index = ", ".join(dims[order.index(axis)] for axis in range(len(order)))
     shape = tuple(x.shape[axis] for axis in order)
-    return _copied(name, "transpose", x, shape, index, partial(np.transpose, axes=order), {"permutation": order})
+    return _copied(name, Transpose(order), x, shape, index, partial(np.transpose, axes=order))
 
 
 def slice_of(
@@ -82,8 +94,7 @@ def slice_of(
     dims = point_dims(len(shape))
     index = ", ".join(map(along, dims, firsts, strides))
     part = tuple(slice(f, e, s) for f, e, s in zip(firsts, _ends(ends, strides), strides, strict=True))
-    attributes = {"starts": firsts, "sizes": counts, "steps": strides}
-    return _copied(name, "slice", x, counts, index, partial(_sliced, part), attributes)
+    return _copied(name, Slice(firsts, counts, strides), x, counts, index, partial(_sliced, part))
 
 
 def _ends(pairs: Sequence[tuple[int, int]], steps: Sequence[int]) -> list[int | None]:
@@ -100,8 +111,8 @@ def split(name: str, x: Tensor, axis: int, start: int, size: int) -> Layer:
     axis = checked_axis(name, x, axis)
     starts = [start if a == axis else 0 for a in range(len(x.shape))]
     sizes = [size if a == axis else s for a, s in enumerate(x.concrete_shape)]
-    part = slice_of(name, x, starts, sizes)
-    return replace(part, kind="split", attributes={**part.attributes, "axis": axis})
+    operator = Split(tuple(starts), tuple(sizes), (1,) * len(starts), axis)
+    return replace(slice_of(name, x, starts, sizes), operator=operator)
 
 
 def gather(name: str, x: Tensor, axis: int, indices: Sequence[int]) -> Layer:
@@ -117,8 +128,7 @@ def gather(name: str, x: Tensor, axis: int, indices: Sequence[int]) -> Layer:
     check_entries(name, [len(wanted)])
     out = Tensor(f"{name}_out", tuple(len(table) for table in tables), x.dtype)
     reference = partial(np.take, indices=np.array(wanted), axis=axis)
-    attributes = {"axis": axis, "indices": wanted}
-    return Layer(name, "gather", out, gathered(name, x, out, tables), (x,), (), reference, attributes)
+    return Layer(name, Gather(axis, wanted), out, gathered(name, x, out, tables), (x,), (), reference)
 
 
 def checked_axis(name: str, x: Tensor, axis: int) -> int:
@@ -142,7 +152,7 @@ def expand(name: str, x: Tensor, shape: Sequence[int]) -> Layer:
     if len(sizes) != len(target) or any(a not in (1, b) for a, b in zip(sizes, target, strict=True)):
         raise InvalidInput(f"layer {name!r}: expected a shape that {x} is broadcast to, got {target}")
     index = broadcast_index(x, target, point_dims(len(target)))
-    return _copied(name, "expand", x, target, index, partial(_expanded, target), {"shape": target})
+    return _copied(name, Expand(target), x, target, index, partial(_expanded, target))
 
 
 def depth_to_space(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer:
@@ -161,7 +171,7 @@ def depth_to_space(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer
     index = f"n, {one}*c + {of_row}*(h mod {block}) + {of_column}*(w mod {block}), floor(h/{block}), floor(w/{block})"
     shape = (batch, made, rows * block, columns * block)
     reference = partial(_space_of_depth, block, mode)
-    return _copied(name, "depth_to_space", x, shape, index, reference, {"block": block, "mode": mode})
+    return _copied(name, DepthToSpace(block, mode), x, shape, index, reference)
 
 
 def space_to_depth(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer:
@@ -182,7 +192,7 @@ def space_to_depth(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer
     index = f"n, {channel}, {block}*h + {row}, {block}*w + {column}"
     shape = (batch, channels * block * block, rows // block, columns // block)
     reference = partial(_depth_of_space, block, mode)
-    return _copied(name, "space_to_depth", x, shape, index, reference, {"block": block, "mode": mode})
+    return _copied(name, SpaceToDepth(block, mode), x, shape, index, reference)
 
 
 def _image(name: str, x: Tensor) -> tuple[int, ...]:
@@ -205,11 +215,11 @@ def pad(
             f"layer {name!r}: expected a mode of {', '.join(PAD_MODES)}, a value that is a number, and padding that "
             f"leaves some of {x}, got {mode}, {value}, {tuple(before)} and {tuple(after)}"
         )
-    attributes = {"before": tuple(before), "after": tuple(after), "mode": mode, "value": value}
+    operator = Pad(tuple(before), tuple(after), mode, value)
     out = Tensor(f"{name}_out", tuple(sizes), x.dtype)
     reference = partial(_padded, tuple(before), tuple(after), mode, value)
     if mode == "constant":
-        return Layer(name, "pad", out, _filled(name, x, out, before, value), (x,), (), reference, attributes)
+        return Layer(name, operator, out, _filled(name, x, out, before, value), (x,), (), reference)
     check_entries(name, sizes)
     try:
         tables = [
@@ -220,7 +230,7 @@ def pad(
         raise InvalidInput(
             f"layer {name!r}: expected a tensor that can be padded by {mode}, got {x} ({error})"
         ) from None
-    return Layer(name, "pad", out, gathered(name, x, out, tables), (x,), (), reference, attributes)
+    return Layer(name, operator, out, gathered(name, x, out, tables), (x,), (), reference)
 
 
 def _filled(name: str, x: Tensor, out: Tensor, before: Sequence[int], value: float) -> tuple[Statement, ...]:
@@ -297,30 +307,28 @@ def concat(name: str, tensors: Sequence[Tensor], axis: int = 1, constants: Colle
     order = [(*inputs, *weights).index(t) for t in tensors]
     return Layer(
         name,
-        "concat",
+        Concat(axis),
         out,
         tuple(statements),
         inputs,
         weights,
-        partial(operators.ordered, partial(_concatenated, axis), order),
-        {"operands": tuple(tensor.name for tensor in tensors), "axis": axis},
+        partial(ordered, partial(_concatenated, axis), order),
     )
 
 
 def _copied(
     name: str,
-    kind: str,
+    operator: Operator,
     x: Tensor,
     shape: Sequence[Size],
     index: str,
     reference: partial[Array],
-    attributes: Mapping[str, object],
     inside: Collection[str] = (),
 ) -> Layer:
     """The layer whose every point is the element of `x` at an index."""
     out = Tensor(f"{name}_out", tuple(shape), x.dtype)
     statement = point_statement(f"{name}_final", out, {"x": (x, index)}, "x", inside=inside)
-    return Layer(name, kind, out, (statement,), (x,), (), reference, attributes)
+    return Layer(name, operator, out, (statement,), (x,), (), reference)
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.

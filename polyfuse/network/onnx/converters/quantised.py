@@ -11,12 +11,14 @@ import numpy as np
 from onnx import TensorProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.copies import transpose
+from polyfuse.network.activation import ACTIVATIONS
+from polyfuse.network.dtypes import Array
+from polyfuse.network.layers.copies import transpose
 from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.converters.windows import groups_of, kernel_of
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.windows import groups_of, kernel_of
-from polyfuse.network.operators import ACTIVATIONS, Array
+from polyfuse.network.onnx.writing import Writers
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values, quantisation_of
 from polyfuse.network.tensor import Tensor
@@ -73,7 +75,6 @@ def convolution(state: Import, node: Node) -> None:
     """QLinearConv."""
     x, w = state.tensor(node), state.whole(node, 3)
     kernel = kernel_of(node, w)
-    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
     b = state.whole(node, 8) if node.input(8) else None
     with told_of(node):
         x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
@@ -83,13 +84,11 @@ def convolution(state: Import, node: Node) -> None:
             x,
             state.whole_weight(f"{node.name}_weight", w),
             None if b is None else state.whole_weight(f"{node.name}_bias", b),
+            attributes.window(node, x, kernel),
+            groups_of(node),
             x_scale=x_scale,
             w_scale=w_scale,
             y_scale=quantisation(state, node, 6, 7),
-            stride=stride,
-            padding=attributes.padding(node, x, kernel, stride, dilation),
-            dilation=dilation,
-            groups=groups_of(node),
         )
     state.add_with(node, layer, values)
 
@@ -155,20 +154,16 @@ def binary(state: Import, node: Node) -> None:
 def average_pool(state: Import, node: Node) -> None:
     """com.microsoft QLinearAveragePool."""
     _channels_second(node)
-    x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
-    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
+    x = state.tensor(node)
     with told_of(node):
         layer = elements.average_pool(
             node.name,
             x,
+            attributes.window(node, x),
+            attributes.flag(node, "ceil_mode"),
+            attributes.flag(node, "count_include_pad"),
             x_scale=quantisation(state, node, 1, 2),
             y_scale=quantisation(state, node, 3, 4),
-            kernel=kernel,
-            stride=stride,
-            padding=attributes.padding(node, x, kernel, stride, dilation),
-            dilation=dilation,
-            ceil=attributes.flag(node, "ceil_mode"),
-            count_include_pad=attributes.flag(node, "count_include_pad"),
         )
     state.add(node, layer)
 
@@ -245,3 +240,19 @@ def told_of(node: Node) -> Iterator[None]:
         if not str(error).startswith("quantisation"):
             raise
         raise InvalidInput(f"{node.label}: {error}") from None
+
+
+READS = {
+    **dict.fromkeys(["com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"], binary),
+    **dict.fromkeys(["com.microsoft.QLinearSigmoid", "com.microsoft.QLinearLeakyRelu"], function),
+    **dict.fromkeys(["DequantizeLinear", "com.microsoft.DequantizeLinear"], dequantize_linear),
+    **dict.fromkeys(["QuantizeLinear", "com.microsoft.QuantizeLinear"], quantize_linear),
+    "QLinearConv": convolution,
+    "QLinearMatMul": matmul,
+    "com.microsoft.QGemm": gemm,
+    "com.microsoft.QLinearAveragePool": average_pool,
+    "com.microsoft.QLinearConcat": concat,
+    "com.microsoft.QLinearGlobalAveragePool": global_average_pool,
+}
+WRITES: Writers = {}
+"""None: models are written in float32."""

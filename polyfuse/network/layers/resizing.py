@@ -1,93 +1,29 @@
 """Images, or tensors of any rank, in another resolution: the nearest element, or a weighted sum of neighbours.
 
 A tensor of concrete sizes and where each point lies in it enter; a `Layer` leaves, and the weights of its taps.
-ONNX, operator Resize, says where points lie.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from math import ceil, floor
+from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.copies import gathered
+from polyfuse.network.dtypes import Array
 from polyfuse.network.indexing import check_entries, floored
 from polyfuse.network.layer import Layer
-from polyfuse.network.operators import Array
+from polyfuse.network.layers.copies import gathered
+from polyfuse.network.operator import Resize
+from polyfuse.network.resampling import Resampling, fraction_of
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 
 Weights = NDArray[np.float32]
-HALF = Fraction(1, 2)
 SMALLEST = 2.0**-32
 """No scale is smaller, or larger than its inverse."""
-COORDINATES: dict[str, Callable[[int, int, int, Fraction], Fraction]] = {
-    "half_pixel": lambda o, size, made, scale: (o + HALF) / scale - HALF,
-    "pytorch_half_pixel": lambda o, size, made, scale: (o + HALF) / scale - HALF if made > 1 else Fraction(0),
-    "align_corners": lambda o, size, made, scale: Fraction(o * (size - 1), max(made - 1, 1)),
-    "asymmetric": lambda o, size, made, scale: o / scale,
-    "half_pixel_symmetric": lambda o, size, made, scale: size * HALF - made * HALF / scale + (o + HALF) / scale - HALF,
-    "tf_half_pixel_for_nn": lambda o, size, made, scale: (o + HALF) / scale,
-}
-"""Where point o of `made` along an axis lies between the `size` elements of the tensor, by ONNX's names."""
-ROUNDINGS: dict[str, Callable[[Fraction], int]] = {
-    "round_prefer_floor": lambda at: ceil(at - HALF),
-    "round_prefer_ceil": lambda at: floor(at + HALF),
-    "floor": floor,
-    "ceil": ceil,
-}
-"""Which element is the nearest, by ONNX's names."""
-
-
-def fraction_of(scale: float) -> Fraction:
-    """The simplest fraction that a scale in float32 stands for: of all those that are rounded to it.
-
-    So what is said by a scale of 0.7 is what is said by sizes 7 and 10, and a tie between two elements stays one.
-
-    >>> fraction_of(0.7), fraction_of(19 / 14), fraction_of(2.0)
-    (Fraction(7, 10), Fraction(19, 14), Fraction(2, 1))
-    """
-    middle = np.float32(scale)
-    below, above = (Fraction(float(np.nextafter(middle, np.float32(end)))) for end in (0.0, np.inf))
-    exact = Fraction(float(middle))
-    return _simplest((below + exact) / 2, (exact + above) / 2)
-
-
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction with the smallest denominator between two others, both included."""
-    if ceil(low) <= high:
-        return Fraction(ceil(low))
-    whole = floor(low)
-    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How a tensor is resized: `nearest`, `linear` or `cubic`, and what ONNX's attributes of these names say."""
-
-    mode: str = "nearest"
-    coordinates: str = "half_pixel"
-    rounding: str = "round_prefer_floor"
-    cubic: float = -0.75
-    exclude_outside: bool = False
-
-    def __post_init__(self) -> None:
-        words = (self.mode, ("nearest", "linear", "cubic")), (self.coordinates, COORDINATES), (self.rounding, ROUNDINGS)
-        for word, known in words:
-            if word not in known:
-                raise InvalidInput(f"resize: expected one of {', '.join(known)}, got {word!r}")
-
-    def positions(self, size: int, made: int, scale: Fraction) -> list[Fraction]:
-        """Where the points along an axis lie, exactly."""
-        return [COORDINATES[self.coordinates](point, size, made, scale) for point in range(made)]
-
-    def nearest(self, at: Sequence[Fraction], size: int) -> list[int]:
-        """The nearest elements to points along an axis."""
-        return [min(max(ROUNDINGS[self.rounding](point), 0), size - 1) for point in at]
 
 
 def resize(
@@ -95,7 +31,7 @@ def resize(
     x: Tensor,
     sizes: Sequence[int],
     scales: Sequence[float | Fraction] | None = None,
-    how: Resampling = Resampling(),
+    how: Resampling = Resampling(),  # noqa: B008  (frozen)
 ) -> tuple[Layer, Mapping[str, Weights]]:
     """The tensor in other sizes, and the values of the layer's weights (ONNX Resize, Upsample).
 
@@ -111,15 +47,15 @@ def resize(
         raise InvalidInput(f"layer {name!r}: expected a positive scale for each axis of {x}, got {list(given)}")
     ratios = [each if isinstance(each, Fraction) else fraction_of(each) for each in given]
     at = [how.positions(s, m, r) for s, m, r in zip(old, new, ratios, strict=True)]
-    attributes = {"sizes": new, "scales": tuple(map(float, given)), "how": how}
+    operator = Resize(new, tuple(map(float, given)), how)
     out = Tensor(f"{name}_out", new, x.dtype)
     if how.mode == "nearest":
         nearest = [how.nearest(points, size) for points, size in zip(at, old, strict=True)]
         reference = partial(_looked_up, tuple(np.array(each) for each in nearest))
-        return Layer(name, "resize", out, gathered(name, x, out, nearest), (x,), (), reference, attributes), {}
+        return Layer(name, operator, out, gathered(name, x, out, nearest), (x,), (), reference), {}
     check_float32(name, x)
     axes = [a for a in range(len(old)) if old[a] != new[a] or at[a] != [*range(new[a])]]
-    return _interpolated(name, x, out, {a: taps(at[a], old[a], how) for a in axes}, attributes)
+    return _interpolated(name, x, out, {a: taps(at[a], old[a], how) for a in axes}, operator)
 
 
 def taps(at: Sequence[Fraction], size: int, how: Resampling) -> tuple[list[int], Array]:
@@ -164,7 +100,7 @@ def _weights(part: Array, how: Resampling) -> Array:
 
 
 def _interpolated(
-    name: str, x: Tensor, out: Tensor, tables: Mapping[int, tuple[list[int], Array]], attributes: Mapping[str, object]
+    name: str, x: Tensor, out: Tensor, tables: Mapping[int, tuple[list[int], Array]], operator: Resize
 ) -> tuple[Layer, Mapping[str, Weights]]:
     """The layer that sums neighbours along some axes, and the values of its weights, one tensor for each axis."""
     dims = point_dims(len(out.shape))
@@ -185,13 +121,12 @@ def _interpolated(
     bases = tuple((axis, tuple(base)) for axis, (base, _) in tables.items())
     layer = Layer(
         name,
-        "resize",
+        operator,
         out,
         (point_statement(f"{name}_init", out, {}, "0.0"), update),
         (x,),
         tuple(weights),
         partial(_summed, bases),
-        attributes,
     )
     return layer, {tensor.name: values for tensor, values in weights.items()}
 

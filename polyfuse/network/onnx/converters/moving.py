@@ -5,10 +5,24 @@ from math import prod
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies
 from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
+from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, single, with_numbers, writes
+from polyfuse.network.operator import (
+    Concat,
+    DepthToSpace,
+    Expand,
+    Gather,
+    Pad,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+)
 
 
 def _integers(state: Import, node: Node, name: str, position: int) -> tuple[int, ...]:
@@ -188,3 +202,62 @@ def space_to_depth(state: Import, node: Node) -> None:
     """SpaceToDepth."""
     block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
     state.add(node, copies.space_to_depth(node.name, state.tensor(node), block, mode))
+
+
+READS = {
+    "Concat": concat,
+    "DepthToSpace": depth_to_space,
+    "Expand": expand,
+    "Flatten": flatten,
+    "Gather": gather,
+    "Pad": pad,
+    "Reshape": reshape,
+    "Slice": slice_,
+    "SpaceToDepth": space_to_depth,
+    "Split": split,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}
+
+
+def _slice(part: Slice, layer: Layer, y: str) -> Parts:
+    ends = np.array(part.starts, np.int64) + np.array(part.sizes, np.int64) * np.array(part.steps, np.int64)
+    limits = np.where(ends < 0, np.iinfo(np.int64).min, ends).tolist()
+    axes = range(len(part.starts))
+    return with_numbers("Slice", layer, y, starts=part.starts, ends=limits, axes=axes, steps=part.steps)
+
+
+def _gather(taken: Gather, layer: Layer, y: str) -> Parts:
+    indices = {f"{layer.name}/indices": np.array(taken.indices, np.int64)}
+    return [node("Gather", [layer.inputs[0].name, *indices], y, layer.name, axis=taken.axis)], indices
+
+
+def _pad(padding: Pad, layer: Layer, y: str) -> Parts:
+    pads, value = f"{layer.name}/pads", f"{layer.name}/value"
+    added = np.array([*padding.before, *padding.after], np.int64)
+    constants: dict[str, Constant] = {pads: added, value: np.array(padding.value, np.float32)}
+    return [node("Pad", [layer.inputs[0].name, pads, value], y, layer.name, mode=padding.mode)], constants
+
+
+def _depth_to_space(made: DepthToSpace, layer: Layer, y: str) -> Parts:
+    return single("DepthToSpace", layer, y, blocksize=made.block, mode=made.mode)
+
+
+def _space_to_depth(made: SpaceToDepth, layer: Layer, y: str) -> Parts:
+    if made.mode != "DCR":
+        raise UnsupportedOperator(f"layer {layer.name!r}: ONNX {OPSET} has no SpaceToDepth of the mode {made.mode}")
+    return single("SpaceToDepth", layer, y, blocksize=made.block)
+
+
+WRITES: Writers = {
+    **writes(Concat, lambda joined, layer, y: single("Concat", layer, y, axis=joined.axis)),
+    **writes(DepthToSpace, _depth_to_space),
+    **writes(Expand, lambda made, layer, y: with_numbers("Expand", layer, y, shape=made.shape)),
+    **writes(Gather, _gather),
+    **writes(Pad, _pad),
+    **writes(Reshape, lambda made, layer, y: with_numbers("Reshape", layer, y, shape=made.shape)),
+    **writes(Slice, _slice),
+    **writes(SpaceToDepth, _space_to_depth),
+    **writes(Transpose, lambda turned, layer, y: single("Transpose", layer, y, perm=turned.order)),
+}

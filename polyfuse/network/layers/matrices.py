@@ -9,40 +9,24 @@ from functools import partial
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import Sums, broadcast, broadcast_index
-from polyfuse.network.operators import Array
-from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
+from polyfuse.network.layers.convolution import Sums
+from polyfuse.network.layers.pointwise import broadcast, broadcast_index, ordered
+from polyfuse.network.operator import Gemm, Matmul
+from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 
 
-def gemm(
-    name: str,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None = None,
-    *,
-    activation: str | Sequence[object] | None = None,
-) -> Layer:
+def gemm(name: str, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Layer:
     """`out[n, m] = sum over k of x[n, k] * w[m, k], + bias`, with weights and a bias that is broadcast (ONNX Gemm).
 
     Errors: InvalidInput where shapes do not fit together.
     """
     check_float32(name, x, w, *([] if bias is None else [bias]))
     sums = gemm_sums(name, x, w, bias, dtype="float32")
-    act = Activation(activation) if activation is not None else None
-    final = [] if act is None else [point_statement(f"{name}_final", sums.out, {}, act.text("acc"))]
-    return Layer(
-        name,
-        "gemm",
-        sums.out,
-        (*sums.statements, *final),
-        (x,),
-        (w,) if bias is None else (w, bias),
-        partial(operators.activated, act, sums.computed),
-        {"activation": activation},
-    )
+    weights = (w,) if bias is None else (w, bias)
+    return Layer(name, sums.operator, sums.out, sums.statements, (x,), weights, sums.computed)
 
 
 def gemm_sums(
@@ -71,7 +55,7 @@ def gemm_sums(
     init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
     operands = {"x": (x, "d0, k"), "weight": (w, "d1, k"), **{o: (t, "d1") for o, t in (more or {}).items()}}
     taken = window_statement(f"{name}_update", out, {"k": x.shape[1]}, operands, "x", update, macs=1)
-    return Sums(out, (init, taken), _affine, {})
+    return Sums(Gemm(), out, (init, taken), _affine)
 
 
 def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) -> Layer:
@@ -86,8 +70,8 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
     inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
     order = [(*inputs, *weights).index(t) for t in (a, b)]
-    reference = partial(operators.ordered, sums.computed, order)
-    return Layer(name, "matmul", sums.out, sums.statements, inputs, weights, reference, {"operands": (a.name, b.name)})
+    reference = partial(ordered, sums.computed, order)
+    return Layer(name, sums.operator, sums.out, sums.statements, inputs, weights, reference)
 
 
 def matmul_sums(
@@ -120,7 +104,7 @@ def matmul_sums(
         **{operand: (tensor, dims[-1]) for operand, tensor in (more or {}).items()},
     }
     taken = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", update, macs=1)
-    return Sums(out, (point_statement(f"{name}_init", out, {}, zero), taken), _product, {})
+    return Sums(Matmul(), out, (point_statement(f"{name}_init", out, {}, zero), taken), _product)
 
 
 def _batch(tensor: Tensor, front: Sequence[object], dims: Sequence[str]) -> list[str]:

@@ -3,19 +3,17 @@
 Tensors of concrete sizes and weights enter; a `Layer`, or several, leave.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network import operators
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers import pointwise
-from polyfuse.network.operators import Array
-from polyfuse.network.reductions import reduce, variance
-from polyfuse.network.statements import Activation, point_dims, point_statement, window_statement
+from polyfuse.network.layers.pointwise import pointwise
+from polyfuse.network.layers.reductions import reduce, variance
+from polyfuse.network.operator import InstanceNorm, LocalResponse
+from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 
 
@@ -35,7 +33,7 @@ def lrn(name: str, x: Tensor, size: int, *, alpha: float = 1e-4, beta: float = 0
     divisor = f"powf({float(bias)!r} + {alpha / size!r} * acc, {float(beta)!r})"
     return Layer(
         name,
-        "lrn",
+        LocalResponse(size, alpha, beta, bias),
         out,
         (
             point_statement(f"{name}_init", out, {}, "0.0"),
@@ -45,42 +43,30 @@ def lrn(name: str, x: Tensor, size: int, *, alpha: float = 1e-4, beta: float = 0
         (x,),
         (),
         partial(_normalised_locally, size, alpha, beta, bias),
-        {"size": size, "alpha": alpha, "beta": beta, "bias": bias},
     )
 
 
-def instance_norm(
-    name: str,
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    *,
-    epsilon: float = 1e-5,
-    activation: str | Sequence[object] | None = None,
-) -> tuple[Layer, ...]:
+def instance_norm(name: str, x: Tensor, scale: Tensor, shift: Tensor, *, epsilon: float = 1e-5) -> tuple[Layer, ...]:
     """`(x - mean) / sqrt(variance + epsilon) * scale + shift` over all axes behind the channels, for each image.
 
-    Three layers: NAME_mean, NAME_var, and the last, of kind `instance_norm`. `scale` and `shift` are weights that are
+    Three layers: NAME_mean, NAME_var, and the last, an InstanceNorm. `scale` and `shift` are weights that are
     broadcast (ONNX InstanceNormalization).
     Errors: InvalidInput for tensors without such axes.
     """
     axes = range(2, len(x.shape))
     if not axes:
         raise InvalidInput(f"layer {name!r}: expected a tensor [n, c, ..] with axes behind the channels, got {x}")
-    mean = reduce(f"{name}_mean", "reduce_mean", x, axes)
+    mean = reduce(f"{name}_mean", "mean", x, axes)
     spread = variance(f"{name}_var", x, mean.output, axes)
-    act = Activation(activation) if activation is not None else None
-    text = f"((x - m) / sqrtf(v + {float(epsilon)!r}) * scale + shift)"
     last = pointwise(
         name,
         {"x": x, "m": mean.output, "v": spread.output, "scale": scale, "shift": shift},
-        act.text(text) if act is not None else text,
-        partial(operators.activated, act, partial(_normalised, epsilon)),
-        kind="instance_norm",
+        f"((x - m) / sqrtf(v + {float(epsilon)!r}) * scale + shift)",
+        partial(_normalised, epsilon),
+        operator=InstanceNorm(epsilon),
         constants=("scale", "shift"),
-        activation=activation,
     )
-    return mean, spread, replace(last, attributes={**last.attributes, "epsilon": epsilon})
+    return mean, spread, last
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.

@@ -1,15 +1,21 @@
 """ONNX operators with windows as layers: convolutions and pools."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import layers
-from polyfuse.network.deconvolution import conv_transpose
+from polyfuse.network.layer import Layer
+from polyfuse.network.layers import pooling
+from polyfuse.network.layers.convolution import convolution as conv
+from polyfuse.network.layers.deconvolution import conv_transpose
+from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
-from polyfuse.network.operators import Pair
-from polyfuse.network.reductions import reduce
+from polyfuse.network.onnx.writing import Parts, Writers, node, single, writes
+from polyfuse.network.operator import Conv, ConvTranspose, GlobalPool, Pool
+from polyfuse.network.window import Pair, Window
 
 
 def convolution(state: Import, node: Node) -> None:
@@ -18,19 +24,9 @@ def convolution(state: Import, node: Node) -> None:
     kernel = kernel_of(node, w)
     biased = bool(node.input(2))
     b = bias_of(state, node, len(w))
-    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
     weight = state.weight(f"{node.name}_weight", w)
     bias = state.weight(f"{node.name}_bias", b) if biased or b.any() else None
-    layer = layers.convolution(
-        node.name,
-        x,
-        weight,
-        bias,
-        stride=stride,
-        padding=attributes.padding(node, x, kernel, stride, dilation),
-        dilation=dilation,
-        groups=groups_of(node),
-    )
+    layer = conv(node.name, x, weight, bias, attributes.window(node, x, kernel), groups_of(node))
     state.add_knowing(node, layer, {weight: state.dequantised(node, 1), bias: state.dequantised(node, 2)})
 
 
@@ -40,21 +36,18 @@ def deconvolution(state: Import, node: Node) -> None:
     kernel, groups = kernel_of(node, w), groups_of(node)
     if len(w) % groups:
         raise InvalidInput(f"{node.label}: expected weights of a multiple of {groups} channels, got shape {w.shape}")
-    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
     channels = w.shape[1] * groups
     biased = bool(node.input(2))
     b = bias_of(state, node, channels)
-    padding, more = attributes.spread_padding(node, x, kernel, stride, dilation)
+    window, more = attributes.spread_window(node, x, kernel)
     layer = conv_transpose(
         node.name,
         x,
         state.weight(f"{node.name}_weight", w),
         state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        output_padding=more,
-        groups=groups,
+        window,
+        groups,
+        more,
     )
     state.add(node, layer)
 
@@ -87,31 +80,18 @@ def groups_of(node: Node) -> int:
 
 def pool(state: Import, node: Node) -> None:
     """MaxPool and AveragePool."""
-    largest = node.operator == "MaxPool"
-    x, kernel = state.tensor(node), attributes.pair(node, "kernel_shape", None)
-    stride, dilation = attributes.pair(node, "strides", (1, 1)), attributes.pair(node, "dilations", (1, 1))
-    padding = attributes.padding(node, x, kernel, stride, dilation)
-    if dilation != (1, 1) and attributes.auto_pad(node).startswith("SAME"):
+    x = state.tensor(node)
+    window = attributes.window(node, x)
+    if window.dilation != (1, 1) and attributes.auto_pad(node).startswith("SAME"):
         raise UnsupportedOperator(
             f"{node.label}: tools differ in how auto_pad {attributes.auto_pad(node)} pads windows with dilations "
-            f"{dilation}; use pads"
+            f"{window.dilation}; use pads"
         )
     ceil = attributes.flag(node, "ceil_mode")
-    if largest:
-        layer = layers.max_pool(
-            node.name, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil=ceil
-        )
+    if node.operator == "MaxPool":
+        layer = pooling.max_pool(node.name, x, window, ceil)
     else:
-        layer = layers.average_pool(
-            node.name,
-            x,
-            kernel=kernel,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            ceil=ceil,
-            count_include_pad=attributes.flag(node, "count_include_pad"),
-        )
+        layer = pooling.average_pool(node.name, x, window, ceil, attributes.flag(node, "count_include_pad"))
     state.add(node, layer)
 
 
@@ -119,9 +99,52 @@ def global_pool(state: Import, node: Node) -> None:
     """GlobalAveragePool and GlobalMaxPool."""
     x = state.tensor(node)
     if node.operator == "GlobalAveragePool" and len(x.shape) == 4:
-        state.add(node, layers.global_average_pool(node.name, x))
+        state.add(node, pooling.global_average_pool(node.name, x))
         return
     if len(x.shape) < 3:
         raise InvalidInput(f"{node.label}: expected a tensor [n, c, ..] with axes behind the channels, got {x}")
-    kind = "reduce_mean" if node.operator == "GlobalAveragePool" else "reduce_max"
-    state.add(node, reduce(node.name, kind, x, range(2, len(x.shape))))
+    how = "mean" if node.operator == "GlobalAveragePool" else "max"
+    state.add(node, reduce(node.name, how, x, range(2, len(x.shape))))
+
+
+READS = {
+    **dict.fromkeys(["MaxPool", "AveragePool"], pool),
+    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool"], global_pool),
+    "Conv": convolution,
+    "ConvTranspose": deconvolution,
+}
+
+
+def _geometry(window: Window) -> dict[str, Sequence[int]]:
+    """The attributes that convolutions and pools share."""
+    shape, strides = window.kernel, window.stride
+    return {"kernel_shape": shape, "strides": strides, "dilations": window.dilation, "pads": window.padding}
+
+
+def _reads(layer: Layer) -> list[str]:
+    return [tensor.name for tensor in (*layer.inputs, *layer.weights)]
+
+
+def _conv(made: Conv, layer: Layer, y: str) -> Parts:
+    geometry = _geometry(made.window)
+    return [node("Conv", _reads(layer), y, layer.name, **geometry, group=made.groups)], {}
+
+
+def _conv_transpose(made: ConvTranspose, layer: Layer, y: str) -> Parts:
+    more = {"group": made.groups, "output_padding": made.output_padding}
+    return [node("ConvTranspose", _reads(layer), y, layer.name, **_geometry(made.window), **more)], {}
+
+
+def _pool(made: Pool, layer: Layer, y: str) -> Parts:
+    geometry = {**_geometry(made.window), "ceil_mode": int(made.ceil)}
+    if made.how == "max":
+        return single("MaxPool", layer, y, **geometry)
+    return single("AveragePool", layer, y, **geometry, count_include_pad=int(made.counts_padding))
+
+
+WRITES: Writers = {
+    **writes(Conv, _conv),
+    **writes(ConvTranspose, _conv_transpose),
+    **writes(Pool, _pool),
+    **writes(GlobalPool, lambda _, layer, y: single("GlobalAveragePool", layer, y)),
+}

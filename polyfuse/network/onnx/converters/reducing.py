@@ -1,15 +1,21 @@
 """ONNX operators that sum over axes as layers: products of matrices, reductions, softmax."""
 
+from collections.abc import Callable
+
 import numpy as np
+from onnx import NodeProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network import copies, layers, matrices, reductions
+from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
+from polyfuse.network.layers import copies, matrices, pointwise, reductions
 from polyfuse.network.network import Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
-from polyfuse.network.operators import Array
+from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
+from polyfuse.network.operator import Gemm, Matmul, Reduce, Variance
 from polyfuse.network.tensor import Tensor
 
 
@@ -54,7 +60,7 @@ def _computed_gemm(state: Import, node: Node, alpha: float, beta: float) -> None
         else:
             c = state.tensor(node, 2)
             c = c if beta == 1.0 else state.build.add(_times(state, names["c"], c, beta))
-        made = layers.arithmetic(node.name, "add", state.build.add(made), c, constants=fixed)
+        made = pointwise.arithmetic(node.name, "add", state.build.add(made), c, constants=fixed)
     state.add(node, made)
 
 
@@ -76,7 +82,7 @@ def _factor(state: Import, node: Node, position: int, flag: str, ending: str) ->
 def _times(state: Import, name: str, x: Tensor, factor: float) -> Layer:
     """A tensor times a number."""
     weight = state.weight(f"{name}_constant", np.full((1,) * len(x.shape), factor))
-    return layers.arithmetic(name, "mul", x, weight, constants=("b",))
+    return pointwise.arithmetic(name, "mul", x, weight, constants=("b",))
 
 
 def matmul(state: Import, node: Node) -> None:
@@ -97,15 +103,15 @@ def matmul(state: Import, node: Node) -> None:
 
 
 REDUCTIONS = {
-    "ReduceSum": "reduce_sum",
-    "ReduceMean": "reduce_mean",
-    "ReduceMax": "reduce_max",
-    "ReduceMin": "reduce_min",
-    "ReduceProd": "reduce_prod",
-    "ReduceSumSquare": "reduce_sum_square",
-    "ReduceL1": "reduce_l1",
-    "ReduceL2": "reduce_l2",
-    "ReduceLogSum": "reduce_sum",
+    "ReduceSum": "sum",
+    "ReduceMean": "mean",
+    "ReduceMax": "max",
+    "ReduceMin": "min",
+    "ReduceProd": "prod",
+    "ReduceSumSquare": "sum_square",
+    "ReduceL1": "l1",
+    "ReduceL2": "l2",
+    "ReduceLogSum": "sum",
     "ReduceLogSumExp": "",
 }
 """The reductions, and what layers they are."""
@@ -126,9 +132,8 @@ def reduction(state: Import, node: Node) -> None:
     if node.operator == "ReduceLogSumExp":
         state.add_all(node, reductions.log_sum_exp(node.name, x, axes, keepdims))
         return
-    spec = ("log",) if node.operator == "ReduceLogSum" else None
-    kind = REDUCTIONS[node.operator]
-    state.add(node, reductions.reduce(node.name, kind, x, axes, keepdims=keepdims, activation=spec))
+    layer = reductions.reduce(node.name, REDUCTIONS[node.operator], x, axes, keepdims=keepdims)
+    state.add(node, with_activation(layer, "log" if node.operator == "ReduceLogSum" else None))
 
 
 def softmax(state: Import, node: Node) -> None:
@@ -139,3 +144,59 @@ def softmax(state: Import, node: Node) -> None:
     axes = range(axis, len(x.shape)) if flat else (axis,)
     make = reductions.softmax if node.operator == "Softmax" else reductions.log_softmax
     state.add_all(node, make(node.name, x, axes))
+
+
+READS = {
+    **dict.fromkeys(REDUCTIONS, reduction),
+    **dict.fromkeys(["Softmax", "LogSoftmax"], softmax),
+    "Gemm": gemm,
+    "MatMul": matmul,
+}
+
+
+def _gemm(_: Gemm, layer: Layer, y: str) -> Parts:
+    reads = [tensor.name for tensor in (*layer.inputs, *layer.weights)]
+    return [node("Gemm", reads, y, layer.name, transB=1)], {}
+
+
+def _matmul(_: Matmul, layer: Layer, y: str) -> Parts:
+    if layer.output.shape == (1,) and all(len(tensor.shape) == 1 for tensor in layer.operands):
+        return _of_one_element(layer, y, lambda flat: node("MatMul", names(layer), flat, f"{layer.name}/product"))
+    return single("MatMul", layer, y)
+
+
+def _of_one_element(layer: Layer, y: str, made: Callable[[str], NodeProto]) -> Parts:
+    """A node that makes a tensor of rank 0, in the shape (1,)."""
+    flat, shape = f"{layer.name}/flat", f"{layer.name}/shape"
+    return [made(flat), node("Reshape", [flat, shape], y, layer.name)], {shape: np.array([1], np.int64)}
+
+
+def _reduction(reduced: Reduce, layer: Layer, y: str) -> Parts:
+    operator = f"Reduce{''.join(part.capitalize() for part in reduced.how.split('_'))}"
+    axes = {f"{layer.name}/axes": np.array(reduced.axes, np.int64)}
+    reads = [layer.inputs[0].name, *axes]
+    if not reduced.keepdims and len(reduced.axes) == len(layer.inputs[0].shape):
+        nodes, shape = _of_one_element(
+            layer, y, lambda flat: node(operator, reads, flat, f"{layer.name}/all", keepdims=0)
+        )
+        return nodes, {**axes, **shape}
+    return [node(operator, reads, y, layer.name, keepdims=int(reduced.keepdims))], axes
+
+
+def _variance(spread: Variance, layer: Layer, y: str) -> Parts:
+    (x, mean), name = (tensor.name for tensor in layer.inputs), layer.name
+    axes = {f"{name}/axes": np.array(spread.axes, np.int64)}
+    nodes = [
+        node("Sub", [x, mean], f"{name}/centred", f"{name}/centred"),
+        node("Mul", [f"{name}/centred"] * 2, f"{name}/squared", f"{name}/squared"),
+        node("ReduceMean", [f"{name}/squared", *axes], y, name),
+    ]
+    return nodes, axes
+
+
+WRITES: Writers = {
+    **writes(Gemm, _gemm),
+    **writes(Matmul, _matmul),
+    **writes(Reduce, _reduction),
+    **writes(Variance, _variance),
+}
