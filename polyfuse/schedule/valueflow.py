@@ -12,7 +12,7 @@ sometimes wrong for relations with strides (see tests/schedule/test_regressions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import islpy as isl
@@ -42,6 +42,10 @@ class Accesses:
     def instances(self) -> isl.Set:
         """`{ [x] }`: all accesses."""
         return self.cells.domain()
+
+    def restricted(self, instances: isl.Set) -> "Accesses":
+        """Some of the accesses."""
+        return replace(self, cells=self.cells.intersect_domain(instances))
 
     def meeting(self, other: "Accesses") -> isl.Map:
         """`{ [x] -> [y] }`: accesses of another kind to the same cell."""
@@ -79,22 +83,50 @@ def unserved(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[i
     >>> unserved(reads, [makes]).intersect(isl.Set("{ [5, a] }")) == isl.Set("{ [5, 2] }")
     True
     """
+    lost = reader.instances
+    for writer in writers:
+        lost = lost.subtract(served_at_once(reader, writer, writers))
+    if not lost.is_empty():
+        lost = lost.subtract(served_later(reader.restricted(lost), writers, agreeing))
+    for writer in writers:
+        lost = lost.union(reader.beside(writer).domain())
+    return lost
+
+
+def served_at_once(reader: Accesses, writer: Accesses, writers: Sequence[Accesses]) -> isl.Set:
+    """`{ [x] }`: reads that are writes, too, of the same element to the same cell, with no moment of a write between."""
+    same = (reader.cells & writer.cells).domain() & (reader.elements & writer.elements).domain()
+    after = writer.ends.intersect_domain(same).apply_range(greater().reverse())
+    between = after & reader.begins.apply_range(greater())
+    for each in writers:
+        moments = each.ends.intersect_domain(each.instances).range()
+        same = same.subtract(between.intersect_range(moments).domain())
+    return same & (after & reader.begins).domain()
+
+
+def served_later(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[int]) -> isl.Set:
+    """`{ [x] }`: reads before which the element is written, and no other one to the cell since."""
     earlier = [reader.before(writer) for writer in writers]
     wrong = [
         (pairs & other_elements(reader, writer)).apply_range(writer.ends)
         for pairs, writer in zip(earlier, writers, strict=True)
     ]
-    overwritten = union(wrong).apply_range(at_most().reverse()) if wrong else None
-    lost = reader.instances
+    overwritten = coalesced(union(wrong).apply_range(at_most().reverse())) if wrong else None
+    served = isl.Set.empty(reader.instances.get_space())
     for pairs, writer in zip(earlier, writers, strict=True):
         right = pairs & same_elements(reader, writer)
         for d in agreeing:
             right = right.equate(IN, d, OUT, d)
-        made = right.apply_range(writer.ends)
-        lost = lost.subtract((made.subtract(overwritten) if overwritten is not None else made).domain())
-    for writer in writers:
-        lost = lost.union(reader.beside(writer).domain())
-    return lost
+        made = coalesced(right.apply_range(writer.ends))
+        served = served.union((without(made, overwritten) if overwritten is not None else made).domain())
+    return served
+
+
+def without(relation: isl.Map, other: isl.Map) -> isl.Map:
+    """A relation less another one, piece by piece, which keeps what is left in few pieces."""
+    for piece in other.get_basic_maps():
+        relation = coalesced(relation.subtract(isl.Map.from_basic_map(piece)))
+    return relation
 
 
 def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses]) -> tuple[Accesses, isl.Point] | None:

@@ -1,0 +1,211 @@
+"""Proofs of plans for a scratchpad machine: isl's judgement of what the C of every group does.
+
+    PlacedGroup ──prove()──> None, or IllegalSchedule with a witness
+    ScratchPlan + Graph ──prove_plan()──> `Proof`: how many groups are proved, and why others are not
+
+The steps of a group are times. Its tables say which boxes a step loads, makes and stores, and where rings begin. What an
+operation reads of them follows from its layer's access relations, and not from the arithmetic that planned it.
+docs/scratchpad-plans.md says what is proved, and what is not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import islpy as isl
+import numpy as np
+
+from polyfuse.errors import IllegalSchedule, TooComplex
+from polyfuse.plan.operations import Graph, Operation
+from polyfuse.plan.placed import PlacedGroup, placed_group
+from polyfuse.plan.relations import AXES, Boxes, Relations, in_memory
+from polyfuse.plan.scratchplan import ScratchPlan
+from polyfuse.schedule.valueflow import Accesses, clash, last_written, unserved
+from polyfuse.schedule.witness import coordinates_of
+from polyfuse.sets.limits import operation_limit
+
+IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
+MOST_OPERATIONS = 10_000_000
+"""isl's operations for one tensor of a group."""
+
+
+def prove(placed: PlacedGroup) -> None:
+    """Prove that a group computes every element that it leaves from the right values, and stores it once.
+
+    Errors: IllegalSchedule with a witness; TooComplex where it takes too much work to say.
+    """
+    judge = _Judge(placed)
+    for name in placed.tables.of:
+        with operation_limit(MOST_OPERATIONS, what=f"proof of {name}"):
+            judge.tensor(name)
+    for operation in placed.operations:
+        if operation.name in placed.tables.taken_in:
+            with operation_limit(MOST_OPERATIONS, what=f"proof of the sums of '{operation.name}'"):
+                judge.sums(operation)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    placed: PlacedGroup
+
+    @cached_property
+    def relations(self) -> Relations:
+        """The accesses of the group."""
+        return Relations(self.placed)
+
+    def tensor(self, name: str) -> None:
+        """Every read of a tensor finds the element that it wants, and all of it is left where it is wanted."""
+        relations, placed = self.relations, self.placed
+        self.capacity(name)
+        writes = relations.writes(name)
+        if writes is not None:
+            self.inside(name, relations.made(name), writes.name)
+            if (pair := clash(writes)) is not None:
+                first, other = (
+                    coordinates_of(isl.Set.from_basic_set(end).sample_point()) for end in (pair.domain(), pair.range())
+                )
+                self.refuse(
+                    f"step {self.step(first)}: {writes.name} puts {self.element(name, first)} and "
+                    f"{self.element(name, other)} into one cell; enlarge its buffer"
+                )
+            for reads in relations.reads(name):
+                self.served(name, reads, writes)
+        if name in placed.stored:
+            self.complete(name, relations.stored(name), once=True)
+        if name in placed.kept:
+            self.complete(name, relations.made(name), once=False)
+
+    def served(self, name: str, reads: Accesses, writes: Accesses) -> None:
+        """Every read finds what it wants."""
+        lost = unserved(reads, [writes])
+        if lost.is_empty():
+            return
+        point = lost.sample_point()
+        at = coordinates_of(point)
+        wanted = self.element(name, at)
+        found = last_written(point, reads, [writes])
+        why, advice = "nothing has put it there before", "keep more of it, or run what makes it before"
+        if found is not None:
+            other = coordinates_of(found[1])
+            who = f"{writes.name} of step {self.step(other)}"
+            why, advice = (
+                f"{who} has put {self.element(name, other)} in its place",
+                "keep more of it in a larger buffer",
+            )
+            if not reads.beside(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
+                why, advice = f"{who} is under way there", "enlarge its buffer"
+        self.refuse(f"step {self.step(at)}: {reads.name} reads {wanted}, but {why}; {advice}")
+
+    def capacity(self, name: str) -> None:
+        """No plane of a tensor is behind the end of its buffer."""
+        relations, place = self.relations, self.placed.places[name]
+        made, shape = relations.made(name), relations.info(name).shape
+        last = made.ends[:, 3] - place.shifts[:, 2]
+        planes = max(int((last * made.some).max(initial=0)), 0) if not place.whole else shape[0] * shape[1]
+        if planes > place.planes or place.whole and (place.rows, place.columns) != shape[2:]:
+            size = place.rows * place.columns * place.element_bytes
+            self.refuse(f"{name} has {planes} planes of {size:,} B in a buffer of {place.room.bytes:,} B; enlarge it")
+
+    def inside(self, name: str, boxes: Boxes, who: str) -> None:
+        """No element that is written is outside of its tensor."""
+        ends = boxes.ends
+        outside = ((ends[:, ::2] < 0) | (ends[:, 1::2] > np.array(boxes.shape))).any(axis=1) & (boxes.some > 0)
+        if outside.any():
+            step = int(np.argmax(outside))
+            box = " x ".join(f"{a}..{b - 1}" for a, b in ends[step].reshape(-1, 2).tolist())
+            self.refuse(
+                f"step {step}: {who} takes {box} of {name}, which has {' x '.join(map(str, boxes.shape))}; cut it"
+            )
+
+    def complete(self, name: str, boxes: Boxes, once: bool) -> None:
+        """Every element of an output is left, and none is stored twice."""
+        steps, axes = self.relations.steps, boxes.cut
+        held = steps.instances(boxes, axes)
+        box = isl.Set.universe(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(axes)))
+        for k, axis in enumerate(axes):
+            box = box.lower_bound_val(SET, k, isl.Val(0)).upper_bound_val(SET, k, isl.Val(boxes.shape[axis] - 1))
+        missing = box.subtract(held.project_out(SET, 0, steps.rank))
+        if not missing.is_empty():
+            at = [0] * steps.rank + coordinates_of(missing.sample_point())
+            verb = "stored" if once else "made"
+            self.refuse(f"output {self.element(name, at, axes)} is never {verb}; some step must do it")
+        if not once:
+            return
+        stores = held.identity().project_out(OUT, 0, steps.rank)
+        twice = stores.apply_range(stores.reverse())
+        twice = twice.subtract(isl.Map.identity(twice.get_space()))
+        if not twice.is_empty():
+            pair = twice.sample()
+            first, other = (
+                coordinates_of(isl.Set.from_basic_set(end).sample_point()) for end in (pair.domain(), pair.range())
+            )
+            self.refuse(
+                f"output {self.element(name, first, axes)} is stored in step {self.step(first)} and again in step "
+                f"{self.step(other)}; store it once"
+            )
+
+    def sums(self, operation: Operation) -> None:
+        """An operation that accumulates has added up everything, once, when it makes its output."""
+        relations, placed = self.relations, self.placed
+        ((operand, parts),) = zip(operation.layer.inputs, operation.operands, strict=True)
+        reads = in_memory(operation.layer, operand)
+        for axis in (0, 1):
+            if not reads.is_subset(reads.equate(IN, axis, OUT, axis)):
+                raise TooComplex(f"'{operation.name}' adds up channels of other places; expected each into its own")
+        taken = [relations.taken(operation, part) for part in parts]
+        axes = tuple(sorted({axis for boxes in taken for axis in boxes.cut} | ({1} if len(parts) > 1 else set())))
+        added = isl.Set.empty(relations.steps.space(len(axes)))
+        for part, boxes in zip(parts, taken, strict=True):
+            offset = np.zeros(8, np.int64)
+            offset[2:4] = part.offset
+            moved = Boxes(boxes.shape, (boxes.ends + offset) * boxes.some[:, None])
+            added = added.union(relations.steps.instances(moved, axes))
+        into = self.sums_of(axes)
+        wanted = relations.elements(operation.output, reads, axes)
+        twice = into.intersect_domain(added)
+        if not twice.is_injective():
+            pairs = twice.apply_range(twice.reverse())
+            pair = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+            at = coordinates_of(isl.Set.from_basic_set(pair.domain()).sample_point())
+            other = coordinates_of(isl.Set.from_basic_set(pair.range()).sample_point())
+            self.refuse(
+                f"'{operation.name}' adds up {self.element(operand.name, at, axes)} in step {self.step(at)} and again in "
+                f"step {self.step(other)}; take it once"
+            )
+        moment = relations.steps.moment(len(axes), 0)
+        earlier = moment.apply_range(isl.Map.lex_ge(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1)))
+        pairs = into.apply_range(twice.reverse()) & earlier.apply_range(moment.reverse())
+        lost = wanted.subtract(pairs.domain())
+        if not lost.is_empty():
+            at = coordinates_of(lost.sample_point())
+            self.refuse(
+                f"step {self.step(at)}: '{operation.name}' is made before {self.element(operand.name, at, axes)} is added "
+                "up; add it up, or make it later"
+            )
+
+    def sums_of(self, axes: Sequence[int]) -> isl.Map:
+        """`{ [s, a] -> [sum, a] }`: which sums an element of a step goes into; new ones begin with image and block."""
+        steps = self.relations.steps
+        begun = np.cumsum(self.placed.starts)[:, None]
+        space = steps.space(len(axes))
+        elements = isl.Set.universe(space).identity().project_out(OUT, 0, steps.rank)
+        found = None
+        for where, (number,) in steps.values(begun, len(axes)):
+            part = isl.Map.from_aff(number).flat_range_product(elements).intersect_domain(where)
+            found = part if found is None else found.union(part)
+        assert found is not None
+        return found
+
+    def step(self, at: Sequence[int]) -> int:
+        """The number of the step of an access."""
+        return self.relations.steps.number(at)
+
+    def element(self, name: str, at: Sequence[int], axes: Sequence[int] | None = None) -> str:
+        """The element of an access, with `:` for axes along which all are alike."""
+        axes = self.relations.axes(name) if axes is None else axes
+        by_axis = dict(zip(axes, at[self.relations.steps.rank :], strict=True))
+        return f"{name}[{', '.join(str(by_axis.get(axis, ':')) for axis in AXES)}]"
+
+    def refuse(self, problem: str) -> None:
+        """Raise what is wrong."""
+        raise IllegalSchedule(f"{self.placed.where}: {problem}")
