@@ -45,7 +45,8 @@ def compile_scratch(folder: Path, prefix: str | None, request: Mapping[str, Any]
     make_folder(folder)
     for name, data in files.items():
         write_atomically(folder / name, data)
-    print_simulated(Console(), made.plan, checked, {str(folder / name): len(data) for name, data in files.items()})
+    sizes = {str(folder / name): len(data) for name, data in files.items()}
+    print_simulated(Console(), made.plan, checked, sizes, made.proof)
 
 
 def explain_plan(path: Path, tensor: str | None, model: str | None, request: Mapping[str, Any]) -> None:

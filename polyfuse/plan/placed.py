@@ -29,7 +29,7 @@ class Room:
 class Place:
     """Where a tensor is on chip while a group runs.
 
-    Element (channel, row, column) is, in step s, in plane channel - shifts[s, 2], at row (row + shifts[s, 0]) mod `rows`
+    In step s element (channel, row, column) is in plane channel - shifts[s, 2], at row (row + shifts[s, 0]) mod `rows`
     and column (column + shifts[s, 1]) mod `columns` of it.
 
     room    an address, and the bytes there

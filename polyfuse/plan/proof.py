@@ -3,29 +3,31 @@
     PlacedGroup ──prove()──> None, or IllegalSchedule with a witness
     ScratchPlan + Graph ──prove_plan()──> `Proof`: how many groups are proved, and why others are not
 
-The steps of a group are times. Its tables say which boxes a step loads, makes and stores, and where rings begin. What an
-operation reads of them follows from its layer's access relations, and not from the arithmetic that planned it.
+The steps of a group are times. Its tables say which boxes a step loads, makes and stores, and where rings begin. What
+an operation reads of them follows from its layer's access relations, and not from the arithmetic that planned it.
 docs/scratchpad-plans.md says what is proved, and what is not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 
 import islpy as isl
 import numpy as np
 
 from polyfuse.errors import IllegalSchedule, TooComplex
 from polyfuse.plan.operations import Graph, Operation
+from polyfuse.plan.options import signature
 from polyfuse.plan.placed import PlacedGroup, placed_group
 from polyfuse.plan.relations import AXES, Boxes, Relations, in_memory
 from polyfuse.plan.scratchplan import ScratchPlan
-from polyfuse.schedule.valueflow import Accesses, clash, last_written, unserved
+from polyfuse.schedule.valueflow import Accesses, at_most, clash, last_written, unserved
 from polyfuse.schedule.witness import coordinates_of
 from polyfuse.sets.limits import operation_limit
 
 IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
-MOST_OPERATIONS = 10_000_000
+MOST_OPERATIONS = 1_000_000
 """isl's operations for one tensor of a group."""
 
 
@@ -42,6 +44,77 @@ def prove(placed: PlacedGroup) -> None:
         if operation.name in placed.tables.taken_in:
             with operation_limit(MOST_OPERATIONS, what=f"proof of the sums of '{operation.name}'"):
                 judge.sums(operation)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What isl says of a plan that it does not refuse.
+
+    groups    how many it has
+    unproved  for groups that it could not judge, why
+    """
+
+    groups: int
+    unproved: Mapping[int, str]
+
+    def __str__(self) -> str:
+        if not self.unproved:
+            return "every read of every step finds its element, and every output is stored once"
+        numbers = ", ".join(map(str, self.unproved))
+        many = "groups" if len(self.unproved) > 1 else "group"
+        return f"not proved: {many} {numbers} of {self.groups} ({next(iter(self.unproved.values()))})"
+
+
+def prove_plan(plan: ScratchPlan, graph: Graph) -> Proof:
+    """Prove every group of a plan, equal ones once.
+
+    Errors: IllegalSchedule with a witness: the step, the operation, the element that it needs, and what it finds;
+    InvalidInput for groups that lack buffers.
+    """
+    return prove_groups([placed_group(plan, number, graph) for number in range(len(plan.groups))])
+
+
+def prove_groups(groups: Sequence[PlacedGroup]) -> Proof:
+    """The same for the groups of a plan in their places."""
+    reasons = [reason_of(placed) for placed in groups]
+    return Proof(len(groups), {number: reason for number, reason in enumerate(reasons) if reason is not None})
+
+
+def reason_of(placed: PlacedGroup) -> str | None:
+    """Why a group is not proved; None where it is. Errors: IllegalSchedule."""
+    key = digest(placed)
+    if key not in _REASONS:
+        try:
+            prove(placed)
+            reason = None
+        except TooComplex as error:
+            reason = str(error).partition(";")[0]
+        if len(_REASONS) >= MOST_KNOWN:
+            _REASONS.pop(next(iter(_REASONS)))
+        _REASONS[key] = reason
+    return _REASONS[key]
+
+
+_REASONS: dict[str, str | None] = {}
+MOST_KNOWN = 4096
+"""Groups of which it is remembered whether they are proved."""
+
+
+def digest(placed: PlacedGroup) -> str:
+    """All that a proof depends on, without names."""
+    group, found = placed.group, placed.tables
+    number = {name: k for k, name in enumerate(group.links)}
+    ends = [[number[name] for name in names] for names in (placed.loaded, placed.stored, placed.kept)]
+    order = [group.operations.index(operation) for operation in placed.operations]
+    places = [placed.places[name] for name in group.links]
+    sizes = [(place.rows, place.columns, place.planes, place.whole) for place in places]
+    arrays = [found.image, *(place.shifts for place in places)]
+    for name in group.links:
+        table = found.of[name]
+        arrays += [table.new, table.fresh, table.channels]
+    arrays += [boxes for taken in found.taken_in.values() for boxes in taken.values()]
+    text = repr((signature(group), ends, order, sizes, placed.double_buffer, found.counts, list(map(len, arrays))))
+    return sha256(text.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +154,17 @@ class _Judge:
         if lost.is_empty():
             return
         point = lost.sample_point()
-        at = coordinates_of(point)
-        wanted = self.element(name, at)
-        found = last_written(point, reads, [writes])
+        at, place = coordinates_of(point), self.placed.places[name]
         why, advice = "nothing has put it there before", "keep more of it, or run what makes it before"
+        found = last_written(point, reads, [writes])
         if found is not None:
             other = coordinates_of(found[1])
-            who = f"{writes.name} of step {self.step(other)}"
-            why, advice = (
-                f"{who} has put {self.element(name, other)} in its place",
-                "keep more of it in a larger buffer",
-            )
+            ring = "its pin" if place.whole else f"a ring of {place.rows} rows and {place.columns} columns"
+            who, advice = f"{writes.name} of step {self.step(other)}", "keep more of it, or enlarge its buffer"
+            why = f"{who} has put {self.element(name, other)} in its place in {ring}"
             if not reads.beside(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
-                why, advice = f"{who} is under way there", "enlarge its buffer"
-        self.refuse(f"step {self.step(at)}: {reads.name} reads {wanted}, but {why}; {advice}")
+                why = f"{who} is under way in its place in {ring}"
+        self.refuse(f"step {self.step(at)}: {reads.name} reads {self.element(name, at)}, but {why}; {advice}")
 
     def capacity(self, name: str) -> None:
         """No plane of a tensor is behind the end of its buffer."""
@@ -102,7 +172,7 @@ class _Judge:
         made, shape = relations.made(name), relations.info(name).shape
         last = made.ends[:, 3] - place.shifts[:, 2]
         planes = max(int((last * made.some).max(initial=0)), 0) if not place.whole else shape[0] * shape[1]
-        if planes > place.planes or place.whole and (place.rows, place.columns) != shape[2:]:
+        if planes > place.planes or (place.whole and (place.rows, place.columns) != shape[2:]):
             size = place.rows * place.columns * place.element_bytes
             self.refuse(f"{name} has {planes} planes of {size:,} B in a buffer of {place.room.bytes:,} B; enlarge it")
 
@@ -146,7 +216,7 @@ class _Judge:
 
     def sums(self, operation: Operation) -> None:
         """An operation that accumulates has added up everything, once, when it makes its output."""
-        relations, placed = self.relations, self.placed
+        relations = self.relations
         ((operand, parts),) = zip(operation.layer.inputs, operation.operands, strict=True)
         reads = in_memory(operation.layer, operand)
         for axis in (0, 1):
@@ -168,20 +238,17 @@ class _Judge:
             pair = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
             at = coordinates_of(isl.Set.from_basic_set(pair.domain()).sample_point())
             other = coordinates_of(isl.Set.from_basic_set(pair.range()).sample_point())
-            self.refuse(
-                f"'{operation.name}' adds up {self.element(operand.name, at, axes)} in step {self.step(at)} and again in "
-                f"step {self.step(other)}; take it once"
-            )
+            element = self.element(operand.name, at, axes)
+            steps = f"step {self.step(at)} and again in step {self.step(other)}"
+            self.refuse(f"'{operation.name}' adds up {element} in {steps}; take it once")
         moment = relations.steps.moment(len(axes), 0)
-        earlier = moment.apply_range(isl.Map.lex_ge(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1)))
+        earlier = moment.apply_range(at_most(moment).reverse())
         pairs = into.apply_range(twice.reverse()) & earlier.apply_range(moment.reverse())
         lost = wanted.subtract(pairs.domain())
         if not lost.is_empty():
             at = coordinates_of(lost.sample_point())
-            self.refuse(
-                f"step {self.step(at)}: '{operation.name}' is made before {self.element(operand.name, at, axes)} is added "
-                "up; add it up, or make it later"
-            )
+            element = self.element(operand.name, at, axes)
+            self.refuse(f"step {self.step(at)}: '{operation.name}' is made before {element} is added up; make it later")
 
     def sums_of(self, axes: Sequence[int]) -> isl.Map:
         """`{ [s, a] -> [sum, a] }`: which sums an element of a step goes into; new ones begin with image and block."""

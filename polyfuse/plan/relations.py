@@ -32,7 +32,7 @@ MOST_PIECES = 120
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """A box of a tensor in each step: `ends` is (steps, 8), start and end along each axis; `some`: whether it holds any."""
+    """A box of a tensor in each step: `ends` is (steps, 8), a start and an end along each axis."""
 
     shape: Sequence[int]
     ends: Integers
@@ -72,13 +72,31 @@ class Steps:
         """The number of a step."""
         return int(np.ravel_multi_index(tuple(at[: self.rank]), self.counts))
 
-    def moment(self, axes: int, stage: int, later: int = 0) -> isl.Map:
-        """`{ [s, a] -> [moment] }`: a stage of the step that comes so many steps later."""
-        found = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(self.space(axes)))
-        found = found.set_constant_val(isl.Val(later * self.stages + stage))
-        for d in range(self.rank):
-            found = found.set_coefficient_val(IN, d, isl.Val(self.stages * prod(self.counts[d + 1 :])))
-        return isl.Map.from_aff(found)
+    def moment(self, axes: int, stage: int) -> isl.Map:
+        """`{ [s, a] -> [s, stage] }`."""
+        space = self.space(axes)
+        local = isl.LocalSpace.from_space(space)
+        step = [isl.Aff.var_on_domain(local, SET, d) for d in range(self.rank)]
+        return joined(space, [*step, isl.Aff.zero_on_domain(local).set_constant_val(isl.Val(stage))])
+
+    @cached_property
+    def later(self) -> isl.Map:
+        """`{ [s, stage] -> [s', stage] }`: the same stage of the next step, and of the one behind the last one."""
+        space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, self.rank + 1)
+        found = isl.Map.empty(space.map_from_domain_and_range(space))
+        for axis in range(self.rank):
+            step = isl.Map.universe(found.get_space())
+            for d in (*range(axis), self.rank):
+                step = step.equate(IN, d, OUT, d)
+            here = isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), SET, axis).add_constant_val(isl.Val(1))
+            step = step & isl.Map.from_aff(here).insert_dims(OUT, 0, axis).insert_dims(OUT, axis + 1, self.rank - axis)
+            for d in range(axis + 1, self.rank):
+                step = step.fix_val(IN, d, isl.Val(self.counts[d] - 1)).fix_val(OUT, d, isl.Val(0))
+            for d in range(1, axis + 1):
+                most = self.counts[d] - 1 - (d == axis)
+                step = step.lower_bound_val(IN, d, isl.Val(0)).upper_bound_val(IN, d, isl.Val(most))
+            found = found.union(step)
+        return found
 
     def instances(self, boxes: Boxes, axes: Sequence[int]) -> isl.Set:
         """`{ [s, a] }`: the elements of a box in each step, along some axes."""
@@ -177,7 +195,7 @@ class Relations:
         """The loads of a tensor, or its points as they are made; None where it is there, whole, from the start."""
         placed, axes = self.placed, self.axes(tensor)
         if tensor in placed.loaded:
-            return self.transfer(f"the load of {tensor}", tensor, self.made(tensor), -1, 0)
+            return self.transfer(f"the load of {tensor}", tensor, self.made(tensor), -1)
         maker = placed.group.makers.get(tensor)
         if maker is None:
             return None
@@ -193,7 +211,7 @@ class Relations:
                 instances = self.instances_read(operation, tensor, axes)
                 yield self.accesses(f"'{operation.name}'", tensor, instances, moment, moment)
         if tensor in placed.stored:
-            yield self.transfer(f"the store of {tensor}", tensor, self.stored(tensor), 1, self.steps.stages - 1)
+            yield self.transfer(f"the store of {tensor}", tensor, self.stored(tensor), 1)
 
     def stored(self, tensor: str) -> Boxes:
         """What each step stores of a tensor."""
@@ -203,15 +221,16 @@ class Relations:
         """When an operation runs in its step."""
         return self.steps.moment(len(axes), 1 + self.placed.operations.index(operation))
 
-    def transfer(self, name: str, tensor: str, boxes: Boxes, later: int, stage: int) -> Accesses:
-        """Transfers in a stage of the step, or all the time that another step takes."""
+    def transfer(self, name: str, tensor: str, boxes: Boxes, later: int) -> Accesses:
+        """Transfers before (-1) or after (1) a step computes; with double buffers, while the step before or after does."""
         axes = self.axes(tensor)
         instances = self.steps.instances(boxes, axes)
         if not self.placed.double_buffer:
-            moment = self.steps.moment(len(axes), stage)
+            moment = self.steps.moment(len(axes), 0 if later < 0 else self.steps.stages - 1)
             return self.accesses(name, tensor, instances, moment, moment)
-        begins = self.steps.moment(len(axes), 0, later)
-        ends = self.steps.moment(len(axes), self.steps.stages - 1, later)
+        shift = self.steps.later if later > 0 else self.steps.later.reverse()
+        begins = self.steps.moment(len(axes), 0).apply_range(shift)
+        ends = self.steps.moment(len(axes), self.steps.stages - 1).apply_range(shift)
         return self.accesses(name, tensor, instances, begins, ends)
 
     def instances_read(self, operation: Operation, tensor: str, axes: Sequence[int]) -> isl.Set:

@@ -28,8 +28,8 @@ class Accesses:
 
     cells     `{ [x] -> [cell] }`, whose domain are all accesses
     elements  `{ [x] -> [number] }`: the element that is wanted, or written
-    begins    `{ [x] -> [moment] }`
-    ends      `{ [x] -> [moment] }`: the same for what takes no time
+    begins    `{ [x] -> [moment] }`; moments are ordered lexicographically
+    ends      `{ [x] -> [moment] }`: the same object for what takes no time
     """
 
     name: str
@@ -53,7 +53,7 @@ class Accesses:
 
     def before(self, other: "Accesses") -> isl.Map:
         """`{ [x] -> [y] }`: accesses of another kind to the same cell that end before this one begins."""
-        earlier = self.begins.apply_range(greater()).apply_range(other.ends.reverse())
+        earlier = self.begins.apply_range(greater(self.begins)).apply_range(other.ends.reverse())
         return self.meeting(other) & earlier
 
     def beside(self, other: "Accesses") -> isl.Map:
@@ -64,8 +64,8 @@ class Accesses:
         if self.ends is self.begins and other.ends is other.begins:
             domain, range_ = (each.cells.get_space().domain() for each in (self, other))
             return isl.Map.empty(domain.map_from_domain_and_range(range_))
-        begun = self.ends.apply_range(at_most().reverse()).apply_range(other.begins.reverse())
-        going_on = self.begins.apply_range(at_most()).apply_range(other.ends.reverse())
+        begun = self.ends.apply_range(at_most(self.ends).reverse()).apply_range(other.begins.reverse())
+        going_on = self.begins.apply_range(at_most(self.begins)).apply_range(other.ends.reverse())
         return self.meeting(other) & begun & going_on
 
 
@@ -86,8 +86,8 @@ def unserved(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[i
     lost = reader.instances
     for writer in writers:
         lost = lost.subtract(served_at_once(reader, writer, writers))
-    if not lost.is_empty():
-        lost = lost.subtract(served_later(reader.restricted(lost), writers, agreeing))
+    for piece in map(isl.Set.from_basic_set, coalesced(lost).get_basic_sets()):
+        lost = lost.subtract(served_later(reader.restricted(piece), writers, agreeing))
     for writer in writers:
         lost = lost.union(reader.beside(writer).domain())
     return lost
@@ -96,8 +96,8 @@ def unserved(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[i
 def served_at_once(reader: Accesses, writer: Accesses, writers: Sequence[Accesses]) -> isl.Set:
     """`{ [x] }`: reads that are writes, too, of the same element to the same cell, with no moment of a write between."""
     same = (reader.cells & writer.cells).domain() & (reader.elements & writer.elements).domain()
-    after = writer.ends.intersect_domain(same).apply_range(greater().reverse())
-    between = after & reader.begins.apply_range(greater())
+    after = writer.ends.intersect_domain(same).apply_range(greater(writer.ends).reverse())
+    between = after & reader.begins.apply_range(greater(reader.begins))
     for each in writers:
         moments = each.ends.intersect_domain(each.instances).range()
         same = same.subtract(between.intersect_range(moments).domain())
@@ -111,7 +111,7 @@ def served_later(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequen
         (pairs & other_elements(reader, writer)).apply_range(writer.ends)
         for pairs, writer in zip(earlier, writers, strict=True)
     ]
-    overwritten = coalesced(union(wrong).apply_range(at_most().reverse())) if wrong else None
+    overwritten = coalesced(union(wrong).apply_range(at_most(reader.begins).reverse())) if wrong else None
     served = isl.Set.empty(reader.instances.get_space())
     for pairs, writer in zip(earlier, writers, strict=True):
         right = pairs & same_elements(reader, writer)
@@ -136,15 +136,20 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
         going_on = reader.beside(writer).intersect_domain(at).range()
         if not going_on.is_empty():
             return writer, going_on.sample_point()
-    latest, found = None, None
+    latest: list[int] | None = None
+    found = None
     for writer in writers:
         writes = reader.before(writer).intersect_domain(at).range()
         if writes.is_empty():
             continue
         moments = writes.apply(writer.ends)
-        moment = moments.dim_max_val(0)
+        moment = []
+        for d in range(moments.dim(SET)):
+            end = moments.dim_max_val(d)
+            moments = moments.lower_bound_val(SET, d, end)
+            moment.append(int(end.to_python()))
         if latest is None or moment > latest:
-            last = writer.ends.intersect_range(moments.lower_bound_val(SET, 0, moment)).domain()
+            last = writer.ends.intersect_range(moments).domain()
             latest, found = moment, (writer, (writes & last).sample_point())
     return found
 
@@ -165,7 +170,7 @@ def same_elements(reader: Accesses, writer: Accesses) -> isl.Map:
 
 def other_elements(reader: Accesses, writer: Accesses) -> isl.Map:
     """`{ [x] -> [y] }`: writes of other elements than the one that is read."""
-    different = greater().union(greater().reverse())
+    different = greater(reader.elements).union(greater(reader.elements).reverse())
     return reader.elements.apply_range(different).apply_range(writer.elements.reverse())
 
 
@@ -177,11 +182,11 @@ def union(relations: Sequence[isl.Map]) -> isl.Map:
     return coalesced(whole)
 
 
-def greater() -> isl.Map:
-    """`{ [i] -> [j] : i > j }`."""
-    return isl.Map.lex_gt(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1))
+def greater(relation: isl.Map) -> isl.Map:
+    """`{ [i] -> [j] : i > j }`, lexicographically, for what a relation leads to."""
+    return isl.Map.lex_gt(relation.get_space().range())
 
 
-def at_most() -> isl.Map:
-    """`{ [i] -> [j] : i <= j }`."""
-    return isl.Map.lex_le(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1))
+def at_most(relation: isl.Map) -> isl.Map:
+    """`{ [i] -> [j] : i <= j }`, the same."""
+    return isl.Map.lex_le(relation.get_space().range())

@@ -118,10 +118,8 @@ def several_images(group: GroupInPlace) -> bool:
 
 def moments(group: GroupInPlace, output: str) -> Integers:
     """For each step, 1 where sums start, plus 2 where they are done."""
-    image, first = group.tables.image, group.blocks[:, 0]
-    starts = np.append(True, (image[1:] != image[:-1]) | (first[1:] != first[:-1]))
     done = group.tables.of[output].new
-    return np.asarray(starts + 2 * (done[:, 0] < done[:, 1]), np.int64)
+    return np.asarray(group.placed.starts + 2 * (done[:, 0] < done[:, 1]), np.int64)
 
 
 def views(group: GroupInPlace) -> list[str]:

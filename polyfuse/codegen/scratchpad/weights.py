@@ -10,8 +10,9 @@ from textwrap import wrap as fold
 import numpy as np
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
-from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers, Room
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.errors import InvalidInput
+from polyfuse.plan.placed import Room
 
 
 def constants(kind: str, name: str, values: Integers) -> list[str]:
