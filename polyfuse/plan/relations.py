@@ -40,7 +40,7 @@ class Boxes:
     @cached_property
     def some(self) -> Integers:
         """1 where the box is not empty."""
-        return (self.ends[:, ::2] < self.ends[:, 1::2]).all(axis=1).astype(np.int64)
+        return np.asarray((self.ends[:, ::2] < self.ends[:, 1::2]).all(axis=1), np.int64)
 
     @cached_property
     def cut(self) -> tuple[int, ...]:
@@ -168,17 +168,14 @@ class Relations:
         ]
         if place.whole:
             return joined(space, at)
-        sizes = {1: None, 2: place.rows, 3: place.columns}
         kept = [(k, axis) for k, axis in enumerate(axes) if axis]
         columns = [(2, 0, 1)[axis - 1] for _, axis in kept]
         signs = np.array([-1 if column == 2 else 1 for column in columns], np.int64)
         found = isl.Map.empty(joined(space, at[: len(kept)]).get_space())
         for steps, values in self.steps.values(place.shifts[:, columns] * signs, len(axes)):
-            cell = [at[k] + value for (k, _), value in zip(kept, values, strict=True)]
-            turned = [
-                each if sizes[axis] is None else each.mod_val(isl.Val(sizes[axis]))
-                for each, (_, axis) in zip(cell, kept, strict=True)
-            ]
+            shifted = zip([at[k] + value for (k, _), value in zip(kept, values, strict=True)], kept, strict=True)
+            sizes = (0, 0, place.rows, place.columns)
+            turned = [each.mod_val(isl.Val(sizes[axis])) if sizes[axis] else each for each, (_, axis) in shifted]
             found = found.union(joined(space, turned).intersect_domain(steps))
         return found
 
@@ -222,7 +219,7 @@ class Relations:
         return self.steps.moment(len(axes), 1 + self.placed.operations.index(operation))
 
     def transfer(self, name: str, tensor: str, boxes: Boxes, later: int) -> Accesses:
-        """Transfers before (-1) or after (1) a step computes; with double buffers, while the step before or after does."""
+        """Transfers before (-1) or after (1) a step computes; with double buffers, while another one computes."""
         axes = self.axes(tensor)
         instances = self.steps.instances(boxes, axes)
         if not self.placed.double_buffer:

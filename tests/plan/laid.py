@@ -1,4 +1,4 @@
-"""Groups in rings of the windows that their tables give, one after the other in memory: what a plan would make of them."""
+"""Groups in rings of the windows that their tables give: what a plan would make of them."""
 
 from collections.abc import Sequence
 

@@ -59,7 +59,9 @@ class Rings:
     def written(self, name: str, step: int, boxes: np.ndarray) -> dict[Cell, object]:
         """The elements of a box by their cells, one in each."""
         image, found = int(self.found.image[step]), {}
+        rows, columns = self.found.group.graph.tensors[name].shape[2:]
         for c, h, w in inside(self.found.of[name], boxes, step):
+            assert h < rows and w < columns, f"step {step}: {name} has no row {h}, column {w}"
             cell = self.cell(name, step, c, h, w)
             assert cell not in found, f"step {step}: two elements of {name} go into one cell"
             found[cell] = (image, c, h, w)

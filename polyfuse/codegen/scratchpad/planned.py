@@ -76,8 +76,8 @@ def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> 
         blocks |= streams_of(each, plan.machine)
     image_at, weights = weight_image(graph, storing, functions, blocks)
     groups = []
-    for number, (group, each) in enumerate(zip(plan.groups, placed, strict=True)):
-        names = [operation.name for operation in each.operations]
+    for number, (group, at) in enumerate(zip(plan.groups, placed, strict=True)):
+        names = [operation.name for operation in at.operations]
         pinned = {pin.tensor: pin.address for pin in plan.pins if pin.first <= number <= pin.last}
         if not plan.machine.weights_in_place:
             check_weights(number, group, functions, names)
@@ -87,13 +87,13 @@ def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> 
                 graph=graph,
                 functions={name: functions[name] for name in names},
                 numbers=tensor_numbers(graph),
-                placed=each,
+                placed=at,
                 buffers={name: Room(buffer.address, buffer.bytes) for name, buffer in group.buffers.items()},
                 pinned={name: address for name, address in pinned.items() if is_whole(group, name)},
                 preloaded=group.fetched,
                 image_at=image_at,
                 in_place=plan.machine.weights_in_place,
-                streams=streams_of(each.tables, plan.machine),
+                streams=streams_of(at.tables, plan.machine),
                 arena_bytes=plan.machine.capacity_bytes,
                 unit_bytes=plan.machine.accumulator_bytes,
                 early=frozenset(group.early),

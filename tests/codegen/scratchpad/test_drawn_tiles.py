@@ -68,7 +68,7 @@ def tile_of(case: Drawn, group: Group, rng: random.Random) -> Tile:
 
 
 def runs_as_priced(seed: int) -> Placed:
-    """Prove a graph in random tiles, and simulate it: it computes the reference, moves and takes what its prices say."""
+    """A graph in random tiles is proved; simulated, it computes the reference, moves and takes what its prices say."""
     case, rng = drawn(seed, 4, 6, 4), random.Random(seed)
     case = replace(case, machine=replace(case.machine, alignment_bytes=max(4, case.machine.alignment_bytes)))
     dtype = next(info.dtype for info in case.graph.tensors.values())
