@@ -144,6 +144,7 @@ class _Judge:
             for reads in relations.reads(name):
                 self.served(name, reads, writes)
         if name in placed.stored:
+            self.inside(name, relations.stored(name), f"the store of {name}")
             self.complete(name, relations.stored(name), once=True)
         if name in placed.kept:
             self.complete(name, relations.made(name), once=False)
@@ -177,7 +178,7 @@ class _Judge:
             self.refuse(f"{name} has {planes} planes of {size:,} B in a buffer of {place.room.bytes:,} B; enlarge it")
 
     def inside(self, name: str, boxes: Boxes, who: str) -> None:
-        """No element that is written is outside of its tensor."""
+        """No element that is written, stored or added up is outside of its tensor."""
         ends = boxes.ends
         outside = ((ends[:, ::2] < 0) | (ends[:, 1::2] > np.array(boxes.shape))).any(axis=1) & (boxes.some > 0)
         if outside.any():
@@ -223,6 +224,8 @@ class _Judge:
             if not reads.is_subset(reads.equate(IN, axis, OUT, axis)):
                 raise TooComplex(f"'{operation.name}' adds up channels of other places; expected each into its own")
         taken = [relations.taken(operation, part) for part in parts]
+        for part, boxes in zip(parts, taken, strict=True):
+            self.inside(part.tensor, boxes, f"'{operation.name}'")
         axes = tuple(sorted({axis for boxes in taken for axis in boxes.cut} | ({1} if len(parts) > 1 else set())))
         added = isl.Set.empty(relations.steps.space(len(axes)))
         for part, boxes in zip(parts, taken, strict=True):

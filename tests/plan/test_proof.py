@@ -52,7 +52,7 @@ def is_right(found: Tables, placed: PlacedGroup) -> bool:
     return True
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_group_of_a_network_is_proved(data: st.DataObject) -> None:
     graph = graph_of(data.draw(networks()))
@@ -68,8 +68,7 @@ def moved_edge(boxes: np.ndarray, draw: st.DrawFn) -> np.ndarray:
     """One edge of the box of one step, a row or a column further in or out."""
     step, edge = draw(st.integers(0, len(boxes) - 1)), draw(st.integers(0, 3))
     changed = boxes.copy()
-    changed[step, edge] += draw(st.sampled_from([-1, 1]))
-    assume((changed[step] >= 0).all())
+    changed[step, edge] = max(0, changed[step, edge] + draw(st.sampled_from([-1, 1])))
     return changed
 
 
@@ -79,7 +78,8 @@ def broken(draw: st.DrawFn, placed: PlacedGroup) -> PlacedGroup:
     found = placed.tables
     name = draw(st.sampled_from(list(found.of)))
     table, place = found.of[name], placed.places[name]
-    kind = draw(st.sampled_from(["ring", "origin", "new", "new", "fresh", "order", "taken", "steps"]))
+    kinds = ["ring", "origin", "new", "new", "fresh", "order", "steps", *(["taken"] if found.taken_in else [])]
+    kind = draw(st.sampled_from(kinds))
     if kind == "ring":
         rows, columns = (
             (max(1, place.rows - 1), place.columns) if draw(st.booleans()) else (place.rows, max(1, place.columns - 1))
@@ -90,7 +90,6 @@ def broken(draw: st.DrawFn, placed: PlacedGroup) -> PlacedGroup:
         k = draw(st.integers(0, len(names) - 1))
         return replace(placed, operations=(*names[k:], *names[:k]))
     if kind == "taken":
-        assume(found.taken_in)
         operation = draw(st.sampled_from(list(found.taken_in)))
         boxes = found.taken_in[operation]
         part = draw(st.sampled_from(list(boxes)))
@@ -115,7 +114,7 @@ def broken(draw: st.DrawFn, placed: PlacedGroup) -> PlacedGroup:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_broken_group_is_refused_where_a_replay_refuses_it(data: st.DataObject) -> None:
     graph = graph_of(data.draw(networks()))
