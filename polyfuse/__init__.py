@@ -72,6 +72,7 @@ from polyfuse.plan.machine import Machine, read_machine
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import graph_of
 from polyfuse.plan.planning import plan_for
+from polyfuse.plan.proof import Proof, prove_plan
 from polyfuse.plan.scratchplan import ScratchPlan, read_scratch_plan
 from polyfuse.plan.sweep import Sweep, read_sweep, sweep
 from polyfuse.rewrite.explain import Explanation, explain
@@ -110,6 +111,7 @@ __all__ = [
     "Plan",
     "PolyfuseError",
     "Program",
+    "Proof",
     "Row",
     "Schedule",
     "ScratchPlan",
@@ -148,6 +150,7 @@ __all__ = [
     "plan_for",
     "predicted_seconds",
     "probe",
+    "prove_plan",
     "random_inputs",
     "read_comparison",
     "read_jscop",

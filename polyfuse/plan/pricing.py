@@ -341,7 +341,7 @@ class Sheet:
         sums = self.machine.accumulator_bytes
         found = np.asarray(self.scratch_bytes <= sums if sums else self.scratch_bytes >= 0)
         for name in self.made_again(sinks):
-            found = found & ~self._joined(lambda cut, name=name: cut.measures.steps.of[name].is_made_again)
+            found = found & ~np.concatenate([cut.measures.steps.of[name].is_made_again for cut in self.cuts])
         return found
 
     def made_again(self, sinks: Mapping[str, Sink]) -> tuple[str, ...]:
