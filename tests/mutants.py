@@ -84,7 +84,7 @@ MUTANTS = (
         "plan/proof.py",
         "begun = np.cumsum(self.placed.starts)[:, None]",
         "begun = 0 * np.cumsum(self.placed.starts)[:, None]",
-        ("tests/plan/test_proof.py::test_groups_of_every_kind_of_layer_are_proved",),
+        ("tests/plan/test_proof.py::test_a_witness_says_what_is_wrong",),
     ),
     Mutant(
         "a wait for loads lost",

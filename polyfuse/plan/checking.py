@@ -50,10 +50,10 @@ def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> Scratch
     for index in range(len(plan.groups)):
         check.early(index)
     priced = [check.buffers(index) for index in range(len(plan.groups))]
+    check.addresses()
     check.steps(priced)
     for index, option in enumerate(priced):
         check.figures(index, option)
-    check.addresses()
     check.totals()
     judged = plan.judged()
     if judged.is_edited:

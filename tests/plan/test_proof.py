@@ -168,6 +168,15 @@ def added_up(placed: PlacedGroup, step: int, box: tuple[int, int, int, int]) -> 
     return replace(placed, tables=replace(placed.tables, taken_in={"mean": {"c_out": taken}}))
 
 
+def started_again(placed: PlacedGroup, step: int) -> PlacedGroup:
+    """A group whose sums start again in a step."""
+    changed = replace(placed)
+    starts = placed.starts.copy()
+    starts[step] = 1
+    vars(changed)["starts"] = starts
+    return changed
+
+
 def kept() -> PlacedGroup:
     """The two convolutions, whose output stays on chip, too."""
     return laid(pair(), tables(pair(), ("l0", "l1"), Tile(2)), double_buffer=True, whole=("l1_out",))
@@ -229,6 +238,11 @@ BROKEN: dict[str, tuple[Callable[[], PlacedGroup], Callable[[PlacedGroup], Place
         pooled,
         lambda g: added_up(with_place(g, "c_out", rows=6, room=Room(0, 360)), 2, (2, 4, 0, 5)),
         r"step 2: 'mean' reads c_out\[:, :, 3, :\], but nothing has put it there before",
+    ),
+    "sums that start again": (
+        pooled,
+        lambda g: started_again(g, 3),
+        r"step \d: 'mean' is made before c_out\[:, :, [012], :\] is added up; make it later",
     ),
     "planes behind the end": (
         chain,
