@@ -4,7 +4,7 @@ ScratchPlan + Graph ──placed_group()──> `PlacedGroup`, which C is writte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.plan.access import Integers
 from polyfuse.plan.group import Group
 from polyfuse.plan.operations import Graph, Operation, TensorInfo
+from polyfuse.plan.pricing import channel_bytes
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 from polyfuse.plan.tiles import Table, Tables, tables
 
@@ -66,6 +67,22 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
+class BlockWeights:
+    """Weights of the operation of a group that are loaded with each block of output channels.
+
+    place      where they are, a plane for each output channel
+    channels   how many output channels there are
+    loaded     (steps, 2): the channels whose weights a step loads; used: those whose weights it reads
+    """
+
+    operation: str
+    place: Place
+    channels: int
+    loaded: Integers
+    used: Integers
+
+
+@dataclass(frozen=True, eq=False)
 class PlacedGroup:
     """A group with its tensors in their places.
 
@@ -75,6 +92,7 @@ class PlacedGroup:
     stored         the outputs that leave step by step
     kept           the outputs that are left on chip, whole
     double_buffer  whether transfers run while a step computes
+    weights        those that come in blocks, by the name of their buffer
     """
 
     where: str
@@ -86,6 +104,7 @@ class PlacedGroup:
     stored: tuple[str, ...]
     kept: tuple[str, ...]
     double_buffer: bool
+    weights: Mapping[str, BlockWeights] = field(default_factory=dict)
 
     @property
     def group(self) -> Group:
@@ -95,8 +114,8 @@ class PlacedGroup:
     @cached_property
     def starts(self) -> Integers:
         """For each step, 1 where sums start: with another image, or another block of output channels, than before."""
-        image, first = self.tables.image, self.tables.of[self.operations[0].output].channels[:, 0]
-        return np.append(1, (image[1:] != image[:-1]) | (first[1:] != first[:-1]))
+        image = self.tables.image
+        return np.asarray(arrivals(self.tables) | np.append(1, image[1:] != image[:-1]), np.int64)
 
 
 def placed_group(plan: ScratchPlan, number: int, graph: Graph, cut: Tables | None = None) -> PlacedGroup:
@@ -128,7 +147,36 @@ def placed_group(plan: ScratchPlan, number: int, graph: Graph, cut: Tables | Non
         tuple(name for name, sink in planned.sinks.items() if sink != "on"),
         tuple(name for name, sink in planned.sinks.items() if sink != "off"),
         plan.machine.double_buffer,
+        {} if plan.machine.weights_in_place else block_weights(where, planned, cut, plan.machine.double_buffer),
     )
+
+
+def arrivals(cut: Tables) -> Integers:
+    """For each step, 1 where the block of output channels is another one than before."""
+    first = cut.of[cut.group.operations[0].output].channels[:, 0]
+    return np.append(1, first[1:] != first[:-1])
+
+
+def slots(cut: Tables) -> Integers:
+    """For each step, which half of the buffer has its block of weights, where transfers run while a step computes."""
+    return np.asarray((np.cumsum(arrivals(cut)) - 1) % 2)
+
+
+def block_weights(where: str, planned: PlannedGroup, cut: Tables, double_buffer: bool) -> dict[str, BlockWeights]:
+    """The weights of a group whose steps work on blocks of output channels."""
+    operation, block = cut.group.operations[0], cut.tile.channels
+    size = channel_bytes(cut.group.graph, operation)
+    if not block or not size:
+        return {}
+    table, name = cut.of[operation.output], f"weights_{operation.name}"
+    shifts = np.zeros((cut.steps, 3), np.int64)
+    shifts[:, 2] = table.channels[:, 0] - (slots(cut) * block if double_buffer else 0)
+    taken = [table.new, *cut.taken_in.get(operation.name, {}).values()]
+    runs = np.logical_or.reduce([(boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3]) for boxes in taken])
+    loaded, used = (table.channels * when[:, None] for when in (arrivals(cut), runs))
+    place = Place(buffer(where, planned, name), 1, 1, shifts, size, False)
+    channels = cut.group.graph.tensors[operation.output].shape[1]
+    return {name: BlockWeights(operation.name, place, channels, loaded, used)}
 
 
 def whole_place(info: TensorInfo, room: Room, image: Integers) -> Place:

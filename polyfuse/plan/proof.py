@@ -37,7 +37,7 @@ def prove(placed: PlacedGroup) -> None:
     Errors: IllegalSchedule with a witness; TooComplex where it takes too much work to say.
     """
     judge = _Judge(placed)
-    for name in placed.tables.of:
+    for name in (*placed.tables.of, *placed.weights):
         with operation_limit(MOST_OPERATIONS, what=f"proof of {name}"):
             judge.tensor(name)
     for operation in placed.operations:
@@ -112,6 +112,9 @@ def digest(placed: PlacedGroup) -> str:
     for name in group.links:
         table = found.of[name]
         arrays += [table.new, table.fresh, table.channels]
+    for weights in placed.weights.values():
+        arrays += [weights.place.shifts, weights.loaded, weights.used]
+        sizes.append((1, 1, weights.place.planes, False))
     arrays += [boxes for taken in found.taken_in.values() for boxes in taken.values()]
     text = repr((signature(group), ends, order, sizes, placed.double_buffer, found.counts, list(map(len, arrays))))
     return sha256(text.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
@@ -155,12 +158,13 @@ class _Judge:
         if lost.is_empty():
             return
         point = lost.sample_point()
-        at, place = coordinates_of(point), self.placed.places[name]
+        at, place = coordinates_of(point), self.relations.place(name)
         why, advice = "nothing has put it there before", "keep more of it, or run what makes it before"
         found = last_written(point, reads, [writes])
         if found is not None:
             other = coordinates_of(found[1])
-            ring = "its pin" if place.whole else f"a ring of {place.rows} rows and {place.columns} columns"
+            ring = f"a ring of {place.rows} rows and {place.columns} columns"
+            ring = "its pin" if place.whole else "its buffer" if name in self.placed.weights else ring
             who, advice = f"{writes.name} of step {self.step(other)}", "keep more of it, or enlarge its buffer"
             why = f"{who} has put {self.element(name, other)} in its place in {ring}"
             if not reads.beside(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
@@ -169,8 +173,8 @@ class _Judge:
 
     def capacity(self, name: str) -> None:
         """No plane of a tensor is behind the end of its buffer."""
-        relations, place = self.relations, self.placed.places[name]
-        made, shape = relations.made(name), relations.info(name).shape
+        relations, place = self.relations, self.relations.place(name)
+        made, shape = relations.made(name), relations.shape(name)
         last = made.ends[:, 3] - place.shifts[:, 2]
         planes = max(int((last * made.some).max(initial=0)), 0) if not place.whole else shape[0] * shape[1]
         if planes > place.planes or (place.whole and (place.rows, place.columns) != shape[2:]):

@@ -17,8 +17,8 @@ import numpy as np
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.access import Integers
-from polyfuse.plan.operations import Operation, Part, TensorInfo, image_shape
-from polyfuse.plan.placed import PlacedGroup
+from polyfuse.plan.operations import Operation, Part, image_shape
+from polyfuse.plan.placed import BlockWeights, Place, PlacedGroup
 from polyfuse.schedule.valueflow import Accesses
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.grids import pieces
@@ -134,24 +134,38 @@ class Relations:
         counts = tuple(count for count in self.placed.tables.counts if count > 1) or (1,)
         return Steps(counts, len(self.placed.operations) + 2)
 
-    def info(self, tensor: str) -> TensorInfo:
-        """A tensor of the group."""
-        return self.placed.graph.tensors[tensor]
+    def shape(self, tensor: str) -> Sequence[int]:
+        """The shape of a tensor of the group; weights that come in blocks are one of so many channels."""
+        weights = self.placed.weights.get(tensor)
+        return self.placed.graph.tensors[tensor].shape if weights is None else (1, weights.channels, 1, 1)
+
+    def place(self, tensor: str) -> Place:
+        """Where it lies."""
+        weights = self.placed.weights.get(tensor)
+        return self.placed.places[tensor] if weights is None else weights.place
 
     def boxes(self, tensor: str, box: Integers, channels: Integers | None = None) -> Boxes:
         """Rows and columns of a tensor in each step; of all channels that the step works on, or of others."""
         table, image = self.placed.tables.of[tensor], self.placed.tables.image
         channels = table.channels if channels is None else channels
         ends = np.concatenate([image[:, None], image[:, None] + 1, channels, box], axis=1)
-        return Boxes(self.info(tensor).shape, ends)
+        return Boxes(self.shape(tensor), ends)
+
+    def of_channels(self, weights: BlockWeights, channels: Integers) -> Boxes:
+        """Weights of some channels in each step."""
+        ends = np.tile(np.array([0, 1]), (self.placed.tables.steps, 4))
+        ends[:, 2:4] = channels
+        return Boxes((1, weights.channels, 1, 1), ends)
 
     def made(self, tensor: str) -> Boxes:
         """What each step makes or loads of a tensor."""
+        if (weights := self.placed.weights.get(tensor)) is not None:
+            return self.of_channels(weights, weights.loaded)
         return self.boxes(tensor, self.placed.tables.of[tensor].new)
 
     def axes(self, tensor: str) -> tuple[int, ...]:
         """The axes of a tensor along which steps, or cells, differ."""
-        place, shape = self.placed.places[tensor], self.info(tensor).shape
+        place, shape = self.place(tensor), self.shape(tensor)
         cut = set(self.made(tensor).cut)
         if not place.whole:
             turned = place.shifts % np.array([place.rows, place.columns, 1 << 40])
@@ -161,7 +175,7 @@ class Relations:
 
     def cells(self, tensor: str) -> isl.Map:
         """`{ [s, a] -> [cell] }`: the plane, row and column where an element lies, along the axes that matter."""
-        place, axes = self.placed.places[tensor], self.axes(tensor)
+        place, axes = self.place(tensor), self.axes(tensor)
         space = self.steps.space(len(axes))
         at = [
             isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), SET, self.steps.rank + k) for k in range(len(axes))
@@ -181,7 +195,7 @@ class Relations:
 
     def accesses(self, name: str, tensor: str, instances: isl.Set, begins: isl.Map, ends: isl.Map) -> Accesses:
         """Accesses to a tensor in its place."""
-        axes, shape = self.axes(tensor), self.info(tensor).shape
+        axes, shape = self.axes(tensor), self.shape(tensor)
         number = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(instances.get_space()))
         for k, axis in enumerate(axes):
             stride = prod(shape[other] for other in axes if other > axis)
@@ -191,7 +205,7 @@ class Relations:
     def writes(self, tensor: str) -> Accesses | None:
         """The loads of a tensor, or its points as they are made; None where it is there, whole, from the start."""
         placed, axes = self.placed, self.axes(tensor)
-        if tensor in placed.loaded:
+        if tensor in placed.loaded or tensor in placed.weights:
             return self.transfer(f"the load of {tensor}", tensor, self.made(tensor), -1)
         maker = placed.group.makers.get(tensor)
         if maker is None:
@@ -202,6 +216,11 @@ class Relations:
     def reads(self, tensor: str) -> Iterator[Accesses]:
         """What operations read of a tensor, and its stores."""
         placed, axes = self.placed, self.axes(tensor)
+        if (weights := placed.weights.get(tensor)) is not None:
+            moment = self.moment(placed.graph.operation(weights.operation), axes)
+            instances = self.steps.instances(self.of_channels(weights, weights.used), axes)
+            yield self.accesses(f"'{weights.operation}'", tensor, instances, moment, moment)
+            return
         for operation in placed.operations:
             if tensor in operation.reads:
                 moment = self.moment(operation, axes)
@@ -261,7 +280,7 @@ class Relations:
 
         A part that is a view of a tensor in another shape is taken to be read as a whole.
         """
-        reads, shape = in_memory(layer, operand), self.info(part.tensor).shape
+        reads, shape = in_memory(layer, operand), self.shape(part.tensor)
         reads = reads.lower_bound_val(OUT, 1, isl.Val(part.offset))
         reads = reads.upper_bound_val(OUT, 1, isl.Val(part.offset + part.channels - 1))
         if shape[1:] == (part.channels, *image_shape(operand)[2:]):

@@ -16,10 +16,11 @@ from polyfuse.network.reference import random_inputs
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.group import group_of
 from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.placed import PlacedGroup, Room
+from polyfuse.plan.options import option_of
+from polyfuse.plan.placed import PlacedGroup, Room, placed_group
 from polyfuse.plan.planning import plan_for
 from polyfuse.plan.proof import prove, prove_plan
-from polyfuse.plan.scratchplan import Buffer, ScratchPlan
+from polyfuse.plan.scratchplan import Buffer, PlannedTile, ScratchPlan
 from polyfuse.plan.tiles import Tables, Tile, tables
 from tests.codegen.scratchpad import networks as networks_of_c
 from tests.plan import planned
@@ -387,3 +388,44 @@ def test_equal_groups_are_proved_once(edited: Edited, monkeypatch: pytest.Monkey
     prove_plan(edited.plan, edited.graph)
     monkeypatch.setattr("polyfuse.plan.proof.prove", lambda placed: pytest.fail("proved again"))
     prove_plan(edited.plan, edited.graph)
+
+
+def in_blocks() -> PlacedGroup:
+    """A convolution in blocks of 5 of 12 channels, row by row, of two images: weights come with each block."""
+    build = Builder("blocks")
+    graph = graph_of(build.network(build.conv("conv", build.input("x", (2, 8, 6, 6)), 12, kernel=1)), "int8")
+    plan = plan_for(graph, planned.machine(4096))
+    (group,) = plan.groups
+    tile = Tile(3, channels=5)
+    found = option_of(graph, ("conv",), tile, {"x": "off"}, {"conv_out": "off"}, plan.machine)
+    buffers = {name: Buffer(0, size) for name, size in found.workspace.items()}
+    group = replace(
+        group, tile=PlannedTile.of(tile), buffers=buffers, sources={"x": "off"}, sinks={"conv_out": "off"}, fetched=()
+    )
+    return placed_group(replace(plan, groups=(group,), pins=()), 0, graph)
+
+
+def with_weights(placed: PlacedGroup, **change: object) -> PlacedGroup:
+    """A group whose weights are somewhere else, or arrive at another time."""
+    ((name, weights),) = placed.weights.items()
+    return replace(placed, weights={name: replace(weights, **change)})
+
+
+def test_weights_that_come_in_blocks_are_there_when_they_are_read() -> None:
+    placed = in_blocks()
+    prove(placed)
+    (weights,) = placed.weights.values()
+    alone = weights.place.shifts.copy()
+    alone[:, 2] = placed.tables.of["conv_out"].channels[:, 0]
+    with pytest.raises(
+        IllegalSchedule, match=r"'conv' reads weights_conv\[.*\], but the load of weights_conv of step \d+ is"
+    ):
+        prove(with_weights(placed, place=replace(weights.place, shifts=alone)))
+    fewer = weights.loaded * (np.arange(len(weights.loaded)) > 0)[:, None]
+    with pytest.raises(
+        IllegalSchedule, match=r"step [01]: 'conv' reads weights_conv\[.*\], but nothing has put it there"
+    ):
+        prove(with_weights(placed, loaded=fewer))
+    room = Room(0, weights.place.room.bytes - 1)
+    with pytest.raises(IllegalSchedule, match=r"weights_conv has 10 planes of \d+ B in a buffer of \d+ B; enlarge it"):
+        prove(with_weights(placed, place=replace(weights.place, room=room)))

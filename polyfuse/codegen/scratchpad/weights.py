@@ -27,12 +27,6 @@ def constants(kind: str, name: str, values: Integers) -> list[str]:
     return [f"  static const {kind} {name}[{len(rows)}]{inner} = {{", *body, "  };"]
 
 
-def arrivals(group: GroupInPlace) -> Integers:
-    """For each step, 1 where the block of output channels is another one than before."""
-    first = group.blocks[:, 0]
-    return np.append(1, first[1:] != first[:-1])
-
-
 def channels_of(group: GroupInPlace, name: str) -> list[str]:
     """The output channels that one call of an operation makes, from and to, as C."""
     function = group.functions[name]
