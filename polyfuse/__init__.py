@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from polyfuse.plan.objective import Objective
     from polyfuse.plan.operations import graph_of
     from polyfuse.plan.planning import plan_for
+    from polyfuse.plan.proof import Proof, prove_plan
     from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
     from polyfuse.rewrite.workload import load_onnx, load_workload
@@ -112,6 +113,7 @@ __all__ = [
     "Plan",
     "PolyfuseError",
     "Program",
+    "Proof",
     "Row",
     "Schedule",
     "ScratchPlan",
@@ -150,6 +152,7 @@ __all__ = [
     "plan_for",
     "predicted_seconds",
     "probe",
+    "prove_plan",
     "random_inputs",
     "read_comparison",
     "read_jscop",
@@ -203,6 +206,7 @@ _MODULES = {
     "plan.objective": ("Objective",),
     "plan.operations": ("graph_of",),
     "plan.planning": ("plan_for",),
+    "plan.proof": ("Proof", "prove_plan"),
     "plan.scratchplan": ("ScratchPlan",),
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
     "rewrite.workload": ("load_onnx", "load_workload"),

@@ -23,6 +23,7 @@ from polyfuse.plan.objective import Goal, Objective
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.planfile import Origin
 from polyfuse.plan.planning import Ways, graph_of_plan, priced_type, ways_of
+from polyfuse.plan.proof import prove_plan
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.sweep import Sweep, processes, sweep
 from polyfuse.plan.timeline import GroupTime, timeline
@@ -131,7 +132,7 @@ def command(**request: Any) -> None:
             plan = confirmed(ways, plan, progress)
         swept = sweep_of(network, plan, request, progress) if request["capacities"] is not None else None
     times = timeline(plan, graph)
-    print_plan(plan, times)
+    print_plan(plan, times, proof=prove_plan(plan, graph))
     if swept is not None:
         click.echo()
         print_sweep(swept)

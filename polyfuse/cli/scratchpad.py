@@ -43,13 +43,14 @@ def compile_scratch(plan: ScratchPlan, folder: Path, prefix: str | None, request
     make_folder(folder)
     for name, data in files.items():
         write_atomically(folder / name, data)
-    print_simulated(Console(), made.plan, checked, {str(folder / name): len(data) for name, data in files.items()})
+    sizes = {str(folder / name): len(data) for name, data in files.items()}
+    print_simulated(Console(), made.plan, checked, sizes, made.proof)
 
 
 def verify_scratch(plan: ScratchPlan, seed: int, request: Mapping[str, Any]) -> None:
     """Run a plan on the simulated machine, and print the run with the plan."""
     made, checked = simulated(plan, request, seed)
-    print_simulated(Console(), made.plan, checked, {})
+    print_simulated(Console(), made.plan, checked, {}, made.proof)
 
 
 def simulate(plan: ScratchPlan, network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, Values]:

@@ -24,6 +24,7 @@ from polyfuse.network.tensor import checked_name
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.planning import graph_of_plan
+from polyfuse.plan.proof import Proof, prove_plan
 from polyfuse.plan.scratchplan import OffchipBytes, ScratchPlan
 
 MOST_ERROR = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
@@ -37,6 +38,11 @@ class Compiled:
     plan: ScratchPlan
     graph: Graph
     kernel: ScratchKernel
+
+    @property
+    def proof(self) -> Proof:
+        """What isl says of the plan."""
+        return prove_plan(self.plan, self.graph)
 
     @property
     def program(self) -> ScratchProgram:
@@ -66,7 +72,7 @@ class Checked:
 def compiled(plan: ScratchPlan, network: Network, options: Options | None = None) -> Compiled:
     """The plan of a network, found legal, as C, built with the simulator of its machine.
 
-    Errors: InvalidInput and DoesNotFit for a plan that is not legal or of another network; BuildError.
+    Errors: InvalidInput, DoesNotFit and IllegalSchedule for a plan that is not legal or of another network; BuildError.
     """
     graph = graph_of_plan(plan, network)
     plan = check_plan(plan, graph, plan.machine)

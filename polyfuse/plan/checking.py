@@ -6,7 +6,7 @@ Every figure is computed again and has to be the same. What only a search can kn
 stays where the plan, the network and the machine are those that it was found out about, and goes otherwise.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -22,9 +22,13 @@ from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.planning import totals_of
 from polyfuse.plan.problem import dag_of, fetch_of
+from polyfuse.plan.proof import prove_plan
 from polyfuse.plan.scratchplan import UNCERTIFIED, Pin, PlannedGroup, ScratchPlan
 from polyfuse.plan.tiles import check_tile
 from polyfuse.plan.timeline import group_time, timed
+
+RING = "ring_"
+"""What buffers of tensors are called."""
 
 
 def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> ScratchPlan:
@@ -35,7 +39,8 @@ def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> Scratch
     Errors: InvalidInput where operations are unknown, left out or in two groups; groups not convex, not connected or
     out of order; tensors read where they are not; pins that do not reach their readers; buffers that are missing, too
     small, misaligned or overlap; figures that are not those of the plan; a certificate that they contradict. DoesNotFit
-    where it passes the capacity.
+    where it passes the capacity. IllegalSchedule where a step would read something else than it wants, with a witness
+    (`polyfuse.plan.proof`).
     """
     check = _Check(plan, graph, machine)
     check.operations()
@@ -44,9 +49,11 @@ def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> Scratch
         check.tile(index)
     for index in range(len(plan.groups)):
         check.early(index)
-    for index in range(len(plan.groups)):
-        check.group(index)
+    priced = [check.buffers(index) for index in range(len(plan.groups))]
     check.addresses()
+    check.steps(priced)
+    for index, option in enumerate(priced):
+        check.figures(index, option)
     check.totals()
     judged = plan.judged()
     if judged.is_edited:
@@ -179,8 +186,8 @@ class _Check:
         except InvalidInput as error:
             self.refuse(index, str(error))
 
-    def group(self, index: int) -> None:
-        """The buffers are those that its tile needs, and its figures those that it has."""
+    def buffers(self, index: int) -> Option:
+        """The buffers are those that its tile needs; rings may have any size here. What it costs."""
         group = self.plan.groups[index]
         try:
             found = option_of(self.graph, group.operations, group.tile.tile, group.sources, group.sinks, self.machine)
@@ -188,11 +195,21 @@ class _Check:
             self.refuse(index, str(error))
         self.same_names(index, "buffers", group.buffers, set(found.workspace))
         for name, size in found.workspace.items():
-            if group.buffers[name].bytes < size:
-                self.refuse(
-                    index, f"buffer {name!r}: expected {size:,} B, got {group.buffers[name].bytes:,} B; enlarge it"
-                )
-        self.figures(index, group, found)
+            if group.buffers[name].bytes < size and not name.startswith(RING):
+                self.small(index, name, size)
+        return found
+
+    def steps(self, priced: Sequence[Option]) -> None:
+        """Every step finds what it reads in the rings that there are; where isl cannot say, rings are as planned."""
+        for index in prove_plan(self.plan, self.graph).unproved:
+            for name, size in priced[index].workspace.items():
+                if self.plan.groups[index].buffers[name].bytes < size:
+                    self.small(index, name, size)
+
+    def small(self, index: int, name: str, size: int) -> None:
+        """Raise that a buffer is too small."""
+        got = self.plan.groups[index].buffers[name].bytes
+        self.refuse(index, f"buffer {name!r}: expected {size:,} B, got {got:,} B; enlarge it")
 
     def early(self, index: int) -> None:
         """Weights that are loaded early stay for the whole group, and the group before has the step."""
@@ -226,8 +243,9 @@ class _Check:
         with_early, without = (timed(each, self.graph, self.machine)[place] for each in (around, alone))
         return with_early.cycles - without.cycles
 
-    def figures(self, index: int, group: PlannedGroup, found: Option) -> None:
+    def figures(self, index: int, found: Option) -> None:
         """What a group says that it costs."""
+        group = self.plan.groups[index]
         fetched = [self.graph.tensors[tensor].bytes for tensor in group.fetched]
         fetches = [fetch_of(self.machine, size) for size in fetched]
         for name, expected, got in (

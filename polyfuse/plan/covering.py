@@ -290,11 +290,10 @@ class _Cover:
         group, machine = self.model.group, self.model.machine
         cuts = [cut_of(group, strip.tile, strip.heights.tolist(), machine) for strip in batch]
         sheet = Sheet.of(cuts)
-        cost = sheet.cost(self.bounds.sources, self.bounds.sinks)
+        cost, fits = sheet.cost(self.bounds.sources, self.bounds.sinks), sheet.can_run(self.bounds.sinks)
         self.work += sum(STRIP + STEP * cut.measures.steps.order.busy.size for cut in cuts)
         sheet.forget_steps()
         self.sheets.append((sheet, cost))
-        fits = sheet.scratch_bytes <= machine.accumulator_bytes if machine.accumulator_bytes else cost.macs >= 0
         asked = self.bounds.asked(cost.cycles, cost.offchip_bytes, cost.energy_pj, cost.macs)
         self.front = self.front.joined(Front.of(cost.workspace_bytes[fits], asked[fits]))
 

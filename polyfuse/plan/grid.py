@@ -125,6 +125,11 @@ class Cells:
             return self.new
         return self.box(self.rows.fresh, self.columns.fresh)
 
+    @property
+    def is_made_again(self) -> Booleans:
+        """For each height, whether some step makes what was made before."""
+        return np.asarray((self.new.area != self.fresh.area).any(axis=1))
+
     @cached_property
     def depth(self) -> Integers:
         """How many channels."""

@@ -91,7 +91,8 @@ def option_of(
 ) -> Option:
     """The option of one tile, whether others beat it or not.
 
-    Errors: InvalidInput as `options` and `tables`, and for sums that the machine has no room for.
+    Errors: InvalidInput as `options` and `tables`, for sums that the machine has no room for, and for outputs that are
+    made again while they are stored from their pins.
     """
     wanted = group_of(graph, group)
     check_tile(wanted, tile)
@@ -102,6 +103,12 @@ def option_of(
         raise InvalidInput(
             f"group {', '.join(group)}: expected sums of at most {machine.accumulator_bytes:,} B, the accumulators of "
             f"machine {machine.name!r}, got {sums:,} B; make the tile smaller"
+        )
+    if not sheet.can_run(sinks)[0]:
+        names = ", ".join(sheet.made_again(sinks))
+        raise InvalidInput(
+            f"group {', '.join(group)}: expected each element of {names} to be made once, since it is left on chip and "
+            "stored while steps compute, got some made again; keep it, or leave it off chip alone"
         )
     return priced(tuple(group), sheet, sources, sinks, sheet.cost(sources, sinks), 0)
 
@@ -194,11 +201,10 @@ class Pricer:
                 return ()
             self.sheets[group, kinds] = Sheet.of(cuts)
         sheet = self.sheets[group, kinds]
-        cost = sheet.cost(sources, sinks)
+        cost, fits = sheet.cost(sources, sinks), sheet.can_run(sinks)
         sheet.forget_steps()
         terms = np.stack([cost.workspace_bytes, cost.offchip_bytes, cost.cycles, cost.macs, cost.energy_pj], axis=1)
-        sums = self.machine.accumulator_bytes
-        fitting = np.flatnonzero(sheet.scratch_bytes <= sums) if sums else np.arange(len(terms))
+        fitting = np.flatnonzero(fits)
         best = fitting[unbeaten(terms[fitting])]
         return tuple(priced(names, sheet, sources, sinks, cost, int(index)) for index in best)
 

@@ -18,6 +18,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.access import Integers
 from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.axis import Booleans
 from polyfuse.plan.channels import channel_axis
 from polyfuse.plan.group import Group
 from polyfuse.plan.measures import Measures, Numbers, Transfers, forget
@@ -330,6 +331,22 @@ class Sheet:
     def scratch_bytes(self) -> Integers:
         """The bytes of sums."""
         return self._joined(lambda cut: cut.measures.scratch_bytes)
+
+    def can_run(self, sinks: Mapping[str, Sink]) -> Booleans:
+        """Which tiles can run: the unit has room for their sums, and nothing is made again while it is stored.
+
+        What is left on chip as well is stored from where it is whole while the next step computes; in a ring, each step
+        has a part of its own.
+        """
+        sums = self.machine.accumulator_bytes
+        found = np.asarray(self.scratch_bytes <= sums if sums else self.scratch_bytes >= 0)
+        for name in self.made_again(sinks):
+            found = found & ~np.concatenate([cut.measures.steps.of[name].is_made_again for cut in self.cuts])
+        return found
+
+    def made_again(self, sinks: Mapping[str, Sink]) -> tuple[str, ...]:
+        """The outputs that no tile may make again: those that are stored while steps compute, and left on chip."""
+        return tuple(name for name, sink in sinks.items() if sink == "both" and self.machine.double_buffer)
 
     @cached_property
     def _fixed_bytes(self) -> Integers:

@@ -15,7 +15,7 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.access import Integers
-from polyfuse.plan.grid import Box, Cells, Grid, grid
+from polyfuse.plan.grid import Box, Cells, Grid, Order, grid
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph
 
@@ -94,6 +94,7 @@ class Table:
 class Tables:
     """All steps of a group.
 
+    counts    how many images, blocks of channels, and tiles along the outer and the inner axis: their product
     image     (steps,): the image of the batch
     of        the table of each tensor
     taken_in  for each operation that accumulates, the boxes that it adds up of each tensor, (steps, 4): from the first
@@ -103,6 +104,7 @@ class Tables:
     group: Group
     tile: Tile
     steps: int
+    counts: tuple[int, int, int, int]
     image: Integers
     of: Mapping[str, Table]
     taken_in: Mapping[str, Mapping[str, Integers]]
@@ -136,10 +138,18 @@ def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
         group,
         tile,
         cut.order.row.shape[1],
+        counts_of(cut.order),
         cut.order.image[0],
         {name: table_of(cells) for name, cells in cut.of.items()},
         {name: {each.tensor: stacked(each.box) for each in taken} for name, taken in cut.taken_in.items()},
     )
+
+
+def counts_of(order: Order) -> tuple[int, int, int, int]:
+    """How many images, blocks, outer and inner tiles the steps of tiles of one height go through."""
+    turns, sweeps, steps = int(order.turn[0, -1]) + 1, int(order.sweep[0, -1]) + 1, order.row.shape[1]
+    images = int(order.image[0, -1]) + 1
+    return images, turns // images, sweeps // turns, steps // sweeps
 
 
 def grid_of(group: Group, tile: Tile, heights: Sequence[int]) -> Grid:

@@ -121,13 +121,13 @@ def asked_of(option: Option, objective: Objective) -> int:
 def best_of(names: tuple[str, ...], bounds: Bounds, found: Covered) -> tuple[Option, ...]:
     """The options of what was priced that no other beats."""
     best: list[Option] = []
-    limit = bounds.machine.accumulator_bytes
     for sheet, cost in found.sheets:
+        can_run = sheet.can_run(bounds.sinks)
         wanted = bounds.asked(cost.cycles, cost.offchip_bytes, cost.energy_pj, cost.macs)
         order = np.lexsort((wanted, cost.workspace_bytes))
         least: int | None = None
         for index in order.tolist():
-            if (limit and sheet.scratch_bytes[index] > limit) or (least is not None and wanted[index] >= least):
+            if not can_run[index] or (least is not None and wanted[index] >= least):
                 continue
             least = int(wanted[index])
             best.append(priced(names, sheet, bounds.sources, bounds.sinks, cost, index))

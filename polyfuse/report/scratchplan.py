@@ -16,6 +16,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.operations import Graph
+from polyfuse.plan.proof import Proof
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan, Totals, value_of
 from polyfuse.plan.sweep import Point, Sweep
 from polyfuse.plan.tiles import USUAL
@@ -34,6 +35,7 @@ class PlanTable:
 
     plan: ScratchPlan
     times: tuple[GroupTime, ...]
+    proof: Proof | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         plan = self.plan.judged()
@@ -44,7 +46,8 @@ class PlanTable:
             yield Text(f"... and {len(plan.groups) - MOST_ROWS} more groups; --json writes all", style="dim")
         yield Text()
         lines = Table.grid(padding=(0, 1, 0, 0))
-        for title, value in (("pinned", pins_text(plan) or "nothing"), *totals_lines(plan)):
+        proof = [] if self.proof is None else [("proof", str(self.proof))]
+        for title, value in (("pinned", pins_text(plan) or "nothing"), *totals_lines(plan), *proof):
             add_row(lines, Text(title, style="bold"), value)
         yield lines
         if plan.baselines:
@@ -52,9 +55,11 @@ class PlanTable:
             yield _baselines_table(plan)
 
 
-def print_plan(plan: ScratchPlan, times: Sequence[GroupTime], console: Console | None = None) -> None:
-    """Print a plan; on standard output unless a console is given."""
-    (console or Console()).print(PlanTable(plan, tuple(times)))
+def print_plan(
+    plan: ScratchPlan, times: Sequence[GroupTime], console: Console | None = None, proof: Proof | None = None
+) -> None:
+    """Print a plan, with what isl says of it; on standard output unless a console is given."""
+    (console or Console()).print(PlanTable(plan, tuple(times), proof))
 
 
 def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
@@ -91,8 +96,10 @@ def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None
     console.print(Text("--tensor NAME says why one is not pinned", style="dim"))
 
 
-def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes: Mapping[str, int]) -> None:
-    """A run on the simulated machine beside the plan, and the files with their bytes."""
+def print_simulated(
+    console: Console, plan: ScratchPlan, checked: Checked, sizes: Mapping[str, int], proof: Proof
+) -> None:
+    """A run on the simulated machine beside the plan, what isl says of it, and the files with their bytes."""
     taken, totals = checked.simulated, plan.totals
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("")
@@ -115,6 +122,7 @@ def print_simulated(console: Console, plan: ScratchPlan, checked: Checked, sizes
         f"simulated against planned cycles: {apart}; results within {checked.error:.2g} of the reference",
         soft_wrap=True,
     )
+    console.print(f"proof: {proof}", soft_wrap=True, highlight=False)
     for name, size in sizes.items():
         console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
 

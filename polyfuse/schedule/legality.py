@@ -8,8 +8,7 @@ scratch whenever it is executed, every execution of it writes the same final val
     writes  { load[t, a], make[t, a] -> buffer[cell(t, a)] }    and in memory  { store[t, a] -> A[a] }
     reads   { layer[t, a], store[t, a] -> buffer[cell(t, a)] }  and in memory  { load[t, a] -> A[a] }
 
-Nothing here takes the lexicographic maximum of a relation: that of isl 0.27, and with it its dataflow analysis, is
-sometimes wrong for relations with strides (see tests/schedule/test_regressions.py).
+`polyfuse.schedule.valueflow` judges each of these; this module says what a schedule and its storage write and read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.buffers import check_buffers, check_complete
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
+from polyfuse.schedule.valueflow import Accesses, last_written, unserved
 from polyfuse.schedule.witness import numbers, refusal, witness
 from polyfuse.sets.limits import operation_limit
 
@@ -135,73 +135,16 @@ def check_values(
     timed = {event.name: timed_accesses(schedule, flow, event, axes, cell, clock) for event in (*writes, *reads)}
     for write in writes:
         check_one_cell_each(flow, write, timed[write.name].cells)
-    coordinates = len(schedule.tiling.dims)
     private = [d for d, place in enumerate(flow.places) if place != "local"] if buffer is not None else []
+    sources = [timed[write.name] for write in writes]
     for read in reads:
-        reader, sources = timed[read.name], [timed[write.name] for write in writes]
-        lost = reader.cells.domain()
-        for source in sources:
-            lost = lost.subtract(served(reader, source, sources, coordinates, private).domain())
+        lost = unserved(timed[read.name], sources, private)
         if not lost.is_empty():
             point = lost.sample_point()
-            raise IllegalSchedule(refusal(schedule, flow, axes, read.name, point, last_written(point, reader, sources)))
+            found = last_written(point, timed[read.name], sources)
+            raise IllegalSchedule(refusal(schedule, flow, axes, read.name, point, found and found[1]))
     if buffer is not None:
         check_bounds(buffer, axes, timed.values())
-
-
-@dataclass(frozen=True, eq=False)
-class Timed:
-    """The accesses of one event: `{ [t, a] -> [cell] }`, `{ [t, a] -> [moment] }`, `{ [t, a] -> [number of a] }`."""
-
-    cells: isl.Map
-    moments: isl.Map
-    elements: isl.Map
-
-    def after(self, other: "Timed") -> isl.Map:
-        """`{ [t, a] -> [t', a'] }`: the accesses of another event that this one's follow."""
-        return self.moments.apply_range(greater()).apply_range(other.moments.reverse())
-
-    def other_element(self, other: "Timed") -> isl.Map:
-        """`{ [t, a] -> [t', a'] : a != a' }`."""
-        different = greater().union(greater().reverse())
-        return self.elements.apply_range(different).apply_range(other.elements.reverse())
-
-    def written_before(self, source: "Timed") -> isl.Map:
-        """`{ [t, a] -> [t', a'] }`: the writes to the cell that is read, before it is read."""
-        return self.cells.apply_range(source.cells.reverse()) & self.after(source)
-
-
-def served(
-    reader: Timed, source: Timed, sources: list[Timed], coordinates: int, same_coordinates: list[int]
-) -> isl.Map:
-    """`{ [t, a] -> [t', a] }`: reads, and writes of the element that nothing overwrites before it is read.
-
-    Tiles have so many `coordinates`; only writes at tiles that agree in `same_coordinates` are looked at.
-    """
-    right = same_element(reader.written_before(source), coordinates)
-    for d in same_coordinates:
-        right = right.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
-    for other in sources:
-        wrong = reader.written_before(other) & reader.other_element(other)
-        overwritten = wrong.apply_range(other.after(source)) & right
-        if not overwritten.is_empty():
-            right = right.subtract(overwritten)
-    return right
-
-
-def last_written(point: isl.Point, reader: Timed, sources: list[Timed]) -> isl.Point | None:
-    """The write that a read at a point finds; None where there is none."""
-    latest, found = None, None
-    for source in sources:
-        writes = reader.written_before(source).intersect_domain(isl.Set.from_point(point)).range()
-        if writes.is_empty():
-            continue
-        moments = writes.apply(source.moments)
-        moment = moments.dim_max_val(0)
-        if latest is None or moment > latest:
-            at = source.moments.intersect_range(moments.lower_bound_val(isl.dim_type.set, 0, moment)).domain()
-            latest, found = moment, (writes & at).sample_point()
-    return found
 
 
 def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[int, ...]:
@@ -247,7 +190,7 @@ def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int
 
 def timed_accesses(
     schedule: Schedule, flow: Flow, event: Event, axes: tuple[int, ...], cell: isl.Map, clock: isl.Map
-) -> Timed:
+) -> Accesses:
     """What an event touches, and when; elements are numbered row by row."""
     instances = cut(event.moments, axes).reverse().wrap().flatten()
     moments = time_of(schedule, event, len(axes)).apply_range(clock)
@@ -257,7 +200,7 @@ def timed_accesses(
     for position, axis in reversed(list(enumerate(axes))):
         number = number.set_coefficient_val(isl.dim_type.in_, coordinates + position, isl.Val(stride))
         stride *= flow.tensor.concrete_shape[axis]
-    return Timed(cell.intersect_domain(instances), moments, isl.Map.from_aff(number))
+    return Accesses(event.name, cell.intersect_domain(instances), isl.Map.from_aff(number), moments, moments)
 
 
 def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
@@ -277,11 +220,6 @@ def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
     return isl.Map.from_aff(moment)
 
 
-def greater() -> isl.Map:
-    """`{ [i] -> [j] : i > j }`."""
-    return isl.Map.lex_gt(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1))
-
-
 def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
     """Elements that one stage of a tile writes go to different cells."""
     coordinates = write.moments.dim(isl.dim_type.out)
@@ -297,7 +235,7 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
         )
 
 
-def check_bounds(buffer: Buffer, axes: tuple[int, ...], accesses: Iterable[Timed]) -> None:
+def check_bounds(buffer: Buffer, axes: tuple[int, ...], accesses: Iterable[Accesses]) -> None:
     """No access lies outside of the buffer. Rings have no outside; along axes that are left out is the element itself.
 
     Errors: IllegalSchedule that says by how much.
@@ -324,10 +262,3 @@ def time_of(schedule: Schedule, event: Event, axes: int) -> isl.Map:
     stage = time.dim(isl.dim_type.out)
     time = time.add_dims(isl.dim_type.out, 1).fix_val(isl.dim_type.out, stage, isl.Val(event.stage))
     return time
-
-
-def same_element(pairs: isl.Map, coordinates: int) -> isl.Map:
-    """The pairs `[t, a] -> [t', a']` with a = a'."""
-    for d in range(coordinates, pairs.dim(isl.dim_type.in_)):
-        pairs = pairs.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
-    return pairs

@@ -219,6 +219,28 @@ def test_a_plan_that_was_edited_into_something_illegal_is_refused(
     assert not (tmp_path / "build").exists()
 
 
+def test_steps_that_go_wrong_are_refused_with_a_witness(model: str, planned: Path, tmp_path: Path) -> None:
+    document = json.loads(planned.read_text())
+    number, name = next(
+        (number, name)
+        for number, group in enumerate(document["groups"])
+        for name in group["buffers"]
+        if name.startswith("ring_") and len(group["operations"]) > 1
+    )
+    document["groups"][number]["buffers"][name]["bytes"] -= 1
+    file = tmp_path / "short.json"
+    file.write_text(json.dumps(document))
+    for words in (
+        ("plan", model, "--plan", str(file)),
+        ("compile", model, "--plan", str(file), "-o", str(tmp_path / "build")),
+        ("explain", str(file)),
+    ):
+        line = refused(call(*words), 1)
+        assert f"group {number} (" in line and ": step " in line and name.removeprefix("ring_") in line
+        assert "enlarge its buffer" in line
+    assert not (tmp_path / "build").exists()
+
+
 def test_explain_says_where_tensors_are_and_why(planned: Path) -> None:
     found = call("explain", str(planned))
     assert (found.exit_code, found.stderr) == (0, "")

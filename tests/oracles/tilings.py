@@ -8,12 +8,14 @@ for all; `test_certificates.py` checks that it may.
 from collections.abc import Iterator, Mapping
 from itertools import product
 
+import numpy as np
+
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.group import Group
 from polyfuse.plan.objective import Objective
 from polyfuse.plan.pricing import Sheet, Sink, Source, cut_of
-from polyfuse.plan.tiles import Tile, check_tile
+from polyfuse.plan.tiles import Tile, check_tile, tables
 
 PLACES = ("local", "recompute")
 
@@ -60,7 +62,20 @@ def priced_tiles(
             for k in range(len(tiles)):
                 if machine.accumulator_bytes and sheet.scratch_bytes[k] > machine.accumulator_bytes:
                     continue
+                if machine.double_buffer and any(made_again(group, tiles[k], n) for n in sinks if sinks[n] == "both"):
+                    continue
                 moved, macs = int(cost.offchip_bytes[k]), int(cost.macs[k])
                 price = objective.price(float(cost.cycles[k]), moved, float(cost.energy_pj[k]), macs)
                 prices.append((int(cost.workspace_bytes[k]), price))
     return found
+
+
+def made_again(group: Group, tile: Tile, tensor: str) -> bool:
+    """Whether some step makes what was made before."""
+    table = tables(group.graph, group, tile).of[tensor]
+    return area(table.new) > area(table.fresh)
+
+
+def area(boxes: np.ndarray) -> int:
+    """How many rows x columns the boxes hold together."""
+    return int(((boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])).sum())

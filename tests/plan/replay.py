@@ -3,7 +3,7 @@
 Layers are windows of the tests' own: what a point reads follows from kernel, stride and padding by arithmetic.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -42,23 +42,48 @@ def inside(table: Table, boxes: np.ndarray, step: int) -> Iterator[tuple[int, in
 
 
 class Rings:
-    """The ring of each tensor: in every cell the element that was written last."""
+    """The ring of each tensor: in every cell the element that was written last, or "moving" while one is loaded.
+
+    `held` are the cells that a transfer reads or writes while a step computes.
+    """
 
     def __init__(self, found: Tables, windows: Mapping[str, tuple[int, int]]) -> None:
         self.found, self.windows = found, windows
-        self.cells: dict[str, dict[Cell, tuple[int, int, int, int]]] = {name: {} for name in found.of}
+        self.cells: dict[str, dict[Cell, object]] = {name: {} for name in found.of}
+        self.held: set[tuple[str, Cell]] = set()
 
     def cell(self, name: str, step: int, c: int, h: int, w: int) -> Cell:
         """Where an element lies."""
         (rows, columns), table = self.windows[name], self.found.of[name]
         down, right = table.origin[step].tolist()
-        return 0, c - int(table.channels[step, 0]), (h + down) % rows, (w + right) % columns
+        return 0, c - int(table.channels[step, 0]), (h + down) % max(1, rows), (w + right) % max(1, columns)
+
+    def written(self, name: str, step: int, boxes: np.ndarray) -> dict[Cell, object]:
+        """The elements of a box by their cells, one in each."""
+        image, found = int(self.found.image[step]), {}
+        rows, columns = self.found.group.graph.tensors[name].shape[2:]
+        for c, h, w in inside(self.found.of[name], boxes, step):
+            assert h < rows and w < columns, f"step {step}: {name} has no row {h}, column {w}"
+            cell = self.cell(name, step, c, h, w)
+            assert cell not in found, f"step {step}: two elements of {name} go into one cell"
+            found[cell] = (image, c, h, w)
+        return found
 
     def write(self, name: str, step: int, boxes: np.ndarray) -> None:
-        """Write all elements of a box."""
-        image = int(self.found.image[step])
-        for c, h, w in inside(self.found.of[name], boxes, step):
-            self.cells[name][self.cell(name, step, c, h, w)] = (image, c, h, w)
+        """Write all elements of a box, where nothing moves."""
+        found = self.written(name, step, boxes)
+        assert not any((name, cell) in self.held for cell in found), f"step {step}: {name} is written while it moves"
+        self.cells[name].update(found)
+
+    def begin(self, name: str, step: int) -> None:
+        """Begin to load what is new in a step."""
+        found = self.written(name, step, self.found.of[name].new)
+        self.cells[name].update(dict.fromkeys(found, "moving"))
+        self.held |= {(name, cell) for cell in found}
+
+    def end(self, name: str, step: int) -> None:
+        """It is loaded."""
+        self.cells[name].update(self.written(name, step, self.found.of[name].new))
 
     def check(self, name: str, step: int, c: int, h: int, w: int) -> None:
         """An element is where it is looked for."""
@@ -67,30 +92,52 @@ class Rings:
         assert held == wanted, f"step {step}: {name} holds {held} where {wanted} is read"
 
 
-def replay(found: Tables, *, overlapped: bool) -> dict[str, int]:
-    """Run all steps in rings of the windows that the tables give; how often points of each operation are executed.
-
-    `overlapped`: what the next step loads is written before a step computes, and what a step stores is read after the
-    next one has computed. Checks that all that is read is there, and that every output is stored once.
-    """
+def windows_of(found: Tables, *, overlapped: bool) -> dict[str, tuple[int, int]]:
+    """The windows that the tables give."""
     group = found.group
-    outside = {name: set() for name in group.outputs}
-    windows = {
+    return {
         name: table.window(ahead=overlapped and name in group.inputs, behind=overlapped and name in group.outputs)
         for name, table in found.of.items()
     }
-    rings = Rings(found, windows)
-    executed = dict.fromkeys((operation.name for operation in group.operations), 0)
+
+
+def replay(
+    found: Tables,
+    *,
+    overlapped: bool,
+    windows: Mapping[str, tuple[int, int]] | None = None,
+    order: Sequence[str] | None = None,
+) -> dict[str, int]:
+    """Run all steps in rings; how often points of each operation are executed.
+
+    Rings have the windows that the tables give, and operations their order, unless others are given. `overlapped`: what
+    the next step loads is under way while a step computes, and what the last one made is stored meanwhile. Checks that
+    all that is read is there, and that every output is stored once.
+    """
+    group = found.group
+    outside = {name: set() for name in group.outputs}
+    rings = Rings(found, windows or windows_of(found, overlapped=overlapped))
+    order = order or [operation.name for operation in group.operations]
+    executed = dict.fromkeys(order, 0)
     sums: dict[tuple[str, int, int], set[tuple[int, int]]] = {}
+    for name in group.inputs if overlapped else ():
+        rings.write(name, 0, found.of[name].new)
     for step in range(found.steps):
-        for name in group.inputs:
-            if not overlapped or step == 0:
-                rings.write(name, step, found.of[name].new)
-            if overlapped and step + 1 < found.steps:
-                rings.write(name, step + 1, found.of[name].new)
-        for operation in group.operations:
-            run_operation(found, rings, operation.name, step, executed, sums)
-        store_outputs(found, rings, step - 1 if overlapped else step, outside)
+        ahead = step + 1 if overlapped else step
+        for name in group.inputs if ahead < found.steps else ():
+            if overlapped:
+                rings.begin(name, ahead)
+            else:
+                rings.write(name, ahead, found.of[name].new)
+        if overlapped:
+            store_outputs(found, rings, step - 1, outside, hold=True)
+        for name in order:
+            run_operation(found, rings, name, step, executed, sums)
+        if not overlapped:
+            store_outputs(found, rings, step, outside)
+        for name in group.inputs if overlapped and ahead < found.steps else ():
+            rings.end(name, ahead)
+        rings.held = set()
     if overlapped:
         store_outputs(found, rings, found.steps - 1, outside)
     for name, stored in outside.items():
@@ -110,6 +157,8 @@ def run_operation(
     operation = found.group.graph.operation(name)
     table, image = found.of[operation.output], int(found.image[step])
     if name in found.taken_in:
+        if starts(found, step):
+            sums.update({key: set() for key in sums if key[0] == name})
         for part in operation.operands[0]:
             for c, h, w in inside(found.of[part.tensor], found.taken_in[name][part.tensor], step):
                 channel = part.offset + c
@@ -123,7 +172,7 @@ def run_operation(
         executed[name] += 1
         if name in found.taken_in:
             rows, columns = found.group.graph.tensors[operation.reads[0]].shape[2:]
-            assert len(sums[name, image, c]) == rows * columns, f"{name} is made before all is added up"
+            assert len(sums.get((name, image, c), ())) == rows * columns, f"{name} is made before all is added up"
         else:
             for tensor, *element in reads(operation.layer, c, h, w):
                 for part, channel in located(operation, tensor, element[0]):
@@ -139,11 +188,26 @@ def located(operation: object, tensor: str, channel: int) -> Iterator[tuple[str,
             yield part.tensor, channel - part.offset
 
 
-def store_outputs(found: Tables, rings: Rings, step: int, outside: dict[str, set[tuple[int, int, int, int]]]) -> None:
-    """Store what of the outputs is fresh in a step."""
+def starts(found: Tables, step: int) -> bool:
+    """Whether sums start in a step: with another image, or another block of channels, than in the one before."""
+    first = found.of[found.group.operations[0].output].channels[:, 0]
+    return step == 0 or bool(found.image[step] != found.image[step - 1] or first[step] != first[step - 1])
+
+
+def store_outputs(
+    found: Tables,
+    rings: Rings,
+    step: int,
+    outside: dict[str, set[tuple[int, int, int, int]]],
+    *,
+    hold: bool = False,
+) -> None:
+    """Store what of the outputs is fresh in a step; with `hold` that takes as long as the next step computes."""
     for name, stored in outside.items() if step >= 0 else ():
         for c, h, w in inside(found.of[name], found.of[name].fresh, step):
             rings.check(name, step, c, h, w)
             element = (int(found.image[step]), c, h, w)
             assert element not in stored, f"{name} stores {element} twice"
             stored.add(element)
+            if hold:
+                rings.held.add((name, rings.cell(name, step, c, h, w)))

@@ -102,7 +102,6 @@ BROKEN: dict[str, tuple[Callable[[Document], object], str]] = {
     ),
     "pin beyond the end": (lambda d: long_pin(d).update(last=99), "expected groups of the plan, got 0 to 99"),
     "pin too small": (lambda d: long_pin(d).update(bytes=64), r"expected 9,216 B, the whole tensor, got 64 B"),
-    "ring too small": (lambda d: buffer(d, 0).update(bytes=buffer(d, 0)["bytes"] - 1), "enlarge it"),
     "no buffer": (lambda d: d["groups"][0]["buffers"].popitem(), "expected buffers of"),
     "misaligned": (lambda d: buffer(d, 0).update(address=buffer(d, 0)["address"] + 1), "a multiple of 64"),
     "below the arena": (lambda d: buffer(d, 0).update(address=-64), "a multiple of 64, got -64"),

@@ -12,7 +12,7 @@ import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import slice_of
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.group import group_of
+from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.operations import Graph, graph_of
 from polyfuse.plan.tiles import Table, Tile, tables
 from tests.plan.replay import replay
@@ -141,24 +141,31 @@ def networks(draw: st.DrawFn) -> Network:
     return build.network(*more, *ends)
 
 
+@st.composite
+def cut_groups(draw: st.DrawFn, graph: Graph) -> tuple[Group, Tile]:
+    """Operations in a row of a graph, in tiles of every kind."""
+    names = list(graph.by_name)
+    first = draw(st.integers(0, len(names) - 1))
+    group = group_of(graph, names[first : draw(st.integers(first, len(names) - 1)) + 1])
+    _, channels, rows, columns = graph.tensors[group.reference].shape
+    tile = Tile(draw(st.integers(1, rows)), draw(st.integers(0, columns)))
+    one = draw(places)
+    some = draw(st.lists(st.sampled_from(list(group.links)), unique=True))
+    mixed = {name: ("recompute", "recompute") if name in some else ("local", "recompute") for name in group.links}
+    patches = {name: ("recompute", "local") if name in some else ("local", "local") for name in group.links}
+    retention = {"local": mixed, "recompute": dict.fromkeys(group.links, one)}[one[0]]
+    retention = patches if one == ("local", "local") else retention
+    blocks = draw(st.integers(0, channels)) if len(group.operations) == 1 else 0
+    return group, Tile(tile.rows, tile.columns, blocks, retention)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_every_group_of_a_network_runs_in_its_rings(data: st.DataObject) -> None:
     network = data.draw(networks())
     graph = graph_of(network)
-    names = [operation.name for operation in graph.operations]
-    first = data.draw(st.integers(0, len(names) - 1))
-    group = group_of(graph, names[first : data.draw(st.integers(first, len(names) - 1)) + 1])
-    _, channels, rows, columns = graph.tensors[group.reference].shape
-    tile = Tile(data.draw(st.integers(1, rows)), data.draw(st.integers(0, columns)))
-    one = data.draw(places)
-    some = data.draw(st.lists(st.sampled_from(list(group.links)), unique=True))
-    mixed = {name: ("recompute", "recompute") if name in some else ("local", "recompute") for name in group.links}
-    patches = {name: ("recompute", "local") if name in some else ("local", "local") for name in group.links}
-    retention = {"local": mixed, "recompute": dict.fromkeys(group.links, one)}[one[0]]
-    retention = patches if one == ("local", "local") else retention
-    blocks = data.draw(st.integers(0, channels)) if len(group.operations) == 1 else 0
-    found = tables(graph, group, Tile(tile.rows, tile.columns, blocks, retention))
+    found = tables(graph, *data.draw(cut_groups(graph)))
+    group, retention = found.group, found.tile.retention
     for overlapped in (False, True):
         executed = replay(found, overlapped=overlapped)
     if all(place == ("local", "local") for place in retention.values()):

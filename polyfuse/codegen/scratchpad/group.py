@@ -9,17 +9,10 @@ from numpy.typing import NDArray
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.plan.operations import Graph
+from polyfuse.plan.placed import Place, PlacedGroup, Room
 from polyfuse.plan.tiles import Tables
 
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Room:
-    """An address and the bytes that are reserved there."""
-
-    address: int
-    bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +21,11 @@ class GroupInPlace:
 
     functions      of its operations, by name, in order
     numbers        of tensors, among all that the machine knows
+    placed         its steps, and its tensors in their places
     buffers        of the group by name: `ring_<tensor>`, `weights_<operation>`, `scratch`
     pinned         the address of each whole tensor that is on chip while it runs
     preloaded      those that are loaded whole before it starts
-    loaded         the inputs that arrive step by step; stored: the outputs that leave step by step
     image_at       where the weights of each operation begin in the tensor of weights
-    double_buffer  whether transfers run while a step computes
     arena_bytes    the capacity of the machine, behind which the unit's own accumulators are
     unit_bytes     of these; 0 where sums are in the arena
     in_place       whether weights are read where they are off chip
@@ -46,20 +38,37 @@ class GroupInPlace:
     graph: Graph
     functions: Mapping[str, ComputeFunction]
     numbers: Mapping[str, int]
-    tables: Tables
+    placed: PlacedGroup
     buffers: Mapping[str, Room]
     pinned: Mapping[str, int]
     preloaded: tuple[str, ...]
-    loaded: tuple[str, ...]
-    stored: tuple[str, ...]
     image_at: Mapping[str, int]
-    double_buffer: bool
     in_place: bool
     streams: Mapping[str, int]
     arena_bytes: int = 0
     unit_bytes: int = 0
     early: frozenset[str] = frozenset()
     following: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> Tables:
+        """Its steps."""
+        return self.placed.tables
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The inputs that arrive step by step."""
+        return self.placed.loaded
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The outputs that leave step by step."""
+        return self.placed.stored
+
+    @property
+    def double_buffer(self) -> bool:
+        """Whether transfers run while a step computes."""
+        return self.placed.double_buffer
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:
@@ -78,33 +87,6 @@ class GroupInPlace:
         """Whether steps work on some of the output channels."""
         return self.tables.tile.channels > 0
 
-    def place(self, tensor: str) -> "Place":
+    def place(self, tensor: str) -> Place:
         """Where a tensor is while the group runs: whole, or in a ring."""
-        info = self.graph.tensors[tensor]
-        images, channels, rows, columns = info.shape
-        steps = self.tables.steps
-        if tensor in self.pinned:
-            skip = -channels * self.tables.image if images > 1 else np.zeros(steps, np.int64)
-            return Place(self.pinned[tensor], rows, columns, np.stack([0 * skip, 0 * skip, skip], axis=1))
-        table, room = self.tables.of[tensor], self.buffers[f"ring_{tensor}"]
-        held = int((table.channels[:, 1] - table.channels[:, 0]).max(initial=0))
-        turning = room.bytes // max(1, held * table.across * info.element_bytes)
-        rows, columns = (turning, table.across) if table.turning == 0 else (table.across, turning)
-        sizes = np.array([[max(1, rows), max(1, columns)]])
-        origins = np.concatenate([table.origin % sizes, table.channels[:, :1]], axis=1)
-        return Place(room.address, int(sizes[0, 0]), int(sizes[0, 1]), origins)
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """An address, the rows and columns that have room there, and the turn, shift and skip of each step."""
-
-    address: int
-    rows: int
-    columns: int
-    origins: Integers
-
-    @property
-    def turns(self) -> bool:
-        """Whether the origins differ from step to step."""
-        return bool((self.origins != self.origins[:1]).any())
+        return self.placed.places[tensor]

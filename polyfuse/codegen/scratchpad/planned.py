@@ -3,12 +3,12 @@
 ScratchPlan + Graph ──scratch_program()──> ScratchProgram;  build_scratchpad() builds it, too
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.compute import ComputeFunction, compute_function
-from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
+from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.kernel import ScratchKernel, build_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
@@ -18,16 +18,19 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.measures import SUM_BYTES
 from polyfuse.plan.operations import Graph, Operation
+from polyfuse.plan.placed import Room, is_whole, placed_group
 from polyfuse.plan.pricing import block_channels, streamed
+from polyfuse.plan.proof import prove_groups
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
-from polyfuse.plan.tiles import Tables, Tile, tables
+from polyfuse.plan.tiles import Tables, Tile
 
 
-def build_scratchpad(plan: ScratchPlan, graph: Graph, options: Options | None = None) -> ScratchKernel:
+def build_scratchpad(
+    plan: ScratchPlan, graph: Graph, options: Options | None = None, *, proved: bool = True
+) -> ScratchKernel:
     """The plan of a graph as C, compiled with the simulator of its machine; called with the inputs by name.
 
-    It does what the plan says, legal or not: `polyfuse.plan.checking` says beforehand what the simulator would find.
-    Errors: InvalidInput for a plan of other operations, tensors or types, or without buffers that it needs; BuildError.
+    Errors: as `scratch_program`; BuildError.
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.network.reference import random_inputs
@@ -42,17 +45,24 @@ def build_scratchpad(plan: ScratchPlan, graph: Graph, options: Options | None = 
     >>> taken.offchip_bytes == plan.totals.offchip_bytes.all
     True
     """
-    return build_program(scratch_program(plan, graph), options)
+    return build_program(scratch_program(plan, graph, proved=proved), options)
 
 
-def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
+def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> ScratchProgram:
     """The C of a plan, with the image of its weights.
 
-    Errors: InvalidInput for a plan of other operations, tensors or types, without buffers that it needs, and with
-    sums at an address that is no multiple of their size.
+    What steps do is proved before (`polyfuse.plan.proof`), that buffers do not overlap is left to
+    `polyfuse.plan.checking`. With `proved=False` the C does what the plan says, legal or not, and the simulator says
+    what is wrong with it.
+
+    Errors: InvalidInput for a plan of other operations, tensors or types, without buffers that it needs, and with sums
+    at an address that is no multiple of their size; IllegalSchedule with a witness for steps that go wrong.
     """
     storing = storing_of(plan, graph)
-    cut = [tables(graph, group.operations, group.tile.tile) for group in plan.groups]
+    placed = [placed_group(plan, number, graph) for number in range(len(plan.groups))]
+    if proved:
+        prove_groups(placed)
+    cut = [each.tables for each in placed]
     functions = {f.operation.name: f for each in cut for f in functions_of(each, storing, plan.machine)}
     if missing := sorted(set(graph.by_name) - set(functions)):
         raise InvalidInput(f"plan of {plan.network!r}: expected every operation in a group, {missing[0]!r} is in none")
@@ -61,26 +71,24 @@ def scratch_program(plan: ScratchPlan, graph: Graph) -> ScratchProgram:
         blocks |= streams_of(each, plan.machine)
     image_at, weights = weight_image(graph, storing, functions, blocks)
     groups = []
-    for number, (group, each) in enumerate(zip(plan.groups, cut, strict=True)):
-        names = [operation.name for operation in each.group.operations]
+    for number, (group, at) in enumerate(zip(plan.groups, placed, strict=True)):
+        names = [operation.name for operation in at.operations]
         pinned = {pin.tensor: pin.address for pin in plan.pins if pin.first <= number <= pin.last}
-        check_buffers(number, group, each, functions, pinned, plan.machine.weights_in_place)
+        if not plan.machine.weights_in_place:
+            check_weights(number, group, functions, names)
         groups.append(
             GroupInPlace(
                 number=number,
                 graph=graph,
                 functions={name: functions[name] for name in names},
                 numbers=tensor_numbers(graph),
-                tables=each,
+                placed=at,
                 buffers={name: Room(buffer.address, buffer.bytes) for name, buffer in group.buffers.items()},
                 pinned={name: address for name, address in pinned.items() if is_whole(group, name)},
                 preloaded=group.fetched,
-                loaded=tuple(name for name, source in group.sources.items() if source == "off"),
-                stored=tuple(name for name, sink in group.sinks.items() if sink != "on"),
                 image_at=image_at,
-                double_buffer=plan.machine.double_buffer,
                 in_place=plan.machine.weights_in_place,
-                streams=streams_of(each, plan.machine),
+                streams=streams_of(at.tables, plan.machine),
                 arena_bytes=plan.machine.capacity_bytes,
                 unit_bytes=plan.machine.accumulator_bytes,
                 early=frozenset(group.early),
@@ -134,37 +142,16 @@ def streams_of(cut: Tables, machine: Accelerator) -> dict[str, int]:
     }
 
 
-def is_whole(group: PlannedGroup, tensor: str) -> bool:
-    """Whether a group reads or makes a tensor where it is pinned."""
-    return group.sources.get(tensor) == "on" or group.sinks.get(tensor) in ("on", "both")
-
-
-def check_buffers(
-    number: int,
-    group: PlannedGroup,
-    cut: Tables,
-    functions: Mapping[str, ComputeFunction],
-    pinned: Mapping[str, int],
-    in_place: bool,
+def check_weights(
+    number: int, group: PlannedGroup, functions: Mapping[str, ComputeFunction], names: Sequence[str]
 ) -> None:
-    """Refuse a group that lacks a pin or a buffer, has names that are not its own, or sums where none can be.
+    """Refuse a group that lacks a buffer of weights, or has sums where none can be.
 
     Errors: InvalidInput.
     """
     where = f"group {number} ({group.names})"
-    for what, given, wanted in (
-        ("sources", group.sources, cut.group.inputs),
-        ("sinks", group.sinks, cut.group.outputs),
-    ):
-        if set(given) != set(wanted):
-            raise InvalidInput(f"{where}: expected {what} of {', '.join(wanted)}, got {', '.join(given)}; correct them")
-    whole = {name for name in cut.of if is_whole(group, name)}
-    if unpinned := sorted((whole | set(group.fetched)) - set(pinned)):
-        raise InvalidInput(f"{where}: expected a pin of {unpinned[0]!r}, there is none; add it, or leave it off chip")
-    wanted_buffers = [f"ring_{name}" for name in cut.of if name not in whole]
-    if not in_place:
-        wanted_buffers += [f"weights_{o.name}" for o in cut.group.operations if functions[o.name].weights]
-    if lacking := [name for name in wanted_buffers if name not in group.buffers]:
+    wanted = [f"weights_{name}" for name in names if functions[name].weights]
+    if lacking := [name for name in wanted if name not in group.buffers]:
         raise InvalidInput(f"{where}: expected a buffer {lacking[0]!r}, got {', '.join(group.buffers)}; add it")
     sums = group.buffers.get("scratch")
     if sums is not None and sums.address % SUM_BYTES:

@@ -15,7 +15,6 @@ import numpy as np
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.codegen.scratchpad.weights import (
-    arrivals,
     block_loads,
     blockwise,
     channels_of,
@@ -26,6 +25,7 @@ from polyfuse.codegen.scratchpad.weights import (
     weights,
 )
 from polyfuse.plan.operations import Part
+from polyfuse.plan.placed import arrivals, slots
 
 VIEW_BYTES = 52
 """Of a `view` in scratchpad.h, whose fields are thirteen int."""
@@ -98,8 +98,8 @@ def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
             lines[f"channels_{name}"] = constants("short", f"channels_{name}", tables.of[name].channels)
         if any(function.weights for function in group.functions.values()):
             lines["block"] = constants("short", "block", group.blocks[:, 0] // tables.tile.channels)
-            lines["arrives"] = constants("char", "arrives", arrivals(group))
-            lines["slot"] = constants("char", "slot", (np.cumsum(arrivals(group)) - 1) % 2)
+            lines["arrives"] = constants("char", "arrives", arrivals(tables))
+            lines["slot"] = constants("char", "slot", slots(tables))
     if several_images(group):
         lines["image"] = constants("short", "image", tables.image)
     return lines
@@ -118,10 +118,8 @@ def several_images(group: GroupInPlace) -> bool:
 
 def moments(group: GroupInPlace, output: str) -> Integers:
     """For each step, 1 where sums start, plus 2 where they are done."""
-    image, first = group.tables.image, group.blocks[:, 0]
-    starts = np.append(True, (image[1:] != image[:-1]) | (first[1:] != first[:-1]))
     done = group.tables.of[output].new
-    return np.asarray(starts + 2 * (done[:, 0] < done[:, 1]), np.int64)
+    return np.asarray(group.placed.starts + 2 * (done[:, 0] < done[:, 1]), np.int64)
 
 
 def views(group: GroupInPlace) -> list[str]:

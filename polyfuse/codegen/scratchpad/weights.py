@@ -10,10 +10,11 @@ from textwrap import wrap as fold
 import numpy as np
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
-from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers, Room
+from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.measures import SUM_BYTES
+from polyfuse.plan.placed import Room
 
 
 def constants(kind: str, name: str, values: Integers) -> list[str]:
@@ -26,12 +27,6 @@ def constants(kind: str, name: str, values: Integers) -> list[str]:
     inner = "" if kind in ("box", "origin") else inner
     body = fold(text, 108, initial_indent="    ", subsequent_indent="    ")
     return [f"  static const {kind} {name}[{len(rows)}]{inner} = {{", *body, "  };"]
-
-
-def arrivals(group: GroupInPlace) -> Integers:
-    """For each step, 1 where the block of output channels is another one than before."""
-    first = group.blocks[:, 0]
-    return np.append(1, first[1:] != first[:-1])
 
 
 def channels_of(group: GroupInPlace, name: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from polyfuse.codegen.scratchpad.compute import compute_function
-from polyfuse.codegen.scratchpad.group import GroupInPlace, Room
+from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.planned import rate_of, streams_of
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
@@ -12,6 +12,7 @@ from polyfuse.plan.accelerator import Accelerator
 from polyfuse.plan.addresses import aligned_up
 from polyfuse.plan.operations import Graph
 from polyfuse.plan.options import Option, option_of
+from polyfuse.plan.placed import PlacedGroup, Room, ring_place, whole_place
 from polyfuse.plan.tiles import Tile, tables
 
 Edit = Callable[[Room, Mapping[str, Room]], Room]
@@ -20,10 +21,11 @@ Edit = Callable[[Room, Mapping[str, Room]], Room]
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A program, and what its groups are priced at."""
+    """A program, what its groups are priced at, and the groups in their places."""
 
     program: ScratchProgram
     options: tuple[Option, ...]
+    groups: tuple[PlacedGroup, ...]
 
     @property
     def cycles(self) -> float:
@@ -62,7 +64,7 @@ def placed(
     for name in pinned:
         whole[name] = start
         start += aligned_up(graph.tensors[name].bytes, machine.alignment_bytes)
-    made, options = [], []
+    made, options, laid_groups = [], [], []
     for number, each in enumerate(found):
         group = each.group
         names = [operation.name for operation in group.operations]
@@ -75,25 +77,39 @@ def placed(
             rooms[name] = Room(free, size)
             free += aligned_up(size, machine.alignment_bytes)
         rooms |= {name: edit(rooms[name], rooms) for name, edit in (edited or {}).items() if name in rooms}
-        touched = {n for o in group.operations for n in (*o.reads, o.output)}
+        places = {
+            name: whole_place(graph.tensors[name], Room(whole[name], graph.tensors[name].bytes), each.image)
+            if name in whole
+            else ring_place(graph.tensors[name], rooms[f"ring_{name}"], each.of[name])
+            for name in group.links
+        }
+        laid = PlacedGroup(
+            f"group {number}",
+            graph,
+            group.operations,
+            each,
+            places,
+            tuple(name for name, source in sources.items() if source == "off"),
+            tuple(name for name, sink in sinks.items() if sink != "on"),
+            tuple(name for name, sink in sinks.items() if sink != "off"),
+            machine.double_buffer,
+        )
+        laid_groups.append(laid)
         made.append(
             GroupInPlace(
                 number=number,
                 graph=graph,
                 functions={name: functions[name] for name in names},
                 numbers=tensor_numbers(graph),
-                tables=each,
+                placed=laid,
                 buffers=rooms,
-                pinned={name: at for name, at in whole.items() if name in touched},
+                pinned={name: whole[name] for name in group.links if name in whole},
                 preloaded=(),
-                loaded=tuple(name for name, source in sources.items() if source == "off"),
-                stored=tuple(name for name, sink in sinks.items() if sink != "on"),
                 image_at=image_at,
-                double_buffer=machine.double_buffer,
                 in_place=machine.weights_in_place,
                 streams=streams_of(each, machine),
                 arena_bytes=machine.capacity_bytes,
                 unit_bytes=machine.accumulator_bytes,
             )
         )
-    return Placed(program_of(graph, machine, storing, made, image), tuple(options))
+    return Placed(program_of(graph, machine, storing, made, image), tuple(options), tuple(laid_groups))

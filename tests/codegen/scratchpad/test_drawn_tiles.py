@@ -16,6 +16,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.group import Group, group_of
 from polyfuse.plan.options import Option, option_of
 from polyfuse.plan.pricing import block_channels, channel_bytes, cut_of
+from polyfuse.plan.proof import prove_groups
 from polyfuse.plan.tiles import Tile, check_tile
 from tests.codegen.scratchpad.placing import Placed, placed
 from tests.plan.drawn import Drawn, drawn
@@ -67,11 +68,12 @@ def tile_of(case: Drawn, group: Group, rng: random.Random) -> Tile:
 
 
 def runs_as_priced(seed: int) -> Placed:
-    """Simulate a graph in random tiles: it computes the reference, moves and takes what its prices say."""
+    """A graph in random tiles is proved; simulated, it computes the reference, moves and takes what its prices say."""
     case, rng = drawn(seed, 4, 6, 4), random.Random(seed)
     case = replace(case, machine=replace(case.machine, alignment_bytes=max(4, case.machine.alignment_bytes)))
     dtype = next(info.dtype for info in case.graph.tensors.values())
     plan = placed(case.graph, case.machine, groups_of(case, rng), dtype=dtype)
+    assert not prove_groups(plan.groups).unproved
     network = case.graph.network
     inputs = random_inputs(network, seed)
     outputs, taken = build_program(plan.program, Options(flags=("-std=c11", "-O0")))(**inputs)
