@@ -19,7 +19,7 @@ Request = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Unused:
-    """Options of a command, by click's name of each, that have no effect `when` a request is so; `why` follows that."""
+    """Options of a command, by click's names, that have no effect `when` a request says so; `why` ends the error."""
 
     options: tuple[str, ...]
     when: Callable[[Request], object]
@@ -27,7 +27,7 @@ class Unused:
 
 
 class Checked(click.Command):
-    """A command that refuses options it would not look at, before it does anything."""
+    """A command that first refuses options it would ignore."""
 
     def invoke(self, ctx: click.Context) -> Any:
         refuse_unused(ctx, UNUSED.get(str(self.name), ()))
@@ -35,7 +35,7 @@ class Checked(click.Command):
 
 
 def refuse_unused(ctx: click.Context, rules: tuple[Unused, ...]) -> None:
-    """Refuse the first option that was given and has no effect.
+    """Refuse the first given option that has no effect.
 
     Errors: click.UsageError.
     """
@@ -47,7 +47,7 @@ def refuse_unused(ctx: click.Context, rules: tuple[Unused, ...]) -> None:
 
 
 def is_given(ctx: click.Context, name: str) -> bool:
-    """Whether the user said it, be it as the default is."""
+    """Whether the user gave the option, even with its default value."""
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
