@@ -233,7 +233,7 @@ def test_explain_refuses_what_it_cannot_find(planned: Path, model: str, tmp_path
         call("explain", model, "--tensor", "x"), 2
     )
     moved = edited(planned, tmp_path, {"origin": None})
-    assert "add --model" in refused(call("explain", moved), 1)
+    assert "name that with --model" in refused(call("explain", moved), 1)
     assert call("explain", moved, "--model", model).exit_code == 0
 
 
