@@ -1,6 +1,6 @@
 """Options that several commands have, each defined once: the same word has the same meaning everywhere.
 
-Options as click gives them enter; arguments of `load_workload`, `read_source` and `workload_of` leave.
+Parsed options enter; arguments of `load_workload`, `read_source` and `workload_of` leave.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,7 @@ REPEATED = {"parameters": "--set", "shapes": "--shape", "values": "--fix"}
 
 
 def threads(what: str = "independent tiles") -> Option:
-    """How many threads run something."""
+    """Number of threads that run `what`."""
     return click.option(
         "--threads",
         type=click.IntRange(1, 1024),
@@ -73,7 +73,7 @@ def threads(what: str = "independent tiles") -> Option:
 
 
 def repeats(default: int) -> Option:
-    """How often everything is timed."""
+    """Number of timed rounds."""
     return click.option(
         "--repeats",
         type=click.IntRange(1),
@@ -85,7 +85,7 @@ def repeats(default: int) -> Option:
 
 
 def longest(default: int) -> Option:
-    """The longest group."""
+    """Largest number of layers in a group."""
     return click.option(
         "--longest",
         type=click.IntRange(1, 64),
@@ -97,7 +97,7 @@ def longest(default: int) -> Option:
 
 
 def layout(choices: Sequence[str], more: str) -> Option:
-    """How inputs and outputs lie in memory; the first choice is the default."""
+    """Layout of inputs and outputs in memory; the first choice is the default."""
     return click.option(
         "--layout",
         type=click.Choice(tuple(choices)),
@@ -112,7 +112,7 @@ LAYOUT = layout(("nchw", "blocked"), BLOCKED)
 
 
 def json_file(what: str) -> Option:
-    """A file for results."""
+    """A JSON file for results."""
     return click.option("--json", "json_file", type=FILE, metavar="FILE", help=f"Write {what} to this file, as JSON.")
 
 
@@ -128,17 +128,17 @@ def picture(what: str) -> Option:
 
 
 def output(name: str, metavar: str, what: str, **more: Any) -> Option:
-    """Where what a command makes is written."""
+    """An output file or folder."""
     return click.option("-o", "--output", name, type=FILE, metavar=metavar, help=what, **more)
 
 
 def plan_file(what: str) -> Option:
-    """A plan that is there already."""
+    """An existing plan."""
     return click.option("--plan", "plan_file", type=FILE, metavar="FILE", help=f"{what} instead of making a plan.")
 
 
 def with_options(*options: Option) -> Callable[[Command], Command]:
-    """A decorator for all of these, in this order."""
+    """A decorator that adds options to a command, in this order."""
 
     def decorated(command: Command) -> Command:
         for option in reversed(options):
@@ -149,7 +149,7 @@ def with_options(*options: Option) -> Callable[[Command], Command]:
 
 
 def source_options(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of a workload say, as arguments of what reads it.
+    """The options of a workload as arguments of `load_workload`, `read_source` and `workload_of`.
 
     Errors: click.UsageError where one name is given twice.
     """
@@ -164,11 +164,11 @@ def source_options(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_asked(request: Mapping[str, Any], rewritten: bool = True) -> Network:
-    """The workload that was asked for; a model as its nodes are unless it is to be rewritten."""
+    """The network of a request's workload; an ONNX model is rewritten unless `rewritten` is False."""
     return load_workload(request["workload"], rewritten=rewritten, **source_options(request))
 
 
 def said(request: Mapping[str, Any]) -> list[str]:
-    """What was said about a model, as words: `size=224`, `x=1x3x224x224`."""
+    """Parameters, shapes and values of a request as words: `size=224`, `x=1x3x224x224`."""
     shapes = ((name, "x".join(map(str, sizes))) for name, sizes in request["shapes"])
     return [f"{name}={value}" for name, value in (*request["parameters"], *shapes, *request["values"])]

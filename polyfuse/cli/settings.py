@@ -1,4 +1,4 @@
-"""What `polyfuse compile`, `run` and `verify` share: how a whole network is planned, and threads that find no work."""
+"""Options of `polyfuse compile`, `run` and `verify`: how a whole network is planned. Settings and plans leave."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -41,7 +41,7 @@ NETWORK: tuple[Option, ...] = (
 
 
 def settings_of(request: Mapping[str, Any]) -> Settings:
-    """What the options say, with a compiler."""
+    """Settings of a request, with the compiler found."""
     interface: Interface = request["layout"]
     return Settings(
         groups=request["groups"],
@@ -55,7 +55,7 @@ def settings_of(request: Mapping[str, Any]) -> Settings:
 
 
 def source_asked(request: Mapping[str, Any]) -> Source:
-    """The network that was asked for."""
+    """The network of a request, or its part, rewritten."""
     return read_source(request["workload"], **source_options(request))
 
 
@@ -70,6 +70,6 @@ def given_plan(request: Mapping[str, Any]) -> Plan | ScratchPlan | None:
 
 
 def tell_threads(code: Program, settings: Settings) -> None:
-    """Say where the threads that were asked for have nothing to share."""
+    """Say so where several threads were asked for and the code has no independent tiles."""
     if settings.threads > 1 and not code.is_parallel:
         click.echo(f"runs on 1 thread, not {settings.threads}: no group has tiles that are independent of each other")

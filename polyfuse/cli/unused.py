@@ -21,7 +21,7 @@ HOST = "host"
 
 @dataclass(frozen=True)
 class Unused:
-    """Options of a command, by click's name of each, that have no effect `when` a request is so; `why` follows that."""
+    """Options of a command, by click's names, that have no effect `when` a request says so; `why` ends the error."""
 
     options: tuple[str, ...]
     when: Callable[[Request], object]
@@ -29,7 +29,7 @@ class Unused:
 
 
 class Checked(click.Command):
-    """A command that refuses options it would not look at, before it does anything."""
+    """A command that first refuses options it would ignore."""
 
     def invoke(self, ctx: click.Context) -> Any:
         refuse_unused(ctx, UNUSED.get(str(self.name), ()))
@@ -37,7 +37,7 @@ class Checked(click.Command):
 
 
 def refuse_unused(ctx: click.Context, rules: tuple[Unused, ...]) -> None:
-    """Refuse the first option that was given and has no effect.
+    """Refuse the first given option that has no effect.
 
     Errors: click.UsageError.
     """
@@ -49,7 +49,7 @@ def refuse_unused(ctx: click.Context, rules: tuple[Unused, ...]) -> None:
 
 
 def is_given(ctx: click.Context, name: str) -> bool:
-    """Whether the user said it, be it as the default is."""
+    """Whether the user gave the option, even with its default value."""
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
