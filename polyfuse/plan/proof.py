@@ -89,6 +89,8 @@ def reason_of(placed: PlacedGroup) -> str | None:
             reason = None
         except TooComplex as error:
             reason = str(error).partition(";")[0]
+        except isl.Error as error:
+            reason = f"isl stopped with an error of its own: {' '.join(str(error).split())}"
         if len(_REASONS) >= MOST_KNOWN:
             _REASONS.pop(next(iter(_REASONS)))
         _REASONS[key] = reason
@@ -137,9 +139,7 @@ class _Judge:
         if writes is not None:
             self.inside(name, relations.made(name), writes.name)
             if (pair := clash(writes)) is not None:
-                first, other = (
-                    coordinates_of(isl.Set.from_basic_set(end).sample_point()) for end in (pair.domain(), pair.range())
-                )
+                first, other = ends_of(pair)
                 self.refuse(
                     f"step {self.step(first)}: {writes.name} puts {self.element(name, first)} and "
                     f"{self.element(name, other)} into one cell; enlarge its buffer"
@@ -172,12 +172,13 @@ class _Judge:
         self.refuse(f"step {self.step(at)}: {reads.name} reads {self.element(name, at)}, but {why}; {advice}")
 
     def capacity(self, name: str) -> None:
-        """No plane of a tensor is behind the end of its buffer."""
+        """No plane of a tensor is before the start of its buffer, or behind the end."""
         relations, place = self.relations, self.relations.place(name)
         made, shape = relations.made(name), relations.shape(name)
-        last = made.ends[:, 3] - place.shifts[:, 2]
-        planes = max(int((last * made.some).max(initial=0)), 0) if not place.whole else shape[0] * shape[1]
-        if planes > place.planes or (place.whole and (place.rows, place.columns) != shape[2:]):
+        first, last = ((made.ends[:, k] - place.shifts[:, 2]) * made.some for k in (2, 3))
+        planes = shape[0] * shape[1] if place.whole else int(last.max(initial=0))
+        outside = planes > place.planes or first.min(initial=0) < 0
+        if outside or (place.whole and (place.rows, place.columns) != shape[2:]):
             size = place.rows * place.columns * place.element_bytes
             self.refuse(f"{name} has {planes} planes of {size:,} B in a buffer of {place.room.bytes:,} B; enlarge it")
 
@@ -210,10 +211,7 @@ class _Judge:
         twice = stores.apply_range(stores.reverse())
         twice = twice.subtract(isl.Map.identity(twice.get_space()))
         if not twice.is_empty():
-            pair = twice.sample()
-            first, other = (
-                coordinates_of(isl.Set.from_basic_set(end).sample_point()) for end in (pair.domain(), pair.range())
-            )
+            first, other = ends_of(twice.sample())
             self.refuse(
                 f"output {self.element(name, first, axes)} is stored in step {self.step(first)} and again in step "
                 f"{self.step(other)}; store it once"
@@ -242,9 +240,7 @@ class _Judge:
         twice = into.intersect_domain(added)
         if not twice.is_injective():
             pairs = twice.apply_range(twice.reverse())
-            pair = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
-            at = coordinates_of(isl.Set.from_basic_set(pair.domain()).sample_point())
-            other = coordinates_of(isl.Set.from_basic_set(pair.range()).sample_point())
+            at, other = ends_of(pairs.subtract(isl.Map.identity(pairs.get_space())).sample())
             element = self.element(operand.name, at, axes)
             steps = f"step {self.step(at)} and again in step {self.step(other)}"
             self.refuse(f"'{operation.name}' adds up {element} in {steps}; take it once")
@@ -283,3 +279,9 @@ class _Judge:
     def refuse(self, problem: str) -> None:
         """Raise what is wrong."""
         raise IllegalSchedule(f"{self.placed.where}: {problem}")
+
+
+def ends_of(pair: isl.BasicMap) -> tuple[list[int], list[int]]:
+    """The coordinates of a pair's ends."""
+    first, other = (isl.Set.from_basic_set(end) for end in (pair.domain(), pair.range()))
+    return coordinates_of(first.sample_point()), coordinates_of(other.sample_point())

@@ -72,7 +72,7 @@ def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[Piece, ..
 
 
 def _split(values: Integers, steps: list[range]) -> Iterator[Piece]:
-    """Pieces of a part of a table: cut along the first dimension in which it is not affine."""
+    """Pieces of a part of a table: cut along the first dimension in which it is not affine, or the shortest one."""
     for axis in range(len(steps)):
         along = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
         runs = runs_of(along)
@@ -86,7 +86,7 @@ def _split(values: Integers, steps: list[range]) -> Iterator[Piece]:
     if piece is not None:
         yield piece
         return
-    axis = int(np.argmax(values.shape[:-1]))
+    axis = min((axis for axis in range(len(steps)) if len(steps[axis]) > 1), key=lambda axis: len(steps[axis]))
     for k in range(values.shape[axis]):
         run = slice(k, k + 1)
         part = list(steps)
