@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "export-scop": "Write a scheduled workload for Polly.",
     "import-scop": "Read and schedule a SCoP exported by Polly.",
     "machine": "Show, measure or fit the machine file.",
-    "plan": "Plan a network for a machine with a small memory.",
+    "plan": "Plan a network: groups, tiles, what stays on chip.",
     "run": "Run a network on arrays in .npy files.",
     "show": "Print sets, schedules, buffers, counts and C.",
     "tune": "Find the fastest tile, strategy and algorithms.",
