@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from polyfuse.deploy.planfile import read_plan
     from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
+    from polyfuse.machines.accelerator import Accelerator, accelerator
+    from polyfuse.machines.host import Machine, read_machine
     from polyfuse.network.custom import statement_layer
     from polyfuse.network.layer import Layer
     from polyfuse.network.network import Builder, Network
@@ -72,13 +74,11 @@ if TYPE_CHECKING:
     from polyfuse.network.scop.layers import scop_network
     from polyfuse.network.storage import with_storage
     from polyfuse.network.tensor import Tensor
-    from polyfuse.plan.accelerator import Accelerator, accelerator
     from polyfuse.plan.checking import check_plan
-    from polyfuse.plan.machine import Machine, read_machine
-    from polyfuse.plan.objective import Objective
-    from polyfuse.plan.operations import graph_of
+    from polyfuse.plan.graph.operations import graph_of
     from polyfuse.plan.planning import plan_for
-    from polyfuse.plan.proof import Proof, prove_plan
+    from polyfuse.plan.price.objective import Objective
+    from polyfuse.plan.proof.prove import Proof, prove_plan
     from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
     from polyfuse.rewrite.workload import load_onnx, load_workload
@@ -200,13 +200,13 @@ _MODULES = {
     "network.scop.layers": ("scop_network",),
     "network.storage": ("with_storage",),
     "network.tensor": ("Tensor",),
-    "plan.accelerator": ("Accelerator", "accelerator"),
+    "machines.accelerator": ("Accelerator", "accelerator"),
     "plan.checking": ("check_plan",),
-    "plan.machine": ("Machine", "read_machine"),
-    "plan.objective": ("Objective",),
-    "plan.operations": ("graph_of",),
+    "machines.host": ("Machine", "read_machine"),
+    "plan.price.objective": ("Objective",),
+    "plan.graph.operations": ("graph_of",),
     "plan.planning": ("plan_for",),
-    "plan.proof": ("Proof", "prove_plan"),
+    "plan.proof.prove": ("Proof", "prove_plan"),
     "plan.scratchplan": ("ScratchPlan",),
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
     "rewrite.workload": ("load_onnx", "load_workload"),

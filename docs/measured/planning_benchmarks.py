@@ -23,13 +23,13 @@ from polyfuse.deploy.scratchpad import compiled, worst_error
 from polyfuse.deploy.source import read_source
 from polyfuse.errors import DoesNotFit
 from polyfuse.files import make_folder, write_atomically
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.network.reference import run as reference
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.baselines import NAMES, Baseline
 from polyfuse.plan.planning import Ways, ways_of
 from polyfuse.plan.scratchplan import Certificate, ScratchPlan, Totals
+from polyfuse.plan.search.baselines import NAMES, Baseline
 from polyfuse.typed_json import decode, encode, parse
 
 FOLDER = Path(__file__).parent

@@ -23,12 +23,12 @@ from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe as probe_target
 from polyfuse.codegen.work import work_of
+from polyfuse.cost.seconds import Work, amounts, guessed_costs
+from polyfuse.machines.host import Costs, Machine
 from polyfuse.network.layers.normalisation import lrn
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.cost import Work, amounts, guessed_costs
-from polyfuse.plan.machine import Costs, Machine
 from polyfuse.progress import Progress, silent
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy

@@ -21,8 +21,8 @@ from polyfuse.codegen.kernel import Kernel, rebuild
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.source import read_source
+from polyfuse.machines.host import known_machine
 from polyfuse.network.reference import random_inputs
-from polyfuse.plan.machine import known_machine
 from polyfuse.schedule.counts import macs_of
 
 CLOCK = """\

@@ -24,7 +24,7 @@ from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, Memory, ProbeLib
 from polyfuse.codegen.build import Options, compile_shared, find_compiler, flags_of
 from polyfuse.deploy.host import ROOT, caches, host_facts, memory_bytes, working_cores
 from polyfuse.errors import BuildError, InvalidInput
-from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak
+from polyfuse.machines.host import Bandwidth, Level, Machine, Peak
 from polyfuse.progress import Progress, silent
 
 WIDTHS = (64, 32, 16)

@@ -28,10 +28,10 @@ from polyfuse.deploy.tuned import Entry, Tried, entry_of, key_of, tried, tuned_p
 from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
+from polyfuse.machines.host import Machine
 from polyfuse.network.network import Network, Values
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
-from polyfuse.plan.machine import Machine
 from polyfuse.progress import Progress, silent
 
 MEASURED = 8

@@ -28,8 +28,8 @@ from polyfuse.cli.values import FILE
 from polyfuse.deploy.host import host_facts
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable
+from polyfuse.machines.host import Machine, machine_path, read_machine
 from polyfuse.network.network import Network
-from polyfuse.plan.machine import Machine, machine_path, read_machine
 from polyfuse.progress import Progress
 from polyfuse.report.peers import print_peers
 from polyfuse.report.progress import ProgressBar

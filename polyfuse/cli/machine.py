@@ -10,7 +10,7 @@ from polyfuse.cli.options import output
 from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE
 from polyfuse.files import check_writable, make_folder, write_atomically
-from polyfuse.plan.machine import machine_path, read_machine
+from polyfuse.machines.host import machine_path, read_machine
 from polyfuse.report.machine import print_machine
 from polyfuse.report.progress import ProgressBar
 

@@ -15,18 +15,18 @@ from polyfuse.cli.values import FILE, Size, Sizes
 from polyfuse.deploy.model import plan_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.machines.accelerator import DTYPE_BYTES, Accelerator, accelerator, names
 from polyfuse.network.network import Network
-from polyfuse.plan.accelerator import DTYPE_BYTES, Accelerator, accelerator, names
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.ideals import LONGEST
-from polyfuse.plan.objective import Goal, Objective
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.planfile import Origin
 from polyfuse.plan.planning import Ways, graph_of_plan, priced_type, ways_of
-from polyfuse.plan.proof import prove_plan
+from polyfuse.plan.price.objective import Goal, Objective
+from polyfuse.plan.price.timeline import GroupTime, timeline
+from polyfuse.plan.proof.prove import prove_plan
 from polyfuse.plan.scratchplan import ScratchPlan
+from polyfuse.plan.search.ideals import LONGEST
 from polyfuse.plan.sweep import Sweep, processes, sweep
-from polyfuse.plan.timeline import GroupTime, timeline
 from polyfuse.report.deploy import print_groups
 from polyfuse.report.planfigures import figures_of, png_files
 from polyfuse.report.planpage import page

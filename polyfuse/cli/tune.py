@@ -26,8 +26,8 @@ from polyfuse.codegen.leaves import Interface
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.tuned import read_tuned, tuned_path
 from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.machines.host import read_machine
 from polyfuse.network.network import Network
-from polyfuse.plan.machine import read_machine
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.tuning import print_tuned_groups, print_tuning
 from polyfuse.rewrite.rewriting import rewrite

@@ -38,7 +38,7 @@ from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.expression import to_c
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.addresses import Lived, Packing, packed
+from polyfuse.plan.memory.addresses import Lived, Packing, packed
 from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 from polyfuse.text import html_text

@@ -23,9 +23,9 @@ from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.tiling import workspace_bytes
 from polyfuse.codegen.rows.work import row_uses, row_work
 from polyfuse.codegen.rowsteps import Rows, RowStep
-from polyfuse.plan.cost import KernelWork, Work, seconds
-from polyfuse.plan.machine import Machine
-from polyfuse.plan.reuse import Integers, Touches
+from polyfuse.cost.reuse import Integers, Touches
+from polyfuse.cost.seconds import KernelWork, Work, seconds
+from polyfuse.machines.host import Machine
 from polyfuse.schedule.steps import steps
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.counting import count

@@ -22,7 +22,7 @@ from polyfuse.codegen.layout import Array
 from polyfuse.codegen.program import ALIGNMENT, Program
 from polyfuse.deploy.csignature import Parameter, constant_outputs, copied, parameters
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.addresses import aligned_up
+from polyfuse.plan.memory.addresses import aligned_up
 
 VERSION = 1
 HEADER_BYTES = 64

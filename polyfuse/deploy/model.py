@@ -25,8 +25,8 @@ from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.deploy.tuning import with_tuned
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.machines.host import Machine, known_machine
 from polyfuse.network.network import Network, Values, require_float32
-from polyfuse.plan.machine import Machine, known_machine
 from polyfuse.progress import Progress
 
 

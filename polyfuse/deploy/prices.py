@@ -16,13 +16,13 @@ import islpy as isl
 from polyfuse.codegen.concats import is_placeable
 from polyfuse.codegen.leaves import TALLEST, Leaves
 from polyfuse.codegen.work import work_of
+from polyfuse.cost.seconds import seconds
 from polyfuse.deploy.space import label_of, strategies
 from polyfuse.errors import PolyfuseError
+from polyfuse.machines.host import Machine
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.cost import seconds
-from polyfuse.plan.machine import Machine
 from polyfuse.schedule.groups import layer_by_layer
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage

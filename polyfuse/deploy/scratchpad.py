@@ -22,9 +22,9 @@ from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as reference
 from polyfuse.network.tensor import checked_name
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.planning import graph_of_plan
-from polyfuse.plan.proof import Proof, prove_plan
+from polyfuse.plan.proof.prove import Proof, prove_plan
 from polyfuse.plan.scratchplan import OffchipBytes, ScratchPlan
 
 MOST_ERROR = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}

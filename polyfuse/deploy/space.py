@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.work import work_of
+from polyfuse.cost.seconds import Seconds, seconds
 from polyfuse.errors import PolyfuseError
+from polyfuse.machines.host import Machine
 from polyfuse.network.network import Network
 from polyfuse.network.operator import window_of
-from polyfuse.plan.cost import Seconds, seconds
-from polyfuse.plan.machine import Machine
 from polyfuse.progress import Progress
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import Place

@@ -11,21 +11,21 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from polyfuse.errors import DoesNotFit, InvalidInput
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.baselines import NAMES
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.claims import check_claims
-from polyfuse.plan.early import kept_weights
-from polyfuse.plan.group import graph_digest, group_of
-from polyfuse.plan.objective import figure, is_figure
-from polyfuse.plan.operations import Graph
-from polyfuse.plan.options import Option, option_of
+from polyfuse.plan.graph.group import graph_digest, group_of
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.planning import totals_of
-from polyfuse.plan.problem import dag_of, fetch_of
-from polyfuse.plan.proof import prove_plan
+from polyfuse.plan.price.early import kept_weights
+from polyfuse.plan.price.objective import figure, is_figure
+from polyfuse.plan.price.options import Option, option_of
+from polyfuse.plan.price.timeline import group_time, timed
+from polyfuse.plan.proof.prove import prove_plan
 from polyfuse.plan.scratchplan import UNCERTIFIED, Pin, PlannedGroup, ScratchPlan
-from polyfuse.plan.tiles import check_tile
-from polyfuse.plan.timeline import group_time, timed
+from polyfuse.plan.search.baselines import NAMES
+from polyfuse.plan.search.problem import dag_of, fetch_of
+from polyfuse.plan.tiles.tables import check_tile
 
 RING = "ring_"
 """What buffers of tensors are called."""
@@ -40,7 +40,7 @@ def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> Scratch
     out of order; tensors read where they are not; pins that do not reach their readers; buffers that are missing, too
     small, misaligned or overlap; figures that are not those of the plan; a certificate that they contradict. DoesNotFit
     where it passes the capacity. IllegalSchedule where a step would read something else than it wants, with a witness
-    (`polyfuse.plan.proof`).
+    (`polyfuse.plan.proof.prove`).
     """
     check = _Check(plan, graph, machine)
     check.operations()

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.objective import Objective
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
 
 CLOSE = 1e-6

@@ -11,20 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyfuse.errors import DoesNotFit, InvalidInput
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.network.network import Network
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.addresses import Lived, Packing, aligned_up
-from polyfuse.plan.baselines import NAMES, Baseline, Baselines
-from polyfuse.plan.choices import Problem, Step
 from polyfuse.plan.claims import certificate_of, closeness
-from polyfuse.plan.early import Moments, best_moments
-from polyfuse.plan.group import graph_digest
-from polyfuse.plan.ideals import LONGEST
-from polyfuse.plan.objective import Objective, asked, figure
-from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import Option
-from polyfuse.plan.pins import placed_plan
-from polyfuse.plan.pricing import Sink, Source
+from polyfuse.plan.graph.group import graph_digest
+from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.memory.addresses import Lived, Packing, aligned_up
+from polyfuse.plan.price.early import Moments, best_moments
+from polyfuse.plan.price.objective import Objective, asked, figure
+from polyfuse.plan.price.options import Option
+from polyfuse.plan.price.sheet import Sink, Source
+from polyfuse.plan.price.space import ALL_TILES
+from polyfuse.plan.price.timeline import timed
 from polyfuse.plan.scratchplan import (
     Buffer,
     Certificate,
@@ -36,16 +34,18 @@ from polyfuse.plan.scratchplan import (
     Totals,
     value_of,
 )
-from polyfuse.plan.search import Found
-from polyfuse.plan.space import ALL_TILES
-from polyfuse.plan.timeline import timed
+from polyfuse.plan.search.baselines import NAMES, Baseline, Baselines
+from polyfuse.plan.search.choices import Problem, Step
+from polyfuse.plan.search.ideals import LONGEST
+from polyfuse.plan.search.pins import placed_plan
+from polyfuse.plan.search.program import Found
 from polyfuse.progress import Progress
 from polyfuse.schedule.counts import macs_of
 
 LATENCY = Objective()
 MOST_RETRIES = 50
 EXACT_WORK = 4_000_000
-"""Work for all tiles of each group in each place, as plan/covering.py counts it, before the exact model is asked."""
+"""Work for all tiles of each group in each place, as covering.py counts it, before the exact model is asked."""
 
 
 def plan_for(
@@ -63,8 +63,8 @@ def plan_for(
     """The cheapest plan of a network on a machine; `ways` from an earlier call knows what was priced before.
 
     dtype: the type it is priced in, where it is not that of the network. longest: operations of the longest group.
-    baselines: whether to search those of `polyfuse.plan.baselines` too, for their totals.
-    early: whether weights may be loaded while the group before runs, once groups are chosen (`polyfuse.plan.early`).
+    baselines: whether to search those of `polyfuse.plan.search.baselines` too, for their totals.
+    early: whether weights may be loaded while the group before runs, once groups are chosen.
     external: whether tensors between layers may be stored off chip; on a machine whose off-chip memory cannot be
     written they never are. `ways` are of a machine already, so that it is not given beside them.
 
@@ -178,7 +178,7 @@ class Ways:
         Errors: InvalidInput for the goal `peak`, and for weights that are loaded early; TooComplex where the solver
         finds nothing within its limit.
         """
-        from polyfuse.plan.exact import exact
+        from polyfuse.plan.search.exact import exact
 
         objective = plan.objective
         if any(group.early for group in plan.groups):

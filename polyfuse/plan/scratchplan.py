@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.addresses import Lived
-from polyfuse.plan.objective import Objective
+from polyfuse.machines.accelerator import Accelerator
+from polyfuse.plan.memory.addresses import Lived
 from polyfuse.plan.planfile import Origin, fields_for, text_of
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.tiles.tables import Tile
 from polyfuse.typed_json import check_measure, decode, digest_of, encode
 
 Source = Literal["on", "off"]
@@ -199,7 +199,7 @@ class ScratchPlan:
     baselines   totals of restricted searches by name; null where they have no plan that fits
     origin      where the network was read from; null where it was built
     inputs      the names of the model's inputs, and outputs those of its outputs, in its order
-    graph       a digest of the operations that were planned, as `polyfuse.plan.group.graph_digest` makes it
+    graph       a digest of the operations that were planned, as `polyfuse.plan.graph.group.graph_digest` makes it
     """
 
     network: str

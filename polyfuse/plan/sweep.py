@@ -24,17 +24,17 @@ import numpy as np
 from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.files import read_text, write_atomically
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.baselines import NAMES, Baselines
 from polyfuse.plan.claims import check_claims
-from polyfuse.plan.group import graph_digest
-from polyfuse.plan.ideals import LONGEST
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.group import graph_digest
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import LATENCY, Ways
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
+from polyfuse.plan.search.baselines import NAMES, Baselines
+from polyfuse.plan.search.ideals import LONGEST
 from polyfuse.progress import Progress
 from polyfuse.typed_json import decode, digest_of, encode, headed
 

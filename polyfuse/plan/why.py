@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyfuse.errors import DoesNotFit, InvalidInput
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.planning import Ways
 from polyfuse.plan.scratchplan import ScratchPlan, value_of
-from polyfuse.plan.walk import Rules
+from polyfuse.plan.search.walk import Rules
 
 Place = Literal["pinned", "inside a group", "off chip"]
 

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.plan.machine import Bandwidth, Costs, Machine
+from polyfuse.machines.host import Bandwidth, Costs, Machine
 from polyfuse.report.format import short_bytes, significant
 
 

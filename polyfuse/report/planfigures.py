@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.price.timeline import GroupTime, Work
 from polyfuse.plan.scratchplan import ScratchPlan, Totals
 from polyfuse.plan.sweep import Sweep
-from polyfuse.plan.timeline import GroupTime, Work
 from polyfuse.report.format import byte_unit, short_bytes, significant
 from polyfuse.report.plot import plain
 from polyfuse.report.scratchplan import heading, layers_text

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from polyfuse.plan.price.timeline import GroupTime
 from polyfuse.plan.scratchplan import ScratchPlan
-from polyfuse.plan.timeline import GroupTime
 from polyfuse.report.format import short_bytes, short_share, significant
 from polyfuse.report.planfigures import Picture
 from polyfuse.report.scratchplan import (

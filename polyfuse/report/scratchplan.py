@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from polyfuse.deploy.scratchpad import Checked
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph
-from polyfuse.plan.proof import Proof
+from polyfuse.machines.accelerator import Accelerator
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.price.timeline import GroupTime
+from polyfuse.plan.proof.prove import Proof
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan, Totals, value_of
 from polyfuse.plan.sweep import Point, Sweep
-from polyfuse.plan.tiles import USUAL
-from polyfuse.plan.timeline import GroupTime
+from polyfuse.plan.tiles.tables import USUAL
 from polyfuse.plan.why import lifetime, place_of
 from polyfuse.report.format import byte_unit, short_bytes, short_seconds, short_share, significant
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.price.timeline import GroupTime
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
-from polyfuse.plan.tiles import Table, Tables, tables
-from polyfuse.plan.timeline import GroupTime
+from polyfuse.plan.tiles.tables import Table, Tables, tables
 from polyfuse.report.plot import plain
 from polyfuse.report.scratchplan import layers_text, retention_text, tile_text
 

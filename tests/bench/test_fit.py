@@ -11,8 +11,8 @@ from polyfuse.bench.fit import Sample, chains, fitted, non_negative, ways
 from polyfuse.bench.model import Point, Sweep, thinned
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.rows.shape import Target
-from polyfuse.plan.cost import KINDS, KernelWork, Work, guessed_costs, seconds
-from polyfuse.plan.reuse import Touches
+from polyfuse.cost.reuse import Touches
+from polyfuse.cost.seconds import KINDS, KernelWork, Work, guessed_costs, seconds
 from tests.plan.example import example
 
 NOTHING = Touches.joined([])

@@ -32,7 +32,7 @@ from polyfuse.bench.probe import (
 from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, STOP, Memory, ProbeLibrary, probe_source
 from polyfuse.codegen.build import WARNINGS, Options, compile_shared
 from polyfuse.errors import BuildError, InvalidInput
-from polyfuse.plan.machine import Machine, Peak
+from polyfuse.machines.host import Machine, Peak
 
 KIB, MIB = 1 << 10, 1 << 20
 TINY_SECONDS = 0.05

@@ -12,6 +12,7 @@ from polyfuse.bench import tune as tune_module
 from polyfuse.bench.tune import neighbours, promising, tune
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.rows.shape import Target
+from polyfuse.cost.seconds import Seconds
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
 from polyfuse.deploy.tuned import Entry, Tried, best_known, entry_of, key_of, network_digest, read_tuned, tuned
 from polyfuse.errors import InvalidInput, PolyfuseError
@@ -19,7 +20,6 @@ from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.cost import Seconds
 from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.schedule import Strategy
 from tests.plan.example import example

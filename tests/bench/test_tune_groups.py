@@ -11,9 +11,9 @@ from polyfuse.bench.tune import tune_groups
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.model import Settings, load, plan_of
 from polyfuse.deploy.tuned import read_tuned
+from polyfuse.machines.host import known_machine
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.plan.machine import known_machine
 from tests.cli.calls import call
 
 KERNEL = """

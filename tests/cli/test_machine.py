@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from polyfuse.bench import probe as probe_module
-from polyfuse.plan.machine import read_machine
+from polyfuse.machines.host import read_machine
 from tests.cli.calls import HEEDS_INTERRUPTS, call, refused, shell
 from tests.plan.example import example
 

@@ -16,7 +16,7 @@ from tests.network.onnx_models import model, values
 
 make = helper.make_node
 
-MACHINE = Path(str(resources.files("polyfuse.plan").joinpath("machines", "typical.toml")))
+MACHINE = Path(str(resources.files("polyfuse.machines").joinpath("files", "typical.toml")))
 READERS = {
     "bench": ("--peers", "none", "--repeats", "1", "--machine", str(MACHINE)),
     "compare": ("--no-run", "--tile", "4"),

@@ -22,13 +22,13 @@ from polyfuse.codegen.rows import folds
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad import lines
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.layers import matrices, normalisation, reductions
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy

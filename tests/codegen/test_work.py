@@ -13,9 +13,9 @@ from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
 from polyfuse.codegen.rows.tune import default_tuning
 from polyfuse.codegen.rows.work import row_work
 from polyfuse.codegen.work import predicted_seconds, work_of
+from polyfuse.cost.seconds import Work, guessed_costs, seconds
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs
-from polyfuse.plan.cost import Work, guessed_costs, seconds
 from polyfuse.schedule.counts import counts, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy

@@ -16,11 +16,11 @@ from polyfuse.deploy.model import Model, Settings, load, plan_of
 from polyfuse.deploy.source import read_source, source_of
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Builder
 from polyfuse.network.onnx.export import onnx_model
-from polyfuse.plan.accelerator import accelerator
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from tests.deploy.ends import ENDS, SHAPE, expected, made, node, random_arrays, random_model, same, saved
 

@@ -8,8 +8,8 @@ import pytest
 from polyfuse.codegen.leaves import SCALAR, Leaves, named_leaves
 from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.prices import Prices, hangs_together, seconds_on
+from polyfuse.machines.host import known_machine
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.machine import known_machine
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.storage import Storage
 from tests.deploy.networks import block, branches, chain

@@ -10,10 +10,10 @@ import numpy as np
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.deploy.scratchends import constant_arrays, ends_described
 from polyfuse.deploy.scratchpad import compiled, scratch_files
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Builder
 from polyfuse.network.signature import Input, Output, Signature
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 
 VALUES = {

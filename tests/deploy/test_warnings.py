@@ -13,12 +13,12 @@ from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.deploy.library import Library, library
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.layers import copies, reductions
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy

@@ -36,7 +36,7 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.plan import planned, program
 from polyfuse.deploy.planfile import read_plan
 from polyfuse.errors import PolyfuseError
-from polyfuse.plan.accelerator import accelerator
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.plan.planning import plan_for
 from polyfuse.rewrite.workload import load_onnx
 from tests.fuzz.mutate_onnx import convolutions, drawn, operator_models, whole_models
@@ -108,7 +108,7 @@ def whole_text(kind: str) -> str:
     if kind == "scop":
         return SCOP.read_text()
     name = {"machine": "typical.toml", "accelerator": "npu.toml"}[kind]
-    return resources.files("polyfuse.plan").joinpath("machines", name).read_text(encoding="utf-8")
+    return resources.files("polyfuse.machines").joinpath("files", name).read_text(encoding="utf-8")
 
 
 def command(*arguments: str | Path) -> None:

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from polyfuse.plan.toml import toml
+from polyfuse.machines.toml import toml
 
 NASTY: tuple[Any, ...] = (
     0, 1, -1, 2, 0.5, -0.0, 1e308, 5e-324, 10**30, -(10**30), 2**31, 2**63, 2**64, 10**400, True, False, None, "", "x",

@@ -11,11 +11,11 @@ from itertools import product
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.group import Group
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.pricing import Sheet, Sink, Source, cut_of
-from polyfuse.plan.tiles import Tile, check_tile, tables
+from polyfuse.machines.accelerator import Accelerator
+from polyfuse.plan.graph.group import Group
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.price.sheet import Sheet, Sink, Source, cut_of
+from polyfuse.plan.tiles.tables import Tile, check_tile, tables
 
 PLACES = ("local", "recompute")
 

@@ -1,6 +1,6 @@
 """A machine made up for tests."""
 
-from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak
+from polyfuse.machines.host import Bandwidth, Level, Machine, Peak
 
 
 def example() -> Machine:

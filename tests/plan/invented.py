@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from polyfuse.plan.choices import Fetch, Problem
-from polyfuse.plan.ideals import Dag
-from polyfuse.plan.options import Option
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.price.options import Option
+from polyfuse.plan.search.choices import Fetch, Problem
+from polyfuse.plan.search.ideals import Dag
+from polyfuse.plan.tiles.tables import Tile
 
 WHOLE = Tile(1, 0, 0, {}, "resident")
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from polyfuse.plan.operations import Graph
-from polyfuse.plan.placed import PlacedGroup, Room, ring_place, whole_place
-from polyfuse.plan.tiles import Tables
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.proof.placed import PlacedGroup, Room, ring_place, whole_place
+from polyfuse.plan.tiles.tables import Tables
 
 
 def laid(graph: Graph, found: Tables, *, double_buffer: bool, whole: Sequence[str] = ()) -> PlacedGroup:

@@ -1,7 +1,7 @@
 """Small networks for plans: a chain, a residual, branches that are joined, a squeeze-and-excite block."""
 
+from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.accelerator import Accelerator, accelerator
 
 SIDE, CHANNELS = 24, 16
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv, window_of
-from polyfuse.plan.tiles import Table, Tables
+from polyfuse.plan.tiles.tables import Table, Tables
 
 Cell = tuple[int, int, int, int]
 

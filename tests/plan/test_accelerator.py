@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.accelerator import CLASSES, Accelerator, Memory, accelerator, host_accelerator, names
+from polyfuse.machines.accelerator import CLASSES, Accelerator, Memory, accelerator, host_accelerator, names
 from tests.plan.example import example
 
 SHIPPED = [name for name in names() if name != "host-cache"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.addresses import Lived, packed
+from polyfuse.plan.memory.addresses import Lived, packed
 
 BUFFERS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 6), st.integers(0, 4)), max_size=8).map(
     lambda drawn: [Lived(f"b{k}", size, first, first + more) for k, (size, first, more) in enumerate(drawn)]

@@ -13,19 +13,19 @@ from itertools import product
 import numpy as np
 import pytest
 
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Builder
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.baselines import Baselines
-from polyfuse.plan.covering import Model
-from polyfuse.plan.exact import EFFORT
-from polyfuse.plan.group import group_of
-from polyfuse.plan.objective import Objective, asked
-from polyfuse.plan.options import option_of
+from polyfuse.plan.graph.group import group_of
+from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.planning import ways_of
-from polyfuse.plan.problem import fetch_of
-from polyfuse.plan.profiles import Profile
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.price.objective import Objective, asked
+from polyfuse.plan.price.options import option_of
+from polyfuse.plan.search.baselines import Baselines
+from polyfuse.plan.search.covering import Model
+from polyfuse.plan.search.exact import EFFORT
+from polyfuse.plan.search.problem import fetch_of
+from polyfuse.plan.tiles.profiles import Profile
+from polyfuse.plan.tiles.tables import Tile
 from tests.oracles.pinning import cheapest
 from tests.oracles.tilings import every_tile, priced_tiles
 from tests.plan.drawn import Drawn, drawn

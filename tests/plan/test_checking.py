@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from polyfuse.errors import DoesNotFit, InvalidInput
-from polyfuse.plan.baselines import Baselines
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import Ways, plan_for
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import ScratchPlan
+from polyfuse.plan.search.baselines import Baselines
 from tests.plan.planned import branches, chain, machine, residual
 
 Document = dict[str, Any]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyfuse.cost.reuse import BLOCK, Touches, distances
+from polyfuse.cost.seconds import Amounts, KernelWork, Work, guessed_costs, missing, seconds
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.cost import Amounts, KernelWork, Work, guessed_costs, missing, seconds
-from polyfuse.plan.machine import Costs, Machine
-from polyfuse.plan.reuse import BLOCK, Touches, distances
+from polyfuse.machines.host import Costs, Machine
 from tests.plan.example import example
 
 

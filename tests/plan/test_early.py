@@ -7,15 +7,15 @@ import pytest
 
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
 from polyfuse.errors import InvalidInput, SimulationError
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
-from polyfuse.plan.accelerator import accelerator
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.price.timeline import timeline
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
-from polyfuse.plan.timeline import timeline
 from tests.plan import planned
 
 

@@ -17,16 +17,16 @@ import pytest
 from rich.console import Console
 
 from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.accelerator import Accelerator, accelerator
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import option_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for, totals_of
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.price.options import option_of
+from polyfuse.plan.price.timeline import timeline
 from polyfuse.plan.scratchplan import Buffer, Certificate, Origin, PlannedTile, ScratchPlan, Totals, value_of
-from polyfuse.plan.tiles import Tile
-from polyfuse.plan.timeline import timeline
+from polyfuse.plan.tiles.tables import Tile
 from polyfuse.report.planfigures import figures_of
 from polyfuse.report.planpage import page
 from polyfuse.report.scratchplan import print_plan

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import DoesNotFit, InvalidInput, TooComplex
 from polyfuse.network.network import Network
-from polyfuse.plan.baselines import Baselines
-from polyfuse.plan.exact import EFFORT, exact
-from polyfuse.plan.ideals import LONGEST, lattice
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import Ways
-from polyfuse.plan.search import Searcher, search
-from polyfuse.plan.walk import Rules
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.search.baselines import Baselines
+from polyfuse.plan.search.exact import EFFORT, exact
+from polyfuse.plan.search.ideals import LONGEST, lattice
+from polyfuse.plan.search.program import Searcher, search
+from polyfuse.plan.search.walk import Rules
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.workload import load_workload
 from tests.plan.invented import Invented, invented

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.ideals import Dag, lattice
+from polyfuse.plan.search.ideals import Dag, lattice
 from tests.plan.invented import Invented, chain, invented
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.machine import Bandwidth, Level, Machine, Peak, machine_path, read_machine
+from polyfuse.machines.host import Bandwidth, Level, Machine, Peak, machine_path, read_machine
 from tests.plan.example import example
 
 GOLDEN = """\

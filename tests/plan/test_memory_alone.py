@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
 from polyfuse.errors import DoesNotFit, InvalidInput
+from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.plan.accelerator import Accelerator, accelerator
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.exact import exact
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for, ways_of
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import ScratchPlan
-from polyfuse.plan.search import search
+from polyfuse.plan.search.exact import exact
+from polyfuse.plan.search.program import search
 from tests.oracles.pinning import cheapest
 from tests.plan.invented import Invented, invented
 from tests.plan.planned import NETWORKS, branches, chain, machine, residual

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.pins import placed_plan
 from polyfuse.plan.planning import Ways, ways_of
-from polyfuse.plan.problem import problem_of
-from polyfuse.plan.search import Searcher
-from polyfuse.plan.walk import Rules
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.search.pins import placed_plan
+from polyfuse.plan.search.problem import problem_of
+from polyfuse.plan.search.program import Searcher
+from polyfuse.plan.search.walk import Rules
 from polyfuse.rewrite.workload import load_workload
 
 KERNEL = Path(__file__).parents[2] / "kernels" / "mobilenet_v2.py"

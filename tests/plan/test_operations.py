@@ -10,7 +10,7 @@ import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import reshape
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.operations import Graph, Part, graph_of
+from polyfuse.plan.graph.operations import Graph, Part, graph_of
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
 KERNELS = sorted((Path(__file__).parents[2] / "kernels").glob("*.py"))

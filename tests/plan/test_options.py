@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 import polyfuse as pf
 from polyfuse.errors import InvalidInput
+from polyfuse.machines.accelerator import Accelerator, Memory, accelerator
 from polyfuse.network.network import Builder
 from polyfuse.network.operator import window_of
-from polyfuse.plan.accelerator import Accelerator, Memory, accelerator
-from polyfuse.plan.candidates import KINDS
-from polyfuse.plan.group import Group, group_of
-from polyfuse.plan.measures import Measures
-from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import Option, Pricer, option_of, options
-from polyfuse.plan.pricing import Source, block_channels
-from polyfuse.plan.tiles import Tables, Tile, grid_of, tables
+from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.price.candidates import KINDS
+from polyfuse.plan.price.options import Option, Pricer, option_of, options
+from polyfuse.plan.price.sheet import Source, block_channels
+from polyfuse.plan.tiles.measures import Measures
+from polyfuse.plan.tiles.tables import Tables, Tile, grid_of, tables
 from tests.plan.test_tiles import networks
 
 KERNELS = Path(__file__).parents[2] / "kernels"

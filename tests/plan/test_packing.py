@@ -5,8 +5,8 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.plan.addresses import Lived, packed
-from polyfuse.plan.packing import packed_within
+from polyfuse.plan.memory.addresses import Lived, packed
+from polyfuse.plan.memory.packing import packed_within
 
 BUFFERS = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 6), st.integers(0, 4)), max_size=9).map(
     lambda drawn: [Lived(f"b{k}", size, first, first + more) for k, (size, first, more) in enumerate(drawn)]

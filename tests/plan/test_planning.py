@@ -9,12 +9,12 @@ import pytest
 
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.network import Builder
-from polyfuse.plan.baselines import NAMES, Baselines
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import Ways, plan_for
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import ScratchPlan, Totals, value_of
+from polyfuse.plan.search.baselines import NAMES, Baselines
 from tests.plan.planned import NETWORKS, branches, chain, machine, residual
 
 OBJECTIVES = [

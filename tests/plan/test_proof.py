@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from polyfuse.network.layers.copies import slice_of
 
 from polyfuse.codegen.scratchpad.planned import build_scratchpad, scratch_program
 from polyfuse.errors import IllegalSchedule, InvalidInput, SimulationError, TooComplex
+from polyfuse.network.layers.copies import slice_of
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.group import group_of
-from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.options import option_of
-from polyfuse.plan.placed import PlacedGroup, Room, placed_group
+from polyfuse.plan.graph.group import group_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for
-from polyfuse.plan.proof import prove, prove_plan
+from polyfuse.plan.price.options import option_of
+from polyfuse.plan.proof.placed import PlacedGroup, Room, placed_group
+from polyfuse.plan.proof.prove import prove, prove_plan
 from polyfuse.plan.scratchplan import Buffer, PlannedTile, ScratchPlan
-from polyfuse.plan.tiles import Tables, Tile, tables
+from polyfuse.plan.tiles.tables import Tables, Tile, tables
 from tests.codegen.scratchpad import networks as networks_of_c
 from tests.plan import planned
 from tests.plan.laid import laid
@@ -374,8 +374,8 @@ def test_a_ring_that_is_longer_is_legal(edited: Edited) -> None:
 def test_what_isl_cannot_judge_is_said_and_has_rings_as_planned(
     edited: Edited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyfuse.plan.proof._REASONS", {})
-    monkeypatch.setattr("polyfuse.plan.relations.MOST_PIECES", 0)
+    monkeypatch.setattr("polyfuse.plan.proof.prove._REASONS", {})
+    monkeypatch.setattr("polyfuse.plan.proof.relations.MOST_PIECES", 0)
     proof = prove_plan(edited.plan, edited.graph)
     assert edited.number in proof.unproved
     assert str(proof).startswith("not proved: group") and "expected at most 0 pieces" in str(proof)
@@ -386,7 +386,7 @@ def test_what_isl_cannot_judge_is_said_and_has_rings_as_planned(
 
 def test_equal_groups_are_proved_once(edited: Edited, monkeypatch: pytest.MonkeyPatch) -> None:
     prove_plan(edited.plan, edited.graph)
-    monkeypatch.setattr("polyfuse.plan.proof.prove", lambda placed: pytest.fail("proved again"))
+    monkeypatch.setattr("polyfuse.plan.proof.prove.prove", lambda placed: pytest.fail("proved again"))
     prove_plan(edited.plan, edited.graph)
 
 

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from polyfuse.plan.pins import placed_plan
 from polyfuse.plan.planning import Ways
-from polyfuse.plan.walk import Rules
+from polyfuse.plan.search.pins import placed_plan
+from polyfuse.plan.search.walk import Rules
 from polyfuse.schedule.counts import macs_of
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "measured" / "peak_benchmarks.py"

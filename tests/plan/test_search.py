@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import DoesNotFit
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.search import EVERYTHING, Searcher, search
-from polyfuse.plan.walk import Rules
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.search.program import EVERYTHING, Searcher, search
+from polyfuse.plan.search.walk import Rules
 from tests.oracles.pinning import cheapest
 from tests.plan.invented import Invented, invented
 

@@ -9,9 +9,9 @@ import pytest
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
-from polyfuse.plan.baselines import NAMES
-from polyfuse.plan.objective import Objective
 from polyfuse.plan.planning import plan_for
+from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.search.baselines import NAMES
 from polyfuse.plan.sweep import Sweep, read_sweep, sweep
 from tests.plan.planned import branches, machine, residual
 

@@ -12,9 +12,9 @@ import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import slice_of
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.group import Group, group_of
-from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.tiles import Table, Tile, tables
+from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.tiles.tables import Table, Tile, tables
 from tests.plan.replay import replay
 
 Boxes = np.ndarray

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from polyfuse.plan.accelerator import Accelerator, accelerator
-from polyfuse.plan.operations import graph_of
+from polyfuse.machines.accelerator import Accelerator, accelerator
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
-from polyfuse.plan.timeline import GroupTime, timeline
+from polyfuse.plan.price.timeline import GroupTime, timeline
 from tests.plan.planned import NETWORKS
 
 MACHINES = ("npu", "npu-memory-bound", "ethos-u65", "gemmini", "eyeriss", "mcu-320k")

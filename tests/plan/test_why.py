@@ -3,11 +3,11 @@
 import pytest
 
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.baselines import Baselines
-from polyfuse.plan.objective import Objective
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import Ways
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import ScratchPlan
+from polyfuse.plan.search.baselines import Baselines
 from polyfuse.plan.why import why
 from tests.plan.planned import machine, residual
 

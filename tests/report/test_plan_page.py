@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import matplotlib
 import pytest
 
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for
+from polyfuse.plan.price.timeline import GroupTime, timeline
 from polyfuse.plan.scratchplan import ScratchPlan
-from polyfuse.plan.timeline import GroupTime, timeline
 from polyfuse.report.planfigures import figures_of, traffic_of
 from polyfuse.report.planpage import page
 from tests.plan.planned import machine, residual

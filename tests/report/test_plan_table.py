@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from polyfuse.plan.operations import graph_of
+from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
+from polyfuse.plan.price.timeline import GroupTime, timeline
 from polyfuse.plan.scratchplan import PlannedTile, ScratchPlan
 from polyfuse.plan.sweep import Point, Request, Sweep
-from polyfuse.plan.timeline import GroupTime, timeline
 from polyfuse.report.scratchplan import print_plan, print_sweep, retention_text, tile_text
 from tests.plan.planned import machine, residual
 

@@ -3,8 +3,8 @@
 A `Network` and a `Machine` enter; the numbers of a bound leave.
 """
 
+from polyfuse.machines.host import Bandwidth, Level, Machine
 from polyfuse.network.network import Network
-from polyfuse.plan.machine import Bandwidth, Level, Machine
 from polyfuse.schedule.counts import macs_of
 
 

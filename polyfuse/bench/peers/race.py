@@ -33,10 +33,10 @@ from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.results import PeerComparison, PeerRow
 from polyfuse.deploy.host import working_cores
 from polyfuse.errors import InvalidInput
+from polyfuse.machines.host import Machine
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
-from polyfuse.plan.machine import Machine
 from polyfuse.progress import Progress, silent
 
 MOST_ERROR = 1e-4

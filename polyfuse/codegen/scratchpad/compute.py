@@ -29,8 +29,8 @@ from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.network.dtypes import is_whole
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.channels import channel_axis
-from polyfuse.plan.operations import Operation
+from polyfuse.plan.graph.channels import channel_axis
+from polyfuse.plan.graph.operations import Operation
 
 BOX = ("channel_0", "channel_1", "row_0", "row_1", "box_0", "box_1")
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
-from polyfuse.plan.operations import Graph
-from polyfuse.plan.placed import Place, PlacedGroup, Room
-from polyfuse.plan.tiles import Tables
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.proof.placed import Place, PlacedGroup, Room
+from polyfuse.plan.tiles.tables import Tables
 
 Integers = NDArray[np.int64]
 

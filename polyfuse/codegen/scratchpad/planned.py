@@ -14,15 +14,15 @@ from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tens
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.codegen.scratchpad.weights import whole_load
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.measures import SUM_BYTES
-from polyfuse.plan.operations import Graph, Operation
-from polyfuse.plan.placed import Room, is_whole, placed_group
-from polyfuse.plan.pricing import block_channels, streamed
-from polyfuse.plan.proof import prove_groups
+from polyfuse.machines.accelerator import Accelerator
+from polyfuse.plan.graph.operations import Graph, Operation
+from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.price.sheet import block_channels, streamed
+from polyfuse.plan.proof.placed import Room, is_whole, placed_group
+from polyfuse.plan.proof.prove import prove_groups
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
-from polyfuse.plan.tiles import Tables, Tile
+from polyfuse.plan.tiles.measures import SUM_BYTES
+from polyfuse.plan.tiles.tables import Tables, Tile
 
 
 def build_scratchpad(
@@ -34,8 +34,8 @@ def build_scratchpad(
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.network.reference import random_inputs
-    >>> from polyfuse.plan.accelerator import accelerator
-    >>> from polyfuse.plan.operations import graph_of
+    >>> from polyfuse.machines.accelerator import accelerator
+    >>> from polyfuse.plan.graph.operations import graph_of
     >>> from polyfuse.plan.planning import plan_for
     >>> build = Builder("two")
     >>> y = build.conv("b", build.conv("a", build.input("x", (1, 8, 16, 16)), 8, kernel=3), 8, kernel=3)
@@ -51,7 +51,7 @@ def build_scratchpad(
 def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> ScratchProgram:
     """The C of a plan, with the image of its weights.
 
-    What steps do is proved before (`polyfuse.plan.proof`), that buffers do not overlap is left to
+    What steps do is proved before (`polyfuse.plan.proof.prove`), that buffers do not overlap is left to
     `polyfuse.plan.checking`. With `proved=False` the C does what the plan says, legal or not, and the simulator says
     what is wrong with it.
 

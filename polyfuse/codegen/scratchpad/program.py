@@ -14,9 +14,9 @@ from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.runtime import part, prelude
 from polyfuse.codegen.scratchpad.steps import group_function, views_bytes
 from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.operations import Graph
+from polyfuse.plan.graph.operations import Graph
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@ from functools import lru_cache
 from importlib import resources
 
 from polyfuse.codegen.scratchpad.storing import BFLOAT, HALF
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.measures import SUM_BYTES
+from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.tiles.measures import SUM_BYTES
 
 HELPERS = """\
 #include <math.h>

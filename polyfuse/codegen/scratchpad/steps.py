@@ -24,8 +24,8 @@ from polyfuse.codegen.scratchpad.weights import (
     streams,
     weights,
 )
-from polyfuse.plan.operations import Part
-from polyfuse.plan.placed import arrivals, slots
+from polyfuse.plan.graph.operations import Part
+from polyfuse.plan.proof.placed import arrivals, slots
 
 VIEW_BYTES = 52
 """Of a `view` in scratchpad.h, whose fields are thirteen int."""

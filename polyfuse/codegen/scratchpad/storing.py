@@ -7,10 +7,10 @@ each byte of the machine is `wide` bytes of the host, so that addresses, transfe
 from dataclasses import dataclass
 
 from polyfuse.errors import InvalidInput
+from polyfuse.machines.accelerator import DTYPE_BYTES
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.accelerator import DTYPE_BYTES
-from polyfuse.plan.operations import weight_element_bytes
+from polyfuse.plan.graph.operations import weight_element_bytes
 
 
 @dataclass(frozen=True)

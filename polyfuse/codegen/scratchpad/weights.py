@@ -12,9 +12,9 @@ import numpy as np
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.measures import SUM_BYTES
-from polyfuse.plan.placed import Room
+from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.proof.placed import Room
+from polyfuse.plan.tiles.measures import SUM_BYTES
 
 
 def constants(kind: str, name: str, values: Integers) -> list[str]:

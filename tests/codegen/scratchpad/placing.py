@@ -8,12 +8,12 @@ from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.planned import rate_of, streams_of
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
-from polyfuse.plan.accelerator import Accelerator
-from polyfuse.plan.addresses import aligned_up
-from polyfuse.plan.operations import Graph
-from polyfuse.plan.options import Option, option_of
-from polyfuse.plan.placed import PlacedGroup, Room, ring_place, whole_place
-from polyfuse.plan.tiles import Tile, tables
+from polyfuse.machines.accelerator import Accelerator
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.price.options import Option, option_of
+from polyfuse.plan.proof.placed import PlacedGroup, Room, ring_place, whole_place
+from polyfuse.plan.tiles.tables import Tile, tables
 
 Edit = Callable[[Room, Mapping[str, Room]], Room]
 """A buffer, and all buffers of its group, to another buffer."""

@@ -13,11 +13,11 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.errors import InvalidInput
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.plan.group import Group, group_of
-from polyfuse.plan.options import Option, option_of
-from polyfuse.plan.pricing import block_channels, channel_bytes, cut_of
-from polyfuse.plan.proof import prove_groups
-from polyfuse.plan.tiles import Tile, check_tile
+from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.price.options import Option, option_of
+from polyfuse.plan.price.sheet import block_channels, channel_bytes, cut_of
+from polyfuse.plan.proof.prove import prove_groups
+from polyfuse.plan.tiles.tables import Tile, check_tile
 from tests.codegen.scratchpad.placing import Placed, placed
 from tests.plan.drawn import Drawn, drawn
 

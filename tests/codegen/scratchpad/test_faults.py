@@ -11,11 +11,11 @@ from polyfuse.codegen.scratchpad.group import Room
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.errors import SimulationError
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import graph_of
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.graph.operations import graph_of
+from polyfuse.plan.tiles.tables import Tile
 from tests.codegen.scratchpad.networks import branches, chain, squeeze
 from tests.codegen.scratchpad.placing import Edit, Placed, placed
 

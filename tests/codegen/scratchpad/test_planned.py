@@ -13,11 +13,11 @@ import polyfuse as pf
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.planned import build_scratchpad, scratch_program
 from polyfuse.errors import InvalidInput, SimulationError
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import Graph, graph_of
+from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.plan.scratchplan import Buffer, ScratchPlan
 from polyfuse.rewrite.rewriting import rewrite

@@ -9,10 +9,10 @@ import pytest
 
 from polyfuse.codegen.build import SANITIZE, WARNINGS, Options, compile_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.onnx.load import imported
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import graph_of
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.graph.operations import graph_of
+from polyfuse.plan.tiles.tables import Tile
 from polyfuse.rewrite.rewriting import rewrite
 from tests.codegen.scratchpad.networks import chain, classifier, squeeze
 from tests.codegen.scratchpad.placing import Placed, placed

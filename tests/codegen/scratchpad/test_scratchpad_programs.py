@@ -7,11 +7,11 @@ import pytest
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import Simulated, build_program
+from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.plan.accelerator import Accelerator, accelerator
-from polyfuse.plan.operations import graph_of
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.graph.operations import graph_of
+from polyfuse.plan.tiles.tables import Tile
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze
 from tests.codegen.scratchpad.placing import Placed, placed
 

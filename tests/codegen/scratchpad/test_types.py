@@ -10,14 +10,14 @@ import pytest
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.storage import with_storage
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import Graph, graph_of
-from polyfuse.plan.pricing import channel_bytes
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.price.sheet import channel_bytes
+from polyfuse.plan.tiles.tables import Tile
 from polyfuse.rewrite.rewriting import rewrite
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze
 from tests.codegen.scratchpad.placing import placed

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
+from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.instances import interpret
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
@@ -17,9 +18,8 @@ from polyfuse.network.quantised import sums
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import run
 from polyfuse.network.tensor import Tensor
-from polyfuse.plan.accelerator import accelerator
-from polyfuse.plan.operations import graph_of
-from polyfuse.plan.tiles import Tile
+from polyfuse.plan.graph.operations import graph_of
+from polyfuse.plan.tiles.tables import Tile
 from polyfuse.rewrite.rewriting import rewrite
 from tests.codegen.scratchpad.placing import placed
 from tests.network.quantised.models import onnxruntime_outputs

@@ -1,0 +1,1 @@
+"""Addresses in one piece of memory for what lives at different times."""

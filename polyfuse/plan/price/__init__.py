@@ -1,0 +1,1 @@
+"""What tiles cost: exactly, over time, and at least."""

@@ -1,0 +1,443 @@
+"""What a group costs in any of several tiles: buffers, off-chip bytes, cycles, energy.
+
+`Group` + `Tile` + heights + `Accelerator` ──cut_of()──> `Cut`; `Cut`s ──Sheet.of()──> `Sheet` ──cost()──> `Cost`.
+
+A sheet holds the steps of all tiles one after the other, so that a price for tensors that are here or there is a few
+sums over them. Timing is as docs/use/accelerators.md describes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.machines.accelerator import Accelerator
+from polyfuse.plan.graph.access import Integers
+from polyfuse.plan.graph.channels import channel_axis
+from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.operations import Graph, Operation
+from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.tiles.axis import Booleans
+from polyfuse.plan.tiles.measures import Measures, Numbers, Transfers, forget
+from polyfuse.plan.tiles.tables import Tile, grid_of
+
+Source = Literal["on", "off"]
+Sink = Literal["on", "off", "both"]
+
+
+def streamed(group: Group, tile: Tile, operation: Operation, machine: Accelerator) -> bool:
+    """Whether the weights of an operation are loaded in every step in which it runs, in blocks of output channels.
+
+    Late operations run once, in the last step, so that theirs always are. What is one block stays: it takes as much
+    room, and its load would have to wait for the step that uses it.
+    """
+    if tile.channels or not channel_bytes(group.graph, operation):
+        return False
+    whole = group.graph.tensors[operation.output].shape[1]
+    in_steps = tile.weights == "streamed" and block_channels(group.graph, operation, machine) < whole
+    return in_steps or operation.name in group.late
+
+
+def channel_bytes(graph: Graph, operation: Operation) -> int:
+    """The bytes of the weights of one output channel; 0 where they are not an equal part of all."""
+    parts = [channel_axis(operation.layer, weight) is not None for weight in operation.layer.weights]
+    return operation.weight_bytes // graph.tensors[operation.output].shape[1] if all(parts) else 0
+
+
+def block_channels(graph: Graph, operation: Operation, machine: Accelerator) -> int:
+    """The output channels of a block of streamed weights: whole lanes whose transfer is not mostly latency."""
+    size, channels = channel_bytes(graph, operation), graph.tensors[operation.output].shape[1]
+    least = machine.offchip.latency_cycles * machine.offchip.bytes_per_cycle
+    lanes = aligned_up(max(1, -(-int(least) // size)), machine.lanes)
+    return min(lanes, channels)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A group in tiles of several heights, with its weights kept, streamed, or in blocks."""
+
+    tile: Tile
+    measures: Measures
+
+    @cached_property
+    def streams(self) -> tuple[Operation, ...]:
+        """The operations whose weights are streamed."""
+        every = self.measures.group.operations if not self.in_place else ()
+        return tuple(o for o in every if streamed(self.measures.group, self.tile, o, self.measures.machine))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether weights stay off chip."""
+        return self.measures.machine.weights_in_place
+
+    @cached_property
+    def stream_cycles(self) -> dict[str, Numbers]:
+        """The cycles of the transfers of streamed weights, in each step."""
+        graph, machine = self.measures.group.graph, self.measures.machine
+        found: dict[str, Numbers] = {}
+        for operation in self.streams:
+            blocks = -(-graph.tensors[operation.output].shape[1] // block_channels(graph, operation, machine))
+            cycles = blocks * machine.offchip.latency_cycles + operation.weight_bytes / machine.offchip.bytes_per_cycle
+            found[operation.name] = np.asarray(self.measures.active[operation.name] * cycles, np.float64)
+        return found
+
+    @cached_property
+    def block_weights(self) -> Integers:
+        """The bytes of weights of a block of output channels, in each step that uses another one than before."""
+        order, group = self.measures.steps.order, self.measures.group
+        first = order.busy & (np.diff(order.block, axis=1, prepend=-1) != 0)
+        operation = group.operations[0]
+        depth = self.measures.steps.of[operation.output].depth
+        return np.asarray(first * depth * (channel_bytes(group.graph, operation) if self.in_blocks else 0))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the weights of a block of output channels are loaded in its first step."""
+        return self.tile.channels > 0 and not self.in_place
+
+    @cached_property
+    def kept(self) -> tuple[Operation, ...]:
+        """The operations whose weights are loaded before the first step."""
+        named = {operation.name for operation in self.streams}
+        every = self.measures.group.operations if not (self.tile.channels or self.in_place) else ()
+        return tuple(o for o in every if o.weight_bytes and o.name not in named)
+
+    @cached_property
+    def weight_bytes(self) -> Integers:
+        """All bytes of weights that are loaded."""
+        total = self.block_weights.sum(axis=1) + sum(operation.weight_bytes for operation in self.kept)
+        for operation in self.streams:
+            total = total + self.measures.active[operation.name].sum(axis=1) * operation.weight_bytes
+        return np.asarray(total)
+
+    @cached_property
+    def weights_read(self) -> Integers:
+        """The bytes of weights that operations read on chip: all of theirs in each step."""
+        total = np.zeros(len(self.measures.steps.heights), np.int64)
+        for operation in self.measures.group.operations:
+            whole = self.measures.group.graph.tensors[operation.output].shape[1]
+            depth = self.measures.steps.of[operation.output].depth
+            total = total + (self.measures.active[operation.name] * depth * operation.weight_bytes // whole).sum(axis=1)
+        return total
+
+    @cached_property
+    def weight_buffers(self) -> dict[str, int]:
+        """The bytes on chip of the weights of each operation that has some."""
+        graph, machine = self.measures.group.graph, self.measures.machine
+        copies = 2 if machine.double_buffer else 1
+        found = {operation.name: operation.weight_bytes for operation in self.kept}
+        for operation in self.streams:
+            block = block_channels(graph, operation, machine) * channel_bytes(graph, operation)
+            found[operation.name] = min(operation.weight_bytes, copies * block)
+        if self.in_blocks and (operation := self.measures.group.operations[0]).weight_bytes:
+            block = self.tile.channels * channel_bytes(graph, operation)
+            found[operation.name] = min(operation.weight_bytes, copies * block)
+        return found
+
+    @cached_property
+    def named_buffers(self) -> dict[str, int]:
+        """The same by the names of the buffers."""
+        return {f"weights_{name}": size for name, size in self.weight_buffers.items()}
+
+    @cached_property
+    def before_cycles(self) -> float:
+        """Loading weights before the first step: those that are kept, and a first block of those that are streamed."""
+        graph, machine = self.measures.group.graph, self.measures.machine
+        cycles = sum(machine.transfer_cycles(operation.weight_bytes) for operation in self.kept)
+        if self.streams and machine.double_buffer:
+            first = self.streams[0]
+            cycles += machine.transfer_cycles(block_channels(graph, first, machine) * channel_bytes(graph, first))
+        return cycles
+
+    @cached_property
+    def step_cycles(self) -> tuple[Numbers, Numbers]:
+        """In each step: the cycles of computing, and those of the transfers of streamed weights.
+
+        While an operation works with a block of streamed weights the next one comes, and may take longer.
+        """
+        lanes = self.measures.machine.lanes
+        compute = np.zeros(self.measures.steps.order.row.shape)
+        weights = np.zeros_like(compute)
+        idle = aligned_up(self.tile.channels, lanes) / self.tile.channels if self.tile.channels else 1.0
+        for name, cycles in self.measures.compute_cycles.items():
+            if self.measures.group.graph.operation(name).layer.macs:
+                cycles = cycles * idle
+            if name in self.stream_cycles:
+                weights = weights + self.stream_cycles[name]
+                if self.measures.machine.double_buffer:
+                    cycles = self._streaming(name, cycles)
+            compute = compute + cycles
+        return compute, weights
+
+    def _streaming(self, name: str, cycles: Numbers) -> Numbers:
+        """In each step, the cycles of an operation whose weights are streamed: of its blocks, one after the other.
+
+        Behind its last block comes the first one of the next such operation, or its own again.
+        """
+        machine, names = self.measures.machine, [operation.name for operation in self.streams]
+        own, following = (self.streams[(names.index(name) + k) % len(names)] for k in (0, 1))
+        whole = self.measures.group.graph.tensors[own.output].shape[1]
+        blocks = self._blocks(own)
+        loads = [machine.transfer_cycles(size) for _, size in (*blocks[1:], self._blocks(following)[0])]
+        total = np.zeros_like(cycles)
+        for (channels, load), count in Counter(zip((made for made, _ in blocks), loads, strict=True)).items():
+            total = total + count * np.maximum(cycles * (channels / whole), load)
+        return np.asarray(np.where(self.measures.active[name], total, cycles))
+
+    def _blocks(self, operation: Operation) -> list[tuple[int, int]]:
+        """The output channels of each block of streamed weights, and its bytes."""
+        graph = self.measures.group.graph
+        whole, size = graph.tensors[operation.output].shape[1], channel_bytes(graph, operation)
+        block = block_channels(graph, operation, self.measures.machine)
+        return [(channels, channels * size) for channels in (min(block, whole - k) for k in range(0, whole, block))]
+
+
+def cut_of(group: Group, tile: Tile, heights: Sequence[int], machine: Accelerator) -> Cut:
+    """A group in tiles of several heights, which are otherwise as `tile`.
+
+    Errors: InvalidInput for blocks of channels of weights that have no equal part for each.
+    """
+    for operation in group.operations if tile.channels else ():
+        if operation.weight_bytes and not channel_bytes(group.graph, operation):
+            raise InvalidInput(
+                f"tile of {operation.name!r}: expected weights of the same size for every output channel, got "
+                f"{operation.weight_bytes} B for all; take all channels"
+            )
+    return Cut(tile, Measures(machine, grid_of(group, tile, heights)))
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """The price of a group in each tile of a sheet."""
+
+    workspace_bytes: Integers
+    load_bytes: Integers
+    store_bytes: Integers
+    weight_bytes: Integers
+    cycles: Numbers
+    macs: Integers
+    energy_pj: Numbers
+
+    @property
+    def offchip_bytes(self) -> Integers:
+        """All bytes moved between the memories."""
+        return self.load_bytes + self.store_bytes + self.weight_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The transfers of a tensor in all tiles: bytes, cycles in each step, cycles in the first and in the last one.
+
+    beside   the cycles of the transfers that run while a step computes: a load of the next step, a store of the last
+    aligned  the bytes of the ring, a multiple of the alignment
+    """
+
+    bytes: Integers
+    cycles: Numbers
+    beside: Numbers
+    end: Numbers
+    ring_bytes: Integers
+    aligned: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Cuts of one group on one machine: their tiles, and the steps of all tiles one after the other.
+
+    tiles   for each, its cut and the position of its height
+    starts  where the steps of each tile begin
+    """
+
+    machine: Accelerator
+    cuts: tuple[Cut, ...]
+    tiles: tuple[tuple[Cut, int], ...]
+    starts: Integers
+
+    @staticmethod
+    def of(cuts: Sequence[Cut]) -> "Sheet":
+        """The sheet of some cuts, at least one."""
+        lengths = np.concatenate([cut.measures.steps.order.busy.sum(axis=1) for cut in cuts])
+        tiles = tuple((cut, k) for cut in cuts for k in range(len(cut.measures.steps.heights)))
+        return Sheet(cuts[0].measures.machine, tuple(cuts), tiles, np.cumsum(lengths) - lengths)
+
+    def tile(self, index: int) -> Tile:
+        """A tile, with its height."""
+        if index not in self._named:
+            cut, k = self.tiles[index]
+            self._named[index] = replace(cut.tile, rows=int(cut.measures.steps.heights[k]))
+        return self._named[index]
+
+    @cached_property
+    def _named(self) -> dict[int, Tile]:
+        return {}
+
+    def _joined(self, of: Callable[[Cut], Integers]) -> Integers:
+        return np.concatenate([of(cut) for cut in self.cuts])
+
+    def _flat(self, of: Callable[[Cut], Numbers]) -> Numbers:
+        return np.concatenate([of(cut)[cut.measures.steps.order.busy] for cut in self.cuts])
+
+    def _aligned(self, sizes: Integers) -> Integers:
+        alignment = self.machine.alignment_bytes
+        return -(-sizes // alignment) * alignment
+
+    @cached_property
+    def _streams(self) -> dict[tuple[str, bool, bool], Stream]:
+        return {}
+
+    def stream(self, tensor: str, *, loaded: bool, ring: bool = True) -> Stream:
+        """The transfers of an input, or of an output."""
+        key = (tensor, loaded, ring)
+        if key not in self._streams:
+            each: list[Transfers] = [cut.measures.transfers(tensor, loaded=loaded, ring=ring) for cut in self.cuts]
+            busy = [cut.measures.steps.order.busy for cut in self.cuts]
+            cycles = np.concatenate([one.cycles[steps] for one, steps in zip(each, busy, strict=True)])
+            self._streams[key] = self._stream(
+                cycles,
+                loaded,
+                np.concatenate([one.bytes for one in each]),
+                np.concatenate([one.ring_bytes for one in each]),
+            )
+        return self._streams[key]
+
+    def _stream(self, cycles: Numbers, loaded: bool, moved: Integers, ring_bytes: Integers) -> Stream:
+        beside = np.zeros_like(cycles)
+        ends = np.append(self.starts[1:], len(cycles)) - 1
+        if loaded:
+            beside[:-1] = cycles[1:]
+            beside[ends] = 0
+        else:
+            beside[1:] = cycles[:-1]
+            beside[self.starts] = 0
+        end = cycles[self.starts if loaded else ends]
+        return Stream(moved, cycles, beside, end, ring_bytes, self._aligned(ring_bytes))
+
+    @cached_property
+    def rings(self) -> dict[str, Integers]:
+        """The rings of the tensors that are made in the group and neither stored nor kept."""
+        group = self.cuts[0].measures.group
+        every = [(name, [cut.measures.ring_bytes(name) for cut in self.cuts]) for name in group.makers]
+        return {name: np.concatenate(sizes) for name, sizes in every}
+
+    @cached_property
+    def _aligned_rings(self) -> dict[str, Integers]:
+        return {name: self._aligned(sizes) for name, sizes in self.rings.items()}
+
+    @cached_property
+    def scratch_bytes(self) -> Integers:
+        """The bytes of sums."""
+        return self._joined(lambda cut: cut.measures.scratch_bytes)
+
+    def can_run(self, sinks: Mapping[str, Sink]) -> Booleans:
+        """Which tiles can run: the unit has room for their sums, and nothing is made again while it is stored.
+
+        What is left on chip as well is stored from where it is whole while the next step computes; in a ring, each step
+        has a part of its own.
+        """
+        sums = self.machine.accumulator_bytes
+        found = np.asarray(self.scratch_bytes <= sums if sums else self.scratch_bytes >= 0)
+        for name in self.made_again(sinks):
+            found = found & ~np.concatenate([cut.measures.steps.of[name].is_made_again for cut in self.cuts])
+        return found
+
+    def made_again(self, sinks: Mapping[str, Sink]) -> tuple[str, ...]:
+        """The outputs that no tile may make again: those that are stored while steps compute, and left on chip."""
+        return tuple(name for name, sink in sinks.items() if sink == "both" and self.machine.double_buffer)
+
+    @cached_property
+    def _fixed_bytes(self) -> Integers:
+        """The aligned buffers of weights and sums."""
+        alignment = self.machine.alignment_bytes
+        sizes = [sum(aligned_up(size, alignment) for size in cut.weight_buffers.values()) for cut in self.cuts]
+        weights = np.repeat(np.array(sizes, np.int64), [len(cut.measures.steps.heights) for cut in self.cuts])
+        return weights if self.machine.accumulator_bytes else weights + self._aligned(self.scratch_bytes)
+
+    @cached_property
+    def _blocks(self) -> Stream:
+        """The transfers of weights in blocks of channels."""
+        cycles = self._flat(lambda cut: cut.measures.transfer_cycles(cut.block_weights, (cut.block_weights > 0) * 1))
+        return self._stream(cycles, True, self.starts, self.starts)
+
+    @cached_property
+    def _compute(self) -> Numbers:
+        return self._flat(lambda cut: cut.step_cycles[0])
+
+    @cached_property
+    def _weights(self) -> Numbers:
+        return self._flat(lambda cut: cut.step_cycles[1])
+
+    @cached_property
+    def _before(self) -> Numbers:
+        return np.concatenate([np.full(len(cut.measures.steps.heights), cut.before_cycles) for cut in self.cuts])
+
+    @cached_property
+    def weight_bytes(self) -> Integers:
+        """The weights that are loaded."""
+        return self._joined(lambda cut: cut.weight_bytes)
+
+    @cached_property
+    def macs(self) -> Integers:
+        """The multiply-accumulates that are executed."""
+        return self._joined(lambda cut: cut.measures.macs)
+
+    @cached_property
+    def _inside_pj(self) -> Numbers:
+        """The energy of work and of what it reads and writes on chip."""
+        accesses = self._joined(lambda cut: cut.measures.onchip_bytes + cut.weights_read)
+        work = np.concatenate([cut.measures.work_pj for cut in self.cuts])
+        return np.asarray(accesses * self.machine.onchip.pj_per_byte + work)
+
+    def cost(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Cost:
+        """The prices of all tiles for inputs that are on or off chip, and outputs that are left on, off or both."""
+        loads = [self.stream(name, loaded=True) for name, source in sources.items() if source == "off"]
+        stores = [self.stream(n, loaded=False, ring=sink == "off") for n, sink in sinks.items() if sink != "on"]
+        nothing = np.zeros(len(self.tiles), np.int64)
+        loaded = sum((each.bytes for each in loads), nothing)
+        stored = sum((each.bytes for each in stores), nothing)
+        workspace = self._fixed_bytes + sum((each.aligned for each in loads), nothing)
+        for name, size in self._aligned_rings.items():
+            if name not in sinks:
+                workspace = workspace + size
+            elif sinks[name] == "off":
+                workspace = workspace + self.stream(name, loaded=False).aligned
+        moved = loaded + stored + self.weight_bytes
+        energy = moved * (self.machine.offchip.pj_per_byte + self.machine.onchip.pj_per_byte) + self._inside_pj
+        cycles = self._cycles([*loads, self._blocks], stores)
+        return Cost(workspace, loaded, stored, self.weight_bytes, cycles, self.macs, np.asarray(energy))
+
+    def _cycles(self, loads: Sequence[Stream], stores: Sequence[Stream]) -> Numbers:
+        """The latency: loads of the next step and stores of the last one run while a step computes, where they can."""
+        if not self.machine.double_buffer:
+            steps = self._compute + self._weights + sum(each.cycles for each in (*loads, *stores))
+            return np.asarray(self._before + np.add.reduceat(steps, self.starts))
+        beside = self._weights + sum(each.beside for each in loads)
+        storing = sum(each.beside for each in stores)
+        if self.machine.dma_engines == 2:
+            steps = np.maximum(self._compute, np.maximum(beside, storing))
+        else:
+            steps = np.maximum(self._compute, beside + storing)
+        ends = sum(each.end for each in (*loads, *stores))
+        return np.asarray(self._before + ends + np.add.reduceat(steps, self.starts))
+
+    def forget_steps(self) -> None:
+        """Drop what is known of single tensors in single steps; sums and transfers that are known stay."""
+        for cut in self.cuts:
+            forget(cut, cut.measures, *cut.measures.steps.of.values())
+
+    def buffers(self, index: int, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> dict[str, int]:
+        """The bytes of each buffer of one tile by its name."""
+        cut, _ = self.tiles[index]
+        rings = {name: self.stream(name, loaded=True).ring_bytes for name, place in sources.items() if place == "off"}
+        for name, sizes in self.rings.items():
+            if name not in sinks:
+                rings[name] = sizes
+            elif sinks[name] == "off":
+                rings[name] = self.stream(name, loaded=False).ring_bytes
+        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()} | cut.named_buffers
+        if not self.machine.accumulator_bytes:
+            found["scratch"] = int(self.scratch_bytes[index])
+        return {name: size for name, size in found.items() if size}

@@ -1,0 +1,1 @@
+"""How a group is cut: the steps of its tiles, and what each needs, makes, loads and stores."""

@@ -1,0 +1,214 @@
+"""The steps of a group: what each of them needs, makes, loads and stores of every tensor, as boxes of rows and columns.
+
+`Graph` + names + `Tile` ──tables()──> `Tables`: exact, and derived from access relations alone; boxes are hulls where
+strides leave holes.
+
+Steps go through images, then blocks of output channels, then strips of columns, then tiles of rows. Where a tensor is
+local along columns, tiles of rows come before those of columns.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from polyfuse.errors import InvalidInput
+from polyfuse.plan.graph.access import Integers
+from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.tiles.grid import Box, Cells, Grid, Order, grid
+
+Place = Literal["local", "recompute"]
+Places = tuple[Place, Place]
+Residence = Literal["resident", "streamed"]
+USUAL: Places = ("local", "recompute")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a group is cut.
+
+    rows       of the reference, that a step takes
+    columns    the same; 0 takes all of them
+    channels   output channels of a block, for groups of one operation; 0 takes all of them. Blocks load their inputs
+               again, unless each is one step that reads all channels
+    retention  for a tensor, whether it is kept along rows and along columns, or made (loaded, for an input) again by
+               every tile that needs it; others are kept along rows and made again along columns
+    weights    loaded before the first step and kept, or again in every step
+    """
+
+    rows: int
+    columns: int = 0
+    channels: int = 0
+    retention: Mapping[str, Places] = field(default_factory=dict)
+    weights: Residence = "resident"
+
+    def places(self, tensor: str) -> Places:
+        """The places of a tensor along rows and along columns."""
+        return self.retention.get(tensor, USUAL)
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows{f' x {self.columns} columns' if self.columns else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One tensor in every step; boxes are arrays of (steps, 4): row start, row end, column start, column end.
+
+    need      what the step reads of it, or holds as an output
+    new       what the step makes or loads
+    fresh     what of it was never made before: what is stored of an output
+    channels  (steps, 2): the channels of all of these
+    origin    (steps, 2): row r and column c of a step lie in the ring at row (r + origin[0]) mod the window's rows, and
+              column (c + origin[1]) mod its columns
+    turning   the axis that the ring turns along: 0 for rows, 1 for columns; `across` is its extent along the other one
+    alive     (steps, 3), along that axis with its origin added: the start of what is read or new, the end
+              of all that there is, the start of what is new
+    """
+
+    need: Integers
+    new: Integers
+    fresh: Integers
+    channels: Integers
+    origin: Integers
+    turning: int
+    across: int
+    alive: Integers
+
+    def window(self, ahead: bool = False, behind: bool = False) -> tuple[int, int]:
+        """The rows and columns of the ring.
+
+        `ahead`: the next step's part is loaded while a step runs. `behind`: the last step's part is stored meanwhile.
+        """
+        start, end, arriving = self.alive.T
+        if ahead:
+            end = np.maximum(end, np.append(end[1:], end[-1:]))
+        if behind:
+            start = np.minimum(start, np.append(start[:1], arriving[:-1]))
+        turned = int((end - start).max(initial=0))
+        return (turned, self.across) if self.turning == 0 else (self.across, turned)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """All steps of a group.
+
+    counts    how many images, blocks of channels, and tiles along the outer and the inner axis: their product
+    image     (steps,): the image of the batch
+    of        the table of each tensor
+    taken_in  for each operation that accumulates, the boxes that it adds up of each tensor, (steps, 4): from the first
+              step of an image and a block of channels on, until it makes its output in the last
+    """
+
+    group: Group
+    tile: Tile
+    steps: int
+    counts: tuple[int, int, int, int]
+    image: Integers
+    of: Mapping[str, Table]
+    taken_in: Mapping[str, Mapping[str, Integers]]
+
+    @property
+    def window(self) -> dict[str, tuple[int, int]]:
+        """The rows and columns that each tensor's ring has where no transfer runs while a step computes."""
+        return {name: table.window() for name, table in self.of.items()}
+
+
+def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
+    """The steps of a group of operations that is cut in tiles.
+
+    Errors: InvalidInput for tiles larger than the reference, blocks of channels of several operations, retention of
+    unknown tensors, and tensors that would be kept along rows while tiles go along columns first.
+
+    >>> from polyfuse.network.network import Builder
+    >>> from polyfuse.plan.graph.operations import graph_of
+    >>> build = Builder("two")
+    >>> x = build.input("x", (1, 16, 32, 32))
+    >>> y = build.conv("b", build.conv("a", x, 16, kernel=3), 16, kernel=3)
+    >>> found = tables(graph_of(build.network(y)), ("a", "b"), Tile(1))
+    >>> found.steps, found.window, found.of["x"].new[:4].tolist()
+    (30, {'x': (3, 32), 'a_out': (3, 30), 'b_out': (1, 28)}, \
+[[0, 3, 0, 32], [3, 4, 0, 32], [4, 5, 0, 32], [5, 6, 0, 32]])
+    """
+    group = group if isinstance(group, Group) else group_of(graph, group)
+    check_tile(group, tile)
+    cut = grid_of(group, tile, [tile.rows])
+    return Tables(
+        group,
+        tile,
+        cut.order.row.shape[1],
+        counts_of(cut.order),
+        cut.order.image[0],
+        {name: table_of(cells) for name, cells in cut.of.items()},
+        {name: {each.tensor: stacked(each.box) for each in taken} for name, taken in cut.taken_in.items()},
+    )
+
+
+def counts_of(order: Order) -> tuple[int, int, int, int]:
+    """How many images, blocks, outer and inner tiles the steps of tiles of one height go through."""
+    turns, sweeps, steps = int(order.turn[0, -1]) + 1, int(order.sweep[0, -1]) + 1, order.row.shape[1]
+    images = int(order.image[0, -1]) + 1
+    return images, turns // images, sweeps // turns, steps // sweeps
+
+
+def grid_of(group: Group, tile: Tile, heights: Sequence[int]) -> Grid:
+    """The steps of tiles of several heights that are otherwise cut as one tile; whole images are one step."""
+    height, width = group.graph.tensors[group.reference].shape[2:]
+    rows = kept(group, tile, 0) if max(heights) < height else ()
+    columns = kept(group, tile, 1) if 0 < tile.columns < width else ()
+    return grid(group, heights, tile.columns or width, tile.channels, rows, columns)
+
+
+def table_of(cells: Cells) -> Table:
+    """The table of a tensor in tiles of one height."""
+    steps = cells.order.row.shape[1]
+    channels = np.stack([np.broadcast_to(edge, (1, steps))[0] for edge in cells.channels], axis=1)
+    need, new, fresh = (stacked(box) for box in (cells.need, cells.new, cells.fresh))
+    origin, alive = (np.stack([edge[0] for edge in edges], axis=1) for edges in (cells.shifts, cells.alive))
+    return Table(need, new, fresh, channels, origin, cells.turning, int(cells.across[0]), alive)
+
+
+def stacked(box: Box) -> Integers:
+    """The boxes of one height: (steps, 4)."""
+    return np.stack([edge[0] for edge in (*box.rows, *box.columns)], axis=1)
+
+
+def check_tile(group: Group, tile: Tile) -> None:
+    """Refuse a tile that the group cannot be cut in.
+
+    Errors: InvalidInput.
+    """
+    where = f"tile of group {', '.join(operation.name for operation in group.operations)}"
+    shape = group.graph.tensors[group.reference].shape
+    for key, value, least, most in (("rows", tile.rows, 1, shape[2]), ("columns", tile.columns, 0, shape[3])):
+        if not least <= value <= most:
+            raise InvalidInput(
+                f"{where}: expected {least} to {most} {key} of {group.reference!r}, got {value}; correct it"
+            )
+    channels = group.graph.tensors[group.operations[0].output].shape[1]
+    if tile.channels and (len(group.operations) > 1 or not 0 <= tile.channels <= channels):
+        raise InvalidInput(
+            f"{where}: expected blocks of channels of one operation, of at most {channels}, got {tile.channels} of "
+            f"{len(group.operations)}; take all channels"
+        )
+    for name, places in tile.retention.items():
+        if name not in group.links:
+            raise InvalidInput(
+                f"{where}: expected retention of a tensor of the group, got {name!r}; it has {', '.join(group.links)}"
+            )
+        if len(places) != 2 or any(place not in ("local", "recompute") for place in places):
+            raise InvalidInput(f"{where}: expected local or recompute along rows and columns of {name!r}, got {places}")
+    several = 0 < tile.columns < shape[3]
+    if several and any(tile.places(name)[1] == "local" for name in group.links):
+        alone = [name for name in group.links if tile.places(name) == USUAL]
+        if alone:
+            raise InvalidInput(
+                f"{where}: {alone[0]!r} is kept along rows alone and others are kept along columns, "
+                "so that tiles go along columns first; keep it along both or along neither"
+            )
+
+
+def kept(group: Group, tile: Tile, d: int) -> tuple[str, ...]:
+    """The tensors that are local along rows (0) or columns (1)."""
+    return tuple(name for name in group.links if tile.places(name)[d] == "local")
