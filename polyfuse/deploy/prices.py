@@ -23,7 +23,7 @@ from polyfuse.machines.host import Machine
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.groups import layer_by_layer
+from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 from polyfuse.sets.limits import operation_limit
@@ -158,8 +158,8 @@ class Prices:
         usual, height = label_of(best[0]), best[0].tile[:1]
         others = [strategy for strategy in strategies(alone, height) if strategy.tile[:1] == height]
         looked_at = [(each, self.priced(alone, each)) for each in others if label_of(each) != usual]
-        chosen = min(looked_at, key=lambda pair: pair[1], default=best)
-        chosen = chosen if chosen[1] <= GAIN * best[1] else best
+        worth = [pair for pair in sorted(looked_at, key=lambda pair: pair[1]) if pair[1] <= GAIN * best[1]]
+        chosen = next((pair for pair in worth if is_legal(alone, pair[0])), best)
         return Part(part.layers, *chosen, tuple(pair for pair in (best, *looked_at) if pair is not chosen))
 
     def priced(self, part: Network, strategy: Strategy) -> float:
@@ -242,6 +242,15 @@ def hangs_together(part: Network) -> bool:
         if more <= joined:
             return len(joined) == len(part.layers)
         joined |= more
+
+
+def is_legal(part: Network, strategy: Strategy) -> bool:
+    """Whether a strategy of a part is proved legal, within the limits of isl."""
+    try:
+        fused(part, strategy)
+    except PolyfuseError:
+        return False
+    return True
 
 
 def renamed(found: Part, of: Network, part: Network) -> Part:
