@@ -20,6 +20,7 @@ from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.price.candidates import KINDS
 from polyfuse.plan.price.options import Option, Pricer, option_of, options
 from polyfuse.plan.price.sheet import Source, block_channels
+from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures
 from polyfuse.plan.tiles.tables import Tables, Tile, grid_of, tables
 from tests.plan.test_tiles import networks
@@ -179,7 +180,12 @@ def work_by_hand(hand: ByHand, name: str, step: int) -> int:
     """Instances of the statements that count, point by point."""
     operation, found = hand.graph.operation(name), hand.found
     if name in found.taken_in:
-        return sum(area(boxes, step) * hand.depth(tensor, step) for tensor, boxes in found.taken_in[name].items())
+        first, end = found.of[operation.output].channels[step].tolist()
+        return sum(
+            area(found.taken_in[name][part.tensor], step)
+            * max(0, min(end, part.offset + part.channels) - max(first, part.offset))
+            for part in operation.operands[0]
+        )
     table = found.of[operation.output]
     if operation.cls == "elementwise":
         return area(table.new, step) * hand.depth(operation.output, step)
@@ -532,9 +538,8 @@ def test_blocks_of_channels_of_a_pool_over_joined_images_work_as_much_as_all_cha
     graph = graph_of(build.network(build.global_average_pool("mean", build.concat("both", x, y))), "int8")
     machine = replace(accelerator("npu"), lanes=1)
     sources: Mapping[str, Source] = {"x": "off", "y": "off"}
-    found = options(graph, ("mean",), sources, {"mean_out": "off"}, machine, KINDS)
-    assert any(option.tile.channels for option in found)
     group = group_of(graph, ["mean"])
+    assert blocks_of(group) == range(1, 6)
     for channels in range(6):
         measures = Measures(machine, grid_of(group, Tile(4, 0, channels), [4]))
         assert measures.work["mean"].sum() == 80
