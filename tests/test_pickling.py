@@ -77,6 +77,7 @@ EXAMPLES: Mapping[str, Callable[[], Any]] = {
     "Options": pf.Options,
     "Plan": lambda: pf.load(used().select(["a"])).plan,
     "Program": lambda: pf.generate(used(), [storage()], leaf="scalar", staged=True),
+    "Proof": lambda: pf.prove_plan(scratch(), pf.graph_of(used().select(["a", "p", "b"]))),
     "Row": lambda: compared().rows[-1],
     "Schedule": lambda: pf.scheduled(used(), strategy()),
     "ScratchPlan": scratch,

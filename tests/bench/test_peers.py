@@ -214,7 +214,9 @@ def test_a_configuration_is_a_kernel() -> None:
     ):
         made = ours(net, configuration)(**inputs)
         assert max_relative_error(made["b_out"], run(net, inputs)["b_out"]) < 1e-5
-    with pytest.raises(InvalidInput, match="expected a strategy of tuned, plan, local, recompute, unfused, got 'best'"):
+    with pytest.raises(
+        InvalidInput, match="expected a strategy of tuned, plan, published, local, recompute, unfused, got 'best'"
+    ):
         Configuration("best")
 
 

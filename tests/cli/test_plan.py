@@ -253,7 +253,7 @@ def test_explain_says_where_tensors_are_and_why(planned: Path) -> None:
 
 def test_explain_refuses_what_it_cannot_find(planned: Path, model: str, tmp_path: Path) -> None:
     assert "expected a tensor of 'stack'" in refused(call("explain", str(planned), "--tensor", "nothing"), 1)
-    assert "--tensor has no effect for a workload that is not a plan" in refused(
+    assert "--tensor has no effect for a workload that is no plan" in refused(
         call("explain", model, "--tensor", "x"), 2
     )
     moved = edited(planned, tmp_path, {"origin": None})

@@ -11,6 +11,7 @@ from polyfuse.codegen.program import generate
 from polyfuse.deploy.grouping import grouped, ungrouped
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.plan import Groups
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.schedule.counts import counts
@@ -19,15 +20,15 @@ from tests.deploy.networks import block, branches, chain, growing
 
 
 @pytest.mark.parametrize("network", [block(), branches(), chain(), growing()], ids=lambda network: network.name)
-@pytest.mark.parametrize("fuse", [True, False])
-def test_predicted_bytes_are_counted_bytes(network: Network, fuse: bool) -> None:
-    settings = Settings(fuse=fuse).ready
+@pytest.mark.parametrize("groups", ["planned", "published", "single"])
+def test_predicted_bytes_are_counted_bytes(network: Network, groups: Groups) -> None:
+    settings = Settings(groups=groups).ready
     plan = plan_of(network, settings)
     program = program_of(network, plan, settings)
     predicted = footprint(program)
     scalar = replace(SCALAR, inside=program.leaves.inside)
-    groups = [group.storage for group in program.groups]
-    kernel = build(generate(program.network, groups, leaf=scalar, instrumented=True))
+    stored = [group.storage for group in program.groups]
+    kernel = build(generate(program.network, stored, leaf=scalar, instrumented=True))
     kernel(**random_inputs(network, seed=1))
     counted = {"read_bytes": 0, "write_bytes": 0}
     for counter, value in kernel.counts.items():

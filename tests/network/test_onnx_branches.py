@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from polyfuse.deploy.model import Settings
-from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.plan import Host, Plan
 from polyfuse.deploy.source import read_source
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput, PolyfuseError, UnsupportedOperator
@@ -264,7 +264,7 @@ def test_functions_of_another_operator_set(opset: int, tmp_path: Path) -> None:
             _ = found.model
         source = read_source(tmp_path / "m.onnx")
         with pytest.raises(InvalidInput, match="convert the model to one operator set"):
-            verify(source, Plan("m", 4, "nchw", "exact", {}), Settings())
+            verify(source, Plan("m", Host(4), "nchw", "exact", {}), Settings())
     else:
         assert max_relative_error(actual, onnxruntime_run(found.model, {"x": given["x"]})[0]) <= 1e-5
 

@@ -114,7 +114,7 @@ def test_plans_are_read_back_as_they_were_written() -> None:
 def test_the_file_has_the_keys_that_are_promised() -> None:
     document = json.loads(plan_for(branches(), machine(), dtype="int8", baselines=True).to_json())
     assert list(document) == [
-        *("format", "version", "network", "dtype", "machine", "objective", "latency_cycles", "offchip_bytes"),
+        *("format", "version", "network", "machine", "dtype", "objective", "latency_cycles", "offchip_bytes"),
         *("onchip_peak_bytes", "macs", "macs_executed", "energy_pj", "certificate", "groups", "pins", "baselines"),
         *("origin", "inputs", "outputs", "graph"),
     ]
@@ -137,7 +137,7 @@ def test_baselines_that_fit_nowhere_are_null() -> None:
     [
         (lambda d: d.pop("groups"), "got no 'groups'"),
         (lambda d: d.update(extra=1), "got an unknown 'extra'"),
-        (lambda d: d.update(version=2), "version 1, got 'polyfuse-scratchpad-plan' 2"),
+        (lambda d: d.update(version=1), "version 2, got 'polyfuse-plan' 1"),
         (lambda d: d["groups"][0].update(cycles="many"), r"groups\[0\].cycles: expected a number"),
         (lambda d: d["groups"][0]["sources"].update(x="nowhere"), "expected one of 'on', 'off', got 'nowhere'"),
         (lambda d: d["groups"][0]["tile"]["retention"].update(x=["local"]), "a place along rows and one along columns"),

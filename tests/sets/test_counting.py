@@ -138,7 +138,10 @@ def test_unbounded_set_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[N] -> { A[i] : 0 <= i < N }", "[N] -> { A[i] : 0 <= i < 4 and N > 0 }"])
 def test_parameter_that_matters_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"depends on N.*use `cardinality` for a formula, or fix the parameters"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"depends on N.*use `polyfuse.sets.symbolic.cardinality` for a formula, or fix the parameters",
+    ):
         count(isl.Set(text))
 
 
