@@ -219,7 +219,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
     made = replace(made, machine=replace(made.machine, written_for=settings.compiler_and_flags)).sealed()
     if settings.untuned or settings.groups != "planned":
         return made
-    return with_tuned(made, network, settings.threads, settings.options)
+    return with_tuned(made, network, settings.threads, settings.longest, settings.options)
 
 
 def program_of(network: Network, plan: Plan, settings: Settings, progress: Progress | None = None) -> Program:

@@ -3,7 +3,7 @@
     Network + settings ──planned()──> Plan ──program()──> Program
     Plan ──to_json()──> text ──from_json()──> Plan
 
-The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind "host". docs/formats.md lists its keys.
+The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind "host". See docs/use/formats.md.
 """
 
 import math
@@ -106,7 +106,8 @@ class Plan:
         """The plan, without the prices that were predicted of it before it was edited."""
         if self.digest == self.seal:
             return self
-        return replace(self, groups=tuple(replace(group, price=math.nan, looked_at={}) for group in self.groups))
+        unknown = {"price": math.nan, "looked_at": {}, "tuned": False}
+        return replace(self, groups=tuple(replace(group, **unknown) for group in self.groups))  # type: ignore[arg-type]
 
     def leaves(self, network: Network, target: Target) -> Leaves:
         """The row kernels of the network's layers.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import current_process, get_all_start_methods, get_context
 from typing import TypeVar
 
 import islpy as isl
@@ -100,8 +100,9 @@ class Prices:
     def each(
         self, find: Callable[["Prices", A], B], wanted: Sequence[A], workers: int, tell: Callable[[int, int], None]
     ) -> Iterator[B]:
-        """What is found for each, several at once in processes of their own where the system can fork them."""
-        if workers < 2 or len(wanted) < FEW or "fork" not in get_all_start_methods():
+        """What is found for each, several at once in processes of their own where this one may fork some."""
+        alone = current_process().daemon or "fork" not in get_all_start_methods()
+        if workers < 2 or len(wanted) < FEW or alone:
             for done, each in enumerate(wanted):
                 tell(done, len(wanted))
                 yield find(self, each)

@@ -19,8 +19,10 @@ INSIDE: Interface = "blocked"
 """How the tensors between groups lie."""
 
 
-def with_tuned(plan: Plan, network: Network, threads: int, options: Options) -> Plan:
+def with_tuned(plan: Plan, network: Network, threads: int, longest: int, options: Options) -> Plan:
     """The plan with every group that was tuned here as it was found fastest; the plan where none was.
+
+    A whole network of more layers than a group may have, `longest`, is not one.
 
     Errors: BuildError without a compiler; InvalidInput for a tuned file that cannot be read.
     """
@@ -32,7 +34,7 @@ def with_tuned(plan: Plan, network: Network, threads: int, options: Options) -> 
         return known.get(key_of(part, interface, threads, plan.arithmetic == "exact", options))
 
     layers = tuple(name for group in plan.groups for name in group.layers)
-    whole = best(network, plan.interface)
+    whole = best(network, plan.interface) if len(layers) <= longest else None
     if whole is not None:
         return replace(plan, groups=(as_tuned(layers, whole),), algorithms=dict(whole.algorithms)).sealed()
     groups, algorithms = [], dict(plan.algorithms)

@@ -3,7 +3,7 @@
     ScratchPlan ──to_json()──> text ──from_json()──> ScratchPlan
 
 The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind "scratchpad": the fields of
-`ScratchPlan`, with those of its totals. docs/scratchpad-plans.md lists them. `polyfuse.plan.checking` says whether a
+`ScratchPlan`, with those of its totals: docs/inside/scratchpad-plans.md. `polyfuse.plan.checking` says whether a
 plan is legal.
 
 What a search found out about a plan, its certificate and the baselines, cannot be recomputed cheaply. The certificate

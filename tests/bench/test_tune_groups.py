@@ -10,6 +10,7 @@ import polyfuse as pf
 from polyfuse.bench.tune import tune_groups
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.model import Settings, load, plan_of
+from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.tuned import read_tuned
 from polyfuse.machines.host import known_machine
 from polyfuse.network.network import Builder, Network
@@ -86,3 +87,7 @@ def test_a_whole_network_that_was_tuned_is_one_group(tmp_path: Path, monkeypatch
     plan = plan_of(network, Settings().ready)
     assert [(group.layers, group.tile, group.tuned) for group in plan.groups] == [(("a", "b"), entry.best.tile, True)]
     assert plan.algorithms == entry.best.algorithms
+    single = plan_of(network, Settings(longest=1).ready)
+    assert [group.layers for group in single.groups] == [("a",), ("b",)]
+    edited = Plan.from_json(plan.to_json().replace('"interface": "nchw"', '"interface": "blocked"'))
+    assert not any(group.tuned for group in edited.groups)

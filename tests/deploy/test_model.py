@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,10 @@ def test_verify_sees_a_wrong_weight() -> None:
     source = replace(source_of(network), model=onnx_model(network))
     source.network.weights["b2_weight"][0, 0, 0, 0] += 1
     assert verify(source, plan, settings).worst.tensor in ("b2_out", "end_out", "both_out")
+
+
+def test_a_process_that_may_not_have_children_plans_by_itself() -> None:
+    """As in a worker of multiprocessing.Pool, which is a daemon."""
+    network = chain(8)
+    with get_context("fork").Pool(1) as pool:
+        assert pool.apply(plan_of, (network, Settings().ready)) == plan_of(network, Settings().ready)

@@ -1,4 +1,4 @@
-"""An operator that polyfuse does not have is added by two files, as docs/adding-a-layer.md says, and nothing else."""
+"""An operator that polyfuse lacks is added by two files, as docs/inside/adding-a-layer.md says, and nothing else."""
 
 import shutil
 import subprocess

@@ -305,3 +305,16 @@ def test_damaged_files_give_our_errors_only(
         attempt()
     except PolyfuseError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("shape", [(1, 4, 8), (1, 4), (1, 4, 8, 8, 8)])
+@pytest.mark.parametrize("operator", ["Conv", "MaxPool", "AveragePool"])
+def test_windows_over_what_is_no_image_are_refused_whatever_the_padding(
+    operator: str, shape: tuple[int, ...], mode: str, tmp_path: Path
+) -> None:
+    inputs, more = (["x", "w"], {}) if operator == "Conv" else (["x"], {"kernel_shape": [3, 3]})
+    made = model([make(operator, inputs, ["y"], auto_pad=mode, **more)], {"x": shape}, ["y"], {"w": W})
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(PolyfuseError, match="n, c, h, w"):
+        load_onnx(tmp_path / "m.onnx")

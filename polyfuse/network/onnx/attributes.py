@@ -178,6 +178,8 @@ def _unpadded(node: Node, kernel: Pair) -> Window:
 
 def _same_padding(node: Node, mode: str, x: Tensor, window: Window) -> Padding:
     """The padding with which the output has the size of the input, divided by the strides."""
+    if len(x.shape) != 4:
+        raise InvalidInput(f"{node.label}: expected an input [n, c, h, w], got {x}")
     before, after = [], []
     for size, s, reach in zip(x.concrete_shape[2:], window.stride, window.reach, strict=True):
         if s < 1:

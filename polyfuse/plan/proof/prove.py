@@ -5,7 +5,7 @@
 
 The steps of a group are times. Its tables say which boxes a step loads, makes and stores, and where rings begin. What
 an operation reads of them follows from its layer's access relations, and not from the arithmetic that planned it.
-docs/scratchpad-plans.md says what is proved, and what is not.
+docs/inside/scratchpad-plans.md says what is proved, and what is not.
 """
 
 from collections.abc import Mapping, Sequence
