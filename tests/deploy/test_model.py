@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyfuse.deploy import model as model_module
+from polyfuse.deploy import prices
 from polyfuse.deploy.model import Settings, load, plan_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.planfile import read_plan
@@ -124,8 +126,10 @@ def test_verify_sees_a_wrong_weight() -> None:
     assert verify(source, plan, settings).worst.tensor in ("b2_out", "end_out", "both_out")
 
 
-def test_a_process_that_may_not_have_children_plans_by_itself() -> None:
+def test_a_process_that_may_not_have_children_plans_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a worker of multiprocessing.Pool, which is a daemon."""
+    monkeypatch.setattr(prices, "FEW", 1)
+    monkeypatch.setattr(model_module, "usable_cores", lambda: 2)
     network = chain(8)
     with get_context("fork").Pool(1) as pool:
         assert pool.apply(plan_of, (network, Settings().ready)) == plan_of(network, Settings().ready)
