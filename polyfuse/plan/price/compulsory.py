@@ -19,7 +19,8 @@ from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import Group
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.floors import Bounds, Load, sums_up
+from polyfuse.plan.price.floors import Bounds, sums_up
+from polyfuse.plan.price.loads import Load
 from polyfuse.plan.price.objective import asked
 from polyfuse.plan.tiles.axis import Booleans, Composition
 from polyfuse.plan.tiles.measures import SUM_BYTES

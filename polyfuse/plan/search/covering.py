@@ -18,7 +18,8 @@ import numpy as np
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.group import Group
-from polyfuse.plan.price.floors import Bounds, Floor, Load, block_load, whole_load
+from polyfuse.plan.price.floors import Bounds, Floor
+from polyfuse.plan.price.loads import Load, block_load, whole_load
 from polyfuse.plan.price.sheet import Cost, Sheet, cut_of
 from polyfuse.plan.price.space import NOTHING, Cutting, Names, residences, subsets_of
 from polyfuse.plan.tiles.axis import Booleans
