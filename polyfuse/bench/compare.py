@@ -17,7 +17,7 @@ from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import SCALAR, Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.deploy.host import host_facts
 from polyfuse.deploy.tuned import best_known
 from polyfuse.doors import public
@@ -179,7 +179,7 @@ def prepare(network: Network, candidate: Candidate, leaf: Leaves = SCALAR) -> Ca
     predicted = total(counts(group) for group in groups)
     timed = generate(network, groups, leaf=leaf)
     counting = generate(network, groups, leaf="scalar", instrumented=True)
-    proving = generate(network, groups, leaf=leaf, instrumented=True) if leaf.target is not None else None
+    proving = generate(network, groups, leaf=leaf, instrumented=True) if leaf.target.has_rows else None
     return Case(candidate, groups, predicted, timed, counting, proving)
 
 

@@ -20,8 +20,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
-from polyfuse.codegen.rows.width import probe as probe_target
+from polyfuse.codegen.target import Target, probe
 from polyfuse.codegen.work import work_of
 from polyfuse.cost.seconds import Work, amounts, guessed_costs
 from polyfuse.machines.host import Costs, Machine
@@ -60,12 +59,14 @@ def fit(machine: Machine, *, options: Options | None = None, progress: Progress 
 
     Errors: BuildError.
     """
-    return replace(machine, costs=fitted(samples(options or Options(), progress or silent), machine))
+    chosen = options or Options()
+    target = probe(chosen.compiler, tuple(chosen.flags))
+    guess = guessed_costs(machine, target.relative_costs)
+    return replace(machine, costs=fitted(samples(target, chosen, progress or silent), guess, machine))
 
 
-def samples(options: Options, tell: Progress) -> list[Sample]:
+def samples(target: Target, options: Options, tell: Progress) -> list[Sample]:
     """All chains under all of their strategies, timed in turns."""
-    target = probe_target(options.compiler, tuple(options.flags))
     cases = list(generated(target))
     tell("compiling", 0, 1)
     built = compile_programs([program for _, program, _ in cases], options=options)
@@ -175,9 +176,8 @@ def pointwise(channels: int, size: int) -> Network:
     return build.network(build.conv("groups", joined, channels, kernel=1, groups=8))
 
 
-def fitted(measured: Sequence[Sample], machine: Machine) -> Costs:
-    """The costs with the smallest error, over what the last cache may hold."""
-    guess = guessed_costs(machine)
+def fitted(measured: Sequence[Sample], guess: Costs, machine: Machine) -> Costs:
+    """The costs with the smallest error, over what the last cache may hold; near a guess where samples say nothing."""
     last = machine.caches[-1]
     best: tuple[float, Costs] | None = None
     for share, inner in product(SHARES, (1.0, 0.75)):
@@ -196,7 +196,7 @@ def fitted_with(
     """The mean relative error and the costs, for given sizes of caches; samples that miss by much count less."""
     prior = np.array([*guess.compute.values(), *guess.memory.values()])
     count = len(guess.compute)
-    tables = [amounts(sample.work, machine, held) for sample in measured]
+    tables = [amounts(sample.work, machine, held, tuple(guess.compute)) for sample in measured]
     seconds = np.array([sample.seconds for sample in measured])
     pulls = PULL * np.sqrt(len(measured)) * np.eye(len(prior))
     factors, shares, trust = np.ones(len(prior)), np.zeros((len(measured), len(prior))), np.ones(len(measured))

@@ -21,7 +21,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.deploy.space import Choice, ranked, search_space
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, write_atomically

@@ -19,48 +19,51 @@ from rich.table import Table
 
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import DEFAULT_FLAGS, Options, compile_many, find_compiler, load
+from polyfuse.codegen.rows.chunks import chunks, uses
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.few_channels import FewChannels
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
-from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses
+from polyfuse.codegen.rows.shape import RowShape, block_sizes
+from polyfuse.codegen.rows.stencil import Stencil
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prelude
 from polyfuse.codegen.rows.tune import tiled
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.rows.windows import Depthwise
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target, probe
 
 CALLS = 50
 LINE = 16
 CHAINS, STEPS = 12, 8
-PLANAR_IN = ("few_channels", "stencil", "to_blocked")
-PLANAR_OUT = ("stencil", "to_planar")
-TALL = ("stencil", "winograd")
 
 
 def shapes() -> tuple[RowShape, ...]:
     """What is measured: each kind, at usual sizes."""
     return (
-        RowShape("conv3x3_64_64", "direct", 64, 64, 56, kernel=(3, 3), outside=(1, 1), activation="relu"),
-        RowShape("conv3x3_16_16", "direct", 16, 16, 240, kernel=(3, 3), outside=(1, 1), activation="relu"),
-        RowShape("conv3x3_odd_64_64", "direct", 64, 64, 57, kernel=(3, 3), outside=(1, 1), activation="relu"),
-        RowShape("conv3x3_s2_32_64", "direct", 32, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0)),
-        RowShape("conv3x3_d2_32_32", "direct", 32, 32, 56, kernel=(3, 3), dilation=2, outside=(2, 2)),
-        RowShape("conv3x3_short_128_64", "direct", 128, 64, 7, kernel=(3, 3), outside=(1, 1), activation="relu"),
-        RowShape("conv5x5_16_16", "direct", 16, 16, 112, kernel=(5, 5), outside=(2, 2), activation="relu"),
-        RowShape("conv1x1_24_144", "direct", 24, 144, 56, activation="relu6"),
-        RowShape("conv1x1_32_64", "direct", 32, 64, 112, activation="relu6"),
-        RowShape("conv1x1_144_24", "direct", 144, 24, 56, residual="before"),
-        RowShape("conv1x1_256_64", "direct", 256, 64, 56),
-        RowShape("conv3x3_16_3", "direct", 16, 3, 240, kernel=(3, 3), outside=(1, 1)),
-        RowShape("dw3x3_144", "depthwise", 144, 144, 56, kernel=(3, 3), outside=(1, 1), activation="relu6"),
-        RowShape("dw3x3_32", "depthwise", 32, 32, 112, kernel=(3, 3), outside=(1, 1), activation="relu"),
-        RowShape("dw3x3_s2_64", "depthwise", 64, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0), activation="relu6"),
-        RowShape("dw3x3_s2_16", "depthwise", 16, 16, 56, kernel=(3, 3), stride=2, outside=(1, 0), activation="relu6"),
-        RowShape("dw5x5_64", "depthwise", 64, 64, 56, kernel=(5, 5), outside=(2, 2), activation="relu6"),
-        RowShape("dw5x5_s2_64", "depthwise", 64, 64, 28, kernel=(5, 5), stride=2, outside=(2, 1), activation="relu6"),
-        RowShape("first3x3_s2_3_32", "few_channels", 3, 32, 112, kernel=(3, 3), stride=2, outside=(1, 0)),
-        RowShape("first3x3_3_64", "few_channels", 3, 64, 224, kernel=(3, 3), outside=(1, 1), activation="relu"),
-        RowShape("first7x7_s2_3_64", "few_channels", 3, 64, 112, kernel=(7, 7), stride=2, outside=(3, 2)),
-        RowShape("first5x5_1_56", "few_channels", 1, 56, 240, kernel=(5, 5), outside=(2, 2)),
-        RowShape("stencil3x3", "stencil", 1, 1, 512, kernel=(3, 3), outside=(1, 1), height=8),
-        RowShape("stencil3x3_relu", "stencil", 1, 1, 512, kernel=(3, 3), outside=(1, 1), height=8, activation="relu"),
+        RowShape("conv3x3_64_64", Direct(), 64, 64, 56, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv3x3_16_16", Direct(), 16, 16, 240, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv3x3_odd_64_64", Direct(), 64, 64, 57, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv3x3_s2_32_64", Direct(), 32, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0)),
+        RowShape("conv3x3_d2_32_32", Direct(), 32, 32, 56, kernel=(3, 3), dilation=2, outside=(2, 2)),
+        RowShape("conv3x3_short_128_64", Direct(), 128, 64, 7, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("conv5x5_16_16", Direct(), 16, 16, 112, kernel=(5, 5), outside=(2, 2), activation="relu"),
+        RowShape("conv1x1_24_144", Direct(), 24, 144, 56, activation="relu6"),
+        RowShape("conv1x1_32_64", Direct(), 32, 64, 112, activation="relu6"),
+        RowShape("conv1x1_144_24", Direct(), 144, 24, 56, residual="before"),
+        RowShape("conv1x1_256_64", Direct(), 256, 64, 56),
+        RowShape("conv3x3_16_3", Direct(), 16, 3, 240, kernel=(3, 3), outside=(1, 1)),
+        RowShape("dw3x3_144", Depthwise(), 144, 144, 56, kernel=(3, 3), outside=(1, 1), activation="relu6"),
+        RowShape("dw3x3_32", Depthwise(), 32, 32, 112, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("dw3x3_s2_64", Depthwise(), 64, 64, 56, kernel=(3, 3), stride=2, outside=(1, 0), activation="relu6"),
+        RowShape("dw3x3_s2_16", Depthwise(), 16, 16, 56, kernel=(3, 3), stride=2, outside=(1, 0), activation="relu6"),
+        RowShape("dw5x5_64", Depthwise(), 64, 64, 56, kernel=(5, 5), outside=(2, 2), activation="relu6"),
+        RowShape("dw5x5_s2_64", Depthwise(), 64, 64, 28, kernel=(5, 5), stride=2, outside=(2, 1), activation="relu6"),
+        RowShape("first3x3_s2_3_32", FewChannels(), 3, 32, 112, kernel=(3, 3), stride=2, outside=(1, 0)),
+        RowShape("first3x3_3_64", FewChannels(), 3, 64, 224, kernel=(3, 3), outside=(1, 1), activation="relu"),
+        RowShape("first7x7_s2_3_64", FewChannels(), 3, 64, 112, kernel=(7, 7), stride=2, outside=(3, 2)),
+        RowShape("first5x5_1_56", FewChannels(), 1, 56, 240, kernel=(5, 5), outside=(2, 2)),
+        RowShape("stencil3x3", Stencil(), 1, 1, 512, kernel=(3, 3), outside=(1, 1), height=8),
+        RowShape("stencil3x3_relu", Stencil(), 1, 1, 512, kernel=(3, 3), outside=(1, 1), height=8, activation="relu"),
     )
 
 
@@ -72,7 +75,7 @@ def winograd_kernels(target: Target) -> list[RowKernel]:
     for (channels, columns, height), tile in product(sizes, (4, 6)):
         name = f"winograd{tile}_{channels}_{channels}_{height}rows"
         shape = RowShape(
-            f"{name}_{columns}", "winograd", channels, channels, columns, kernel=(3, 3), outside=(1, 1), height=height,
+            f"{name}_{columns}", Winograd(), channels, channels, columns, kernel=(3, 3), outside=(1, 1), height=height,
             activation="relu",
         )  # fmt: skip
         found.append(row_kernel(shape, target, tiled(shape, target, tile)))
@@ -81,10 +84,10 @@ def winograd_kernels(target: Target) -> list[RowKernel]:
 
 def operations(shape: RowShape) -> int:
     """The multiplications and additions of the direct algorithm: of the taps in columns that are inside."""
-    per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
+    out_channels, per_group, rows, _ = shape.kind.weights_shape(shape)
     whole = chunks(shape, shape.columns)[0]
     taps = sum(len(pairs) for _, pairs in uses(shape, whole, range(shape.kernel[1])))
-    return 2 * shape.height * taps * shape.out_channels * per_group * shape.kernel[0]
+    return 2 * shape.height * taps * out_channels * per_group * rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +111,14 @@ def repeated(kernel: RowKernel) -> str:
 def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     """Random rows and weights, aligned to a cache line."""
     shape, v = kernel.shape, kernel.floats
-    planar_in, planar_out = shape.kind in PLANAR_IN, shape.kind in PLANAR_OUT
+    planar_in, planar_out = shape.kind.planar_in, shape.kind.planar_out
     rows_in = shape.rows_read * (shape.in_channels if planar_in else 1)
     row_in = shape.in_columns + 1 if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_pitch * v
-    rows_out = shape.height if shape.kind in TALL else shape.out_channels if planar_out else 1
+    rows_out = shape.height if shape.kind.tall > 1 else shape.out_channels if planar_out else 1
     row_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.out_pitch * v
     rows, outs, adds = staggered(rows_in, row_in), staggered(rows_out, row_out), staggered(rows_out, row_out)
-    per_group = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
     random = np.random.default_rng(0)
-    w = random.standard_normal((shape.out_channels, per_group, *shape.kernel)) if shape.kind in WEIGHTED else None
+    w = random.standard_normal(shape.kind.weights_shape(shape)) if shape.kind.weighted else None
     weights = aligned_copy(packed_weights(kernel, w)) if w is not None else aligned(1)
     bias = aligned_copy(packed_bias(kernel, None))
     parts = (pointers(rows), address(weights), address(bias), pointers(adds), pointers(outs))

@@ -20,8 +20,7 @@ from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, is_3x3
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import Target, probe
 from polyfuse.deploy.model import Settings, plan_of
 from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
 from polyfuse.deploy.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry

@@ -53,19 +53,19 @@ class Places:
     def indices(self, tensor: Tensor) -> tuple[Index, ...]:
         """The indices of a buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
         buffer = self.storage.buffers[tensor.name]
-        return (buffer if self.leaves.target is None else buffer.widened).indices
+        return (buffer.widened if self.leaves.target.has_rows else buffer).indices
 
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""
         layout = self.leaves.layout(tensor, offchip)
         given = tensor.name in self.leaves.interface or tensor.name in self.storage.schedule.network.weights
-        padded = self.leaves.target is not None and not given
+        padded = self.leaves.target.has_rows and not given
         if offchip:
             part = self.leaves.inside.get(tensor.name)
             among = part.whole.concrete_shape[1] if part is not None else None
             return Array(tensor.name, tensor.concrete_shape, layout, padded, among)
         sizes = tuple(index.window for index in self.indices(tensor))
-        return Array(chip_name(tensor), sizes, layout, self.leaves.target is not None)
+        return Array(chip_name(tensor), sizes, layout, self.leaves.target.has_rows)
 
     def wrapping(self, touch: Touch) -> Index | None:
         """The innermost index of an access, if it is a ring."""

@@ -101,7 +101,7 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
 def structs(group: Group) -> list[str]:
     """The on-chip buffers of a group, with the workspace behind them: each thread's, and those that threads share."""
     lines = []
-    align = f"_Alignas({group.alignment}) " if group.places.leaves.target else ""
+    align = f"_Alignas({group.alignment}) " if group.places.leaves.target.has_rows else ""
     workspace = [f"  {align}float {WORKSPACE}[{group.workspace_bytes // 4}];"] if group.workspace_bytes else []
     for kind, arrays, last in (("chip", group.chip, workspace), ("kept", group.kept, [])):
         lines.append(f"struct {kind}{group.index} {{")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import SUM, Leaves, activation_of, has_slopes, is_applied
+from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.rows.elementwise import SUM, activation_of, has_slopes, is_applied
 from polyfuse.codegen.rows.shape import Residual
 from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer
@@ -76,7 +77,8 @@ def _joined(
     before = found.get(maker.name) if maker is not None else None
     if before is None or not _only_here(schedule, layer, tensor):
         return None
-    planar = leaves.kind(before.base) == "stencil"
+    kind = leaves.kind(before.base)
+    planar = kind is not None and kind.planar_out
     if (leaves.layout(layer.output, False).order == "planar") != planar:
         return None
     if is_applied(layer):

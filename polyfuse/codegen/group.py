@@ -50,7 +50,7 @@ class Group:
     @property
     def alignment(self) -> int:
         """What the address of each buffer is a multiple of, in bytes: rows of vectors start at cache lines."""
-        return 4 if self.places.leaves.target is None else LINE_BYTES
+        return LINE_BYTES if self.places.leaves.target.has_rows else 4
 
     @property
     def buffer_bytes(self) -> int:
@@ -97,7 +97,7 @@ class Group:
 
     def _used(self, arrays: Iterable[Array]) -> tuple[Array, ...]:
         """Without what row kernels make unnecessary: raw weights, sums that they finish in registers."""
-        return tuple(array for array in arrays if self.places.leaves.target is None or array.name in self._words)
+        return tuple(array for array in arrays if not self.places.leaves.target.has_rows or array.name in self._words)
 
     @cached_property
     def _words(self) -> frozenset[str]:

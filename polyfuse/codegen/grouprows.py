@@ -12,7 +12,7 @@ def group_rows(places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:
     """The row steps of every layer and copy that has them, and the names of the steps that they replace."""
     found: list[tuple[RowStep, ...]] = []
     replaced: set[str] = set()
-    if places.leaves.target is None:
+    if not places.leaves.target.has_rows:
         return found, replaced
     schedule = places.storage.schedule
     for finish in finishes(schedule, places.leaves).values():

@@ -165,12 +165,12 @@ def generate(
         leaf = "scalar" if staged or instrumented else "rows"
     if isinstance(leaf, str):
         leaf = named_leaves(network, leaf)
-    fast = leaf.target is not None
+    fast = leaf.target.has_rows
     if staged and fast:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     staged = staged or (instrumented and not fast)
     scratch = scratch_tensors(network, groups, leaf)
-    kernels = RowKernels(network, leaf, leaf.target) if leaf.target is not None else None
+    kernels = RowKernels(network, leaf) if fast else None
     emitter = Emitter(staged, instrumented, leaf, kernels)
     parts = tuple(emitter.group(index, storage) for index, storage in enumerate(groups))
     read = {array.name for part in parts for array in part.offchip}

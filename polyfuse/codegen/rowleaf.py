@@ -18,18 +18,20 @@ Text = Callable[[isl.PwAff], str]
 
 def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
     """The C of one execution: pointers to the rows, and the call of the kernel."""
-    planar_in = step.shape.kind in ("few_channels", "to_blocked")
+    shape = step.shape
+    read = shape.in_channels if shape.kind.planar_in else 1
+    made = shape.out_channels if shape.kind.planar_out else 1
     lines: list[str] = []
     start = 0
-    total = sum(rows.count for rows in step.reads) * (step.shape.in_channels if planar_in else 1)
+    total = sum(rows.count for rows in step.reads) * read
     lines.append(f"const float *row_in[{total}];")
     for rows in step.reads:
-        moved = "" if step.shape.spread and rows is step.reads[1] else column_offset(rows, step.reads[0], text)
-        lines += input_pointers(rows, step.shape.in_channels if planar_in else 1, start, text, moved)
+        moved = "" if rows.is_column else column_offset(rows, step.reads[0], text)
+        lines += input_pointers(rows, read, start, text, moved)
         start += rows.count
-    targets = step.shape.out_channels if step.shape.kind == "to_planar" else step.writes.count
+    targets = made if made > 1 else step.writes.count
     lines.append(f"float *row_to[{targets}];")
-    lines += output_pointers("row_to", step.writes, step.shape.kind == "to_planar", targets, text)
+    lines += output_pointers("row_to", step.writes, made > 1, targets, text)
     residual = "NULL"
     if step.added is not None:
         residual = "row_add"
@@ -38,26 +40,22 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
     weights, bias = "NULL", "NULL"
     if step.layer is not None:
         weights = step.weights_name if step.has_weights else "NULL"
-        bias = bias_name(step.layer) if step.shape.reads_bias else "NULL"
+        bias = bias_name(step.layer) if shape.reads_bias else "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
-    workspace = WORKSPACE if step.shape.kind == "winograd" else "NULL"
-    asked = ", ".join(asked_rows(step, text))
-    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_to, {origin}, {target}, {asked}, {workspace});"
+    workspace = WORKSPACE if shape.kind.has_workspace else "NULL"
+    prefetched = ", ".join(prefetched_rows(step, text))
+    call = f"{kernel}(row_in, {weights}, {bias}, {residual}, row_to, {origin}, {target}, {prefetched}, {workspace});"
     return ["{", *(f"  {line}" for line in (*lines, call)), "}"]
 
 
-def asked_rows(step: RowStep, text: Text) -> tuple[str, str]:
-    """What the kernel asks for early: rows that are read, and rows that are written; NULL for none.
-
-    A direct convolution, which asks without looking, gets the row below those that it reads, or the image's last one.
-    Winograd's tiles need not be told what they write.
-    """
+def prefetched_rows(step: RowStep, text: Text) -> tuple[str, str]:
+    """What the kernel prefetches: rows that are read, and rows that are written; NULL for none."""
     kind, height = step.shape.kind, step.shape.height
     next_in = next_out = "NULL"
-    if step.reads_ahead:
-        found = row_below if kind == "direct" else next_rows
+    if step.prefetches_in:
+        found = row_below if kind.prefetches_nearest else next_rows
         next_in = found(step.reads[0], height * step.shape.stride, text)
-    if step.writes_ahead and kind == "stencil":
+    if step.prefetches_out and kind.given_next_out:
         next_out = next_rows(step.writes, height, text)
     return next_in, next_out
 

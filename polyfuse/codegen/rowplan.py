@@ -14,9 +14,11 @@ from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
-from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
+from polyfuse.codegen.rows.shape import RowShape, Tuning
+from polyfuse.codegen.rows.tune import tiled, winograd_tuning
+from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step
+from polyfuse.codegen.target import Target
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Affine
@@ -28,10 +30,9 @@ LONGEST = 60
 
 def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tuning]:
     """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
-    assert leaves.target is not None
     main = main_step(steps)
-    if main.shape.kind != "winograd" or main.layer is None:
-        return main, default_tuning(main.shape, leaves.target)
+    if not isinstance(main.shape.kind, Winograd) or main.layer is None:
+        return main, main.shape.kind.tuning(main.shape, leaves.target)
     name = main.layer.name
     tiles = TILES if name in leaves.priced else (leaves.tiles[name],)
     if name in leaves.edges:
@@ -63,11 +64,8 @@ def label_of(step: RowStep) -> str:
 
 
 def fitting(shape: RowShape, target: Target) -> Target:
-    """The vectors for a shape: narrower ones for a stencil with fewer columns inside than a vector holds."""
-    inside = shape.columns - sum(shape.outside)
-    if shape.kind != "stencil" or inside >= target.floats:
-        return target
-    return replace(target, floats=8 if inside >= 8 and target.floats > 8 else 4)
+    """The target with the vectors that suit a shape."""
+    return replace(target, floats=shape.kind.floats(shape, target))
 
 
 @dataclass
@@ -79,7 +77,6 @@ class RowKernels:
 
     network: Network
     leaves: Leaves
-    target: Target
     kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
     users: dict[str, list[str]] = field(default_factory=dict)
     tiles: dict[str, int] = field(default_factory=dict)
@@ -91,7 +88,7 @@ class RowKernels:
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
         main, tuning = layer_tuning(steps, self.leaves)
-        tuning = replace(tuning, asks_in=main.reads_ahead, asks_out=main.writes_ahead)
+        tuning = replace(tuning, prefetch_in=main.prefetches_in, prefetch_out=main.prefetches_out)
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}
@@ -108,7 +105,9 @@ class RowKernels:
         key = step.shape, tuning
         if key not in self.kernels:
             name = f"row{len(self.kernels)}_{label_of(step)}"[:LONGEST].rstrip("_")
-            self.kernels[key] = row_kernel(replace(step.shape, name=name), fitting(step.shape, self.target), tuning)
+            self.kernels[key] = row_kernel(
+                replace(step.shape, name=name), fitting(step.shape, self.leaves.target), tuning
+            )
         return self.kernels[key]
 
     def _note_user(self, kernel: str, label: str) -> None:

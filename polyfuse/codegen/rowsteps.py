@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 import islpy as isl
 
 from polyfuse.codegen.access import Places
-from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.epilogue import Finish
 from polyfuse.codegen.layout import PAGE_BYTES, Array
-from polyfuse.codegen.leaves import TALLEST, spread_operand
 from polyfuse.codegen.phases import Phase, phases
+from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
+from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import WEIGHTED, Kind, RowShape, balanced
-from polyfuse.codegen.rows.tune import default_tuning
+from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
 from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
 from polyfuse.network.layer import Layer
-from polyfuse.network.operator import Conv, LocalResponse, Pool
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Pair, Window
 from polyfuse.schedule.schedule import Action, Flow, Schedule
@@ -42,7 +40,8 @@ class Rows:
     """Rows of one array that a step reads or writes, `step` apart, from the element `[n, row, column]` on.
 
     `row` and `column` are expressions over the executions of the step and may lie outside the image. `indices` are
-    those of the buffer; none for an off-chip array, whose subscripts are the elements themselves.
+    those of the buffer; none for an off-chip array, whose subscripts are the elements themselves. Of a column every
+    execution reads the same one.
     """
 
     tensor: Tensor
@@ -52,6 +51,7 @@ class Rows:
     column: isl.PwAff
     count: int
     step: int = 1
+    is_column: bool = False
 
     @property
     def is_large(self) -> bool:
@@ -90,25 +90,21 @@ class RowStep:
     @property
     def has_weights(self) -> bool:
         """Whether the kernel reads packed weights."""
-        return self.layer is not None and bool(self.layer.weights) and self.shape.kind in WEIGHTED
+        return self.layer is not None and bool(self.layer.weights) and self.shape.kind.weighted
 
     @property
-    def reads_ahead(self) -> bool:
-        """Whether rows that come straight from memory are asked for early.
+    def prefetches_in(self) -> bool:
+        """Whether rows that come straight from memory are prefetched.
 
         The hardware follows few streams, and none from one row to the next: what it misses, the kernel would wait for.
-        Windows of one row of few channels ask for none: gcc then warns of bounds that are kept.
         """
-        shape, rows = self.shape, self.reads[0]
-        several = shape.kind == "stencil" or (shape.kind == "few_channels" and shape.kernel[0] > 1)
-        blocked = shape.kind in ("direct", "winograd") and not shape.joins_rows
-        return (several or (blocked and rows.is_large)) and not rows.indices
+        rows = self.reads[0]
+        return not rows.indices and self.shape.kind.prefetches_in(self.shape, rows.is_large)
 
     @property
-    def writes_ahead(self) -> bool:
-        """Whether rows that go straight to memory are asked for early: where many are written at once."""
-        tiles = self.shape.kind == "winograd" and self.writes.is_large and not self.shape.stream
-        return (self.shape.kind == "stencil" or tiles) and not self.writes.indices
+    def prefetches_out(self) -> bool:
+        """Whether rows that go straight to memory are prefetched: where many are written at once."""
+        return not self.writes.indices and self.shape.kind.prefetches_out(self.shape, self.writes.is_large)
 
 
 def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:
@@ -121,11 +117,11 @@ def phase_steps(places: Places, finish: Finish, phase: Phase) -> tuple[RowStep, 
     """The row steps of a phase; None where its executions are no rows."""
     leaves, layer = places.leaves, finish.base
     steps = steps_of_kind(places, finish, leaves.kinds[layer.name], phase)
-    if not steps or layer.name not in leaves.priced or leaves.target is None:
+    if not steps or layer.name not in leaves.priced:
         return steps
-    main = main_step(steps)
-    pays = worthwhile(main.shape, default_tuning(main.shape, leaves.target), leaves.target.floats)
-    return steps if pays else steps_of_kind(places, finish, "direct", phase)
+    shape = main_step(steps).shape
+    pays = worthwhile(shape, shape.kind.tuning(shape, leaves.target), leaves.target.floats)
+    return steps if pays else steps_of_kind(places, finish, Direct(), phase)
 
 
 def main_step(steps: Sequence[RowStep]) -> RowStep:
@@ -136,11 +132,11 @@ def main_step(steps: Sequence[RowStep]) -> RowStep:
 def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> tuple[RowStep, ...] | None:
     """The row steps that compute a phase with one kind of row kernel; None where its executions are no rows."""
     schedule, layer = places.storage.schedule, finish.base
-    window, x, out = phase.window, operands(layer, kind)[0], finish.last.output
+    window, x, out = phase.window, kind.operands(layer)[0], finish.last.output
     offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
-    tallest = places.leaves.tallest(layer) if kind == places.leaves.kind(layer) else TALLEST.get(kind, 1)
+    tallest = kind.tallest(layer, places.leaves.target)
     in_memory = offchip or places.stays(x)
-    if kind == "stencil" and not in_memory and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
+    if kind.planar_out and not in_memory and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
         tallest //= 2
     heights = several(places.array(x, in_memory), tallest) if tallest > 1 else one_by_one
     moments = phase.moments(schedule.flows[out.name].executions)
@@ -161,41 +157,26 @@ def strip_step(
     """The row step of one strip; None where the rows that it reads lie too differently for one kernel."""
     schedule, layer, name = places.storage.schedule, finish.base, f"{finish.last.name}{phase.label}__{k}"
     window, out = phase.window, finish.last.output
-    named, spread = with_name(strip, name), spread_operand(layer)
+    named = with_name(strip, name)
     reads = tuple(
-        column_rows(places, t, named)
-        if t == spread
-        else window_rows(places, t, named, window, kind, offchip and t == layer.inputs[0])
-        for t in operands(layer, kind)
+        column_rows(places, tensor, named)
+        if tensor == kind.column(layer)
+        else window_rows(places, tensor, named, window, kind, offchip and tensor == layer.inputs[0])
+        for tensor in kind.operands(layer)
     )
     made = replace(named, first_row=phase.place(named.first_row, 0), first_column=phase.place(named.first_column, 1))
     writes = plain_rows(places, out, made, places.stays(out))
     added = plain_rows(places, finish.added, made, places.stays(finish.added)) if finish.added else None
-    wide = reads if spread is None else reads[:-1]
-    if any(rows.array.pitch < columns_read(window, strip) for rows in wide):
+    if any(rows.array.pitch < columns_read(window, strip) for rows in reads if not rows.is_column):
         return None
-    shape = layer_shape(finish, kind, window, strip, (reads[0].array, writes.array, added.array if added else None))
-    if len(reads) > 1:
-        shape = replace(shape, second_pitch=reads[1].array.pitch, spread=spread is not None)
-    apart = phase.apart[1]
-    streamed = kind == "winograd" and apart == 1 and is_streamed(places, out)
-    shape = replace(shape, stream=streamed, apart=apart)
+    shape = layer_shape(finish, kind, phase, strip, reads, writes, added)
+    shape = replace(shape, stream=kind.streams and shape.apart == 1 and is_streamed(places, out))
     makes = tuple(each.output for each in between(schedule, finish))
     points = strip.height * strip.columns * out.concrete_shape[1]
     time = row_time(schedule, named.executions, stage, phase.first)
     return RowStep(
         name, shape, layer, makes, points, named.executions, time, reads, writes, added, finish.slopes, phase
     )
-
-
-def operands(layer: Layer, kind: Kind) -> tuple[Tensor, ...]:
-    """What a row kernel reads rows of: one tensor, or two, of which one that is spread comes last."""
-    if kind == "gather":
-        return layer.inputs
-    if kind not in ("add", "mul"):
-        return layer.inputs[:1]
-    first, second = (*layer.inputs, *layer.inputs)[:2]
-    return (second, first) if first == spread_operand(layer) else (first, second)
 
 
 def is_streamed(places: Places, out: Tensor) -> bool:
@@ -236,47 +217,30 @@ def several(x: Array, tallest: int) -> Heights:
 
 
 def layer_shape(
-    finish: Finish, kind: Kind, window: Window, strip: Strip, arrays: tuple[Array, Array, Array | None]
+    finish: Finish, kind: Kind, phase: Phase, strip: Strip, reads: Sequence[Rows], writes: Rows, added: Rows | None
 ) -> RowShape:
     """The shape of the kernel of one strip."""
-    layer, planar_in, planar_out = finish.base, kind in ("stencil", "few_channels"), kind == "stencil"
-    source, target, added = arrays
+    layer, window = finish.base, phase.window
     padding = (window.padding[1], window.padding[3])
-    operator = layer.operator
-    counts = isinstance(operator, Pool) and operator.counts_padding
-    groups = operator.groups if isinstance(operator, Conv) else 1
-    read = layer.inputs if kind == "gather" else layer.inputs[:1]
-    channels = sum(tensor.concrete_shape[1] for tensor in read)
     return RowShape(
         "row",
-        kind,
-        channels,
+        kind.placed(padding, strip.outside, [rows.array.pitch for rows in reads]),
+        kind.in_channels(layer),
         layer.output.concrete_shape[1],
         strip.columns,
         window.kernel,
         window.stride[1],
         window.dilation[1],
-        groups if kind in ("direct", "grouped") else 1,
         strip.outside,
-        (min(strip.outside[0], padding[0]), min(strip.outside[1], padding[1])) if counts else (0, 0),
-        0 if planar_in else source.pitch,
-        0 if planar_out else target.pitch,
-        added.pitch if added is not None and not planar_out else 0,
+        0 if kind.planar_in else reads[0].array.pitch,
+        0 if kind.planar_out else writes.array.pitch,
+        added.array.pitch if added is not None and not kind.planar_out else 0,
         len(layer.weights) > 1,
         finish.activation,
         finish.residual,
         strip.height,
-        numbers=numbers_of(layer),
-        sources=(channel_sources(layer) or ()) if kind == "gather" else (),
+        apart=phase.apart[1],
     )
-
-
-def numbers_of(layer: Layer) -> tuple[float, ...]:
-    """Size, alpha, beta and bias of a local response normalisation; none for other layers."""
-    match layer.operator:
-        case LocalResponse(size=size, alpha=alpha, beta=beta, bias=bias):
-            return float(size), alpha, beta, bias
-    return ()
 
 
 def copy_steps(places: Places, flow: Flow, action: Action) -> tuple[RowStep, ...] | None:
@@ -284,7 +248,7 @@ def copy_steps(places: Places, flow: Flow, action: Action) -> tuple[RowStep, ...
     schedule, tensor = places.storage.schedule, flow.tensor
     moments = flow.loads if action == "load" else flow.stores
     inward = action == "load"
-    kind: Kind = "to_blocked" if inward else "to_planar"
+    kind: Kind = ToBlocked() if inward else ToPlanar()
     found = strips(moments, tensor, Window(), tensor.concrete_shape[3], one_by_one)
     if found is None:
         return None
@@ -324,7 +288,7 @@ def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, ki
     row = strip.first_row.scale_val(isl.Val(window.stride[0])).add_constant_val(isl.Val(-top))
     column = strip.first_column.scale_val(isl.Val(window.stride[1])).add_constant_val(isl.Val(-left))
     taps, step = window.kernel[0], window.dilation[0]
-    if kind in ("stencil", "winograd"):
+    if kind.tall > 1:
         taps, step = strip.height + step * (taps - 1), 1
     elif strip.height > 1:
         taps, step = strip.height, window.stride[0]
@@ -337,7 +301,9 @@ def column_rows(places: Places, tensor: Tensor, strip: Strip) -> Rows:
     """The one column of a tensor, which every execution of a strip reads."""
     zero = strip.first_row.sub(strip.first_row).coalesce()
     offchip = places.stays(tensor)
-    return Rows(tensor, places.array(tensor, offchip), () if offchip else places.indices(tensor), zero, zero, 1)
+    return Rows(
+        tensor, places.array(tensor, offchip), () if offchip else places.indices(tensor), zero, zero, 1, is_column=True
+    )
 
 
 def row_time(schedule: Schedule, executions: isl.Set, stage: int, phase: Pair = (0, 0)) -> isl.Map:

@@ -17,14 +17,12 @@ from polyfuse.codegen.access import Places
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.program import Program, parallel_coordinate
-from polyfuse.codegen.rowplan import fitting, layer_tuning
-from polyfuse.codegen.rows.pricing import memory_price, read_bytes
-from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
-from polyfuse.codegen.rows.tiling import workspace_bytes
-from polyfuse.codegen.rows.work import row_uses, row_work
+from polyfuse.codegen.rowplan import layer_tuning
+from polyfuse.codegen.rows.shape import Tuning, block_sizes
+from polyfuse.codegen.rows.work import row_work
 from polyfuse.codegen.rowsteps import Rows, RowStep
 from polyfuse.cost.reuse import Integers, Touches
-from polyfuse.cost.seconds import KernelWork, Work, seconds
+from polyfuse.cost.seconds import SCALAR_COST, KernelWork, Work, seconds
 from polyfuse.machines.host import Machine
 from polyfuse.schedule.steps import steps
 from polyfuse.schedule.storage import Storage
@@ -64,7 +62,7 @@ def scalar_work(places: Places, replaced: set[str], threads: bool) -> Iterator[K
         if step.name not in replaced and places.keeps(step):
             executed = count(step.executions)
             macs = executed * step.statement.macs if step.statement is not None else 0
-            yield KernelWork(step.name, "scalar", 0, macs, executed, 0, threads)
+            yield KernelWork(step.name, "scalar", 0, macs, executed, 0, threads, relative_cost=SCALAR_COST)
 
 
 @dataclass
@@ -132,8 +130,7 @@ class StepRows:
     @property
     def floats(self) -> int:
         """The floats of a vector."""
-        assert self.places.leaves.target is not None
-        return fitting(self.step.shape, self.places.leaves.target).floats
+        return self.step.shape.kind.floats(self.step.shape, self.places.leaves.target)
 
     def work(self, threads: bool) -> KernelWork:
         """All executions of the kernel. Rows outside of the image are not computed with.
@@ -141,17 +138,19 @@ class StepRows:
         Transformed weights come from memory once in a run.
         """
         shape, calls = self.step.shape, len(self.at)
+        kind = shape.kind
         each = row_work(shape, self.tuning, self.floats)
-        uses = np.array(row_uses(shape))
+        uses = np.array(kind.row_uses(shape))
         used, every = int((self.inside() @ uses).sum()), calls * int(uses.sum())
         macs = each.macs * calls * used // every
-        vectors = each.vectors * used / int(uses.sum())
-        if shape.kind == "winograd":
-            vectors = each.vectors * calls + memory_price(shape, self.tuning, self.floats)
+        vectors = each.vectors * used / int(uses.sum()) if kind.skips_rows else each.vectors * calls
+        vectors += kind.vectors_once(shape, self.tuning, self.floats)
         name = f"{self.group}.{self.step.name}"
         again = tuple((moved * calls, away) for moved, away in each.again)
-        transforms = each.transforms * calls
-        return KernelWork(name, shape.kind, calls, macs, vectors, each.chunks * calls, threads, transforms, again)
+        return KernelWork(
+            name, kind.name, calls, macs, vectors, each.chunks * calls, threads, each.transforms * calls, again,
+            kind.relative_cost,
+        )  # fmt: skip
 
     def inside(self) -> Integers:
         """`[execution, row]`: 1 where a row of the first operand is inside of the image."""
@@ -161,7 +160,7 @@ class StepRows:
 
     def columns(self, rows: Rows) -> int:
         """The columns that one execution touches."""
-        if self.step.shape.spread and rows is self.step.reads[1]:
+        if rows.is_column:
             return 1
         beside = rows is self.step.writes or rows is self.step.added
         return self.step.shape.out_span if beside else self.step.shape.in_columns
@@ -178,10 +177,10 @@ class StepRows:
     def touched(self, kernel: int, things: Things, widths: Mapping[str, int]) -> list[Moments]:
         """The touches of rows and of weights, by the kernel of that number."""
         found = [self._rows(kernel, things, widths, rows) for rows in self.every()]
-        layer, held = self.step.layer, {}
+        layer, shape, held = self.step.layer, self.step.shape, {}
         if layer is not None and self.step.has_weights:
-            held[self.step.weights_name] = packed_bytes(self.step.shape, self.tuning, self.floats)
-        if workspace := workspace_bytes(self.step.shape, self.tuning, self.floats):
+            held[self.step.weights_name] = shape.kind.weight_bytes(shape, self.tuning, self.floats)
+        if workspace := shape.kind.workspace_bytes(shape, self.tuning, self.floats):
             held["workspace"] = workspace
         for name, amount in held.items():
             found.append(Moments(kernel, self.times, np.full(len(self.at), things.base(name, 1)), amount, 1, False))
@@ -238,11 +237,3 @@ def row_extent(rows: Rows, columns: int) -> tuple[int, int]:
     blocks = len(block_sizes(channels, layout.floats))
     whole = layout.order == "rows" and columns >= rows.array.sizes[-1]
     return 4 * columns * layout.floats * blocks, 1 if whole else blocks
-
-
-def packed_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """The bytes of a layer's weights as its kernel reads them, without what fills up blocks; of Winograd's with it."""
-    if shape.kind == "winograd":
-        return read_bytes(shape, tuning, floats)
-    per_output = 1 if shape.kind == "depthwise" else shape.in_channels // shape.groups
-    return 4 * shape.out_channels * per_output * prod(shape.kernel)

@@ -13,7 +13,7 @@ away it is still there, all of them away it is gone, and in between in proportio
 reasons and the errors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,6 +24,8 @@ from polyfuse.cost.reuse import Touches
 from polyfuse.machines.host import Costs, Machine
 
 Floats = NDArray[np.float64]
+PLAIN_COST, SCALAR_COST = 1.1, 4.0
+"""What a vector operation, and an execution of a scalar leaf, takes in multiply-adds of vectors, as a guess."""
 KEPT = 0.5
 """The share of a cache below which everything that was touched is still there."""
 
@@ -38,6 +40,7 @@ class KernelWork:
     threads     whether threads can share the executions
     transforms  operations of Winograd's transforms, beside `vectors`
     again       bytes that calls read again and again, and the bytes that are touched between two times
+    relative_cost  a guess, for kinds that were not fitted: a vector operation in multiply-adds of vectors at their best
     """
 
     name: str
@@ -49,6 +52,7 @@ class KernelWork:
     threads: bool = False
     transforms: float = 0.0
     again: tuple[tuple[int, int], ...] = ()
+    relative_cost: float = PLAIN_COST
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,11 @@ class Work:
 
     kernels: tuple[KernelWork, ...]
     touches: Touches
+
+    @property
+    def relative_costs(self) -> dict[str, float]:
+        """The kinds of its kernels, with the guess of what a vector operation of each costs."""
+        return {kernel.kind: kernel.relative_cost for kernel in self.kernels}
 
     @property
     def macs(self) -> int:
@@ -113,27 +122,31 @@ def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
 
     With threads, what they can share of the computing is divided by their number, and bandwidths grow as measured.
     """
-    guess = guessed_costs(machine)
+    guess = guessed_costs(machine, work.relative_costs)
     costs = machine.costs or guess
     compute_ns, memory_ns = (
         np.array([found.get(name, ns) for name, ns in known.items()])
         for known, found in zip(guess.parts, costs.parts, strict=True)
     )
-    computing, moving = amounts(work, machine, costs.held_bytes, threads).linearised(compute_ns, memory_ns)
+    computing, moving = amounts(work, machine, costs.held_bytes, tuple(guess.compute), threads).linearised(
+        compute_ns, memory_ns
+    )
     compute = zip(guess.compute, 1e-9 * computing * compute_ns, strict=True)
     memory = zip(guess.memory, 1e-9 * moving * memory_ns, strict=True)
     return Seconds(*({name: float(value) for name, value in part if value} for part in (compute, memory)))
 
 
-def amounts(work: Work, machine: Machine, held: Mapping[str, int], threads: int = 1) -> Amounts:
-    """What costs are multiplied with, in the order of `guessed_costs`."""
-    compute = np.zeros((len(work.kernels), len(COMPUTING)))
+def amounts(
+    work: Work, machine: Machine, held: Mapping[str, int], computing: Sequence[str], threads: int = 1
+) -> Amounts:
+    """What costs are multiplied with: those of computing by name, those of memory in the order of `guessed_costs`."""
+    compute = np.zeros((len(work.kernels), len(computing)))
     for row, kernel in zip(compute, work.kernels, strict=True):
         share = threads if kernel.threads else 1
         parts = {kernel.kind: kernel.vectors, "transform": kernel.transforms}
         parts |= {"chunk": kernel.chunks, "call": kernel.calls}
         for name, amount in parts.items():
-            row[COMPUTING.index(name)] = amount / share
+            row[computing.index(name)] = amount / share
     memory = traffic(work, machine, held)
     if threads > 1 and all(kernel.threads for kernel in work.kernels):
         memory /= np.repeat([gain(machine, level.name, threads) for level in machine.levels[1:]], len(MOVING))
@@ -176,24 +189,20 @@ def missing(away: NDArray[np.int64], held_bytes: int) -> NDArray[np.float64]:
     return np.clip((away / held_bytes - KEPT) / (1 - KEPT), 0.0, 1.0)
 
 
-GUESSED_KINDS = {"stencil": 0.9, "max_pool": 1.5, "scalar": 4.0}
-"""How many times as long as a multiply-add, at best, a vector operation of these kinds takes; others 1.1 times."""
-KINDS = (
-    *("direct", "grouped", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
-    *("apply", "lrn", "gather", "to_blocked", "to_planar", "winograd", "scalar"),
-)
-COMPUTING = (*KINDS, "transform", "chunk", "call")
 MOVING = ("read", "write", "run")
 CHUNK_CYCLES, CALL_CYCLES, RUN_CYCLES = 30, 60, 30
 OVERLAPPED = 0.5
 """The share of a level's time that is not hidden behind computing, as a guess."""
 
 
-def guessed_costs(machine: Machine) -> Costs:
-    """Costs from what the probe measured, for a machine that was not fitted; the fit starts from them."""
+def guessed_costs(machine: Machine, relative: Mapping[str, float]) -> Costs:
+    """Costs from what the probe measured, for a machine that was not fitted; the fit starts from them.
+
+    `relative` has the kinds of kernels, and what a vector operation of each takes in multiply-adds at their best.
+    """
     vector = 2 * machine.vector_bytes / 4 / machine.peak.gflop_per_second
     cycle = 1 / machine.clock_ghz
-    compute = {kind: GUESSED_KINDS.get(kind, 1.1) * vector for kind in (*KINDS, "transform")}
+    compute = {kind: cost * vector for kind, cost in {**relative, "transform": PLAIN_COST}.items()}
     compute |= {"chunk": CHUNK_CYCLES * cycle, "call": CALL_CYCLES * cycle}
     memory: dict[str, float] = {}
     for level in machine.levels[1:]:

@@ -9,8 +9,10 @@ costs decide. Only layers that this changes are in the result: for others kernel
 from dataclasses import replace
 
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, leaves
+from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target
 from polyfuse.deploy.prices import Price
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.layer import Layer
@@ -30,7 +32,7 @@ def algorithms_of(network: Network, target: Target, interface: Interface, price:
     found: dict[str, int] = {}
     known: dict[tuple[object, ...], int] = {}
     for layer in network.layers:
-        if not is_3x3(layer) or usual.kind(layer) not in ("direct", "winograd"):
+        if not is_3x3(layer) or not isinstance(usual.kind(layer), Direct | Winograd):
             continue
         now = usual.tiles.get(layer.name, 0)
         key = (layer.operator, layer.inputs[0].shape, layer.output.shape, len(layer.inputs), now)

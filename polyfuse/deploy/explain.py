@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyfuse.codegen.leaves import Leaves
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.deploy.grouping import scheduled_part
 from polyfuse.deploy.model import Settings, plan_of
 from polyfuse.deploy.plan import Plan

@@ -16,7 +16,7 @@ from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.deploy.algorithms import algorithms_of
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.plan import Groups, Plan, planned, program

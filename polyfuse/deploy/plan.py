@@ -14,7 +14,7 @@ from typing import Literal
 from polyfuse.codegen.concats import placed_concats
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.target import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
 from polyfuse.deploy.prices import Part, Price

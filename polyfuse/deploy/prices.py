@@ -14,7 +14,7 @@ from typing import TypeVar
 import islpy as isl
 
 from polyfuse.codegen.concats import is_placeable
-from polyfuse.codegen.leaves import TALLEST, Leaves
+from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.work import work_of
 from polyfuse.cost.seconds import seconds
 from polyfuse.deploy.space import label_of, strategies
@@ -117,7 +117,7 @@ class Prices:
 
         Scalar leaves take time for what they compute, not for where it lies.
         """
-        return self.leaves.target is None or all(name in self.leaves.kinds for name in names)
+        return not self.leaves.target.has_rows or all(name in self.leaves.kinds for name in names)
 
     def is_free(self, part: Network) -> bool:
         """Whether the part is one concat that needs no copies."""
@@ -173,7 +173,7 @@ class Prices:
 
     def cheapest(self, part: Network, heights: Sequence[int], tall: Sequence[int]) -> tuple[Strategy, float] | None:
         """The cheapest of the strategies that can be scheduled and priced; None where none can."""
-        wanted = tall if any(self.leaves.kind(x) in TALLEST for x in part.layers) else heights
+        wanted = tall if any(kind and kind.tall > 1 for kind in map(self.leaves.kind, part.layers)) else heights
         found = [(strategy, self.priced(part, strategy)) for strategy in kept_rows(part, wanted)]
         return min((each for each in found if each[1] < math.inf), key=lambda each: each[1], default=None)
 

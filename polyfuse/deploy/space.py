@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.target import Target
 from polyfuse.codegen.work import work_of
 from polyfuse.cost.seconds import Seconds, seconds
 from polyfuse.errors import PolyfuseError
@@ -95,7 +96,7 @@ class Prediction:
 def algorithm_sets(network: Network, target: Target, exact: bool = False) -> list[dict[str, int]]:
     """Ways to choose every layer's algorithm: all direct, Winograd's as its price says, and one tile for all."""
     kinds, _ = kinds_and_blocked(network, target)
-    names = [layer.name for layer in network.layers if kinds.get(layer.name) == "direct" and is_3x3(layer)]
+    names = [layer.name for layer in network.layers if isinstance(kinds.get(layer.name), Direct) and is_3x3(layer)]
     direct = dict.fromkeys(names, 0)
     if exact or not names:
         return [direct]

@@ -24,7 +24,7 @@ from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import generate
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.deploy.entries import EntriesFile
 from polyfuse.deploy.host import host_facts
 from polyfuse.deploy.space import Choice

@@ -10,17 +10,19 @@ from hypothesis import strategies as st
 from polyfuse.bench.fit import Sample, chains, fitted, non_negative, ways
 from polyfuse.bench.model import Point, Sweep, thinned
 from polyfuse.codegen.leaves import leaves
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
+from polyfuse.codegen.target import Target
 from polyfuse.cost.reuse import Touches
-from polyfuse.cost.seconds import KINDS, KernelWork, Work, guessed_costs, seconds
+from polyfuse.cost.seconds import KernelWork, Work, guessed_costs, seconds
 from tests.plan.example import example
 
 NOTHING = Touches.joined([])
+GUESS = guessed_costs(example(), Target(16, 32).relative_costs)
 
 
 def sample(number: int, vectors: float, chunks: int, calls: int) -> Sample:
     work = Work((KernelWork("k", "direct", calls, 0, vectors, chunks),), NOTHING)
-    true = guessed_costs(example())
+    true = GUESS
     true = replace(true, compute={**true.compute, "direct": 2 * true.compute["direct"]})
     return Sample(str(number), work, seconds(work, replace(example(), costs=true)).total)
 
@@ -33,14 +35,14 @@ def samples() -> list[Sample]:
 @pytest.mark.parametrize("disturbed", [0, 5])
 def test_costs_that_made_the_times_are_found(disturbed: int) -> None:
     measured = [replace(s, seconds=s.seconds * (1.6 if k < disturbed else 1)) for k, s in enumerate(samples())]
-    costs = fitted(measured, example())
-    assert costs.compute["direct"] == pytest.approx(2 * guessed_costs(example()).compute["direct"], rel=0.05)
+    costs = fitted(measured, GUESS, example())
+    assert costs.compute["direct"] == pytest.approx(2 * GUESS.compute["direct"], rel=0.05)
 
 
 def test_what_samples_do_not_tell_stays_as_guessed() -> None:
-    costs, guess = fitted(samples(), example()), guessed_costs(example())
-    assert costs.compute["depthwise"] == pytest.approx(guess.compute["depthwise"], rel=1e-3)
-    assert costs.memory["DRAM read"] == pytest.approx(guess.memory["DRAM read"], rel=1e-3)
+    costs = fitted(samples(), GUESS, example())
+    assert costs.compute["depthwise"] == pytest.approx(GUESS.compute["depthwise"], rel=1e-3)
+    assert costs.memory["DRAM read"] == pytest.approx(GUESS.memory["DRAM read"], rel=1e-3)
 
 
 @given(st.lists(st.lists(st.floats(-2, 2), min_size=3, max_size=3), min_size=3, max_size=6))
@@ -58,11 +60,11 @@ def test_no_non_negative_vector_near_by_is_better(rows: list[list[float]]) -> No
 def test_chains_hold_every_kind_of_row_kernel_but_the_plain_ones() -> None:
     target = Target(16, 32)
     kinds = {
-        kind
+        kind.name
         for network, layout, exact in chains()
         for kind in leaves(network, target, layout, exact=exact).kinds.values()
     }
-    assert kinds >= set(KINDS) - {"to_blocked", "to_planar", "scalar"}
+    assert kinds >= {kind.name for kind in VECTOR_KINDS} - {"to_blocked", "to_planar"}
     network, layout, exact = chains()[0]
     assert len(dict(ways(network, leaves(network, target, layout, exact=exact)))) == 8
 

@@ -6,12 +6,13 @@ import numpy as np
 from click.testing import CliRunner
 
 from polyfuse.bench.rows import aligned_copy, main, operations, shapes
+from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.shape import RowShape
 
 
 def test_operations_of_a_row_by_hand() -> None:
     """5 columns, the outer two of which lack a tap: 13 taps, 3 rows, 2 channels in and 4 out."""
-    shape = RowShape("conv", "direct", 2, 4, 5, kernel=(3, 3), outside=(1, 1))
+    shape = RowShape("conv", Direct(), 2, 4, 5, kernel=(3, 3), outside=(1, 1))
     assert operations(shape) == 2 * 13 * 3 * 2 * 4
     assert operations(replace(shape, kind="depthwise", out_channels=2)) == 2 * 13 * 3 * 2
 

@@ -11,7 +11,7 @@ import pytest
 from polyfuse.bench import tune as tune_module
 from polyfuse.bench.tune import neighbours, promising, tune
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import Seconds
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
 from polyfuse.deploy.tuned import Entry, Tried, best_known, entry_of, key_of, network_digest, read_tuned, tuned

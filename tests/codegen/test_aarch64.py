@@ -9,7 +9,7 @@ import pytest
 
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.groups import fused

@@ -19,9 +19,9 @@ from polyfuse.codegen.kernel import build, build_many
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows import folds
-from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad import lines
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
+from polyfuse.codegen.target import Target
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.layers import matrices, normalisation, reductions
 from polyfuse.network.network import Builder, Network

@@ -22,7 +22,7 @@ from tests.codegen.test_row_programs import NARROW, check
 
 def kinds_of(program: Program) -> list[str]:
     """The kind of every row kernel that computes a layer, in order."""
-    return [step.shape.kind for group in program.groups for step in group.rows if step.makes]
+    return [step.shape.kind.name for group in program.groups for step in group.rows if step.makes]
 
 
 def check_everywhere(network: Network, kinds: set[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import generate
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import run
 from polyfuse.schedule.groups import fused

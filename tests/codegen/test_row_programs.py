@@ -10,8 +10,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.leaves import Interface, leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import Target, probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -151,7 +150,12 @@ def test_wide_windows_have_row_kernels() -> None:
     deep = build.depthwise("deep", along, kernel=(3, 32), padding=(1, 16))
     network = build.network(build.max_pool("largest", deep, kernel=(1, 20), stride=1))
     every = programs(network, [layer_by_layer(network), fused(network, Strategy((2,)))])
-    assert every[0].leaves.kinds == {"along": "direct", "deep": "depthwise", "largest": "max_pool"}
+    kinds = {name: kind.name for name, kind in every[0].leaves.kinds.items()}
+    assert kinds == {
+        "along": "direct",
+        "deep": "depthwise",
+        "largest": "max_pool",
+    }
     check(network, every)
 
 
@@ -180,7 +184,7 @@ def test_a_sum_that_is_an_output_too_is_not_lost() -> None:
 def test_blocks_at_the_interface_need_no_conversion(interface: Interface) -> None:
     network = workload("resnet_block")
     program = generate(network, fused(network, Strategy((4,))), leaf=leaves(network, NARROW, interface, exact=True))
-    kinds = {step.shape.kind for step in program.groups[0].rows}
+    kinds = {step.shape.kind.name for step in program.groups[0].rows}
     assert kinds == ({"direct"} if interface == "blocked" else {"direct", "to_blocked", "to_planar"})
 
 
@@ -248,7 +252,7 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
     leaf = leaves(network, NARROW, "blocked", exact=True)
     groups = [layer_by_layer(network), *(fused(network, strategy) for strategy in strategies((3, 4)))]
     every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
-    assert all(any(step.shape.kind == kind for step in group.rows) for group in every[1].groups)
+    assert all(any(step.shape.kind.name == kind for step in group.rows) for group in every[1].groups)
     check(network, every)
 
 

@@ -9,9 +9,12 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build
 from polyfuse.codegen.leaves import Leaves, leaves
 from polyfuse.codegen.program import generate
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
-from polyfuse.codegen.rows.tune import default_tuning
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.shape import RowShape, Tuning
+from polyfuse.codegen.rows.stencil import Stencil
+from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.rows.work import row_work
+from polyfuse.codegen.target import Target
 from polyfuse.codegen.work import predicted_seconds, work_of
 from polyfuse.cost.seconds import Work, guessed_costs, seconds
 from polyfuse.network.network import Builder, Network
@@ -127,7 +130,7 @@ def test_bytes_of_a_row_are_whole_blocks() -> None:
 
 def test_more_recomputing_never_costs_less() -> None:
     machine = example()
-    machine = machine.__class__(**{**vars(machine), "costs": guessed_costs(machine)})
+    machine = machine.__class__(**{**vars(machine), "costs": guessed_costs(machine, Target(16, 32).relative_costs)})
     times = [
         seconds(works(pair(size=28), Strategy.named(name, (rows,), "shifted"))[0], machine).compute["direct"]
         for name, rows in (("local", 2), ("recompute", 7), ("recompute", 4), ("recompute", 2), ("recompute", 1))
@@ -152,7 +155,7 @@ def test_winograd_counts_the_multiply_accumulates_of_the_layer(strategy: Strateg
 
 
 def test_vectors_of_a_row_count_its_empty_lanes() -> None:
-    shape = RowShape("conv", "direct", 16, 24, 10, kernel=(3, 3), outside=(1, 1))
+    shape = RowShape("conv", Direct(), 16, 24, 10, kernel=(3, 3), outside=(1, 1))
     full, shared = (row_work(shape, Tuning(pixels=10, ways=ways), 16) for ways in (1, 2))
     taps = (3 * 10 - 2) * 3
     assert full.macs == shared.macs == taps * 16 * 24
@@ -160,7 +163,7 @@ def test_vectors_of_a_row_count_its_empty_lanes() -> None:
 
 
 def test_batches_of_tiles_read_all_weights_again() -> None:
-    shape = RowShape("conv", "winograd", 32, 48, 36, kernel=(3, 3), outside=(1, 1), height=12)
+    shape = RowShape("conv", Winograd(), 32, 48, 36, kernel=(3, 3), outside=(1, 1), height=12)
     once, thrice = (row_work(shape, Tuning(pixels=4, tile=6, batch=batch), 16) for batch in (12, 4))
     assert [moved for moved, _ in once.again] == [0]
     ((moved, away),) = thrice.again
@@ -170,7 +173,7 @@ def test_batches_of_tiles_read_all_weights_again() -> None:
 
 
 def test_columns_of_stencils_at_borders_cost_more_than_vectors() -> None:
-    inner = RowShape("s", "stencil", 1, 1, 32, kernel=(3, 3), height=4)
+    inner = RowShape("s", Stencil(), 1, 1, 32, kernel=(3, 3), height=4)
     border = replace(inner, columns=34, outside=(1, 1))
     narrow = replace(inner, columns=2)
     one, two, few = (row_work(shape, Tuning(), 16).vectors for shape in (inner, border, narrow))
@@ -178,6 +181,6 @@ def test_columns_of_stencils_at_borders_cost_more_than_vectors() -> None:
 
 
 def test_stencils_count_every_output_row() -> None:
-    shape = RowShape("s", "stencil", 1, 1, 32, kernel=(3, 3), height=4)
-    work = row_work(shape, default_tuning(shape, Target(16, 32)), 16)
+    shape = RowShape("s", Stencil(), 1, 1, 32, kernel=(3, 3), height=4)
+    work = row_work(shape, shape.kind.tuning(shape, Target(16, 32)), 16)
     assert work.macs == 4 * 32 * 9 and work.vectors == 2 * (4 * 9 + 6 * 3)

@@ -15,7 +15,7 @@ import pytest
 
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import generate
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.target import Target
 from polyfuse.deploy.library import Library, library
 from polyfuse.network.layers.normalisation import lrn
 from polyfuse.network.layers.reductions import softmax

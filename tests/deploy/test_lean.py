@@ -7,8 +7,7 @@ import pytest
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.leaves import Leaves, leaves
-from polyfuse.codegen.rows.shape import Target
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import Target, probe
 from polyfuse.deploy import lean
 from polyfuse.deploy.grouping import grouped
 from polyfuse.deploy.lean import leaner, memory

@@ -13,8 +13,8 @@ from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import build
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad.planned import scratch_program
+from polyfuse.codegen.target import Target
 from polyfuse.deploy.library import library
 from polyfuse.deploy.memory import footprint
 from polyfuse.machines.accelerator import accelerator

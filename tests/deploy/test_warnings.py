@@ -10,8 +10,8 @@ import pytest
 
 from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.program import generate
-from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.scratchpad.planned import scratch_program
+from polyfuse.codegen.target import Target
 from polyfuse.deploy.library import Library, library
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.layers import copies, reductions

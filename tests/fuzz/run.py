@@ -22,7 +22,8 @@ from polyfuse.codegen.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.shape import Target
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.interpreter import interpret
@@ -119,7 +120,7 @@ def row_leaves(form: str, network: Network) -> Leaves:
     """Row kernels of one form; with Winograd's algorithm wherever it can be, in tiles of all sizes, mixed ones too."""
     interface: Interface = "blocked" if form == "blocked rows" else "nchw"
     exact = leaves(network, TARGET, interface, exact=True)
-    suitable = [name for name, kind in exact.kinds.items() if kind == "direct" and is_3x3(network.layer(name))]
+    suitable = [name for name, kind in exact.kinds.items() if isinstance(kind, Direct) and is_3x3(network.layer(name))]
     used = dict(zip(suitable, cycle(MIXES), strict=False)) if form == "winograd rows" else {}
     found = leaves(network, TARGET, interface, exact=True, winograd={name: tile for name, (tile, _) in used.items()})
     return replace(found, edges={name: edge for name, (_, edge) in used.items()})

@@ -52,7 +52,7 @@ def work(*kernels: KernelWork, things: list[int] | None = None, size: int = 1000
 
 
 def machine() -> Machine:
-    return replace(example(), costs=guessed_costs(example()))
+    return replace(example(), costs=guessed_costs(example(), {"direct": 1.1, "apply": 1.1}))
 
 
 CONV = KernelWork("conv", "direct", 10, 5000, 400.0, 20)
@@ -84,7 +84,7 @@ def test_kernels_hide_what_is_their_own() -> None:
 def test_what_is_read_again_comes_from_the_cache_that_holds_it(away: int, level: str | None) -> None:
     kernel = replace(IDLE, again=((500, away), (1500, away)))
     found = seconds(work(kernel), machine()).memory
-    per_byte = guessed_costs(example()).memory
+    per_byte = guessed_costs(example(), {"direct": 1.1, "apply": 1.1}).memory
     assert found == pytest.approx({} if level is None else {level: 2000e-9 * per_byte[level]})
 
 

@@ -8,7 +8,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.target import probe
 from polyfuse.deploy.model import Settings as PlanSettings
 from polyfuse.deploy.model import plan_of, program_of
 from polyfuse.deploy.space import Choice

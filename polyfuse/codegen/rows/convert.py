@@ -6,26 +6,53 @@ Squares of V x V are transposed in registers; the last one overlaps the one befo
 row narrower than V is copied element by element.
 """
 
-from polyfuse.codegen.rows.shape import RowShape, block_sizes
+from dataclasses import dataclass
+
+from polyfuse.codegen.rows.shape import Kind, RowShape, Tuning, Vectors, block_sizes
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, unused
 
 
-def convert_functions(shape: RowShape, floats: int) -> list[str]:
-    """The functions of a conversion; the last is the row kernel."""
-    blocks = block_sizes(shape.in_channels, floats)
-    lines, calls = [], []
-    for channels in sorted(set(blocks), reverse=True):
-        name = f"{shape.name}__{channels}"
-        lines += [*_block(shape, floats, channels, name), ""]
-        first, end = blocks.index(channels), len(blocks) - blocks[::-1].index(channels)
-        call = f"{name}({', '.join(NAMES)}, block);"
-        calls += braces(f"for (int block = {first}; block < {end}; block++)", [call])
-    return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(calls, NAMES), *calls])]
+class Conversion(Kind):
+    """One layout to another. No layer is computed by it: loads and stores are."""
+
+    lanewise = True
+    has_window = False
+    takes_slopes = False
+
+    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
+        return Tuning(pixels=64)
+
+    def functions(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        blocks = block_sizes(shape.in_channels, floats)
+        lines, calls = [], []
+        for channels in sorted(set(blocks), reverse=True):
+            name = f"{shape.name}__{channels}"
+            lines += [*_block(shape, floats, channels, name), ""]
+            first, end = blocks.index(channels), len(blocks) - blocks[::-1].index(channels)
+            call = f"{name}({', '.join(NAMES)}, block);"
+            calls += braces(f"for (int block = {first}; block < {end}; block++)", [call])
+        return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(calls, NAMES), *calls])]
+
+
+@dataclass(frozen=True)
+class ToBlocked(Conversion):
+    """Planar rows to a blocked one."""
+
+    name = "to_blocked"
+    planar_in = True
+
+
+@dataclass(frozen=True)
+class ToPlanar(Conversion):
+    """A blocked row to planar ones."""
+
+    name = "to_planar"
+    planar_out = True
 
 
 def _block(shape: RowShape, v: int, channels: int, name: str) -> list[str]:
     """The function that converts one block of `channels` channels."""
-    if shape.kind == "to_blocked":
+    if shape.kind.planar_in:
         body = [f"float *blocked = out[0] + (block * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
     else:
         body = [f"const float *blocked = in[0] + (block * (ptrdiff_t){shape.in_pitch} + from) * {v};"]
@@ -40,7 +67,7 @@ def _block(shape: RowShape, v: int, channels: int, name: str) -> list[str]:
 
 
 def _by_element(shape: RowShape, v: int, channels: int) -> list[str]:
-    if shape.kind == "to_blocked":
+    if shape.kind.planar_in:
         value = f"in[block * {v} + c][from + i]"
         value = value if channels == v else f"c < {channels} ? {value} : 0.0f"
         inner = braces(f"for (int c = 0; c < {v}; c++)", [f"blocked[i * {v} + c] = {value};"])
@@ -53,7 +80,7 @@ def _by_element(shape: RowShape, v: int, channels: int) -> list[str]:
 def _square(shape: RowShape, v: int, channels: int) -> list[str]:
     """Load V vectors, transpose, store V vectors; of planar rows only those that exist."""
     planar = f"block * {v} + {{}}"
-    if shape.kind == "to_blocked":
+    if shape.kind.planar_in:
         loads = [
             f"GET{v}(in[{planar.format(c)}], from + column)" if c < channels else f"SPLAT{v}(0.0f)" for c in range(v)
         ]

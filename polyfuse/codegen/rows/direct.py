@@ -5,59 +5,201 @@
         for each input column: broadcast it, and add it to every accumulator that a held tap reaches from there
 
 A column that lies outside the image has no code; a kernel row whose pointer is NULL is skipped.
+
+    weights  [group of A out blocks][in block][kernel row][taps at once][lane][tap][A][V]
+      of the last block, if Tuning.ways > 1: see narrow.py
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from polyfuse.codegen.rows.activation import finished, finished_later, slopes
-from polyfuse.codegen.rows.folds import MOST, Folds
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, chunks, reads, runs, tap_groups, uses
-from polyfuse.codegen.rows.text import LINE, braces, listed, scope
+import numpy as np
+
+from polyfuse.codegen.rows.accumulate import (
+    accumulators,
+    finish,
+    group_floats,
+    in_blocks,
+    input_blocks,
+    place_of,
+    prefetch_in,
+    products,
+    start,
+    suffix,
+    terms_of,
+)
+from polyfuse.codegen.rows.chunked import Convolution, Part, blocks_of_weights, packed_groups
+from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, runs, uses
+from polyfuse.codegen.rows.folds import Folds
+from polyfuse.codegen.rows.narrow import best_ways, narrow_chunk, packed_narrow
+from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
+from polyfuse.codegen.rows.text import LINE, braces, scope
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.operator import Conv, ConvTranspose
+from polyfuse.network.window import Window
 
 MANY_BYTES = 1 << 16
 """Weights of so many bytes are gone from the innermost cache when a group of output blocks begins."""
+ENOUGH = 10
+"""Accumulators that keep two units of four cycles busy, and some; a short row takes several output blocks at once."""
+JOINED_WIDTH, JOINED_COLUMNS = 14, 112
+"""The widest rows that are joined, and how many columns joined rows have at most."""
 
 
-def group_floats(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """The packed weights of one group of output blocks."""
-    return tuning.blocks * floats * (shape.in_channels // shape.groups) * shape.kernel[0] * shape.kernel[1]
+@dataclass(frozen=True)
+class Direct(Convolution):
+    """Convolutions of blocked rows; of groups, those that fill their blocks of channels."""
+
+    groups: int = 1
+
+    name = "direct"
+    several_blocks = True
+    joins_rows = True
+    spaces_outputs = True
+    prefetches_nearest = True
+
+    def claim(self, site: Site) -> Kind | None:
+        layer, v = site.layer, site.vectors.floats
+        match layer.operator:
+            case Conv(window=window, groups=groups) if window.kernel[1] <= WIDEST_WINDOW:
+                channels, made = layer.inputs[0].concrete_shape[1], layer.output.concrete_shape[1]
+                fits = groups == 1 or channels % (groups * v) == made % (groups * v) == 0
+                return replace(self, groups=groups) if fits else None
+            case ConvTranspose() as conv if has_phases(conv):
+                return self
+        return None
+
+    def tallest(self, layer: Layer, vectors: Vectors) -> int:
+        """How many rows of a pointwise layer are computed as one, so that its weights are read once for all of them.
+
+        Narrow maps only, on vectors with enough registers, and outputs that fill their blocks.
+        """
+        _, channels, rows, columns = layer.output.concrete_shape
+        match layer.operator:
+            case Conv(window=Window(kernel=(1, 1), padding=(0, 0, 0, 0)), groups=1):
+                wide = vectors.registers < 32 or channels % vectors.floats or columns > JOINED_WIDTH
+                return 1 if wide else min(rows, JOINED_COLUMNS // columns)
+        return 1
+
+    def rows_read(self, shape: RowShape) -> int:
+        return shape.height if shape.joins_rows else shape.kernel[0]
+
+    def prefetches_in(self, shape: RowShape, is_large: bool) -> bool:
+        return is_large and not shape.joins_rows
+
+    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
+        """With few registers 2x6, one tap at a time; with many, all taps of a kernel row for as many columns as fit.
+
+        With a stride few taps read a column, so that two output blocks share it. Where rows are joined, two output
+        blocks share the columns of as many rows as fit.
+
+        >>> from polyfuse.codegen.target import Target
+        >>> shape = RowShape("conv", Direct(), 64, 64, 56, kernel=(3, 3), outside=(1, 1))
+        >>> Direct().tuning(shape, Target(16, 32)).pixels
+        26
+        """
+        if shape.joins_rows:
+            room = 12 if vectors.registers < 32 else 28
+            wide = 2 if len(block_sizes(shape.out_channels, vectors.floats)) % 2 == 0 else 1
+            return Tuning(blocks=wide, pixels=room // wide, taps=1)
+        ways = self.most_ways(shape, vectors.floats)
+        blocks = len(block_sizes(shape.out_channels // self.groups, vectors.floats)) - (ways > 1)
+        if vectors.registers < 32:
+            wide = 2 if blocks % 2 == 0 and blocks else 1
+            taps = 1 if wide == 2 else min(shape.kernel[1], 2)
+            return Tuning(blocks=wide, pixels=12 // wide, taps=taps, ways=ways)
+        return replace(roomy_tuning(shape, vectors, blocks), ways=ways)
+
+    def most_ways(self, shape: RowShape, floats: int) -> int:
+        return 1 if self.groups > 1 or shape.joins_rows else best_ways(shape, floats)
+
+    def check_unroll(self, where: str, shape: RowShape, tuning: Tuning, floats: int) -> None:
+        check_unroll(where, shape, tuning, floats)
+        channels = (shape.in_channels, shape.out_channels)
+        if self.groups > 1 and any(c % (self.groups * floats) for c in channels):
+            raise InvalidInput(
+                f"{where}: {self.groups} groups of {channels[0]} and {channels[1]} channels expect a multiple of "
+                f"{floats} channels in each; use narrower vectors, or weights with zeros and groups=1"
+            )
+
+    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[Part]:
+        """All output blocks alike, or the last one by itself where its lanes are shared out."""
+        if tuning.ways == 1:
+            return super().parts(shape, tuning, floats)
+        blocks = len(block_sizes(shape.out_channels, floats))
+        groups = (blocks - 1) // tuning.blocks
+        most = chunks(shape, tuning.pixels)
+        parts = [Part(shape.name, self.chunk, 0, groups, most, tuning.blocks)] if groups else []
+        cut = chunks(shape, min(20, tuning.pixels * tuning.blocks))
+        return [*parts, Part(f"{shape.name}__last", narrow_chunk, blocks - 1, blocks, cut, 1, tuning.ways)]
+
+    def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        lines = [weights_header(tuning, floats)]
+        if tuning.ways > 1:
+            lines.append(f"last output block: {tuning.ways} input channels at once, weights [..][step][tap][{floats}]")
+        return [*lines, *super().header(shape, tuning, floats)]
+
+    def packed(self, shape: RowShape, tuning: Tuning, floats: int, weights: Floats) -> Floats:
+        blocks = blocks_of_weights(weights, floats)
+        full = len(blocks) if tuning.ways == 1 else len(blocks) - 1
+        groups = packed_groups(shape, tuning, blocks[:full], block_sizes(weights.shape[1], floats))
+        last = [packed_narrow(shape, tuning, floats, blocks[-1])] if full < len(blocks) else []
+        return np.concatenate([*groups, *last])
+
+    def chunk(self, shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
+        v = floats
+
+        def steps(taps: range) -> list[str]:
+            return lane_loop(shape, tuning, v, chunk, taps)
+
+        per_lane = tuning.blocks * shape.kernel[1] * v
+        folds = Folds(accumulators(tuning.blocks, chunk), v, terms_of(shape))
+        asks = prefetched_weights(shape, tuning, v, chunk)
+        asked = [f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {asks * in_blocks(shape, v)};"]
+        return [
+            *start(shape, tuning, v, chunk),
+            *(asked if asks else []),
+            *(
+                input_blocks(shape, tuning, folds, chunk, per_lane, steps, asks)
+                if reads(shape, chunk)
+                else ["(void)w;"]
+            ),
+            *finish(shape, tuning, v, chunk),
+        ]
 
 
-def direct_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
-    """The body of the function that computes one chunk of one group of output blocks."""
-    v = floats
-
-    def steps(taps: range) -> list[str]:
-        return _lane_loop(shape, tuning, v, chunk, taps)
-
-    per_lane = tuning.blocks * shape.kernel[1] * v
-    folds = Folds(accumulators(tuning.blocks, chunk), v, terms_of(shape))
-    asks = weights_asked(shape, tuning, v, chunk)
-    asked = [f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {asks * in_blocks(shape, v)};"]
-    return [
-        *start(shape, tuning, v, chunk),
-        *(asked if asks else []),
-        *(input_blocks(shape, tuning, folds, chunk, per_lane, steps, asks) if reads(shape, chunk) else ["(void)w;"]),
-        *finish(shape, tuning, v, chunk),
-    ]
+def has_phases(conv: ConvTranspose) -> bool:
+    """Whether a transposed convolution is one of ordinary windows for each phase of its outputs."""
+    window = conv.window
+    every = window.dilation == (1, 1) and all(k >= s for k, s in zip(window.kernel, window.stride, strict=True))
+    return every and window.kernel[1] <= WIDEST_WINDOW * window.stride[1] and conv.groups == 1
 
 
-def accumulators(blocks: int, chunk: Chunk) -> list[str]:
-    """The names of the accumulators of a chunk."""
-    return [f"a{a}_{p}" for a in range(blocks) for p in range(chunk.pixels)]
+def roomy_tuning(shape: RowShape, vectors: Vectors, blocks: int) -> Tuning:
+    """The tuning of a convolution of so many output blocks with 32 registers."""
+    if shape.kernel[1] == 1:
+        wide = next(a for a in (4, 3, 2, 1) if blocks % a == 0) if blocks else 1
+        return Tuning(blocks=wide, pixels=24 // wide, taps=1)
+    taps = min(shape.kernel[1], 7)
+    together = (2, 1, 3) if shape.stride > 1 else (1, 2, 3)
+    held = {a: (vectors.registers - 3) // a - taps for a in together if blocks % a == 0}
+    wide = next((a for a, pixels in held.items() if blocks and a * min(pixels, shape.columns) >= ENOUGH), 1)
+    return Tuning(blocks=wide, pixels=held.get(wide, vectors.registers - taps - 3), taps=taps)
 
 
-def terms_of(shape: RowShape) -> int:
-    """The products that an output is the sum of."""
-    return shape.in_channels // shape.groups * shape.kernel[0] * shape.kernel[1]
+def check_unroll(where: str, shape: RowShape, tuning: Tuning, floats: int) -> None:
+    """Errors: InvalidInput for input channels at once that do not divide every block of them."""
+    sizes = block_sizes(shape.in_channels // shape.kind.groups, floats)
+    if any(size % tuning.unroll for size in sizes):
+        raise InvalidInput(f"{where}: {tuning.unroll} channels at once do not divide blocks of {sizes} input channels")
 
 
-def in_blocks(shape: RowShape, v: int) -> int:
-    """Blocks of input channels that an output channel reads."""
-    return len(block_sizes(shape.in_channels // shape.groups, v))
+def weights_header(tuning: Tuning, floats: int) -> str:
+    """The order of packed weights, for the comment above a kernel."""
+    return f"weights [group][block or channel][kernel row][lane][tap][{tuning.blocks} blocks][{floats}]"
 
 
-def weights_asked(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
+def prefetched_weights(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
     """The floats of the next group's weights that the chunk asks for with every input block.
 
     The first chunk of a group would wait for weights that the others then find in a cache: where a layer has many, the
@@ -65,7 +207,7 @@ def weights_asked(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
     and not used.
     """
     size = group_floats(shape, tuning, v)
-    weights = shape.in_channels // shape.groups * shape.out_channels
+    weights = shape.in_channels // shape.kind.groups * shape.out_channels
     if not shape.is_pointwise or shape.columns * shape.height == 1 or 4 * weights < MANY_BYTES:
         return 0
     run = max(runs(chunks(shape, tuning.pixels)), key=len)
@@ -74,118 +216,7 @@ def weights_asked(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
     return -(-size // (len(run) * in_blocks(shape, v) * LINE)) * LINE
 
 
-def start(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    """Accumulators, and the packed weights of the group."""
-    lines = [f"const float *w = weights + (ptrdiff_t)group * {group_floats(shape, tuning, v)};"]
-    for a in range(tuning.blocks):
-        value = f"GET{v}(bias, {out_block(tuning, a)} * {v})" if shape.bias else f"SPLAT{v}(0.0f)"
-        lines.append(f"const vec{v} b{a} = {value};")
-        lines += listed(f"vec{v} ", (f"a{a}_{p} = b{a}" for p in range(chunk.pixels)))
-    return lines
-
-
-def finish(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
-    """Residual, activation and stores of a chunk."""
-    lines = []
-    for a in range(tuning.blocks):
-        for row in range(chunk.rows):
-            part = pointers(shape, v, out_block(tuning, a), str(row))
-            columns = chunk.pixels // chunk.rows
-            for c in range(columns):
-                part += finished(shape, f"a{a}_{row * columns + c}", v, str(c * shape.apart * v))
-            lines += scope([*part, *finished_later(shape, columns, v)])
-    return lines
-
-
-def out_block(tuning: Tuning, a: int) -> str:
-    """The number of an output block of the group, as C."""
-    return "group" if tuning.blocks == 1 else f"(group * {tuning.blocks} + {a})"
-
-
-def first_column(chunk: Chunk) -> str:
-    """The first column of a chunk's windows that is inside, as C."""
-    return f"from + {chunk.left}" if chunk.left else "from"
-
-
-def pointers(shape: RowShape, v: int, block: str, row: str = "0") -> list[str]:
-    """`o` and, where there is a residual, `r`: the first column of a chunk in an output block; slopes, if any."""
-    lines = [*slopes(shape, v, block)]
-    lines += [f"float *o = out[{row}] + ({block} * (ptrdiff_t){shape.out_pitch} + to) * {v};"]
-    if shape.residual != "none":
-        lines.append(f"const float *r = residual[{row}] + ({block} * (ptrdiff_t){shape.residual_pitch} + to) * {v};")
-    return lines
-
-
-def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
-    """What a step over input channels touches of `ahead`, so that all steps together touch the chunk's columns.
-
-    Of the groups of taps the first one that reads anything asks.
-    """
-    if taps != next(group for group in tap_groups(shape, tuning) if uses(shape, chunk, group)):
-        return []
-    row = f"kh * {v} + lane" if shape.kernel[0] > 1 else "lane"
-    return prefetches(tuning, shape.kernel[0] * v, chunk.pixels * shape.stride, v, row)
-
-
-def prefetches(tuning: Tuning, steps: int, columns: int, v: int, step: str) -> list[str]:
-    """Prefetches that touch `columns` columns of `ahead` evenly over `steps` steps."""
-    if not tuning.asks_in:
-        return []
-    each = -(-columns * v // (LINE * steps))
-    stride = max(1, -(-columns * v // (each * steps)))
-    places = (f"({step}) * {each * stride}" + (f" + {k * stride}" if k else "") for k in range(each))
-    return [f"__builtin_prefetch(ahead + {place}, 0);" for place in places]
-
-
-def input_blocks(
-    shape: RowShape,
-    tuning: Tuning,
-    folds: Folds,
-    chunk: Chunk,
-    per_lane: int,
-    steps: Callable[[range], list[str]],
-    asks: int = 0,
-) -> list[str]:
-    """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
-
-    `x` is the first column of the chunk that is read, `x1`, `x2`, … that of its other rows; `per_lane` weights of an
-    input channel belong to a kernel row.
-    """
-    v = folds.floats
-    sizes = block_sizes(shape.in_channels // shape.groups, v)
-    lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])
-    kh, kw = shape.kernel
-    by_row = sizes[0] * kh * kw > MOST
-    place = f"({_in_block(shape, tuning, v)} * (ptrdiff_t){shape.in_pitch} + {first_column(chunk)}) * {v}"
-    inner = [line for taps in tap_groups(shape, tuning) for line in steps(taps)]
-    ahead = [f"const float *ahead = next_in + {place};"] if any("ahead" in line for line in inner) else []
-    if shape.joins_rows:
-        start = [f"const float *x{suffix(row)} = in[{row}] + {place};" for row in range(chunk.rows)]
-    else:
-        start = [
-            f"const float *row = in[{'kh' if kh > 1 else '0'}];",
-            *braces("if (!row)", [f"w += lanes * {per_lane};", "continue;"]),
-            f"const float *x = row + {place};",
-        ]
-    body = [*(folds.at("kh", sizes[0] * kw, nested=True) if by_row else []), *start, *ahead, *inner]
-    rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
-    if asks:
-        touch = f"for (int k = 0; k < {asks}; k += {LINE}) __builtin_prefetch(next_w + k, 0, 2);"
-        rows = [touch, f"next_w += {asks};", *rows]
-    between = [] if by_row else folds.at("block", sizes[0] * kh * kw)
-    blocks = [f"const int lanes = {lanes};", *between, *rows]
-    return folds.around(braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks))
-
-
-def _in_block(shape: RowShape, tuning: Tuning, v: int) -> str:
-    """The number of an input block, as C: those of a group of channels follow each other."""
-    if shape.groups == 1:
-        return "block"
-    groups_of_blocks = shape.out_channels // shape.groups // v // tuning.blocks
-    return f"(group / {groups_of_blocks} * {shape.in_channels // shape.groups // v} + block)"
-
-
-def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
+def lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
     used = uses(shape, chunk, taps)
     step = len(taps) * tuning.blocks * v
     if not used:
@@ -200,48 +231,3 @@ def _lane_loop(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: rang
     head = f"for (int lane = 0; lane < lanes; lane += {tuning.unroll})"
     pointers = [f"const float *xl{suffix(row)} = x{suffix(row)} + lane;" for row in range(chunk.rows)]
     return braces(head, [*pointers, *body])
-
-
-def suffix(row: int) -> str:
-    """What tells the pointer of a row of a chunk from that of the first."""
-    return str(row) if row else ""
-
-
-def place_of(shape: RowShape, chunk: Chunk, column: int, v: int, lane: int) -> tuple[str, int]:
-    """Where a column of a chunk is read: the pointer of its row, and floats from there."""
-    if not shape.joins_rows:
-        return "xl", (column - chunk.left) * v + lane
-    row, at = divmod(column, chunk.pixels // chunk.rows)
-    return f"xl{suffix(row)}", at * shape.stride * v + lane
-
-
-def products(
-    blocks: int,
-    v: int,
-    used: Sequence[tuple[int, Sequence[tuple[int, int]]]],
-    taps: range,
-    weight: int,
-    places: Mapping[int, tuple[str, int]],
-    ways: int = 1,
-) -> list[str]:
-    """Weights into registers, then every used column at its place times them into the accumulators.
-
-    A column that several products use is broadcast once and kept; one that a single product uses may be its operand.
-    """
-    lines = []
-    for t in sorted({t for _, pairs in used for _, t in pairs}):
-        for a in range(blocks):
-            place = weight + ((t - taps.start) * blocks + a) * v
-            lines.append(f"vec{v} w{t}_{a} = GET{v}(w, {place}); KEEP{v}(w{t}_{a});")
-    for column, pairs in used:
-        pointer, place = places[column]
-        value = f"{pointer}[{place}]" if ways == 1 else f"SPREAD{v}_{ways}({pointer} + {place})"
-        terms = [(a, p, t) for p, t in pairs for a in range(blocks)]
-        if len(terms) == 1:
-            a, p, t = terms[0]
-            lines.append(f"a{a}_{p} += w{t}_{a} * {value};")
-            continue
-        vector = f"SPLAT{v}({value})" if ways == 1 else value
-        adds = " ".join(f"a{a}_{p} += w{t}_{a} * x{column};" for a, p, t in terms)
-        lines.append(f"vec{v} x{column} = {vector}; KEEP{v}(x{column}); {adds}")
-    return lines

@@ -7,16 +7,65 @@
 
 Parts that are whole blocks come first. Lanes of other groups are computed with weights of 0 and dropped, so that NaN of
 one group never reaches another.
+
+    weights  [part of an out block][in block][kernel row][taps at once][lane][tap][V], 0 in lanes of other groups
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
+
+from polyfuse.codegen.rows.accumulate import accumulators, first_column, pointers, products, terms_of
 from polyfuse.codegen.rows.activation import applied, finished, finished_later, runs_on_vectors, scalar
-from polyfuse.codegen.rows.direct import accumulators, first_column, pointers, products, terms_of
+from polyfuse.codegen.rows.chunked import Convolution, Part
+from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import MOST, Folds
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
+from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
 from polyfuse.codegen.rows.text import braces, listed
+from polyfuse.network.operator import Conv
+
+
+@dataclass(frozen=True)
+class Grouped(Convolution):
+    """Convolutions in groups that do not fill blocks of channels."""
+
+    groups: int = 1
+
+    name = "grouped"
+
+    def claim(self, site: Site) -> Kind | None:
+        match site.layer.operator:
+            case Conv(window=window, groups=groups) if window.kernel[1] <= WIDEST_WINDOW and groups > 1:
+                return replace(self, groups=groups)
+        return None
+
+    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
+        many = vectors.registers >= 32
+        taps = min(shape.kernel[1], 7 if many else 2)
+        return Tuning(pixels=vectors.registers - 3 - taps if many else 12, taps=taps)
+
+    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[Part]:
+        every, alone = group_parts(shape, floats)
+        cut = chunks(shape, tuning.pixels)
+        both = (Part(shape.name, self.chunk, 0, alone, cut),
+                Part(f"{shape.name}__shared", shared_chunk, alone, len(every), cut))  # fmt: skip
+        return [part for part in both if part.end > part.first]
+
+    def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        weights = f"weights [part of a block][channel][kernel row][tap][{floats}], 0 in lanes of other groups"
+        return [weights, *super().header(shape, tuning, floats)]
+
+    def packed(self, shape: RowShape, tuning: Tuning, floats: int, weights: Floats) -> Floats:
+        return np.concatenate([_part(shape, tuning, floats, weights, part) for part in group_parts(shape, floats)[0]])
+
+    def chunk(self, shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
+        """A part, number `group`, that is a whole block."""
+        lines = [*_sums(shape, tuning, floats, chunk), *pointers(shape, floats, "block")]
+        for p in range(chunk.pixels):
+            lines += finished(shape, f"a0_{p}", floats, str(p * floats))
+        return [*lines, *finished_later(shape, chunk.pixels, floats)]
 
 
 @dataclass(frozen=True)
@@ -33,11 +82,11 @@ class GroupPart:
 def group_parts(shape: RowShape, floats: int) -> tuple[tuple[GroupPart, ...], int]:
     """The parts of a shape, and how many of them, which come first, are all that their block holds.
 
-    >>> parts, whole = group_parts(RowShape("g", "grouped", 12, 24, 9, groups=2), 16)
+    >>> parts, whole = group_parts(RowShape("g", Grouped(2), 12, 24, 9), 16)
     >>> whole, [(part.block, part.first, part.end, part.low, part.high) for part in parts]
     (1, [(1, 0, 8, 6, 12), (0, 0, 12, 0, 6), (0, 12, 16, 6, 12)])
     """
-    made, read = shape.out_channels // shape.groups, shape.in_channels // shape.groups
+    made, read = shape.out_channels // shape.kind.groups, shape.in_channels // shape.kind.groups
     alone: list[GroupPart] = []
     shared: list[GroupPart] = []
     for block, lanes in enumerate(block_sizes(shape.out_channels, floats)):
@@ -50,16 +99,8 @@ def group_parts(shape: RowShape, floats: int) -> tuple[tuple[GroupPart, ...], in
     return (*alone, *shared), len(alone)
 
 
-def grouped_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
-    """The body of the function that computes one chunk of a part, number `group`, that is a whole block."""
-    lines = [*_sums(shape, tuning, floats, chunk), *pointers(shape, floats, "block")]
-    for p in range(chunk.pixels):
-        lines += finished(shape, f"a0_{p}", floats, str(p * floats))
-    return [*lines, *finished_later(shape, chunk.pixels, floats)]
-
-
 def shared_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
-    """The same for a part that shares its block with others: their lanes stay as they are."""
+    """One chunk of a part, number `group`, that shares its block with others: their lanes stay as they are."""
     v = floats
     parts, _ = group_parts(shape, v)
     numbers = ", ".join(map(str, range(v)))
@@ -88,7 +129,7 @@ def _table(name: str, values: Iterable[int]) -> str:
 def _sums(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> list[str]:
     """Accumulators, and the loops over the channels of the group."""
     parts, _ = group_parts(shape, v)
-    (kh, kw), channels = shape.kernel, shape.in_channels // shape.groups
+    (kh, kw), channels = shape.kernel, shape.in_channels // shape.kind.groups
     lines = [
         _table("block_of", (part.block for part in parts)),
         "const int block = block_of[group];",
@@ -130,3 +171,18 @@ def _lanes(shape: RowShape, v: int, chunk: Chunk, taps: range) -> list[str]:
     places = {column: ("xl", (column - chunk.left) * v) for column, _ in used}
     body = ["const float *xl = x + lane;", *products(1, v, used, taps, 0, places), f"w += {len(taps) * v};"]
     return braces("for (int lane = begin; lane < end; lane++)", body)
+
+
+def _part(shape: RowShape, tuning: Tuning, v: int, weights: Floats, part: GroupPart) -> Floats:
+    """The weights of a part: those of its channels in its lanes."""
+    first = part.block * v
+    lanes = np.zeros((v, *weights.shape[1:]), np.float32)
+    lanes[part.first : part.end] = weights[first + part.first : first + part.end]
+    cuts = range(part.low // v * v + v, part.high, v)
+    pieces = []
+    for low, high in pairwise((part.low, *cuts, part.high)):
+        for row in range(shape.kernel[0]):
+            for taps in tap_groups(shape, tuning):
+                piece = lanes[:, low - part.low : high - part.low, row, taps.start : taps.stop]
+                pieces.append(piece.transpose(1, 2, 0).reshape(-1))
+    return np.concatenate(pieces)

@@ -6,10 +6,15 @@
 Powers of 1, 3/4 and 1/2 are square roots; others call the C library lane by lane. Channels that do not exist count 0.
 """
 
+from dataclasses import dataclass, replace
+
+from polyfuse.codegen.rows.accumulate import pointers
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.direct import pointers
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes
+from polyfuse.codegen.rows.chunked import Chunked
+from polyfuse.codegen.rows.chunks import Chunk
+from polyfuse.codegen.rows.shape import Kind, RowShape, RowWork, Site, Tuning, block_sizes
 from polyfuse.codegen.rows.text import braces
+from polyfuse.network.operator import LocalResponse
 
 ROOTS = {
     1.0: [],
@@ -17,30 +22,54 @@ ROOTS = {
     0.5: ["SQRT{v}(t);"],
 }
 """t = t^beta as square roots, by beta."""
+ROOT_VECTORS = 20
+"""What square roots and the division take, in operations on vectors."""
 
 
-def lrn_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
-    """The body of the function that computes one chunk of one channel block, `group`."""
-    size, alpha, beta, bias = shape.numbers
-    v, step, blocks = floats, shape.in_pitch * floats, len(block_sizes(shape.in_channels, floats))
-    power = [f"for (int k = 0; k < {v}; k++) t[k] = powf(t[k], {beta!r}f);"]
-    body = [
-        f"const vec{v} value = GET{v}(x, i);",
-        *_squares("here", "1", "value", shape, v, 0),
-        *_squares("before", "group > 0", f"GET{v}(x, i - {step})", shape, v, -1),
-        *_squares("after", f"group + 1 < {blocks}", f"GET{v}(x, i + {step})", shape, v, 1),
-        f"vec{v} t = {bias!r}f + {alpha / size!r}f * ({_sum(int(size), v)});",
-        *(line.format(v=v) for line in ROOTS.get(beta, [])),
-        *([] if beta in ROOTS else power),
-        "t = value / t;",
-        *finished(shape, "t", v, "i"),
-    ]
-    return [
-        f"const float *x = in[0] + (group * (ptrdiff_t){shape.in_pitch} + from) * {v};",
-        *pointers(shape, v, "group"),
-        *braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {v})", body),
-        *finished_later(shape, chunk.pixels, v),
-    ]
+@dataclass(frozen=True)
+class Normalised(Chunked):
+    """Local response normalisation over `size` channels."""
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
+
+    name = "lrn"
+    lanewise = True
+    has_window = False
+
+    def claim(self, site: Site) -> Kind | None:
+        match site.layer.operator:
+            case LocalResponse(size=size, alpha=alpha, beta=beta, bias=bias):
+                fits = size // 2 <= site.vectors.floats and site.is_wide
+                return Normalised(size, alpha, beta, bias) if fits else None
+        return None
+
+    def work(self, shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
+        work = super().work(shape, tuning, floats)
+        return replace(work, vectors=(ROOT_VECTORS + self.size) * work.vectors)
+
+    def chunk(self, shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
+        v, step, blocks = floats, shape.in_pitch * floats, len(block_sizes(shape.in_channels, floats))
+        power = [f"for (int k = 0; k < {v}; k++) t[k] = powf(t[k], {self.beta!r}f);"]
+        body = [
+            f"const vec{v} value = GET{v}(x, i);",
+            *_squares("here", "1", "value", shape, v, 0),
+            *_squares("before", "group > 0", f"GET{v}(x, i - {step})", shape, v, -1),
+            *_squares("after", f"group + 1 < {blocks}", f"GET{v}(x, i + {step})", shape, v, 1),
+            f"vec{v} t = {self.bias!r}f + {self.alpha / self.size!r}f * ({_sum(self.size, v)});",
+            *(line.format(v=v) for line in ROOTS.get(self.beta, [])),
+            *([] if self.beta in ROOTS else power),
+            "t = value / t;",
+            *finished(shape, "t", v, "i"),
+        ]
+        return [
+            f"const float *x = in[0] + (group * (ptrdiff_t){shape.in_pitch} + from) * {v};",
+            *pointers(shape, v, "group"),
+            *braces(f"for (int i = 0; i < {chunk.pixels * v}; i += {v})", body),
+            *finished_later(shape, chunk.pixels, v),
+        ]
 
 
 def _squares(name: str, exists: str, value: str, shape: RowShape, v: int, distance: int) -> list[str]:

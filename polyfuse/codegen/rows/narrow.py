@@ -8,10 +8,21 @@
 differs from that of the other blocks.
 """
 
+import numpy as np
+
+from polyfuse.codegen.rows.accumulate import (
+    accumulators,
+    input_blocks,
+    place_of,
+    pointers,
+    prefetch_in,
+    products,
+    terms_of,
+)
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.direct import accumulators, input_blocks, place_of, pointers, prefetch_in, products, terms_of
+from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import Folds
-from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, uses
+from polyfuse.codegen.rows.shape import Floats, RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.text import braces, listed
 
 
@@ -62,12 +73,25 @@ def _summed(v: int, ways: int, value: str) -> list[str]:
 def best_ways(shape: RowShape, floats: int) -> int:
     """Into how many parts the input channels can be shared out: the largest power of two that fits, 1 for no sharing.
 
-    >>> best_ways(RowShape("project", "direct", 144, 24, 56), 16), best_ways(RowShape("last", "direct", 16, 3, 56), 16)
+    >>> from polyfuse.codegen.rows.direct import Direct
+    >>> best_ways(RowShape("project", Direct(), 144, 24, 56), 16), best_ways(RowShape("last", Direct(), 16, 3, 56), 16)
     (2, 4)
     """
-    if shape.kind != "direct" or shape.groups > 1 or shape.joins_rows:
-        return 1
     last = block_sizes(shape.out_channels, floats)[-1]
     sizes = block_sizes(shape.in_channels, floats)
     fitting = (w for w in (16, 8, 4, 2) if w * last <= floats and all(size % w == 0 for size in sizes))
     return next(fitting, 1)
+
+
+def packed_narrow(shape: RowShape, tuning: Tuning, floats: int, block: Floats) -> Floats:
+    """`[V, in channel, kernel row, tap]` of the block, whose lanes are shared out among `ways` input channels, flat."""
+    ways = tuning.ways
+    parts, first = [], 0
+    for lanes in block_sizes(shape.in_channels, floats):
+        for row in range(shape.kernel[0]):
+            for taps in tap_groups(shape, tuning):
+                part = block[: floats // ways, first : first + lanes, row, taps.start : taps.stop]
+                steps = part.reshape(floats // ways, lanes // ways, ways, len(taps))
+                parts.append(steps.transpose(1, 3, 0, 2).reshape(-1))
+        first += lanes
+    return np.concatenate(parts)

@@ -58,7 +58,8 @@ class Counts:
 def winograd_counts(shape: RowShape, tuning: Tuning, floats: int, unit: Unit = "numbers") -> Counts:
     """The operations of one call of a `winograd` kernel.
 
-    >>> shape = RowShape("conv", "winograd", 8, 8, 12, kernel=(3, 3), height=6)
+    >>> from polyfuse.codegen.rows.winograd import Winograd
+    >>> shape = RowShape("conv", Winograd(), 8, 8, 12, kernel=(3, 3), height=6)
     >>> winograd_counts(shape, Tuning(tile=6, batch=2, pixels=2), 8).products == 2 * 64 * 8 * 8
     True
     """
@@ -202,8 +203,9 @@ def _cheapest(total: Callable[[Tuning], float], tunings: Sequence[Tuning], gain:
 def worthwhile(shape: RowShape, tuning: Tuning, floats: int) -> bool:
     """Whether Winograd's algorithm is expected to be faster than the direct one.
 
-    >>> wide = RowShape("conv", "winograd", 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
-    >>> row = RowShape("row", "winograd", 64, 64, 56, kernel=(3, 3), outside=(1, 1))
+    >>> from polyfuse.codegen.rows.winograd import Winograd
+    >>> wide = RowShape("conv", Winograd(), 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
+    >>> row = RowShape("row", Winograd(), 64, 64, 56, kernel=(3, 3), outside=(1, 1))
     >>> worthwhile(wide, Tuning(tile=6, batch=24), 16), worthwhile(row, Tuning(tile=2, batch=24), 16)
     (True, False)
     """

@@ -6,33 +6,136 @@
 Vectors start at multiples of V, the first and the last where the inside begins and ends: these overlap their
 neighbours, so there is no remainder. Columns whose windows reach outside are computed one by one. `in` and `out` point
 at planar rows; an input row whose pointer is NULL is skipped.
+
+    weights  [kernel row][tap]
 """
 
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
 from polyfuse.codegen.rows.activation import finished, runs_on_vectors, scalar
-from polyfuse.codegen.rows.shape import RowShape, Tuning, tap_groups
+from polyfuse.codegen.rows.chunks import tap_groups, taps_inside
+from polyfuse.codegen.rows.folds import MOST
+from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, RowWork, Site, Tuning, Vectors
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.operator import Conv
+from polyfuse.network.window import Window
+
+ALONE = 12
+"""What a multiply-add of a column by itself takes, in operations on vectors: it waits for the one before."""
 
 
-def stencil_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
-    """The functions of a stencil; the last is the row kernel."""
-    low, high = _interior(shape)
-    if high - low < floats or not runs_on_vectors(shape):
-        low = high = 0
-    lines: list[str] = []
-    body: list[str] = []
-    if high > low:
-        rows = " && ".join(f"in[{row}]" for row in range(shape.rows_read))
-        for part, checked in (("inside", False), ("inside_border", True)):
-            loop = _inside(shape, tuning, floats, (low, high), checked)
-            lines += [*function(f"ROW_PART void {shape.name}__{part}", PARAMETERS, [*unused(loop, NAMES), *loop]), ""]
-        call = f"({', '.join(NAMES)});"
-        body += [f"if ({rows})", f"  {shape.name}__inside{call}", "else", f"  {shape.name}__inside_border{call}"]
-    edges = [(first, end) for first, end in ((0, low), (high, shape.columns)) if end > first]
-    for first, end in edges:
-        call = f"{shape.name}__column({', '.join(NAMES)}, column);"
-        body += braces(f"for (int column = {first}; column < {end}; column++)", [call])
-    lines += [*_column(shape, f"{shape.name}__column"), ""] if edges else []
-    return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
+@dataclass(frozen=True)
+class Stencil(Kind):
+    """Convolutions of one channel to one, with stride 1 and a window that needs no blocks of terms."""
+
+    name = "stencil"
+    weighted = True
+    planar_in = planar_out = True
+    takes_slopes = False
+    tall = 8
+    given_next_out = True
+    relative_cost = 0.9
+
+    def claim(self, site: Site) -> Kind | None:
+        return self if is_stencil(site.layer) else None
+
+    def check(self, shape: RowShape) -> None:
+        if shape.stride != 1 or not shape.in_channels == shape.out_channels == 1:
+            raise InvalidInput(
+                f"row kernel {shape.name!r}: a stencil expects one channel and stride 1; use few_channels instead"
+            )
+        super().check(shape)
+
+    def row_uses(self, shape: RowShape) -> tuple[int, ...]:
+        """
+        >>> Stencil().row_uses(RowShape("s", Stencil(), 1, 1, 64, kernel=(3, 3), height=2))
+        (1, 2, 2, 1)
+        """
+        return sliding_uses(shape)
+
+    def prefetches_in(self, shape: RowShape, is_large: bool) -> bool:
+        """The hardware follows few streams, and none from one row to the next."""
+        return True
+
+    def prefetches_out(self, shape: RowShape, is_large: bool) -> bool:
+        return True
+
+    def floats(self, shape: RowShape, vectors: Vectors) -> int:
+        """Narrower vectors where fewer columns are inside than a vector holds."""
+        inside = shape.columns - sum(shape.outside)
+        if inside >= vectors.floats:
+            return vectors.floats
+        return 8 if inside >= 8 and vectors.floats > 8 else 4
+
+    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
+        fits = shape.height + shape.kernel[0] * shape.kernel[1] + 2 <= vectors.registers
+        return Tuning(pixels=vectors.floats, taps=shape.kernel[1] if fits else 1)
+
+    def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        return ["weights [kernel row][tap]"]
+
+    def packed(self, shape: RowShape, tuning: Tuning, floats: int, weights: Floats) -> Floats:
+        return np.ascontiguousarray(weights[0, 0]).reshape(-1)
+
+    def work(self, shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
+        """Columns whose windows reach outside, and fewer than a vector, are computed one by one.
+
+        Loads count as much as multiply-adds, since most are not aligned: a row at a time takes half as long again as
+        eight.
+        """
+        inside = max(0, shape.columns - sum(shape.outside))
+        vectors = -(-inside // floats) if inside >= floats else 0
+        alone = shape.columns - (inside if vectors else 0)
+        kh, kw = shape.kernel
+        loads = vectors * shape.rows_read * kw
+        products = (vectors + ALONE * alone) * shape.height * kh * kw
+        return RowWork(taps_inside(shape) * kh * shape.height, products + loads, loads,
+                       (vectors + alone) * shape.height, 1)  # fmt: skip
+
+    def functions(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        low, high = _interior(shape)
+        if high - low < floats or not runs_on_vectors(shape):
+            low = high = 0
+        lines: list[str] = []
+        body: list[str] = []
+        if high > low:
+            rows = " && ".join(f"in[{row}]" for row in range(shape.rows_read))
+            for part, checked in (("inside", False), ("inside_border", True)):
+                loop = _inside(shape, tuning, floats, (low, high), checked)
+                lines += [
+                    *function(f"ROW_PART void {shape.name}__{part}", PARAMETERS, [*unused(loop, NAMES), *loop]),
+                    "",
+                ]
+            call = f"({', '.join(NAMES)});"
+            body += [f"if ({rows})", f"  {shape.name}__inside{call}", "else", f"  {shape.name}__inside_border{call}"]
+        edges = [(first, end) for first, end in ((0, low), (high, shape.columns)) if end > first]
+        for first, end in edges:
+            call = f"{shape.name}__column({', '.join(NAMES)}, column);"
+            body += braces(f"for (int column = {first}; column < {end}; column++)", [call])
+        lines += [*_column(shape, f"{shape.name}__column"), ""] if edges else []
+        return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
+
+
+def is_stencil(layer: Layer) -> bool:
+    """A convolution of one channel to one, with stride 1 and a window that needs no blocks of terms."""
+    match layer.operator:
+        case Conv(window=Window(stride=(1, 1), kernel=kernel, dilation=(down, across))):
+            if layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
+                return False
+            return down == across and kernel[1] <= WIDEST_WINDOW and prod(kernel) <= MOST
+    return False
+
+
+def sliding_uses(shape: RowShape) -> tuple[int, ...]:
+    """For each row that is read, how many output rows times kernel rows it serves, of kinds that make several."""
+    found = Counter(r + shape.dilation * k for r in range(shape.height) for k in range(shape.kernel[0]))
+    return tuple(found[row] for row in range(shape.rows_read))
 
 
 def _interior(shape: RowShape) -> tuple[int, int]:
@@ -49,7 +152,7 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
     aligned = f"{base} + i * {v}"
     names = (f"w{k}_{t} = SPLAT{v}(weights[{k * kw + t}])" for k in range(kh) for t in range(kw))
     start = f"i == 0 ? {low} : i == {count - 1} ? {high - v} : {aligned}" if count > 1 else str(low)
-    ahead = _ahead(shape) if (tuning.asks_in or tuning.asks_out) and not checked else []
+    ahead = _prefetched(shape) if (tuning.prefetch_in or tuning.prefetch_out) and not checked else []
     body = [f"const ptrdiff_t column = {start};", *ahead, *_vector(shape, tuning, v, checked)]
     return [
         *(
@@ -63,8 +166,8 @@ def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], c
     ]
 
 
-def _ahead(shape: RowShape) -> list[str]:
-    """Ask for what the next execution reads and this one does not, and for what it writes, a whole execution early.
+def _prefetched(shape: RowShape) -> list[str]:
+    """Prefetch what the next execution reads and this one does not, and for what it writes, a whole execution early.
 
     What is read goes into the second cache.
     """

@@ -152,7 +152,8 @@ class Tiling:
 def tilings(shape: RowShape, tuning: Tuning, floats: int) -> tuple[Tiling, ...]:
     """The regions of a kernel, those of larger tiles first; one, where all tiles are alike.
 
-    >>> shape = RowShape("conv", "winograd", 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
+    >>> from polyfuse.codegen.rows.winograd import Winograd
+    >>> shape = RowShape("conv", Winograd(), 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
     >>> [(each.tile, each.bands, each.across) for each in tilings(shape, Tuning(tile=6, batch=12, edge=(4, 4)), 16)]
     [((6, 6), 2, 8), ((6, 4), 2, 2)]
     """
@@ -217,8 +218,8 @@ def _odd_lines(floats: int) -> int:
 
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """The workspace that a call of a kernel of the shape needs: 0 for kinds other than `winograd`."""
-    return 4 * workspace_floats(tilings(shape, tuning, floats)) if shape.kind == "winograd" else 0
+    """The workspace that a call of a `winograd` kernel needs."""
+    return 4 * workspace_floats(tilings(shape, tuning, floats))
 
 
 def workspace_floats(regions: tuple[Tiling, ...]) -> int:

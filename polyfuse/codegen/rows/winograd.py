@@ -8,39 +8,147 @@ Region by region, where tiles are of several sizes:
         for each frequency, each chunk of tiles:               accumulators a<block>_<tile> = sum of U V, into M
         for each output block, each tile:                      A M A^T: columns into `t`, then rows; finished and stored
 
-What the next batch reads, and what this one writes, may be asked for frequency by frequency, a share with each.
+What the next batch reads, and what this one writes, may be prefetched frequency by frequency, a share with each.
 
 A run shares the columns that its tiles overlap in. Columns outside of the image are zeros in `t`; a row whose pointer
 is NULL, and rows below the last that the last band does not need, are read from one row of zeros. Tiles that are not
 whole are computed whole; of them, what exists is stored.
+
+    weights  [group of A out blocks][frequency][in channel][A][V], transformed in float64, for each size of tiles
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+import numpy as np
+
+from polyfuse.codegen.rows.accumulate import products
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
-from polyfuse.codegen.rows.direct import products
+from polyfuse.codegen.rows.chunks import taps_inside
+from polyfuse.codegen.rows.direct import check_unroll
 from polyfuse.codegen.rows.folds import Folds
-from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
-from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
+from polyfuse.codegen.rows.interpolation import (
+    TILES,
+    Sum,
+    input_sums,
+    needed,
+    output_sums,
+    transformed_weights,
+)
+from polyfuse.codegen.rows.pricing import memory_price, products_price, read_again, read_bytes, transforms_price
+from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, balanced, block_sizes, filled
+from polyfuse.codegen.rows.stencil import sliding_uses
 from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, function, listed, scope, unused
-from polyfuse.codegen.rows.tiling import Tiling, tilings
+from polyfuse.codegen.rows.tiling import Sizes, Tiling, tilings, transforms, workspace_bytes
+from polyfuse.codegen.rows.tune import winograd_tuning
+from polyfuse.errors import InvalidInput
 
 AHEAD_FLOATS = 2048
 """How far ahead weights are asked for: each is used for few tiles, so that waiting for it would take as long."""
 
 
-def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
-    """The functions of a Winograd convolution; the last is the row kernel."""
-    regions = tilings(shape, tuning, floats)
-    lines = _storage(regions)
-    for plan in regions:
-        lines += _region(plan)
-    if regions[0].whole:
-        return [*lines, *_entry(regions[0], "void")]
-    for plan in regions:
-        lines += [*_entry(plan, "ROW_PART void"), ""]
-    calls = [_call(plan) for plan in regions]
-    return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(calls, NAMES), *calls])]
+@dataclass(frozen=True)
+class Winograd(Kind):
+    """3x3 convolutions by Winograd's algorithm. No layer is claimed: it is chosen in place of the direct one."""
+
+    name = "winograd"
+    weighted = True
+    several_blocks = True
+    tall = 24
+    streams = True
+    has_workspace = True
+    skips_rows = False
+
+    def check(self, shape: RowShape) -> None:
+        if (shape.kernel, shape.stride, shape.dilation) != ((3, 3), 1, 1):
+            raise InvalidInput(
+                f"row kernel {shape.name!r}: winograd expects kernel (3, 3), stride 1 and dilation 1; "
+                "use direct instead"
+            )
+        super().check(shape)
+
+    def row_uses(self, shape: RowShape) -> tuple[int, ...]:
+        return sliding_uses(shape)
+
+    def prefetches_in(self, shape: RowShape, is_large: bool) -> bool:
+        return is_large
+
+    def prefetches_out(self, shape: RowShape, is_large: bool) -> bool:
+        return is_large and not shape.stream
+
+    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
+        return winograd_tuning(((shape, 1),), vectors)
+
+    def check_tiles(self, where: str, tuning: Tuning) -> None:
+        if tuning.tile not in TILES or tuning.batch < 1:
+            raise InvalidInput(f"{where}: expected a tile of {TILES} and a batch of at least 1 tile, got {tuning}")
+        smaller = (0, *(m for m in TILES if m < tuning.tile))
+        if not all(edge in smaller for edge in tuning.edge):
+            raise InvalidInput(f"{where}: expected tiles of {smaller} at the edges of larger ones, got {tuning}")
+
+    def check_unroll(self, where: str, shape: RowShape, tuning: Tuning, floats: int) -> None:
+        check_unroll(where, shape, tuning, floats)
+
+    def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        sizes = ", ".join(f"{high}x{wide}" for high, wide in transforms(tuning))
+        return [
+            *map(_region_header, tilings(shape, tuning, floats)),
+            f"weights [group][frequency][in channel][{tuning.blocks} blocks][{floats}], transformed for {sizes}",
+            f"workspace {self.workspace_bytes(shape, tuning, floats)} bytes: inputs [frequency][block][tile]"
+            f"[{floats}], then products alike",
+        ]
+
+    def workspace_bytes(self, shape: RowShape, tuning: Tuning, floats: int) -> int:
+        return workspace_bytes(shape, tuning, floats)
+
+    def packed(self, shape: RowShape, tuning: Tuning, floats: int, weights: Floats) -> Floats:
+        """Weights as the frequencies of every size of tiles are multiplied by them."""
+        return np.concatenate([_frequencies(tuning, floats, weights, tile) for tile in transforms(tuning)])
+
+    def weight_bytes(self, shape: RowShape, tuning: Tuning, floats: int) -> int:
+        """Those of the transformed weights that a call reads, blocks filled up."""
+        return read_bytes(shape, tuning, floats)
+
+    def vectors_once(self, shape: RowShape, tuning: Tuning, floats: int) -> float:
+        return memory_price(shape, tuning, floats)
+
+    def work(self, shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
+        """Vectors and transforms are those of its price; multiply-accumulates are the layer's."""
+        batches = sum(len(plan.batches) for plan in tilings(shape, tuning, floats))
+        macs = taps_inside(shape) * 3 * shape.height * shape.in_channels * shape.out_channels
+        products, moved = products_price(shape, tuning, floats), transforms_price(shape, tuning, floats)
+        again = read_again(shape, tuning, floats)
+        return RowWork(macs, products, 0.0, shape.height * shape.columns, batches, moved, again)
+
+    def functions(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
+        regions = tilings(shape, tuning, floats)
+        lines = _storage(regions)
+        for plan in regions:
+            lines += _region(plan)
+        if regions[0].whole:
+            return [*lines, *_entry(regions[0], "void")]
+        for plan in regions:
+            lines += [*_entry(plan, "ROW_PART void"), ""]
+        calls = [_call(plan) for plan in regions]
+        return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(calls, NAMES), *calls])]
+
+
+def _frequencies(tuning: Tuning, v: int, weights: Floats, tile: Sizes) -> Floats:
+    """Weights as the frequencies of one size of tiles are multiplied by them."""
+    with np.errstate(over="ignore"):
+        u = transformed_weights(weights, tile).astype(np.float32)
+    # [group, A, V, in channel, frequency]
+    groups = filled(u, v).reshape(-1, tuning.blocks, v, u.shape[1], u[0, 0].size)
+    return np.ascontiguousarray(groups.transpose(0, 4, 3, 1, 2)).reshape(-1)
+
+
+def _region_header(plan: Tiling) -> str:
+    batches = ", ".join(map(str, plan.batches)) if len(set(plan.batches)) > 1 else str(plan.batches[0])
+    accumulators = f"{plan.tuning.blocks} x {min(plan.tuning.pixels, plan.batches[0])}"
+    return (
+        f"F({plan.tile[0]}x{plan.tile[1]}, 3x3): {plan.bands} x {plan.across} tiles, batches of {batches}, "
+        f"accumulators {accumulators}"
+    )
 
 
 def _region(plan: Tiling) -> list[str]:
@@ -53,8 +161,8 @@ def _region(plan: Tiling) -> list[str]:
         *(_multiply(plan, count) for count in sorted(chunks, reverse=True)),
         _out_columns(plan),
         *(_out_rows(plan, width) for width in sorted(_widths(plan), reverse=True)),
-        *([_ask_in(plan)] if plan.tuning.asks_in else []),
-        *([_ask_out(plan)] if plan.tuning.asks_out else []),
+        *([_prefetch_in(plan)] if plan.tuning.prefetch_in else []),
+        *([_prefetch_out(plan)] if plan.tuning.prefetch_out else []),
         *(_batch(plan, count) for count in sorted(set(plan.batches), reverse=True)),
     ]
     return [line for part in parts for line in (*part, "")]
@@ -236,7 +344,7 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
     return function(head, parameters, [*bias, *braces("for (int i = 0; i < rows; i++)", body)])
 
 
-def _ask_in(plan: Tiling) -> list[str]:
+def _prefetch_in(plan: Tiling) -> list[str]:
     """Ask for share `f` of what tiles read, of the next execution's where they lie `below` the last band."""
     shape, rows = plan.shape, len(plan.rows) + 2
     height = plan.bands * plan.tile[0]
@@ -248,7 +356,7 @@ def _ask_in(plan: Tiling) -> list[str]:
     return function(f"ROW_PART void {plan.name}__ask_in", parameters, _asked(plan, address, place, plan.in_blocks))
 
 
-def _ask_out(plan: Tiling) -> list[str]:
+def _prefetch_out(plan: Tiling) -> list[str]:
     """Ask for share `f` of what tiles write in a group of output blocks."""
     shape, blocks = plan.shape, plan.tuning.blocks
     place = f"out[row] + ((group * {blocks} + block) * (ptrdiff_t){shape.out_pitch} + to) * {plan.floats} + i, 1"
@@ -303,8 +411,10 @@ def _batch(plan: Tiling, count: int) -> list[str]:
         )
         at += chunk
     weights = f"const float *u = weights + (group * (ptrdiff_t){plan.frequencies} + f) * {group_floats};"
-    asks = [f"if (group == 0) {name}__ask_in(in, below, from, first + {count}, {count}, f);"] if tuning.asks_in else []
-    asks += [f"{name}__ask_out(out, to, first, {count}, group, f);"] if tuning.asks_out else []
+    asks = (
+        [f"if (group == 0) {name}__ask_in(in, below, from, first + {count}, {count}, f);"] if tuning.prefetch_in else []
+    )
+    asks += [f"{name}__ask_out(out, to, first, {count}, group, f);"] if tuning.prefetch_out else []
     groups = [
         *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *asks, *multiply]),
         *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
@@ -312,7 +422,7 @@ def _batch(plan: Tiling, count: int) -> list[str]:
     body = [
         f"_Alignas(64) float t[{plan.tile[0] * plan.side[1] * v}];",
         f"float *v = workspace, *m = v + {plan.frequencies * plan.input_floats};",
-        *(["const ptrdiff_t below = next_in ? next_in - in[0] : 0;"] if tuning.asks_in else []),
+        *(["const ptrdiff_t below = next_in ? next_in - in[0] : 0;"] if tuning.prefetch_in else []),
         *braces(f"for (int tile = 0, run = 0; tile < {count}; tile += run)", runs),
         *braces(f"for (int group = 0; group < {plan.out_blocks // tuning.blocks}; group++)", groups),
     ]

@@ -2,18 +2,21 @@
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+from polyfuse.codegen.rows.shape import Kind, RowShape, Tuning
+from polyfuse.codegen.target import Target
 
 REGISTERS = {4: 16, 8: 16, 16: 32}
 PLANAR_IN = ("few_channels", "stencil", "to_blocked")
 PLANAR_OUT = ("stencil", "to_planar")
 TALL = ("stencil", "winograd")
+NAMED = {kind.name: kind for kind in VECTOR_KINDS}
 GUARD = np.float32(12345.0)
 
 
@@ -47,6 +50,14 @@ class Case:
         rows, columns = ((self.image[a] + pads[a] - reach[a]) // self.stride + 1 for a in range(2))
         return rows, columns
 
+    def kind_of(self, outside: tuple[int, int]) -> Kind:
+        """The kind with what only that kind has."""
+        own = dict(zip(("size", "alpha", "beta", "bias"), self.numbers, strict=False))
+        own |= {"groups": self.groups, "spread": self.spread, "sources": self.sources}
+        own |= {"counted": outside if self.count_pad else (0, 0)}
+        kind = NAMED[self.kind]
+        return replace(kind, **{field.name: own[field.name] for field in fields(kind) if field.name in own})
+
     def row_kernel(self, name: str, floats: int, registers: int | None = None) -> RowKernel:
         """The kernel that makes whole rows of it."""
         left, width = self.padding[1], self.image[1]
@@ -54,15 +65,13 @@ class Case:
         right = max(0, span - left - width)
         shape = RowShape(
             name,
-            self.kind,
+            self.kind_of((left, right)),
             *self.channels,
             self.out_image[1],
             kernel=self.kernel,
             stride=self.stride,
             dilation=self.dilation,
-            groups=self.groups,
             outside=(left, right),
-            counted=(left, right) if self.count_pad else (0, 0),
             in_pitch=width,
             out_pitch=self.out_image[1] + 1,
             residual_pitch=self.out_image[1] + 2,
@@ -70,9 +79,6 @@ class Case:
             activation=self.activation,
             residual=self.residual,
             height=self.height,
-            spread=self.spread,
-            numbers=self.numbers,
-            sources=self.sources,
         )
         return row_kernel(shape, Target(floats, registers or REGISTERS[floats]), self.tuning)
 

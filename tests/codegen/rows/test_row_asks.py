@@ -8,11 +8,15 @@ import pytest
 
 from polyfuse.codegen.build import WARNINGS, Options, compile_shared, load
 from polyfuse.codegen.kernel import aligned
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.few_channels import FewChannels
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.codegen.rows.tiling import tilings
-from polyfuse.codegen.rows.tune import default_tuning, tiled
+from polyfuse.codegen.rows.tune import tiled
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target
 from tests.codegen.rows.images import pointers, workspace
 
 LINE, MOST = 64, 1 << 16
@@ -57,15 +61,15 @@ def whole_lines(floats: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("shape", "tuning"),
     [
-        (RowShape("joined", "direct", 192, 128, 7, height=7), None),
-        (RowShape("row", "direct", 256, 128, 29), Tuning(blocks=2, pixels=6, taps=1)),
-        (RowShape("once", "direct", 256, 128, 5), Tuning(blocks=1, pixels=6, taps=1)),
+        (RowShape("joined", Direct(), 192, 128, 7, height=7), None),
+        (RowShape("row", Direct(), 256, 128, 29), Tuning(blocks=2, pixels=6, taps=1)),
+        (RowShape("once", Direct(), 256, 128, 5), Tuning(blocks=1, pixels=6, taps=1)),
     ],
 )
 def test_the_weights_of_a_group_are_asked_for_while_those_of_the_one_before_are_used(
     shape: RowShape, tuning: Tuning | None
 ) -> None:
-    kernel = row_kernel(shape, WIDE, tuning or default_tuning(shape, WIDE))
+    kernel = row_kernel(shape, WIDE, tuning or shape.kind.tuning(shape, WIDE))
     weights = whole_lines(shape.in_channels * shape.out_channels)
     rows = [np.zeros(shape.in_channels * shape.columns, np.float32) for _ in range(shape.height)]
     out = [np.zeros(shape.out_channels * shape.columns, np.float32) for _ in range(shape.height)]
@@ -81,7 +85,7 @@ def test_the_weights_of_a_group_are_asked_for_while_those_of_the_one_before_are_
         assert following <= set(asked[index * each : (index + 1) * each])
 
 
-@pytest.mark.parametrize("shape", [RowShape("few", "direct", 64, 64, 29), RowShape("matrix", "direct", 512, 512, 1)])
+@pytest.mark.parametrize("shape", [RowShape("few", Direct(), 64, 64, 29), RowShape("matrix", Direct(), 512, 512, 1)])
 def test_few_weights_and_those_used_once_are_not_asked_for(shape: RowShape) -> None:
     assert "__builtin_prefetch" not in row_kernel(shape, WIDE).text
 
@@ -89,7 +93,7 @@ def test_few_weights_and_those_used_once_are_not_asked_for(shape: RowShape) -> N
 @pytest.mark.parametrize("tiles", [(14, 14), (28, 6)])
 def test_chunks_of_tiles_share_the_weights_of_the_next_frequency(tiles: tuple[int, int]) -> None:
     columns, height = tiles
-    shape = RowShape("tiles", "winograd", 32, 32, columns, kernel=(3, 3), outside=(1, 1), height=height)
+    shape = RowShape("tiles", Winograd(), 32, 32, columns, kernel=(3, 3), outside=(1, 1), height=height)
     kernel = row_kernel(shape, WIDE, tiled(shape, WIDE, 4))
     weights = whole_lines(36 * 32 * 32)
     rows = [np.zeros(32 * columns, np.float32) for _ in range(height + 2)]
@@ -104,8 +108,8 @@ def test_chunks_of_tiles_share_the_weights_of_the_next_frequency(tiles: tuple[in
 def test_a_first_layer_asks_for_the_rows_that_the_next_row_reads_and_this_one_does_not(
     stride: int, columns: int
 ) -> None:
-    shape = RowShape("first", "few_channels", 3, 24, columns, kernel=(3, 3), stride=stride)
-    tuning = Tuning(blocks=1, pixels=5, taps=3, asks_in=True)
+    shape = RowShape("first", FewChannels(), 3, 24, columns, kernel=(3, 3), stride=stride)
+    tuning = Tuning(blocks=1, pixels=5, taps=3, prefetch_in=True)
     kernel = row_kernel(shape, WIDE, tuning)
     wide = 4 * shape.in_columns
     image = whole_lines(3 * 16 * shape.in_columns).reshape(3, 16, shape.in_columns)
@@ -119,15 +123,15 @@ def test_a_first_layer_asks_for_the_rows_that_the_next_row_reads_and_this_one_do
 
 
 def test_a_first_layer_asks_for_nothing_where_no_row_follows() -> None:
-    shape = RowShape("first", "few_channels", 3, 8, 9, kernel=(3, 3))
-    kernel = row_kernel(shape, WIDE, Tuning(pixels=5, taps=3, asks_in=True))
+    shape = RowShape("first", FewChannels(), 3, 8, 9, kernel=(3, 3))
+    kernel = row_kernel(shape, WIDE, Tuning(pixels=5, taps=3, prefetch_in=True))
     assert kernel.text.count("if (below)") == 2 and "next_in ? next_in - in[0] : 0" in kernel.text
 
 
 @pytest.mark.parametrize(("channels", "columns", "kernel", "stride"), [(24, 29, 3, 1), (16, 13, 1, 1), (8, 20, 5, 2)])
 def test_a_convolution_asks_for_the_row_that_it_is_told(channels: int, columns: int, kernel: int, stride: int) -> None:
-    shape = RowShape("conv", "direct", channels, 8, columns, kernel=(kernel, kernel), stride=stride)
-    made = row_kernel(shape, WIDE, replace(default_tuning(shape, WIDE), asks_in=True))
+    shape = RowShape("conv", Direct(), channels, 8, columns, kernel=(kernel, kernel), stride=stride)
+    made = row_kernel(shape, WIDE, replace(shape.kind.tuning(shape, WIDE), prefetch_in=True))
     image = whole_lines((kernel + 1) * channels * shape.in_columns).reshape(kernel + 1, -1)
     weights, out = np.zeros(kernel**2 * channels * 8, np.float32), np.zeros(8 * columns, np.float32)
     asked = set(asked_by(made, list(image[:kernel]), weights, [out], image[kernel].ctypes.data - image.ctypes.data))
@@ -138,7 +142,7 @@ def test_a_convolution_asks_for_the_row_that_it_is_told(channels: int, columns: 
 
 
 def winograd(columns: int, height: int, tile: int, **asks: bool) -> RowKernel:
-    shape = RowShape("tiles", "winograd", 16, 16, columns, kernel=(3, 3), outside=(0, 0), height=height)
+    shape = RowShape("tiles", Winograd(), 16, 16, columns, kernel=(3, 3), outside=(0, 0), height=height)
     return row_kernel(shape, WIDE, replace(tiled(shape, WIDE, tile), **asks))
 
 
@@ -150,7 +154,7 @@ def row_lines(row: np.ndarray, first: int, count: int) -> set[int]:
 @pytest.mark.parametrize("below", [True, False])
 @pytest.mark.parametrize(("columns", "height", "tile"), [(58, 12, 4), (30, 24, 6), (13, 8, 2), (96, 7, 6)])
 def test_tiles_ask_for_what_the_next_ones_read(columns: int, height: int, tile: int, below: bool) -> None:
-    kernel = winograd(columns, height, tile, asks_in=True)
+    kernel = winograd(columns, height, tile, prefetch_in=True)
     wide = columns + 2
     image = whole_lines((2 * height + 2) * 16 * wide).reshape(2 * height + 2, 2, wide * 8)
     out = [np.zeros(16 * columns, np.float32) for _ in range(height)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler, load
-from polyfuse.codegen.rows.shape import WEIGHTED, Tuning
+from polyfuse.codegen.rows.shape import Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.network.reference import max_relative_error
-from tests.codegen.rows.images import Case, run
+from tests.codegen.rows.images import NAMED, Case, run
 from tests.oracles import rows as oracle
 
 WIDTHS = (16, 8, 4)
@@ -195,7 +195,7 @@ def arrays_of(case: Case, seed: int) -> dict[str, np.ndarray]:
         "r": draw(cout, *case.out_image),
         "y": draw(cin, *case.image),
     }
-    if case.kind in WEIGHTED:
+    if NAMED[case.kind].weighted:
         found["w"] = draw(cout, 1 if case.kind == "depthwise" else cin // case.groups, *case.kernel)
     if case.activation == "prelu":
         found["slopes"] = draw(cout)

@@ -10,55 +10,66 @@ import pytest
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, SANITIZE, WARNINGS, Options, compile_program, compile_shared, load
 from polyfuse.codegen.kernel import aligned
+from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.elementwise import Add, Apply, Mul
+from polyfuse.codegen.rows.few_channels import FewChannels
+from polyfuse.codegen.rows.gather import Gather
+from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.lrn import Normalised
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
 from polyfuse.codegen.rows.pricing import weight_bytes
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, block_sizes
+from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
+from polyfuse.codegen.rows.stencil import Stencil
 from polyfuse.codegen.rows.text import NAMES, prelude
-from polyfuse.codegen.rows.tune import default_tuning, tiled
-from tests.codegen.rows.images import REGISTERS, Case, pointers, workspace
+from polyfuse.codegen.rows.tune import tiled
+from polyfuse.codegen.rows.windows import AveragePool, Depthwise, MaxPool
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target
+from tests.codegen.rows.images import NAMED, REGISTERS, Case, pointers, workspace
 
 SANITIZED = [
-    RowShape("direct", "direct", 19, 21, 31, kernel=(3, 3), outside=(1, 1), activation="relu6", residual="before"),
-    RowShape("strided", "direct", 8, 8, 5, kernel=(3, 3), stride=2, outside=(1, 0)),
-    RowShape("dilated", "direct", 4, 4, 3, kernel=(3, 3), dilation=4, outside=(4, 4), activation="silu"),
-    RowShape("pointwise", "direct", 24, 40, 23),
-    RowShape("joined", "direct", 24, 40, 5, stride=2, height=5, residual="after", activation="softplus"),
-    RowShape("few", "few_channels", 3, 24, 17, kernel=(3, 3), stride=2, outside=(1, 1)),
-    RowShape("depthwise", "depthwise", 20, 20, 19, kernel=(5, 5), outside=(2, 2), activation="hard_swish"),
-    RowShape("stencil", "stencil", 1, 1, 37, kernel=(3, 3), outside=(1, 1), height=4, activation="relu"),
-    RowShape("largest", "max_pool", 9, 9, 11, kernel=(3, 3), stride=2, outside=(1, 1)),
-    RowShape("mean", "average_pool", 9, 9, 11, kernel=(3, 3), outside=(1, 1), counted=(1, 0)),
-    RowShape("add", "add", 9, 9, 11, activation="relu", residual="after"),
-    RowShape("groups", "grouped", 20, 30, 13, kernel=(3, 3), outside=(1, 1), groups=5, activation="softplus"),
-    RowShape("taken", "gather", 9, 11, 13, sources=tuple((c % 2, 8 - c // 2) for c in range(11)), activation="silu"),
-    RowShape("apply", "apply", 9, 9, 11, activation="tanh"),
-    RowShape("spread", "mul", 9, 9, 11, activation="silu", spread=True),
-    RowShape("normal", "lrn", 9, 9, 11, activation=("elu", 0.5), numbers=(5, 0.1, 0.75, 1.0)),
-    RowShape("whole", "average_pool", 9, 9, 1, kernel=(3, 41)),
-    RowShape("wide", "winograd", 19, 21, 31, kernel=(3, 3), outside=(1, 1), height=7, residual="before"),
-    RowShape("strip", "winograd", 5, 40, 13, kernel=(3, 3), height=12, activation="silu", residual="after"),
-    RowShape("corner", "winograd", 9, 9, 5, kernel=(3, 3), outside=(3, 2), height=1, activation="relu"),
-    RowShape("blocks", "to_blocked", 19, 19, 21),
-    RowShape("planes", "to_planar", 19, 19, 21),
+    RowShape("direct", Direct(), 19, 21, 31, kernel=(3, 3), outside=(1, 1), activation="relu6", residual="before"),
+    RowShape("strided", Direct(), 8, 8, 5, kernel=(3, 3), stride=2, outside=(1, 0)),
+    RowShape("dilated", Direct(), 4, 4, 3, kernel=(3, 3), dilation=4, outside=(4, 4), activation="silu"),
+    RowShape("pointwise", Direct(), 24, 40, 23),
+    RowShape("joined", Direct(), 24, 40, 5, stride=2, height=5, residual="after", activation="softplus"),
+    RowShape("few", FewChannels(), 3, 24, 17, kernel=(3, 3), stride=2, outside=(1, 1)),
+    RowShape("depthwise", Depthwise(), 20, 20, 19, kernel=(5, 5), outside=(2, 2), activation="hard_swish"),
+    RowShape("stencil", Stencil(), 1, 1, 37, kernel=(3, 3), outside=(1, 1), height=4, activation="relu"),
+    RowShape("largest", MaxPool(), 9, 9, 11, kernel=(3, 3), stride=2, outside=(1, 1)),
+    RowShape("mean", AveragePool((1, 0)), 9, 9, 11, kernel=(3, 3), outside=(1, 1)),
+    RowShape("add", Add(), 9, 9, 11, activation="relu", residual="after"),
+    RowShape("groups", Grouped(5), 20, 30, 13, kernel=(3, 3), outside=(1, 1), activation="softplus"),
+    RowShape("taken", Gather(tuple((c % 2, 8 - c // 2) for c in range(11))), 9, 11, 13, activation="silu"),
+    RowShape("apply", Apply(), 9, 9, 11, activation="tanh"),
+    RowShape("spread", Mul(spread=True), 9, 9, 11, activation="silu"),
+    RowShape("normal", Normalised(5, 0.1, 0.75, 1.0), 9, 9, 11, activation=("elu", 0.5)),
+    RowShape("whole", AveragePool(), 9, 9, 1, kernel=(3, 41)),
+    RowShape("wide", Winograd(), 19, 21, 31, kernel=(3, 3), outside=(1, 1), height=7, residual="before"),
+    RowShape("strip", Winograd(), 5, 40, 13, kernel=(3, 3), height=12, activation="silu", residual="after"),
+    RowShape("corner", Winograd(), 9, 9, 5, kernel=(3, 3), outside=(3, 2), height=1, activation="relu"),
+    RowShape("blocks", ToBlocked(), 19, 19, 21),
+    RowShape("planes", ToPlanar(), 19, 19, 21),
 ]
 
 
 def calling(kernel: RowKernel) -> str:
     """A block of C that gives a kernel rows that are just as large as it may touch; one row is NULL."""
     shape, v = kernel.shape, kernel.floats
-    planar_in = shape.kind in ("few_channels", "stencil", "to_blocked")
-    planar_out = shape.kind in ("stencil", "to_planar")
+    planar_in = shape.kind.name in ("few_channels", "stencil", "to_blocked")
+    planar_out = shape.kind.name in ("stencil", "to_planar")
     rows_in = shape.rows_read * (shape.in_channels if planar_in else 1)
     floats_in = shape.in_columns if planar_in else len(block_sizes(shape.in_channels, v)) * shape.in_columns * v
-    rows_out = shape.out_channels if shape.kind == "to_planar" else shape.height
+    rows_out = shape.out_channels if shape.kind.name == "to_planar" else shape.height
     floats_out = shape.columns if planar_out else len(block_sizes(shape.out_channels, v)) * shape.columns * v
-    per_group = 1 if shape.kind == "depthwise" else shape.in_channels
+    per_group = 1 if shape.kind.name == "depthwise" else shape.in_channels
     weights = -(-shape.out_channels // v) * v * per_group * shape.kernel[0] * shape.kernel[1]
-    weights = shape.kernel[0] * shape.kernel[1] if shape.kind == "stencil" else weights
-    weights = weight_bytes(shape, kernel.tuning, v) // 4 if shape.kind == "winograd" else weights
-    bias = 1 if shape.kind == "stencil" else -(-shape.out_channels // v) * v
+    weights = shape.kernel[0] * shape.kernel[1] if shape.kind.name == "stencil" else weights
+    weights = weight_bytes(shape, kernel.tuning, v) // 4 if shape.kind.name == "winograd" else weights
+    bias = 1 if shape.kind.name == "stencil" else -(-shape.out_channels // v) * v
     absent = f"in[{rows_in - 1}] = 0;" if shape.rows_read > 2 and not shape.joins_rows else ""
     return f"""
   {{
@@ -80,7 +91,7 @@ def test_nothing_outside_is_touched_and_nothing_is_undefined(floats: int) -> Non
     for shape, tile in product(wide, TILES):
         named = replace(shape, name=f"{shape.name}_{tile}")
         kernels.append(row_kernel(named, target, tiled(named, target, tile, (2, 2) if tile == 4 else (0, 0))))
-    named = RowShape("edged", "winograd", 9, 9, 20, kernel=(3, 3), outside=(1, 1), height=10, residual="before")
+    named = RowShape("edged", Winograd(), 9, 9, 20, kernel=(3, 3), outside=(1, 1), height=10, residual="before")
     kernels.append(row_kernel(named, target, tiled(named, target, 6, (4, 2))))
     filled = (
         "static float *filled(int n) { float *p = malloc(n * sizeof *p); "
@@ -114,12 +125,12 @@ def strips(shape: RowShape, cuts: list[int]) -> list[RowShape]:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_strips_make_what_a_whole_row_makes(kind: str, stride: int) -> None:
     """`from` and `to` move; the sums are the same ones in the same order, so they are equal bit for bit."""
-    shape = RowShape("whole", kind, 12, 12, 21, kernel=(3, 3), stride=stride, outside=(1, 1), bias=False)  # type: ignore[arg-type]
+    shape = RowShape("whole", NAMED[kind], 12, 12, 21, kernel=(3, 3), stride=stride, outside=(1, 1), bias=False)
     shape = replace(shape, in_pitch=shape.in_columns, out_pitch=21)
     cuts = [0, 5, 6, 13, 21]
     parts = strips(shape, cuts)
     target = Target(8, 16)
-    tuning = default_tuning(shape, target)
+    tuning = shape.kind.tuning(shape, target)
     kernels = [row_kernel(s, target, tuning) for s in (shape, *parts)]
     library = load(compile_shared("\n".join([prelude(8), *(k.text for k in kernels)])))
     random = np.random.default_rng(1)
@@ -179,7 +190,7 @@ def test_asking_changes_no_value(case: Case) -> None:
 
 
 def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
-    shape = RowShape("conv", "direct", 8, 8, 9, kernel=(3, 3), outside=(1, 1))
+    shape = RowShape("conv", Direct(), 8, 8, 9, kernel=(3, 3), outside=(1, 1))
     kernel = row_kernel(shape, Target(4, 16), Tuning(pixels=5))
     library = load(compile_shared(kernel.source))
     random = np.random.default_rng(3)
@@ -197,7 +208,7 @@ def test_a_row_of_zeros_is_as_good_as_no_row() -> None:
 
 @pytest.mark.parametrize("residual", ["before", "after"])
 def test_a_residual_may_be_the_output_itself(residual: str) -> None:
-    shape = RowShape("conv", "direct", 8, 8, 9, kernel=(3, 3), outside=(1, 1), activation="relu", residual=residual)  # type: ignore[arg-type]
+    shape = RowShape("conv", Direct(), 8, 8, 9, kernel=(3, 3), outside=(1, 1), activation="relu", residual=residual)  # type: ignore[arg-type]
     kernel = row_kernel(shape, Target(4, 16), Tuning(pixels=5))
     library = load(compile_shared(kernel.source))
     random = np.random.default_rng(4)
@@ -249,5 +260,5 @@ def test_streaming_changes_no_value(case: Case, floats: int) -> None:
 
 
 def test_what_is_read_again_at_once_is_not_streamed() -> None:
-    shape = RowShape("conv", "direct", 8, 8, 9, activation="softplus", stream=True)
+    shape = RowShape("conv", Direct(), 8, 8, 9, activation="softplus", stream=True)
     assert "STREAM" not in row_kernel(shape, Target(8, 16)).text

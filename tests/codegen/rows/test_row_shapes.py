@@ -8,14 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler
+from polyfuse.codegen.rows.chunks import chunks, uses
+from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.elementwise import Add
+from polyfuse.codegen.rows.few_channels import FewChannels
+from polyfuse.codegen.rows.gather import Gather
+from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.kernel import row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, balanced, chunks, uses
+from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced
+from polyfuse.codegen.rows.stencil import Stencil
 from polyfuse.codegen.rows.text import prelude
-from polyfuse.codegen.rows.width import probe
+from polyfuse.codegen.rows.windows import Depthwise, MaxPool
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target, probe
 from polyfuse.errors import InvalidInput
 
-CONV = RowShape("conv", "direct", 8, 8, 20, kernel=(3, 3), outside=(1, 1))
+CONV = RowShape("conv", Direct(), 8, 8, 20, kernel=(3, 3), outside=(1, 1))
 
 
 @given(st.integers(1, 200), st.integers(1, 30))
@@ -36,7 +45,7 @@ def test_chunks_together_use_every_tap_inside_once(
     if left + right >= span:
         return
     shape = RowShape(
-        "conv", "direct", 4, 4, columns, kernel=(1, kernel), stride=stride, dilation=dilation, outside=(left, right)
+        "conv", Direct(), 4, 4, columns, kernel=(1, kernel), stride=stride, dilation=dilation, outside=(left, right)
     )
     found = [
         (stride * chunk.first + column, chunk.first + pixel, tap)
@@ -50,7 +59,7 @@ def test_chunks_together_use_every_tap_inside_once(
 
 def test_weights_are_packed_in_the_order_of_the_loops() -> None:
     """By hand: V = 4, two blocks at once, five input channels, one row, two taps held together."""
-    shape = RowShape("conv", "direct", 5, 8, 3, kernel=(1, 2))
+    shape = RowShape("conv", Direct(), 5, 8, 3, kernel=(1, 2))
     kernel = row_kernel(shape, Target(4, 16), Tuning(blocks=2, pixels=3, taps=2))
     w = np.arange(8 * 5 * 2, dtype=np.float32).reshape(8, 5, 1, 2)
     order = [w[4 * a + lane, c, 0, t] for c in range(5) for t in range(2) for a in range(2) for lane in range(4)]
@@ -59,13 +68,13 @@ def test_weights_are_packed_in_the_order_of_the_loops() -> None:
 
 @pytest.mark.parametrize(("stride", "tuned"), [(1, (1, 26)), (2, (2, 11))])
 def test_output_blocks_share_columns_that_few_taps_read(stride: int, tuned: tuple[int, int]) -> None:
-    shape = RowShape("first", "few_channels", 3, 32, 112, kernel=(3, 3), stride=stride)
+    shape = RowShape("first", FewChannels(), 3, 32, 112, kernel=(3, 3), stride=stride)
     kernel = row_kernel(shape, Target(16, 32))
     assert (kernel.tuning.blocks, kernel.tuning.pixels) == tuned
 
 
 def test_weights_of_a_shared_block_hold_channels_in_neighbouring_lanes() -> None:
-    shape = RowShape("last", "direct", 4, 2, 3)
+    shape = RowShape("last", Direct(), 4, 2, 3)
     kernel = row_kernel(shape, Target(8, 16))
     assert kernel.tuning.ways == 4
     w = np.arange(8, dtype=np.float32).reshape(2, 4, 1, 1)
@@ -73,7 +82,7 @@ def test_weights_of_a_shared_block_hold_channels_in_neighbouring_lanes() -> None
 
 
 def test_output_channels_are_filled_up_with_zeros() -> None:
-    shape = RowShape("depth", "depthwise", 3, 3, 5, kernel=(1, 2))
+    shape = RowShape("depth", Depthwise(), 3, 3, 5, kernel=(1, 2))
     kernel = row_kernel(shape, Target(4, 16))
     w = np.arange(1, 7, dtype=np.float32).reshape(3, 1, 1, 2)
     assert packed_weights(kernel, w).tolist() == [1, 3, 5, 0, 2, 4, 6, 0]
@@ -115,13 +124,16 @@ def test_the_header_says_layer_shape_and_layout() -> None:
     [
         ({"columns": 0}, "at least 1"),
         ({"outside": (11, 11)}, "no input"),
-        ({"kind": "depthwise", "out_channels": 16}, "as many channels"),
-        ({"kind": "stencil"}, "one channel and stride 1"),
+        ({"kind": Depthwise(), "out_channels": 16}, "as many channels"),
+        ({"kind": Stencil()}, "one channel and stride 1"),
         ({"height": 2}, "only stencil, winograd and pointwise direct"),
-        ({"kind": "winograd", "stride": 2}, "winograd expects kernel"),
-        ({"kind": "depthwise", "groups": 8}, "use depthwise, with groups=1"),
-        ({"kind": "add"}, "no window"),
-        ({"kind": "max_pool", "outside": (3, 0)}, "all outside"),
+        ({"kind": Winograd(), "stride": 2}, "winograd expects kernel"),
+        ({"kind": Grouped(0)}, "at least 1"),
+        ({"kind": Gather(((0, 1),)), "kernel": (1, 1), "outside": (0, 0)}, "a source for each channel"),
+        ({"kind": Depthwise(), "apart": 2}, "only direct puts outputs 2 columns apart"),
+        ({"kind": Stencil(), "in_channels": 1, "out_channels": 1, "activation": "prelu"}, "prelu expects blocked rows"),
+        ({"kind": Add()}, "no window"),
+        ({"kind": MaxPool(), "outside": (3, 0)}, "all outside"),
         ({"in_pitch": 3}, "pitch"),
         ({"out_pitch": 3}, "pitch"),
         ({"activation": "softmax"}, "expected one of"),
@@ -139,8 +151,8 @@ def test_shapes_that_are_none_are_refused(changes: dict[str, object], match: str
         (CONV, Tuning(blocks=2), "divides 1 blocks"),
         (CONV, Tuning(unroll=3), "do not divide"),
         (CONV, Tuning(ways=2), "ways do not fit"),
-        (replace(CONV, groups=2), None, "expect a multiple of 8"),
-        (replace(CONV, kind="depthwise"), Tuning(unroll=2), "only direct"),
+        (replace(CONV, kind=Direct(2)), None, "expect a multiple of 8"),
+        (replace(CONV, kind=Depthwise()), Tuning(unroll=2), "only direct"),
     ],
 )
 def test_tunings_that_do_not_suit_are_refused(shape: RowShape, tuning: Tuning | None, match: str) -> None:

@@ -15,8 +15,10 @@ from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_sha
 from polyfuse.codegen.rows.interpolation import TILES, relative_error
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.text import prelude
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target
 from tests.codegen.rows.images import Case, pointers, run, workspace
 from tests.codegen.rows.test_row_kernels import COMPILERS, SAME, WIDTHS, arrays_of, expected, flags_for
 
@@ -230,7 +232,7 @@ def test_a_nan_stays_through_the_activation() -> None:
     assert np.isnan(run(built([kernel], 4).row, kernel, case, arrays)).all()
 
 
-WHOLE = RowShape("whole", "winograd", 12, 12, 29, kernel=(3, 3), outside=(1, 1), height=13, in_pitch=31, out_pitch=30)
+WHOLE = RowShape("whole", Winograd(), 12, 12, 29, kernel=(3, 3), outside=(1, 1), height=13, in_pitch=31, out_pitch=30)
 
 
 def drawn_rows(count: int) -> list[np.ndarray]:

@@ -12,18 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.codegen.build import WARNINGS, Options, compile_shared, load
+from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES, ZERO, Sum, Surd, input_sums, matrices, needed, output_sums
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_weights
 from polyfuse.codegen.rows.pricing import price, weight_bytes, winograd_counts
-from polyfuse.codegen.rows.shape import RowShape, Target, Tuning
+from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.codegen.rows.tiling import tilings, workspace_bytes
-from polyfuse.codegen.rows.tune import default_tuning, tiled, winograd_tuning
+from polyfuse.codegen.rows.tune import tiled, winograd_tuning
+from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.target import Target
 from polyfuse.errors import InvalidInput
 from tests.codegen.rows.images import pointers, workspace
 
-CONV = RowShape("conv", "winograd", 12, 20, 23, kernel=(3, 3), outside=(1, 1), height=11)
+CONV = RowShape("conv", Winograd(), 12, 20, 23, kernel=(3, 3), outside=(1, 1), height=11)
 WIDE = Target(16, 32)
 
 
@@ -191,7 +194,7 @@ def test_counts_are_what_the_kernel_runs(tile: int, edge: tuple[int, int], shape
 
 def test_counts_of_numbers_by_hand() -> None:
     """Two tiles of 2 x 2, three channels to five, nothing outside: 6 columns and 8 rows of four additions each."""
-    shape = RowShape("conv", "winograd", 3, 5, 4, kernel=(3, 3), height=2)
+    shape = RowShape("conv", Winograd(), 3, 5, 4, kernel=(3, 3), height=2)
     found = winograd_counts(shape, Tuning(tile=2, batch=2, pixels=2), 4)
     assert found.products == 2 * 16 * 3 * 5
     assert (found.input_additions, found.input_multiplications) == (3 * (6 + 8) * 4, 0)
@@ -257,7 +260,7 @@ def test_the_header_says_the_workspace() -> None:
     kernel = row_kernel(CONV, WIDE)
     assert kernel.workspace_bytes == workspace_bytes(CONV, kernel.tuning, 16) > 0
     assert f"workspace {kernel.workspace_bytes} bytes" in kernel.text.split("*/")[0].replace("\n *  ", "")
-    direct = row_kernel(replace(CONV, kind="direct", height=1), WIDE)
+    direct = row_kernel(replace(CONV, kind=Direct(), height=1), WIDE)
     assert direct.workspace_bytes == 0
 
 
@@ -266,7 +269,7 @@ def test_the_header_says_the_workspace() -> None:
 def test_weights_are_transformed_and_their_bytes_known(tile: int, edge: tuple[int, int]) -> None:
     """For each pair of sizes, those of the larger tiles first, columns changing fastest."""
     edge = tuple(m if m < tile else 0 for m in edge)
-    shape = RowShape("conv", "winograd", 5, 9, 12, kernel=(3, 3), height=6)
+    shape = RowShape("conv", Winograd(), 5, 9, 12, kernel=(3, 3), height=6)
     kernel = row_kernel(shape, Target(4, 16), Tuning(tile=tile, batch=4, pixels=4, blocks=3, edge=edge))
     w = np.random.default_rng(0).standard_normal((9, 5, 3, 3)).astype(np.float32)
     packed = packed_weights(kernel, w)
@@ -307,7 +310,7 @@ def sized(channels: int, columns: int, height: int) -> RowShape:
 )
 def test_tiles_are_chosen_by_shape(shape: RowShape, tile: int, edge: tuple[int, int]) -> None:
     """Large ones, but for small maps, and weights that leave the cache; smaller ones where large ones do not fit."""
-    found = default_tuning(shape, WIDE)
+    found = shape.kind.tuning(shape, WIDE)
     assert (found.tile, found.edge) == (tile, edge)
     edges = {t: product((0, *(m for m in TILES if m < t)), repeat=2) for t in TILES}
     prices = [price(shape, tiled(shape, WIDE, t, edge), 16) for t in TILES for edge in edges[t]]
@@ -337,7 +340,6 @@ def test_the_header_says_tiles_weights_and_workspace() -> None:
         ({"kernel": (5, 5)}, "winograd expects kernel"),
         ({"stride": 2}, "winograd expects kernel"),
         ({"dilation": 2}, "winograd expects kernel"),
-        ({"groups": 2}, "only direct and grouped convolution have groups"),
         ({"out_pitch": 22}, "pitch"),
     ],
 )
@@ -365,4 +367,4 @@ def test_tunings_that_do_not_suit_are_refused(tuning: Tuning, match: str) -> Non
 
 def test_other_kinds_have_no_tiles() -> None:
     with pytest.raises(InvalidInput, match="has no tiles"):
-        row_kernel(replace(CONV, kind="direct", height=1), WIDE, Tuning(tile=4, batch=4))
+        row_kernel(replace(CONV, kind=Direct(), height=1), WIDE, Tuning(tile=4, batch=4))
