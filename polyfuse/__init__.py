@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from polyfuse.bench.tune import tune
     from polyfuse.codegen.build import Options
     from polyfuse.codegen.kernel import Kernel, build, rebuild
+    from polyfuse.codegen.lower.work import predicted_seconds
     from polyfuse.codegen.program import Program, generate
-    from polyfuse.codegen.work import predicted_seconds
     from polyfuse.deploy.explain import Explanation, explain
     from polyfuse.deploy.model import Model, Settings, load
     from polyfuse.deploy.plan import Plan
@@ -185,7 +185,7 @@ _MODULES = {
     "codegen.build": ("Options",),
     "codegen.kernel": ("Kernel", "build", "rebuild"),
     "codegen.program": ("Program", "generate"),
-    "codegen.work": ("predicted_seconds",),
+    "codegen.lower.work": ("predicted_seconds",),
     "deploy.explain": ("Explanation", "explain"),
     "deploy.model": ("Model", "Settings", "load"),
     "deploy.plan": ("Plan",),

@@ -15,7 +15,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import SCALAR, Interface, LeafName, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import SCALAR, Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import probe
 from polyfuse.deploy.host import host_facts

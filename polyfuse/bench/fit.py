@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import Interface, Leaves, leaves
+from polyfuse.codegen.lower.selection import Interface, Leaves, leaves
+from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target, probe
-from polyfuse.codegen.work import work_of
 from polyfuse.cost.seconds import Work, amounts, guessed_costs
 from polyfuse.machines.host import Costs, Machine
 from polyfuse.network.layers.normalisation import lrn

@@ -16,8 +16,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from polyfuse.codegen.group import Group
 from polyfuse.codegen.kernel import Kernel, rebuild
+from polyfuse.codegen.lower.group import LoweredGroup
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.source import read_source
@@ -69,7 +69,7 @@ def seconds_of_groups(kernel: Kernel, repeats: int) -> list[float]:
     return [statistics.median(sample[k] for sample in samples) for k in range(groups)]
 
 
-def lines(groups: Sequence[Group], seconds: Sequence[float], gflop_per_second: float) -> list[tuple[str, ...]]:
+def lines(groups: Sequence[LoweredGroup], seconds: Sequence[float], gflop_per_second: float) -> list[tuple[str, ...]]:
     """Each group: its layers, its microseconds, its floor, and the share of that."""
     found: list[tuple[str, ...]] = []
     for group, time in zip(groups, seconds, strict=True):

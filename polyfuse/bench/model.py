@@ -19,7 +19,7 @@ from polyfuse.bench.measure import measure
 from polyfuse.bench.tune import tune
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.target import probe
 from polyfuse.deploy.space import Choice, ranked, search_space

@@ -18,7 +18,7 @@ from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import Interface, is_3x3
+from polyfuse.codegen.lower.selection import Interface, is_3x3
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target, probe
 from polyfuse.deploy.model import Settings, plan_of

@@ -25,7 +25,7 @@ from polyfuse.cli.rows import ROWS, rows_of
 from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.leaves import LAYOUTS, LEAF_NAMES, Interface, LeafName
+from polyfuse.codegen.lower.selection import LAYOUTS, LEAF_NAMES, Interface, LeafName
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, make_folder
 from polyfuse.report.plot import plot

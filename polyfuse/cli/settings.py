@@ -7,7 +7,7 @@ import click
 
 from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, WORKLOAD, Option, longest, plan_file, source_options, threads
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.model import Settings

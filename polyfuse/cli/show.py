@@ -59,6 +59,6 @@ def show_lines(row: Candidate, case: Case) -> Iterator[str]:
     yield from section(str(row), [])
     for group in case.groups:
         yield describe_schedule(group)
-    for part in case.timed.groups:
+    for part in case.timed.parts:
         yield from section("loops (the form of the C that is timed)", part.nest.root.to_C_str().splitlines())
     yield from section("C", case.timed.source.splitlines())

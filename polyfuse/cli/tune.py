@@ -22,7 +22,7 @@ from polyfuse.cli.options import (
 from polyfuse.cli.unused import Checked
 from polyfuse.cli.values import FILE
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.deploy.grouping import LONGEST
 from polyfuse.deploy.tuned import read_tuned, tuned_path
 from polyfuse.files import check_writable, make_folder, write_atomically

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen.build import Built, Options, compile_file, compile_many, load
 from polyfuse.codegen.group import Counter
-from polyfuse.codegen.program import ALIGNMENT, Program, unsupported_threads
+from polyfuse.codegen.lower.program import ALIGNMENT, unsupported_threads
+from polyfuse.codegen.program import Program
 from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.network.tensor import Tensor

@@ -8,7 +8,7 @@ costs decide. Only layers that this changes are in the result: for others kernel
 
 from dataclasses import replace
 
-from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, leaves
+from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, leaves
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.winograd import Winograd

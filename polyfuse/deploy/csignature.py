@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from polyfuse.codegen.layout import PLANAR
+from polyfuse.codegen.lower.layout import PLANAR
 from polyfuse.codegen.program import Program
 from polyfuse.errors import InvalidInput
 from polyfuse.network.signature import Input, Output, Signature, Values

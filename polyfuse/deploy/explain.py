@@ -9,7 +9,7 @@ to it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.codegen.target import probe
 from polyfuse.deploy.grouping import scheduled_part
 from polyfuse.deploy.model import Settings, plan_of

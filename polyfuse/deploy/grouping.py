@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.deploy.prices import Part, Price, Prices
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network

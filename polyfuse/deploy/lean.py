@@ -8,9 +8,9 @@ U-Net each level's is, all the way down and up again. Joined to the group that r
 
 from dataclasses import replace
 
-from polyfuse.codegen.concats import is_placeable, placed_concats
-from polyfuse.codegen.leaves import Leaves
-from polyfuse.codegen.program import generate
+from polyfuse.codegen.lower.concats import is_placeable, placed_concats
+from polyfuse.codegen.lower.program import lowered
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.deploy.grouping import Grouping
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.prices import Part, Price, Prices
@@ -19,7 +19,7 @@ from polyfuse.network.layer import Layer
 SLACK = 1.02
 """How much dearer groups may become that need less memory."""
 MOST_TRIED = 4
-"""So many concats are tried; each takes as long as generating the code."""
+"""So many concats are tried; each takes as long as lowering the network."""
 
 
 def leaner(grouping: Grouping, leaves: Leaves, price: Price) -> Grouping:
@@ -45,7 +45,7 @@ def leaner(grouping: Grouping, leaves: Leaves, price: Price) -> Grouping:
 def memory(grouping: Grouping, leaves: Leaves) -> int:
     """The bytes that the C of a grouping needs beside weights."""
     placed, groups = placed_concats(grouping.network, grouping.groups(leaves), leaves)
-    return footprint(generate(grouping.network, groups, leaf=placed)).memory
+    return footprint(lowered(grouping.network, groups, leaf=placed)).memory
 
 
 def joined(grouping: Grouping, concat: Layer, prices: Prices) -> Grouping | None:

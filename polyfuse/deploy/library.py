@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyfuse.codegen.cfile import calls, signature
-from polyfuse.codegen.layout import Array
-from polyfuse.codegen.program import ALIGNMENT, Program
+from polyfuse.codegen.lower.layout import Array
+from polyfuse.codegen.lower.program import ALIGNMENT, Lowered
+from polyfuse.codegen.program import Program
 from polyfuse.deploy.csignature import Parameter, constant_outputs, copied, parameters
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.memory.addresses import aligned_up
@@ -93,7 +94,7 @@ class Memory:
     threads: int
 
     @staticmethod
-    def of(program: Program, threads: int) -> "Memory":
+    def of(program: Lowered, threads: int) -> "Memory":
         """The bytes of each part, aligned."""
         return Memory(
             aligned_up(program.arena.bytes, ALIGNMENT),
@@ -183,7 +184,7 @@ def run_function(
         "  const float *const constants = weights;",
         "  char *const memory = arena;",
         "  (void)constants, (void)memory;",
-        *calls(program.groups, known, (chips, kept, str(memory.threads), "0")),
+        *calls(program.parts, known, (chips, kept, str(memory.threads), "0")),
         *copied(program, ends, given),
         "}",
     ]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from polyfuse.codegen.build import Options, usable_cores
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.target import probe
 from polyfuse.deploy.algorithms import algorithms_of

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from polyfuse.codegen.concats import placed_concats
-from polyfuse.codegen.leaves import Interface, Leaves, leaves
+from polyfuse.codegen.lower.concats import placed_concats
+from polyfuse.codegen.lower.selection import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
 from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped

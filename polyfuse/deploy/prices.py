@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import islpy as isl
 
-from polyfuse.codegen.concats import is_placeable
-from polyfuse.codegen.leaves import Leaves
-from polyfuse.codegen.work import work_of
+from polyfuse.codegen.lower.concats import is_placeable
+from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.work import work_of
 from polyfuse.cost.seconds import seconds
 from polyfuse.deploy.space import label_of, strategies
 from polyfuse.errors import PolyfuseError

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.deploy.grouping import Grouping
 from polyfuse.deploy.prices import Part, Price, Prices
 from polyfuse.errors import InvalidInput

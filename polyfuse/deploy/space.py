@@ -6,10 +6,10 @@ Network ──search_space()──> Choice: tile, retention of each tensor, algo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
+from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
+from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.target import Target
-from polyfuse.codegen.work import work_of
 from polyfuse.cost.seconds import Seconds, seconds
 from polyfuse.errors import PolyfuseError
 from polyfuse.machines.host import Machine

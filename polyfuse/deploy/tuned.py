@@ -22,7 +22,7 @@ from polyfuse import codegen
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.target import probe
 from polyfuse.deploy.entries import EntriesFile

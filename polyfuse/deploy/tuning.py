@@ -9,7 +9,7 @@ A whole network that was tuned, with its own layout, is one group.
 from dataclasses import replace
 
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.leaves import Interface
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.deploy.plan import Plan, PlannedGroup
 from polyfuse.deploy.tuned import Tried, key_of, read_tuned
 from polyfuse.network.network import Network

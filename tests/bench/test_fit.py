@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polyfuse.bench.fit import Sample, chains, fitted, non_negative, ways
 from polyfuse.bench.model import Point, Sweep, thinned
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.target import Target
 from polyfuse.cost.reuse import Touches

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network

@@ -2,9 +2,9 @@
 
 import pytest
 
-from polyfuse.codegen.concats import placed_concats
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.leaves import SCALAR, Leaves, named_leaves
+from polyfuse.codegen.lower.concats import placed_concats
+from polyfuse.codegen.lower.selection import SCALAR, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network

@@ -18,7 +18,8 @@ from polyfuse.codegen.kernel import (
     rebuild,
     side_by_side,
 )
-from polyfuse.codegen.program import ALIGNMENT, Program, generate
+from polyfuse.codegen.lower.program import ALIGNMENT
+from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.schedule.groups import fused

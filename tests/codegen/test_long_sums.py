@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from polyfuse.codegen import sums
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build, build_many
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows import folds
 from polyfuse.codegen.scratchpad import lines

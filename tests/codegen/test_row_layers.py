@@ -2,10 +2,10 @@
 
 import pytest
 
-from polyfuse.codegen.channels import channel_sources
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.work import work_of
+from polyfuse.codegen.rows.channels import channel_sources
 from polyfuse.network.activated import with_activation
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layer import Layer

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.target import probe
 from polyfuse.network.network import Builder, Network

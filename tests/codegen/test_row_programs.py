@@ -8,7 +8,7 @@ from polyfuse.bench.compare import executed_points
 from polyfuse.codegen import rowsteps
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
-from polyfuse.codegen.leaves import Interface, leaves
+from polyfuse.codegen.lower.selection import Interface, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target, probe
 from polyfuse.errors import InvalidInput
@@ -282,7 +282,7 @@ def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_mem
 def test_rows_of_narrow_maps_are_joined(
     tile: tuple[int, ...] | None, joined: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyfuse.codegen.leaves.JOINED_COLUMNS", joined)
+    monkeypatch.setattr("polyfuse.codegen.lower.selection.JOINED_COLUMNS", joined)
     build = Builder("narrow")
     x = build.input("x", (1, 12, 14, 14))
     small = build.conv("small", x, 24, kernel=1, stride=2, activation="relu")
@@ -304,7 +304,7 @@ def test_rows_of_narrow_maps_are_joined(
 
 @pytest.mark.parametrize("tile", [(), (4,), (4, 6)])
 def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polyfuse.codegen.rowsteps.AHEAD_BYTES", 4 * 8 * 9 * 12)
+    monkeypatch.setattr("polyfuse.codegen.lower.rowsteps.AHEAD_BYTES", 4 * 8 * 9 * 12)
     build = Builder("wide")
     small = build.input("small", (1, 8, 3, 4))
     x = build.input("x", (1, 8, 9, 12))
@@ -335,7 +335,7 @@ def calls_of(program: Program, layer: str) -> list[str]:
 def test_windows_of_large_arrays_are_asked_for(
     tile: tuple[int, ...] | None, tiles: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyfuse.codegen.rowsteps.AHEAD_BYTES", 4 * 8 * 21 * 15)
+    monkeypatch.setattr("polyfuse.codegen.lower.rowsteps.AHEAD_BYTES", 4 * 8 * 21 * 15)
     build = Builder("windows")
     x = build.input("x", (1, 8, 21, 15))
     middle = build.conv("first", x, 8, kernel=3, padding=1, activation="relu")

@@ -7,7 +7,8 @@ import pytest
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.leaves import Leaves, leaves
+from polyfuse.codegen.lower.selection import Leaves, leaves
+from polyfuse.codegen.lower.work import predicted_seconds, work_of
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.shape import RowShape, Tuning
@@ -15,7 +16,6 @@ from polyfuse.codegen.rows.stencil import Stencil
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.rows.work import row_work
 from polyfuse.codegen.target import Target
-from polyfuse.codegen.work import predicted_seconds, work_of
 from polyfuse.cost.seconds import Work, guessed_costs, seconds
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from polyfuse.codegen.leaves import SCALAR, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import SCALAR, Leaves, named_leaves
 from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.prices import Prices, hangs_together, seconds_on
 from polyfuse.machines.host import known_machine

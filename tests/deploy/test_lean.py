@@ -6,7 +6,7 @@ import pytest
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.leaves import Leaves, leaves
+from polyfuse.codegen.lower.selection import Leaves, leaves
 from polyfuse.codegen.target import Target, probe
 from polyfuse.deploy import lean
 from polyfuse.deploy.grouping import grouped

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.leaves import SCALAR, Leaves
+from polyfuse.codegen.lower.selection import SCALAR, Leaves
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.grouping import grouped, ungrouped
 from polyfuse.deploy.memory import footprint, least_layer_by_layer

@@ -11,7 +11,7 @@ import pytest
 
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.codegen.target import Target

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.leaves import leaves
+from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.codegen.target import Target

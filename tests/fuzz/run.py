@@ -20,7 +20,7 @@ from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import OPENMP, Built, Options, compile_shared, load
 from polyfuse.codegen.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
-from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, leaves
+from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.target import Target

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.codegen.leaves import named_leaves
+from polyfuse.codegen.lower.selection import named_leaves
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.model import load
 from polyfuse.errors import InvalidInput

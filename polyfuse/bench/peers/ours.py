@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.leaves import Interface, LeafName, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import Interface, LeafName, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import probe
 from polyfuse.deploy.model import Settings as PlanSettings

@@ -13,7 +13,7 @@ from math import prod
 
 import islpy as isl
 
-from polyfuse.codegen.access import in_place
+from polyfuse.codegen.lower.places import in_place
 from polyfuse.network.scop.scop import ScopArray
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
-from polyfuse.codegen.access import in_place
+from polyfuse.codegen.lower.places import in_place
 from polyfuse.errors import IllegalSchedule
 from polyfuse.network.scop.layers import ScopNetwork
 from polyfuse.network.tensor import Tensor, distinct_name, distinct_names

@@ -15,7 +15,7 @@ from math import prod
 import islpy as isl
 
 from polyfuse.codegen.loops import kind_of
-from polyfuse.codegen.sums import BLOCK, SHORT, UNIT
+from polyfuse.codegen.lower.sums import BLOCK, SHORT, UNIT
 from polyfuse.network.expression import adds_up, parenthesised, to_c
 from polyfuse.network.layer import Access, Statement
 from polyfuse.network.tensor import Tensor

@@ -13,14 +13,15 @@ from math import prod
 import islpy as isl
 import numpy as np
 
-from polyfuse.codegen.access import Places
-from polyfuse.codegen.grouprows import group_rows
-from polyfuse.codegen.leaves import Leaves
-from polyfuse.codegen.program import Program, parallel_coordinate
-from polyfuse.codegen.rowplan import layer_tuning
+from polyfuse.codegen.lower.group import parallel_coordinate
+from polyfuse.codegen.lower.grouprows import group_rows
+from polyfuse.codegen.lower.kernels import layer_tuning
+from polyfuse.codegen.lower.places import Places
+from polyfuse.codegen.lower.program import Lowered
+from polyfuse.codegen.lower.rowsteps import Rows, RowStep
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.codegen.rows.shape import Tuning, block_sizes
 from polyfuse.codegen.rows.work import row_work
-from polyfuse.codegen.rowsteps import Rows, RowStep
 from polyfuse.cost.reuse import Integers, Touches
 from polyfuse.cost.seconds import SCALAR_COST, KernelWork, Work, seconds
 from polyfuse.machines.host import Machine
@@ -30,7 +31,7 @@ from polyfuse.sets.counting import count
 from polyfuse.sets.points import aff_at, points, values_at
 
 
-def predicted_seconds(program: Program, machine: Machine, threads: int = 1) -> float:
+def predicted_seconds(program: Lowered, machine: Machine, threads: int = 1) -> float:
     """How long one run of a program takes on a machine, by its time model; tiles are taken in lexicographic order."""
     return seconds(work_of([group.storage for group in program.groups], program.leaves), machine, threads).total
 
@@ -165,20 +166,15 @@ class StepRows:
         beside = rows is self.step.writes or rows is self.step.added
         return self.step.shape.out_span if beside else self.step.shape.in_columns
 
-    def every(self) -> tuple[Rows, ...]:
-        """All rows that the step reads and writes, the written ones last."""
-        added = (self.step.added,) if self.step.added is not None else ()
-        return (*self.step.reads, *added, self.step.writes)
-
     def array(self, rows: Rows) -> str:
         """The name of an array: buffers of groups are their own."""
         return f"{self.group}.{rows.array.name}" if rows.indices else rows.array.name
 
     def touched(self, kernel: int, things: Things, widths: Mapping[str, int]) -> list[Moments]:
         """The touches of rows and of weights, by the kernel of that number."""
-        found = [self._rows(kernel, things, widths, rows) for rows in self.every()]
-        layer, shape, held = self.step.layer, self.step.shape, {}
-        if layer is not None and self.step.has_weights:
+        found = [self._rows(kernel, things, widths, rows) for rows in self.step.every]
+        shape, held = self.step.shape, {}
+        if self.step.weights_name is not None:
             held[self.step.weights_name] = shape.kind.weight_bytes(shape, self.tuning, self.floats)
         if workspace := shape.kind.workspace_bytes(shape, self.tuning, self.floats):
             held["workspace"] = workspace
@@ -212,7 +208,7 @@ def widest(every: Sequence[StepRows]) -> dict[str, int]:
     """For each array of a group the most columns that one execution touches."""
     found: dict[str, int] = {}
     for step in every:
-        for rows in step.every():
+        for rows in step.step.every:
             name = step.array(rows)
             found[name] = max(found.get(name, 0), step.columns(rows))
     return found

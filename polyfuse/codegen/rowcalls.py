@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import islpy as isl
 
-from polyfuse.codegen.group import WORKSPACE
-from polyfuse.codegen.rowsteps import Rows, RowStep, bias_name
+from polyfuse.codegen.lower.rowsteps import Rows, RowStep
 from polyfuse.schedule.storage import Index
 
+WORKSPACE = "row_workspace"
+"""The name in C of the memory that computing takes besides buffers."""
 Text = Callable[[isl.PwAff], str]
 """Prints an expression over the executions of a step."""
 
@@ -37,10 +38,7 @@ def row_lines(step: RowStep, kernel: str, text: Text) -> list[str]:
         residual = "row_add"
         lines.append(f"const float *row_add[{step.added.count}];")
         lines += output_pointers("row_add", step.added, False, step.added.count, text, step.writes)
-    weights, bias = "NULL", "NULL"
-    if step.layer is not None:
-        weights = step.weights_name if step.has_weights else "NULL"
-        bias = bias_name(step.layer) if shape.reads_bias else "NULL"
+    weights, bias = step.weights_name or "NULL", step.bias_name or "NULL"
     origin, target = local_column(step.reads[0], text), local_column(step.writes, text)
     workspace = WORKSPACE if shape.kind.has_workspace else "NULL"
     prefetched = ", ".join(prefetched_rows(step, text))

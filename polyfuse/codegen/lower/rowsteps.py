@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.access import Places
-from polyfuse.codegen.epilogue import Finish
-from polyfuse.codegen.layout import PAGE_BYTES, Array
-from polyfuse.codegen.phases import Phase, phases
+from polyfuse.codegen.lower.finishes import Finish
+from polyfuse.codegen.lower.layout import PAGE_BYTES, Array
+from polyfuse.codegen.lower.phases import Phase, phases
+from polyfuse.codegen.lower.places import Places
+from polyfuse.codegen.lower.strips import Heights, Strip, one_by_one, strips
 from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.pricing import worthwhile
 from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
-from polyfuse.codegen.strips import Heights, Strip, one_by_one, strips
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Pair, Window
@@ -82,10 +82,21 @@ class RowStep:
     phase: Phase | None = None
 
     @property
-    def weights_name(self) -> str:
-        """The C array of packed weights."""
-        assert self.layer is not None
+    def weights_name(self) -> str | None:
+        """The array of packed weights; None where the kernel reads none."""
+        if self.layer is None or not self.has_weights:
+            return None
         return f"packed_weights_{self.layer.name}{self.phase.label if self.phase is not None else ''}"
+
+    @property
+    def bias_name(self) -> str | None:
+        """The array of the bias, filled up to whole blocks; None where the kernel reads none."""
+        return f"packed_bias_{self.layer.name}" if self.layer is not None and self.shape.reads_bias else None
+
+    @property
+    def every(self) -> tuple[Rows, ...]:
+        """All rows that are read and written, the written ones last."""
+        return (*self.reads, *((self.added,) if self.added is not None else ()), self.writes)
 
     @property
     def has_weights(self) -> bool:
@@ -319,8 +330,3 @@ def row_time(schedule: Schedule, executions: isl.Set, stage: int, phase: Pair = 
         time = time.fix_val(isl.dim_type.out, fixed + k, isl.Val(value))
     time = time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name())
     return time.intersect_domain(executions)
-
-
-def bias_name(layer: Layer) -> str:
-    """The C array of a layer's bias, filled up to whole blocks."""
-    return f"packed_bias_{layer.name}"

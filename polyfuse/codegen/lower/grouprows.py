@@ -3,9 +3,9 @@
 Places ──group_rows()──> the steps of every layer and copy that has row kernels, and what they replace
 """
 
-from polyfuse.codegen.access import Places
-from polyfuse.codegen.epilogue import finishes
-from polyfuse.codegen.rowsteps import RowStep, between, copy_steps, finish_steps
+from polyfuse.codegen.lower.finishes import finishes
+from polyfuse.codegen.lower.places import Places
+from polyfuse.codegen.lower.rowsteps import RowStep, between, copy_steps, finish_steps
 
 
 def group_rows(places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:

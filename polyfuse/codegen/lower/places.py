@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.layout import Array
-from polyfuse.codegen.leaves import SCALAR, Leaves
+from polyfuse.codegen.lower.layout import Array
+from polyfuse.codegen.lower.selection import SCALAR, Leaves
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name

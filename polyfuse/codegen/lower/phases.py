@@ -13,7 +13,7 @@ import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.codegen.leaves import window_or_point
+from polyfuse.codegen.lower.selection import window_or_point
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import ConvTranspose
 from polyfuse.network.window import Pair, Window

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.codegen.rows.elementwise import SUM, activation_of, has_slopes, is_applied
 from polyfuse.codegen.rows.shape import Residual
 from polyfuse.network.activation import Spec

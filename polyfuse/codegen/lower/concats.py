@@ -10,7 +10,7 @@ their blocks. A result may itself lie inside another: the slices are those of th
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from polyfuse.codegen.leaves import ChannelSlice, Leaves
+from polyfuse.codegen.lower.selection import ChannelSlice, Leaves
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Concat

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from polyfuse.codegen.build import DEFAULT_FLAGS
 from polyfuse.codegen.compiler import Compiler, find_compiler
-from polyfuse.codegen.layout import PLANAR, Layout
+from polyfuse.codegen.lower.layout import PLANAR, Layout
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.pricing import worthwhile

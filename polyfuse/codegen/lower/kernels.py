@@ -3,21 +3,21 @@
 RowStep of every group  ──RowKernels.add()──> the names to call;  .kernels and .constants go into the program
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.codegen.layout import Array
-from polyfuse.codegen.leaves import Leaves
+from polyfuse.codegen.lower.rowsteps import RowStep, main_step
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.tune import tiled, winograd_tuning
 from polyfuse.codegen.rows.winograd import Winograd
-from polyfuse.codegen.rowsteps import RowStep, bias_name, main_step
 from polyfuse.codegen.target import Target
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -70,9 +70,9 @@ def fitting(shape: RowShape, target: Target) -> Target:
 
 @dataclass
 class RowKernels:
-    """Kernels by shape and tuning, who uses them, Winograd's tiles by layer, and constants by their name in C.
+    """Kernels by shape and tuning, who uses them, Winograd's tiles by layer, and which step packs which constants.
 
-    All are in the order in which they were asked for.
+    All are in the order in which they were asked for. Constants are packed when they are asked for.
     """
 
     network: Network
@@ -80,10 +80,15 @@ class RowKernels:
     kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
     users: dict[str, list[str]] = field(default_factory=dict)
     tiles: dict[str, int] = field(default_factory=dict)
-    constants: dict[str, Floats] = field(default_factory=dict)
+    packing: dict[str, tuple[RowStep, RowKernel]] = field(default_factory=dict)
 
-    def add(self, steps: Sequence[RowStep]) -> tuple[dict[str, str], tuple[Array, ...]]:
-        """The kernel of every step of a layer, by name, and the arrays of constants that they read.
+    @cached_property
+    def constants(self) -> Mapping[str, Floats]:
+        """The packed weights and biases, by their name in C."""
+        return {name: self._packed(name, step, kernel) for name, (step, kernel) in self.packing.items()}
+
+    def add(self, steps: Sequence[RowStep]) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The kernel of every step of a layer, by name, and the names of the constants that they read.
 
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
@@ -94,7 +99,9 @@ class RowKernels:
         names = {step.name: self._kernel(step, tuning).name for step in steps}
         for step in steps:
             self._note_user(names[step.name], label_of(step))
-        return names, self._pack(main, self.kernels[main.shape, tuning])
+        packed = tuple(name for name in (main.weights_name, main.bias_name) if name is not None)
+        self.packing |= dict.fromkeys(packed, (main, self.kernels[main.shape, tuning]))
+        return names, packed
 
     def workspace_bytes(self, names: Iterable[str]) -> int:
         """The workspace of the kernels of some names, which share it."""
@@ -115,17 +122,13 @@ class RowKernels:
         if label not in users:
             users.append(label)
 
-    def _pack(self, step: RowStep, kernel: RowKernel) -> tuple[Array, ...]:
-        if step.layer is None or (not step.shape.reads_bias and not step.has_weights):
-            return ()
-        values: dict[str, Floats] = {}
+    def _packed(self, name: str, step: RowStep, kernel: RowKernel) -> Floats:
+        assert step.layer is not None
         bias = slopes = None
         if step.has_weights:
             weights, bias = kernel_weights(self.network, step.layer)
-            values[step.weights_name] = packed_weights(kernel, step.phase.weights(weights) if step.phase else weights)
+            if name == step.weights_name:
+                return packed_weights(kernel, step.phase.weights(weights) if step.phase else weights)
         if step.slopes is not None:
             slopes = channel_values(self.network.weights[step.slopes.weights[0].name], step.slopes)
-        if step.shape.reads_bias:
-            values[bias_name(step.layer)] = packed_bias(kernel, bias, slopes)
-        self.constants |= values
-        return tuple(Array(name, value.shape) for name, value in values.items())
+        return packed_bias(kernel, bias, slopes)

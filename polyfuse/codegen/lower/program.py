@@ -1,0 +1,184 @@
+"""A whole program, lowered: its groups, their kernels, and the memory that it needs. Nothing is printed.
+
+Network + Storage of each group + selection of kernels ──lowered()──> Lowered
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyfuse.codegen.lower.concats import holder, is_covered
+from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
+from polyfuse.codegen.lower.kernels import RowKernels
+from polyfuse.codegen.lower.layout import Array
+from polyfuse.codegen.lower.places import Places
+from polyfuse.codegen.lower.selection import LeafName, Leaves, named_leaves
+from polyfuse.codegen.rows.interpolation import relative_error
+from polyfuse.errors import IllegalSchedule, InvalidInput
+from polyfuse.network.network import Network, require_float32
+from polyfuse.network.tensor import Tensor
+from polyfuse.plan.memory.addresses import Lived, Packing, packed
+from polyfuse.schedule.storage import Storage
+
+ALIGNMENT = 64
+"""Bytes: of a cache line, and of the widest vectors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """What a program executes and what it needs; sizes are in bytes.
+
+    `scratch` are the off-chip tensors between groups, `kernels` the row kernels of all of them.
+    """
+
+    network: Network
+    groups: tuple[LoweredGroup, ...]
+    kernels: RowKernels
+    scratch: tuple[Tensor, ...]
+    leaves: Leaves
+    staged: bool
+    instrumented: bool
+
+    @cached_property
+    def constants(self) -> Mapping[str, NDArray[np.float32]]:
+        """What row kernels and scalar code read of weights, by the name of its array."""
+        read = {array.name for group in self.groups for array in group.offchip}
+        every = not self.leaves.target.has_rows
+        raw = {name: value for name, value in self.network.weights.items() if name in read or every}
+        return raw | dict(self.kernels.constants)
+
+    @property
+    def tiles(self) -> Mapping[str, int]:
+        """The tiles of Winograd's algorithm, by layer."""
+        return self.kernels.tiles
+
+    @property
+    def form(self) -> str:
+        """In place, staged or instrumented."""
+        return "instrumented" if self.instrumented else "staged" if self.staged else "in place"
+
+    def array(self, tensor: Tensor) -> Array:
+        """The off-chip array of an input, an output or a scratch tensor."""
+        return self.groups[0].places.array(tensor, True)
+
+    @cached_property
+    def arena(self) -> Packing:
+        """Addresses for scratch arrays in one piece of memory: each lives from its first group to its last."""
+        return packed(lifetimes(self), ALIGNMENT)
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where each scratch tensor begins in the arena."""
+        found = {}
+        for tensor in self.scratch:
+            whole = holder(tensor, self.leaves)
+            channel = self.leaves.inside[tensor.name].channel if whole != tensor else 0
+            found[tensor.name] = self.arena.addresses[whole.name] + 4 * self.array(whole).offset(channel)
+        return found
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The on-chip buffers of the largest group, one thread, as the C has them."""
+        return max(group.buffer_bytes for group in self.groups)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What computing takes besides buffers, in each thread: transforms of Winograd's algorithm, sums in blocks."""
+        return max(group.workspace_bytes for group in self.groups)
+
+    @property
+    def error_bound(self) -> float:
+        """What Winograd's algorithm may add to the relative error, summed over its layers; 0 without it."""
+        used = ((self.network.layer(name), tile) for name, tile in self.tiles.items())
+        return sum(relative_error(tile, layer.inputs[0].concrete_shape[1]) for layer, tile in used)
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether some group has a loop that threads share."""
+        return any(group.parallel is not None for group in self.groups)
+
+
+def lowered(
+    network: Network,
+    groups: Sequence[Storage],
+    *,
+    leaf: Leaves | LeafName | None = None,
+    staged: bool = False,
+    instrumented: bool = False,
+) -> Lowered:
+    """Lower a network whose groups are scheduled and stored, and proved legal, by the caller.
+
+    `leaf` is `"rows"`, `"scalar"` or what `leaves()` chose; row kernels are the default of the in-place form.
+    `instrumented` implies `staged` for scalar leaves: what is counted is what a machine without caches would do; with
+    row kernels, it is the points that they execute.
+    Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
+    BuildError for row kernels where there is no compiler whose vectors they could be made for.
+    """
+    require_float32(network, "generated C for this host")
+    if leaf is None:
+        leaf = "scalar" if staged or instrumented else "rows"
+    if isinstance(leaf, str):
+        leaf = named_leaves(network, leaf)
+    fast = leaf.target.has_rows
+    if staged and fast:
+        raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
+    staged = staged or (instrumented and not fast)
+    scratch = scratch_tensors(network, groups, leaf)
+    kernels = RowKernels(network, leaf)
+    parts = tuple(
+        lowered_group(index, Places(storage, staged, leaf), kernels, not instrumented)
+        for index, storage in enumerate(groups)
+    )
+    return Lowered(network, parts, kernels, scratch, leaf, staged, instrumented)
+
+
+def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:
+    """The off-chip tensors that are neither input, weight nor output: between groups, and stored by retention.
+
+    A tensor that others lie in is made with the last of them.
+    """
+    given = {*network.inputs, *network.outputs}
+    made: set[Tensor] = set(network.inputs)
+    scratch = []
+    for storage in groups:
+        for tensor in storage.schedule.network.inputs:
+            if tensor not in made and is_covered(tensor, made, leaves):
+                made.add(tensor)
+                scratch.append(tensor)
+            if tensor not in made:
+                raise InvalidInput(
+                    f"group of {storage.schedule.network.name!r}: reads {tensor} before a group stores it"
+                )
+        for flow in storage.schedule.flows.values():
+            if flow.role == "made" and not flow.stores.is_empty():
+                made.add(flow.tensor)
+                if flow.tensor not in given:
+                    scratch.append(flow.tensor)
+    if missing := set(network.outputs) - made:
+        raise InvalidInput(f"network {network.name!r}: no group stores its output {missing.pop()}")
+    return tuple(dict.fromkeys(scratch))
+
+
+def lifetimes(program: Lowered) -> list[Lived]:
+    """The bytes of each scratch array, and the groups between which what lies in it is needed."""
+    uses: dict[Tensor, list[int]] = {}
+    for tensor in program.scratch:
+        found = (group.index for group in program.groups if tensor in group.tensors)
+        uses.setdefault(holder(tensor, program.leaves), []).extend(found)
+    return [
+        Lived(tensor.name, 4 * program.array(tensor).elements, min(steps), max(steps)) for tensor, steps in uses.items()
+    ]
+
+
+def unsupported_threads(program: Lowered, threads: int) -> None:
+    """Refuse more threads than a program can share, and fewer than one."""
+    if threads < 1:
+        raise InvalidInput(f"{program.network.name}: expected at least 1 thread, got {threads}")
+    if threads > 1 and not program.is_parallel:
+        raise IllegalSchedule(
+            f"{program.network.name}: {threads} threads were asked for, but values are retained along every tile "
+            "dimension; recompute along one (2-D tiles: retain rows, recompute columns) or use one thread"
+        )
