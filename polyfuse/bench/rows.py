@@ -19,10 +19,11 @@ from rich.table import Table
 
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import DEFAULT_FLAGS, Options, compile_many, find_compiler, load
+from polyfuse.codegen.c.text import braces, function
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prelude
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, prelude
 from polyfuse.codegen.rows.tune import tiled
 from polyfuse.codegen.rows.width import probe
 

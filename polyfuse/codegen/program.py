@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.access import Places, Timed, with_wraps
+from polyfuse.codegen.c.text import element
 from polyfuse.codegen.cfile import c_body, entry
 from polyfuse.codegen.concats import holder, is_covered
 from polyfuse.codegen.group import WORKSPACE, Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
-from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
+from polyfuse.codegen.loops import Here, Leaf, LoopNest, loop_nest
 from polyfuse.codegen.rowleaf import row_lines
 from polyfuse.codegen.rowplan import RowKernels
 from polyfuse.codegen.rows.interpolation import relative_error
@@ -320,11 +321,10 @@ class Emitter:
             workspace = max(workspace, self.kernels.workspace_bytes(called.values()))
 
         def lines(step: RowStep, build: isl.AstBuild) -> list[str]:
-            instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+            here = Here.of(build)
 
             def text(value: isl.PwAff) -> str:
-                printed = str(build.expr_from_pw_aff(value.pullback_pw_multi_aff(instance)).to_C_str())
-                return f"({printed})" if "?" in printed else printed
+                return here.operand(value.pullback_pw_multi_aff(here.instance))
 
             counting = [
                 f"counts[{self.number('points', index, tensor.name)}] += {step.points};"
@@ -340,25 +340,26 @@ class Emitter:
         coordinates = len(places.storage.schedule.tiling.dims)
 
         def lines(step: Step, build: isl.AstBuild) -> list[str]:
-            instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+            here = Here.of(build)
+            instance = here.instance
             operands, target = {}, ""
             for touch in step.touches:
-                found = places.subscripts(touch, instance, timed.wraps[step.name])
-                subscripts = "".join(f"[{build.expr_from_pw_aff(subscript).to_C_str()}]" for subscript in found)
+                subscripts = places.subscripts(touch, instance, timed.wraps[step.name])
+                array = places.array(touch.tensor, places.is_offchip(touch)).name
+                place = element(array, map(here.text, subscripts))
                 if touch.writes:
-                    target = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
+                    target = place
                 else:
-                    operands[touch.operand] = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
+                    operands[touch.operand] = place
             if step.name in sums:
                 role, long = sums[step.name]
                 outer = coordinates + long.rank
-                here = build.expr_from_pw_aff(instance.get_at(outer - 1)).to_C_str()
+                column = here.text(instance.get_at(outer - 1))
                 if role != "add":
                     block = number_of_block(long, instance, outer) if role == "fold" else instance.get_at(outer - 1)
-                    number = str(build.expr_from_pw_aff(block).to_C_str())
-                    return [printed(role, long, f"{WORKSPACE} + ({here})", target, number)]
-                operands["acc"] = target = f"{WORKSPACE}[{here}]"
-            value = operands["x"] if step.statement is None else expression(places, step, build, instance, operands)
+                    return [printed(role, long, f"{WORKSPACE} + ({column})", target, here.text(block))]
+                operands["acc"] = target = f"{WORKSPACE}[{column}]"
+            value = operands["x"] if step.statement is None else expression(places, step, here, operands)
             return [f"{target} = {value};", *self.counting(index, step)]
 
         return lines
@@ -381,16 +382,12 @@ class Emitter:
         return self.counters.index(counter)
 
 
-def expression(
-    places: Places, step: Step, build: isl.AstBuild, instance: isl.PwMultiAff, operands: Mapping[str, str]
-) -> str:
+def expression(places: Places, step: Step, here: Here, operands: Mapping[str, str]) -> str:
     """A statement's expression over C operands; indices are printed in terms of the loops."""
     assert step.statement is not None
     coordinates = len(places.storage.schedule.tiling.dims)
     indices = {
-        dim: build.expr_from_pw_aff(instance.get_at(coordinates + d)).to_C_str()
-        for d, dim in enumerate(step.dims)
-        if dim not in operands
+        dim: here.text(here.instance.get_at(coordinates + d)) for d, dim in enumerate(step.dims) if dim not in operands
     }
     return to_c(step.statement.expression, operands, indices)
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyfuse.codegen.cfile import calls, signature
+from polyfuse.codegen.c.text import signature
+from polyfuse.codegen.cfile import calls
 from polyfuse.codegen.layout import Array
 from polyfuse.codegen.program import ALIGNMENT, Program
 from polyfuse.deploy.csignature import Parameter, constant_outputs, copied, parameters

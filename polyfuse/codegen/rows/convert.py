@@ -6,8 +6,9 @@ Squares of V x V are transposed in registers; the last one overlaps the one befo
 row narrower than V is copied element by element.
 """
 
+from polyfuse.codegen.c.text import braces, function, listed, unused
 from polyfuse.codegen.rows.shape import RowShape, block_sizes
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 
 def convert_functions(shape: RowShape, floats: int) -> list[str]:

@@ -8,11 +8,12 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 the divisor of a mean. Means of rows too wide to be unrolled are a loop over columns, into several accumulators.
 """
 
+from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import first_column, pointers
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Chunk, RowShape, Tuning, reads, uses
-from polyfuse.codegen.rows.text import LINE, braces, listed
+from polyfuse.codegen.rows.text import LINE
 
 START = {"depthwise": "0.0f", "max_pool": "-INFINITY", "average_pool": "0.0f"}
 

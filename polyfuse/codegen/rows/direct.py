@@ -9,10 +9,11 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 
 from collections.abc import Callable, Mapping, Sequence
 
+from polyfuse.codegen.c.text import braces, listed, scope
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, chunks, reads, runs, tap_groups, uses
-from polyfuse.codegen.rows.text import LINE, braces, listed, scope
+from polyfuse.codegen.rows.text import LINE
 
 MANY_BYTES = 1 << 16
 """Weights of so many bytes are gone from the innermost cache when a group of output blocks begins."""

@@ -1,9 +1,9 @@
 """Sums and products of two blocked rows, and one row by itself; the activation and a last row as everywhere."""
 
+from polyfuse.codegen.c.text import braces
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import pointers
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning
-from polyfuse.codegen.rows.text import braces
 
 VALUES = {"add": "GET{v}(a, i) + {b}", "mul": "GET{v}(a, i) * {b}", "apply": "GET{v}(a, i)"}
 

@@ -4,10 +4,11 @@
 taps of a kernel row are held together, and a row whose pointer is NULL is skipped.
 """
 
+from polyfuse.codegen.c.text import braces, scope
 from polyfuse.codegen.rows.direct import accumulators, finish, first_column, products, start, terms_of
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, reads, tap_groups, uses
-from polyfuse.codegen.rows.text import LINE, braces, scope
+from polyfuse.codegen.rows.text import LINE
 
 
 def few_channels_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:

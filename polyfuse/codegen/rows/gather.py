@@ -3,10 +3,11 @@
 for each output block, for each column:     the blocks that its channels come from, shuffled one after the other
 """
 
+from polyfuse.codegen.c.text import braces, function, unused
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import pointers
 from polyfuse.codegen.rows.shape import RowShape, block_sizes
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 
 def gather_functions(shape: RowShape, floats: int) -> list[str]:

@@ -12,11 +12,11 @@ one group never reaches another.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.activation import applied, finished, finished_later, runs_on_vectors, scalar
 from polyfuse.codegen.rows.direct import accumulators, first_column, pointers, products, terms_of
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, tap_groups, uses
-from polyfuse.codegen.rows.text import braces, listed
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ Lanes that fill up the last block of output channels are of no meaning; no kerne
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from polyfuse.codegen.c.text import braces, comment, function, unused
 from polyfuse.codegen.rows.convert import convert_functions
 from polyfuse.codegen.rows.depthwise import window_chunk
 from polyfuse.codegen.rows.direct import direct_chunk
@@ -40,7 +41,7 @@ from polyfuse.codegen.rows.lrn import lrn_chunk
 from polyfuse.codegen.rows.narrow import narrow_chunk
 from polyfuse.codegen.rows.shape import WEIGHTED, Chunk, RowShape, Target, Tuning, block_sizes, chunks, runs
 from polyfuse.codegen.rows.stencil import stencil_functions
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, comment, function, prelude, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, prelude
 from polyfuse.codegen.rows.tiling import Tiling, tilings, transforms, workspace_bytes
 from polyfuse.codegen.rows.tune import check_tuning, default_tuning
 from polyfuse.codegen.rows.winograd import winograd_functions

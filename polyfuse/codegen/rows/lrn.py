@@ -6,10 +6,10 @@
 Powers of 1, 3/4 and 1/2 are square roots; others call the C library lane by lane. Channels that do not exist count 0.
 """
 
+from polyfuse.codegen.c.text import braces
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import pointers
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes
-from polyfuse.codegen.rows.text import braces
 
 ROOTS = {
     1.0: [],

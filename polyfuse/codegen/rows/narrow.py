@@ -8,11 +8,11 @@
 differs from that of the other blocks.
 """
 
+from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.direct import accumulators, input_blocks, place_of, pointers, prefetch_in, products, terms_of
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import Chunk, RowShape, Tuning, block_sizes, reads, uses
-from polyfuse.codegen.rows.text import braces, listed
 
 
 def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:

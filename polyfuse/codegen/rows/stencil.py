@@ -8,9 +8,10 @@ neighbours, so there is no remainder. Columns whose windows reach outside are co
 at planar rows; an input row whose pointer is NULL is skipped.
 """
 
+from polyfuse.codegen.c.text import braces, function, listed, scope, unused
 from polyfuse.codegen.rows.activation import finished, runs_on_vectors, scalar
 from polyfuse.codegen.rows.shape import RowShape, Tuning, tap_groups
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 
 def stencil_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:

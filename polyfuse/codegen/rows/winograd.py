@@ -17,12 +17,13 @@ whole are computed whole; of them, what exists is stored.
 
 from collections.abc import Iterable
 
+from polyfuse.codegen.c.text import braces, function, listed, scope, unused
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.direct import products
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
-from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS
 from polyfuse.codegen.rows.tiling import Tiling, tilings
 
 AHEAD_FLOATS = 2048

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from polyfuse.codegen.cfile import signature
+from polyfuse.codegen.c.text import signature
 from polyfuse.codegen.scratchpad.lines import (
     TAKEN,
     Axes,
