@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+from polyfuse.codegen.c.elements import Element, accumulator
 from polyfuse.codegen.c.text import signature
 from polyfuse.codegen.scratchpad.lines import (
     TAKEN,
@@ -26,7 +27,6 @@ from polyfuse.codegen.scratchpad.lines import (
     statement_lines,
 )
 from polyfuse.codegen.scratchpad.storing import Storing
-from polyfuse.network.dtypes import is_whole
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.channels import channel_axis
@@ -153,9 +153,9 @@ class Writer:
         return self.operation.layer
 
     @property
-    def sum_type(self) -> str:
-        """The C type of sums."""
-        return "int" if is_whole(self.layer.acc_dtype) else "float"
+    def sums(self) -> Element:
+        """The type of sums."""
+        return accumulator(self.layer.acc_dtype)
 
     @property
     def kept_lines(self) -> int:
@@ -165,7 +165,7 @@ class Writer:
     @property
     def sums_bytes(self) -> int:
         """The bytes of accumulators: of whole lines, or of all channels."""
-        return 4 * self.kept_lines * self.axes.sizes[2]
+        return self.sums.bytes * self.kept_lines * self.axes.sizes[2]
 
     def opening(self, number: int) -> list[str]:
         """What comes before the loops: claims, arrays."""
@@ -173,13 +173,13 @@ class Writer:
         claim = f"claim(result, {', '.join(BOX)});"
         lines += [f"if (last) {claim}" if self.accumulates else claim]
         if self.accumulates:
-            room = f"accumulators(scratch, 4 * (channel_1 - channel_0), {number}, !first)"
-            lines += [f"{self.sum_type} *const sums = {room};", "const int column_0 = box_0, column_1 = box_1;"]
+            room = f"accumulators(scratch, {self.sums.bytes} * (channel_1 - channel_0), {number}, !first)"
+            lines += [f"{self.sums.name} *const sums = {room};", "const int column_0 = box_0, column_1 = box_1;"]
         else:
-            size = f"4 * min({self.kept_lines}, channel_1 - channel_0) * (box_1 - box_0)"
+            size = f"{self.sums.bytes} * min({self.kept_lines}, channel_1 - channel_0) * (box_1 - box_0)"
             room = f"accumulators(scratch, {size}, {number}, 0)"
-            lines += [f"{self.sum_type} own[{self.columns}];"]
-            lines += [f"{self.sum_type} *const sums = scratch < 0 ? 0 : {room};"]
+            lines += [f"{self.sums.name} own[{self.columns}];"]
+            lines += [f"{self.sums.name} *const sums = scratch < 0 ? 0 : {room};"]
         lines += ["long long counted = 0;"] if self.work() == "counted" else []
         if self.weights:
             size = self.block_size()
@@ -205,8 +205,8 @@ class Writer:
     def stack_bytes(self) -> int:
         """The bytes of the lines that are on the stack: of sums, of what is made, of what is read."""
         element = self.storing.element(self.layer.output)
-        own = 0 if self.accumulates else 4 * self.columns
-        made = 0 if element.name == self.sum_type else element.bytes * self.columns
+        own = 0 if self.accumulates else self.sums.bytes * self.columns
+        made = 0 if element == self.sums else element.bytes * self.columns
         return own + made + max(map(self.lines_bytes, self.layer.statements))
 
     def lines_bytes(self, statement: Statement) -> int:
@@ -217,7 +217,7 @@ class Writer:
             line_length(s, self.columns) * self.storing.element(a.tensor).bytes
             for s, a in zip(slopes, reads, strict=True)
         ]
-        return sum(read) + (4 * self.columns if is_long(statement, self.sweep(statement, False)) else 0)
+        return sum(read) + (self.sums.bytes * self.columns if is_long(statement, self.sweep(statement, False)) else 0)
 
     def block_size(self) -> str:
         """The bytes of the block of weights, as C."""
@@ -233,14 +233,13 @@ class Writer:
         found = {}
         for name, access in statement.operands.items():
             element = self.storing.element(access.tensor)
-            kind = "int" if element.whole else "float"
             if access.tensor in inputs:
                 place = Axes(access.tensor.concrete_shape).place
                 views = f"operand_{inputs.index(access.tensor)}"
-                found[name] = Operand(views, element.name, True, place, element.value, kind)
+                found[name] = Operand(views, element, True, place)
             else:
                 k = next(k for k, array in enumerate(self.weights) if array.tensor == access.tensor)
-                found[name] = Operand(f"weight_{k}", element.name, False, self.weight_place(k), element.value, kind)
+                found[name] = Operand(f"weight_{k}", element, False, self.weight_place(k))
         return found
 
     def weight_place(self, k: int) -> Callable[[Sequence[str]], tuple[str]]:
@@ -268,7 +267,7 @@ class Writer:
         reduces = len(statement.dims) > self.layer.rank
         counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
         box = self.layer.inputs[0] if taken and reduces else None
-        return Sweep(self.axes, box, counts, self.sum_type == "int", self.columns)
+        return Sweep(self.axes, box, counts, self.sums.whole, self.columns)
 
     def making(self) -> list[str]:
         """Line after line of the box, some columns at once."""
@@ -278,7 +277,7 @@ class Writer:
             "    for (int channel = channel_0; channel < channel_1; channel++)",
             "      for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1) {",
             f"        column_1 = min(column_0 + {self.columns}, box_1);",
-            f"        {self.sum_type} *const sum = sums ? sums + {line} : own;",
+            f"        {self.sums.name} *const sum = sums ? sums + {line} : own;",
             *self.statements(4, False, self.layer.statements),
             *self.written(4),
             "      }",
@@ -312,7 +311,7 @@ class Writer:
             "  (void)row;",
             "  for (int channel = channel_0; channel < channel_1; channel++) {",
             *self.box_of_channel(),
-            f"    {self.sum_type} *const sum = sums + (channel - channel_0);",
+            f"    {self.sums.name} *const sum = sums + (channel - channel_0);",
             "    if (first) {",
             *self.statements(3, False, before),
             "    }",
@@ -329,7 +328,7 @@ class Writer:
     def written(self, indent: int) -> list[str]:
         """A line of sums goes into the output."""
         element, pad = self.storing.element(self.layer.output), "  " * indent
-        if element.name == self.sum_type:
+        if element == self.sums:
             return [f"{pad}write_row(result, channel, row, column_0, column_1 - 1, sum);"]
         value = element.put.format("sum[column - column_0]")
         return [

@@ -14,6 +14,7 @@ from math import prod
 
 import islpy as isl
 
+from polyfuse.codegen.c.elements import Element
 from polyfuse.codegen.loops import kind_of
 from polyfuse.codegen.sums import BLOCK, SHORT, UNIT
 from polyfuse.network.expression import adds_up, parenthesised, to_c
@@ -96,11 +97,9 @@ class Operand:
     """
 
     name: str
-    element: str
+    element: Element
     onchip: bool
     to_image: Callable[[Sequence[str]], tuple[str, ...]]
-    value: str = "{}"
-    result: str = "float"
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,12 +272,12 @@ class Read:
 
     def before(self, alone: bool, columns: int) -> list[str]:
         """What is declared in front of a line of so many columns, or for one instance alone."""
-        kind = f"const {self.operand.element}"
+        element = self.operand.element
         if not self.place:
             return []
         if not self.operand.onchip:
-            value = self.operand.value.format(f"{self.operand.name}[{self.place[0]}]")
-            return [f"const {self.operand.result} {self.array} = {value};"] if alone or not self.varies else []
+            value = element.value.format(f"{self.operand.name}[{self.place[0]}]")
+            return [f"const {element.computed} {self.array} = {value};"] if alone or not self.varies else []
         channel, row, column = self.place
         ends = (column, column)
         if not alone:
@@ -291,8 +290,8 @@ class Read:
         length = 1 if alone else line_length(self.slope, columns)
         return [
             *told,
-            f"{self.operand.element} line_{self.name}[{length}];",
-            f"{kind} *const {self.array} = {pointer};",
+            f"{element.name} line_{self.name}[{length}];",
+            f"const {element.name} *const {self.array} = {pointer};",
         ]
 
     def value(self, alone: bool) -> str:
@@ -301,7 +300,9 @@ class Read:
             return self.operand.name
         if not self.operand.onchip:
             return self.array if alone or not self.varies else f"{self.operand.name}[{self.place[0]}]"
-        return self.operand.value.format(f"{self.array}[{'0' if alone else f'{self.place[2]} - {self.array}_first'}]")
+        return self.operand.element.value.format(
+            f"{self.array}[{'0' if alone else f'{self.place[2]} - {self.array}_first'}]"
+        )
 
     @property
     def varies(self) -> bool:
