@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import islpy as isl
 
-from polyfuse.codegen.c.text import braces, indented, scope
+from polyfuse.codegen.c.text import braces, indented, scope, unused
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.sets.interrupts import interrupts_held
 
@@ -233,7 +233,7 @@ def for_lines(node: isl.AstNode, body: Sequence[str]) -> list[str]:
     """A loop around lines; what runs once is a block with a constant."""
     name, start = node.for_get_iterator().to_C_str(), node.for_get_init().to_C_str()
     if node.for_is_degenerate():
-        return scope([f"const int {name} = {start};", *body])
+        return scope([f"const int {name} = {start};", *unused(body, (name,)), *body])
     condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
     return braces(f"for (int {name} = {start}; {condition}; {name} += {step})", body)
 

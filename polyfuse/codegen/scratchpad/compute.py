@@ -13,20 +13,12 @@ from functools import cached_property
 from math import prod
 
 from polyfuse.codegen.c.elements import Element, accumulator
-from polyfuse.codegen.c.text import signature
-from polyfuse.codegen.scratchpad.lines import (
-    TAKEN,
-    Axes,
-    Operand,
-    Sweep,
-    combined,
-    is_long,
-    line_length,
-    most_columns,
-    slope_of,
-    statement_lines,
-)
+from polyfuse.codegen.c.text import braces, function, indented
+from polyfuse.codegen.scratchpad.lines import statement_lines
+from polyfuse.codegen.scratchpad.longsums import is_long
+from polyfuse.codegen.scratchpad.reads import Operand, line_length, most_columns, slope_of
 from polyfuse.codegen.scratchpad.storing import Storing
+from polyfuse.codegen.scratchpad.sweeps import TAKEN, Axes, Sweep, combined
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.channels import channel_axis
@@ -119,15 +111,9 @@ def compute_function(
     parameters += ["int scratch", *(f"int {each}" for each in BOX)]
     if accumulates:
         parameters += [*writer.boxes_taken(), "int first", "int last"]
-    lines = [
-        f"/* {layer.name} ({layer.kind}) */",
-        *signature(f"static NOINLINE void {name}", parameters),
-        "{",
-        *(f"  {line}" for line in writer.opening(number)),
-        *(writer.taking() if accumulates else writer.making()),
-        f"  computed({writer.work()}, {rate!r}, {writer.made()});",
-        "}",
-    ]
+    body = [*writer.opening(number), *(writer.taking() if accumulates else writer.making())]
+    body.append(f"computed({writer.work()}, {rate!r}, {writer.made()});")
+    lines = [f"/* {layer.name} ({layer.kind}) */", *function(f"static NOINLINE void {name}", parameters, body)]
     return ComputeFunction(
         operation, name, writer.weights, writer.sums_bytes, writer.stack_bytes, accumulates, "\n".join(lines)
     )
@@ -255,12 +241,10 @@ class Writer:
 
         return place
 
-    def statements(self, indent: int, taken: bool, chosen: Sequence[Statement]) -> list[str]:
+    def statements(self, taken: bool, chosen: Sequence[Statement]) -> list[str]:
         """The loops of some statements over one line."""
-        lines = []
-        for statement in chosen:
-            lines += statement_lines(statement, self.operands(statement), self.sweep(statement, taken), indent)
-        return lines
+        loops = (statement_lines(each, self.operands(each), self.sweep(each, taken)) for each in chosen)
+        return [line for lines in loops for line in lines]
 
     def sweep(self, statement: Statement, taken: bool) -> Sweep:
         """How a statement is swept; `taken` where only a box of the input is there."""
@@ -272,15 +256,18 @@ class Writer:
     def making(self) -> list[str]:
         """Line after line of the box, some columns at once."""
         line = f"(channel - channel_0) % {self.kept_lines} * (box_1 - box_0) + (column_0 - box_0)"
+        columns = [
+            f"column_1 = min(column_0 + {self.columns}, box_1);",
+            f"{self.sums.name} *const sum = sums ? sums + {line} : own;",
+            *self.statements(False, self.layer.statements),
+            *self.written(),
+        ]
         return [
-            "  for (int row = row_0; row < row_1; row++)",
-            "    for (int channel = channel_0; channel < channel_1; channel++)",
-            "      for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1) {",
-            f"        column_1 = min(column_0 + {self.columns}, box_1);",
-            f"        {self.sums.name} *const sum = sums ? sums + {line} : own;",
-            *self.statements(4, False, self.layer.statements),
-            *self.written(4),
-            "      }",
+            "for (int row = row_0; row < row_1; row++)",
+            "  for (int channel = channel_0; channel < channel_1; channel++)",
+            *indented(
+                braces("for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1)", columns), 4
+            ),
         ]
 
     def boxes_taken(self) -> list[str]:
@@ -297,7 +284,7 @@ class Writer:
         ends = [part.offset + part.channels for part in parts]
         chosen = "".join(f"channel < {end} ? {box} : " for end, box in zip(ends, others, strict=False)) + last
         bounds = ", ".join(f"{each} = taken[{k}]" for k, each in enumerate(TAKEN))
-        return [f"    const short *const taken = {chosen};", f"    const int {bounds};"]
+        return [f"const short *const taken = {chosen};", f"const int {bounds};"]
 
     def taking(self) -> list[str]:
         """The sums of all channels, over a box of the input."""
@@ -306,36 +293,26 @@ class Writer:
         before, over, after = (
             self.layer.statements[part] for part in (slice(first), slice(first, last + 1), slice(last + 1, None))
         )
-        return [
-            "  const int row = 0;",
-            "  (void)row;",
-            "  for (int channel = channel_0; channel < channel_1; channel++) {",
+        channel = [
             *self.box_of_channel(),
-            f"    {self.sums.name} *const sum = sums + (channel - channel_0);",
-            "    if (first) {",
-            *self.statements(3, False, before),
-            "    }",
-            "    if (taken_0 < taken_1 && taken_2 < taken_3) {",
-            *self.statements(3, True, over),
-            "    }",
-            "    if (last) {",
-            *self.statements(3, False, after),
-            *self.written(3),
-            "    }",
-            "  }",
+            f"{self.sums.name} *const sum = sums + (channel - channel_0);",
+            *braces("if (first)", self.statements(False, before)),
+            *braces("if (taken_0 < taken_1 && taken_2 < taken_3)", self.statements(True, over)),
+            *braces("if (last)", [*self.statements(False, after), *self.written()]),
         ]
+        channels = braces("for (int channel = channel_0; channel < channel_1; channel++)", channel)
+        return ["const int row = 0;", "(void)row;", *channels]
 
-    def written(self, indent: int) -> list[str]:
+    def written(self) -> list[str]:
         """A line of sums goes into the output."""
-        element, pad = self.storing.element(self.layer.output), "  " * indent
+        element = self.storing.element(self.layer.output)
         if element == self.sums:
-            return [f"{pad}write_row(result, channel, row, column_0, column_1 - 1, sum);"]
-        value = element.put.format("sum[column - column_0]")
+            return ["write_row(result, channel, row, column_0, column_1 - 1, sum);"]
         return [
-            f"{pad}{element.name} made[{self.columns}];",
-            f"{pad}for (int column = column_0; column < column_1; column++)",
-            f"{pad}  made[column - column_0] = {value};",
-            f"{pad}write_row(result, channel, row, column_0, column_1 - 1, made);",
+            f"{element.name} made[{self.columns}];",
+            "for (int column = column_0; column < column_1; column++)",
+            f"  made[column - column_0] = {element.put.format('sum[column - column_0]')};",
+            "write_row(result, channel, row, column_0, column_1 - 1, made);",
         ]
 
     def made(self) -> str:

@@ -7,15 +7,10 @@ from importlib import resources
 from polyfuse.codegen.c.elements import Element, definitions
 from polyfuse.codegen.c.prelude import prelude
 from polyfuse.codegen.c.text import words
+from polyfuse.codegen.scratchpad.longsums import ADD_BLOCK
 from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
-SUMS = """\
-/* A block of terms is done: it goes into the sums of all. */
-HELPER void add_block(float *sum, float *part, int columns) {
-  for (int k = 0; k < columns; k++) sum[k] += part[k], part[k] = 0.0f;
-}
-"""
 MOVES = """\
 typedef struct { int rows, columns, bytes; } extent;
 typedef short box[4];    /* rows from, to, columns from, to */
@@ -96,4 +91,5 @@ def opening(arena_bytes: int, unit_bytes: int, wide: int, elements: Iterable[Ele
     sizes += f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from UNIT_AT on */\n"
     sizes += f"#define UNIT_AT {aligned_up(arena_bytes, SUM_BYTES)}\n"
     helpers = prelude(words([MOVES, STREAMS, body]), definitions(elements))
-    return "\n".join([sizes, part("scratchpad.h"), helpers + SUMS, MOVES, STREAMS])
+    sums = [ADD_BLOCK] if "add_block" in body else []
+    return "\n".join([sizes, part("scratchpad.h"), helpers, *sums, MOVES, STREAMS])
