@@ -5,10 +5,10 @@ streamed: loaded again in every step, block by block, the next one while one com
 """
 
 from collections.abc import Sequence
-from textwrap import wrap as fold
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, fold
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.errors import InvalidInput
@@ -25,8 +25,7 @@ def constants(kind: str, name: str, values: Integers) -> list[str]:
     else:
         text, inner = ", ".join(f"{{{','.join(map(str, row))}}}" for row in rows), f"[{values.shape[1]}]"
     inner = "" if kind in ("box", "origin") else inner
-    body = fold(text, 108, initial_indent="    ", subsequent_indent="    ")
-    return [f"  static const {kind} {name}[{len(rows)}]{inner} = {{", *body, "  };"]
+    return [f"static const {kind} {name}[{len(rows)}]{inner} = {{", *fold(text, "  ", "  ", 106), "};"]
 
 
 def channels_of(group: GroupInPlace, name: str) -> list[str]:
@@ -82,13 +81,12 @@ def blockwise(group: GroupInPlace, name: str, call: Sequence[str]) -> list[str]:
     if name not in group.streams:
         return list(call)
     channels, block = group.functions[name].channels, group.streams[name]
-    return [
-        f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1) {{",
-        f"  channel_1 = min(channel + {block}, {channels});",
-        f"  const int at = next_block(&blocks, {list(group.streams).index(name)}, {int(group.double_buffer)});",
-        *(f"  {line}" for line in call),
-        "}",
+    body = [
+        f"channel_1 = min(channel + {block}, {channels});",
+        f"const int at = next_block(&blocks, {list(group.streams).index(name)}, {int(group.double_buffer)});",
+        *call,
     ]
+    return braces(f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1)", body)
 
 
 def streams(group: GroupInPlace) -> list[str]:
@@ -109,9 +107,9 @@ def streams(group: GroupInPlace) -> list[str]:
         rows.append(f"{{{', '.join(map(str, numbers))}}}")
     return [
         *constants("short", "runs", np.array(runs, np.int64)),
-        f"  weights_of streamed[] = {{{', '.join(rows)}}};",
-        f"  stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
-        *(["  start_block(&blocks, -1);", "  dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
+        f"weights_of streamed[] = {{{', '.join(rows)}}};",
+        f"stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
+        *(["start_block(&blocks, -1);", "dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
     ]
 
 
