@@ -13,7 +13,7 @@ import islpy as isl
 from polyfuse.codegen.c.prelude import prelude
 from polyfuse.codegen.c.text import element, fold, words
 from polyfuse.codegen.scop.homes import Home, Homes
-from polyfuse.codegen.scop.placed import PREFIX, Placed
+from polyfuse.codegen.scop.placed import PREFIX, PlacedStep
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.expression import names_in, to_c
 from polyfuse.network.tensor import distinct_names
@@ -27,12 +27,12 @@ class ScopStep:
     `values` says for each operand of its expression which of the loads it is.
     """
 
-    placed: Placed
+    placed: PlacedStep
     touches: tuple[Touch, ...]
     values: Mapping[str, int]
 
 
-def scop_step(homes: Homes, placed: Placed) -> ScopStep:
+def scop_step(homes: Homes, placed: PlacedStep) -> ScopStep:
     """A statement; operands that are the same element are loaded once, since LLVM would do the same."""
     loads: list[Touch] = []
     values: dict[str, int] = {}
@@ -53,7 +53,7 @@ def _equal(one: Home, touch: Touch, other: Home, another: Touch) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Printer:
+class IndexPrinter:
     """Prints expressions of the indices of a statement as C, by their names."""
 
     names: tuple[str, ...]
@@ -128,7 +128,7 @@ def without_masks(comparison: str) -> str:
     return f"(3 * {number} + {(modulus << 20) + 1}) % {modulus} == {remainder + 1}"
 
 
-def element_text(relation: isl.Map, array: str, printer: Printer, what: str) -> str:
+def element_text(relation: isl.Map, array: str, printer: IndexPrinter, what: str) -> str:
     """`{ Stmt[j] -> array[c] }` as C."""
     found = isl.PwMultiAff.from_map(relation.intersect_domain(printer.domain))
     indices = [printer.index(found.get_at(d), what) for d in range(relation.dim(isl.dim_type.out))]
@@ -138,7 +138,7 @@ def element_text(relation: isl.Map, array: str, printer: Printer, what: str) -> 
 def statement_lines(homes: Homes, step: ScopStep, taken: set[str]) -> list[str]:
     """The loops of a statement, its condition, and the block that is the statement."""
     placed = step.placed
-    printer = Printer(placed.loops, placed.domain)
+    printer = IndexPrinter(placed.loops, placed.domain)
     label = placed.name.removeprefix(PREFIX)
     texts = []
     for touch in step.touches:
@@ -170,7 +170,7 @@ def folded(text: str, indent: str, after: str) -> list[str]:
     return [line.replace("\0", " ") for line in fold(whole, indent, f"{indent}    ", width=116)]
 
 
-def value_text(step: ScopStep, values: Sequence[str], printer: Printer) -> str:
+def value_text(step: ScopStep, values: Sequence[str], printer: IndexPrinter) -> str:
     """What a statement computes, of the values that it has loaded."""
     statement = step.placed.step.statement
     if statement is None:
