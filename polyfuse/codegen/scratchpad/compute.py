@@ -69,7 +69,6 @@ class ComputeFunction:
     operation: Operation
     name: str
     weights: tuple[WeightArray, ...]
-    sums_bytes: int
     stack_bytes: int
     accumulates: bool
     text: str
@@ -114,9 +113,7 @@ def compute_function(
     body = [*writer.opening(number), *(writer.taking() if accumulates else writer.making())]
     body.append(f"computed({writer.work()}, {rate!r}, {writer.made()});")
     lines = [f"/* {layer.name} ({layer.kind}) */", *function(f"static NOINLINE void {name}", parameters, body)]
-    return ComputeFunction(
-        operation, name, writer.weights, writer.sums_bytes, writer.stack_bytes, accumulates, "\n".join(lines)
-    )
+    return ComputeFunction(operation, name, writer.weights, writer.stack_bytes, accumulates, "\n".join(lines))
 
 
 SHARED = {"conv", "depthwise", "matmul"}
@@ -148,11 +145,6 @@ class Writer:
         """Lines of sums that are kept at once."""
         return self.axes.sizes[0] if self.accumulates else min(self.lanes, self.axes.sizes[0])
 
-    @property
-    def sums_bytes(self) -> int:
-        """The bytes of accumulators: of whole lines, or of all channels."""
-        return self.sums.bytes * self.kept_lines * self.axes.sizes[2]
-
     def opening(self, number: int) -> list[str]:
         """What comes before the loops: claims, arrays."""
         lines = [f"on_operation({number});"]
@@ -167,20 +159,18 @@ class Writer:
             lines += [f"{self.sums.name} own[{self.columns}];"]
             lines += [f"{self.sums.name} *const sums = scratch < 0 ? 0 : {room};"]
         lines += ["long long counted = 0;"] if self.work() == "counted" else []
-        if self.weights:
-            size = self.block_size()
-            lines.append(f"const unsigned char *const block = read_weights(weights, weights_at, image, {size});")
-            offset: list[str] = []
-            for k, array in enumerate(self.weights):
-                element = self.storing.element(array.tensor).loose
-                at = " + ".join(offset) or "0"
-                lines.append(
-                    f"const {element} *const weight_{k} = (const {element} *)(block + (long long)WIDE * ({at}));"
-                )
-                offset.append(self.size_of(array))
-            lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
-            lines += ["(void)weights_0, (void)weights_1;"] if all(w.channel is None for w in self.weights) else []
-        return lines
+        return [*lines, *(self.block_opened() if self.weights else [])]
+
+    def block_opened(self) -> list[str]:
+        """Pointers to the weights in their block, one behind the other."""
+        sizes = [f"{w.channel_bytes}{'' if w.channel is None else ' * (weights_1 - weights_0)'}" for w in self.weights]
+        block = f"read_weights(weights, weights_at, image, {' + '.join(sizes)})"
+        lines = [f"const unsigned char *const block = {block};"]
+        for k, array in enumerate(self.weights):
+            element, at = self.storing.element(array.tensor).loose, " + ".join(sizes[:k]) or "0"
+            lines.append(f"const {element} *const weight_{k} = (const {element} *)(block + (long long)WIDE * ({at}));")
+        lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
+        return lines + (["(void)weights_0, (void)weights_1;"] if all(w.channel is None for w in self.weights) else [])
 
     @cached_property
     def columns(self) -> int:
@@ -204,14 +194,6 @@ class Writer:
             for s, a in zip(slopes, reads, strict=True)
         ]
         return sum(read) + (self.sums.bytes * self.columns if is_long(statement, self.sweep(statement, False)) else 0)
-
-    def block_size(self) -> str:
-        """The bytes of the block of weights, as C."""
-        return " + ".join(map(self.size_of, self.weights))
-
-    def size_of(self, array: WeightArray) -> str:
-        """The bytes of a weight in a block, as C."""
-        return str(array.channel_bytes) + (" * (weights_1 - weights_0)" if array.channel is not None else "")
 
     def operands(self, statement: Statement) -> dict[str, Operand]:
         """How the reads of a statement are printed."""
@@ -262,13 +244,12 @@ class Writer:
             *self.statements(False, self.layer.statements),
             *self.written(),
         ]
-        return [
+        line_by_line = [
             "for (int row = row_0; row < row_1; row++)",
             "  for (int channel = channel_0; channel < channel_1; channel++)",
-            *indented(
-                braces("for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1)", columns), 4
-            ),
         ]
+        some = braces("for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1)", columns)
+        return [*line_by_line, *indented(some, 4)]
 
     def boxes_taken(self) -> list[str]:
         """The parameters that say what is taken of the input: of a joined one, a box of each tensor in it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyfuse.codegen.c.elements import Element
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
-from polyfuse.codegen.scratchpad.group import GroupInPlace
+from polyfuse.codegen.scratchpad.group import GroupInPlace, tensor_numbers
 from polyfuse.codegen.scratchpad.runtime import opening, part
 from polyfuse.codegen.scratchpad.steps import group_function, views_bytes
 from polyfuse.codegen.scratchpad.storing import Storing
@@ -66,27 +66,15 @@ def program_of(
             "\n".join(["void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),
         ]
     )
-    head = opening(machine.capacity_bytes, machine.accumulator_bytes, storing.wide, elements, body)
-    return ScratchProgram(
-        graph,
-        machine,
-        storing,
-        f"{head}\n\n{body}",
-        weights,
-        tensor_numbers(graph),
-        tuple(o.name for o in graph.operations),
-    )
+    head = opening(machine, storing.wide, elements, body)
+    text, operations = f"{head}\n\n{body}", tuple(operation.name for operation in graph.operations)
+    return ScratchProgram(graph, machine, storing, text, weights, tensor_numbers(graph), operations)
 
 
 def elements_of(function: ComputeFunction, storing: Storing) -> list[Element]:
     """The types of what a function reads and makes."""
     layer = function.operation.layer
     return [storing.element(tensor) for tensor in (layer.output, *layer.inputs, *layer.weights)]
-
-
-def tensor_numbers(graph: Graph) -> dict[str, int]:
-    """Tensors are numbered from 1 on; 0 are the weights."""
-    return {name: 1 + k for k, name in enumerate(graph.tensors)}
 
 
 def weight_image(

@@ -8,6 +8,7 @@ from polyfuse.codegen.c.elements import Element, definitions
 from polyfuse.codegen.c.prelude import prelude
 from polyfuse.codegen.c.text import words
 from polyfuse.codegen.scratchpad.longsums import ADD_BLOCK
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
@@ -85,11 +86,21 @@ def part(name: str) -> str:
     return resources.files("polyfuse.codegen.scratchpad").joinpath(name).read_text(encoding="utf-8")
 
 
-def opening(arena_bytes: int, unit_bytes: int, wide: int, elements: Iterable[Element], body: str) -> str:
+def unit_at(machine: Accelerator) -> int:
+    """The address of the unit's own accumulators: behind the arena."""
+    return aligned_up(machine.capacity_bytes, SUM_BYTES)
+
+
+def opening(machine: Accelerator, wide: int, elements: Iterable[Element], body: str) -> str:
     """What comes before the generated lines `body`; `elements` are the types that they mention."""
-    sizes = f"#define ARENA_BYTES {arena_bytes}\n#define WIDE {wide} /* bytes of the host for one of the machine */\n"
-    sizes += f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from UNIT_AT on */\n"
-    sizes += f"#define UNIT_AT {aligned_up(arena_bytes, SUM_BYTES)}\n"
+    unit_bytes = machine.accumulator_bytes
+    sizes = [
+        f"#define ARENA_BYTES {machine.capacity_bytes}",
+        f"#define WIDE {wide} /* bytes of the host for one of the machine */",
+        f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from UNIT_AT on */",
+        f"#define UNIT_AT {unit_at(machine)}",
+        "",
+    ]
     helpers = prelude(words([MOVES, STREAMS, body]), definitions(elements))
     sums = [ADD_BLOCK] if "add_block" in body else []
-    return "\n".join([sizes, part("scratchpad.h"), helpers, *sums, MOVES, STREAMS])
+    return "\n".join([*sizes, part("scratchpad.h"), helpers, *sums, MOVES, STREAMS])
