@@ -19,6 +19,7 @@ from rich.table import Table
 
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import DEFAULT_FLAGS, Options, compile_many, find_compiler, load
+from polyfuse.codegen.c.text import braces, function
 from polyfuse.codegen.rows.chunks import chunks, uses
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.few_channels import FewChannels
@@ -26,7 +27,7 @@ from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, block_sizes
 from polyfuse.codegen.rows.stencil import Stencil
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, prelude
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS, prelude
 from polyfuse.codegen.rows.tune import tiled
 from polyfuse.codegen.rows.windows import Depthwise
 from polyfuse.codegen.rows.winograd import Winograd

@@ -1,6 +1,6 @@
 """C text to a shared library or a program, through the build cache.
 
-Enters: generated C, or a C file that a user edited. Leaves: `Built` (to `load` with ctypes) or `Program` (to run).
+Enters: generated C, or a C file that a user edited. Leaves: `Built` (to `load` with ctypes) or `Executable` (to run).
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from threading import Event
 
 from polyfuse.codegen.cache import (
     VARIABLE,
-    Entry,
+    CacheEntry,
     building,
     cache_folder,
     entry_of,
@@ -37,8 +37,8 @@ __all__ = [
     "WARNINGS",
     "Built",
     "Compiler",
+    "Executable",
     "Options",
-    "Program",
     "compile_file",
     "compile_many",
     "compile_program",
@@ -108,8 +108,8 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Program:
-    """An executable in the cache, the C it was made of, and the command that makes the one from the other."""
+class Executable:
+    """A program in the cache, the C it was made of, and the command that makes the one from the other."""
 
     executable: Path
     source: Path
@@ -137,7 +137,7 @@ def compile_file(path: Path, options: Options | None = None) -> Built:
     return _library(_Job(source, f"C file '{path}'", _settings(options)))
 
 
-def compile_program(source: str, options: Options | None = None) -> Program:
+def compile_program(source: str, options: Options | None = None) -> Executable:
     """The executable of this C, which holds a `main`; otherwise as `compile_shared`.
 
     With SANITIZE among its flags, the program exits with a code other than 0 at the first fault; a sanitized library
@@ -145,7 +145,7 @@ def compile_program(source: str, options: Options | None = None) -> Program:
     """
     job = _Job(source, "generated C", _settings(options))
     entry = _build(job, (), ".out", None)
-    return Program(entry.product, entry.source, _command(job, (), entry.product, entry.source))
+    return Executable(entry.product, entry.source, _command(job, (), entry.product, entry.source))
 
 
 def compile_many(
@@ -224,7 +224,7 @@ def _command(job: _Job, kind_flags: tuple[str, ...], product: Path, source: Path
     return (str(settings.compiler.path), *settings.flags, *kind_flags, "-o", str(product), str(source), *_LIBRARIES)
 
 
-def _build(job: _Job, kind_flags: tuple[str, ...], suffix: str, stop: Event | None) -> Entry:
+def _build(job: _Job, kind_flags: tuple[str, ...], suffix: str, stop: Event | None) -> CacheEntry:
     """The entry of a job, complete."""
     settings = job.settings
     entry = entry_of(job.source, settings.compiler, (*settings.flags, *kind_flags), settings.folder, suffix)
@@ -242,7 +242,7 @@ def _build(job: _Job, kind_flags: tuple[str, ...], suffix: str, stop: Event | No
     return entry
 
 
-def _compile_error(job: _Job, entry: Entry, finished: Finished) -> BuildError:
+def _compile_error(job: _Job, entry: CacheEntry, finished: Finished) -> BuildError:
     storage = next((reason for reason in _STORAGE_ERRORS if reason in finished.errors), None)
     if storage is not None:
         return unusable(job.settings.folder, storage)

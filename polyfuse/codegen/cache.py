@@ -1,6 +1,6 @@
 """The build cache: a folder that any number of processes fill and read at once.
 
-Enters: C text, a compiler and its flags. Leaves: an `Entry`, the files that hold the C and what became of it.
+Enters: C text, a compiler and its flags. Leaves: an `CacheEntry`, the files that hold the C and what became of it.
 
 An entry is `KEY.c`, the product `KEY.so` (or `KEY.out`) and the product's digest, readable by `sha256sum -c`. Every
 file arrives by a rename within the folder, so none is ever seen half written; the digest arrives last, so a product
@@ -29,7 +29,7 @@ _READ_ONLY = 0o444
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """The files of one kernel; `suffix` tells a library from a program."""
 
     folder: Path
@@ -64,7 +64,7 @@ def cache_folder(cache: Path | None = None) -> Path:
     return folder
 
 
-def entry_of(source: str, compiler: Compiler, flags: Sequence[str], folder: Path, suffix: str) -> Entry:
+def entry_of(source: str, compiler: Compiler, flags: Sequence[str], folder: Path, suffix: str) -> CacheEntry:
     """The entry of this C under this compiler, these flags, and the CPU they mean where they say `native`."""
     identity = [
         _LAYOUT,
@@ -74,10 +74,10 @@ def entry_of(source: str, compiler: Compiler, flags: Sequence[str], folder: Path
         list(flags),
         target_macros(compiler, tuple(flags)),
     ]
-    return Entry(folder, hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:_KEY_DIGITS], suffix)
+    return CacheEntry(folder, hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:_KEY_DIGITS], suffix)
 
 
-def is_complete(entry: Entry) -> bool:
+def is_complete(entry: CacheEntry) -> bool:
     """Whether the product is there and is byte for byte what the compiler wrote."""
     try:
         return entry.digest.read_bytes() == _digest_line(entry)
@@ -85,7 +85,7 @@ def is_complete(entry: Entry) -> bool:
         return False
 
 
-def store_source(entry: Entry, source: str) -> None:
+def store_source(entry: CacheEntry, source: str) -> None:
     """Put the C in its place, read-only: whoever edits it should edit a copy, since its name is its content."""
     data = source.encode()
     if entry.source.exists() and entry.source.read_bytes() == data:
@@ -94,7 +94,7 @@ def store_source(entry: Entry, source: str) -> None:
         _rename_into(scratch / "source", entry.source, data)
 
 
-def store_product(entry: Entry, built: Path) -> None:
+def store_product(entry: CacheEntry, built: Path) -> None:
     """Move a finished product, built in the same folder, into its place; its digest follows."""
     os.replace(built, entry.product)
     _rename_into(built.with_name("digest"), entry.digest, _digest_line(entry))
@@ -124,7 +124,7 @@ def unusable(folder: Path, reason: str) -> BuildError:
     )
 
 
-def _digest_line(entry: Entry) -> bytes:
+def _digest_line(entry: CacheEntry) -> bytes:
     return f"{hashlib.sha256(entry.product.read_bytes()).hexdigest()}  {entry.product.name}\n".encode()
 
 

@@ -3,11 +3,12 @@
 Groups ──c_body()──> all but the entry;  Groups ──entry()──> `polyfuse_run` and the sizes of what it needs
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap as fold
 
+from polyfuse.codegen.c.elements import FLOAT
+from polyfuse.codegen.c.prelude import helpers, prelude
+from polyfuse.codegen.c.text import comment, fold, function, signature, unused, words
 from polyfuse.codegen.group import Group
 from polyfuse.codegen.loops import Outline, text
 from polyfuse.codegen.lower.layout import Array
@@ -19,13 +20,7 @@ from polyfuse.codegen.sums import HELPERS
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 
-PRELUDE = """\
-#include <math.h>
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
-#endif
-#define NOINLINE __attribute__((noinline))
-#define HELPER static inline __attribute__((unused))
+_THREADS = """\
 #ifdef _OPENMP
 #include <omp.h>
 #define OMP(...) _Pragma(#__VA_ARGS__)
@@ -33,19 +28,12 @@ PRELUDE = """\
 #define OMP(...)
 #define omp_get_thread_num() 0
 #endif
-
-HELPER int min(int a, int b) { return a < b ? a : b; }
-HELPER int max(int a, int b) { return a > b ? a : b; }
-HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
-HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
-HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
 """
-
+PRELUDE = prelude(("min", "max", "floord", "minimum", "maximum"), _THREADS)
 ROW_PRELUDE = f"""\
 #define ROW_KERNEL(name) static NOINLINE void name({", ".join(PARAMETERS)})
 #define INSIDE(index, size) ((index) >= 0 && (index) < (size))
-HELPER int MOD(int a, int b) {{ return a % b < 0 ? a % b + b : a % b; }}
-"""
+{helpers(("MOD",))}"""
 
 
 def c_body(
@@ -79,7 +67,7 @@ def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]
     """Row kernels, which nothing outside of the file calls, under the names of the layers that they compute."""
     lines: list[str] = []
     for kernel in kernels:
-        lines += fold(f"/* For {', '.join(users.get(kernel.name, ()))}: */", 112, subsequent_indent="   ")
+        lines += fold(f"/* For {', '.join(users.get(kernel.name, ()))}: */", rest="   ")
         lines += [f"ROW_KERNEL({kernel.name});", kernel.text]
     return lines
 
@@ -96,8 +84,7 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
         lines.append(f"  tile {schedule.tiling}, placement {placement}, parallel {lowered.parallel_loop or 'none'}")
         for name, flow in schedule.flows.items():
             lines.append(f"  {name}: {', '.join(flow.places)}; {lowered.storage.buffers[name]}")
-    body = [piece for line in lines for piece in fold(line, 112, subsequent_indent="    ")]
-    return ["/* " + body[0], *(f" * {line}" for line in body[1:]), " */"]
+    return comment(lines)
 
 
 def structs(group: Group) -> list[str]:
@@ -105,7 +92,8 @@ def structs(group: Group) -> list[str]:
     lines = []
     lowered = group.lowered
     align = f"_Alignas({lowered.alignment}) " if lowered.places.leaves.target.has_rows else ""
-    workspace = [f"  {align}float {WORKSPACE}[{lowered.workspace_bytes // 4}];"] if lowered.workspace_bytes else []
+    floats = lowered.workspace_bytes // FLOAT.bytes
+    workspace = [f"  {align}{FLOAT.name} {WORKSPACE}[{floats}];"] if floats else []
     for kind, arrays, last in (("chip", lowered.chip, workspace), ("kept", lowered.kept, [])):
         lines.append(f"struct {kind}{group.index} {{")
         lines += [*(f"  {align}{array.declared()};" for array in arrays), *last] or ["  char none;"]
@@ -131,7 +119,7 @@ def tile_parameters(group: Group) -> list[Parameter]:
         where, const = (thread, "") if array in lowered.chip else ("(*kept)", "const ")
         found.append(Parameter(array.name, f"{const}{array.declared('restrict ')}", f"{where}.{array.name}"))
     if lowered.workspace_bytes:
-        found.append(Parameter(WORKSPACE, f"float *restrict {WORKSPACE}", f"{thread}.{WORKSPACE}"))
+        found.append(Parameter(WORKSPACE, f"{FLOAT.name} *restrict {WORKSPACE}", f"{thread}.{WORKSPACE}"))
     return [*found, Parameter("counts", "long long *restrict counts", "counts")]
 
 
@@ -148,15 +136,15 @@ def functions(group: Group, counters: int) -> list[str]:
     available = tile_parameters(group)
     bodies: list[list[str]] = []
 
-    fence = ["  STREAMED();"] if any(step.shape.stream for step in group.lowered.rows) else []
+    fence = ["STREAMED();"] if any(step.shape.stream for step in group.lowered.rows) else []
 
     def call(iterators: tuple[str, ...], body: list[str]) -> list[str]:
-        words = set(re.findall(r"\w+", " ".join(body)))
+        mentioned = words(body)
         used = [Parameter(i, f"const int {i}", i) for i in iterators] + available
-        used = [parameter for parameter in used if parameter.name in words]
+        used = [parameter for parameter in used if parameter.name in mentioned]
         name = f"group{group.index}_tiles{len(bodies) or ''}"
-        head = signature(f"static NOINLINE void {name}", [parameter.declaration for parameter in used])
-        bodies.append([*head, "{", *body, *fence, "}", ""])
+        declared = [parameter.declaration for parameter in used]
+        bodies.append([*function(f"static NOINLINE void {name}", declared, [*body, *fence]), ""])
         return [f"{name}({', '.join(parameter.passed for parameter in used)});"]
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
@@ -166,8 +154,8 @@ def functions(group: Group, counters: int) -> list[str]:
     head = signature(
         f"static NOINLINE void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own]
     )
-    unused = [f"(void){name};" for name in (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts")]
-    lines = [*head, "{", *fold(" ".join(unused), 112, initial_indent="  ", subsequent_indent="  ")]
+    (marked,) = unused((), (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts"))
+    lines = [*head, "{", *fold(marked, "  ", "  ")]
     if group.preload_nest is not None:
         lines += [f"  {array.pointer(f'kept->{array.name}')}" for array in group.lowered.kept]
         lines += text(group.preload_nest, 1)
@@ -185,7 +173,7 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], 
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
         known |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
     sizes = ", ".join(size_of_buffers(group) for group in groups)
-    parameters = [f"float *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
+    parameters = [f"{FLOAT.name} *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
     parameters += ["void *chips", "void *kept", "int threads", "long long *counts"]
     lines = [
         *(f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}" for kind in ("chip", "kept")),
@@ -222,8 +210,3 @@ def size_of_workspace(groups: Sequence[Group]) -> str:
     """The bytes of the largest workspace of a group, as C."""
     largest = max(groups, key=lambda group: group.lowered.workspace_bytes)
     return f"sizeof ((struct chip{largest.index} *)0)->{WORKSPACE}" if largest.lowered.workspace_bytes else "0"
-
-
-def signature(name: str, parameters: Sequence[str]) -> list[str]:
-    """`name(parameters)`, folded."""
-    return fold(f"{name}({', '.join(parameters)})", 112, subsequent_indent="    ", break_long_words=False)

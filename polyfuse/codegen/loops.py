@@ -1,16 +1,18 @@
-"""Loop nests: steps with their times become a tree of loops through isl's AST generator.
+"""Loop nests: steps with their times become a tree of loops through isl's AST generator, and the tree lines of C.
 
     Steps  { step[t, i] -> [time] }  ──loop_nest()──>  LoopNest  ──text()──>  C
+    a schedule with parameters       ──tree_of()──>    Tree      ──TreePrinter──>  C
 
 The nest is generated from the coalesced schedule, never from its lowered copies, which are fragmented.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import islpy as isl
 
+from polyfuse.codegen.c.text import braces, indented, scope, unused
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.sets.interrupts import interrupts_held
 
@@ -29,16 +31,39 @@ class Scheduled(Protocol):
 
 
 S = TypeVar("S", bound=Scheduled)
+L = TypeVar("L")
 Leaf = Callable[[S, isl.AstBuild], list[str]]
 """Prints one execution of a step, given the build that knows the loops around it: the lines of C."""
 
 
 @dataclass(frozen=True, eq=False)
-class LoopNest:
-    """The generated loops and the text of each leaf."""
+class Here:
+    """An execution where it is printed, `{ [time] -> step[t, i] }`, and the build that knows the loops around it."""
+
+    build: isl.AstBuild
+    instance: isl.PwMultiAff
+
+    @staticmethod
+    def of(build: isl.AstBuild) -> "Here":
+        """The execution that a build is at."""
+        return Here(build, isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse()))
+
+    def text(self, value: isl.PwAff) -> str:
+        """`{ [time] -> [value] }` as C."""
+        return str(self.build.expr_from_pw_aff(value).to_C_str())
+
+    def operand(self, value: isl.PwAff) -> str:
+        """The same, in parentheses where it is one of two."""
+        text = self.text(value)
+        return f"({text})" if "?" in text else text
+
+
+@dataclass(frozen=True, eq=False)
+class Tree(Generic[L]):
+    """Generated loops, and what each leaf is."""
 
     root: isl.AstNode
-    leaves: dict[str, list[str]]
+    leaves: dict[str, L]
 
     @property
     def loops(self) -> int:
@@ -60,6 +85,10 @@ class LoopNest:
 
         visit_all(self.root, visit)
         return found
+
+
+LoopNest = Tree[list[str]]
+"""Loops, and the text of each leaf."""
 
 
 def visit_all(root: isl.AstNode, visit: Callable[[isl.AstNode], bool]) -> None:
@@ -87,35 +116,46 @@ def loop_nest(steps: Sequence[S], names: Sequence[str], leaf: Leaf[S], whole: in
         if not step.time.is_injective():
             raise IllegalSchedule(f"step {step.name}: two executions have the same time; add the missing dimensions")
     by_name = {step.name: step for step in steps}
-    leaves: dict[str, list[str]] = {}
+
+    def at(build: isl.AstBuild) -> list[str]:
+        return leaf(by_name[isl.Map.from_union_map(build.get_schedule()).get_tuple_name(isl.dim_type.in_)], build)
+
+    times = [step.time for step in steps]
+    return tree_of(enclosed(times, whole) if whole and times else union_map(times), names, at)
+
+
+def tree_of(
+    schedule: isl.UnionMap | isl.Schedule,
+    names: Sequence[str],
+    leaf: Callable[[isl.AstBuild], L],
+    known: isl.Set | None = None,
+) -> Tree[L]:
+    """isl's loops over a schedule, called by `names` from the outermost in; `known` holds of its parameters."""
+    leaves: dict[str, L] = {}
     failed: list[Exception] = []
 
     def at_each_domain(node: isl.AstNode, build: isl.AstBuild) -> isl.AstNode:
-        name = isl.Map.from_union_map(build.get_schedule()).get_tuple_name(isl.dim_type.in_)
         key = f"leaf{len(leaves)}"
         try:
-            leaves[key] = leaf(by_name[name], build)
+            leaves[key] = leaf(build)
         except Exception as error:  # isl must not see it: it would carry on with a broken tree
-            leaves[key] = []
             failed.append(error)
         return node.set_annotation(isl.Id(key))
 
-    build = isl.AstBuild.from_context(isl.Set("{ : }"))
     ids = isl.IdList.alloc(isl.DEFAULT_CONTEXT, len(names))
     for name in names:
         ids = ids.add(isl.Id(name))
-    build = build.set_iterators(ids)
+    build = isl.AstBuild.from_context(known if known is not None else isl.Set("{ : }")).set_iterators(ids)
     build, keep = build.set_at_each_domain(at_each_domain)
-    times = [step.time for step in steps]
     with interrupts_held():
-        if whole and times:
-            root = build.node_from_schedule(enclosed(times, whole))
+        if isinstance(schedule, isl.Schedule):
+            root = build.node_from_schedule(schedule)
         else:
-            root = build.node_from_schedule_map(union_map(times))
+            root = build.node_from_schedule_map(schedule)
     del keep
     if failed:
         raise failed[0]
-    return LoopNest(root, leaves)
+    return Tree(root, leaves)
 
 
 def enclosed(times: Sequence[isl.Map], whole: int) -> isl.Schedule:
@@ -155,12 +195,55 @@ def union_map(maps: Sequence[isl.Map]) -> isl.UnionMap:
     return found
 
 
+class TreePrinter(Generic[L]):
+    """Prints a tree as lines of C; subclasses say how leaves are printed, and which loops are by themselves."""
+
+    def __init__(self, leaves: Mapping[str, L]) -> None:
+        self.leaves = leaves
+
+    def leaf(self, leaf: L) -> list[str]:
+        """The lines of a leaf."""
+        raise NotImplementedError
+
+    def loop(self, node: isl.AstNode, around: tuple[str, ...]) -> list[str]:
+        """The lines of a loop; `around` are the iterators of those around it, and its own."""
+        return for_lines(node, self.lines(node.for_get_body(), around))
+
+    def lines(self, node: isl.AstNode, around: tuple[str, ...] = ()) -> list[str]:
+        """The lines of a node."""
+        kind = kind_of(node)
+        if kind == "block":
+            children = node.block_get_children()
+            return [line for k in range(children.n_ast_node()) for line in self.lines(children.get_at(k), around)]
+        if kind == "user":
+            return self.leaf(self.at(node))
+        if kind == "for_":
+            return self.loop(node, (*around, node.for_get_iterator().to_C_str()))
+        lines = braces(f"if ({node.if_get_cond().to_C_str()})", self.lines(node.if_get_then_node(), around))
+        if node.if_has_else_node():
+            lines[-1:] = braces("} else", self.lines(node.if_get_else_node(), around))
+        return lines
+
+    def at(self, node: isl.AstNode) -> L:
+        """The leaf at a node."""
+        return self.leaves[node.get_annotation().get_name()]
+
+
+def for_lines(node: isl.AstNode, body: Sequence[str]) -> list[str]:
+    """A loop around lines; what runs once is a block with a constant."""
+    name, start = node.for_get_iterator().to_C_str(), node.for_get_init().to_C_str()
+    if node.for_is_degenerate():
+        return scope([f"const int {name} = {start};", *unused(body, (name,)), *body])
+    condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
+    return braces(f"for (int {name} = {start}; {condition}; {name} += {step})", body)
+
+
 @dataclass(frozen=True)
 class Outline:
     """How the inside of a nest becomes functions of their own: a call for the body under some loops.
 
-    `call` is given the iterators of the loops around the body and the lines of the body, indented once, and returns
-    the lines that call it. Functions are what gives gcc its `restrict`, which it ignores on local pointers.
+    `call` is given the iterators of the loops around the body and the lines of the body, and returns the lines that
+    call it. Functions are what gives gcc its `restrict`, which it ignores on local pointers.
     `iterator` names the loop whose body is taken, `pragma` goes before that loop; None takes the whole nest.
     """
 
@@ -169,46 +252,28 @@ class Outline:
     pragma: str | None = None
 
 
+class NestPrinter(TreePrinter[list[str]]):
+    """Prints a nest whose leaves are lines, the inside of one of its loops outlined."""
+
+    def __init__(self, nest: LoopNest, outline: Outline | None = None) -> None:
+        super().__init__(nest.leaves)
+        self.nest, self.outline = nest, outline
+
+    def leaf(self, leaf: list[str]) -> list[str]:
+        return leaf
+
+    def loop(self, node: isl.AstNode, around: tuple[str, ...]) -> list[str]:
+        if self.outline is None or self.outline.iterator != around[-1]:
+            return super().loop(node, around)
+        body = NestPrinter(self.nest).lines(node.for_get_body(), around)
+        pragma = [self.outline.pragma] if self.outline.pragma and not node.for_is_degenerate() else []
+        return [*pragma, *for_lines(node, self.outline.call(around, body))]
+
+
 def text(nest: LoopNest, indent: int, outline: Outline | None = None) -> list[str]:
     """The nest as lines of C."""
     if outline is not None and outline.iterator is None:
-        return ["  " * indent + line for line in outline.call((), _node(nest, nest.root, 1, None, ()))]
-    return _node(nest, nest.root, indent, outline, ())
-
-
-def _node(
-    nest: LoopNest, node: isl.AstNode, indent: int, outline: Outline | None, around: tuple[str, ...]
-) -> list[str]:
-    kind = kind_of(node)
-    pad = "  " * indent
-    if kind == "block":
-        children = node.block_get_children()
-        nodes = [children.get_at(k) for k in range(children.n_ast_node())]
-        return [line for child in nodes for line in _node(nest, child, indent, outline, around)]
-    if kind == "user":
-        return [pad + line for line in nest.leaves[node.get_annotation().get_name()]]
-    if kind == "if_":
-        lines = [f"{pad}if ({node.if_get_cond().to_C_str()}) {{"]
-        lines += _node(nest, node.if_get_then_node(), indent + 1, outline, around)
-        if node.if_has_else_node():
-            lines += [f"{pad}}} else {{", *_node(nest, node.if_get_else_node(), indent + 1, outline, around)]
-        return [*lines, f"{pad}}}"]
-    return _for(nest, node, indent, outline, around)
-
-
-def _for(nest: LoopNest, node: isl.AstNode, indent: int, outline: Outline | None, around: tuple[str, ...]) -> list[str]:
-    pad = "  " * indent
-    name = node.for_get_iterator().to_C_str()
-    start = node.for_get_init().to_C_str()
-    around = (*around, name)
-    taken = outline is not None and name == outline.iterator
-    if outline is not None and taken:
-        call = outline.call(around, _node(nest, node.for_get_body(), 1, None, around))
-        body = [f"{pad}  {line}" for line in call]
+        lines = outline.call((), NestPrinter(nest).lines(nest.root))
     else:
-        body = _node(nest, node.for_get_body(), indent + 1, outline, around)
-    if node.for_is_degenerate():
-        return [f"{pad}{{", f"{pad}  const int {name} = {start};", *body, f"{pad}}}"]
-    condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
-    pragma = [f"{pad}{outline.pragma}"] if outline is not None and taken and outline.pragma else []
-    return [*pragma, f"{pad}for (int {name} = {start}; {condition}; {name} += {step}) {{", *body, f"{pad}}}"]
+        lines = NestPrinter(nest, outline).lines(nest.root)
+    return indented(lines, 2 * indent)

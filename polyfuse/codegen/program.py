@@ -18,9 +18,10 @@ from functools import cached_property
 
 import islpy as isl
 
+from polyfuse.codegen.c.text import element
 from polyfuse.codegen.cfile import c_body, entry
 from polyfuse.codegen.group import Counter, Group
-from polyfuse.codegen.loops import Leaf, loop_nest
+from polyfuse.codegen.loops import Here, Leaf, loop_nest
 from polyfuse.codegen.lower.group import LoweredGroup
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.places import Places, Timed
@@ -156,11 +157,10 @@ class Emitter:
         """How one execution of a row step is printed: the call of its kernel and, instrumented, its counts."""
 
         def lines(step: RowStep, build: isl.AstBuild) -> list[str]:
-            instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+            here = Here.of(build)
 
             def text(value: isl.PwAff) -> str:
-                printed = str(build.expr_from_pw_aff(value.pullback_pw_multi_aff(instance)).to_C_str())
-                return f"({printed})" if "?" in printed else printed
+                return here.operand(value.pullback_pw_multi_aff(here.instance))
 
             counting = [
                 f"counts[{self.number('points', group.index, tensor.name)}] += {step.points};"
@@ -177,25 +177,26 @@ class Emitter:
         coordinates = len(places.storage.schedule.tiling.dims)
 
         def lines(step: Step, build: isl.AstBuild) -> list[str]:
-            instance = isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse())
+            here = Here.of(build)
+            instance = here.instance
             operands, target = {}, ""
             for touch in step.touches:
-                found = places.subscripts(touch, instance, timed.wraps[step.name])
-                subscripts = "".join(f"[{build.expr_from_pw_aff(subscript).to_C_str()}]" for subscript in found)
+                subscripts = places.subscripts(touch, instance, timed.wraps[step.name])
+                array = places.array(touch.tensor, places.is_offchip(touch)).name
+                place = element(array, map(here.text, subscripts))
                 if touch.writes:
-                    target = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
+                    target = place
                 else:
-                    operands[touch.operand] = places.array(touch.tensor, places.is_offchip(touch)).name + subscripts
+                    operands[touch.operand] = place
             if step.name in sums:
                 role, long = sums[step.name]
                 outer = coordinates + long.rank
-                here = build.expr_from_pw_aff(instance.get_at(outer - 1)).to_C_str()
+                column = here.text(instance.get_at(outer - 1))
                 if role != "add":
                     block = number_of_block(long, instance, outer) if role == "fold" else instance.get_at(outer - 1)
-                    number = str(build.expr_from_pw_aff(block).to_C_str())
-                    return [printed(role, long, f"{WORKSPACE} + ({here})", target, number)]
-                operands["acc"] = target = f"{WORKSPACE}[{here}]"
-            value = operands["x"] if step.statement is None else expression(places, step, build, instance, operands)
+                    return [printed(role, long, f"{WORKSPACE} + ({column})", target, here.text(block))]
+                operands["acc"] = target = f"{WORKSPACE}[{column}]"
+            value = operands["x"] if step.statement is None else expression(places, step, here, operands)
             return [f"{target} = {value};", *self.counting(index, step)]
 
         return lines
@@ -218,15 +219,11 @@ class Emitter:
         return self.counters.index(counter)
 
 
-def expression(
-    places: Places, step: Step, build: isl.AstBuild, instance: isl.PwMultiAff, operands: Mapping[str, str]
-) -> str:
+def expression(places: Places, step: Step, here: Here, operands: Mapping[str, str]) -> str:
     """A statement's expression over C operands; indices are printed in terms of the loops."""
     assert step.statement is not None
     coordinates = len(places.storage.schedule.tiling.dims)
     indices = {
-        dim: build.expr_from_pw_aff(instance.get_at(coordinates + d)).to_C_str()
-        for d, dim in enumerate(step.dims)
-        if dim not in operands
+        dim: here.text(here.instance.get_at(coordinates + d)) for d, dim in enumerate(step.dims) if dim not in operands
     }
     return to_c(step.statement.expression, operands, indices)

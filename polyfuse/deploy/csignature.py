@@ -12,17 +12,16 @@ from typing import Literal
 
 import numpy as np
 
+from polyfuse.codegen.c.elements import ELEMENTS, FLOAT
 from polyfuse.codegen.lower.layout import PLANAR
 from polyfuse.codegen.program import Program
 from polyfuse.errors import InvalidInput
 from polyfuse.network.signature import Input, Output, Signature, Values
 from polyfuse.network.tensor import AVOIDED, Tensor, is_taken, safe_name
 
-C_TYPES: Mapping[str, str] = {"float32": "float", "float64": "double", "bool": "unsigned char"} | {
-    f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
+C_TYPES: Mapping[str, str] = {dtype: each.name for dtype, each in ELEMENTS.items() if not each.definition}
 """The C type of each numpy type that has one."""
-PLURALS = {"float": "FLOATS"}
+PLURALS = {FLOAT.name: "FLOATS"}
 """What the macros that count elements call them; others are ELEMENTS."""
 
 
@@ -135,7 +134,7 @@ def _of_tensor(
     array = program.array(tensor)
     dense = "row-major" if array.layout == PLANAR else f"{array.layout}: {' x '.join(map(str, array.shape))}"
     description = f"float32 {list(tensor.concrete_shape)}, {dense}"
-    return Parameter(kind, original, name, tensor, "float", array.elements, description)
+    return Parameter(kind, original, name, tensor, FLOAT.name, array.elements, description)
 
 
 def copied(program: Program, ends: Sequence[Parameter], offsets: Mapping[int, int]) -> list[str]:

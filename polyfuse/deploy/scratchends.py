@@ -6,10 +6,10 @@ An output that is constant is no tensor off chip: it is an array of the C file, 
 """
 
 from collections.abc import Mapping
-from textwrap import wrap as fold
 
 import numpy as np
 
+from polyfuse.codegen.c.text import fold
 from polyfuse.deploy.csignature import C_TYPES, c_names, in_comment
 from polyfuse.network.network import Network
 from polyfuse.network.signature import Values
@@ -56,7 +56,7 @@ def constant_arrays(network: Network, name: str, declared: bool = False) -> list
             lines.append(f"extern {head};")
         else:
             numbers = ", ".join(map(_number, value.ravel().tolist())) or "0"
-            lines += [f"{head} = {{", *fold(numbers, 112, initial_indent="  ", subsequent_indent="  "), "};"]
+            lines += [f"{head} = {{", *fold(numbers, "  ", "  "), "};"]
     return lines
 
 

@@ -19,7 +19,7 @@ from polyfuse.codegen.kernel import build, build_many
 from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows import folds
-from polyfuse.codegen.scratchpad import lines
+from polyfuse.codegen.scratchpad import longsums
 from polyfuse.codegen.scratchpad.planned import build_scratchpad
 from polyfuse.codegen.target import Target
 from polyfuse.machines.accelerator import accelerator
@@ -146,7 +146,7 @@ def test_c_for_a_scratchpad_is_within_the_bound(name: str) -> None:
     found, _ = kernel(**inputs)
     exact = run(network, inputs)
     error = max(float(np.max(np.abs(found[name] / exact[name] - 1))) for name in found)
-    assert error <= lines.error_bound(terms) + PRODUCTS < one_by_one(terms)
+    assert error <= longsums.error_bound(terms) + PRODUCTS < one_by_one(terms)
 
 
 def test_softmax_of_many_classes_is_as_exact_as_onnxruntime() -> None:

@@ -15,7 +15,7 @@ from polyfuse.codegen.lower.selection import SCALAR, Leaves
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name
-from polyfuse.schedule.storage import Index, Storage
+from polyfuse.schedule.storage import Buffer, Index, Storage
 
 
 def in_place(schedule: Schedule, tensor: Tensor) -> bool:
@@ -50,10 +50,14 @@ class Places:
         """The access goes to an off-chip array: because it is a copy's far end, or because there is no copy."""
         return touch.memory == "offchip" or self.stays(touch.tensor)
 
-    def indices(self, tensor: Tensor) -> tuple[Index, ...]:
-        """The indices of a buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
+    def buffer(self, tensor: Tensor) -> Buffer:
+        """A buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
         buffer = self.storage.buffers[tensor.name]
-        return (buffer.widened if self.leaves.target.has_rows else buffer).indices
+        return buffer.widened if self.leaves.target.has_rows else buffer
+
+    def indices(self, tensor: Tensor) -> tuple[Index, ...]:
+        """The indices of a buffer."""
+        return self.buffer(tensor).indices
 
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""
@@ -64,8 +68,7 @@ class Places:
             part = self.leaves.inside.get(tensor.name)
             among = part.whole.concrete_shape[1] if part is not None else None
             return Array(tensor.name, tensor.concrete_shape, layout, padded, among)
-        sizes = tuple(index.window for index in self.indices(tensor))
-        return Array(chip_name(tensor), sizes, layout, self.leaves.target.has_rows)
+        return Array(chip_name(tensor), self.buffer(tensor).shape, layout, self.leaves.target.has_rows)
 
     def wrapping(self, touch: Touch) -> Index | None:
         """The innermost index of an access, if it is a ring."""
@@ -85,12 +88,13 @@ class Places:
             count = len(touch.tensor.shape)
             first = element.dim(isl.dim_type.out) - count
             return array.subscripts([element.get_at(first + d) for d in range(count)])
-        found = []
-        for index in self.indices(touch.tensor):
-            local = isl.PwAff.from_aff(index.origin).pullback_pw_multi_aff(element)
-            found.append(local.mod_val(isl.Val(index.window)) if index.folded else local)
+        buffer = self.buffer(touch.tensor)
+        cell = isl.PwMultiAff.from_multi_aff(buffer.cell).pullback_pw_multi_aff(element)
+        found = [cell.get_at(d) for d in range(len(buffer.indices))]
         if touch in wraps:
-            found[-1] = local.sub(instance.get_at(wraps[touch]).scale_val(isl.Val(index.window)))
+            last = buffer.indices[-1]
+            wrapped = instance.get_at(wraps[touch]).scale_val(isl.Val(last.window))
+            found[-1] = isl.PwAff.from_aff(last.origin).pullback_pw_multi_aff(element).sub(wrapped)
         return array.subscripts(found)
 
 

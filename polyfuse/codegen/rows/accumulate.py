@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from polyfuse.codegen.c.text import braces, listed, scope
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.chunks import Chunk, tap_groups, uses
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
-from polyfuse.codegen.rows.text import LINE, braces, listed, scope
+from polyfuse.codegen.rows.text import LINE
 
 
 def group_floats(shape: RowShape, tuning: Tuning, floats: int) -> int:

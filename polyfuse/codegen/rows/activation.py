@@ -7,8 +7,8 @@ compares greater (or less).
 
 from collections.abc import Callable, Mapping
 
+from polyfuse.codegen.c.text import braces
 from polyfuse.codegen.rows.shape import PRELU, RowShape, block_sizes
-from polyfuse.codegen.rows.text import braces
 from polyfuse.network.activation import Activation
 from polyfuse.network.expression import to_c
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, function, unused
 from polyfuse.codegen.rows.chunks import Chunk, chunks, runs, tap_groups, taps_inside, uses
 from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, block_sizes, filled
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
 

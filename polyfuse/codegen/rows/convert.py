@@ -8,8 +8,9 @@ row narrower than V is copied element by element.
 
 from dataclasses import dataclass
 
+from polyfuse.codegen.c.text import braces, function, listed, unused
 from polyfuse.codegen.rows.shape import Kind, RowShape, Tuning, Vectors, block_sizes
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 
 class Conversion(Kind):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, scope
 from polyfuse.codegen.rows.accumulate import (
     accumulators,
     finish,
@@ -32,7 +33,7 @@ from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, runs, uses
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.narrow import best_ways, narrow_chunk, packed_narrow
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
-from polyfuse.codegen.rows.text import LINE, braces, scope
+from polyfuse.codegen.rows.text import LINE
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv, ConvTranspose

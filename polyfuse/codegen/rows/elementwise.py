@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from polyfuse.codegen.c.text import braces
 from polyfuse.codegen.rows.accumulate import pointers
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.chunked import Chunked
 from polyfuse.codegen.rows.chunks import Chunk
 from polyfuse.codegen.rows.shape import PRELU, Kind, RowShape, RowWork, Site, Tuning, check_pitch
-from polyfuse.codegen.rows.text import braces
 from polyfuse.codegen.rows.windows import is_per_channel
 from polyfuse.network.activation import Spec
 from polyfuse.network.layer import Layer

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, scope
 from polyfuse.codegen.rows.accumulate import accumulators, finish, first_column, products, start, terms_of
 from polyfuse.codegen.rows.chunked import Convolution, blocks_of_weights, packed_groups
 from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
 from polyfuse.codegen.rows.direct import roomy_tuning, weights_header
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
-from polyfuse.codegen.rows.text import LINE, braces, scope
+from polyfuse.codegen.rows.text import LINE
 from polyfuse.network.operator import Conv
 
 

@@ -10,7 +10,7 @@ of this, and the others lose less than a hundredth of their time.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyfuse.codegen.rows.text import braces
+from polyfuse.codegen.c.text import braces
 
 MOST = 512
 """The most terms that are added up one by one."""

@@ -6,11 +6,12 @@ for each output block, for each column:     the blocks that its channels come fr
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from polyfuse.codegen.c.text import braces, function, unused
 from polyfuse.codegen.rows.accumulate import pointers
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.channels import channel_sources
 from polyfuse.codegen.rows.shape import Kind, RowShape, RowWork, Site, Tuning, Vectors, block_sizes, check_pitch
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor

@@ -17,13 +17,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.accumulate import accumulators, first_column, pointers, products, terms_of
 from polyfuse.codegen.rows.activation import applied, finished, finished_later, runs_on_vectors, scalar
 from polyfuse.codegen.rows.chunked import Convolution, Part
 from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
-from polyfuse.codegen.rows.text import braces, listed
 from polyfuse.network.operator import Conv
 
 

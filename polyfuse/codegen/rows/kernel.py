@@ -29,8 +29,9 @@ Lanes that fill up the last block of output channels are of no meaning; no kerne
 from dataclasses import dataclass
 from functools import cached_property
 
+from polyfuse.codegen.c.text import comment
 from polyfuse.codegen.rows.shape import RowShape, Tuning, Vectors
-from polyfuse.codegen.rows.text import comment, prelude
+from polyfuse.codegen.rows.text import prelude
 from polyfuse.network.activation import Activation
 
 

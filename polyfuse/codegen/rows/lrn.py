@@ -8,12 +8,12 @@ Powers of 1, 3/4 and 1/2 are square roots; others call the C library lane by lan
 
 from dataclasses import dataclass, replace
 
+from polyfuse.codegen.c.text import braces
 from polyfuse.codegen.rows.accumulate import pointers
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.chunked import Chunked
 from polyfuse.codegen.rows.chunks import Chunk
 from polyfuse.codegen.rows.shape import Kind, RowShape, RowWork, Site, Tuning, block_sizes
-from polyfuse.codegen.rows.text import braces
 from polyfuse.network.operator import LocalResponse
 
 ROOTS = {

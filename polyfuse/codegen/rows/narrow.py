@@ -10,6 +10,7 @@ differs from that of the other blocks.
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.accumulate import (
     accumulators,
     input_blocks,
@@ -23,7 +24,6 @@ from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import Floats, RowShape, Tuning, block_sizes
-from polyfuse.codegen.rows.text import braces, listed
 
 
 def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:

@@ -16,11 +16,12 @@ from math import prod
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, function, listed, scope, unused
 from polyfuse.codegen.rows.activation import finished, runs_on_vectors, scalar
 from polyfuse.codegen.rows.chunks import tap_groups, taps_inside
 from polyfuse.codegen.rows.folds import MOST
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, RowWork, Site, Tuning, Vectors
-from polyfuse.codegen.rows.text import NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv

@@ -1,9 +1,5 @@
-"""C as text: the prelude of a vector width, the signature of every row kernel, comments and indentation."""
+"""The prelude of a vector width, and the signature of every row kernel."""
 
-from collections.abc import Iterable, Sequence
-from textwrap import wrap as fold
-
-WIDTH = 112
 LINE = 16
 """Floats of a cache line: what is asked for at once."""
 PARAMETERS = (
@@ -172,47 +168,3 @@ def prelude(floats: int) -> str:
     for mark, value in names.items():
         text = text.replace(mark, value)
     return _COMMON + text
-
-
-def comment(lines: Iterable[str]) -> list[str]:
-    """A block comment, folded."""
-    first, *rest = (piece for line in lines for piece in fold(line, WIDTH - 3, subsequent_indent="  "))
-    return ["/* " + first, *(f" * {line}" for line in rest), " */"]
-
-
-def indented(lines: Iterable[str], by: int = 2) -> list[str]:
-    """Lines moved to the right."""
-    return [" " * by + line if line else line for line in lines]
-
-
-def braces(head: str, lines: Sequence[str]) -> list[str]:
-    """`head { lines }`.
-
-    >>> braces("for (;;)", ["x++;"])
-    ['for (;;) {', '  x++;', '}']
-    """
-    return [f"{head} {{", *indented(lines), "}"]
-
-
-def scope(lines: Sequence[str]) -> list[str]:
-    """A block of its own for the names that the lines declare."""
-    return ["{", *indented(lines), "}"]
-
-
-def function(head: str, parameters: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """A function definition, its head folded."""
-    text = fold(f"{head}({', '.join(parameters)})", WIDTH, subsequent_indent="    ", break_long_words=False)
-    return [*text, "{", *indented(lines), "}"]
-
-
-def listed(head: str, items: Iterable[str], tail: str = ";") -> list[str]:
-    """`head item, item, …;`, folded."""
-    return fold(f"{head}{', '.join(items)}{tail}", WIDTH - 4, subsequent_indent="    ", break_long_words=False)
-
-
-def unused(body: Sequence[str], names: Iterable[str]) -> list[str]:
-    """A line that marks the parameters which the body does not mention."""
-    text = "\n".join(body)
-    words = set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
-    missing = [name for name in names if name not in words]
-    return ["".join(f"(void){name}; " for name in missing).strip()] if missing else []

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.accumulate import first_column, pointers
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.chunked import Chunked, blocks_of_weights
@@ -31,7 +32,7 @@ from polyfuse.codegen.rows.shape import (
     Vectors,
     block_sizes,
 )
-from polyfuse.codegen.rows.text import LINE, braces, listed
+from polyfuse.codegen.rows.text import LINE
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Affine, Conv, GlobalPool, Pool

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, function, listed, scope, unused
 from polyfuse.codegen.rows.accumulate import products
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.chunks import taps_inside
@@ -38,7 +39,7 @@ from polyfuse.codegen.rows.interpolation import (
 from polyfuse.codegen.rows.pricing import memory_price, products_price, read_again, read_bytes, transforms_price
 from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, balanced, block_sizes, filled
 from polyfuse.codegen.rows.stencil import sliding_uses
-from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS, braces, function, listed, scope, unused
+from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS
 from polyfuse.codegen.rows.tiling import Sizes, Tiling, tilings, transforms, workspace_bytes
 from polyfuse.codegen.rows.tune import winograd_tuning
 from polyfuse.errors import InvalidInput

@@ -14,7 +14,7 @@ from pathlib import Path
 import islpy as isl
 
 from polyfuse.codegen.scop.homes import MEMORY_PREFIX, Homes
-from polyfuse.codegen.scop.placed import Placed, PlacedSteps, placed_in, placed_steps
+from polyfuse.codegen.scop.placed import PlacedStep, PlacedSteps, placed_in, placed_steps
 from polyfuse.codegen.scop.script import build_script
 from polyfuse.codegen.scop.source import ScopStep, c_source, scop_step
 from polyfuse.errors import InvalidInput
@@ -116,7 +116,7 @@ def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
     return fused
 
 
-def _touch(placed: Placed, operand: str, access: ScopAccess) -> Touch:
+def _touch(placed: PlacedStep, operand: str, access: ScopAccess) -> Touch:
     """The access of the step that is an access of the statement."""
     writes = access.kind == "write"
     return next(touch for touch in placed.step.touches if touch.operand == operand and touch.writes == writes)
@@ -187,7 +187,7 @@ def _renamed(relation: isl.Map, array: str) -> isl.Map:
     return relation.set_tuple_name(isl.dim_type.out, array)
 
 
-def _without_domain(relation: isl.Map, placed: Placed) -> isl.Map:
+def _without_domain(relation: isl.Map, placed: PlacedStep) -> isl.Map:
     """The relation in a short form, right on the domain."""
     return coalesced(relation).gist_domain(placed.domain)
 

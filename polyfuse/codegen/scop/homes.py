@@ -13,7 +13,7 @@ from math import prod
 
 import islpy as isl
 
-from polyfuse.codegen.lower.places import in_place
+from polyfuse.codegen.lower.places import Places
 from polyfuse.network.scop.scop import ScopArray
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
@@ -57,7 +57,7 @@ class Homes:
 
     def is_local(self, touch: Touch) -> bool:
         """Whether an access goes to a tensor that waits on chip."""
-        return touch.memory == "chip" and not in_place(self.storage.schedule, touch.tensor)
+        return not Places(self.storage, staged=False).is_offchip(touch)
 
     def in_program(self, touch: Touch) -> Home:
         """The array in the program."""
@@ -80,10 +80,8 @@ def whole(schedule: Schedule, tensor: Tensor) -> Home:
 
 def on_chip(storage: Storage, tensor: Tensor) -> Home:
     """The buffer of a tensor: rings wrap."""
-    space = tile_and_element(storage.schedule, tensor)
-    indices = storage.buffers[tensor.name].indices
-    affs = [index.origin.mod_val(isl.Val(index.window)) if index.folded else index.origin for index in indices]
-    return _home(chip_name(tensor), space, affs, [index.window for index in indices])
+    space, buffer = tile_and_element(storage.schedule, tensor), storage.buffers[tensor.name]
+    return _home(chip_name(tensor), space, [buffer.cell.get_at(d) for d in range(len(buffer.shape))], buffer.shape)
 
 
 def copies(storage: Storage, tensor: Tensor) -> Home:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
-from polyfuse.codegen.lower.places import in_place
+from polyfuse.codegen.lower.places import Places
 from polyfuse.errors import IllegalSchedule
 from polyfuse.network.scop.layers import ScopNetwork
 from polyfuse.network.tensor import Tensor, distinct_name, distinct_names
@@ -27,7 +27,7 @@ PREFIX = "Stmt_"
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class PlacedStep:
     """A step and its statement: `{ Stmt[j] -> step[t, i] }`, one to one; `loops` names the indices `j`."""
 
     step: Step
@@ -54,16 +54,16 @@ class Placed:
 class PlacedSteps:
     """Every step of a group that is a statement, in the order of the program."""
 
-    statements: tuple[Placed, ...]
+    statements: tuple[PlacedStep, ...]
     expanded: bool
 
 
-def kept_steps(schedule: Schedule) -> tuple[Step, ...]:
+def kept_steps(storage: Storage) -> tuple[Step, ...]:
     """The steps of a group without the copies of what stays in place, each after those that make what it reads.
 
     In a tile, the loads of what earlier tiles have stored come before that tile makes and stores the rest.
     """
-    kept = [s for s in steps(schedule) if s.action == "make" or not in_place(schedule, s.touches[0].tensor)]
+    kept = list(filter(Places(storage, staged=False).keeps, steps(storage.schedule)))
     tensors = [tensor_of(step) for step in kept]
     actions: tuple[Action, ...] = ("make", "store", "load")
     return tuple(sorted(kept, key=lambda step: (tensors.index(tensor_of(step)), actions.index(step.action))))
@@ -91,7 +91,7 @@ def placed_steps(storage: Storage, *, expanded: bool = False) -> PlacedSteps:
     a union, each part of it is a statement: Polly gives up on long conditions with alternatives.
     """
     schedule = storage.schedule
-    kept = kept_steps(schedule)
+    kept = kept_steps(storage)
     plain = not expanded and all(is_singular(schedule, step) for step in kept)
     tensors = {*schedule.flows, *(step.name for step in kept), *(weight.name for weight in schedule.preloaded)}
     found = []
@@ -137,7 +137,7 @@ def placed_in(made: ScopNetwork, storage: Storage) -> PlacedSteps:
     Errors: IllegalSchedule where an instance runs in several tiles: the program has no loops for its copies.
     """
     schedule = storage.schedule
-    by_name = {step.name: step for step in kept_steps(schedule)}
+    by_name = {step.name: step for step in kept_steps(storage)}
     found = []
     for statement in made.scop.statements:
         instances = made.instances[statement.name]
@@ -146,7 +146,7 @@ def placed_in(made: ScopNetwork, storage: Storage) -> PlacedSteps:
             raise _recomputed(statement.name)
         to_step = without_tile(schedule, step).reverse()
         instance = instances.reset_tuple_id(isl.dim_type.out).apply_range(to_step)
-        found.append(Placed(step, instance, ()))
+        found.append(PlacedStep(step, instance, ()))
     if by_name:
         raise _recomputed(f"the copies of {min(by_name)}")
     return PlacedSteps(tuple(found), expanded=False)
@@ -185,7 +185,7 @@ def _from_origin(schedule: Schedule, step: Step) -> isl.Map:
     return isl.Map.from_multi_aff(local).reset_tuple_id(isl.dim_type.out).intersect_domain(step.executions)
 
 
-def _placed(step: Step, label: str, loops: isl.Map, names: Sequence[str]) -> Placed:
+def _placed(step: Step, label: str, loops: isl.Map, names: Sequence[str]) -> PlacedStep:
     """The statement of a step for given loops: shifted to start at 0, without those of one iteration."""
     domain = loops.range()
     kept = []
@@ -200,4 +200,4 @@ def _placed(step: Step, label: str, loops: isl.Map, names: Sequence[str]) -> Pla
         if d not in kept:
             shifted = shifted.project_out(isl.dim_type.out, d, 1)
     instance = coalesced(shifted.reverse()).set_tuple_name(isl.dim_type.in_, f"{PREFIX}{label}")
-    return Placed(step, instance, tuple(names[d] for d in kept))
+    return PlacedStep(step, instance, tuple(names[d] for d in kept))

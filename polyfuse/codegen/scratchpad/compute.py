@@ -12,21 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from polyfuse.codegen.cfile import signature
-from polyfuse.codegen.scratchpad.lines import (
-    TAKEN,
-    Axes,
-    Operand,
-    Sweep,
-    combined,
-    is_long,
-    line_length,
-    most_columns,
-    slope_of,
-    statement_lines,
-)
+from polyfuse.codegen.c.elements import Element, accumulator
+from polyfuse.codegen.c.text import braces, function, indented
+from polyfuse.codegen.scratchpad.lines import statement_lines
+from polyfuse.codegen.scratchpad.longsums import is_long
+from polyfuse.codegen.scratchpad.reads import Operand, line_length, most_columns, slope_of
 from polyfuse.codegen.scratchpad.storing import Storing
-from polyfuse.network.dtypes import is_whole
+from polyfuse.codegen.scratchpad.sweeps import TAKEN, Axes, Sweep, combined
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.channels import channel_axis
@@ -77,7 +69,6 @@ class ComputeFunction:
     operation: Operation
     name: str
     weights: tuple[WeightArray, ...]
-    sums_bytes: int
     stack_bytes: int
     accumulates: bool
     text: str
@@ -119,18 +110,10 @@ def compute_function(
     parameters += ["int scratch", *(f"int {each}" for each in BOX)]
     if accumulates:
         parameters += [*writer.boxes_taken(), "int first", "int last"]
-    lines = [
-        f"/* {layer.name} ({layer.kind}) */",
-        *signature(f"static NOINLINE void {name}", parameters),
-        "{",
-        *(f"  {line}" for line in writer.opening(number)),
-        *(writer.taking() if accumulates else writer.making()),
-        f"  computed({writer.work()}, {rate!r}, {writer.made()});",
-        "}",
-    ]
-    return ComputeFunction(
-        operation, name, writer.weights, writer.sums_bytes, writer.stack_bytes, accumulates, "\n".join(lines)
-    )
+    body = [*writer.opening(number), *(writer.taking() if accumulates else writer.making())]
+    body.append(f"computed({writer.work()}, {rate!r}, {writer.made()});")
+    lines = [f"/* {layer.name} ({layer.kind}) */", *function(f"static NOINLINE void {name}", parameters, body)]
+    return ComputeFunction(operation, name, writer.weights, writer.stack_bytes, accumulates, "\n".join(lines))
 
 
 SHARED = {"conv", "depthwise", "matmul"}
@@ -153,19 +136,14 @@ class Writer:
         return self.operation.layer
 
     @property
-    def sum_type(self) -> str:
-        """The C type of sums."""
-        return "int" if is_whole(self.layer.acc_dtype) else "float"
+    def sums(self) -> Element:
+        """The type of sums."""
+        return accumulator(self.layer.acc_dtype)
 
     @property
     def kept_lines(self) -> int:
         """Lines of sums that are kept at once."""
         return self.axes.sizes[0] if self.accumulates else min(self.lanes, self.axes.sizes[0])
-
-    @property
-    def sums_bytes(self) -> int:
-        """The bytes of accumulators: of whole lines, or of all channels."""
-        return 4 * self.kept_lines * self.axes.sizes[2]
 
     def opening(self, number: int) -> list[str]:
         """What comes before the loops: claims, arrays."""
@@ -173,28 +151,26 @@ class Writer:
         claim = f"claim(result, {', '.join(BOX)});"
         lines += [f"if (last) {claim}" if self.accumulates else claim]
         if self.accumulates:
-            room = f"accumulators(scratch, 4 * (channel_1 - channel_0), {number}, !first)"
-            lines += [f"{self.sum_type} *const sums = {room};", "const int column_0 = box_0, column_1 = box_1;"]
+            room = f"accumulators(scratch, {self.sums.bytes} * (channel_1 - channel_0), {number}, !first)"
+            lines += [f"{self.sums.name} *const sums = {room};", "const int column_0 = box_0, column_1 = box_1;"]
         else:
-            size = f"4 * min({self.kept_lines}, channel_1 - channel_0) * (box_1 - box_0)"
+            size = f"{self.sums.bytes} * min({self.kept_lines}, channel_1 - channel_0) * (box_1 - box_0)"
             room = f"accumulators(scratch, {size}, {number}, 0)"
-            lines += [f"{self.sum_type} own[{self.columns}];"]
-            lines += [f"{self.sum_type} *const sums = scratch < 0 ? 0 : {room};"]
+            lines += [f"{self.sums.name} own[{self.columns}];"]
+            lines += [f"{self.sums.name} *const sums = scratch < 0 ? 0 : {room};"]
         lines += ["long long counted = 0;"] if self.work() == "counted" else []
-        if self.weights:
-            size = self.block_size()
-            lines.append(f"const unsigned char *const block = read_weights(weights, weights_at, image, {size});")
-            offset: list[str] = []
-            for k, array in enumerate(self.weights):
-                element = self.storing.element(array.tensor).loose
-                at = " + ".join(offset) or "0"
-                lines.append(
-                    f"const {element} *const weight_{k} = (const {element} *)(block + (long long)WIDE * ({at}));"
-                )
-                offset.append(self.size_of(array))
-            lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
-            lines += ["(void)weights_0, (void)weights_1;"] if all(w.channel is None for w in self.weights) else []
-        return lines
+        return [*lines, *(self.block_opened() if self.weights else [])]
+
+    def block_opened(self) -> list[str]:
+        """Pointers to the weights in their block, one behind the other."""
+        sizes = [f"{w.channel_bytes}{'' if w.channel is None else ' * (weights_1 - weights_0)'}" for w in self.weights]
+        block = f"read_weights(weights, weights_at, image, {' + '.join(sizes)})"
+        lines = [f"const unsigned char *const block = {block};"]
+        for k, array in enumerate(self.weights):
+            element, at = self.storing.element(array.tensor).loose, " + ".join(sizes[:k]) or "0"
+            lines.append(f"const {element} *const weight_{k} = (const {element} *)(block + (long long)WIDE * ({at}));")
+        lines += [f"(void)weight_{k};" for k in range(len(self.weights))]
+        return lines + (["(void)weights_0, (void)weights_1;"] if all(w.channel is None for w in self.weights) else [])
 
     @cached_property
     def columns(self) -> int:
@@ -205,8 +181,8 @@ class Writer:
     def stack_bytes(self) -> int:
         """The bytes of the lines that are on the stack: of sums, of what is made, of what is read."""
         element = self.storing.element(self.layer.output)
-        own = 0 if self.accumulates else 4 * self.columns
-        made = 0 if element.name == self.sum_type else element.bytes * self.columns
+        own = 0 if self.accumulates else self.sums.bytes * self.columns
+        made = 0 if element == self.sums else element.bytes * self.columns
         return own + made + max(map(self.lines_bytes, self.layer.statements))
 
     def lines_bytes(self, statement: Statement) -> int:
@@ -217,15 +193,7 @@ class Writer:
             line_length(s, self.columns) * self.storing.element(a.tensor).bytes
             for s, a in zip(slopes, reads, strict=True)
         ]
-        return sum(read) + (4 * self.columns if is_long(statement, self.sweep(statement, False)) else 0)
-
-    def block_size(self) -> str:
-        """The bytes of the block of weights, as C."""
-        return " + ".join(map(self.size_of, self.weights))
-
-    def size_of(self, array: WeightArray) -> str:
-        """The bytes of a weight in a block, as C."""
-        return str(array.channel_bytes) + (" * (weights_1 - weights_0)" if array.channel is not None else "")
+        return sum(read) + (self.sums.bytes * self.columns if is_long(statement, self.sweep(statement, False)) else 0)
 
     def operands(self, statement: Statement) -> dict[str, Operand]:
         """How the reads of a statement are printed."""
@@ -233,14 +201,13 @@ class Writer:
         found = {}
         for name, access in statement.operands.items():
             element = self.storing.element(access.tensor)
-            kind = "int" if element.whole else "float"
             if access.tensor in inputs:
                 place = Axes(access.tensor.concrete_shape).place
                 views = f"operand_{inputs.index(access.tensor)}"
-                found[name] = Operand(views, element.name, True, place, element.value, kind)
+                found[name] = Operand(views, element, True, place)
             else:
                 k = next(k for k, array in enumerate(self.weights) if array.tensor == access.tensor)
-                found[name] = Operand(f"weight_{k}", element.name, False, self.weight_place(k), element.value, kind)
+                found[name] = Operand(f"weight_{k}", element, False, self.weight_place(k))
         return found
 
     def weight_place(self, k: int) -> Callable[[Sequence[str]], tuple[str]]:
@@ -256,33 +223,33 @@ class Writer:
 
         return place
 
-    def statements(self, indent: int, taken: bool, chosen: Sequence[Statement]) -> list[str]:
+    def statements(self, taken: bool, chosen: Sequence[Statement]) -> list[str]:
         """The loops of some statements over one line."""
-        lines = []
-        for statement in chosen:
-            lines += statement_lines(statement, self.operands(statement), self.sweep(statement, taken), indent)
-        return lines
+        loops = (statement_lines(each, self.operands(each), self.sweep(each, taken)) for each in chosen)
+        return [line for lines in loops for line in lines]
 
     def sweep(self, statement: Statement, taken: bool) -> Sweep:
         """How a statement is swept; `taken` where only a box of the input is there."""
         reduces = len(statement.dims) > self.layer.rank
         counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
         box = self.layer.inputs[0] if taken and reduces else None
-        return Sweep(self.axes, box, counts, self.sum_type == "int", self.columns)
+        return Sweep(self.axes, box, counts, self.sums.whole, self.columns)
 
     def making(self) -> list[str]:
         """Line after line of the box, some columns at once."""
         line = f"(channel - channel_0) % {self.kept_lines} * (box_1 - box_0) + (column_0 - box_0)"
-        return [
-            "  for (int row = row_0; row < row_1; row++)",
-            "    for (int channel = channel_0; channel < channel_1; channel++)",
-            "      for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1) {",
-            f"        column_1 = min(column_0 + {self.columns}, box_1);",
-            f"        {self.sum_type} *const sum = sums ? sums + {line} : own;",
-            *self.statements(4, False, self.layer.statements),
-            *self.written(4),
-            "      }",
+        columns = [
+            f"column_1 = min(column_0 + {self.columns}, box_1);",
+            f"{self.sums.name} *const sum = sums ? sums + {line} : own;",
+            *self.statements(False, self.layer.statements),
+            *self.written(),
         ]
+        line_by_line = [
+            "for (int row = row_0; row < row_1; row++)",
+            "  for (int channel = channel_0; channel < channel_1; channel++)",
+        ]
+        some = braces("for (int column_0 = box_0, column_1; column_0 < box_1; column_0 = column_1)", columns)
+        return [*line_by_line, *indented(some, 4)]
 
     def boxes_taken(self) -> list[str]:
         """The parameters that say what is taken of the input: of a joined one, a box of each tensor in it."""
@@ -298,7 +265,7 @@ class Writer:
         ends = [part.offset + part.channels for part in parts]
         chosen = "".join(f"channel < {end} ? {box} : " for end, box in zip(ends, others, strict=False)) + last
         bounds = ", ".join(f"{each} = taken[{k}]" for k, each in enumerate(TAKEN))
-        return [f"    const short *const taken = {chosen};", f"    const int {bounds};"]
+        return [f"const short *const taken = {chosen};", f"const int {bounds};"]
 
     def taking(self) -> list[str]:
         """The sums of all channels, over a box of the input."""
@@ -307,36 +274,26 @@ class Writer:
         before, over, after = (
             self.layer.statements[part] for part in (slice(first), slice(first, last + 1), slice(last + 1, None))
         )
-        return [
-            "  const int row = 0;",
-            "  (void)row;",
-            "  for (int channel = channel_0; channel < channel_1; channel++) {",
+        channel = [
             *self.box_of_channel(),
-            f"    {self.sum_type} *const sum = sums + (channel - channel_0);",
-            "    if (first) {",
-            *self.statements(3, False, before),
-            "    }",
-            "    if (taken_0 < taken_1 && taken_2 < taken_3) {",
-            *self.statements(3, True, over),
-            "    }",
-            "    if (last) {",
-            *self.statements(3, False, after),
-            *self.written(3),
-            "    }",
-            "  }",
+            f"{self.sums.name} *const sum = sums + (channel - channel_0);",
+            *braces("if (first)", self.statements(False, before)),
+            *braces("if (taken_0 < taken_1 && taken_2 < taken_3)", self.statements(True, over)),
+            *braces("if (last)", [*self.statements(False, after), *self.written()]),
         ]
+        channels = braces("for (int channel = channel_0; channel < channel_1; channel++)", channel)
+        return ["const int row = 0;", "(void)row;", *channels]
 
-    def written(self, indent: int) -> list[str]:
+    def written(self) -> list[str]:
         """A line of sums goes into the output."""
-        element, pad = self.storing.element(self.layer.output), "  " * indent
-        if element.name == self.sum_type:
-            return [f"{pad}write_row(result, channel, row, column_0, column_1 - 1, sum);"]
-        value = element.put.format("sum[column - column_0]")
+        element = self.storing.element(self.layer.output)
+        if element == self.sums:
+            return ["write_row(result, channel, row, column_0, column_1 - 1, sum);"]
         return [
-            f"{pad}{element.name} made[{self.columns}];",
-            f"{pad}for (int column = column_0; column < column_1; column++)",
-            f"{pad}  made[column - column_0] = {value};",
-            f"{pad}write_row(result, channel, row, column_0, column_1 - 1, made);",
+            f"{element.name} made[{self.columns}];",
+            "for (int column = column_0; column < column_1; column++)",
+            f"  made[column - column_0] = {element.put.format('sum[column - column_0]')};",
+            "write_row(result, channel, row, column_0, column_1 - 1, made);",
         ]
 
     def made(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.proof.placed import Place, PlacedGroup, Room
 from polyfuse.plan.tiles.tables import Tables
@@ -15,20 +16,22 @@ from polyfuse.plan.tiles.tables import Tables
 Integers = NDArray[np.int64]
 
 
+def tensor_numbers(graph: Graph) -> dict[str, int]:
+    """Tensors are numbered from 1 on; 0 are the weights."""
+    return {name: 1 + k for k, name in enumerate(graph.tensors)}
+
+
 @dataclass(frozen=True, eq=False)
 class GroupInPlace:
     """A group of a plan with all that its C needs.
 
     functions      of its operations, by name, in order
-    numbers        of tensors, among all that the machine knows
+    machine        that runs it
     placed         its steps, and its tensors in their places
     buffers        of the group by name: `ring_<tensor>`, `weights_<operation>`, `scratch`
     pinned         the address of each whole tensor that is on chip while it runs
     preloaded      those that are loaded whole before it starts
     image_at       where the weights of each operation begin in the tensor of weights
-    arena_bytes    the capacity of the machine, behind which the unit's own accumulators are
-    unit_bytes     of these; 0 where sums are in the arena
-    in_place       whether weights are read where they are off chip
     streams        the output channels of a block of each operation whose weights are loaded again in every step
     early          operations whose weights are there when it starts
     following      the transfers of the next group's such weights, as C, in each step that starts some
@@ -37,18 +40,20 @@ class GroupInPlace:
     number: int
     graph: Graph
     functions: Mapping[str, ComputeFunction]
-    numbers: Mapping[str, int]
+    machine: Accelerator
     placed: PlacedGroup
     buffers: Mapping[str, Room]
     pinned: Mapping[str, int]
     preloaded: tuple[str, ...]
     image_at: Mapping[str, int]
-    in_place: bool
     streams: Mapping[str, int]
-    arena_bytes: int = 0
-    unit_bytes: int = 0
     early: frozenset[str] = frozenset()
     following: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The numbers of tensors, among all that the machine knows."""
+        return tensor_numbers(self.graph)
 
     @property
     def tables(self) -> Tables:

@@ -10,7 +10,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.compute import ComputeFunction, compute_function
 from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.kernel import ScratchKernel, build_program
-from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
+from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.codegen.scratchpad.weights import whole_load
 from polyfuse.errors import InvalidInput
@@ -81,16 +81,13 @@ def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> 
                 number=number,
                 graph=graph,
                 functions={name: functions[name] for name in names},
-                numbers=tensor_numbers(graph),
+                machine=plan.machine,
                 placed=at,
                 buffers={name: Room(buffer.address, buffer.bytes) for name, buffer in group.buffers.items()},
                 pinned={name: address for name, address in pinned.items() if is_whole(group, name)},
                 preloaded=group.fetched,
                 image_at=image_at,
-                in_place=plan.machine.weights_in_place,
                 streams=streams_of(at.tables, plan.machine),
-                arena_bytes=plan.machine.capacity_bytes,
-                unit_bytes=plan.machine.accumulator_bytes,
                 early=frozenset(group.early),
             )
         )

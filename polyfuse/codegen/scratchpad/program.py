@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.codegen.c.elements import Element
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
-from polyfuse.codegen.scratchpad.group import GroupInPlace
-from polyfuse.codegen.scratchpad.runtime import part, prelude
+from polyfuse.codegen.scratchpad.group import GroupInPlace, tensor_numbers
+from polyfuse.codegen.scratchpad.runtime import opening, part
 from polyfuse.codegen.scratchpad.steps import group_function, views_bytes
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.operations import Graph
 
 
@@ -56,10 +56,9 @@ def program_of(
 ) -> ScratchProgram:
     """The program of groups in order."""
     functions = [function for group in groups for function in group.functions.values()]
-    elements = frozenset(storing.element(t).name for f in functions for t in tensors_of(f))
-    text = "\n\n".join(
+    elements = {element for f in functions for element in elements_of(f, storing)}
+    body = "\n\n".join(
         [
-            prelude(machine.capacity_bytes, machine.accumulator_bytes, storing.wide, elements),
             f"/* On the stack: at most {max(f.stack_bytes for f in functions)} bytes of lines for an operation, and "
             f"{max(map(views_bytes, groups))} bytes of views for a group. */",
             *(function.text for function in functions),
@@ -67,20 +66,15 @@ def program_of(
             "\n".join(["void plan(void)", "{", *(f"  group{group.number}();" for group in groups), "}", ""]),
         ]
     )
-    return ScratchProgram(
-        graph, machine, storing, text, weights, tensor_numbers(graph), tuple(o.name for o in graph.operations)
-    )
+    head = opening(machine, storing.wide, elements, body)
+    text, operations = f"{head}\n\n{body}", tuple(operation.name for operation in graph.operations)
+    return ScratchProgram(graph, machine, storing, text, weights, tensor_numbers(graph), operations)
 
 
-def tensors_of(function: ComputeFunction) -> tuple[Tensor, ...]:
-    """What a function reads and makes."""
+def elements_of(function: ComputeFunction, storing: Storing) -> list[Element]:
+    """The types of what a function reads and makes."""
     layer = function.operation.layer
-    return (layer.output, *layer.inputs, *layer.weights)
-
-
-def tensor_numbers(graph: Graph) -> dict[str, int]:
-    """Tensors are numbered from 1 on; 0 are the weights."""
-    return {name: 1 + k for k, name in enumerate(graph.tensors)}
+    return [storing.element(tensor) for tensor in (layer.output, *layer.inputs, *layer.weights)]
 
 
 def weight_image(

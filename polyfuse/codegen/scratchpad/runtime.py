@@ -1,33 +1,17 @@
-"""The C around generated code: the interface, helpers, and the simulator, which is package data."""
+"""The C around generated code: the interface, transfers, and the simulator, which is package data."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 
-from polyfuse.codegen.scratchpad.storing import BFLOAT, HALF
+from polyfuse.codegen.c.elements import Element, definitions
+from polyfuse.codegen.c.prelude import prelude
+from polyfuse.codegen.c.text import words
+from polyfuse.codegen.scratchpad.longsums import ADD_BLOCK
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
-HELPERS = """\
-#include <math.h>
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
-#endif
-#define HELPER static inline __attribute__((unused))
-#define NOINLINE __attribute__((noinline)) /* so that operations share the stack */
-
-typedef float loose_float __attribute__((aligned(1))); /* weights may begin at any byte */
-typedef int loose_int __attribute__((aligned(1)));
-
-HELPER int min(int a, int b) { return a < b ? a : b; }
-HELPER int max(int a, int b) { return a > b ? a : b; }
-HELPER int floord(int a, int b) { return (a < 0 ? a - b + 1 : a) / b; }
-HELPER float minimum(float a, float b) { return a < b || a != a ? a : b; }
-HELPER float maximum(float a, float b) { return a > b || a != a ? a : b; }
-/* A block of terms is done: it goes into the sums of all. */
-HELPER void add_block(float *sum, float *part, int columns) {
-  for (int k = 0; k < columns; k++) sum[k] += part[k], part[k] = 0.0f;
-}
-"""
 MOVES = """\
 typedef struct { int rows, columns, bytes; } extent;
 typedef short box[4];    /* rows from, to, columns from, to */
@@ -102,10 +86,21 @@ def part(name: str) -> str:
     return resources.files("polyfuse.codegen.scratchpad").joinpath(name).read_text(encoding="utf-8")
 
 
-def prelude(arena_bytes: int, unit_bytes: int, wide: int, elements: frozenset[str]) -> str:
-    """What comes before generated code; `elements` are the types that it mentions."""
-    sizes = f"#define ARENA_BYTES {arena_bytes}\n#define WIDE {wide} /* bytes of the host for one of the machine */\n"
-    sizes += f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from UNIT_AT on */\n"
-    sizes += f"#define UNIT_AT {aligned_up(arena_bytes, SUM_BYTES)}\n"
-    types = [text for name, text in (("half", HALF), ("bfloat", BFLOAT)) if name in elements]
-    return "\n".join([sizes, part("scratchpad.h"), HELPERS, *types, MOVES, STREAMS])
+def unit_at(machine: Accelerator) -> int:
+    """The address of the unit's own accumulators: behind the arena."""
+    return aligned_up(machine.capacity_bytes, SUM_BYTES)
+
+
+def opening(machine: Accelerator, wide: int, elements: Iterable[Element], body: str) -> str:
+    """What comes before the generated lines `body`; `elements` are the types that they mention."""
+    unit_bytes = machine.accumulator_bytes
+    sizes = [
+        f"#define ARENA_BYTES {machine.capacity_bytes}",
+        f"#define WIDE {wide} /* bytes of the host for one of the machine */",
+        f"#define UNIT_BYTES {unit_bytes} /* accumulators of the unit, at addresses from UNIT_AT on */",
+        f"#define UNIT_AT {unit_at(machine)}",
+        "",
+    ]
+    helpers = prelude(words([MOVES, STREAMS, body]), definitions(elements))
+    sums = [ADD_BLOCK] if "add_block" in body else []
+    return "\n".join([*sizes, part("scratchpad.h"), helpers, *sums, MOVES, STREAMS])

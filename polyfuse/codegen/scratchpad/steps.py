@@ -6,12 +6,12 @@ Where the machine double-buffers, the loads of the next step and the stores of t
 otherwise a step waits for its loads before it computes, and for its stores before the next one begins.
 """
 
-import re
 from collections.abc import Sequence
-from textwrap import wrap as fold
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, comment, fold, words
+from polyfuse.codegen.c.text import function as c_function
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.codegen.scratchpad.weights import (
@@ -27,6 +27,7 @@ from polyfuse.codegen.scratchpad.weights import (
 from polyfuse.plan.graph.operations import Part
 from polyfuse.plan.proof.placed import arrivals, slots
 
+EACH_STEP = "for (int step = 0; step < STEPS; step++)"
 VIEW_BYTES = 52
 """Of a `view` in scratchpad.h, whose fields are thirteen int."""
 
@@ -35,22 +36,16 @@ def group_function(group: GroupInPlace) -> str:
     """The function of a group."""
     body = [
         *views(group),
-        f"  on_step({group.number}, 0);",
+        f"on_step({group.number}, 0);",
         *preloads(group),
         *streams(group),
+        "unsigned loading = 0, storing = 0;",
         *(overlapped(group) if group.double_buffer else in_turn(group)),
-        "}",
     ]
-    words = set(re.findall(r"\w+", " ".join(body)))
-    lines = [
-        *heading(group),
-        f"static void group{group.number}(void)",
-        "{",
-        f"  enum {{ STEPS = {group.tables.steps} }};",
-        *(line for name, table in tables_of(group).items() if name in words for line in table),
-        *body,
-    ]
-    return "\n".join(lines)
+    mentioned = words(body)
+    tables = (line for name, table in tables_of(group).items() if name in mentioned for line in table)
+    lines = [f"enum {{ STEPS = {group.tables.steps} }};", *tables, *body]
+    return "\n".join([*heading(group), *c_function(f"static void group{group.number}", ("void",), lines)])
 
 
 def heading(group: GroupInPlace) -> list[str]:
@@ -66,8 +61,7 @@ def heading(group: GroupInPlace) -> list[str]:
         if name in group.pinned:
             how = ", loaded first" if name in group.preloaded else ""
             lines.append(f"  {name}: whole at {group.pinned[name]:,}{how}{', stored' if name in group.stored else ''}")
-    folded = [piece for line in lines for piece in fold(line, 112, subsequent_indent="    ")]
-    return ["/* " + folded[0], *(f" * {line}" for line in folded[1:]), " */"]
+    return comment(lines)
 
 
 def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
@@ -126,13 +120,13 @@ def views(group: GroupInPlace) -> list[str]:
     """Where tensors are, and the operands of each operation in parts."""
     lines = []
     for name in (*group.loaded, *(function.operation.output for function in group.functions.values())):
-        lines.append(f"  {const(group, name)}view at_{name} = {view_of(group, Part(name, 0, 0))};")
+        lines.append(f"{const(group, name)}view at_{name} = {view_of(group, Part(name, 0, 0))};")
     for name, function in group.functions.items():
         for k, parts in enumerate(function.operation.operands):
             shape = function.operation.layer.inputs[k].concrete_shape
-            body = ",".join(f"\n    {text}" for text in (*(view_of(group, part, shape) for part in parts), "{0}"))
             fixed = "const " if all(const(group, part.tensor) for part in parts) else ""
-            lines.append(f"  {fixed}view in{k}_{name}[] = {{{body}}};")
+            lines.append(f"{fixed}view in{k}_{name}[] = {{")
+            lines += [*(f"  {view_of(group, part, shape)}," for part in parts), "  {0}};"]
     return lines
 
 
@@ -182,7 +176,7 @@ def preloads(group: GroupInPlace) -> list[str]:
     for name in group.preloaded:
         size = group.graph.tensors[name].bytes
         whole = f"(dma_box){{1, 1, {size}, 0, 0, 0, 0}}"
-        lines.append(f"  dma_wait(dma_load({group.pinned[name]}, {group.numbers[name]}, 0, {whole}));")
+        lines.append(f"dma_wait(dma_load({group.pinned[name]}, {group.numbers[name]}, 0, {whole}));")
     return lines
 
 
@@ -213,14 +207,13 @@ def computations(group: GroupInPlace) -> list[str]:
     lines = ["on_image(image[step]);"] if several_images(group) else []
     lines += turned(group)
     for name, function in group.functions.items():
-        call = fold(f"{function.name}({', '.join(arguments(group, name))});", 100, subsequent_indent="    ")
+        call = fold(f"{function.name}({', '.join(arguments(group, name))});", width=100)
         runs = f"!is_empty(new_{function.operation.output}[step])"
         if function.accumulates:
-            runs = " || ".join(
-                [f"moment_{name}[step]", *(f"!is_empty({array}[step])" for array in boxes_taken(function))]
-            )
-        lines += [f"if ({runs}) {{", *(f"  {line}" for line in blockwise(group, name, call)), "}"]
-    return [f"    {line}" for line in lines]
+            boxes = (f"!is_empty({array}[step])" for array in boxes_taken(function))
+            runs = " || ".join([f"moment_{name}[step]", *boxes])
+        lines += braces(f"if ({runs})", blockwise(group, name, call))
+    return lines
 
 
 def arguments(group: GroupInPlace, name: str) -> list[str]:
@@ -238,41 +231,34 @@ def arguments(group: GroupInPlace, name: str) -> list[str]:
 
 def overlapped(group: GroupInPlace) -> list[str]:
     """The steps, with transfers while they compute."""
-    return [
-        "  unsigned loading = 0, storing = 0;",
-        *(f"  {line}" for line in (*resident(group), *loads(group, "0"))),
-        "  dma_wait(loading);",
-        "  for (int step = 0; step < STEPS; step++) {",
-        f"    on_step({group.number}, step);",
-        *(["    start_block(&blocks, -1);"] if group.streams else []),
+    following = ((step, load) for step, loads in group.following.items() for load in loads)
+    step = [
+        f"on_step({group.number}, step);",
+        *(["start_block(&blocks, -1);"] if group.streams else []),
         *when("step + 1 < STEPS", loads(group, "step + 1")),
-        *(f"    if (step == {step}) loading = {load};" for step, each in group.following.items() for load in each),
+        *(f"if (step == {step}) loading = {load};" for step, load in following),
         *when("step > 0", stores(group, "step - 1")),
         *computations(group),
-        "    dma_wait(loading);",
-        "    dma_wait(storing);",
-        "  }",
-        *(f"  {line}" for line in stores(group, "STEPS - 1")),
-        "  dma_wait(storing);",
+        "dma_wait(loading);",
+        "dma_wait(storing);",
     ]
+    first, last = [*resident(group), *loads(group, "0")], stores(group, "STEPS - 1")
+    return [*first, "dma_wait(loading);", *braces(EACH_STEP, step), *last, "dma_wait(storing);"]
 
 
 def when(condition: str, lines: Sequence[str]) -> list[str]:
     """Lines under a condition."""
-    return [f"    if ({condition}) {{", *(f"      {line}" for line in lines), "    }"] if lines else []
+    return braces(f"if ({condition})", lines) if lines else []
 
 
 def in_turn(group: GroupInPlace) -> list[str]:
     """The steps of a machine that does one thing at a time."""
-    return [
-        "  unsigned loading = 0, storing = 0;",
-        *(f"  {line}" for line in resident(group)),
-        "  for (int step = 0; step < STEPS; step++) {",
-        f"    on_step({group.number}, step);",
-        *(f"    {line}" for line in loads(group, "step")),
-        "    dma_wait(loading);",
+    step = [
+        f"on_step({group.number}, step);",
+        *loads(group, "step"),
+        "dma_wait(loading);",
         *computations(group),
-        *(f"    {line}" for line in stores(group, "step")),
-        "    dma_wait(storing);",
-        "  }",
+        *stores(group, "step"),
+        "dma_wait(storing);",
     ]
+    return [*resident(group), *braces(EACH_STEP, step)]

@@ -6,50 +6,12 @@ each byte of the machine is `wide` bytes of the host, so that addresses, transfe
 
 from dataclasses import dataclass
 
+from polyfuse.codegen.c.elements import ELEMENTS, Element
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import DTYPE_BYTES
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.operations import weight_element_bytes
-
-
-@dataclass(frozen=True)
-class Element:
-    """A type of elements in C: its name, how a value is read from it, and how one is put into it.
-
-    `whole` says that values are int and not float; `loose` is the type without alignment.
-    """
-
-    name: str
-    bytes: int
-    value: str = "{}"
-    put: str = "{}"
-    whole: bool = False
-    loose: str = ""
-
-
-ELEMENTS = {
-    "float32": Element("float", 4, loose="loose_float"),
-    "float16": Element("half", 2, "(float){}", "(half)({})", loose="loose_half"),
-    "bfloat16": Element("bfloat", 2, "from_bfloat({})", "to_bfloat({})", loose="loose_bfloat"),
-    "int8": Element("signed char", 1, "(int){}", "(signed char)({})", True, "signed char"),
-    "uint8": Element("unsigned char", 1, "(int){}", "(unsigned char)({})", True, "unsigned char"),
-    "int32": Element("int", 4, "{}", "{}", True, "loose_int"),
-}
-HALF = "typedef _Float16 half;\ntypedef half loose_half __attribute__((aligned(1)));\n"
-BFLOAT = """\
-typedef unsigned short bfloat;
-typedef bfloat loose_bfloat __attribute__((aligned(1)));
-HELPER float from_bfloat(bfloat x) {
-  union { unsigned bits; float value; } u = {(unsigned)x << 16};
-  return u.value;
-}
-HELPER bfloat to_bfloat(float x) {
-  union { float value; unsigned bits; } u = {x};
-  return (bfloat)(x != x ? u.bits >> 16 | 0x40 : (u.bits + 0x7FFF + (u.bits >> 16 & 1)) >> 16);
-}
-"""
-"""What C needs for the narrower floats; values are rounded to the nearest, ties to even."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ streamed: loaded again in every step, block by block, the next one while one com
 """
 
 from collections.abc import Sequence
-from textwrap import wrap as fold
 
 import numpy as np
 
+from polyfuse.codegen.c.text import braces, fold
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
+from polyfuse.codegen.scratchpad.runtime import unit_at
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.proof.placed import Room
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
@@ -25,8 +25,7 @@ def constants(kind: str, name: str, values: Integers) -> list[str]:
     else:
         text, inner = ", ".join(f"{{{','.join(map(str, row))}}}" for row in rows), f"[{values.shape[1]}]"
     inner = "" if kind in ("box", "origin") else inner
-    body = fold(text, 108, initial_indent="    ", subsequent_indent="    ")
-    return [f"  static const {kind} {name}[{len(rows)}]{inner} = {{", *body, "  };"]
+    return [f"static const {kind} {name}[{len(rows)}]{inner} = {{", *fold(text, "  ", "  ", 106), "};"]
 
 
 def channels_of(group: GroupInPlace, name: str) -> list[str]:
@@ -44,7 +43,7 @@ def weights(group: GroupInPlace, name: str) -> list[str]:
     function = group.functions[name]
     if not function.weights:
         return []
-    address = -1 if group.in_place else group.buffers[f"weights_{name}"].address
+    address = -1 if group.machine.weights_in_place else group.buffers[f"weights_{name}"].address
     image, channels = group.image_at[name], channels_of(group, name)
     if name in group.streams:
         return [str(address), "at", f"{image} + channel * {function.block_bytes(1)}LL", *channels]
@@ -69,7 +68,7 @@ def block_loads(group: GroupInPlace, step: str) -> list[str]:
     """The load of the weights of a block of output channels, in its first step."""
     lines = []
     for name, function in group.functions.items():
-        if group.has_blocks and function.weights and not group.in_place:
+        if group.has_blocks and function.weights and not group.machine.weights_in_place:
             first, end = (f"channels_{function.operation.output}[{step}][{k}]" for k in (0, 1))
             address = f"{group.buffers[f'weights_{name}'].address} + {slot(group, name, step)}"
             load = weights_load(address, image_of(group, name, step), function.block_text(f"({end} - {first})"))
@@ -82,13 +81,12 @@ def blockwise(group: GroupInPlace, name: str, call: Sequence[str]) -> list[str]:
     if name not in group.streams:
         return list(call)
     channels, block = group.functions[name].channels, group.streams[name]
-    return [
-        f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1) {{",
-        f"  channel_1 = min(channel + {block}, {channels});",
-        f"  const int at = next_block(&blocks, {list(group.streams).index(name)}, {int(group.double_buffer)});",
-        *(f"  {line}" for line in call),
-        "}",
+    body = [
+        f"channel_1 = min(channel + {block}, {channels});",
+        f"const int at = next_block(&blocks, {list(group.streams).index(name)}, {int(group.double_buffer)});",
+        *call,
     ]
+    return braces(f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1)", body)
 
 
 def streams(group: GroupInPlace) -> list[str]:
@@ -109,15 +107,15 @@ def streams(group: GroupInPlace) -> list[str]:
         rows.append(f"{{{', '.join(map(str, numbers))}}}")
     return [
         *constants("short", "runs", np.array(runs, np.int64)),
-        f"  weights_of streamed[] = {{{', '.join(rows)}}};",
-        f"  stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
-        *(["  start_block(&blocks, -1);", "  dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
+        f"weights_of streamed[] = {{{', '.join(rows)}}};",
+        f"stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
+        *(["start_block(&blocks, -1);", "dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
     ]
 
 
 def resident(group: GroupInPlace) -> list[str]:
     """The loads of weights that stay for the whole group and are not there yet."""
-    if group.has_blocks or group.in_place:
+    if group.has_blocks or group.machine.weights_in_place:
         return []
     every = (name for name, function in group.functions.items() if function.weights and name not in group.streams)
     return [f"loading = {whole_load(group, name)};" for name in every if name not in group.early]
@@ -142,13 +140,13 @@ def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
     Errors: InvalidInput for sums that last and have no room.
     """
     room, operation = group.buffers.get("scratch"), function.operation
-    if group.unit_bytes:
-        room = Room(aligned_up(group.arena_bytes, SUM_BYTES), group.unit_bytes)
+    if group.machine.accumulator_bytes:
+        room = Room(unit_at(group.machine), group.machine.accumulator_bytes)
     if room is None and function.accumulates:
         raise InvalidInput(
             f"group {group.number}: expected a buffer 'scratch' for sums of {operation.name!r}, found none; add it"
         )
-    narrow = group.graph.tensors[operation.output].element_bytes < 4
+    narrow = group.graph.tensors[operation.output].element_bytes < SUM_BYTES
     if room is None or not (function.accumulates or (narrow and operation.cls != "elementwise")):
         return "-1"
     lasting = [other for other in group.functions.values() if other.accumulates]
@@ -159,4 +157,4 @@ def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
 def sums_bytes(group: GroupInPlace, function: ComputeFunction) -> int:
     """The bytes of the sums of an operation that accumulates: one for each channel of a block."""
     channels = group.tables.of[function.operation.output].channels
-    return 4 * int((channels[:, 1] - channels[:, 0]).max(initial=0))
+    return SUM_BYTES * int((channels[:, 1] - channels[:, 0]).max(initial=0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from polyfuse.codegen.scratchpad.compute import compute_function
 from polyfuse.codegen.scratchpad.group import GroupInPlace
 from polyfuse.codegen.scratchpad.planned import rate_of, streams_of
-from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, tensor_numbers, weight_image
+from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
@@ -100,16 +100,13 @@ def placed(
                 number=number,
                 graph=graph,
                 functions={name: functions[name] for name in names},
-                numbers=tensor_numbers(graph),
+                machine=machine,
                 placed=laid,
                 buffers=rooms,
                 pinned={name: whole[name] for name in group.links if name in whole},
                 preloaded=(),
                 image_at=image_at,
-                in_place=machine.weights_in_place,
                 streams=streams_of(each, machine),
-                arena_bytes=machine.capacity_bytes,
-                unit_bytes=machine.accumulator_bytes,
             )
         )
     return Placed(program_of(graph, machine, storing, made, image), tuple(options), tuple(laid_groups))

@@ -1,0 +1,38 @@
+"""The C that every generated file starts with: the flags that it refuses, and the helpers that its lines call."""
+
+from collections.abc import Collection
+
+STRICT = """\
+#include <math.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
+#define NOINLINE __attribute__((noinline))
+"""
+FUNCTIONS = {
+    "min": "@I min(@I a, @I b) { return a < b ? a : b; }",
+    "max": "@I max(@I a, @I b) { return a > b ? a : b; }",
+    "floord": "@I floord(@I a, @I b) { return (a < 0 ? a - b + 1 : a) / b; }",
+    "minimum": "float minimum(float a, float b) { return a < b || a != a ? a : b; }",
+    "maximum": "float maximum(float a, float b) { return a > b || a != a ? a : b; }",
+    "MOD": "@I MOD(@I a, @I b) { return a % b < 0 ? a % b + b : a % b; }",
+}
+"""What isl's expressions and those of statements call, `@I` being the type of indices; the floats keep NaN."""
+
+
+def helpers(used: Collection[str], index: str = "int") -> str:
+    """Those of `FUNCTIONS` that are used, a line each.
+
+    >>> print(helpers({"min", "x"}, "long"), end="")
+    HELPER long min(long a, long b) { return a < b ? a : b; }
+    """
+    return "".join(f"HELPER {text.replace('@I', index)}\n" for name, text in FUNCTIONS.items() if name in used)
+
+
+def prelude(used: Collection[str], own: str = "", *, index: str = "int", pure: bool = False) -> str:
+    """The start of a file whose lines mention the words `used`, with text of its own in front of the helpers.
+
+    With `pure`, compilers are told that helpers touch no memory, as Polly has to know where it does not inline them.
+    """
+    helper = f"#define HELPER static inline __attribute__(({'const, ' if pure else ''}unused))\n"
+    return f"{STRICT}{helper}{own}\n{helpers(used, index)}"
