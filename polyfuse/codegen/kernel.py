@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen.build import Built, Options, compile_file, compile_many, load
-from polyfuse.codegen.group import Counter
+from polyfuse.codegen.emit.group import Counter
 from polyfuse.codegen.lower.program import ALIGNMENT, unsupported_threads
 from polyfuse.codegen.program import Program
 from polyfuse.doors import public

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyfuse.codegen.c.text import signature
-from polyfuse.codegen.cfile import calls
+from polyfuse.codegen.emit.cfile import calls
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.program import ALIGNMENT, Lowered
 from polyfuse.codegen.program import Program

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import islpy as isl
 import pytest
 
-from polyfuse.codegen.loops import loop_nest, text
+from polyfuse.codegen.emit.loops import loop_nest, text
 from polyfuse.codegen.program import Emitter, generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.groups import fused

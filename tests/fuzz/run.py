@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import OPENMP, Built, Options, compile_shared, load
-from polyfuse.codegen.cfile import PRELUDE, ROW_PRELUDE
+from polyfuse.codegen.emit.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, leaves
 from polyfuse.codegen.program import Program, generate

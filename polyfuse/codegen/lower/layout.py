@@ -1,6 +1,6 @@
-"""How the elements of a tensor lie in a C array, and where rows of it start.
+"""How the elements of a tensor lie in an array.
 
-A tensor, the sizes of its indices and a `Layout` enter; the dimensions of the array, subscripts and row pointers leave.
+A tensor, the sizes of its indices and a `Layout` enter; the dimensions of the array and subscripts leave.
 
     planar      A[n][c][h][w]
     rows        A[n][h][c / V][w][c % V]       what row kernels work on, rows side by side in memory
@@ -127,21 +127,6 @@ class Array:
         block, lane = channel.scale_down_val(v).floor(), channel.mod_val(v)
         middle = [row, block] if self.layout.order == "rows" else [block, row]
         return [*copies, n, *middle, column, lane]
-
-    def row(self, copies: Sequence[str], n: str, channel: str, row: str) -> str:
-        """The address of the first column of a row: of one channel where planar, else of all."""
-        start = {"planar": [n, channel, row, "0"], "rows": [n, row, "0", "0", "0"], "blocks": [n, "0", row, "0", "0"]}
-        return f"&{self.name}" + "".join(f"[{index}]" for index in (*copies, *start[self.layout.order]))
-
-    def declared(self, qualifier: str = "") -> str:
-        """`float name[restrict n][c]…` as a parameter or a field."""
-        first, *rest = self.shape
-        return f"float {self.name}[{qualifier}{first}]" + "".join(f"[{size}]" for size in rest)
-
-    def pointer(self, value: str) -> str:
-        """A pointer to the rows of the array."""
-        rest = "".join(f"[{size}]" for size in self.shape[1:])
-        return f"float (*{self.name}){rest} = {value};" if rest else f"float *{self.name} = {value};"
 
     def fill(self, memory: NDArray[np.float32], values: NDArray[np.float32]) -> None:
         """Copy a whole tensor, `[n, c, h, w]` or planar, into memory of this shape; lanes without a channel are 0."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import islpy as isl
 
 from polyfuse.codegen.c.text import braces, indented, scope
-from polyfuse.codegen.loops import Tree, TreePrinter, kind_of, tree_of
+from polyfuse.codegen.emit.loops import Tree, TreePrinter, kind_of, tree_of
 from polyfuse.codegen.scratchpad.longsums import block_done, in_blocks, is_long
 from polyfuse.codegen.scratchpad.reads import Instance, Operand, instance_at
 from polyfuse.codegen.scratchpad.sweeps import COLUMN, Sweep, context, scheduled

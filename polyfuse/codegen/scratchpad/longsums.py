@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from math import prod
 
 from polyfuse.codegen.c.text import scope
-from polyfuse.codegen.scratchpad.sweeps import SET, Axes, Sweep
 from polyfuse.codegen.lower.sums import BLOCK, SHORT, UNIT
+from polyfuse.codegen.scratchpad.sweeps import SET, Axes, Sweep
 from polyfuse.network.expression import adds_up
 from polyfuse.network.layer import Statement
 

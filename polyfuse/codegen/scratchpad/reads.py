@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.codegen.c.elements import Element
-from polyfuse.codegen.loops import Here
+from polyfuse.codegen.emit.loops import Here
 from polyfuse.codegen.scratchpad.longsums import is_long
 from polyfuse.codegen.scratchpad.sweeps import COLUMN, OUT, Axes, Sweep
 from polyfuse.network.expression import to_c

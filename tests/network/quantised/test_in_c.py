@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.cfile import PRELUDE
+from polyfuse.codegen.emit.cfile import PRELUDE
 from polyfuse.network.expression import to_c
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.quantised import elements, sums

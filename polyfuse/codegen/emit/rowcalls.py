@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import islpy as isl
 
+from polyfuse.codegen.emit.arrays import row_address
 from polyfuse.codegen.lower.rowsteps import Rows, RowStep
 from polyfuse.schedule.storage import Index
 
@@ -62,7 +63,7 @@ def next_rows(rows: Rows, below: int, text: Text) -> str:
     """The first row of the execution so far below, where all rows of this one and of that are inside of the image."""
     first, size = text(rows.row), rows.tensor.concrete_shape[2]
     inside = f"INSIDE({first}, {size}) && INSIDE({first} + {(rows.count - 1) * rows.step + below}, {size})"
-    return f"{inside} ? {row_address(rows, '0', str(below), text)} : NULL"
+    return f"{inside} ? {address_of(rows, '0', str(below), text)} : NULL"
 
 
 def row_below(rows: Rows, below: int, text: Text) -> str:
@@ -70,7 +71,7 @@ def row_below(rows: Rows, below: int, text: Text) -> str:
     domain, last = rows.row.domain(), rows.tensor.concrete_shape[2] - 1
     row = rows.row.add_constant_val(isl.Val((rows.count - 1) * rows.step + below))
     row = row.max(isl.PwAff.val_on_domain(domain, isl.Val(0))).min(isl.PwAff.val_on_domain(domain, isl.Val(last)))
-    return row_address(replace(rows, row=row), "0", "0", text)
+    return address_of(replace(rows, row=row), "0", "0", text)
 
 
 def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str) -> list[str]:
@@ -79,7 +80,7 @@ def input_pointers(rows: Rows, channels: int, start: int, text: Text, moved: str
     several = channels > 1
     k = f"row_k * {rows.step}" if rows.step > 1 else "row_k"
     first = text(rows.row)
-    address = row_address(rows, "row_ch" if several else "0", k, text) + moved
+    address = address_of(rows, "row_ch" if several else "0", k, text) + moved
     place = f"row_ch * {rows.count} + row_k" if several else f"{start} + row_k" if start else "row_k"
     lines = [f"for (int row_k = 0; row_k < {rows.count}; row_k++)"]
     lines.append(f"  row_in[{place}] = INSIDE({first} + {k}, {height}) ? {address} : NULL;")
@@ -97,8 +98,8 @@ def output_pointers(
     """
     moved = "" if beside is None else column_offset(rows, beside, text)
     if count == 1:
-        return [f"{name}[0] = {row_address(rows, '0', '0', text)}{moved};"]
-    address = row_address(rows, "row_k" if planar else "0", "0" if planar else "row_k", text) + moved
+        return [f"{name}[0] = {address_of(rows, '0', '0', text)}{moved};"]
+    address = address_of(rows, "row_k" if planar else "0", "0" if planar else "row_k", text) + moved
     return [f"for (int row_k = 0; row_k < {count}; row_k++)", f"  {name}[row_k] = {address};"]
 
 
@@ -108,21 +109,21 @@ def column_offset(rows: Rows, beside: Rows, text: Text) -> str:
     return "" if here == there else f" + ({here} - ({there})) * {rows.array.layout.floats}"
 
 
-def row_address(rows: Rows, channel: str, offset: str, text: Text) -> str:
+def address_of(rows: Rows, channel: str, offset: str, text: Text) -> str:
     """The start of the row `offset` rows below the first one."""
     tail = "" if offset == "0" else f" + {offset}"
     executions = rows.row.get_domain_space()
     image = executions.dim(isl.dim_type.set) - 2
     n = isl.PwAff.from_aff(isl.Aff.var_on_domain(isl.LocalSpace.from_space(executions), isl.dim_type.set, image))
     if not rows.indices:
-        return rows.array.row((), text(n), channel, text(rows.row) + tail)
+        return row_address(rows.array, (), text(n), channel, text(rows.row) + tail)
     values = local_values(rows, n)
     *copies, image_index, _, row_index, _ = (
         wrapped(text(value), index) for value, index in zip(values, rows.indices, strict=True)
     )
     row = rows.indices[-2]
     local = wrapped(text(values[-2]) + tail, row) if tail else row_index
-    return rows.array.row(copies, image_index, channel, local)
+    return row_address(rows.array, copies, image_index, channel, local)
 
 
 def wrapped(value: str, index: Index) -> str:

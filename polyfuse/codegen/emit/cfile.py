@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.c.prelude import helpers, prelude
 from polyfuse.codegen.c.text import comment, fold, function, signature, unused, words
-from polyfuse.codegen.group import Group
-from polyfuse.codegen.loops import Outline, text
+from polyfuse.codegen.emit.arrays import declared, pointer
+from polyfuse.codegen.emit.group import Group
+from polyfuse.codegen.emit.loops import Outline, text
+from polyfuse.codegen.emit.rowcalls import WORKSPACE
+from polyfuse.codegen.emit.sums import HELPERS
 from polyfuse.codegen.lower.layout import Array
-from polyfuse.codegen.rowcalls import WORKSPACE
 from polyfuse.codegen.rows.kernel import RowKernel
 from polyfuse.codegen.rows.text import PARAMETERS
 from polyfuse.codegen.rows.text import prelude as row_prelude
-from polyfuse.codegen.sums import HELPERS
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 
@@ -96,7 +97,7 @@ def structs(group: Group) -> list[str]:
     workspace = [f"  {align}{FLOAT.name} {WORKSPACE}[{floats}];"] if floats else []
     for kind, arrays, last in (("chip", lowered.chip, workspace), ("kept", lowered.kept, [])):
         lines.append(f"struct {kind}{group.index} {{")
-        lines += [*(f"  {align}{array.declared()};" for array in arrays), *last] or ["  char none;"]
+        lines += [*(f"  {align}{declared(array)};" for array in arrays), *last] or ["  char none;"]
         lines.append("};")
     return lines
 
@@ -117,7 +118,7 @@ def tile_parameters(group: Group) -> list[Parameter]:
     found = [Parameter(array.name, offchip_parameter(group, array), array.name) for array in group.offchip]
     for array in (*lowered.chip, *lowered.kept):
         where, const = (thread, "") if array in lowered.chip else ("(*kept)", "const ")
-        found.append(Parameter(array.name, f"{const}{array.declared('restrict ')}", f"{where}.{array.name}"))
+        found.append(Parameter(array.name, f"{const}{declared(array, 'restrict ')}", f"{where}.{array.name}"))
     if lowered.workspace_bytes:
         found.append(Parameter(WORKSPACE, f"{FLOAT.name} *restrict {WORKSPACE}", f"{thread}.{WORKSPACE}"))
     return [*found, Parameter("counts", "long long *restrict counts", "counts")]
@@ -125,7 +126,7 @@ def tile_parameters(group: Group) -> list[Parameter]:
 
 def offchip_parameter(group: Group, array: Array) -> str:
     """An off-chip array as a parameter."""
-    return f"{'' if array.name in group.lowered.written else 'const '}{array.declared('restrict ')}"
+    return f"{'' if array.name in group.lowered.written else 'const '}{declared(array, 'restrict ')}"
 
 
 def functions(group: Group, counters: int) -> list[str]:
@@ -143,8 +144,8 @@ def functions(group: Group, counters: int) -> list[str]:
         used = [Parameter(i, f"const int {i}", i) for i in iterators] + available
         used = [parameter for parameter in used if parameter.name in mentioned]
         name = f"group{group.index}_tiles{len(bodies) or ''}"
-        declared = [parameter.declaration for parameter in used]
-        bodies.append([*function(f"static NOINLINE void {name}", declared, [*body, *fence]), ""])
+        heads = [parameter.declaration for parameter in used]
+        bodies.append([*function(f"static NOINLINE void {name}", heads, [*body, *fence]), ""])
         return [f"{name}({', '.join(parameter.passed for parameter in used)});"]
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
@@ -157,7 +158,7 @@ def functions(group: Group, counters: int) -> list[str]:
     (marked,) = unused((), (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts"))
     lines = [*head, "{", *fold(marked, "  ", "  ")]
     if group.preload_nest is not None:
-        lines += [f"  {array.pointer(f'kept->{array.name}')}" for array in group.lowered.kept]
+        lines += [f"  {pointer(array, f'kept->{array.name}')}" for array in group.lowered.kept]
         lines += text(group.preload_nest, 1)
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
 
