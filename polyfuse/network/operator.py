@@ -310,10 +310,8 @@ class Custom(Operator, kind="{name}"):
 
 
 def window_of(operator: Operator) -> Window | None:
-    """The window that an operator moves over images; None where it has none."""
-    match operator:
-        case Conv(window=window) | ConvTranspose(window=window) | Pool(window=window) | GlobalPool(window=window):
-            return window
-        case Quantised(of=of):
-            return window_of(of)
-    return None
+    """The window that an operator moves over images, its field `window`; None where it has none."""
+    if isinstance(operator, Quantised):
+        return window_of(operator.of)
+    window = getattr(operator, "window", None)
+    return window if isinstance(window, Window) else None

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.codegen import sums
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build, build_many
+from polyfuse.codegen.lower import sums
 from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows import folds

@@ -7,7 +7,8 @@ import islpy as isl
 import pytest
 
 from polyfuse.codegen.emit.loops import loop_nest, text
-from polyfuse.codegen.program import Emitter, generate
+from polyfuse.codegen.emit.group import Emitter
+from polyfuse.codegen.program import generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from polyfuse.bench.compare import executed_points
-from polyfuse.codegen import rowsteps
+from polyfuse.codegen.lower import rowsteps
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.lower.selection import Interface, leaves
@@ -261,7 +261,7 @@ def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_mem
     strategy = Strategy((8,), ("local",), placement="shifted")
     program = generate(network, fused(network, strategy), leaf=leaves(network, NARROW), instrumented=True)
     steps = {step.name.split("__")[0]: step for step in program.groups[0].rows}
-    asking = {name: (step.reads_ahead, step.writes_ahead) for name, step in steps.items()}
+    asking = {name: (step.prefetches_in, step.prefetches_out) for name, step in steps.items()}
     assert asking == {"conv1": (True, False), "conv2": (False, False), "conv3": (False, True)}
     calls = [line.strip() for line in program.source.splitlines() if re.match(r" *row\d+_conv\d\(", line)]
     for name, array, rows, ending in (("conv1", "x", 29, ", NULL, NULL);"), ("conv3", "conv3_out", 23, ", NULL);")):
@@ -282,7 +282,7 @@ def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_mem
 def test_rows_of_narrow_maps_are_joined(
     tile: tuple[int, ...] | None, joined: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyfuse.codegen.lower.selection.JOINED_COLUMNS", joined)
+    monkeypatch.setattr("polyfuse.codegen.rows.direct.JOINED_COLUMNS", joined)
     build = Builder("narrow")
     x = build.input("x", (1, 12, 14, 14))
     small = build.conv("small", x, 24, kernel=1, stride=2, activation="relu")
@@ -314,7 +314,7 @@ def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], mon
     groups = fused(network.select(["expand", "middle", "project"]), Strategy.named("local", tile, "shifted"))
     apart = layer_by_layer(network.select(["other"]))
     program = generate(network, (*groups, *apart), leaf=leaf, instrumented=True)
-    asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.reads_ahead}
+    asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.prefetches_in}
     assert asking == {"expand"}
     calls = calls_of(program, "expand")
     assert calls and all(re.search(r", &x\[[^,]*\], NULL, NULL\);$", line) for line in calls)
@@ -348,8 +348,8 @@ def test_windows_of_large_arrays_are_asked_for(
     )
     program = generate(network, groups, leaf=leaf, instrumented=True)
     steps = [step for group in program.groups for step in group.rows if step.layer]
-    reading = {step.layer.name for step in steps if step.layer and step.reads_ahead}
-    writing = {step.layer.name for step in steps if step.layer and step.writes_ahead}
+    reading = {step.layer.name for step in steps if step.layer and step.prefetches_in}
+    writing = {step.layer.name for step in steps if step.layer and step.prefetches_out}
     unfused = tile is None
     assert reading == ({"first", "last"} if unfused else {"first"})
     assert writing == (set() if not tiles else {"first", "last"} if unfused else {"last"})

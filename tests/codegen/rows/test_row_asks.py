@@ -181,7 +181,7 @@ def test_tiles_ask_for_what_the_next_ones_read(columns: int, height: int, tile: 
 
 @pytest.mark.parametrize(("columns", "height", "tile"), [(58, 12, 4), (30, 24, 6), (13, 8, 2), (96, 7, 6)])
 def test_tiles_ask_for_what_they_write(columns: int, height: int, tile: int) -> None:
-    kernel = winograd(columns, height, tile, asks_out=True)
+    kernel = winograd(columns, height, tile, prefetch_out=True)
     rows = [np.zeros(16 * (columns + 2), np.float32) for _ in range(height + 2)]
     out = whole_lines(height * 16 * columns).reshape(height, -1)
     asked = set(asked_by(kernel, rows, np.zeros(64 * 256, np.float32), list(out), 0))

@@ -169,7 +169,7 @@ def test_strips_make_what_a_whole_row_makes(kind: str, stride: int) -> None:
 def test_asking_changes_no_value(case: Case) -> None:
     plain = case.row_kernel("plain", 8)
     ahead = row_kernel(
-        replace(plain.shape, name="ahead"), Target(8, 16), replace(plain.tuning, asks_in=True, asks_out=True)
+        replace(plain.shape, name="ahead"), Target(8, 16), replace(plain.tuning, prefetch_in=True, prefetch_out=True)
     )
     assert "__builtin_prefetch" in ahead.text and "__builtin_prefetch" not in plain.text
     library = load(compile_shared("\n".join([prelude(8), plain.text, ahead.text]), Options().with_flags(*WARNINGS)))
