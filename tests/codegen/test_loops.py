@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import islpy as isl
 import pytest
 
-from polyfuse.codegen.emit.loops import loop_nest, text
 from polyfuse.codegen.emit.group import Emitter
+from polyfuse.codegen.emit.loops import loop_nest, text
 from polyfuse.codegen.program import generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.groups import fused

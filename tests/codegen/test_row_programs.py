@@ -5,9 +5,9 @@ import re
 import pytest
 
 from polyfuse.bench.compare import executed_points
-from polyfuse.codegen.lower import rowsteps
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
+from polyfuse.codegen.lower import rowsteps
 from polyfuse.codegen.lower.selection import Interface, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target, probe
