@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from polyfuse.deploy.planfile import read_plan
     from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
+    from polyfuse.loading import load_onnx, load_workload
     from polyfuse.machines.accelerator import Accelerator, accelerator
     from polyfuse.machines.host import Machine, read_machine
     from polyfuse.network.custom import statement_layer
@@ -81,7 +82,6 @@ if TYPE_CHECKING:
     from polyfuse.plan.proof.prove import Proof, prove_plan
     from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
-    from polyfuse.rewrite.workload import load_onnx, load_workload
     from polyfuse.schedule.counts import Counts, counts, halos, total
     from polyfuse.schedule.groups import fused, layer_by_layer
     from polyfuse.schedule.legality import check
@@ -209,7 +209,7 @@ _MODULES = {
     "plan.proof.prove": ("Proof", "prove_plan"),
     "plan.scratchplan": ("ScratchPlan",),
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
-    "rewrite.workload": ("load_onnx", "load_workload"),
+    "loading": ("load_onnx", "load_workload"),
     "schedule.counts": ("Counts", "counts", "halos", "total"),
     "schedule.groups": ("fused", "layer_by_layer"),
     "schedule.legality": ("check",),

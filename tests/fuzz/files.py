@@ -36,9 +36,9 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.plan import planned, program
 from polyfuse.deploy.planfile import read_plan
 from polyfuse.errors import PolyfuseError
+from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.plan.planning import plan_for
-from polyfuse.rewrite.workload import load_onnx
 from tests.fuzz.mutate_onnx import convolutions, drawn, operator_models, whole_models
 from tests.fuzz.mutate_text import mutated_json, mutated_toml
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.loading import load_onnx, load_workload
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.custom import statement_layer
@@ -22,7 +23,6 @@ from polyfuse.network.resampling import Resampling
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_onnx, load_workload
 from tests.network.onnx_models import onnxruntime_run, values
 from tests.network.test_whole_layers import LAYERS
 

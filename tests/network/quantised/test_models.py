@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_workload
 from tests.network.quantised.models import NETWORKS, inputs, onnxruntime_outputs, quantised
 
 FORMS = pytest.mark.parametrize("form", ["QOperator", "QDQ"])

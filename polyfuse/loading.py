@@ -1,6 +1,7 @@
-"""Workloads by name: a kernel file, the name of one in ./kernels, an ONNX model, which is rewritten, or Polly's SCoP.
+"""Networks from files: a kernel file or the name of one in ./kernels, an ONNX model, which is rewritten, or a SCoP.
 
-What a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files you trust.
+The path or name that a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files
+you trust.
 """
 
 import difflib
@@ -15,7 +16,7 @@ from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.load import imported
-from polyfuse.network.scop.workload import load_scop
+from polyfuse.network.scop.load import load_scop
 from polyfuse.rewrite.rewriting import rewrite
 
 KERNELS = Path("kernels")
@@ -43,9 +44,16 @@ def load_workload(
     """
     path = _found(path_or_name)
     if path.suffix == ".onnx":
-        fixed = Fixed.of(shapes, parameters, values)
-        network = imported(path, first=first, last=last, random_weights=random_weights, fixed=fixed).network
-        return rewrite(network).network if rewritten else network
+        return load_onnx(
+            path,
+            first=first,
+            last=last,
+            random_weights=random_weights,
+            rewritten=rewritten,
+            shapes=shapes,
+            dimensions=parameters,
+            values=values,
+        )
     if shapes or values:
         raise InvalidInput(
             f"workload {path_or_name!r}: shapes and values of inputs are for ONNX models; a kernel file has parameters"
@@ -67,7 +75,7 @@ def load_onnx(
     random_weights: int | None = None,
     rewritten: bool = True,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    dimensions: Mapping[str, int] | None = None,
+    dimensions: Mapping[str, int | str] | None = None,
     values: Mapping[str, ArrayLike] | None = None,
 ) -> Network:
     """The network of a model, or of a part of it, as `imported`, and then rewritten.
