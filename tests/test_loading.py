@@ -8,7 +8,7 @@ from onnx import helper
 
 from polyfuse.errors import InvalidInput
 from polyfuse.loading import load_workload
-from tests.network.onnx_models import model
+from tests.network.onnx.models import model
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 GOOD = """

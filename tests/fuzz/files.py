@@ -48,7 +48,7 @@ PATIENCE = 6
 """How many times as long it may take in all, where the host is busy."""
 MEMORY_BYTES = 6 << 30
 LONGEST_MESSAGE = 10_000
-SCOP = Path(__file__).parents[1] / "network" / "data" / "two_convs.jscop"
+SCOP = Path(__file__).parents[1] / "network" / "scop" / "data" / "two_convs.jscop"
 TEXTS = ("plan", "scratchpad plan", "machine", "accelerator", "scop")
 
 Outcome = Literal["used", "refused", "failed"]

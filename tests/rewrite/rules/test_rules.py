@@ -11,7 +11,7 @@ from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
 from polyfuse.rewrite.rule import Rule
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES, rule
-from tests.rewrite.examples import EXAMPLES
+from tests.rewrite.rules.examples import EXAMPLES
 
 EVERY = (*RULES, *ON_REQUEST)
 EVERY_RULE = pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)

@@ -19,7 +19,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.onnx.fixing import Fixed, pasted
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from tests.network.onnx_models import model, onnxruntime_run, values
+from tests.network.onnx.models import model, onnxruntime_run, values
 
 make = helper.make_node
 CLOSE = 1e-5

@@ -23,11 +23,11 @@ from polyfuse.network.resampling import Resampling
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from polyfuse.rewrite.rewriting import rewrite
-from tests.network.onnx_models import onnxruntime_run, values
-from tests.network.test_whole_layers import LAYERS
+from tests.network.layers.test_whole_layers import LAYERS
+from tests.network.onnx.models import onnxruntime_run, values
 
 CLOSE = 1e-5
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NUMBERS = {"clip": (-0.25, 0.5), "at_least": (-0.25,), "at_most": (0.5,), "leaky_relu": (0.1,), "elu": (0.7,)}
 NUMBERS["hard_sigmoid"] = (0.3, 0.4)
 
