@@ -14,6 +14,7 @@ from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.expression import Given, evaluator
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.spaces import coordinates
 
 MAX_INSTANCES = 500_000
 Index = tuple[int, ...]
@@ -81,11 +82,5 @@ def points(domain: isl.Set, where: str) -> list[Index]:
         )
     found: list[Index] = []
     with interrupts_held():
-        domain.foreach_point(lambda point: found.append(coordinates(point)))
+        domain.foreach_point(lambda point: found.append(tuple(coordinates(point))))
     return sorted(found)
-
-
-def coordinates(point: isl.Point) -> Index:
-    """The coordinates of a point."""
-    rank = point.get_space().dim(isl.dim_type.set)
-    return tuple(int(point.get_coordinate_val(isl.dim_type.set, d).to_python()) for d in range(rank))

@@ -33,6 +33,7 @@ from polyfuse.network.layers.copies import concat, reshape
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm
 from polyfuse.network.layers.resizing import resize
+from polyfuse.network.operator import BinaryFunction
 from polyfuse.network.resampling import Resampling
 from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
@@ -380,8 +381,10 @@ class Builder:
         """An activation as a layer of its own."""
         return self.add(pointwise.activation(name, x, spec))
 
-    def arithmetic(self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: Spec | None = None) -> Tensor:
-        """`kind` is add, sub, mul, div, max, min or pow, with broadcasting."""
+    def arithmetic(
+        self, name: str, kind: BinaryFunction, a: Tensor, b: Tensor, *, activation: Spec | None = None
+    ) -> Tensor:
+        """A function of two tensors that are broadcast."""
         return self.add(with_activation(pointwise.arithmetic(name, kind, a, b), activation))
 
     def concat(self, name: str, *tensors: Tensor, axis: int = 1) -> Tensor:

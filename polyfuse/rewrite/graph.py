@@ -1,7 +1,7 @@
 """A network while it is rewritten: the same layers and weights, replaced a few at a time.
 
-A `Network` enters; a `Graph` for every replacement; a `Network` leaves. Weights that rules compute stay float64 until
-the end, so that a chain of foldings is rounded once.
+A `Network` enters; a `Network` leaves; between them there is a `RewriteGraph` for every replacement. Weights that rules
+compute stay float64 until the end, so that a chain of foldings is rounded once.
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ class Replacement:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class RewriteGraph:
     """Layers in topological order, as in a `Network`, and which tensor of the original each of its tensors equals.
 
     `tensors` says, for every tensor of the original network whose value still exists, which tensor has it now. Inputs
@@ -87,10 +87,10 @@ class Graph:
         """The value of a weight."""
         return decoded(self.weights[weight.name], weight.dtype)
 
-    def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "Graph":
-        """Without the removed layers, with new ones as early as may be; who read the root reads `new.tensor`.
+    def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "RewriteGraph":
+        """The graph with new layers for the removed ones, as early as possible; readers of the root read `new.tensor`.
 
-        Dequantizing layers that nobody reads any more go, too.
+        Dequantizing layers that nothing reads any more are removed, too.
         """
         gone, place = set(removed), self._place(removed, new.layers)
         if clash := set(new.weights) & self.names_without(removed):
@@ -141,12 +141,12 @@ def _held(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(encoded(value, tensor.dtype, f"weight {tensor}"))
 
 
-def graph_of(network: Network) -> Graph:
+def rewrite_graph(network: Network) -> RewriteGraph:
     """A network, ready to be rewritten."""
     made = (*network.inputs, *(layer.output for layer in network.layers))
     tensors = {tensor.name: tensor for tensor in made}
     ends = network.inputs, network.layers, network.outputs
-    return Graph(network.name, *ends, network.weights, tensors, network.signature)
+    return RewriteGraph(network.name, *ends, network.weights, tensors, network.signature)
 
 
 def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> Layer:

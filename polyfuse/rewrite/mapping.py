@@ -16,6 +16,7 @@ import islpy as isl
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets import operation_limit
+from polyfuse.sets.spaces import only_axis
 
 MAX_OPERATIONS = 10_000_000
 IN, OUT = isl.dim_type.in_, isl.dim_type.out
@@ -85,10 +86,7 @@ def _keeps_axes(relation: isl.Map) -> bool:
 
 def _axis(relation: isl.Map, d: int) -> isl.Map:
     """`{ [a_d] -> [t_d] }` of `{ A[a] -> T[t] }`."""
-    for kind in (IN, OUT):
-        after = relation.dim(kind) - d - 1
-        relation = relation.project_out(kind, d + 1, after).project_out(kind, 0, d)
-    return relation
+    return only_axis(only_axis(relation, IN, d), OUT, d)
 
 
 def _increases(axis: isl.Map) -> bool:

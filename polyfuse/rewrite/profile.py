@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from polyfuse.rewrite.fusion import Operator, Profitable
+from polyfuse.rewrite.fusion import FusionOperator, Profitable
 from polyfuse.typed_json import check_measure
 
 
@@ -46,14 +46,14 @@ class Database(Protocol):
         """Keep a measurement."""
 
 
-Measure = Callable[[Sequence[Operator], Operator], tuple[float, float] | None]
+Measure = Callable[[Sequence[FusionOperator], FusionOperator], tuple[float, float] | None]
 """Seconds of a block and its neighbour, fused and apart; None where they cannot be run."""
 
 
 def by_profile(database: Database, machine: str, compiler: str, measure: Measure, otherwise: Profitable) -> Profitable:
     """Asks the database, and measures and adds what it does not know; `otherwise` decides what cannot be run."""
 
-    def pays(block: Sequence[Operator], neighbour: Operator) -> bool:
+    def pays(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bool:
         key = ProfileKey(machine, compiler, tuple(each.signature for each in block), neighbour.signature)
         known = database.find(key)
         if known is None:

@@ -1,6 +1,6 @@
 """What a rewriting rule is: a pattern of layers, side conditions, a replacement, and what has to be proved.
 
-Enters: a `Graph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
+Enters: a `RewriteGraph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Operator
 from polyfuse.network.tensor import Tensor, is_taken
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 
 Wanted = Operator | type[Operator]
 """An operator that a pattern wants: one with its fields, or any of a class."""
@@ -30,7 +30,7 @@ class Pattern:
     role: str
     of: tuple[Wanted, ...]
     reads: tuple["Pattern", ...] = ()
-    form: Callable[[Graph, Layer], bool] | None = None
+    form: Callable[[RewriteGraph, Layer], bool] | None = None
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class Pattern:
 class Match:
     """Layers of a graph that fit a pattern, by role; the root comes first."""
 
-    graph: Graph
+    graph: RewriteGraph
     layers: Mapping[str, Layer]
 
     def __getitem__(self, role: str) -> Layer:
@@ -119,7 +119,7 @@ class Rule:
     non_finite: str = field(default="the same")
     unproved: str = field(default="")
 
-    def matches(self, graph: Graph, root: Layer) -> Iterator[Match]:
+    def matches(self, graph: RewriteGraph, root: Layer) -> Iterator[Match]:
         """Every way in which the pattern fits with this root."""
         for layers in _fits(graph, self.pattern, root):
             yield Match(graph, layers)
@@ -129,7 +129,7 @@ class Rule:
         return next((condition for condition in self.conditions if not condition.holds(match)), None)
 
 
-def _fits(graph: Graph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, Layer]]:
+def _fits(graph: RewriteGraph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, Layer]]:
     if not is_one_of(layer, pattern.of) or (pattern.form is not None and not pattern.form(graph, layer)):
         return
     makers = [maker for tensor in layer.inputs if (maker := graph.makers.get(tensor)) is not None]
@@ -138,7 +138,7 @@ def _fits(graph: Graph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, La
 
 
 def _together(
-    graph: Graph, found: dict[str, Layer], waiting: Sequence[tuple[Pattern, Layer]]
+    graph: RewriteGraph, found: dict[str, Layer], waiting: Sequence[tuple[Pattern, Layer]]
 ) -> Iterator[dict[str, Layer]]:
     if not waiting:
         yield found
@@ -166,7 +166,7 @@ def pattern(
     role: str,
     of: Wanted | Sequence[Wanted],
     *reads: Pattern,
-    form: Callable[[Graph, Layer], bool] | None = None,
+    form: Callable[[RewriteGraph, Layer], bool] | None = None,
 ) -> Pattern:
     """A pattern of one operator or of several.
 

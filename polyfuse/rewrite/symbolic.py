@@ -1,7 +1,7 @@
 """Layers evaluated on symbols, element by element: what a rule replaces and what it puts there, as expressions.
 
     Rule ──proof()──> [Equality, ...]
-       of each instance   symbols_of() ──> Graph whose weights are symbols
+       of each instance   symbols_of() ──> RewriteGraph whose weights are symbols
        layers + Replacement ──equalities()──> (Equality, ...)
 
 Statements are evaluated as they are scheduled and generated: over the points of their domains, through their access
@@ -24,7 +24,7 @@ from polyfuse.network.instances import elements, points
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operator import Dequantize
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement, graph_of
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, rewrite_graph
 from polyfuse.rewrite.rule import Instance, Match, Rule
 
 Symbols = NDArray[np.object_]
@@ -70,13 +70,13 @@ def proof(rule: Rule) -> list[Equality]:
 
 
 def _equalities(rule: Rule, instance: Instance) -> Sequence[Equality]:
-    graph = graph_of(instance.network)
+    graph = rewrite_graph(instance.network)
     match = next(m for root in graph.layers for m in rule.matches(graph, root) if rule.broken(m) is None)
     held = Match(symbols_of(instance, graph), match.layers)
     return equalities(held.graph, held.matched, held.root.output, rule.replacement(held))
 
 
-class SymbolicGraph(Graph):
+class SymbolicGraph(RewriteGraph):
     """A graph some of whose weights are symbols, which rules fold as they fold numbers."""
 
     def value(self, weight: Tensor) -> NDArray[Any]:
@@ -85,7 +85,7 @@ class SymbolicGraph(Graph):
         return held if held.dtype == object else super().value(weight)
 
 
-def symbols_of(instance: Instance, graph: Graph) -> Graph:
+def symbols_of(instance: Instance, graph: RewriteGraph) -> RewriteGraph:
     """The graph of an instance, its weights symbols."""
     tensors = {tensor.name: tensor for layer in graph.layers for tensor in layer.weights}
     weights = {
@@ -103,7 +103,7 @@ def symbols(tensor: Tensor) -> Symbols:
     return found
 
 
-def equalities(graph: Graph, matched: Sequence[Layer], root: Tensor, new: Replacement) -> tuple[Equality, ...]:
+def equalities(graph: RewriteGraph, matched: Sequence[Layer], root: Tensor, new: Replacement) -> tuple[Equality, ...]:
     """Each element of a root, as the matched layers make it, and as the replacement makes it.
 
     What other layers make is symbols, but for what is dequantized, which replacements look through.

@@ -43,7 +43,7 @@ class Interpreted:
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class StepExecutions:
     """All executions of a step: its expression, and the time and the cells of each execution.
 
     `kinds` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
@@ -105,7 +105,7 @@ def left(storage: Storage, offchip: Memory) -> dict[str, Array]:
     return arrays
 
 
-def in_time_order(every: Sequence[Runs]) -> Iterator[tuple[Runs, int]]:
+def in_time_order(every: Sequence[StepExecutions]) -> Iterator[tuple[StepExecutions, int]]:
     """The executions of several steps, one after another; steps that share a time run in their order."""
     width = max((runs.times.shape[1] for runs in every), default=0)
     keys = [
@@ -120,7 +120,7 @@ def in_time_order(every: Sequence[Runs]) -> Iterator[tuple[Runs, int]]:
         yield every[together[row, -1]], int(numbers[row])
 
 
-def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
+def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None:
     """One execution of a step: read its operands, evaluate, write its target."""
     step = runs.step
     values: dict[str, Given] = {}
@@ -144,7 +144,7 @@ def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
             memory.setdefault(touch.tensor.name, {})[tuple(cells[k])] = result
 
 
-def runs_of(storage: Storage, step: Step) -> Runs:
+def runs_of(storage: Storage, step: Step) -> StepExecutions:
     """Enumerate the executions of a step, with their times and cells."""
     instances = executed(step)
     subscripted = step.statement.tables if step.statement is not None else frozenset()
@@ -163,7 +163,7 @@ def runs_of(storage: Storage, step: Step) -> Runs:
     )
     exact = step.layer is not None and step.layer.is_exact
     expression = evaluator("x" if step.statement is None else step.statement.expression, single=exact)
-    return Runs(
+    return StepExecutions(
         step, expression, instances, values(step.time, instances), cells, kinds_of(step), tables, rounded_to(step)
     )
 

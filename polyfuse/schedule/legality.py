@@ -20,9 +20,10 @@ from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.buffers import check_buffers, check_complete
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
-from polyfuse.schedule.valueflow import Accesses, last_written, unserved
+from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
 from polyfuse.schedule.witness import numbers, refusal, witness
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import freed
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +70,7 @@ def check_order(schedule: Schedule) -> None:
     if not order.is_single_valued():
         twice = order.subtract(order.lexmin()).domain()
         raise IllegalSchedule(f"tile {witness(twice)} has several times; give it one")
-    if not order.is_injective():
-        pairs = order.apply_range(order.reverse())
-        clash = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+    if (clash := collision(order)) is not None:
         raise IllegalSchedule(
             f"tiles {numbers(clash.domain())} and {numbers(clash.range())} have the same time; their stages would run "
             "in no defined order; add a dimension to the time"
@@ -153,17 +152,10 @@ def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[
     box = flow.tensor.box
     axes = []
     for axis in range(len(flow.tensor.shape)):
-        every = (with_axis_free(event.moments, axis).intersect_domain(box) for event in found)
+        every = (freed(event.moments, isl.dim_type.in_, [axis]).intersect_domain(box) for event in found)
         if axis in cut_axes or any(free != event.moments for free, event in zip(every, found, strict=True)):
             axes.append(axis)
     return tuple(axes)
-
-
-def with_axis_free(moments: isl.Map, axis: int) -> isl.Map:
-    """The relation with one axis of its elements unconstrained."""
-    name = moments.get_tuple_name(isl.dim_type.in_)
-    free = moments.project_out(isl.dim_type.in_, axis, 1).insert_dims(isl.dim_type.in_, axis, 1)
-    return free.set_tuple_name(isl.dim_type.in_, name)
 
 
 def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int, ...]) -> isl.Map:
@@ -226,9 +218,7 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
     timed = access.insert_dims(isl.dim_type.out, 0, coordinates)
     for d in range(coordinates):
         timed = timed.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
-    if not timed.is_injective():
-        pairs = timed.apply_range(timed.reverse())
-        clash = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+    if (clash := collision(timed)) is not None:
         raise IllegalSchedule(
             f"buffer of {flow.tensor.name}: {write.name} writes {numbers(clash.domain())} and {numbers(clash.range())} "
             "(tile, element) to the same cell; the buffer is too small"

@@ -14,7 +14,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import relation_space, tidied
+from polyfuse.sets.spaces import only_axis, relation_space, tidied
 from polyfuse.whole import is_whole_number
 
 TILE = "tile"
@@ -145,7 +145,7 @@ def box_hull(region: isl.Set) -> isl.Set:
     rank = region.dim(isl.dim_type.set)
     hull = isl.Set.universe(region.get_space())
     for d in range(rank):
-        axis = region.project_out(isl.dim_type.set, d + 1, rank - d - 1).project_out(isl.dim_type.set, 0, d)
+        axis = only_axis(region, isl.dim_type.set, d)
         between = at_least(axis.lexmin()) & at_most(axis.lexmax())
         interval = between.insert_dims(isl.dim_type.set, 0, d).add_dims(isl.dim_type.set, rank - d - 1)
         hull = hull & interval.set_tuple_name(region.get_tuple_name())

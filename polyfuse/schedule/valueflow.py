@@ -156,10 +156,14 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
 
 def clash(writer: Accesses) -> isl.BasicMap | None:
     """`{ [x] -> [y] }`: two elements that are written to one cell at the same time; None where there are none."""
-    timed = writer.cells.range_product(writer.ends).flatten_range()
-    if timed.is_injective():
+    return collision(writer.cells.range_product(writer.ends).flatten_range())
+
+
+def collision(relation: isl.Map) -> isl.BasicMap | None:
+    """`{ [x] -> [y] }`: two inputs of a relation with one output in common; None where it is injective."""
+    if relation.is_injective():
         return None
-    pairs = timed.apply_range(timed.reverse())
+    pairs = relation.apply_range(relation.reverse())
     return pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
 
 

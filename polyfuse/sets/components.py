@@ -50,7 +50,7 @@ def products(s: isl.Set) -> list[Product]:
     >>> [len(product.factors) for product in products(isl.Set("{ A[i,j,k] : 0 <= i < 4 and 0 <= j <= k < 9 }"))]
     [2]
 
-    Raises TooComplex when an existential variable of `s` cannot be written as a floor of the others.
+    Errors: TooComplex when an existential variable of `s` cannot be written as a floor of the others.
     """
     return [_product(piece) for piece in _disjoint_pieces(s)]
 

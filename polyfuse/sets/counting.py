@@ -31,7 +31,7 @@ def count(s: Countable) -> int:
     >>> count(isl.Map("{ tile[t] -> row[y] : 0 <= t < 2 and 8t <= y < 8t + 10 }"))
     20
 
-    Raises Unbounded, InvalidInput where a parameter matters, TooComplex where counting takes too long.
+    Errors: Unbounded, InvalidInput where a parameter matters, TooComplex where counting takes too long.
     """
     return sum(_count_set(part) for part in _parts(s))
 

@@ -23,7 +23,7 @@ from polyfuse.deploy.source import read_source
 from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.graph import ENDING, Names
+from polyfuse.network.onnx.graph import ENDING, LayerNames
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.signature import Input, Output, Signature
 from polyfuse.network.tensor import AVOIDED, IDENTIFIER, RESERVED, checked_name, is_taken, safe_name
@@ -214,7 +214,7 @@ def names_in(network: Network) -> list[str]:
 
 
 def test_many_names_alike_are_made_distinct_quickly() -> None:
-    names = Names()
+    names = LayerNames()
     found = [names.fresh("a" * 100) for _ in range(3000)]
     assert len(set(found)) == 3000
 

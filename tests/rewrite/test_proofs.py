@@ -14,7 +14,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.layers.pointwise import activation
 from polyfuse.network.network import Builder
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.rewrite.graph import Replacement, graph_of
+from polyfuse.rewrite.graph import Replacement, rewrite_graph
 from polyfuse.rewrite.rule import Match, Rule
 from polyfuse.rewrite.rules import algebra, copies, forms, normalisation, pointwise, scaling
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES, rule
@@ -80,7 +80,7 @@ def matches(each: Rule) -> list[Match]:
     """The place for a rule in each of its instances, with symbols."""
     found = []
     for instance in (built() for built in each.instances):
-        graph = graph_of(instance.network)
+        graph = rewrite_graph(instance.network)
         match = next(m for root in graph.layers for m in each.matches(graph, root) if each.broken(m) is None)
         found.append(Match(symbols_of(instance, graph), match.layers))
     return found

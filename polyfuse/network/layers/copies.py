@@ -16,7 +16,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.layers.pointwise import broadcast_index, ordered, pointwise
+from polyfuse.network.layers.pointwise import arranged, broadcast_index, pointwise
 from polyfuse.network.operator import (
     Concat,
     Copy,
@@ -302,18 +302,8 @@ def concat(name: str, tensors: Sequence[Tensor], axis: int = 1, constants: Colle
         index = ", ".join(f"{d} - {low}" if a == axis else d for a, d in enumerate(dims))
         where = f"{low} <= {dims[axis]} < {low + sizes[k]}"
         statements.append(point_statement(f"{name}_part{k}", out, {"x": (tensor, index)}, "x", where))
-    inputs = tuple(dict.fromkeys(t for t in tensors if t not in constants))
-    weights = tuple(dict.fromkeys(t for t in tensors if t in constants))
-    order = [(*inputs, *weights).index(t) for t in tensors]
-    return Layer(
-        name,
-        Concat(axis),
-        out,
-        tuple(statements),
-        inputs,
-        weights,
-        partial(ordered, partial(_concatenated, axis), order),
-    )
+    read = arranged(partial(_concatenated, axis), tensors, constants)
+    return Layer(name, Concat(axis), out, tuple(statements), *read)
 
 
 def _copied(

@@ -3,8 +3,7 @@
 Tensors of concrete sizes enter; a `Layer` of one reduction leaves.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.convolution import Sums
-from polyfuse.network.layers.pointwise import broadcast, broadcast_index, ordered
+from polyfuse.network.layers.pointwise import arranged, broadcast, broadcast_index
 from polyfuse.network.operator import Gemm, Matmul
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
@@ -67,11 +66,7 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
     """
     check_float32(name, a, b)
     sums = matmul_sums(name, a, b, dtype="float32")
-    inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
-    weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
-    order = [(*inputs, *weights).index(t) for t in (a, b)]
-    reference = partial(ordered, sums.computed, order)
-    return Layer(name, sums.operator, sums.out, sums.statements, inputs, weights, reference)
+    return Layer(name, sums.operator, sums.out, sums.statements, *arranged(sums.computed, (a, b), constants))
 
 
 def matmul_sums(
@@ -92,12 +87,13 @@ def matmul_sums(
     left, right = a.concrete_shape, b.concrete_shape
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         raise InvalidInput(f"layer {name!r}: expected operands [.., i, k] and [.., k, j], got {a} and {b}")
-    front = broadcast(name, tuple(Tensor(t.name, t.concrete_shape[:-2]) for t in (a, b)))
+    fronts = [Tensor(t.name, t.concrete_shape[:-2]) for t in (a, b)]
+    front = broadcast(name, fronts)
     rows, columns = left[-2:-1], right[-1:] if len(right) > 1 else ()
     out = Tensor(f"{name}_out", (*front, *rows, *columns) or (1,), dtype)
     dims = point_dims(len(out.shape))
     batch, row, column = dims[: len(front)], dims[len(front) : len(front) + len(rows)], dims[len(dims) - len(columns) :]
-    a_batch, b_batch = (_batch(t, front, batch) for t in (a, b))
+    a_batch, b_batch = (filter(None, [broadcast_index(t, front, batch)]) for t in fronts)
     reads = {
         "a": (a, ", ".join([*a_batch, *row, "k"])),
         "b": (b, ", ".join([*b_batch, "k", *(column if columns else ())])),
@@ -105,12 +101,6 @@ def matmul_sums(
     }
     taken = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", update, macs=1)
     return Sums(Matmul(), out, (point_statement(f"{name}_init", out, {}, zero), taken), _product)
-
-
-def _batch(tensor: Tensor, front: Sequence[object], dims: Sequence[str]) -> list[str]:
-    sizes = tensor.concrete_shape[:-2]
-    axes = zip(sizes[::-1], front[::-1], dims[::-1], strict=False)
-    return ["0" if read == 1 and size != 1 else d for read, size, d in axes][::-1]
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.

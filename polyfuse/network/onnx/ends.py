@@ -14,14 +14,14 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.graph import Graph
+from polyfuse.network.onnx.graph import OnnxGraph
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.shapes import ELEMENTS
 from polyfuse.network.signature import Input, Output, Signature
 from polyfuse.network.tensor import Tensor
 
 
-def passed_through(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
+def passed_through(model: onnx.ModelProto, graph: OnnxGraph) -> frozenset[str]:
     """The inputs that are outputs, that no node reads, and whose elements no tensor of a network has."""
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     wanted = set(graph.inputs) & set(graph.outputs)

@@ -15,7 +15,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.constants import with_random_weights
 from polyfuse.network.onnx.ends import network_of, passed_through
 from polyfuse.network.onnx.fixing import Fixed
-from polyfuse.network.onnx.graph import graph_of, sorted_nodes
+from polyfuse.network.onnx.graph import onnx_graph, sorted_nodes
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.operators import add, check_operators
 from polyfuse.network.onnx.resolving import Resolved, Shapes, resolved
@@ -75,7 +75,7 @@ def imported(
     file = Path(path)
     whole = resolved(file, fixed)
     model = whole.model
-    graph = graph_of(model, file.parent, first, last, random_weights, whole.opsets)
+    graph = onnx_graph(model, file.parent, first, last, random_weights, whole.opsets)
     check_operators(graph, whole.undecided)
     build = Builder(safe_name(file.stem))
     passed = passed_through(model, graph)

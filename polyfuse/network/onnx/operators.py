@@ -9,7 +9,7 @@ from dataclasses import replace
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.folding import can_evaluate
-from polyfuse.network.onnx.graph import Graph, Node
+from polyfuse.network.onnx.graph import Node, OnnxGraph
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.registry import CONVERTERS
 from polyfuse.network.onnx.schemas import check_form
@@ -19,7 +19,7 @@ MOST_NAMED = 20
 """How many missing operators an error names."""
 
 
-def check_operators(graph: Graph, undecided: Mapping[str, str]) -> None:
+def check_operators(graph: OnnxGraph, undecided: Mapping[str, str]) -> None:
     """Refuse a graph with nodes that cannot be converted, or constants that cannot be evaluated; all are named at once.
 
     `undecided` says why the condition of an If is not known, by its first output.

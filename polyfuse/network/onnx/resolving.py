@@ -17,7 +17,7 @@ from polyfuse.network.network import Builder
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.file import MAX_OPSET, MIN_OPSET, opset_of, read_model
 from polyfuse.network.onnx.fixing import Fixed, fix, inputs_of
-from polyfuse.network.onnx.graph import Graph, Names, Node, sorted_nodes
+from polyfuse.network.onnx.graph import LayerNames, Node, OnnxGraph, sorted_nodes
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.inlining import Copies, Fresh, FunctionKey, branch, called, key_of, tensor_names
 from polyfuse.network.onnx.operators import add
@@ -206,7 +206,7 @@ class Shapes:
         self.read = read
         self.makers: dict[str, onnx.NodeProto] = {}
         self.seen = 0
-        self.state = Import(Builder("shapes"), Graph((), (), (), constants, Names()), {}, {})
+        self.state = Import(Builder("shapes"), OnnxGraph((), (), (), constants, LayerNames()), {}, {})
 
     def of(self, name: str) -> Sequence[int]:
         """The shape of a tensor.
@@ -219,7 +219,7 @@ class Shapes:
             self.makers |= dict.fromkeys(filter(None, node.output), node)
         self.seen = len(self.nodes)
         names = self.state.graph.names
-        state = replace(self.state, graph=Graph((), (), tuple(self.read), self.constants, names))
+        state = replace(self.state, graph=OnnxGraph((), (), tuple(self.read), self.constants, names))
         for node in self._before(name):
             add(state, Node(names.fresh(node.name or node.op_type), node))
         return state.shape_of(name)

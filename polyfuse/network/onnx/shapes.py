@@ -15,7 +15,7 @@ from onnx import helper
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.fixing import MAX_RANK, declared_text, free_sizes, inputs_of, is_free, pasted
-from polyfuse.network.onnx.graph import Names
+from polyfuse.network.onnx.graph import LayerNames
 from polyfuse.network.tensor import Tensor
 
 ELEMENTS = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
@@ -30,7 +30,7 @@ class OpenSizes(InvalidInput):
     """Sizes of inputs are not known."""
 
 
-def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names) -> dict[str, Tensor]:
+def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: LayerNames) -> dict[str, Tensor]:
     """A tensor of its own name for each of the names, by the model's names.
 
     Errors: InvalidInput for tensors that are not of float32 or eight bits, and of known and reasonable sizes.

@@ -1,6 +1,7 @@
 """Associative, distributive and commutative laws, where they save operations; layers of weights alone."""
 
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Arithmetic, Conv
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import SUMS, bias_of, convolution_like, without_activation
@@ -34,8 +35,8 @@ def _shared_factor(match: Match) -> tuple[Tensor, Tensor, Tensor] | None:
     return None
 
 
-def _sign(layer: Layer) -> str:
-    """`add` or `sub`."""
+def _sign(layer: Layer) -> Literal["add", "sub"]:
+    """Whether a layer adds or subtracts."""
     return "sub" if layer.operator == Arithmetic("sub") else "add"
 
 
@@ -62,7 +63,7 @@ def _factor_saves(match: Match) -> bool:
     return after < before and _factored(match).tensor.shape == match.root.output.shape
 
 
-def _has_shared_factor(graph: Graph, layer: Layer) -> bool:
+def _has_shared_factor(graph: RewriteGraph, layer: Layer) -> bool:
     makers = [graph.makers.get(tensor) for tensor in layer.operands]
     return len(set(makers)) == 2 and all(maker is not None and maker.operator == PRODUCT for maker in makers)
 
@@ -113,7 +114,7 @@ def _one_convolution(match: Match) -> Replacement:
     return convolution_like(match, first, first.inputs[0], weight, kept, match.root.activation)
 
 
-def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:
+def _sum_of_convolutions(graph: RewriteGraph, layer: Layer) -> bool:
     makers = [graph.makers.get(tensor) for tensor in layer.operands]
     return len(set(makers)) == 2 and all(maker is not None and isinstance(maker.operator, Conv) for maker in makers)
 

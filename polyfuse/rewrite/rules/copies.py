@@ -25,7 +25,7 @@ from polyfuse.network.operator import (
     Transpose,
     View,
 )
-from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rule import (
     Condition,
@@ -51,12 +51,12 @@ COPIES = (*PERMUTING, Slice, Expand, View)
 MAX_OPERATIONS = 1_000_000
 
 
-def has_one_input(graph: Graph, layer: Layer) -> bool:
+def has_one_input(graph: RewriteGraph, layer: Layer) -> bool:
     """The layer reads one computed tensor."""
     return len(layer.inputs) == 1
 
 
-def reads_one(graph: Graph, layer: Layer) -> bool:
+def reads_one(graph: RewriteGraph, layer: Layer) -> bool:
     """One statement copies one element of one tensor to each point."""
     return len(layer.statements) == 1 and len(layer.inputs) == 1
 
@@ -129,7 +129,7 @@ TRANSPOSE_CHAIN = Rule(
 )
 
 
-def _keeps_order(graph: Graph, layer: Layer) -> bool:
+def _keeps_order(graph: RewriteGraph, layer: Layer) -> bool:
     """A copy of all elements, not of a part of them, in the order that they had."""
     whole = len(layer.inputs) == 1 and layer.inputs[0].elements == layer.output.elements
     return whole and mapping_type(layer) in (MappingType.REORGANIZE, MappingType.ONE_TO_ONE)

@@ -14,7 +14,7 @@ from polyfuse.network.layers import copies, pooling
 from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.operator import Gemm, Reduce
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
@@ -23,7 +23,7 @@ from polyfuse.rewrite.rules.forms import Array, bias_of
 FLATTEN = "flattening copy"
 
 
-def _from_image(graph: Graph, layer: Layer) -> bool:
+def _from_image(graph: RewriteGraph, layer: Layer) -> bool:
     return reads_one(graph, layer) and len(layer.inputs[0].shape) == 4 and len(layer.output.shape) == 2
 
 
@@ -125,7 +125,7 @@ PRODUCT_OF_ROWS = Rule(
 )
 
 
-def _over_image(graph: Graph, layer: Layer) -> bool:
+def _over_image(graph: RewriteGraph, layer: Layer) -> bool:
     """The mean of rows and columns of an image."""
     match layer.operator:
         case Reduce(how="mean", axes=(2, 3)):

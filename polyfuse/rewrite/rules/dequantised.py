@@ -15,7 +15,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Arithmetic, Concat, Dequantize, Matmul, Quantize
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import (
     Condition,
     Instance,
@@ -33,7 +33,7 @@ NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cann
 
 
 @dataclass(frozen=True, eq=False)
-class Operand:
+class QuantisedOperand:
     """The whole numbers that a float operand stands for: of a computed tensor, or the values of a weight."""
 
     scale: Quantisation
@@ -41,17 +41,17 @@ class Operand:
     weight: Dequantised | None = None
 
 
-def operand(graph: Graph, layer: Layer, tensor: Tensor) -> Operand | None:
+def operand(graph: RewriteGraph, layer: Layer, tensor: Tensor) -> QuantisedOperand | None:
     """What a layer reads as whole numbers; None for what is not dequantized from eight bits, or was changed since."""
     if tensor in layer.weights:
         found = layer.dequantised.get(tensor.name)
         if found is None or not np.array_equal(found.reals, graph.value(tensor)):
             return None
-        return Operand(found.quantisation, weight=found)
+        return QuantisedOperand(found.quantisation, weight=found)
     maker = graph.makers.get(tensor)
     if maker is None or not isinstance(maker.operator, Dequantize) or (scale := scale_of(maker)) is None:
         return None
-    return Operand(scale, maker.inputs[0] if maker.inputs else None)
+    return QuantisedOperand(scale, maker.inputs[0] if maker.inputs else None)
 
 
 def scale_of(layer: Layer) -> Quantisation | None:
@@ -62,7 +62,7 @@ def scale_of(layer: Layer) -> Quantisation | None:
     return None
 
 
-def has_one_scale(graph: Graph, layer: Layer) -> bool:
+def has_one_scale(graph: RewriteGraph, layer: Layer) -> bool:
     """The layer quantizes or dequantizes eight bits with one scale."""
     return scale_of(layer) is not None
 
@@ -74,7 +74,7 @@ def made_scale(match: Match) -> Quantisation:
     return scale
 
 
-def operands(match: Match) -> list[Operand | None]:
+def operands(match: Match) -> list[QuantisedOperand | None]:
     """What the producer reads, in its order."""
     layer = match[PRODUCER]
     several = is_one_of(layer, (Matmul, Arithmetic, Concat))
@@ -82,7 +82,7 @@ def operands(match: Match) -> list[Operand | None]:
     return [operand(match.graph, layer, tensor) for tensor in tensors]
 
 
-def known(match: Match) -> list[Operand]:
+def known(match: Match) -> list[QuantisedOperand]:
     """The same where all of them are whole numbers."""
     found = [each for each in operands(match) if each is not None]
     assert len(found) == len(operands(match))
@@ -128,7 +128,7 @@ def quantised_rule(
     conditions: Sequence[Condition],
     replacement: Callable[[Match], Replacement],
     instances: tuple[Callable[[], Instance], ...],
-    form: Callable[[Graph, Layer], bool] | None = None,
+    form: Callable[[RewriteGraph, Layer], bool] | None = None,
     unproved: str = "",
 ) -> Rule:
     """A rule whose root quantizes what a producer of some operators makes of dequantized operands."""

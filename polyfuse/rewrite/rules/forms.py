@@ -14,7 +14,7 @@ from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.operator import Affine, Arithmetic, Conv, ConvTranspose, Gemm, InstanceNorm, Reduce
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, is_one_of
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Scaling:
     activation: Activation | None
 
 
-def scaling(graph: Graph, layer: Layer) -> Scaling | None:
+def scaling(graph: RewriteGraph, layer: Layer) -> Scaling | None:
     """The scaling that a layer is: by weights, of one tensor whose shape it keeps. None for other layers."""
     if not is_one_of(layer, SCALES) or len(layer.inputs) != 1 or layer.inputs[0].shape != layer.output.shape:
         return None
@@ -67,7 +67,7 @@ def scaling(graph: Graph, layer: Layer) -> Scaling | None:
     return Scaling(x, *pair, layer.activation)
 
 
-def _operands(graph: Graph, layer: Layer) -> list[Array | None]:
+def _operands(graph: RewriteGraph, layer: Layer) -> list[Array | None]:
     """The operands of a pointwise layer: the values of weights, None for tensors that are computed."""
     return [
         _whole_rank(graph.value(tensor), layer.rank) if tensor in layer.weights else None for tensor in layer.operands
@@ -133,7 +133,7 @@ def epsilon_of(norm: Layer) -> float:
     return norm.operator.epsilon
 
 
-def bias_of(graph: Graph, conv: Layer) -> Array | None:
+def bias_of(graph: RewriteGraph, conv: Layer) -> Array | None:
     """The bias of a convolution."""
     return graph.value(conv.weights[1]) if len(conv.weights) > 1 else None
 

@@ -15,6 +15,7 @@ from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm, matmul
 from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.network import Builder
+from polyfuse.network.operator import BinaryFunction
 from polyfuse.network.quantised import elements
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.tensor import Tensor
@@ -69,13 +70,13 @@ def two_scalings() -> Instance:
     return Instance(build.network(_affine(build, "second", _affine(build, "first", x))))
 
 
-def two_convolutions(kind: str) -> Instance:
+def two_convolutions(kind: BinaryFunction) -> Instance:
     build, x = _start()
     terms = [build.conv(name, x, 2, kernel=2, padding=1, bias=name == "left") for name in ("left", "right")]
     return Instance(build.network(build.arithmetic("sum", kind, *terms)))
 
 
-def two_products(kind: str) -> Instance:
+def two_products(kind: BinaryFunction) -> Instance:
     build, a = _start()
     b, c = build.input("b", (1, 2, 2, 2)), build.input("c", (1, 2, 2, 2))
     terms = build.arithmetic("left", "mul", a, c), build.arithmetic("right", "mul", c, b)
@@ -188,7 +189,7 @@ def whole_matrices() -> Instance:
     return _quantised(build, build.add(made), SCALE)
 
 
-def whole_pair(kind: str, activation: str | None = None) -> Instance:
+def whole_pair(kind: BinaryFunction, activation: str | None = None) -> Instance:
     build = Builder("instance")
     a, b = (build.input(name, (1, 1, 1, 2), "int8") for name in "ab")
     reals = _real(build, a, SCALE), _real(build, b, FINER)

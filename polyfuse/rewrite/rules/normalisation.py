@@ -9,7 +9,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.layers import normalisation
 from polyfuse.network.operator import GlobalPool, InstanceNorm, Reduce, Variance
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import Array, epsilon_of, renormalised, scaling, without_activation
@@ -92,7 +92,7 @@ def _epsilon_matters(match: Match) -> Refusal:
     )
 
 
-def _is_mean(graph: Graph, layer: Layer) -> bool:
+def _is_mean(graph: RewriteGraph, layer: Layer) -> bool:
     match layer.operator:
         case Reduce(how="mean") | GlobalPool():
             return True

@@ -10,7 +10,7 @@ from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Activate, Arithmetic, Copy
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, is_one_of, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, has_one_input, reads_one
@@ -57,7 +57,7 @@ def _silu(match: Match) -> Replacement:
     return Replacement((layer,), {}, layer.output)
 
 
-def _is_sigmoid(graph: Graph, layer: Layer) -> bool:
+def _is_sigmoid(graph: RewriteGraph, layer: Layer) -> bool:
     return layer.activation == Activation("sigmoid") and len(layer.inputs) == 1
 
 
@@ -80,7 +80,7 @@ def _clip_bounds(activation: Activation | None) -> tuple[float, float] | None:
     return None
 
 
-def _hard_gate(graph: Graph, layer: Layer) -> float | None:
+def _hard_gate(graph: RewriteGraph, layer: Layer) -> float | None:
     """k, where a layer is `clip(k x / 6 + k / 2, 0, k)`: k times the gate of hard_swish."""
     match layer.activation:
         case Activation("hard_sigmoid", (slope, 0.5)) if np.float32(slope) == np.float32(1 / 6):
@@ -121,7 +121,7 @@ HARD_SWISH = Rule(
 )
 
 
-def _changes_nothing(graph: Graph, layer: Layer) -> bool:
+def _changes_nothing(graph: RewriteGraph, layer: Layer) -> bool:
     """A copy of every element to its place, or a scaling by one and a shift by nothing."""
     if layer.operator == Copy():
         return True

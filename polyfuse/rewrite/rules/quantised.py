@@ -39,7 +39,7 @@ from polyfuse.network.operator import (
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES
@@ -47,7 +47,7 @@ from polyfuse.rewrite.rules.dequantised import (
     CLIPS,
     NO_FLOATS,
     PRODUCER,
-    Operand,
+    QuantisedOperand,
     has_one_scale,
     known,
     limits,
@@ -84,7 +84,7 @@ BIAS_FITS = Condition(
 )
 
 
-def _whole_weight(match: Match, part: str, found: Operand) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+def _whole_weight(match: Match, part: str, found: QuantisedOperand) -> tuple[Tensor, dict[str, NDArray[Any]]]:
     """The operand as a tensor, with its values where it is a weight."""
     if found.tensor is not None:
         return found.tensor, {}
@@ -185,7 +185,7 @@ def _means(match: Match) -> Replacement:
     return Replacement((made,), {}, made.output)
 
 
-def _is_average(graph: Graph, layer: Layer) -> bool:
+def _is_average(graph: RewriteGraph, layer: Layer) -> bool:
     match layer.operator:
         case Pool(how="average") | GlobalPool():
             return True
@@ -206,7 +206,7 @@ QUANTISED_MEANS = quantised_rule(
 # What moves elements, or computes each of them from one.
 
 
-def _is_moving(graph: Graph, layer: Layer) -> bool:
+def _is_moving(graph: RewriteGraph, layer: Layer) -> bool:
     """A copy or a maximum, of one tensor or several; interpolation is none."""
     is_average = isinstance(layer.operator, Pool) and layer.operator.how != "max"
     return bool(layer.inputs) and not layer.weights and not is_average
@@ -258,13 +258,13 @@ QUANTISED_COPY = quantised_rule(
 )
 
 
-def _is_function(graph: Graph, layer: Layer) -> bool:
+def _is_function(graph: RewriteGraph, layer: Layer) -> bool:
     """A function of one element, whose weights are numbers."""
     plain = len(layer.inputs) == 1 and layer.inputs[0].shape == layer.output.shape and len(layer.statements) == 1
     return plain and layer.reference is not None and all(weight.elements == 1 for weight in layer.weights)
 
 
-def _dequantized_input(match: Match) -> Operand | None:
+def _dequantized_input(match: Match) -> QuantisedOperand | None:
     layer = match[PRODUCER]
     return operand(match.graph, layer, layer.inputs[0])
 
@@ -351,7 +351,7 @@ def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> R
     return Replacement((made,), {}, made.output)
 
 
-def _has_limits(graph: Graph, layer: Layer) -> bool:
+def _has_limits(graph: RewriteGraph, layer: Layer) -> bool:
     """An integer layer that can clamp what it makes."""
     match layer.operator:
         case Quantised(of=Conv() | Gemm() | Matmul() | Arithmetic()):
@@ -380,7 +380,7 @@ def _pair(match: Match) -> Replacement:
     return Replacement((made,), dict(entries), made.output)
 
 
-def _reads_dequantized(graph: Graph, layer: Layer) -> bool:
+def _reads_dequantized(graph: RewriteGraph, layer: Layer) -> bool:
     maker = graph.makers.get(layer.inputs[0]) if layer.inputs else None
     is_dequantized = maker is not None and isinstance(maker.operator, Dequantize)
     return maker is not None and is_dequantized and None not in (scale_of(maker), scale_of(layer))

@@ -50,7 +50,7 @@ class PiecewiseQuasiPolynomial:
     pieces: tuple[Piece, ...]
 
     def at(self, **values: int) -> int:
-        """The exact value at one point, every symbol given by name. Raises InvalidInput otherwise."""
+        """The exact value at one point, every symbol given by name. Errors: InvalidInput otherwise."""
         return self._evaluator.at(**values)
 
     def to_numpy(self) -> Evaluator:

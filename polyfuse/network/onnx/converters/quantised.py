@@ -55,7 +55,7 @@ def _element_type(node: Node, name: str, what: str, known: Sequence[int]) -> int
 
     Errors: UnsupportedOperator for types that are not computed.
     """
-    wanted = attributes.int_attribute(node, name, 0)
+    wanted = attributes.attribute(node, name, 0)
     if wanted not in (0, *known):
         named = TensorProto.DataType.Name(wanted) if wanted in TensorProto.DataType.values() else str(wanted)
         kinds = " or ".join(TensorProto.DataType.Name(each) for each in known)
@@ -65,9 +65,9 @@ def _element_type(node: Node, name: str, what: str, known: Sequence[int]) -> int
 
 def _axis(node: Node, x: Tensor, scale: Quantisation) -> int:
     """The axis of channels; one scale of the whole tensor has none, whatever the attribute says."""
-    if attributes.int_attribute(node, "block_size", 0):
+    if attributes.attribute(node, "block_size", 0):
         raise UnsupportedOperator(f"{node.label}: scales of blocks; quantise by tensor or by channel")
-    axis = attributes.int_attribute(node, "axis", 1)
+    axis = attributes.attribute(node, "axis", 1)
     return attributes.axis_of(node, x, axis) if scale.is_by_channel else 0
 
 
@@ -119,7 +119,7 @@ def _product(
 
 def gemm(state: Import, node: Node) -> None:
     """com.microsoft QGemm with constant weights."""
-    if attributes.float_attribute(node, "alpha", 1.0) != 1.0 or not node.input(7):
+    if attributes.attribute(node, "alpha", 1.0) != 1.0 or not node.input(7):
         raise UnsupportedOperator(f"{node.label}: QGemm with an alpha or without a scale of its result")
     x, w = state.tensor(node), state.whole(node, 3)
     if len(x.shape) != 2 or w.ndim != 2:
@@ -185,7 +185,7 @@ def _channels_second(node: Node) -> None:
 def function(state: Import, node: Node) -> None:
     """com.microsoft QLinearSigmoid and QLinearLeakyRelu, as tables."""
     leaky = node.operator.endswith("LeakyRelu")
-    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))) if leaky else 0.0)
+    alpha = np.float32(attributes.attribute(node, "alpha", float(np.float32(0.01))) if leaky else 0.0)
 
     def value(x: Array) -> Array:
         return np.where(x >= 0, x, x.astype(np.float32) * alpha) if leaky else ACTIVATIONS["sigmoid"][1](x)
@@ -206,9 +206,7 @@ def concat(state: Import, node: Node) -> None:
             (state.tensor(node, position), quantisation(state, node, position + 1, position + 2))
             for position in range(2, len(node.inputs), 3)
         ]
-        layers, values = elements.concat(
-            node.name, parts, y_scale=y_scale, axis=attributes.int_attribute(node, "axis", 1)
-        )
+        layers, values = elements.concat(node.name, parts, y_scale=y_scale, axis=attributes.attribute(node, "axis", 1))
     for layer in layers[:-1]:
         state.build.add(layer)
     state.add_with(node, layers[-1], values)
