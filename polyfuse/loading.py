@@ -119,7 +119,7 @@ def _built(path: Path, parameters: Mapping[str, str]) -> Network:
     except PolyfuseError:
         raise
     except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{where}: {_told(error, path)}; correct the kernel file or its parameters") from None
+        raise InvalidInput(f"{where}: {_in_one_line(error, path)}; correct the kernel file or its parameters") from None
     if not isinstance(network, Network):
         raise InvalidInput(
             f"{where}: network() returned {type(network).__name__}, expected a Network; end it with "
@@ -128,7 +128,7 @@ def _built(path: Path, parameters: Mapping[str, str]) -> Network:
     return network
 
 
-def _told(error: BaseException, path: Path) -> str:
+def _in_one_line(error: BaseException, path: Path) -> str:
     """An exception in one line, with the line of the kernel file that raised it."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
@@ -136,8 +136,8 @@ def _told(error: BaseException, path: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(path):
             line = trace.tb_lineno
         trace = trace.tb_next
-    place = "" if line is None else f" in line {line}"
-    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
+    where = "" if line is None else f" in line {line}"
+    return f"{type(error).__name__}{where}: {' '.join(str(error).split())}"
 
 
 def _arguments(where: str, function: Callable[..., object], parameters: Mapping[str, str]) -> dict[str, object]:

@@ -15,7 +15,8 @@ import numpy as np
 from polyfuse.codegen.layout import PLANAR
 from polyfuse.codegen.program import Program
 from polyfuse.errors import InvalidInput
-from polyfuse.network.signature import Input, Output, Signature, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.signature import Input, Output, Signature
 from polyfuse.network.tensor import AVOIDED, Tensor, is_taken, safe_name
 
 C_TYPES: Mapping[str, str] = {"float32": "float", "float64": "double", "bool": "unsigned char"} | {

@@ -16,16 +16,15 @@ from functools import cached_property
 from html import escape
 from math import prod
 from operator import index
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
-from polyfuse.network.dtypes import TYPES, encoded
+from polyfuse.network.dtypes import TYPES, Values, encoded
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise, pooling
 from polyfuse.network.layers.convolution import convolution
@@ -40,9 +39,6 @@ from polyfuse.network.tensor import Size, Tensor, checked_name
 from polyfuse.network.window import Padding, Pair, Window
 from polyfuse.sets.pickling import OfFields
 from polyfuse.whole import is_whole_number
-
-Values = NDArray[Any]
-"""The elements of a tensor in the numpy type that holds them."""
 
 
 @public

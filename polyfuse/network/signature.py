@@ -7,15 +7,13 @@ of it: arrays by the model's names enter `entering()`, the network's results ent
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Values
 from polyfuse.network.tensor import Tensor
-
-Values = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import HALVES, encoded, stored
+from polyfuse.network.dtypes import HALVES, Values, encoded, stored
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.network import Network, Values, require_float32
+from polyfuse.network.network import Network, require_float32
 from polyfuse.network.operator import Reduce, Reduction, Variance
 from polyfuse.network.tensor import Tensor
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.errors import InvalidInput, TooComplex
-from polyfuse.network.dtypes import HALVES, decoded, stored
+from polyfuse.network.dtypes import HALVES, Array, decoded, stored
 from polyfuse.network.expression import Given, evaluator
 from polyfuse.network.instances import as_given, as_number, statement_kinds
 from polyfuse.schedule.legality import check
@@ -25,7 +25,6 @@ from polyfuse.schedule.storage import Storage
 from polyfuse.sets.points import Integers, points, values_at
 
 MOST_EXECUTIONS = 1_000_000
-Array = NDArray[np.float64]
 Cell = tuple[int, ...]
 Memory = dict[str, dict[Cell, float]]
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.dtypes import Array
+from polyfuse.network.dtypes import Array, Values
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies
-from polyfuse.network.network import Builder, Values
+from polyfuse.network.network import Builder
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Node, OnnxGraph

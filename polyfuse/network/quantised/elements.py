@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds
+from polyfuse.network.dtypes import EIGHT_BITS, Array, Values, bounds
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.copies import checked_axis
 from polyfuse.network.layers.copies import concat as concatenated
@@ -28,8 +28,9 @@ from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor, check_float32
 from polyfuse.network.window import Padding, Window
 
-Values = Mapping[str, NDArray[Any]]
-Made = tuple[Layer, Values]
+WeightValues = Mapping[str, Values]
+Made = tuple[Layer, WeightValues]
+"""A layer, and the values of the weights that it brings with it."""
 
 
 def quantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made:
@@ -281,7 +282,7 @@ def concat(
     y_scale: Quantisation,
     axis: int = 1,
     constants: Sequence[Tensor] = (),
-) -> tuple[tuple[Layer, ...], Values]:
+) -> tuple[tuple[Layer, ...], WeightValues]:
     """Concatenation (com.microsoft QLinearConcat): parts of another scale are requantised by NAME_scaledK before.
 
     Errors: InvalidInput where shapes, types or scales do not fit together.

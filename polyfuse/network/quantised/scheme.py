@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, bounds, element_type, is_whole
+from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds, element_type, is_whole
 from polyfuse.network.single import Singles
+from polyfuse.sets.points import Integers
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 SMALLEST = float(np.finfo(np.float32).tiny)
 """The smallest scale: smaller ones have fewer digits."""
 

@@ -13,6 +13,7 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopStatement
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import relation_space
 
 
 def check_changed(scop: Scop, changed: Scop) -> None:
@@ -69,7 +70,7 @@ def check_order(scop: Scop, changed: Scop) -> None:
             ordered = conflicts & before(first, second)
             wrong = ordered.subtract(before(changed.statement(first.name), changed.statement(second.name)))
             if not wrong.is_empty():
-                raise IllegalSchedule(_told(first, second, wrong))
+                raise IllegalSchedule(_disorder(first, second, wrong))
 
 
 def before(first: ScopStatement, second: ScopStatement) -> isl.Map:
@@ -144,7 +145,7 @@ def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: Sco
 
 def _conflicts(first: ScopStatement, second: ScopStatement) -> isl.Map:
     """`{ S[i] -> T[j] }`: both access an element, and one of them writes it."""
-    pairs = isl.Map.empty(_pair_space(first, second))
+    pairs = isl.Map.empty(relation_space(first.domain.get_space(), second.domain.get_space()))
     kinds: tuple[tuple[Kind, Kind], ...] = (("write", "write"), ("write", "read"), ("read", "write"))
     for here, there in kinds:
         for one in first.of_kind(here):
@@ -154,12 +155,7 @@ def _conflicts(first: ScopStatement, second: ScopStatement) -> isl.Map:
     return pairs.intersect_domain(first.domain).intersect_range(second.domain)
 
 
-def _pair_space(first: ScopStatement, second: ScopStatement) -> isl.Space:
-    a, b = first.domain.get_space(), second.domain.get_space()
-    return a.align_params(b).map_from_domain_and_range(b.align_params(a))
-
-
-def _told(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> str:
+def _disorder(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> str:
     """Two instances in the wrong order, in words."""
     pair = wrong.sample()
     one, other = _instance(pair.domain()), _instance(pair.range())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies, pooling
 from polyfuse.network.layers.convolution import convolution
@@ -18,7 +19,7 @@ from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
-from polyfuse.rewrite.rules.forms import Array, bias_of
+from polyfuse.rewrite.rules.forms import bias_of
 
 FLATTEN = "flattening copy"
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise
 from polyfuse.network.layers.convolution import convolution
@@ -17,7 +17,6 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, is_one_of
 
-Array = NDArray[np.float64]
 SUMS = (Arithmetic("add"), Arithmetic("sub"))
 SCALES = (Affine, *SUMS, Arithmetic("mul"), Arithmetic("div"))
 """What may scale and shift one tensor by weights."""

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import normalisation
 from polyfuse.network.operator import GlobalPool, InstanceNorm, Reduce, Variance
@@ -12,7 +13,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.forms import Array, epsilon_of, renormalised, scaling, without_activation
+from polyfuse.rewrite.rules.forms import epsilon_of, renormalised, scaling, without_activation
 from polyfuse.rewrite.rules.scaling import AFTER, BEFORE, by_channels, channel_values, scales
 
 NORM, MEAN, VARIANCE = "normalisation", "mean", "variance"

@@ -120,7 +120,7 @@ def _sums_of(
     bias: Tensor | None,
     scales: Sequence[Quantisation],
     limits: tuple[int, int] | None,
-) -> sums.Made:
+) -> elements.Made:
     """The sums of products that a layer of floats, or one of whole numbers, makes, of whole numbers."""
     x_scale, w_scale, y_scale = scales
     match layer.operator:

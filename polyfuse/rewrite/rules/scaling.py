@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv, window_of
 from polyfuse.rewrite.graph import Replacement
@@ -14,7 +15,6 @@ from polyfuse.rewrite.rules.forms import (
     CONVOLUTIONS,
     LARGEST,
     SCALES,
-    Array,
     Scaling,
     affine,
     bias_of,

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.rewriting import Rewritten, rewrite

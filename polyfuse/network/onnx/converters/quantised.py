@@ -104,7 +104,7 @@ def matmul(state: Import, node: Node) -> None:
 
 def _product(
     state: Import, node: Node, x_scale: Quantisation, w_scale: Quantisation, y_scale: Quantisation
-) -> sums.Made:
+) -> elements.Made:
     """The layer of a QLinearMatMul."""
     matrix = not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2
     if matrix and state.is_constant(node, 3) and state.whole(node, 3).ndim == 2:

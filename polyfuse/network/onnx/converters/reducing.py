@@ -7,10 +7,9 @@ from onnx import NodeProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.activated import with_activation
-from polyfuse.network.dtypes import Array
+from polyfuse.network.dtypes import Array, Values
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies, matrices, pointwise, reductions
-from polyfuse.network.network import Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
