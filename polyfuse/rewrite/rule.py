@@ -1,15 +1,14 @@
-"""What a rewriting rule is: a pattern of layers, side conditions, a replacement, and what has to be proved.
+"""What a rewriting rule is: a pattern of layers, side conditions and a replacement.
 
 Enters: a `RewriteGraph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 
 from polyfuse.network.layer import Layer
-from polyfuse.network.network import Network
 from polyfuse.network.operator import Operator
 from polyfuse.network.tensor import Tensor, is_taken
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
@@ -95,29 +94,15 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Instance:
-    """A small network to which a rule applies; `numbers` are weights that keep their values, others become symbols."""
-
-    network: Network
-    numbers: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
 class Rule:
-    """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs.
-
-    `instances` are small networks that it is proved on (`polyfuse.rewrite.symbolic.proof`, in the tests); `unproved`
-    says why, where there are none.
-    """
+    """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs."""
 
     name: str
     law: str
     pattern: Pattern
     conditions: tuple[Condition, ...]
     replacement: Callable[[Match], Replacement]
-    instances: tuple[Callable[[], Instance], ...]
-    non_finite: str = field(default="the same")
-    unproved: str = field(default="")
+    non_finite: str = "the same"
 
     def matches(self, graph: RewriteGraph, root: Layer) -> Iterator[Match]:
         """Every way in which the pattern fits with this root."""

@@ -38,7 +38,6 @@ from polyfuse.rewrite.rule import (
     only_read_by_root,
     pattern,
 )
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import TAKES_ACTIVATION
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -105,7 +104,6 @@ RESHAPE_CHAIN = Rule(
     _chain(Reshape, Reshape),
     (only_read_by_root(FIRST), proved(_one_reshape)),
     lambda match: _only(_one_reshape(match)),
-    (partial(instances.copies_in_turn, instances.reshaped(3, 4), instances.reshaped(1, 6, 2)),),
 )
 
 
@@ -125,7 +123,6 @@ TRANSPOSE_CHAIN = Rule(
     _chain(Transpose, Transpose),
     (only_read_by_root(FIRST), proved(_one_transpose)),
     lambda match: _only(_one_transpose(match)),
-    (partial(instances.copies_in_turn, instances.transposed(3, 1, 0, 2), instances.transposed(0, 2, 3, 1)),),
 )
 
 
@@ -151,7 +148,6 @@ COPY_AS_RESHAPE = Rule(
         ),
     ),
     lambda match: _only(_as_reshape(match)),
-    (partial(instances.copies_in_turn, instances.transposed(1, 0, 2, 3)),),
 )
 
 
@@ -224,7 +220,6 @@ COPY_CHAIN = Rule(
         ),
     ),
     lambda match: _only(one_copy(match)),
-    (partial(instances.copies_in_turn, instances.reshaped(2, 3, 2), instances.transposed(1, 0, 2)),),
 )
 
 
@@ -257,5 +252,4 @@ ACTIVATION_BEFORE_COPY = Rule(
         ),
     ),
     _activation_first,
-    (partial(instances.copied_then, "relu"), partial(instances.copied_then, "sigmoid")),
 )

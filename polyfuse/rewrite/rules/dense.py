@@ -1,7 +1,6 @@
 """Rules that make convolutions and pools of matrix products and reductions, which have row kernels."""
 
 from dataclasses import replace
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -17,7 +16,6 @@ from polyfuse.network.operator import Gemm, Reduce
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
 from polyfuse.rewrite.rules.forms import bias_of
 
@@ -105,7 +103,6 @@ FLATTENED_PRODUCT = Rule(
         OF_FLOATS,
     ),
     _convolved,
-    (partial(instances.flat_product, False), partial(instances.flat_product, True)),
 )
 
 
@@ -122,7 +119,6 @@ PRODUCT_OF_ROWS = Rule(
     pattern("product", Gemm),
     (ROW_BIAS, OF_FLOATS),
     _with_pixels,
-    (instances.product_of_rows,),
 )
 
 
@@ -156,5 +152,4 @@ MEAN_OF_IMAGE = Rule(
         ),
     ),
     _pooled,
-    (partial(instances.mean_of_image, False), partial(instances.mean_of_image, True)),
 )

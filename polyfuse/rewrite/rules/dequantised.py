@@ -18,7 +18,6 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import (
     Condition,
-    Instance,
     Match,
     Refusal,
     Rule,
@@ -127,22 +126,12 @@ def quantised_rule(
     of: Wanted | Sequence[Wanted],
     conditions: Sequence[Condition],
     replacement: Callable[[Match], Replacement],
-    instances: tuple[Callable[[], Instance], ...],
     form: Callable[[RewriteGraph, Layer], bool] | None = None,
-    unproved: str = "",
 ) -> Rule:
     """A rule whose root quantizes what a producer of some operators makes of dequantized operands."""
     every = (READS_WHOLE_NUMBERS, *conditions, only_read_by_root(PRODUCER), possible(replacement))
-    return Rule(
-        name,
-        law,
-        pattern("quantize", Quantize, pattern(PRODUCER, of, form=form), form=has_one_scale),
-        every,
-        replacement,
-        instances,
-        NO_FLOATS,
-        unproved,
-    )
+    found = pattern("quantize", Quantize, pattern(PRODUCER, of, form=form), form=has_one_scale)
+    return Rule(name, law, found, every, replacement, NO_FLOATS)
 
 
 def possible(replacement: Callable[[Match], Replacement]) -> Condition:

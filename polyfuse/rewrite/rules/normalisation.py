@@ -1,7 +1,5 @@
 """Rules of instance normalisation: scales and shifts behind it fold, those before it only where epsilon allows it."""
 
-from functools import partial
-
 import numpy as np
 
 from polyfuse.network.activated import with_activation
@@ -12,7 +10,6 @@ from polyfuse.network.operator import GlobalPool, InstanceNorm, Reduce, Variance
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import epsilon_of, renormalised, scaling, without_activation
 from polyfuse.rewrite.rules.scaling import AFTER, BEFORE, by_channels, channel_values, scales
 
@@ -50,7 +47,6 @@ NORM_THEN_SCALING = Rule(
     scales(AFTER, pattern(BEFORE, InstanceNorm)),
     (by_channels(AFTER), without_activation(BEFORE), only_read_by_root(BEFORE)),
     _after,
-    (instances.norm_then_scaling,),
 )
 
 
@@ -121,7 +117,6 @@ SCALING_THEN_NORM = Rule(
         Condition("the scale is 1 or -1, so that epsilon stays what it is", _unit, _epsilon_matters),
     ),
     _before,
-    (partial(instances.scaling_then_norm, 1.0, -1.0),),
 )
 SCALING_THEN_NORM_WITH_EPSILON = Rule(
     "scaling-then-instance-norm-with-epsilon",
@@ -136,5 +131,4 @@ SCALING_THEN_NORM_WITH_EPSILON = Rule(
         ),
     ),
     _before,
-    tuple(partial(instances.scaling_then_norm, *pair) for pair in ((2.0, -2.0), (-0.5, -0.5))),
 )

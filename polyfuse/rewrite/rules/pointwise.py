@@ -1,7 +1,6 @@
 """Rules of pointwise layers: activations into their producers, activations written out, layers that change nothing."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Activate, Arithmetic, Copy
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, is_one_of, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, has_one_input, reads_one
 from polyfuse.rewrite.rules.forms import SCALES, TAKES_ACTIVATION, Scaling, affine, scaling, without_activation
 
@@ -31,11 +29,6 @@ ACTIVATION_INTO_PRODUCER = Rule(
     pattern("activation", Activate, pattern(PRODUCER, TAKES_ACTIVATION), form=has_one_input),
     (without_activation(PRODUCER), only_read_by_root(PRODUCER)),
     _into_producer,
-    (
-        partial(instances.producer_then, "sigmoid"),
-        partial(instances.producer_then, "relu6"),
-        partial(instances.producer_then, ("leaky_relu", 0.125), "affine"),
-    ),
 )
 
 
@@ -67,7 +60,6 @@ SILU = Rule(
     pattern("product", PRODUCT, pattern("gate", Activate, form=_is_sigmoid)),
     (GATE_OF_X, only_read_by_root("gate")),
     _silu,
-    (partial(instances.gated, "sigmoid"),),
 )
 
 
@@ -117,7 +109,6 @@ HARD_SWISH = Rule(
     ),
     (GATE_OF_X, only_read_by_root("gate")),
     _hard_swish,
-    tuple(partial(instances.gated_by_clip, k) for k in (1.5, 6.0, 24.0)),
 )
 
 
@@ -153,5 +144,4 @@ IDENTITY = Rule(
         ),
     ),
     _removed,
-    (instances.nothing_done,),
 )

@@ -7,7 +7,6 @@ the other one; copies, maxima, clips and tables are exact.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,6 @@ from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES
 from polyfuse.rewrite.rules.dequantised import (
     CLIPS,
@@ -137,7 +135,6 @@ QUANTISED_SUMS = quantised_rule(
     (Conv, Gemm, Matmul),
     (CLIPS, BIAS_FITS),
     _sums,
-    (instances.whole_matrices,),
 )
 
 
@@ -161,11 +158,6 @@ QUANTISED_BINARY = quantised_rule(
     (SUM, PRODUCT),
     (CLIPS,),
     _binary,
-    (
-        partial(instances.whole_pair, "add"),
-        partial(instances.whole_pair, "mul"),
-        partial(instances.whole_pair, "mul", "relu"),
-    ),
 )
 
 
@@ -198,7 +190,6 @@ QUANTISED_MEANS = quantised_rule(
     (Pool, GlobalPool),
     (),
     _means,
-    (partial(instances.whole_mean, False), partial(instances.whole_mean, True)),
     _is_average,
 )
 
@@ -252,9 +243,7 @@ QUANTISED_COPY = quantised_rule(
     MOVING,
     (),
     _moving,
-    (),
     _is_moving,
-    "it moves elements of eight bits, whose scale stays or is changed by a table",
 )
 
 
@@ -305,9 +294,7 @@ QUANTISED_FUNCTION = Rule(
     ),
     (READS_ONE, only_read_by_root(PRODUCER), possible(_function)),
     _function,
-    (),
     NO_FLOATS,
-    "its table is what the layer's reference makes of each of the 256 elements",
 )
 
 
@@ -365,7 +352,6 @@ CLAMP_INTO_PRODUCER = Rule(
     pattern("clamp", Clamp, pattern(PRODUCER, Quantised, form=_has_limits)),
     (only_read_by_root(PRODUCER),),
     _clamped,
-    (partial(instances.clamped_sum, -9, 70), partial(instances.clamped_sum, -70, -60)),
     NO_FLOATS,
 )
 
@@ -392,7 +378,5 @@ QUANTISED_PAIR = Rule(
     pattern("quantize", Quantize, form=_reads_dequantized),
     (),
     _pair,
-    (),
     NO_FLOATS,
-    "its table is what both layers make of each of the 256 elements",
 )

@@ -1,6 +1,5 @@
 """Rules that fold scales and shifts by weights, batch normalisation among them, into convolutions and each other."""
 
-from functools import partial
 from math import prod
 
 import numpy as np
@@ -10,7 +9,6 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv, window_of
 from polyfuse.rewrite.graph import Replacement
 from polyfuse.rewrite.rule import Condition, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import (
     CONVOLUTIONS,
     LARGEST,
@@ -121,11 +119,6 @@ INTO_CONV_BEFORE = Rule(
         finite_products(AFTER, BEFORE),
     ),
     _into_conv_before,
-    (
-        instances.conv_then_scaling,
-        partial(instances.conv_then_scaling, groups=2, bias=False),
-        instances.transposed_then_scaling,
-    ),
 )
 
 
@@ -189,11 +182,6 @@ INTO_CONV_AFTER = Rule(
         finite_products(BEFORE, AFTER),
     ),
     _into_conv_after,
-    (
-        instances.scaling_then_conv,
-        partial(instances.scaling_then_conv, groups=2),
-        instances.factor_then_padded_conv,
-    ),
 )
 
 
@@ -225,6 +213,5 @@ SCALING_CHAIN = Rule(
         ),
     ),
     _chain,
-    (instances.two_scalings,),
     "the same while u s is finite in float32",
 )

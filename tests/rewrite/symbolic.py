@@ -25,7 +25,8 @@ from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operator import Dequantize
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph, rewrite_graph
-from polyfuse.rewrite.rule import Instance, Match, Rule
+from polyfuse.rewrite.rule import Match, Rule
+from tests.rewrite.rules.instances import INSTANCES, Instance
 
 Symbols = NDArray[np.object_]
 FUNCTIONS: Mapping[str, Callable[..., sympy.Expr]] = {
@@ -66,7 +67,7 @@ def proof(rule: Rule) -> list[Equality]:
     They are equalities that have to hold for all values of the symbols, in real numbers, before anything is rounded;
     the tests prove them. Sizes are those of the instances. Empty where the rule is not proved.
     """
-    return [each for instance in rule.instances for each in _equalities(rule, instance())]
+    return [each for instance in INSTANCES.get(rule.name, ()) for each in _equalities(rule, instance())]
 
 
 def _equalities(rule: Rule, instance: Instance) -> Sequence[Equality]:
@@ -195,17 +196,17 @@ def pieces(left: sympy.Expr, right: sympy.Expr) -> Iterator[Equality]:
 
 
 def _slope(expression: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
-    """a, x and b of a x + b, where x has no number before it or beside it."""
-    beside, rest = expression.as_coeff_Add()
+    """a, x and b of a x + b, where x has no factor and no term that is a number."""
+    offset, rest = expression.as_coeff_Add()
     number, line = rest.as_coeff_Mul() if not rest.is_Add else rest.as_content_primitive()
-    return number, line, beside
+    return number, line, offset
 
 
 def _along(side: sympy.Expr, line: sympy.Expr, at: sympy.Symbol) -> sympy.Expr:
     """A side in which what is clipped is written by where it is along a line."""
     if not side.has(sympy.Max, sympy.Min):
-        number, other, beside = _slope(side)
-        return number * at + beside if other == line else side.subs(line, at)
+        number, other, offset = _slope(side)
+        return number * at + offset if other == line else side.subs(line, at)
     return side.func(*(_along(argument, line, at) for argument in side.args))
 
 
