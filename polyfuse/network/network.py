@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from math import prod
 from operator import index
 
@@ -38,6 +37,7 @@ from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
 from polyfuse.network.window import Padding, Pair, Window
 from polyfuse.sets.pickling import OfFields
+from polyfuse.text import html_table
 from polyfuse.whole import is_whole_number
 
 
@@ -161,12 +161,8 @@ class Network(OfFields):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(layer.name)}</td><td>{escape(layer.kind)}</td>"
-            f"<td>{escape(', '.join(map(str, layer.inputs)))}</td><td>{escape(str(layer.output))}</td></tr>"
-            for layer in self.layers
-        )
-        return f"<b>{escape(self.name)}</b><table><tr><th>layer<th>kind<th>reads<th>makes</tr>{rows}</table>"
+        rows = [(layer.name, layer.kind, ", ".join(map(str, layer.inputs)), layer.output) for layer in self.layers]
+        return html_table(self.name, ("layer", "kind", "reads", "makes"), rows)
 
 
 def require_float32(network: Network, what: str) -> None:
@@ -304,8 +300,7 @@ class Builder:
         ceil: bool = False,
     ) -> Tensor:
         """Max pooling; the stride is the kernel where none is given."""
-        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
-        return self.add(pooling.max_pool(name, x, window, ceil))
+        return self.add(pooling.max_pool(name, x, _window(kernel, stride, dilation, padding), ceil))
 
     def average_pool(
         self,
@@ -320,7 +315,7 @@ class Builder:
         count_include_pad: bool = False,
     ) -> Tensor:
         """Average pooling; the stride is the kernel where none is given."""
-        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
+        window = _window(kernel, stride, dilation, padding)
         return self.add(pooling.average_pool(name, x, window, ceil, count_include_pad))
 
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
@@ -404,6 +399,12 @@ def _channels(name: str, x: Tensor) -> int:
     if len(x.shape) != 4 or not isinstance(x.shape[1], int):
         raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w] with a number of channels, got {x}")
     return x.shape[1]
+
+
+def _window(
+    kernel: int | Pair, stride: int | Pair | None, dilation: int | Pair, padding: int | Pair | Padding
+) -> Window:
+    return Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
 
 
 def _pair(value: int | Pair) -> Pair:

@@ -21,7 +21,7 @@ Size = int | str
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 LONGEST = 63
-"""The most characters of a name that C guarantees to tell apart; those made of it may be longer."""
+"""The most characters of a name that C guarantees to distinguish; names made of it may be longer."""
 CUT = 48
 """Where names made from any text are cut, for display."""
 C_WORDS = (
@@ -102,7 +102,7 @@ def is_taken(name: str) -> bool:
 
 
 def begins_taken(name: str) -> bool:
-    """What is made of the name, by an underscore and more, begins as names do that polyfuse makes."""
+    """A name that continues this one after an underscore begins like those that polyfuse makes."""
     return bool(PREFIXES.match(f"{name}_"))
 
 
@@ -195,13 +195,13 @@ class Tensor(OfFields):
         return f"{self.name}[{', '.join(map(str, self.shape))}]{kind}"
 
 
-def check_float32(where: str, *tensors: Tensor) -> None:
-    """Refuse operands of other types than float32, where a layer computes in that.
+def check_float32(where: str, *tensors: Tensor | None) -> None:
+    """Refuse operands of other types than float32, where a layer computes in that; None is no operand.
 
     Errors: InvalidInput.
     """
     for tensor in tensors:
-        if tensor.dtype != "float32":
+        if tensor is not None and tensor.dtype != "float32":
             raise InvalidInput(
                 f"layer {where!r}: computes in float32, got {tensor}; dequantize it, or take a layer of "
                 "network.quantised"

@@ -35,6 +35,11 @@ class Replacement:
     weights: Weights
     tensor: Tensor
 
+    @staticmethod
+    def by(*layers: Layer, weights: Weights | None = None) -> "Replacement":
+        """Layers of which the last makes the value of the root."""
+        return Replacement(layers, weights or {}, layers[-1].output)
+
 
 @dataclass(frozen=True, eq=False)
 class RewriteGraph:

@@ -21,7 +21,7 @@ from polyfuse.schedule.buffers import check_buffers, check_complete
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
 from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
-from polyfuse.schedule.witness import numbers, refusal, witness
+from polyfuse.schedule.witness import refusal, witness
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import freed
 
@@ -72,7 +72,7 @@ def check_order(schedule: Schedule) -> None:
         raise IllegalSchedule(f"tile {witness(twice)} has several times; give it one")
     if (clash := collision(order)) is not None:
         raise IllegalSchedule(
-            f"tiles {numbers(clash.domain())} and {numbers(clash.range())} have the same time; their stages would run "
+            f"tiles {witness(clash.domain())} and {witness(clash.range())} have the same time; their stages would run "
             "in no defined order; add a dimension to the time"
         )
 
@@ -220,7 +220,7 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
         timed = timed.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
     if (clash := collision(timed)) is not None:
         raise IllegalSchedule(
-            f"buffer of {flow.tensor.name}: {write.name} writes {numbers(clash.domain())} and {numbers(clash.range())} "
+            f"buffer of {flow.tensor.name}: {write.name} writes {witness(clash.domain())} and {witness(clash.range())} "
             "(tile, element) to the same cell; the buffer is too small"
         )
 

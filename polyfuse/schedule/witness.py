@@ -31,11 +31,6 @@ def split(point: isl.Point, schedule: Schedule, flow: Flow, axes: tuple[int, ...
     return str(tuple(values[:count])), element
 
 
-def witness(region: isl.Set) -> str:
+def witness(region: isl.Set | isl.BasicSet) -> str:
     """One element of a set, as text."""
     return str(coordinates(region.sample_point()))
-
-
-def numbers(region: isl.BasicSet) -> str:
-    """One point of a basic set, as text."""
-    return witness(isl.Set.from_basic_set(region))

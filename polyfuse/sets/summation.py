@@ -18,7 +18,7 @@ from math import gcd
 import islpy as isl
 
 from polyfuse.errors import Unbounded
-from polyfuse.sets.components import PARAM, SET, constraints
+from polyfuse.sets.components import PARAM, SET
 from polyfuse.sets.names import Names
 from polyfuse.sets.polynomial import Polynomial, affine, constant, sum_between, variable
 from polyfuse.sets.spaces import dimension_names
@@ -226,7 +226,7 @@ def _without(dimensions: tuple[str, ...], name: str) -> tuple[str, ...]:
 def _rows(current: PointSum) -> list[ConstraintRow]:
     columns = _columns(current)
     rows = []
-    for constraint in constraints(current.points):
+    for constraint in current.points.get_constraints():
         values = {name: constraint.get_coefficient_val(kind, k).to_python() for name, (kind, k) in columns.items()}
         nonzero = {name: value for name, value in values.items() if value}
         rows.append(ConstraintRow(nonzero, constraint.get_constant_val().to_python(), constraint.is_equality()))

@@ -46,10 +46,9 @@ def convolution(
     The window is that of the weights with stride 1 and no padding unless given.
     Errors: InvalidInput where shapes do not fit together.
     """
-    check_float32(name, x, w, *([] if bias is None else [bias]))
+    check_float32(name, x, w, bias)
     sums = convolution_sums(name, x, w, bias, window, groups, dtype="float32")
-    weights = (w,) if bias is None else (w, bias)
-    return Layer(name, sums.operator, sums.out, sums.statements, (x,), weights, sums.computed)
+    return sums.layer(name, x, w, bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +59,18 @@ class Sums:
     out: Tensor
     statements: tuple[Statement, Statement]
     computed: Callable[..., Array]
+
+    def layer(self, name: str, x: Tensor, w: Tensor, bias: Tensor | None) -> Layer:
+        """The layer that makes these sums, of an input, weights and perhaps a bias."""
+        weights = (w,) if bias is None else (w, bias)
+        return Layer(name, self.operator, self.out, self.statements, (x,), weights, self.computed)
+
+
+def biased_start(name: str, out: Tensor, bias: Tensor | None, index: str, zero: str) -> Statement:
+    """The statement that starts each point at an element of the bias, or at zero where there is none."""
+    if bias is None:
+        return point_statement(f"{name}_init", out, {}, zero)
+    return point_statement(f"{name}_init", out, {"bias": (bias, index)}, "bias")
 
 
 def convolution_sums(
@@ -92,8 +103,7 @@ def convolution_sums(
     }
     sizes = {"ic": in_group, "kh": window.kernel[0], "kw": window.kernel[1]}
     taken = window_statement(f"{name}_update", out, sizes, operands, "x", update, macs=1)
-    reads = {} if bias is None else {"bias": (bias, "c")}
-    start = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
+    start = biased_start(name, out, bias, "c", zero)
     computed = partial(_convolved, window, groups)
     return Sums(Conv(window, groups), out, (start, taken), computed)
 

@@ -4,11 +4,12 @@ Tensors of concrete sizes and any rank enter; a `Layer` leaves whose one read is
 operator, so that others can undo it or merge it with its neighbours.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import prod
+from operator import itemgetter
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def slice_of(
     dims = point_dims(len(shape))
     index = ", ".join(map(along, dims, firsts, strides))
     part = tuple(slice(f, e, s) for f, e, s in zip(firsts, _ends(ends, strides), strides, strict=True))
-    return _copied(name, Slice(firsts, counts, strides), x, counts, index, partial(_sliced, part))
+    return _copied(name, Slice(firsts, counts, strides), x, counts, index, itemgetter(part))
 
 
 def _ends(pairs: Sequence[tuple[int, int]], steps: Sequence[int]) -> list[int | None]:
@@ -152,7 +153,7 @@ def expand(name: str, x: Tensor, shape: Sequence[int]) -> Layer:
     if len(sizes) != len(target) or any(a not in (1, b) for a, b in zip(sizes, target, strict=True)):
         raise InvalidInput(f"layer {name!r}: expected a shape that {x} is broadcast to, got {target}")
     index = broadcast_index(x, target, point_dims(len(target)))
-    return _copied(name, Expand(target), x, target, index, partial(_expanded, target))
+    return _copied(name, Expand(target), x, target, index, partial(np.broadcast_to, shape=target))
 
 
 def depth_to_space(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer:
@@ -312,7 +313,7 @@ def _copied(
     x: Tensor,
     shape: Sequence[Size],
     index: str,
-    reference: partial[Array],
+    reference: Callable[[Array], Array],
     inside: Collection[str] = (),
 ) -> Layer:
     """The layer whose every point is the element of `x` at an index."""
@@ -326,14 +327,6 @@ def _copied(
 
 def _reshaped(shape: tuple[int, ...], x: Array) -> Array:
     return x.reshape(shape)
-
-
-def _sliced(part: tuple[slice, ...], x: Array) -> Array:
-    return x[part]
-
-
-def _expanded(shape: tuple[int, ...], x: Array) -> Array:
-    return np.broadcast_to(x, shape)
 
 
 def _space_of_depth(block: int, mode: str, x: Array) -> Array:

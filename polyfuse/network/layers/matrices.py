@@ -10,7 +10,7 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.convolution import Sums
+from polyfuse.network.layers.convolution import Sums, biased_start
 from polyfuse.network.layers.pointwise import arranged, broadcast, broadcast_index
 from polyfuse.network.operator import Gemm, Matmul
 from polyfuse.network.statements import point_dims, point_statement, window_statement
@@ -22,10 +22,9 @@ def gemm(name: str, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Layer:
 
     Errors: InvalidInput where shapes do not fit together.
     """
-    check_float32(name, x, w, *([] if bias is None else [bias]))
+    check_float32(name, x, w, bias)
     sums = gemm_sums(name, x, w, bias, dtype="float32")
-    weights = (w,) if bias is None else (w, bias)
-    return Layer(name, sums.operator, sums.out, sums.statements, (x,), weights, sums.computed)
+    return sums.layer(name, x, w, bias)
 
 
 def gemm_sums(
@@ -49,9 +48,7 @@ def gemm_sums(
     out = Tensor(f"{name}_out", (x.shape[0], w.shape[0]), dtype)
     if bias is not None and broadcast(name, (out, bias)) != out.shape:
         raise InvalidInput(f"layer {name!r}: expected a bias that is broadcast to {out}, got {bias}")
-    dims = point_dims(2)
-    reads = {} if bias is None else {"bias": (bias, broadcast_index(bias, out.shape, dims))}
-    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
+    init = biased_start(name, out, bias, "" if bias is None else broadcast_index(bias, out.shape, point_dims(2)), zero)
     operands = {"x": (x, "d0, k"), "weight": (w, "d1, k"), **{o: (t, "d1") for o, t in (more or {}).items()}}
     taken = window_statement(f"{name}_update", out, {"k": x.shape[1]}, operands, "x", update, macs=1)
     return Sums(Gemm(), out, (init, taken), _affine)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from math import floor
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def resize(
     out = Tensor(f"{name}_out", new, x.dtype)
     if how.mode == "nearest":
         nearest = [how.nearest(points, size) for points, size in zip(at, old, strict=True)]
-        reference = partial(_looked_up, tuple(np.array(each) for each in nearest))
+        reference = itemgetter(np.ix_(*nearest))
         return Layer(name, operator, out, gathered(name, x, out, nearest), (x,), (), reference), {}
     check_float32(name, x)
     axes = [a for a in range(len(old)) if old[a] != new[a] or at[a] != [*range(new[a])]]
@@ -132,10 +133,6 @@ def _interpolated(
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
-
-
-def _looked_up(indices: Sequence[Array], x: Array) -> Array:
-    return x[np.ix_(*indices)]
 
 
 def _summed(bases: Sequence[tuple[int, tuple[int, ...]]], x: Array, *weights: Array) -> Array:

@@ -7,6 +7,7 @@ All tensors get names of their own, so that nothing that is put in is taken for 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import onnx
@@ -86,8 +87,7 @@ class BodyCopy:
     def node(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """A node, with the graphs inside it."""
         self.copies.copied(node)
-        made = onnx.NodeProto()
-        made.CopyFrom(node)
+        made = deepcopy(node)
         made.name = self.copies.labels.like(f"{self.prefix}{node.name or node.op_type}")
         made.input[:] = [self.tensors.get(name, name) for name in node.input]
         made.output[:] = [self.tensors.get(name, name) for name in node.output]
@@ -104,8 +104,7 @@ class BodyCopy:
         given = self.attributes.get(stored.ref_attr_name)
         if given is None:
             return None
-        made = onnx.AttributeProto()
-        made.CopyFrom(given)
+        made = deepcopy(given)
         made.name = stored.name
         return made
 
@@ -163,21 +162,14 @@ def branch(
     tensors, sparse = [], []
     for stored in graph.initializer:
         copies.copied(stored)
-        tensors.append(_renamed(stored, own_names))
+        tensors.append(deepcopy(stored))
+        tensors[-1].name = own_names.get(stored.name, "")
     for thin in graph.sparse_initializer:
-        made = onnx.SparseTensorProto()
-        made.CopyFrom(thin)
+        made = deepcopy(thin)
         made.values.name = own_names.get(thin.values.name, "")
         sparse.append(made)
     nodes = list(_inside(copies, graph.node, own_names, results, list(node.output), None, node, kept))
     return nodes, tensors, sparse
-
-
-def _renamed(stored: onnx.TensorProto, names: Mapping[str, str]) -> onnx.TensorProto:
-    made = onnx.TensorProto()
-    made.CopyFrom(stored)
-    made.name = names.get(stored.name, "")
-    return made
 
 
 def _inside(

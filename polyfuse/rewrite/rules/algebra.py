@@ -48,7 +48,7 @@ def _factored(match: Match) -> Replacement:
     total = pointwise.arithmetic(names[0], _sign(match.root), a, b, constants=constants)
     product = pointwise.arithmetic(match.root.name, "mul", total.output, c, constants=["b"] if c in weights else [])
     last = with_activation(product, match.root.activation)
-    return Replacement((total, last), {}, last.output)
+    return Replacement.by(total, last)
 
 
 def _fewer(match: Match) -> tuple[int, int]:

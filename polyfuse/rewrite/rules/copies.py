@@ -90,10 +90,6 @@ def _chain(first: Wanted | Sequence[Wanted], second: Wanted | Sequence[Wanted]) 
     return pattern(SECOND, second, pattern(FIRST, first, form=reads_one), form=reads_one)
 
 
-def _only(layer: Layer) -> Replacement:
-    return Replacement((layer,), {}, layer.output)
-
-
 def _one_reshape(match: Match) -> Layer:
     return copies.reshape(match.root.name, match[FIRST].inputs[0], match.root.output.concrete_shape)
 
@@ -103,7 +99,7 @@ RESHAPE_CHAIN = Rule(
     "reshape(reshape(x))  ->  reshape(x)",
     _chain(Reshape, Reshape),
     (only_read_by_root(FIRST), proved(_one_reshape)),
-    lambda match: _only(_one_reshape(match)),
+    lambda match: Replacement.by(_one_reshape(match)),
 )
 
 
@@ -122,7 +118,7 @@ TRANSPOSE_CHAIN = Rule(
     "transpose(transpose(x))  ->  transpose(x)",
     _chain(Transpose, Transpose),
     (only_read_by_root(FIRST), proved(_one_transpose)),
-    lambda match: _only(_one_transpose(match)),
+    lambda match: Replacement.by(_one_transpose(match)),
 )
 
 
@@ -147,7 +143,7 @@ COPY_AS_RESHAPE = Rule(
             lambda match: Refusal("the relations differ"),
         ),
     ),
-    lambda match: _only(_as_reshape(match)),
+    lambda match: Replacement.by(_as_reshape(match)),
 )
 
 
@@ -219,7 +215,7 @@ COPY_CHAIN = Rule(
             lambda match: Refusal("the relations differ, or some point reads several elements"),
         ),
     ),
-    lambda match: _only(one_copy(match)),
+    lambda match: Replacement.by(one_copy(match)),
 )
 
 
@@ -236,7 +232,7 @@ def _activation_first(match: Match) -> Replacement:
     assert activation is not None
     active = pointwise.activation(match.root.name, copied.inputs[0], activation)
     moved = renamed(copied, copied.inputs[0], active.output)
-    return Replacement((active, moved), {}, moved.output)
+    return Replacement.by(active, moved)
 
 
 ACTIVATION_BEFORE_COPY = Rule(

@@ -75,7 +75,7 @@ def _convolution(match: Match, x: Tensor, flat: NDArray[Any]) -> Replacement:
         values[b.name] = bias
     conv = with_activation(convolution(name, x, w, b), root.activation)
     last = copies.reshape(root.name, conv.output, root.output.concrete_shape)
-    return Replacement((conv, last), values, last.output)
+    return Replacement.by(conv, last, weights=values)
 
 
 ROW_BIAS = Condition(
@@ -133,11 +133,10 @@ def _over_image(graph: RewriteGraph, layer: Layer) -> bool:
 def _pooled(match: Match) -> Replacement:
     root = match.root
     if len(root.output.shape) == 4:
-        pool = pooling.global_average_pool(root.name, root.inputs[0])
-        return Replacement((pool,), {}, pool.output)
+        return Replacement.by(pooling.global_average_pool(root.name, root.inputs[0]))
     pool = pooling.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
     last = copies.reshape(root.name, pool.output, root.output.concrete_shape)
-    return Replacement((pool, last), {}, last.output)
+    return Replacement.by(pool, last)
 
 
 MEAN_OF_IMAGE = Rule(

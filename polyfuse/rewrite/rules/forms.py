@@ -97,7 +97,7 @@ def convolution_like(
         b = match.weight(like.name, "bias", bias.shape)
         values[b.name] = bias
     layer = with_activation(_convolved(like, x, w, b), activation)
-    return Replacement((layer,), values, layer.output)
+    return Replacement.by(layer, weights=values)
 
 
 def _convolved(like: Layer, x: Tensor, w: Tensor, b: Tensor | None) -> Layer:
@@ -141,7 +141,7 @@ def affine(match: Match, name: str, found: Scaling) -> Replacement:
     """A scaling as one layer."""
     weights = [match.weight(name, "scale", found.scale.shape), match.weight(name, "shift", found.shift.shape)]
     layer = with_activation(pointwise.affine(name, found.x, *weights), found.activation)
-    return Replacement((layer,), {weights[0].name: found.scale, weights[1].name: found.shift}, layer.output)
+    return Replacement.by(layer, weights={weights[0].name: found.scale, weights[1].name: found.shift})
 
 
 def _whole_rank(values: Array, rank: int) -> Array:

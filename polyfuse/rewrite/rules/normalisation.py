@@ -38,7 +38,7 @@ def _after(match: Match) -> Replacement:
     gain, offset = _gain_and_offset(match, BEFORE)
     weights, values = _columns(match, norm.name, norm.rank, gain * scale, offset * scale + shift)
     layer = renormalised(norm, weights[0], weights[1], found.activation)
-    return Replacement((layer,), values, layer.output)
+    return Replacement.by(layer, weights=values)
 
 
 NORM_THEN_SCALING = Rule(
@@ -68,8 +68,7 @@ def _before(match: Match) -> Replacement:
     weights, values = _columns(match, norm.name, norm.rank, gain * np.sign(scale), offset)
     epsilon = epsilon_of(norm) / square
     *moments, last = normalisation.instance_norm(norm.name, found.x, *weights, epsilon=epsilon)
-    parts = (*moments, with_activation(last, norm.activation))
-    return Replacement(parts, values, last.output)
+    return Replacement.by(*moments, with_activation(last, norm.activation), weights=values)
 
 
 def _unit(match: Match) -> bool:

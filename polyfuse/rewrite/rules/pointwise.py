@@ -19,8 +19,7 @@ PRODUCT = Arithmetic("mul")
 
 
 def _into_producer(match: Match) -> Replacement:
-    layer = with_activation(match[PRODUCER], match.root.activation)
-    return Replacement((layer,), {}, layer.output)
+    return Replacement.by(with_activation(match[PRODUCER], match.root.activation))
 
 
 ACTIVATION_INTO_PRODUCER = Rule(
@@ -46,8 +45,7 @@ GATE_OF_X = Condition(
 
 
 def _silu(match: Match) -> Replacement:
-    layer = pointwise.activation(match.root.name, match["gate"].inputs[0], "silu")
-    return Replacement((layer,), {}, layer.output)
+    return Replacement.by(pointwise.activation(match.root.name, match["gate"].inputs[0], "silu"))
 
 
 def _is_sigmoid(graph: RewriteGraph, layer: Layer) -> bool:
@@ -92,8 +90,7 @@ def _hard_swish(match: Match) -> Replacement:
     assert k is not None
     swish = pointwise.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
     if k == 1.0:
-        layer = pointwise.activation(root.name, gate.inputs[0], "hard_swish")
-        return Replacement((layer,), {}, layer.output)
+        return Replacement.by(pointwise.activation(root.name, gate.inputs[0], "hard_swish"))
     shape = (1,) * root.rank
     last = affine(match, root.name, Scaling(swish.output, np.full(shape, k), np.zeros(shape), None))
     return replace(last, layers=(swish, *last.layers))

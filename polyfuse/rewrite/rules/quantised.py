@@ -100,7 +100,7 @@ def _sums(match: Match) -> Replacement:
         (a, values), (b, more) = (_whole_weight(match, part, each) for part, each in (("weight", x), ("constant", w)))
         constants = [tensor for tensor, each in ((a, x), (b, w)) if each.weight is not None]
         made = sums.matmul(layer.name, a, b, constants, a_scale=x.scale, b_scale=w.scale, y_scale=y, limits=ends)
-        return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+        return Replacement.by(made[0], weights={**values, **more, **made[1]})
     if x.tensor is None or w.weight is None:
         raise InvalidInput(f"layer {layer.name!r}: expected a computed input and weights that are constant")
     bias = rest[0].weight if rest else None
@@ -108,7 +108,7 @@ def _sums(match: Match) -> Replacement:
     weight, values = _whole_weight(match, "weight", w)
     b_tensor, more = _whole_weight(match, "bias", rest[0]) if rest else (None, {})
     made = _sums_of(layer, x.tensor, weight, b_tensor, (x.scale, w.scale, y), ends)
-    return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+    return Replacement.by(made[0], weights={**values, **more, **made[1]})
 
 
 def _sums_of(
@@ -149,7 +149,7 @@ def _binary(match: Match) -> Replacement:
     options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": limits(layer, y)}
     function = elements.add if layer.operator == SUM else elements.multiply
     made = function(layer.name, found[0][0], found[1][0], **options)
-    return Replacement((made,), {**found[0][1], **found[1][1]}, made.output)
+    return Replacement.by(made, weights={**found[0][1], **found[1][1]})
 
 
 QUANTISED_BINARY = quantised_rule(
@@ -174,7 +174,7 @@ def _means(match: Match) -> Replacement:
             made = elements.average_pool(layer.name, x.tensor, window, ceil, counts, x_scale=x.scale, y_scale=y)
         case _:
             made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
-    return Replacement((made,), {}, made.output)
+    return Replacement.by(made)
 
 
 def _is_average(graph: RewriteGraph, layer: Layer) -> bool:
@@ -209,14 +209,14 @@ def _moving(match: Match) -> Replacement:
     tensors = [each.tensor for each in found if each.tensor is not None]
     if isinstance(layer.operator, Concat):
         parts = list(zip(tensors, (each.scale for each in found), strict=True))
-        *before, last = (made := elements.concat(layer.name, parts, y_scale=y, axis=layer.operator.axis))[0]
-        return Replacement((*before, last), dict(made[1]), last.output)
+        layers, values = elements.concat(layer.name, parts, y_scale=y, axis=layer.operator.axis)
+        return Replacement.by(*layers, weights=values)
     (x,), scale = tensors, found[0].scale
     moved = _moved(layer, x, scale)
     if scale == y:
-        return Replacement((moved,), {}, moved.output)
+        return Replacement.by(moved)
     last, values = elements.requantize(match.fresh(f"{layer.name}_scaled"), moved.output, x_scale=scale, y_scale=y)
-    return Replacement((moved, last), dict(values), last.output)
+    return Replacement.by(moved, last, weights=values)
 
 
 def _moved(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
@@ -272,15 +272,14 @@ def _function(match: Match) -> Replacement:
     reference = layer.reference
     ends = limits(layer, y)
     if layer.operator == Activate() and x.scale == y and ends is not None:
-        made = elements.clamp(layer.name, x.tensor, *ends)
-        return Replacement((made,), {}, made.output)
+        return Replacement.by(elements.clamp(layer.name, x.tensor, *ends))
     numbers = [match.graph.value(weight) for weight in layer.weights]
 
     def of(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(reference(values, *numbers)).reshape(values.shape)
 
     made, entries = elements.function(layer.name, x.tensor, of, x_scale=x.scale, y_scale=y)
-    return Replacement((made,), dict(entries), made.output)
+    return Replacement.by(made, weights=entries)
 
 
 QUANTISED_FUNCTION = Rule(
@@ -319,7 +318,7 @@ def _clamped(match: Match) -> Replacement:
     w, *rest = layer.weights
     bias = rest[0] if rest and rest[0].dtype == "int32" else None
     made, values = _sums_of(layer, layer.inputs[0], w, bias, layer.operator.scales, ends)
-    return Replacement((made,), dict(values), made.output)
+    return Replacement.by(made, weights=values)
 
 
 def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> Replacement:
@@ -329,13 +328,13 @@ def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> R
         made, values = sums.matmul(
             layer.name, a, b, layer.weights, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, limits=ends
         )
-        return Replacement((made,), dict(values), made.output)
+        return Replacement.by(made, weights=values)
     constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in layer.weights]
     function = elements.add if operator.of == SUM else elements.multiply
     made = function(
         layer.name, a, b, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants, limits=ends
     )
-    return Replacement((made,), {}, made.output)
+    return Replacement.by(made)
 
 
 def _has_limits(graph: RewriteGraph, layer: Layer) -> bool:
@@ -363,7 +362,7 @@ def _pair(match: Match) -> Replacement:
     if scale == y and match.root.output not in match.graph.outputs:
         return Replacement((), {}, x)
     made, entries = elements.requantize(match.root.name, x, x_scale=scale, y_scale=y)
-    return Replacement((made,), dict(entries), made.output)
+    return Replacement.by(made, weights=entries)
 
 
 def _reads_dequantized(graph: RewriteGraph, layer: Layer) -> bool:

@@ -10,7 +10,7 @@ import islpy as isl
 import sympy
 
 from polyfuse.errors import Unbounded
-from polyfuse.sets.components import DIV, PARAM, SET, basic_sets, constraints
+from polyfuse.sets.components import DIV, PARAM, SET
 from polyfuse.sets.names import Names
 from polyfuse.sets.polynomial import Polynomial
 from polyfuse.sets.spaces import dimension_names
@@ -62,12 +62,12 @@ def conditions(domain: isl.Set) -> list[list[SymbolicConstraint]]:
     >>> conditions(isl.Set("[H] -> { : H >= 3 }"))
     [[SymbolicConstraint(expression=H - 3, is_equality=False)]]
     """
-    return [_conditions_of(piece) for piece in basic_sets(domain.compute_divs())]
+    return [_conditions_of(piece) for piece in domain.compute_divs().get_basic_sets()]
 
 
 def _conditions_of(piece: isl.BasicSet) -> list[SymbolicConstraint]:
-    told = [constraint for constraint in constraints(piece) if not constraint.is_div_constraint()]
-    return [SymbolicConstraint(aff_to_sympy(constraint.get_aff()), constraint.is_equality()) for constraint in told]
+    given = [constraint for constraint in piece.get_constraints() if not constraint.is_div_constraint()]
+    return [SymbolicConstraint(aff_to_sympy(constraint.get_aff()), constraint.is_equality()) for constraint in given]
 
 
 def condition_to_sympy(domain: isl.Set) -> sympy.Basic:

@@ -76,8 +76,8 @@ class PiecewiseQuasiPolynomial:
         return _from_parts(_joined(self.symbols, other.symbols), kept)
 
     def __str__(self) -> str:
-        told = "; ".join(_piece_text(piece) for piece in self.pieces) or "0"
-        return f"[{', '.join(self.symbols)}] -> {{ {told} }}"
+        text = "; ".join(_piece_text(piece) for piece in self.pieces) or "0"
+        return f"[{', '.join(self.symbols)}] -> {{ {text} }}"
 
     __repr__ = __str__
 
