@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "a proof of plans that does not see transfers under way",
         "schedule/valueflow.py",
-        "lost = lost.union(reader.beside(writer).domain())",
-        "lost = lost.union(reader.beside(writer).domain() & lost)",
+        "lost = lost.union(reader.during(writer).domain())",
+        "lost = lost.union(reader.during(writer).domain() & lost)",
         ("tests/plan/test_proof.py::test_a_witness_says_what_is_wrong",),
     ),
     Mutant(

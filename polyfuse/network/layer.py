@@ -159,7 +159,7 @@ class Layer(OfFields):
 
     @property
     def kind(self) -> str:
-        """What people call the layer; nothing is decided by it."""
+        """The name of the operator for people; nothing is decided by it."""
         if self.activation is not None and self.operator == Activate():
             return self.activation.name
         return self.operator.kind
@@ -176,7 +176,7 @@ class Layer(OfFields):
 
     @property
     def is_exact(self) -> bool:
-        """It reads or makes whole numbers: what it computes is defined to the bit, with floats rounded to float32."""
+        """The layer reads or makes whole numbers: its result is defined to the bit, with floats rounded to float32."""
         read = (access.tensor for statement in self.statements for access in statement.operands.values())
         return any(is_whole(tensor.dtype) for tensor in (self.output, *read))
 
@@ -197,7 +197,7 @@ class Layer(OfFields):
 
     @cached_property
     def makes_anywhere(self) -> isl.Map:
-        """The same for points and elements in and outside of the image."""
+        """`{ L[p] -> T[p] }` for points and elements in and outside of the image."""
         return identity(self.points.get_space(), self.output.box.get_space())
 
     def reads(self, tensor: Tensor) -> isl.Map:
@@ -205,7 +205,7 @@ class Layer(OfFields):
         return self._union(tensor, extended=False).intersect_domain(self.points)
 
     def extended_reads(self, tensor: Tensor) -> isl.Map:
-        """The same for points and elements in and outside of the image."""
+        """`{ L[p] -> A[a] }`: all reads of a tensor, for points and elements in and outside of the image."""
         return self._union(tensor, extended=True)
 
     def _union(self, tensor: Tensor, extended: bool) -> isl.Map:

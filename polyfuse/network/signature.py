@@ -18,7 +18,7 @@ from polyfuse.network.tensor import Tensor
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model: `tensor` is its place among the network's inputs, None for one that nothing reads.
+    """An input of a model: `tensor` is its position among the network's inputs, None for one that nothing reads.
 
     For an input that nothing reads, `dtype` is its numpy type and `shape` its sizes, each None where it is not known.
     `scalar` says that the model's has no axes, where the network's tensor has one.
@@ -33,10 +33,10 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """An output of a model: a tensor that layers make, by its place among the network's outputs, or something else.
+    """An output of a model: a tensor that layers make, by its position among the network's outputs, or something else.
 
     value   of an output that is constant, in the model's type
-    given   the place among the model's inputs of an output that is an input which nothing else reads
+    given   the position among the model's inputs of an output that is an input which nothing else reads
     scalar  the model's has no axes, where the network's tensor has one
     """
 

@@ -54,7 +54,7 @@ LIBRARY_WORDS = (
 RESERVED = frozenset(f"{C_WORDS} {ISL_WORDS} {GENERATED_WORDS} {LIBRARY_WORDS}".split())
 """Words of C, of isl's notation and of generated code: no name may be one of them."""
 AVOIDED = RESERVED | frozenset(CPP_WORDS.split())
-"""The same and words that a header would trip over; no name that polyfuse makes is one of them."""
+"""Reserved words, and words that break headers; no name that polyfuse makes is one of them."""
 PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse|POLYFUSE)_|(group|row|wrap)\d")
 """How names made by polyfuse begin."""
 MACROS = re.compile(
@@ -78,7 +78,7 @@ def checked_name(name: str) -> str:
 
 
 def usable_name(name: str) -> str:
-    """The same for what is inside of a network, whose names are made of others and may be of any length.
+    """The name itself, of any length, as names inside of a network are made of others.
 
     Errors: InvalidInput.
     """

@@ -42,7 +42,7 @@ class Window:
             )
 
     def outputs(self, x: Tensor, ceil: bool = False) -> tuple[Size, Size]:
-        """The rows and columns of what is made of an input.
+        """The rows and columns of the output.
 
         Errors: InvalidInput where a window does not fit.
         """

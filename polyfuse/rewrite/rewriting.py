@@ -131,7 +131,7 @@ def _applied(graph: RewriteGraph, rule: Rule, match: Match) -> tuple[RewriteGrap
 
 
 def _near_misses(graph: RewriteGraph, rules: Sequence[Rule]) -> tuple[NearMiss, ...]:
-    """For each place where a rule's pattern fits, the first condition that does not hold."""
+    """For each match of a rule, the first condition that does not hold."""
     found: dict[tuple[str, tuple[str, ...]], NearMiss] = {}
     for layer in graph.layers:
         for rule in rules:

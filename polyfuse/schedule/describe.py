@@ -40,11 +40,11 @@ def layer_lines(layer: Layer) -> Iterator[str]:
     for statement in layer.statements:
         yield str(statement)
         made = layer.instances_of_points(statement).reverse().intersect_domain(statement.domain)
-        told: dict[str, isl.Set | isl.Map] = {"domain": statement.domain}
-        told |= {f"reads {operand}": access.relation for operand, access in statement.operands.items()}
-        told["updates" if statement.accumulates else "writes"] = made.apply_range(layer.makes)
-        width = max(map(len, told))
-        for what, relation in told.items():
+        shown: dict[str, isl.Set | isl.Map] = {"domain": statement.domain}
+        shown |= {f"reads {operand}": access.relation for operand, access in statement.operands.items()}
+        shown["updates" if statement.accumulates else "writes"] = made.apply_range(layer.makes)
+        width = max(map(len, shown))
+        for what, relation in shown.items():
             yield f"  {what:<{width}}  {relation}"
 
 
@@ -97,7 +97,7 @@ def extents(region: isl.Set) -> str:
 
 
 def describe_schedule(storage: Storage) -> str:
-    """Of one group: places, need, executions, loads and stores of each tensor, copies, buffers and counts."""
+    """The text of one group: places, need, executions, loads and stores of each tensor, copies, buffers and counts."""
     group = storage.schedule
     lines = section("schedule", str(group).splitlines())
     lines += section("moments of each tensor, in elements", moment_columns(group))
@@ -172,7 +172,7 @@ def count_lines(storage: Storage) -> Iterator[str]:
 
 
 def schedule_text(storage: Storage) -> str:
-    """Of one group, what isl reads back: the schedules, their copies, the cells of buffers; `#` begins a remark."""
+    """One group as text that isl reads: the schedules, their copies, the cells of buffers; `#` begins a comment."""
     group = storage.schedule
     lines = [f"# {line}" for line in str(group).splitlines()]
     for layer in group.network.layers:

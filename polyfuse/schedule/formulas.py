@@ -22,7 +22,7 @@ SIZES = tuple(2**power for power in range(4, 12))
 
 
 def describe_formulas(group: Schedule) -> str:
-    """Of one schedule: places, footprints of a tile, halos, moments of each tensor, values at some sizes, schedules.
+    """The text of one schedule: places, footprints, halos, moments of each tensor, values at some sizes, schedules.
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.schedule.schedule import Strategy, scheduled

@@ -46,7 +46,7 @@ class StepExecutions:
     """All executions of a step: its expression, and the time and the cells of each execution.
 
     `kinds` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
-    half type that the result is stored as.
+    half type that the result is rounded to.
     """
 
     step: Step
@@ -87,7 +87,7 @@ def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool
     chip: Memory = {}
     executions: Counter[str] = Counter()
     for phase in (preload_steps(storage.schedule), steps(storage.schedule)):
-        for runs, k in in_time_order([runs_of(storage, step) for step in phase]):
+        for runs, k in in_time_order([executions_of(storage, step) for step in phase]):
             execute(runs, k, chip, offchip)
             executions[runs.step.name] += 1
     return Interpreted(left(storage, offchip), executions)
@@ -143,13 +143,13 @@ def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None
             memory.setdefault(touch.tensor.name, {})[tuple(cells[k])] = result
 
 
-def runs_of(storage: Storage, step: Step) -> StepExecutions:
+def executions_of(storage: Storage, step: Step) -> StepExecutions:
     """Enumerate the executions of a step, with their times and cells."""
     instances = executed(step)
     subscripted = step.statement.tables if step.statement is not None else frozenset()
     tables = {
         touch.operand: tuple(
-            values(place(storage, one_element(touch, k)), instances) for k in range(touch.tensor.elements)
+            values(cells_of(storage, one_element(touch, k)), instances) for k in range(touch.tensor.elements)
         )
         for touch in step.touches
         if touch.operand in subscripted
@@ -157,7 +157,7 @@ def runs_of(storage: Storage, step: Step) -> StepExecutions:
     cells = tuple(
         np.zeros((len(instances), 0), dtype=np.int64)
         if touch.operand in tables
-        else values(place(storage, touch), instances)
+        else values(cells_of(storage, touch), instances)
         for touch in step.touches
     )
     exact = step.layer is not None and step.layer.is_exact
@@ -175,7 +175,7 @@ def kinds_of(step: Step) -> dict[str, bool]:
 
 
 def rounded_to(step: Step) -> str | None:
-    """The half type that a step stores what it makes as; None where a later statement of its layer goes on with it."""
+    """The half type that a step rounds its result to; None if a later statement of its layer reads the result."""
     if step.layer is None or step.statement is None or step.layer.output.dtype not in HALVES:
         return None
     later = step.layer.statements[step.layer.statements.index(step.statement) + 1 :]
@@ -189,7 +189,7 @@ def one_element(touch: Touch, k: int) -> Touch:
     return replace(touch, element=touch.element.range_factor_domain().range_product(wanted))
 
 
-def place(storage: Storage, touch: Touch) -> isl.Map:
+def cells_of(storage: Storage, touch: Touch) -> isl.Map:
     """`{ step[t, i] -> [cell] }`: the cell of a buffer, or the element itself off chip."""
     if touch.memory == "offchip":
         return touch.element.range_factor_range()

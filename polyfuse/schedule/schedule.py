@@ -33,7 +33,7 @@ WEIGHTS = {"once": "group", "tile": "tile"}
 @public
 @dataclass(frozen=True)
 class Strategy:
-    """What is decided about one group.
+    """The decisions about one group.
 
     tile       rows, or rows x columns, of the group's last output; () takes whole images
     retention  for a tensor, a place for each entry of `tile`; `others` holds for tensors not named, weights excepted

@@ -56,10 +56,10 @@ class Accesses:
         earlier = self.begins.apply_range(greater(self.begins)).apply_range(other.ends.reverse())
         return self.meeting(other) & earlier
 
-    def beside(self, other: "Accesses") -> isl.Map:
+    def during(self, other: "Accesses") -> isl.Map:
         """`{ [x] -> [y] }`: accesses of another kind to the same cell that go on while this one does.
 
-        What takes no time goes on beside nothing that takes none.
+        Two accesses that take no time never overlap.
         """
         if self.ends is self.begins and other.ends is other.begins:
             domain, range_ = (each.cells.get_space().domain() for each in (self, other))
@@ -89,7 +89,7 @@ def unserved(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[i
     for piece in map(isl.Set.from_basic_set, coalesced(lost).get_basic_sets()):
         lost = lost.subtract(served_later(reader.restricted(piece), writers, agreeing))
     for writer in writers:
-        lost = lost.union(reader.beside(writer).domain())
+        lost = lost.union(reader.during(writer).domain())
     return lost
 
 
@@ -133,7 +133,7 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
     """The write that a read finds, or that goes on meanwhile; None where nothing was written."""
     at = isl.Set.from_point(read)
     for writer in writers:
-        going_on = reader.beside(writer).intersect_domain(at).range()
+        going_on = reader.during(writer).intersect_domain(at).range()
         if not going_on.is_empty():
             return writer, going_on.sample_point()
     latest: list[int] | None = None

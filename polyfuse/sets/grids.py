@@ -41,7 +41,7 @@ class AffinePiece:
         return found.scale_down_val(isl.Val(self.over))
 
     def steps(self, space: isl.Space) -> isl.Set:
-        """Its steps, in a space whose first dimensions are those of a step; the others may be anything."""
+        """The steps of the piece, in a space whose first dimensions are those of a step; the others may be anything."""
         found = isl.Set.universe(space)
         for d, (first, last, every) in enumerate(zip(self.first, self.last, self.every, strict=True)):
             found = found.lower_bound_val(SET, d, isl.Val(first)).upper_bound_val(SET, d, isl.Val(last))

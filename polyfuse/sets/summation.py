@@ -77,7 +77,7 @@ def sum_over(points: isl.BasicSet, names: Names) -> list[Term]:
 
 
 def _step(current: PointSum, names: Names) -> list[PointSum]:
-    """The same sum with one dimension less, or one that is nearer to that."""
+    """The sum with one dimension fewer, or a step towards that."""
     names.fresh()
     rows = _rows(current)
     for row in rows:

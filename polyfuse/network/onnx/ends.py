@@ -96,8 +96,8 @@ def _leading(layers: Sequence[Layer], outputs: Sequence[Tensor]) -> tuple[Layer,
 
 def _inputs(state: Import, model: onnx.ModelProto, inputs: Sequence[Tensor], whole: bool) -> tuple[Input, ...]:
     """The inputs of the model in its order; of a part, what enters it."""
-    places = {tensor: k for k, tensor in enumerate(inputs)}
-    entering = {name: places[tensor] for name, tensor in state.entering.items() if tensor in places}
+    positions = {tensor: k for k, tensor in enumerate(inputs)}
+    entering = {name: positions[tensor] for name, tensor in state.entering.items() if tensor in positions}
     if not whole:
         return tuple(Input(name, k) for name, k in entering.items())
     types = {value.name: value.type for value in model.graph.input}

@@ -83,7 +83,7 @@ def exported_names(network: Network) -> dict[str, str]:
 def _distinct(
     names: Mapping[str, str], nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Constant]
 ) -> dict[str, str]:
-    """The same, and another name for what stands between nodes of one layer, where an end has its name."""
+    """The names, with another one for each tensor between nodes of a layer that is called like an end."""
     own = {name for node in nodes for name in (*node.input, *node.output)} | set(constants)
     ends = set(names.values())
     return {**{name: f"{name}/inner" for name in own & ends if name not in names}, **names}

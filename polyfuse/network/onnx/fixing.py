@@ -32,7 +32,7 @@ NUMBERS = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,4})?|[-+
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """What is fixed, by name: shapes of inputs, sizes of named dimensions, and values of inputs, as text or arrays."""
+    """What a user fixes, by name: shapes of inputs, sizes of named dimensions, values of inputs as text or arrays."""
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dimensions: Mapping[str, int | str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Fixed:
         dimensions: Mapping[str, int | str] | None = None,
         values: Mapping[str, ArrayLike] | None = None,
     ) -> "Fixed":
-        """The same from what a user gives. Errors: InvalidInput for what is no mapping of names."""
+        """The `Fixed` of what a user gives. Errors: InvalidInput for what is no mapping of names."""
         for word, given in (("shapes", shapes), ("dimensions", dimensions), ("values", values)):
             if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
                 raise InvalidInput(

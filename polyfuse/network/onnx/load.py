@@ -39,7 +39,7 @@ class Imported:
 
     @cached_property
     def model(self) -> onnx.ModelProto:
-        """The same model for other tools: in operators alone, with what is fixed, and random weights where asked for.
+        """The model for other tools: operators only, fixed sizes and values, and random weights where asked for.
 
         Errors: UnsupportedOperator where some of its nodes are of another version of ONNX's operators than the others.
         """

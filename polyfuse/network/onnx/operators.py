@@ -35,7 +35,7 @@ def check_operators(graph: OnnxGraph, undecided: Mapping[str, str]) -> None:
 
 
 def _missing(nodes: Sequence[tuple[str, Node]], undecided: Mapping[str, str]) -> str:
-    """What is missing, for each operator how often, and where first."""
+    """The error for missing operators: how often each occurs, and where first."""
     found: dict[str, list[Node]] = {}
     for operator, node in nodes:
         found.setdefault(operator, []).append(node)

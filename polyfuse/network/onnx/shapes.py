@@ -118,8 +118,8 @@ def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
         done = subprocess.run(command, input=small, capture_output=True, timeout=LONGEST_INFERENCE, check=True)
         inferred = onnx.ModelProto.FromString(done.stdout)
     except (subprocess.SubprocessError, DecodeError) as error:
-        told = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
-        why = (told or b"it was aborted").decode(errors="replace").split()
+        message = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
+        why = (message or b"it was aborted").decode(errors="replace").split()
         raise InvalidInput(f"model: its shapes cannot be inferred ({' '.join(why)[-200:]})") from None
     return {value.name: value for value in inferred.graph.value_info}
 

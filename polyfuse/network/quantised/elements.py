@@ -253,7 +253,7 @@ def function(
 
 
 def requantize(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Made:
-    """The same numbers in another scale, as a table."""
+    """The numbers of a tensor in another scale, by a table."""
     return function(name, x, np.asarray, x_scale=x_scale, y_scale=y_scale)
 
 

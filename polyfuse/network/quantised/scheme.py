@@ -149,7 +149,7 @@ class Dequantised:
         return self.quantisation.real(self.values, self.axis)
 
     def reshaped(self, shape: tuple[int, ...]) -> "Dequantised":
-        """The same with axes of one element put in front."""
+        """The values with axes of one element put in front."""
         return Dequantised(self.values.reshape(shape), self.quantisation, self.axis + len(shape) - self.values.ndim)
 
     def transposed(self) -> "Dequantised":

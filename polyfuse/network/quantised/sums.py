@@ -140,8 +140,8 @@ def matmul(
     scales = (a_scale, b_scale, y_scale)
     brought = (*weights, *zeros.values())
     layer, values = _requantised(name, sums, inputs, brought, scales, column, limits)
-    places = [*inputs, *weights]
-    order = [*map(places.index, (a, b)), *range(len(places), len(places) + len(values))]
+    read = [*inputs, *weights]
+    order = [*map(read.index, (a, b)), *range(len(read), len(read) + len(values))]
     assert layer.reference is not None
     return replace(layer, reference=partial(ordered, layer.reference, order)), values
 

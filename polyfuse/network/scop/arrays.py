@@ -1,4 +1,4 @@
-"""The arrays of a SCoP as tensors: what is accessed of them decides the sizes that the file does not tell.
+"""The arrays of a SCoP as tensors: accesses decide the sizes that the file leaves open.
 
 Scop ──array_tensors()──> { name: ArrayTensor }
 """

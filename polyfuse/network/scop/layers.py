@@ -2,8 +2,8 @@
 
     Scop ──scop_network()──> ScopNetwork: Network, and { Stmt[i] -> statement[p, r] } for each statement
 
-An instance is named by the element that it writes, its point `p`, and by what tells it from the others that write the
-same, its reduction `r`. That the layers, one after the other, compute what the program does is proved, not assumed.
+An instance is named by the element that it writes, its point `p`, and by what distinguishes it from others that write
+that element, its reduction `r`. It is proved that the layers, one after the other, compute what the program does.
 """
 
 import re
@@ -143,7 +143,7 @@ class _RenamedStatement:
 
 
 def reduction_dims(to_point: isl.Map) -> tuple[int, ...]:
-    """Which indices of a statement, beside the element that it writes, tell its instances apart.
+    """Which indices of a statement distinguish the instances that write one element.
 
     >>> reduction_dims(isl.Map("{ S[h, k] -> T[h + 1] : 0 <= h < 8 and 0 <= k < 3 }"))
     (1,)
@@ -335,8 +335,8 @@ def _check_same_order(made: ScopNetwork) -> None:
         time = time.add_dims(isl.dim_type.out, width - time.dim(isl.dim_type.out))
         for d in range(instances.dim(isl.dim_type.out), width):
             time = time.fix_val(isl.dim_type.out, d, isl.Val(0))
-        for place, value in ((layer.rank, step), (0, position)):
-            time = time.insert_dims(isl.dim_type.out, place, 1).fix_val(isl.dim_type.out, place, isl.Val(value))
+        for d, value in ((layer.rank, step), (0, position)):
+            time = time.insert_dims(isl.dim_type.out, d, 1).fix_val(isl.dim_type.out, d, isl.Val(value))
         changed.append(replace(source, schedule=time))
     try:
         check_order(scop, replace(scop, statements=tuple(changed)))

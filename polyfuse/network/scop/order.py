@@ -5,7 +5,7 @@ Scop + changed Scop ──check_changed()──> None, or IllegalSchedule with t
 Polly makes the first of these checks itself when it imports a file, and relies on the second:
 
     order     conflicting instances, two accesses of one element of which one is a write, keep their order
-    accesses  a read finds in its new place the value that the same write as before has put there
+    accesses  a read finds where it now looks the value that the same write as before has put there
 """
 
 import islpy as isl
@@ -17,7 +17,7 @@ from polyfuse.sets.spaces import relation_space
 
 
 def check_changed(scop: Scop, changed: Scop) -> None:
-    """Prove that a changed SCoP computes the same: other schedules, other places for values, nothing else.
+    """Prove that a changed SCoP computes the same: other schedules, other arrays for values, nothing else.
 
     Errors: InvalidInput where statements or domains differ; IllegalSchedule with a witness; TooComplex above isl's
     operation limit.
@@ -27,7 +27,7 @@ def check_changed(scop: Scop, changed: Scop) -> None:
         check_singular(changed)
         check_order(scop, changed)
         if any(not _same_accesses(scop, changed, statement) for statement in scop.statements):
-            check_places(scop, changed)
+            check_values(scop, changed)
 
 
 def moved_arrays(scop: Scop, changed: Scop) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def before(first: ScopStatement, second: ScopStatement) -> isl.Map:
     return first.times.lex_lt_map(second.times)
 
 
-def check_places(scop: Scop, changed: Scop) -> None:
+def check_values(scop: Scop, changed: Scop) -> None:
     """Reads find the same values. Errors: IllegalSchedule with a read that finds another."""
     old, new = _Events(scop), _Events(changed)
     for statement in scop.statements:

@@ -169,7 +169,7 @@ class _Judge:
             ring = "its pin" if place.whole else "its buffer" if name in self.placed.weights else ring
             who, advice = f"{writes.name} of step {self.step(other)}", "keep more of it, or enlarge its buffer"
             why = f"{who} has put {self.element(name, other)} in its place in {ring}"
-            if not reads.beside(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
+            if not reads.during(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
                 why = f"{who} is under way in its place in {ring}"
         self.refuse(f"step {self.step(at)}: {reads.name} reads {self.element(name, at)}, but {why}; {advice}")
 

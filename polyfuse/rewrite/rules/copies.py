@@ -4,7 +4,7 @@ Each application is proved on its own: the elements that the new layers read are
 read, as relations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -72,16 +72,16 @@ def reads_the_same(layer: Layer, like: isl.Map) -> bool:
     return bool(layer.reads(layer.inputs[0]).is_equal(wanted))
 
 
-def _of_chain(match: Match, layer: Layer) -> bool:
-    """The new layer reads what the chain reads: the proof of one application."""
-    return reads_the_same(layer, composed(match[FIRST], match[SECOND]))
+def _reads_before(match: Match) -> isl.Map:
+    """`{ root[p] -> A[a] }`: what the matched copies read together."""
+    return composed(match[FIRST], match[SECOND]) if FIRST in match.layers else match.root.reads(match.root.inputs[0])
 
 
-def proved(make_layer: Any) -> Condition:
-    """The relations before and after are equal, checked by isl at each application."""
+def proved(make_layer: Callable[[Match], Layer]) -> Condition:
+    """The new layer reads what the matched copies read, checked by isl at each application."""
     return Condition(
         "the access relations before and after are equal",
-        lambda match: _of_chain(match, make_layer(match)),
+        lambda match: reads_the_same(make_layer(match), _reads_before(match)),
         lambda match: Refusal("the relations differ"),
     )
 
@@ -136,13 +136,7 @@ COPY_AS_RESHAPE = Rule(
     "copy-as-reshape",
     "a permutation that keeps the row-major order  ->  reshape(x)",
     pattern("permutation", [each for each in PERMUTING if each is not Reshape], form=_keeps_order),
-    (
-        Condition(
-            "the access relations before and after are equal",
-            lambda match: reads_the_same(_as_reshape(match), match.root.reads(match.root.inputs[0])),
-            lambda match: Refusal("the relations differ"),
-        ),
-    ),
+    (proved(_as_reshape),),
     lambda match: Replacement.by(_as_reshape(match)),
 )
 
@@ -200,7 +194,7 @@ def _one_element_each(match: Match) -> bool:
         layer = one_copy(match)
         (access,) = layer.statements[0].operands.values()
         whole = access.relation.domain().is_equal(layer.statements[0].domain)
-        return bool(whole and access.relation.is_single_valued()) and _of_chain(match, layer)
+        return bool(whole and access.relation.is_single_valued()) and reads_the_same(layer, _reads_before(match))
 
 
 COPY_CHAIN = Rule(

@@ -26,7 +26,7 @@ def _from_image(graph: RewriteGraph, layer: Layer) -> bool:
     return reads_one(graph, layer) and len(layer.inputs[0].shape) == 4 and len(layer.output.shape) == 2
 
 
-def _places(match: Match) -> NDArray[np.int64] | None:
+def _source_columns(match: Match) -> NDArray[np.int64] | None:
     """Which element of an image each column of the flattened images is; None where images are mixed."""
     copied = match[FLATTEN]
     shape = copied.inputs[0].concrete_shape
@@ -56,10 +56,10 @@ def _row_bias(match: Match) -> bool:
 
 
 def _convolved(match: Match) -> Replacement:
-    places = _places(match)
-    assert places is not None
+    columns = _source_columns(match)
+    assert columns is not None
     flat = match.graph.weights[match.root.weights[0].name]
-    weight = flat if np.array_equal(places, np.arange(len(places))) else flat[:, np.argsort(places)]
+    weight = flat if np.array_equal(columns, np.arange(len(columns))) else flat[:, np.argsort(columns)]
     return _convolution(match, match[FLATTEN].inputs[0], weight)
 
 
@@ -96,7 +96,7 @@ FLATTENED_PRODUCT = Rule(
         only_read_by_root(FLATTEN),
         Condition(
             "each image is a row of its own, with its elements in the same order",
-            lambda match: _places(match) is not None,
+            lambda match: _source_columns(match) is not None,
             lambda match: Refusal(f"{match[FLATTEN].name} puts elements of several images into one row"),
         ),
         ROW_BIAS,

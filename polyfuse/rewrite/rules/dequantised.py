@@ -82,7 +82,7 @@ def operands(match: Match) -> list[QuantisedOperand | None]:
 
 
 def known(match: Match) -> list[QuantisedOperand]:
-    """The same where all of them are whole numbers."""
+    """What the producer reads, where all of it is whole numbers."""
     found = [each for each in operands(match) if each is not None]
     assert len(found) == len(operands(match))
     return found

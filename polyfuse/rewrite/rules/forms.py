@@ -1,5 +1,6 @@
 """What layers are, beyond their operator: scales and shifts by weights, and how to make them anew."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,29 +173,25 @@ def _activation_between(match: Match, role: str) -> Refusal:
 
 def _not_commuting(activation: Activation, found: Scaling) -> str:
     name = activation.name
-    for scale, shift in _pairs(found):
-        for value in TRIED:
-            after, before = scale * applied(activation, value) + shift, applied(activation, scale * value + shift)
-            if abs(after - before) > 1e-9 * max(1.0, abs(after)):
-                return (
-                    f"{name}({value:g}) * {scale:g} + {shift:g} = {after:g}, "
-                    f"{name}({value:g} * {scale:g} + {shift:g}) = {before:g}"
-                )
+    for value, scale, shift in _tries(found):
+        after, before = scale * applied(activation, value) + shift, applied(activation, scale * value + shift)
+        if abs(after - before) > 1e-9 * max(1.0, abs(after)):
+            times = f" * {scale:g} + {shift:g}"
+            return f"{name}({value:g}){times} = {after:g}, {name}({value:g}{times}) = {before:g}"
     return ""
 
 
 def _not_linear(activation: Activation, found: Scaling) -> str:
-    name = activation.name
-    for scale, shift in _pairs(found):
-        for value in TRIED:
-            scaled = scale * value + shift
-            if abs(applied(activation, scaled) - scaled) > 1e-9 * max(1.0, abs(scaled)):
-                text = f"{value:g} * {scale:g} + {shift:g}"
-                return f"{name}({text}) = {applied(activation, scaled):g}, {text} = {scaled:g}"
+    for value, scale, shift in _tries(found):
+        scaled = scale * value + shift
+        if abs(applied(activation, scaled) - scaled) > 1e-9 * max(1.0, abs(scaled)):
+            text = f"{value:g} * {scale:g} + {shift:g}"
+            return f"{activation.name}({text}) = {applied(activation, scaled):g}, {text} = {scaled:g}"
     return ""
 
 
-def _pairs(found: Scaling) -> list[tuple[float, float]]:
-    """Some pairs of scale and shift that occur together."""
+def _tries(found: Scaling) -> Iterator[tuple[float, float, float]]:
+    """Values, each with some pairs of scale and shift that occur together."""
     scale, shift = np.broadcast_arrays(found.scale, found.shift)
-    return list(dict.fromkeys(zip(scale.ravel()[:64].tolist(), shift.ravel()[:64].tolist(), strict=True)))
+    pairs = dict.fromkeys(zip(scale.ravel()[:64].tolist(), shift.ravel()[:64].tolist(), strict=True))
+    return ((value, *pair) for pair in pairs for value in TRIED)

@@ -110,7 +110,7 @@ HARD_SWISH = Rule(
 
 
 def _changes_nothing(graph: RewriteGraph, layer: Layer) -> bool:
-    """A copy of every element to its place, or a scaling by one and a shift by nothing."""
+    """A copy that keeps every element where it was, or a scaling by one and a shift by nothing."""
     if layer.operator == Copy():
         return True
     if is_one_of(layer, COPIES):

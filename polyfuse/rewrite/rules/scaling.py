@@ -57,9 +57,9 @@ def _differs_over_image(found: Scaling) -> Refusal:
     for name, values in (("scale", found.scale), ("shift", found.shift)):
         whole = np.broadcast_to(values, found.x.concrete_shape)
         first = whole[:1, :, *(slice(0, 1),) * (whole.ndim - 2)] if whole.ndim > 1 else whole[:1]
-        places = np.argwhere(whole != first)
-        if len(places):
-            at = tuple(map(int, places[0]))
+        different = np.argwhere(whole != first)
+        if len(different):
+            at = tuple(map(int, different[0]))
             origin = (0, at[1], *(0,) * (len(at) - 2)) if len(at) > 1 else (0,)
             return Refusal(
                 "weights of a convolution are the same all over the image",
