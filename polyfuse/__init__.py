@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from polyfuse.machines.accelerator import Accelerator, accelerator
     from polyfuse.machines.host import Machine, read_machine
     from polyfuse.network.custom import statement_layer
+    from polyfuse.network.halves import with_storage
     from polyfuse.network.layer import Layer
     from polyfuse.network.network import Builder, Network
     from polyfuse.network.onnx.export import onnx_model, save_onnx
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     from polyfuse.network.reference import run as reference
     from polyfuse.network.scop.jscop import read_jscop, write_jscop
     from polyfuse.network.scop.layers import scop_network
-    from polyfuse.network.storage import with_storage
     from polyfuse.network.tensor import Tensor
     from polyfuse.plan.checking import check_plan
     from polyfuse.plan.graph.operations import graph_of
@@ -198,7 +198,7 @@ _MODULES = {
     "network.reference": ("max_relative_error", "random_inputs", "reference"),
     "network.scop.jscop": ("read_jscop", "write_jscop"),
     "network.scop.layers": ("scop_network",),
-    "network.storage": ("with_storage",),
+    "network.halves": ("with_storage",),
     "network.tensor": ("Tensor",),
     "machines.accelerator": ("Accelerator", "accelerator"),
     "plan.checking": ("check_plan",),

@@ -238,15 +238,6 @@ def _is_index(node: ast.expr, indices: frozenset[str]) -> bool:
     return False
 
 
-def evaluate(expression: str, names: Mapping[str, Given]) -> float:
-    """The value of an expression in float64; names given as `int` are whole.
-
-    >>> evaluate("maximum(acc, 0) / (min(h, 3) - 3)", {"acc": 2.5, "h": 7})
-    inf
-    """
-    return evaluator(expression)(names)
-
-
 def evaluator(expression: str, *, single: bool = False) -> Callable[[Mapping[str, Given]], float]:
     """The expression as a function of the values of its names: checked and parsed once, evaluated often.
 

@@ -11,7 +11,7 @@ from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, scheduled
-from polyfuse.schedule.steps import Step, preload_steps, steps
+from polyfuse.schedule.steps import preload_steps, steps
 from polyfuse.schedule.storage import Storage, cut
 from polyfuse.sets.counting import count
 
@@ -117,13 +117,6 @@ def total(groups: Iterable[Counts]) -> Counts:
         onchip_bytes=max(part.onchip_bytes for part in parts),
         steps={f"{k}.{name}": n for k, part in enumerate(parts) for name, n in part.steps.items()},
     )
-
-
-def bytes_touched(step: Step, executed: int) -> list[tuple[str, str, int]]:
-    """What the accesses of a step amount to: (read_bytes or write_bytes, array, bytes)."""
-    return [
-        ("write_bytes" if t.writes else "read_bytes", t.array, executed * t.tensor.element_bytes) for t in step.touches
-    ]
 
 
 def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -99,13 +99,3 @@ def shapes_in(state: Import, model: onnx.ModelProto) -> Callable[[str], Sequence
         return state.shape_of(name) if name in state.tensors else apart.of(name)
 
     return shape_of
-
-
-def randomised(path: str | Path, seed: int) -> onnx.ModelProto:
-    """The model with the weights that `imported(path, random_weights=seed)` gives it, to run it in other tools.
-
-    Errors: those of imported.
-    """
-    file = Path(path)
-    whole = resolved(file)
-    return with_random_weights(whole.model, file.parent, sorted_nodes(whole.model.graph.node), seed)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array, bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.convolution import Sums, convolution_sums
+from polyfuse.network.layers.convolution import SumForm, Sums, convolution_sums
 from polyfuse.network.layers.matrices import gemm_sums, matmul_sums
 from polyfuse.network.layers.pointwise import ordered
 from polyfuse.network.layers.pooling import pool_output, pool_update
@@ -107,7 +107,7 @@ def _weighted(
     checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
     factor, zeros = _without_zero(name, "weight", w_scale)
     update = f"acc + {factor} * {less('x', x_scale.zero)}"
-    sums = make(name, x, w, bias, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
+    sums = make(name, x, w, bias, form=SumForm(y_scale.dtype, update, "0", zeros))
     return _requantised(name, sums, (x,), (w, bias, *zeros.values()), scales, channel, limits)
 
 
@@ -133,7 +133,7 @@ def matmul(
     checked_sum(name, a.concrete_shape[-1], a_scale, b_scale)
     factor, zeros = _without_zero(name, "b", b_scale)
     update = f"acc + {less('a', a_scale.zero)} * {factor}"
-    sums = matmul_sums(name, a, b, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
+    sums = matmul_sums(name, a, b, SumForm(y_scale.dtype, update, "0", zeros))
     column = point_dims(len(sums.out.shape))[-1]
     inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))

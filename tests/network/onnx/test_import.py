@@ -10,9 +10,8 @@ from onnx import helper
 
 from polyfuse.loading import load_onnx
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.load import randomised
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from tests.network.onnx.models import Array, model, onnxruntime_run, values
+from tests.network.onnx.models import Array, model, onnxruntime_run, randomised, values
 
 CLOSE = 1e-5
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"

@@ -11,9 +11,8 @@ import pytest
 from onnx import helper
 
 from polyfuse.loading import load_onnx
-from polyfuse.network.onnx.load import randomised
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from tests.network.onnx.models import onnxruntime_run
+from tests.network.onnx.models import onnxruntime_run, randomised
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 CLOSE = 1e-4
