@@ -108,6 +108,7 @@ def check_expression(where: str, expression: str, known: set[str], indices: Sequ
 
     `indices` are the names of `known` that are whole: where given, min and max of anything else are refused, and so
     are tables that are read at anything else.
+    Errors: InvalidInput.
     """
     tree = _parse(where, expression)
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -242,6 +243,8 @@ def evaluator(expression: str, *, single: bool = False) -> Callable[[Mapping[str
     """The expression as a function of the values of its names: checked and parsed once, evaluated often.
 
     `single` rounds every float to float32, as C does.
+
+    Errors: InvalidInput.
 
     >>> evaluator("(x - 3) / 10", single=True)({"x": 10})
     0.699999988079071

@@ -71,7 +71,7 @@ def elements(relation: isl.Map, where: str) -> dict[Index, Index]:
 
 
 def points(domain: isl.Set, where: str) -> list[Index]:
-    """The points of a bounded set, sorted."""
+    """The points of a bounded set, sorted. Errors: InvalidInput for infinitely many, or more than 500,000."""
     if not domain.is_bounded() or domain.dim(isl.dim_type.param):
         raise InvalidInput(f"layer {where!r}: cannot run {domain} instance by instance; fix its parameters")
     count = domain.count_val().to_python()

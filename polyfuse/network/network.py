@@ -116,7 +116,7 @@ class Network(OfFields):
         return frozenset(tensor.dtype for tensor in (*self.inputs, *read))
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name."""
+        """The layer of that name. Errors: InvalidInput where there is none."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
@@ -141,7 +141,10 @@ class Network(OfFields):
         )
 
     def between(self, first: str | None, last: str | None) -> "Network":
-        """The layers on the paths from one layer to another, both included; None is for any layer."""
+        """The layers on the paths from one layer to another, both included; None is for any layer.
+
+        Errors: InvalidInput for a layer that is not there, and where no path leads between them.
+        """
         after = {layer.name for layer in self.layers} if first is None else {self.layer(first).name}
         for layer in self.layers:
             if any(self.makers[t].name in after for t in layer.inputs if t in self.makers):
@@ -225,7 +228,7 @@ class Builder:
         return tensor
 
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
-        """A float32 weight: the value given, or seeded normal values of variance 1 / fan_in."""
+        """A float32 weight: the value given, or seeded normal values of variance 1 / fan_in. Errors: InvalidInput."""
         tensor = Tensor(name, tuple(shape))
         if value is None:
             generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
@@ -251,7 +254,7 @@ class Builder:
         weight: Values | None = None,
         bias: Values | bool | None = True,
     ) -> Tensor:
-        """Convolution to `channels` channels; `bias=False` leaves the bias out."""
+        """Convolution to `channels` channels; `bias=False` leaves the bias out. Errors: InvalidInput."""
         kh, kw = _pair(kernel)
         in_group = _channels(name, x) // groups if groups >= 1 else 0
         if in_group < 1:

@@ -69,6 +69,8 @@ MACROS = re.compile(
 def checked_name(name: str) -> str:
     """The name itself, if isl, C and Python can all use it.
 
+    Errors: InvalidInput.
+
     >>> checked_name("conv1")
     'conv1'
     """
@@ -169,7 +171,7 @@ class Tensor(OfFields):
 
     @property
     def concrete_shape(self) -> tuple[int, ...]:
-        """The shape as numbers; an error where a size is a parameter."""
+        """The shape as numbers. Errors: InvalidInput where a size is a parameter."""
         sizes = tuple(size for size in self.shape if isinstance(size, int))
         if len(sizes) != len(self.shape):
             raise InvalidInput(f"tensor {self.name!r}: expected concrete sizes, got {self.shape}; fix the parameters")
@@ -230,7 +232,7 @@ def parameters_of(size: str) -> set[str]:
 
 
 def check_size(where: str, size: str) -> None:
-    """Refuse text that is not one quasi-affine expression of named parameters."""
+    """Refuse text that is not one quasi-affine expression of named parameters. Errors: InvalidInput."""
     allowed = re.fullmatch(r"[\w\s+*/()-]+", size) and parameters_of(size)
     try:
         if not allowed:

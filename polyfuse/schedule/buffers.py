@@ -141,7 +141,7 @@ def numbers_of(index: Index, where: str) -> tuple[list[int], int]:
 
 
 def largest_coordinates(schedule: Schedule) -> list[int]:
-    """The largest absolute value of each coordinate of a tile at which anything happens."""
+    """The largest absolute value of each coordinate of a tile at which anything happens. Errors: Unbounded."""
     largest = [0] * len(schedule.tiling.dims)
     for flow in schedule.flows.values():
         for tiles in (flow.executions.range(), flow.loads.range(), flow.stores.range()):

@@ -133,6 +133,7 @@ def halo(flow: Flow, d: int, axis: int) -> int:
     """How far, along an axis, the elements reach that a tile shares with the next one along coordinate d.
 
     Where they reach without end but for the borders of the image, it is what is shared between the borders.
+    Errors: Unbounded.
     """
     if axis >= len(flow.tensor.shape):
         return 0

@@ -59,7 +59,7 @@ def check(storage: Storage) -> None:
 
 
 def check_order(schedule: Schedule) -> None:
-    """Every tile has one time, and no two tiles have the same."""
+    """Every tile has one time, and no two tiles have the same. Errors: IllegalSchedule."""
     order = schedule.tile_to_time
     tiles = isl.Set.empty(schedule.tiling.space)
     for flow in schedule.flows.values():
@@ -78,7 +78,10 @@ def check_order(schedule: Schedule) -> None:
 
 
 def check_stores(schedule: Schedule, flow: Flow) -> None:
-    """Every element of an output is stored, and no element twice: parallel tiles must not race."""
+    """Every element of an output is stored, and no element twice: parallel tiles must not race.
+
+    Errors: IllegalSchedule.
+    """
     name = flow.tensor.name
     if flow.tensor in schedule.network.outputs:
         missing = flow.tensor.box.subtract(flow.stores.domain())
@@ -108,7 +111,7 @@ def memory_events(schedule: Schedule, flow: Flow) -> tuple[list[Event], list[Eve
 
 
 def events(schedule: Schedule, flow: Flow, **moments: isl.Map) -> Iterator[Event]:
-    """The events of a flow that happen at all."""
+    """The events of a flow that happen at all. Errors: IllegalSchedule."""
     for action, relation in moments.items():
         if not relation.is_empty():
             stage = schedule.stage(action, flow.tensor)  # type: ignore[arg-type]
@@ -125,6 +128,7 @@ def check_values(
     A write of the element serves a read of it if no other element is written to the cell between the two. On chip it
     must come from a tile that agrees in the coordinates along which nothing is retained: tiles may run in parallel
     along those.
+    Errors: IllegalSchedule.
     """
     if not writes and not reads:
         return
@@ -213,7 +217,7 @@ def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
 
 
 def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
-    """Elements that one stage of a tile writes go to different cells."""
+    """Elements that one stage of a tile writes go to different cells. Errors: IllegalSchedule."""
     coordinates = write.moments.dim(isl.dim_type.out)
     timed = access.insert_dims(isl.dim_type.out, 0, coordinates)
     for d in range(coordinates):

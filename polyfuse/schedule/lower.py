@@ -50,7 +50,10 @@ class Lowered:
         return html_table(str(self).splitlines()[0], ("copy", "schedule"), enumerate(self.copies))
 
     def check(self) -> None:
-        """Prove with isl that the copies are singular, disjoint, and together are the schedule."""
+        """Prove with isl that the copies are singular, disjoint, and together are the schedule.
+
+        Errors: IllegalSchedule.
+        """
         union = isl.Map.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
             if not copy.is_single_valued() or not copy.is_disjoint(union):

@@ -77,7 +77,7 @@ class Strategy:
 
     @staticmethod
     def named(name: str, tile: tuple[int, ...], placement: Placement = "first") -> "Strategy":
-        """`recompute`, `local` or `global` for every tensor and dimension."""
+        """`recompute`, `local` or `global` for every tensor and dimension. Errors: InvalidInput."""
         if name not in PLACES:
             raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(PLACES)}")
         place: Place = name  # type: ignore[assignment]
@@ -209,7 +209,7 @@ def loaded_flows(network: Network, strategy: Strategy, tiling: Tiling, flows: Ma
 
 
 def check_strategy(network: Network, strategy: Strategy) -> None:
-    """Refuse retention of unknown tensors and tiles larger than the image."""
+    """Refuse retention of unknown tensors and tiles larger than the image. Errors: InvalidInput."""
     known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
     for name in strategy.retention:
         if name not in known:

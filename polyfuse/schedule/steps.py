@@ -126,7 +126,10 @@ def layer_steps(schedule: Schedule, layer: Layer, stage: int) -> Iterator[Step]:
 
 
 def check_reductions(layer: Layer, statement: Statement) -> None:
-    """Refuse a statement whose reduction indices do not fit into a time: its executions would have equal times."""
+    """Refuse a statement whose reduction indices do not fit into a time: its executions would have equal times.
+
+    Errors: InvalidInput.
+    """
     reductions = len(statement.dims) - layer.rank
     if reductions > REDUCTION_DIMS:
         raise InvalidInput(

@@ -306,7 +306,7 @@ def is_bounded_per_tile(elements: isl.Map) -> bool:
 
 
 def finite(value: isl.Val, where: str) -> int:
-    """A finite isl value as a number."""
+    """A finite isl value as a number. Errors: Unbounded."""
     if not value.is_int():
         raise Unbounded(f"{where}: infinitely many elements are alive at once")
     return int(str(value))

@@ -47,6 +47,7 @@ class Tiling:
         """Tiles of `rows`, `rows x columns` or, with no sizes, whole images; images of a batch come one by one.
 
         `order` lists positions in `sizes`, the outermost loop first.
+        Errors: InvalidInput.
         """
         axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
         if len(sizes) > (2 if rank == 4 else rank) or any(not is_whole_number(size) or size < 1 for size in sizes):
@@ -92,7 +93,7 @@ class Tiling:
 
 
 def scaled(size: int, output: Tensor, reference: Tensor, axis: int) -> int:
-    """A tile size of `reference` in elements of `output`, rounded up."""
+    """A tile size of `reference` in elements of `output`, rounded up. Errors: InvalidInput."""
     here, there = output.shape[axis], reference.shape[axis]
     if here == there:
         return size

@@ -155,7 +155,7 @@ ARITHMETIC: dict[BinaryFunction, tuple[str, Callable[..., Array]]] = {
 
 
 def arithmetic(name: str, how: BinaryFunction, a: Tensor, b: Tensor, *, constants: Sequence[str] = ()) -> Layer:
-    """A function of two operands that are broadcast, one of ARITHMETIC."""
+    """A function of two operands that are broadcast, one of ARITHMETIC. Errors: InvalidInput."""
     if how not in ARITHMETIC:
         raise InvalidInput(f"layer {name!r}: expected one of {', '.join(ARITHMETIC)}, got {how!r}")
     text, function = ARITHMETIC[how]
@@ -172,7 +172,10 @@ VARIADIC: dict[VariadicFunction, tuple[str, str, Callable[..., Array]]] = {
 
 
 def variadic(name: str, how: VariadicFunction, tensors: Sequence[Tensor], *, constants: Sequence[Tensor] = ()) -> Layer:
-    """A function of several operands that are broadcast, one of VARIADIC (ONNX Sum, Mean, Max and Min)."""
+    """A function of several operands that are broadcast, one of VARIADIC (ONNX Sum, Mean, Max and Min).
+
+    Errors: InvalidInput.
+    """
     if how not in VARIADIC or not tensors:
         raise InvalidInput(f"layer {name!r}: expected operands of one of {', '.join(VARIADIC)}, got {how!r}")
     join, finish, function = VARIADIC[how]

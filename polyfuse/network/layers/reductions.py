@@ -92,7 +92,10 @@ def reduced_index(rank: int, along: Sequence[int], dims: Sequence[str], keepdims
 
 
 def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
-    """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result."""
+    """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result.
+
+    Errors: InvalidInput.
+    """
     check_float32(name, x, mean)
     along = _checked_axes(name, "mean", x, axes)
     sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}

@@ -63,6 +63,7 @@ def taps(at: Sequence[Fraction], size: int, how: Resampling) -> tuple[list[int],
     """The first element that each point reads along an axis, and the weights of it and those behind it: `[point, tap]`.
 
     What falls outside of the tensor counts for the element at its border, or not at all where it is excluded.
+    Errors: InvalidInput.
     """
     before, count = (0, 2) if how.mode == "linear" else (1, 4)
     whole = [floor(point) for point in at]

@@ -124,7 +124,7 @@ def check_made(node: Node, made: Collection[str], used: Collection[str]) -> None
 
 
 def pair(node: Node, name: str, default: Pair | None) -> Pair:
-    """Two whole numbers: an attribute over the two spatial axes."""
+    """Two whole numbers: an attribute over the two spatial axes. Errors: InvalidInput."""
     value: tuple[float, ...] = attribute(node, name, () if default is None else default)
     if len(value) != 2 or not all(isinstance(each, int) for each in value):
         raise InvalidInput(f"{node.label}: expected two whole numbers for {name} (2-D windows), got {list(value)}")
@@ -162,6 +162,7 @@ def window(node: Node, x: Tensor, kernel: Pair | None = None) -> Window:
     """The window of a convolution or a pool, its padding as given or as `auto_pad` has it.
 
     The kernel is an attribute unless given.
+    Errors: InvalidInput.
     """
     plain = _unpadded(node, pair(node, "kernel_shape", None) if kernel is None else kernel)
     mode, given = auto_pad(node), given_padding(node)
@@ -198,7 +199,7 @@ def _shared(total: int, mode: str) -> tuple[int, int]:
 
 
 def auto_pad(node: Node) -> str:
-    """How padding is chosen."""
+    """How padding is chosen. Errors: UnsupportedOperator."""
     mode = text(node, "auto_pad", "NOTSET")
     if mode not in AUTO_PAD:
         raise UnsupportedOperator(f"{node.label}: auto_pad is {mode!r}; supported: {', '.join(AUTO_PAD)}")
@@ -206,7 +207,7 @@ def auto_pad(node: Node) -> str:
 
 
 def given_padding(node: Node) -> Padding:
-    """Padding (top, left, bottom, right) as given."""
+    """Padding (top, left, bottom, right) as given. Errors: InvalidInput."""
     pads: tuple[float, ...] = attribute(node, "pads", (0, 0, 0, 0))
     if len(pads) != 4 or not all(isinstance(each, int) for each in pads):
         raise InvalidInput(f"{node.label}: expected four whole numbers for pads, got {list(pads)}")
@@ -214,7 +215,10 @@ def given_padding(node: Node) -> Padding:
 
 
 def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
-    """Window and output padding of a transposed convolution: as given, or so that the output has the size wanted."""
+    """Window and output padding of a transposed convolution: as given, or so that the output has the size wanted.
+
+    Errors: InvalidInput, UnsupportedOperator.
+    """
     plain = _unpadded(node, kernel)
     mode, more, given = auto_pad(node), pair(node, "output_padding", (0, 0)), given_padding(node)
     wanted = integers(node, "output_shape")
@@ -243,7 +247,10 @@ def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
 
 
 def activation(node: Node, constants: Constants) -> Spec | None:
-    """The activation that a node is: `("clip", 0.0, 6.0)`; empty for one that changes nothing; None for other nodes."""
+    """The activation that a node is: `("clip", 0.0, 6.0)`; empty for one that changes nothing; None for other nodes.
+
+    Errors: UnsupportedOperator.
+    """
     if node.operator not in ACTIVATION_OPERATORS:
         return None
     if node.operator in SIMPLE:
@@ -287,7 +294,7 @@ def _clip(node: Node, constants: Constants) -> Spec:
 
 
 def integers(node: Node, name: str) -> tuple[int, ...] | None:
-    """Whole numbers; None where the attribute is left out."""
+    """Whole numbers; None where the attribute is left out. Errors: InvalidInput."""
     if _stored(node, name) is None:
         return None
     value: tuple[int, ...] = attribute(node, name, ())
@@ -302,7 +309,7 @@ def text(node: Node, name: str, default: str) -> str:
 
 
 def floats(node: Node, name: str) -> tuple[float, ...]:
-    """Numbers; none where the attribute is left out."""
+    """Numbers; none where the attribute is left out. Errors: InvalidInput."""
     value: tuple[float, ...] = attribute(node, name, ())
     if not all(isinstance(each, float) for each in value):
         raise InvalidInput(f"{node.label}: expected numbers for {name}, got {value!r}")

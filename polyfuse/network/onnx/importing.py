@@ -89,7 +89,7 @@ class Import:
         return name
 
     def constant(self, node: Node, position: int) -> Values:
-        """The weight that a node reads at a position."""
+        """The weight that a node reads at a position. Errors: InvalidInput."""
         name = self._constant_name(node, position)
         if node.operator == "Pow" and np.issubdtype(self.graph.constants.value(name).dtype, np.integer):
             value = self.graph.constants.value(name).astype(np.float32)
@@ -133,7 +133,10 @@ class Import:
         return Dequantised(values.astype(np.int64), scale, axis % max(values.ndim, 1))
 
     def integers(self, node: Node, position: int) -> tuple[int, ...] | None:
-        """The whole numbers that a node reads at a position, which have to be constant; None where it reads nothing."""
+        """The whole numbers that a node reads at a position, which have to be constant; None where it reads nothing.
+
+        Errors: InvalidInput, UnsupportedOperator.
+        """
         name = node.input(position)
         if not name:
             return None
@@ -228,7 +231,7 @@ class Import:
         self.tensors[output] = x
 
     def shape_of(self, name: str) -> Sequence[int]:
-        """The shape of a tensor that is made by now."""
+        """The shape of a tensor that is made by now. Errors: UnsupportedOperator."""
         if name not in self.tensors:
             raise UnsupportedOperator(
                 f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
@@ -237,7 +240,10 @@ class Import:
 
 
 def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:
-    """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference."""
+    """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference.
+
+    Errors: InvalidInput, UnsupportedOperator.
+    """
     trains = len(node.outputs) > 1 if state.opset < 14 else attributes.flag(node, "training_mode")
     if trains or not attributes.attribute(node, "spatial", 1):
         how = f"in training, with {len(node.outputs)} outputs," if trains else "per element"

@@ -70,6 +70,8 @@ def with_numbers(operator: str, layer: Layer, y: str, numbers: Mapping[str, Sequ
 def activation_nodes(name: str, activation: Activation, x: str, y: str) -> Parts:
     """What applies an activation to the tensor `x` and makes `y`.
 
+    Errors: UnsupportedOperator.
+
     >>> [node.op_type for node in activation_nodes("act", Activation("silu"), "x", "y")[0]]
     ['Sigmoid', 'Mul']
     """

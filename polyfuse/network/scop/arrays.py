@@ -68,7 +68,7 @@ def array_tensors(scop: Scop) -> dict[str, ArrayTensor]:
 
 
 def touched(scop: Scop, array: str, kind: Kind) -> isl.Set | None:
-    """The elements that are read, or written; None where there are no such accesses."""
+    """The elements that are read, or written; None where there are no such accesses. Errors: InvalidInput."""
     regions = [
         access.relation.intersect_domain(s.domain).range()
         for s in scop.statements

@@ -124,7 +124,7 @@ class Scop:
         return next(array for array in self.arrays if array.name == name)
 
     def statement(self, name: str) -> ScopStatement:
-        """The statement of that name."""
+        """The statement of that name. Errors: InvalidInput where there is none."""
         for statement in self.statements:
             if statement.name == name:
                 return statement
