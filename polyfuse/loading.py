@@ -109,7 +109,7 @@ def _found(name: str) -> Path:
 
 
 def _built(path: Path, parameters: Mapping[str, str]) -> Network:
-    """What the `network` of a kernel file returns."""
+    """The network that `network` of a kernel file returns."""
     where = f"workload {str(path)!r}"
     try:
         function = runpy.run_path(str(path)).get("network")

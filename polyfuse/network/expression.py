@@ -49,8 +49,8 @@ FLOAT_FUNCTIONS: dict[str, tuple[int, Callable[..., np.float64]]] = {
 INDEX_FUNCTIONS: dict[str, Callable[[int, int], int]] = {"min": min, "max": max}
 UNKNOWN = "unknown"
 FUNCTIONS = frozenset([*FLOAT_FUNCTIONS, *INDEX_FUNCTIONS, UNKNOWN])
-"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices, and
-`unknown` of anything."""
+"""The functions that an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of
+indices, and `unknown` of anything."""
 
 OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Value, Value], Value]]] = {
     ast.Add: ("+", lambda a, b: a + b),

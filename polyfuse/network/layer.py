@@ -38,7 +38,7 @@ from polyfuse.text import html_table
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """What each instance of a statement reads of one tensor: `{ S[i] -> A[a] }`, at most one element an instance.
+    """The access relation of a statement to one tensor: `{ S[i] -> A[a] }`, at most one element an instance.
 
     Of a table, whose index depends on data, it holds every element that an instance may read.
 
@@ -166,7 +166,7 @@ class Layer(OfFields):
 
     @property
     def operands(self) -> tuple[Tensor, ...]:
-        """What its statements read, in their order: a tensor that is read twice is there twice."""
+        """The tensors that the statements read, in their order: one that is read twice is there twice."""
         return tuple(access.tensor for statement in self.statements for access in statement.operands.values())
 
     @property
@@ -182,7 +182,7 @@ class Layer(OfFields):
 
     @property
     def rank(self) -> int:
-        """How many indices a point has."""
+        """The number of indices of a point."""
         return len(self.output.shape)
 
     @cached_property

@@ -97,7 +97,7 @@ class Network(OfFields):
 
     @property
     def ends(self) -> Signature:
-        """What it takes and gives, by the names of its model, or of its tensors where there is none."""
+        """The inputs and outputs, by the names of the model, or of the tensors where there is none."""
         return self.signature or Signature.of(self.inputs, self.outputs)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a layer computes, in types: the operators.
+"""Operators: what a layer computes, as types.
 
 The module of an operator in layers/ makes statements, relations and reference of it. Code that needs to know what a
 layer is matches on the operator:

@@ -1,4 +1,4 @@
-"""What a network computes, in float64 numpy: the oracle of generated code.
+"""The reference semantics of networks in float64 numpy: the oracle of generated code.
 
 A `Network` and the values of its inputs enter; the value of every tensor leaves.
 """

@@ -1,4 +1,4 @@
-"""What a model takes and gives, in its own order and by its own names, and how that belongs to a network's tensors.
+"""The inputs and outputs of a model, in its order and by its names, and their correspondence to tensors of a network.
 
 A `Network` has names that isl and C can use, and only what layers read and make. A model may also have inputs that
 nothing reads, outputs that are constant or an input as it is, and outputs that are listed twice. A `Signature` says all

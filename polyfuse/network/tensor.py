@@ -23,7 +23,7 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 LONGEST = 63
 """The most characters of a name that C guarantees to distinguish; names made of it may be longer."""
 CUT = 48
-"""Where names made from any text are cut, for display."""
+"""The length to which names made from any text are cut, for display."""
 C_WORDS = (
     "alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false "
     "float for goto if inline int long main nullptr register restrict return short signed sizeof static static_assert "
@@ -56,7 +56,7 @@ RESERVED = frozenset(f"{C_WORDS} {ISL_WORDS} {GENERATED_WORDS} {LIBRARY_WORDS}".
 AVOIDED = RESERVED | frozenset(CPP_WORDS.split())
 """Reserved words, and words that break headers; no name that polyfuse makes is one of them."""
 PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse|POLYFUSE)_|(group|row|wrap)\d")
-"""How names made by polyfuse begin."""
+"""The beginnings of names that polyfuse makes."""
 MACROS = re.compile(
     r"U?INT(8|16|32|64|MAX|PTR|_FAST\d+|_LEAST\d+)_(MAX|MIN|C|WIDTH)|"
     r"(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT|RAND|TMP|FILENAME|FOPEN|MB_CUR)_(MAX|MIN|WIDTH)|"

@@ -23,7 +23,7 @@ BOTH_MANY = (MappingType.MANY_TO_MANY, MappingType.MANY_TO_MANY)
 
 
 class Verdict(Enum):
-    """What the table says of two operators: fuse, fuse if it pays, never."""
+    """The verdict of the table on two operators: fuse, fuse if it pays, never."""
 
     FUSE = "G"
     ASK = "Y"
@@ -159,7 +159,7 @@ class OperatorGraph:
 
     @cached_property
     def position(self) -> Mapping[str, int]:
-        """Where each operator is in the order."""
+        """The position of each operator in the order."""
         return {operator.name: k for k, operator in enumerate(self.operators)}
 
     @cached_property
@@ -198,7 +198,7 @@ class OperatorGraph:
 
 
 def _pools_only(second: Sequence[FusionOperator]) -> bool:
-    """What comes second is Many-to-Many because of pooling alone."""
+    """The second operators are Many-to-Many because of pooling alone."""
     return all(each.is_pool for each in second if each.mapping is MappingType.MANY_TO_MANY)
 
 

@@ -15,7 +15,7 @@ from polyfuse.typed_json import check_measure
 
 @dataclass(frozen=True)
 class ProfileKey:
-    """What a measurement holds for; `block` and `neighbour` are signatures of operators."""
+    """The key of a measurement; `block` and `neighbour` are signatures of operators."""
 
     machine: str
     compiler: str
@@ -25,7 +25,7 @@ class ProfileKey:
 
 @dataclass(frozen=True)
 class Profiled:
-    """How long a block and its neighbour take fused and apart, in seconds."""
+    """The seconds that a block and its neighbour take fused and apart."""
 
     key: ProfileKey
     fused_seconds: float
@@ -40,7 +40,7 @@ class Database(Protocol):
     """Measurements that were made; `bench.profiles` keeps them in a file."""
 
     def find(self, key: ProfileKey) -> Profiled | None:
-        """What was measured under a key."""
+        """The measurement under a key; None where there is none."""
 
     def add(self, measured: Profiled) -> None:
         """Keep a measurement."""

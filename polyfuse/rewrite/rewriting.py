@@ -63,7 +63,7 @@ class Rewritten:
 
     @cached_property
     def near_misses(self) -> tuple[NearMiss, ...]:
-        """Where a rule's pattern fits the network and a condition does not hold; counterexamples may have to be run."""
+        """The matches of rules of which a condition does not hold; counterexamples may have to be run."""
         return _near_misses(self.graph, self.rules)
 
 

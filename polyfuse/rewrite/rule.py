@@ -1,4 +1,4 @@
-"""What a rewriting rule is: a pattern of layers, side conditions and a replacement.
+"""Rewriting rules: a pattern of layers, side conditions and a replacement.
 
 Enters: a `RewriteGraph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
 """
@@ -86,7 +86,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Condition:
-    """What has to hold of a match, in words and as a function; `refusal` is asked where it does not hold."""
+    """A side condition of a match, in words and as a function; `refusal` says why it does not hold."""
 
     says: str
     holds: Callable[[Match], bool]
@@ -163,7 +163,7 @@ def pattern(
 
 
 def only_read_by_root(role: str) -> Condition:
-    """What a layer makes is read by the root alone, so that it need not be made any more."""
+    """The condition that the root alone reads the output of a layer, which need not be made any more."""
 
     def others(match: Match) -> list[str]:
         tensor = match[role].output

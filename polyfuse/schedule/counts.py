@@ -19,7 +19,7 @@ from polyfuse.sets.counting import count
 @public
 @dataclass(frozen=True)
 class Counts:
-    """What running a group, or several, does; `steps` holds the executions of every step by its name.
+    """The counts of running a group, or several; `steps` holds the executions of every step by its name.
 
     instances, executions    points of the layers, and how often points are executed
     recomputed               executions beyond the first of each point; points that no tile needs are not executed
@@ -99,7 +99,7 @@ off-chip, 1,312 B on chip
 
 
 def executions_of_points(layer: Layer, executed: Mapping[str, int]) -> int:
-    """How often points of a layer are executed: each execution starts with one statement that sets acc."""
+    """The executions of points of a layer: each starts with one statement that sets acc."""
     return sum(executed[statement.name] for statement in layer.statements if not statement.accumulates)
 
 
@@ -130,7 +130,7 @@ def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]
 
 
 def halo(flow: Flow, d: int, axis: int) -> int:
-    """How far, along an axis, the elements reach that a tile shares with the next one along coordinate d.
+    """The extent along an axis of the elements that a tile shares with the next one along coordinate d.
 
     Where they reach without end but for the borders of the image, it is what is shared between the borders.
     Errors: Unbounded.

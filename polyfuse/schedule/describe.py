@@ -1,4 +1,4 @@
-"""What an expert wants to read of a network and of its schedules, as text.
+"""The text of networks and of their schedules, for experts.
 
 Network, Storage ──> lines of text: domains, accesses, footprints, schedules, copies, buffers, counts
 """
@@ -49,7 +49,7 @@ def layer_lines(layer: Layer) -> Iterator[str]:
 
 
 def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
-    """What a tile in the middle needs of every tensor, and what neighbouring tiles share of it.
+    """The footprints of a tile in the middle, and the halos that neighbouring tiles share.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("pair")
@@ -110,7 +110,7 @@ def describe_schedule(storage: Storage) -> str:
 
 
 def moment_columns(group: Schedule) -> list[str]:
-    """How many (element, tile) pairs each relation of a flow has."""
+    """The number of (element, tile) pairs of each relation of a flow."""
     rows: list[tuple[object, ...]] = [("tensor", "elements", "need", "executions", "loads", "stores")]
     for flow in group.in_order:
         moments = (flow.need, flow.executions, flow.loads, flow.stores)

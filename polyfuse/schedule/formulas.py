@@ -1,4 +1,4 @@
-"""What an expert reads of a schedule whose sizes are parameters: closed forms in the sizes, and their values.
+"""The text of schedules whose sizes are parameters: closed forms in the sizes, and their values.
 
 Schedule ──> lines of text: footprints by the position of a tile, executions, loads and stores, schedules
 
@@ -61,7 +61,7 @@ def halo_lines(group: Schedule) -> list[str]:
 
 
 def moment_lines(flow: Flow) -> Iterator[str]:
-    """How many (element, tile) pairs each relation of a flow has, as a function of the sizes."""
+    """The number of (element, tile) pairs of each relation of a flow, as a function of the sizes."""
     for name in ("need", "executions", "loads", "stores"):
         moments: isl.Map = getattr(flow, name)
         if not moments.is_empty():

@@ -31,7 +31,7 @@ Memory = dict[str, dict[Cell, float]]
 
 @dataclass(frozen=True, eq=False)
 class Interpreted:
-    """What a run of a group left behind.
+    """The results of running a group.
 
     outputs     the off-chip array of every tensor that the group stores, NaN where nothing was stored
     executions  how often each step ran
@@ -168,7 +168,7 @@ def executions_of(storage: Storage, step: Step) -> StepExecutions:
 
 
 def kinds_of(step: Step) -> dict[str, bool]:
-    """Which operands of a step are whole; copies take values as they are."""
+    """Whether each operand of a step is whole; copies take values as they are."""
     if step.statement is None or step.layer is None:
         return {"x": False}
     return statement_kinds(step.statement, step.layer)

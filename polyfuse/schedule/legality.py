@@ -28,7 +28,7 @@ from polyfuse.sets.spaces import freed
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """What one stage writes or reads of a tensor: `{ A[a] -> tile[t] }`."""
+    """The elements of a tensor that one stage writes or reads: `{ A[a] -> tile[t] }`."""
 
     name: str
     stage: int
@@ -187,7 +187,7 @@ def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int
 def timed_accesses(
     schedule: Schedule, flow: Flow, event: Event, axes: tuple[int, ...], cell: isl.Map, clock: isl.Map
 ) -> Accesses:
-    """What an event touches, and when; elements are numbered row by row."""
+    """The accesses of an event with their times; elements are numbered row by row."""
     instances = cut(event.moments, axes).reverse().wrap().flatten()
     moments = time_of(schedule, event, len(axes)).apply_range(clock)
     coordinates = len(schedule.tiling.dims)

@@ -113,7 +113,7 @@ def copies_bound(schedule: isl.Map) -> int:
 
 
 def extent(schedule: isl.Map, d: int) -> int | None:
-    """How many values time dimension d may take between the first and the last for one instance; None if infinite."""
+    """The number of values of time dimension d from the first to the last of one instance; None if infinite."""
     axis = only_axis(schedule, isl.dim_type.out, d)
     if axis.is_empty():
         return 0

@@ -49,7 +49,7 @@ def first_along(relation: isl.Map, kept: frozenset[int]) -> isl.Map:
 
 @dataclass(frozen=True, eq=False)
 class Retained:
-    """When an element enters its on-chip buffer, split into computed and loaded: maps `{ A[a] -> tile[t] }`."""
+    """The arrivals of elements in the on-chip buffer, computed and loaded ones: maps `{ A[a] -> tile[t] }`."""
 
     arrivals: isl.Map
     executions: isl.Map

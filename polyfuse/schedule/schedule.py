@@ -97,7 +97,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """What happens to one tensor in a group; all relations are `{ A[a] -> tile[t] }`.
+    """The moments of one tensor in a group; all relations are `{ A[a] -> tile[t] }`.
 
     need        tiles whose stages read the element, or whose outputs hold it
     extended    the same as if the image had no borders
@@ -227,7 +227,7 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
 
 
 def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
-    """What the readers of a tensor need of it and, without borders, would need of it."""
+    """The need of a tensor's readers, and the need that they would have without borders."""
     empty = isl.Map.empty(relation_space(tensor.box.get_space(), tiling.space))
     need, extended = empty, empty
     for reader in (layer for layer in network.layers if tensor in (*layer.inputs, *layer.weights)):

@@ -195,7 +195,7 @@ def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k:
 
 
 def point_dims(schedule: Schedule) -> int:
-    """How many indices of a point a time has: the largest rank of the group's tensors."""
+    """The number of indices of a point in a time: the largest rank of the group's tensors."""
     return max(len(flow.tensor.shape) for flow in schedule.flows.values())
 
 

@@ -68,7 +68,7 @@ class Tiling:
         return space.set_tuple_name(isl.dim_type.set, TILE)
 
     def position(self, k: int) -> int:
-        """Where the k-th size given by the user stands among the coordinates."""
+        """The position of the k-th size given by the user among the coordinates."""
         axes = sorted(dim.axis for dim in self.dims)[len(self.dims) - len(self.sizes) :]
         return next(d for d, dim in enumerate(self.dims) if dim.axis == axes[k])
 
@@ -103,7 +103,7 @@ def scaled(size: int, output: Tensor, reference: Tensor, axis: int) -> int:
 
 
 def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bool = True) -> dict[Tensor, isl.Set]:
-    """What a region of the outputs needs of every tensor: `{ A[a] }` each, with whatever parameters the regions have.
+    """The footprint of a region of the outputs in every tensor: `{ A[a] }` each, with the parameters of the regions.
 
     With a tile's origin and size as parameters this is a symbolic footprint. `exact=False` takes the box hull at every
     step: larger by at most the holes that strides leave, and cheap where those have parameters.

@@ -25,7 +25,7 @@ class FloorDivision:
 
 @dataclass
 class Names:
-    """What the names made while summing stand for: floors, or values of determined dimensions."""
+    """Names made while summing, and their meanings: floors, or values of determined dimensions."""
 
     meaning: dict[str, FloorDivision | Polynomial] = field(default_factory=dict)
     _floors: dict[FloorDivision, str] = field(default_factory=dict)

@@ -54,7 +54,7 @@ def in_box(values: isl.Set) -> Integers:
 
 
 def contains(values: isl.Set, at: Integers) -> NDArray[np.bool_]:
-    """Which of some points a set holds."""
+    """A mask of the points that a set holds."""
     held = np.zeros(len(at), bool)
     for part in values.compute_divs().get_basic_sets():
         inside = np.ones(len(at), bool)

@@ -131,7 +131,7 @@ def _as_parameter(current: PointSum, name: str, value: Polynomial, names: Names)
 
 
 def _cost(name: str, rows: list[ConstraintRow], current: PointSum) -> tuple[int, int, int]:
-    """What summing over a dimension now costs: residue classes, then pieces, then bounds that are floors."""
+    """The cost of summing over a dimension now: residue classes, then pieces, then bounds that are floors."""
     classes = 1
     for modulus in _needed_splits(name, rows, current).values():
         classes *= modulus
@@ -245,7 +245,7 @@ def _with_row(current: PointSum, row: ConstraintRow) -> isl.BasicSet:
 
 
 def _columns(current: PointSum) -> dict[str, tuple[isl.dim_type, int]]:
-    """Where isl keeps each name."""
+    """The dimension of isl that each name is."""
     points = current.points
     columns = {name: (PARAM, k) for k, name in enumerate(dimension_names(points.get_space(), PARAM))}
     return columns | {name: (SET, k) for k, name in enumerate(current.dimensions)}

@@ -36,7 +36,7 @@ from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
-"""What padding holds; all but the first repeat the tensor."""
+"""The modes of padding; all but the first repeat the tensor."""
 MAX_PARTS = 64
 """The most statements a copy may be cut into."""
 
@@ -99,7 +99,7 @@ def slice_of(
 
 
 def _ends(pairs: Sequence[tuple[int, int]], steps: Sequence[int]) -> list[int | None]:
-    """Where numpy's slices end: one beyond the last element, None for one below 0."""
+    """The ends of numpy's slices: one beyond the last element, None for one below 0."""
     ends = [last + (1 if step > 0 else -1) for (_, last), step in zip(pairs, steps, strict=True)]
     return [end if end >= 0 else None for end in ends]
 

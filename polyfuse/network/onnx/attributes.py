@@ -1,4 +1,4 @@
-"""What the attributes of an ONNX node say, checked: windows, padding and activations.
+"""The attributes of ONNX nodes, checked: windows, padding and activations.
 
 A `Node` and the tensor it reads enter; the options of a layer leave.
 """
@@ -199,7 +199,7 @@ def _shared(total: int, mode: str) -> tuple[int, int]:
 
 
 def auto_pad(node: Node) -> str:
-    """How padding is chosen. Errors: UnsupportedOperator."""
+    """The attribute auto_pad. Errors: UnsupportedOperator for another word than AUTO_PAD has."""
     mode = text(node, "auto_pad", "NOTSET")
     if mode not in AUTO_PAD:
         raise UnsupportedOperator(f"{node.label}: auto_pad is {mode!r}; supported: {', '.join(AUTO_PAD)}")

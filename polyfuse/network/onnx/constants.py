@@ -36,7 +36,7 @@ ROLES: dict[str, dict[int, str]] = {
     "Mul": {0: "scale", 1: "scale"},
     "Div": {0: "scale", 1: "scale"},
 }
-"""What random weights stand for, by operator and operand."""
+"""The roles of weights, by operator and operand, which decide how random ones are drawn."""
 
 
 class Constants:

@@ -93,12 +93,12 @@ def _input(model: onnx.ModelProto, name: str, known: Mapping[str, onnx.ValueInfo
 
 
 def _got(value: object) -> str:
-    """What was given, in a few words of one line."""
+    """A value of the user as text, shortened to one line."""
     return " ".join(f"{value!r:.80}".split())
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """What there is instead of a name that is not there."""
+    """A hint for a name that does not exist: similar names, or those that exist."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3)
     if close:
@@ -305,7 +305,7 @@ def is_free(value: onnx.ValueInfoProto) -> bool:
 
 
 def free_sizes(values: Sequence[onnx.ValueInfoProto]) -> str:
-    """What to do about inputs of open sizes: the options, ready to paste, and the same in Python."""
+    """Advice for inputs of open sizes: the options, ready to paste, and the same in Python."""
     shapes = {value.name: _typical(value.type.tensor_type) for value in values}
     named: dict[str, int] = {}
     whole: dict[str, tuple[int, ...]] = {}

@@ -23,7 +23,7 @@ from polyfuse.network.tensor import safe_name
 STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled[0-9]*|split[0-9]+"
 PARTS = "out|init|update|final|weight|bias|scale|shift|zero|multiplier|table|rows|columns|(constant|taps|part)[0-9]*"
 ENDING = re.compile(rf"(_({STAGES}))?(_({PARTS}))?")
-"""What the names of a node's layers, tensors and statements add to the node's name."""
+"""The endings that names of a node's layers, tensors and statements add to the node's name."""
 
 
 class LayerNames:
@@ -93,7 +93,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The name of the node in messages."""
         original = self.proto.name
         return f"node {self.name!r}" + (f" ({original!r})" if original not in ("", self.name) else "")
 

@@ -22,7 +22,7 @@ MAX_BYTES = 2**31 - 1
 
 
 def key_of(domain: str, name: str, overload: str) -> FunctionKey:
-    """What a function is found by."""
+    """The key of a function of the model."""
     return "" if own(domain) else domain, name, overload
 
 
@@ -56,7 +56,7 @@ class Fresh:
 
 
 class Copies:
-    """What was copied into a graph: names of its tensors and of its nodes that are taken, and how much it is."""
+    """The state of copying into a graph: the names of tensors and nodes that are taken, and how much was copied."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.tensors = Fresh(set(tensor_names(graph)))
@@ -77,7 +77,7 @@ class Copies:
 
 @dataclass(frozen=True, eq=False)
 class BodyCopy:
-    """How nodes are copied: other names of tensors, values of attributes that refer to those of a call, a prefix."""
+    """The changes to nodes that are copied: names of tensors, values of attributes that refer to a call, a prefix."""
 
     copies: Copies
     tensors: Mapping[str, str]

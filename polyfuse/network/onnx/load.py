@@ -91,7 +91,7 @@ def imported(
 
 
 def shapes_in(state: Import, model: onnx.ModelProto) -> Callable[[str], Sequence[int]]:
-    """What knows the shape of a tensor: the import itself, and apart from it for what only leads to shapes."""
+    """The function that gives the shape of a tensor: of the import, or computed apart for what only leads to shapes."""
     nodes = sorted_nodes(model.graph.node)
     apart = Shapes(model, state.graph.constants, nodes, {name for node in nodes for name in reads(node)})
 

@@ -16,7 +16,7 @@ from polyfuse.network.onnx.schemas import check_form
 
 OF_CONSTANTS = " of constants"
 MOST_NAMED = 20
-"""How many missing operators an error names."""
+"""The most missing operators that an error names."""
 
 
 def check_operators(graph: OnnxGraph, undecided: Mapping[str, str]) -> None:

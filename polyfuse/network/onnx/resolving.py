@@ -113,7 +113,7 @@ class Resolving:
         return list(reversed(nodes))
 
     def _inside(self, each: Pending) -> list[Pending] | None:
-        """What a node stands for; None for one that stays."""
+        """The nodes that replace a node; None for one that stays."""
         node = each.node
         key = key_of(node.domain, node.op_type, node.overload)
         if key in self.functions:

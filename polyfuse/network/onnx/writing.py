@@ -1,4 +1,4 @@
-"""How the ONNX nodes of a layer are written; the modules in converters/ say which they are.
+"""Functions that write the ONNX nodes of a layer; the modules in converters/ say which nodes those are.
 
 A `Layer` enters; nodes of which the last makes its output, and the constants that they read other than weights, leave.
 """
@@ -68,7 +68,7 @@ def with_numbers(operator: str, layer: Layer, y: str, numbers: Mapping[str, Sequ
 
 
 def activation_nodes(name: str, activation: Activation, x: str, y: str) -> Parts:
-    """What applies an activation to the tensor `x` and makes `y`.
+    """The nodes that apply an activation to the tensor `x` and make `y`.
 
     Errors: UnsupportedOperator.
 

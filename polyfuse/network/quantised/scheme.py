@@ -1,4 +1,4 @@
-"""How whole numbers stand for real ones: `real = scale * (stored - zero_point)`, of a tensor or of each channel.
+"""Quantisation of tensors or channels: `real = scale * (stored - zero_point)`.
 
 Scales and zero points enter, checked; `Quantisation`s and what integer layers need of them leave. All arithmetic is in
 float32, as onnxruntime's CPU provider has it.
@@ -58,7 +58,7 @@ class Quantisation:
 
     @property
     def channels(self) -> int:
-        """How many channels it is of; 1 for a whole tensor."""
+        """The number of channels; 1 for a whole tensor."""
         return max(len(each) for each in (self.scale, self.zero_point, (0,)) if isinstance(each, tuple))
 
     @cached_property
@@ -137,7 +137,7 @@ def clamped(values: Array, low: int, high: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Dequantised:
-    """Where float weights come from: whole numbers, and what they stand for along an axis."""
+    """The source of float weights: whole numbers, and their quantisation along an axis."""
 
     values: Integers
     quantisation: Quantisation
@@ -169,7 +169,7 @@ def quantisation_of(factors: NDArray[np.generic], zeros: NDArray[np.generic]) ->
 
 
 def multipliers(x: Quantisation, w: Quantisation, y: Quantisation) -> Singles:
-    """What sums of products are multiplied by before they are rounded: `(x_scale * w_scale) / y_scale`.
+    """The factors of sums of products before they are rounded: `(x_scale * w_scale) / y_scale`.
 
     Errors: InvalidInput where one of them is not finite.
     """

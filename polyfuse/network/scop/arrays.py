@@ -119,7 +119,7 @@ def with_batch(each: ArrayTensor) -> ArrayTensor:
 
 
 def _check_inside(scop: Scop, each: ArrayTensor, written: set[str]) -> None:
-    """What is accessed is inside of the tensor, and all of a tensor that is made is written."""
+    """Refuse accesses outside of the tensor, and elements of a tensor that is made which are never written."""
     box = each.tensor.box.intersect_params(scop.context)
     kinds: tuple[Kind, ...] = ("read", "write")
     for kind in kinds:

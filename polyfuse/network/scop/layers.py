@@ -143,7 +143,7 @@ class _RenamedStatement:
 
 
 def reduction_dims(to_point: isl.Map) -> tuple[int, ...]:
-    """Which indices of a statement distinguish the instances that write one element.
+    """The indices of a statement that distinguish the instances which write one element.
 
     >>> reduction_dims(isl.Map("{ S[h, k] -> T[h + 1] : 0 <= h < 8 and 0 <= k < 3 }"))
     (1,)
@@ -171,7 +171,7 @@ def renamed_instances(to_point: isl.Map, rest: Sequence[int], name: str) -> isl.
 
 
 def _operands(source: ScopStatement, arrays: Mapping[str, ArrayTensor]) -> tuple[str, ...]:
-    """What each access of a statement is called in its expression; equal reads share a name."""
+    """The names of a statement's accesses in its expression; equal reads share a name."""
     (write,) = source.of_kind("write")
     made = write.relation.intersect_domain(source.domain)
     names: list[str] = []

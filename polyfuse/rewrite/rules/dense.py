@@ -27,7 +27,7 @@ def _from_image(graph: RewriteGraph, layer: Layer) -> bool:
 
 
 def _source_columns(match: Match) -> NDArray[np.int64] | None:
-    """Which element of an image each column of the flattened images is; None where images are mixed."""
+    """The element of an image that each column of the flattened images is; None where images are mixed."""
     copied = match[FLATTEN]
     shape = copied.inputs[0].concrete_shape
     images, size = shape[0], prod(shape[1:])

@@ -1,4 +1,4 @@
-"""What float layers of a quantised graph read and make as whole numbers, and the conditions of the rules about that.
+"""The whole numbers that float layers of a quantised graph read and make, and the conditions of the rules about them.
 
 A `Match` of a layer between dequantizing and quantizing ones enters; operands, scales and bounds leave.
 """
@@ -41,7 +41,7 @@ class QuantisedOperand:
 
 
 def operand(graph: RewriteGraph, layer: Layer, tensor: Tensor) -> QuantisedOperand | None:
-    """What a layer reads as whole numbers; None for what is not dequantized from eight bits, or was changed since."""
+    """The whole numbers behind an operand; None unless it is dequantized from eight bits and unchanged since."""
     if tensor in layer.weights:
         found = layer.dequantised.get(tensor.name)
         if found is None or not np.array_equal(found.reals, graph.value(tensor)):
@@ -74,7 +74,7 @@ def made_scale(match: Match) -> Quantisation:
 
 
 def operands(match: Match) -> list[QuantisedOperand | None]:
-    """What the producer reads, in its order."""
+    """The operands of the producer, in its order."""
     layer = match[PRODUCER]
     several = is_one_of(layer, (Matmul, Arithmetic, Concat))
     tensors = layer.operands if several else (*layer.inputs, *layer.weights)
@@ -82,7 +82,7 @@ def operands(match: Match) -> list[QuantisedOperand | None]:
 
 
 def known(match: Match) -> list[QuantisedOperand]:
-    """What the producer reads, where all of it is whole numbers."""
+    """The operands of the producer, all of which are whole numbers."""
     found = [each for each in operands(match) if each is not None]
     assert len(found) == len(operands(match))
     return found

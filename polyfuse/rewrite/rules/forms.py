@@ -1,4 +1,4 @@
-"""What layers are, beyond their operator: scales and shifts by weights, and how to make them anew."""
+"""The forms of layers beyond their operator: scales and shifts by weights, and functions that make them anew."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from polyfuse.rewrite.rule import Condition, Match, Refusal, is_one_of
 
 SUMS = (Arithmetic("add"), Arithmetic("sub"))
 SCALES = (Affine, *SUMS, Arithmetic("mul"), Arithmetic("div"))
-"""What may scale and shift one tensor by weights."""
+"""Operators that may scale and shift one tensor by weights."""
 CONVOLUTIONS = (Conv, ConvTranspose)
 TAKES_ACTIVATION = (*CONVOLUTIONS, Gemm, Affine, InstanceNorm, Arithmetic, Reduce)
-"""What an activation is moved into."""
+"""Operators that an activation is moved into."""
 TRIED = (-1.0, 1.0, -4.0, 4.0, 0.5)
 """Values that counterexamples are looked for among."""
 LARGEST = float(np.finfo(np.float32).max)
@@ -128,7 +128,7 @@ def renormalised(layer: Layer, scale: Tensor, shift: Tensor, activation: Activat
 
 
 def epsilon_of(norm: Layer) -> float:
-    """What an instance normalisation adds to variances."""
+    """The number that an instance normalisation adds to variances."""
     assert isinstance(norm.operator, InstanceNorm)
     return norm.operator.epsilon
 

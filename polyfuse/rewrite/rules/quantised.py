@@ -61,7 +61,7 @@ MOVING = (*COPIES, Pad, Concat, Pool, Gather, Copy, Resize)
 """Operators whose elements are some of those that they read."""
 SUM, PRODUCT = Arithmetic("add"), Arithmetic("mul")
 CLOSE = 1e-5
-"""How far the scale of a bias may be from the product of the scales of input and weights."""
+"""The largest relative distance of the scale of a bias from the product of the scales of input and weights."""
 
 # Sums of products: convolution, products of matrices.
 

@@ -134,7 +134,7 @@ class Evaluator:
         return int(self._values(lambda holds, value, other: value if holds else other, *integers))
 
     def __getstate__(self) -> dict[str, object]:
-        """What is pickled: the sources, not the functions compiled from them."""
+        """The state for pickle: the sources, not the functions compiled from them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property

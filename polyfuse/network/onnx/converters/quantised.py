@@ -210,7 +210,7 @@ def concat(state: Import, node: Node) -> None:
 
 
 def operand(state: Import, node: Node, position: int, ending: str) -> Tensor:
-    """What a node reads at a position, as a weight where it is constant."""
+    """The operand that a node reads at a position, as a weight where it is constant."""
     if not state.is_constant(node, position):
         return state.tensor(node, position)
     return state.whole_weight(f"{node.name}_{ending}", state.whole(node, position))
