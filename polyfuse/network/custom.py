@@ -5,7 +5,7 @@ Text, tensors and an expression enter; a `Layer` of one or two statements leaves
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import TypeVar
 
 import islpy as isl
@@ -20,7 +20,7 @@ from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
-from polyfuse.sets.spaces import coordinates, tidied, unnamed
+from polyfuse.sets.spaces import coordinates, tidied, union, unnamed
 
 Reads = Mapping[str, tuple[Tensor, str]]
 Parsed = TypeVar("Parsed", isl.Set, isl.Map)
@@ -189,7 +189,7 @@ def access_beyond(
     with interrupts_held():
         relation.as_pw_multi_aff().foreach_piece(lambda piece, index: found.append((piece, index)))
     pieces = [index.as_map().intersect_domain(piece.gist(inside) & kept) for piece, index in found]
-    extended = coalesced(reduce(isl.Map.union, pieces))
+    extended = coalesced(union(pieces))
     here, beyond = (
         part.set_tuple_name(isl.dim_type.in_, statement) for part in (relation.intersect_domain(instances), extended)
     )

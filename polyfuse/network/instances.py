@@ -36,20 +36,20 @@ def interpret(layer: Layer, values: Mapping[str, Array]) -> Array:
 
 def _run(statement: Statement, out: Array, values: Mapping[str, Array], layer: Layer) -> None:
     value = evaluator(statement.expression, single=layer.is_exact)
-    where, kinds = layer.name, statement_kinds(statement, layer)
+    where, whole = layer.name, wholeness(statement, layer)
     arrays = {operand: np.asarray(values[access.tensor.name]) for operand, access in statement.operands.items()}
-    tables = {operand: as_given(arrays[operand], kinds[operand]) for operand in statement.tables}
+    tables = {operand: as_given(arrays[operand], whole[operand]) for operand in statement.tables}
     reads = {o: elements(a.relation, where) for o, a in statement.operands.items() if o not in tables}
     for instance in points(statement.domain, where):
         point = instance[: out.ndim]
         names: dict[str, Given] = dict(zip(statement.dims, instance, strict=True))
-        names |= {o: as_number(arrays[o][element[instance]], kinds[o]) for o, element in reads.items()}
+        names |= {o: as_number(arrays[o][element[instance]], whole[o]) for o, element in reads.items()}
         if statement.accumulates:
-            names["acc"] = as_number(out[point], kinds["acc"])
+            names["acc"] = as_number(out[point], whole["acc"])
         out[point] = value({**names, **tables})
 
 
-def statement_kinds(statement: Statement, layer: Layer) -> dict[str, bool]:
+def wholeness(statement: Statement, layer: Layer) -> dict[str, bool]:
     """Whether `acc` and each operand of a statement are whole."""
     return {"acc": is_whole(layer.acc_dtype), **{o: o in statement.whole for o in statement.operands}}
 

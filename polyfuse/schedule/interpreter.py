@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from polyfuse.errors import InvalidInput, TooComplex
 from polyfuse.network.dtypes import HALVES, Array, decoded, stored
 from polyfuse.network.expression import Given, evaluator
-from polyfuse.network.instances import as_given, as_number, statement_kinds
+from polyfuse.network.instances import as_given, as_number, wholeness
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.steps import Step, Touch, preload_steps, steps
 from polyfuse.schedule.storage import Storage
@@ -45,7 +45,7 @@ class Interpreted:
 class StepExecutions:
     """All executions of a step: its expression, and the time and the cells of each execution.
 
-    `kinds` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
+    `whole` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
     half type that the result is rounded to.
     """
 
@@ -54,7 +54,7 @@ class StepExecutions:
     instances: Integers
     times: Integers
     cells: tuple[Integers, ...]
-    kinds: Mapping[str, bool]
+    whole: Mapping[str, bool]
     tables: Mapping[str, tuple[Integers, ...]]
     rounds: str | None
 
@@ -126,7 +126,7 @@ def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None
     for touch, cells in zip(step.touches, runs.cells, strict=True):
         if touch.writes:
             continue
-        found, whole = (offchip if touch.memory == "offchip" else chip).get(touch.tensor.name, {}), runs.kinds
+        found, whole = (offchip if touch.memory == "offchip" else chip).get(touch.tensor.name, {}), runs.whole
         if touch.operand in runs.tables:
             every = [found.get(tuple(each[k]), np.nan) for each in runs.tables[touch.operand]]
             values[touch.operand] = as_given(np.array(every), whole[touch.operand])
@@ -163,15 +163,15 @@ def executions_of(storage: Storage, step: Step) -> StepExecutions:
     exact = step.layer is not None and step.layer.is_exact
     expression = evaluator("x" if step.statement is None else step.statement.expression, single=exact)
     return StepExecutions(
-        step, expression, instances, values(step.time, instances), cells, kinds_of(step), tables, rounded_to(step)
+        step, expression, instances, values(step.time, instances), cells, wholeness_of(step), tables, rounded_to(step)
     )
 
 
-def kinds_of(step: Step) -> dict[str, bool]:
+def wholeness_of(step: Step) -> dict[str, bool]:
     """Whether each operand of a step is whole; copies take values as they are."""
     if step.statement is None or step.layer is None:
         return {"x": False}
-    return statement_kinds(step.statement, step.layer)
+    return wholeness(step.statement, step.layer)
 
 
 def rounded_to(step: Step) -> str | None:

@@ -23,7 +23,7 @@ from polyfuse.schedule.storage import Buffer, Storage, cut
 from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
 from polyfuse.schedule.witness import refusal, witness
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import freed
+from polyfuse.sets.spaces import freed, union
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,10 +201,7 @@ def timed_accesses(
 
 def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
     """`{ [time, stage] -> [moment] }`: times as numbers in their order."""
-    ranges = [event.moments.range().apply(schedule.tile_to_time).reset_tuple_id() for event in found]
-    times = ranges[0]
-    for other in ranges[1:]:
-        times = times.union(other)
+    times = union(event.moments.range().apply(schedule.tile_to_time).reset_tuple_id() for event in found)
     rank = times.dim(isl.dim_type.set)
     space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, rank + 1)
     moment = isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), isl.dim_type.set, rank)

@@ -18,6 +18,7 @@ from functools import cached_property
 import islpy as isl
 
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.spaces import union
 
 IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
 
@@ -111,7 +112,7 @@ def served_later(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequen
         (pairs & other_elements(reader, writer)).apply_range(writer.ends)
         for pairs, writer in zip(earlier, writers, strict=True)
     ]
-    overwritten = coalesced(union(wrong).apply_range(at_most(reader.begins).reverse())) if wrong else None
+    overwritten = coalesced(coalesced(union(wrong)).apply_range(at_most(reader.begins).reverse())) if wrong else None
     served = isl.Set.empty(reader.instances.get_space())
     for pairs, writer in zip(earlier, writers, strict=True):
         right = pairs & same_elements(reader, writer)
@@ -176,14 +177,6 @@ def other_elements(reader: Accesses, writer: Accesses) -> isl.Map:
     """`{ [x] -> [y] }`: writes of other elements than the one that is read."""
     different = greater(reader.elements).union(greater(reader.elements).reverse())
     return reader.elements.apply_range(different).apply_range(writer.elements.reverse())
-
-
-def union(relations: Sequence[isl.Map]) -> isl.Map:
-    """The union of some relations, at least one."""
-    whole, *others = relations
-    for relation in others:
-        whole = whole.union(relation)
-    return coalesced(whole)
 
 
 def greater(relation: isl.Map) -> isl.Map:

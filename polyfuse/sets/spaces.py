@@ -1,6 +1,7 @@
 """Spaces of relations, their dimensions one by one, names of dimensions: removed, or distinct; points as numbers."""
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import TypeVar
 
 import islpy as isl
@@ -28,6 +29,11 @@ def only_axis(part: Part, kind: isl.dim_type, axis: int) -> Part:
     { S[i] -> [c = 2i] }
     """
     return part.project_out(kind, axis + 1, part.dim(kind) - axis - 1).project_out(kind, 0, axis)
+
+
+def union(parts: Iterable[Part]) -> Part:
+    """The union of sets or relations, at least one."""
+    return reduce(lambda one, other: one.union(other), parts)
 
 
 def freed(relation: isl.Map, kind: isl.dim_type, axes: Iterable[int]) -> isl.Map:

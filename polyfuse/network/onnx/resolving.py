@@ -19,7 +19,7 @@ from polyfuse.network.onnx.file import MAX_OPSET, MIN_OPSET, opset_of, read_mode
 from polyfuse.network.onnx.fixing import Fixed, fix, inputs_of
 from polyfuse.network.onnx.graph import LayerNames, Node, OnnxGraph, sorted_nodes
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.inlining import Copies, Fresh, FunctionKey, branch, called, key_of, tensor_names
+from polyfuse.network.onnx.inlining import Fresh, FunctionKey, Inlining, branch, called, key_of, tensor_names
 from polyfuse.network.onnx.operators import add
 from polyfuse.network.onnx.shapes import OpenSizes, declared_shape, entering_tensors
 from polyfuse.network.onnx.subgraphs import defined_in, own, reads
@@ -86,7 +86,7 @@ class Resolving:
     def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
         self.model = model
         self.functions = {key_of(each.domain, each.name, each.overload): each for each in model.functions}
-        self.copies = Copies(model.graph)
+        self.inlining = Inlining(model.graph)
         self.opsets: dict[str, int] = {}
         self.undecided: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -121,7 +121,7 @@ class Resolving:
         if node.op_type == "If" and own(node.domain):
             taken = self._taken(node)
             if taken is not None:
-                nodes, stored, sparse = branch(taken, node, self.copies)
+                nodes, stored, sparse = branch(taken, node, self.inlining)
                 self.model.graph.initializer.extend(stored)
                 self.model.graph.sparse_initializer.extend(sparse)
                 self.constants.store(onnx.GraphProto(initializer=stored, sparse_initializer=sparse))
@@ -144,7 +144,7 @@ class Resolving:
             raise UnsupportedOperator(
                 f"function {label!r}: expected ONNX operator set {MIN_OPSET} or later, got {version}; convert it"
             )
-        nodes = sorted_nodes(called(function, each.node, self.copies))
+        nodes = sorted_nodes(called(function, each.node, self.inlining))
         return [Pending(node, version, (*each.inside, key)) for node in nodes]
 
     def _taken(self, node: onnx.NodeProto) -> onnx.GraphProto | None:

@@ -12,6 +12,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.scop.scop import Kind, Scop, ScopArray
 from polyfuse.network.tensor import Size, Tensor, safe_name
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.spaces import union
 
 DTYPES = {"float": "float32", "double": "float64", "half": "float16", "i8": "int8", "i32": "int32"}
 """LLVM's names of types, and those of tensors."""
@@ -77,12 +78,10 @@ def touched(scop: Scop, array: str, kind: Kind) -> isl.Set | None:
     ]
     if not regions:
         return None
-    union = regions[0]
-    for region in regions[1:]:
-        union = union.union(region)
-    if not union.is_bounded():
-        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {union}; correct them")
-    return coalesced(union)
+    found = union(regions)
+    if not found.is_bounded():
+        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {found}; correct them")
+    return coalesced(found)
 
 
 def _made(scop: Scop, array: ScopArray, region: isl.Set, name: str) -> ArrayTensor:
