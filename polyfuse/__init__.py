@@ -62,9 +62,11 @@ if TYPE_CHECKING:
     from polyfuse.deploy.planfile import read_plan
     from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
+    from polyfuse.loading import load_onnx, load_workload
     from polyfuse.machines.accelerator import Accelerator, accelerator
     from polyfuse.machines.host import Machine, read_machine
     from polyfuse.network.custom import statement_layer
+    from polyfuse.network.halves import with_storage
     from polyfuse.network.layer import Layer
     from polyfuse.network.network import Builder, Network
     from polyfuse.network.onnx.export import onnx_model, save_onnx
@@ -72,7 +74,6 @@ if TYPE_CHECKING:
     from polyfuse.network.reference import run as reference
     from polyfuse.network.scop.jscop import read_jscop, write_jscop
     from polyfuse.network.scop.layers import scop_network
-    from polyfuse.network.storage import with_storage
     from polyfuse.network.tensor import Tensor
     from polyfuse.plan.checking import check_plan
     from polyfuse.plan.graph.operations import graph_of
@@ -81,7 +82,6 @@ if TYPE_CHECKING:
     from polyfuse.plan.proof.prove import Proof, prove_plan
     from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
-    from polyfuse.rewrite.workload import load_onnx, load_workload
     from polyfuse.schedule.counts import Counts, counts, halos, total
     from polyfuse.schedule.groups import fused, layer_by_layer
     from polyfuse.schedule.legality import check
@@ -198,7 +198,7 @@ _MODULES = {
     "network.reference": ("max_relative_error", "random_inputs", "reference"),
     "network.scop.jscop": ("read_jscop", "write_jscop"),
     "network.scop.layers": ("scop_network",),
-    "network.storage": ("with_storage",),
+    "network.halves": ("with_storage",),
     "network.tensor": ("Tensor",),
     "machines.accelerator": ("Accelerator", "accelerator"),
     "plan.checking": ("check_plan",),
@@ -209,7 +209,7 @@ _MODULES = {
     "plan.proof.prove": ("Proof", "prove_plan"),
     "plan.scratchplan": ("ScratchPlan",),
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
-    "rewrite.workload": ("load_onnx", "load_workload"),
+    "loading": ("load_onnx", "load_workload"),
     "schedule.counts": ("Counts", "counts", "halos", "total"),
     "schedule.groups": ("fused", "layer_by_layer"),
     "schedule.legality": ("check",),

@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "a proof of plans that does not see transfers under way",
         "schedule/valueflow.py",
-        "lost = lost.union(reader.beside(writer).domain())",
-        "lost = lost.union(reader.beside(writer).domain() & lost)",
+        "lost = lost.union(reader.during(writer).domain())",
+        "lost = lost.union(reader.during(writer).domain() & lost)",
         ("tests/plan/test_proof.py::test_a_witness_says_what_is_wrong",),
     ),
     Mutant(
@@ -124,7 +124,7 @@ MUTANTS = (
         "rewrite/rule.py",
         """        return Tensor(self.fresh(f"{layer}_{part}"), tuple(shape))""",
         """        return Tensor(f"{layer}_{part}"[:48], tuple(shape))""",
-        ("tests/rewrite/test_rule_names.py",),
+        ("tests/rewrite/rules/test_rule_names.py",),
     ),
     Mutant(
         "a certificate that is believed",
@@ -138,14 +138,14 @@ MUTANTS = (
         "network/resampling.py",
         """    "round_prefer_floor": lambda at: ceil(at - HALF),""",
         """    "round_prefer_floor": lambda at: floor(at + HALF),""",
-        ("tests/network/test_resize_positions.py",),
+        ("tests/network/layers/test_resize_positions.py",),
     ),
     Mutant(
         "attributes that nothing reads",
         "network/onnx/attributes.py",
         """        if each.name not in node.read and each.name not in without:""",
         """        if each.name not in node.read and each.name == "" and each.name not in without:""",
-        ("tests/network/test_onnx_unread.py",),
+        ("tests/network/onnx/test_unread.py",),
     ),
     Mutant(
         "cells outside of their buffer",

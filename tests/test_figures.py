@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from polyfuse.bench.compare import Candidate, compare
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
-from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.counts import Counts, counts
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy

@@ -13,13 +13,13 @@ from polyfuse.codegen.scratchpad.planned import build_scratchpad
 from polyfuse.deploy.scratchpad import worst_error
 from polyfuse.deploy.source import source_of
 from polyfuse.errors import DoesNotFit
+from polyfuse.loading import load_workload
 from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.planning import Ways, macs_of, ways_of
 from polyfuse.plan.price.objective import Objective
-from polyfuse.rewrite.workload import load_workload
 
 FOLDER = Path(__file__).parent
 KERNEL = FOLDER.parents[1] / "kernels" / "mobilenet_v2.py"

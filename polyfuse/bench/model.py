@@ -25,11 +25,11 @@ from polyfuse.codegen.target import probe
 from polyfuse.deploy.space import Choice, ranked, search_space
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, write_atomically
+from polyfuse.loading import load_workload
 from polyfuse.machines.host import Machine, read_machine
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.progress import Progress, silent
-from polyfuse.rewrite.workload import load_workload
 
 WORKLOADS: tuple[tuple[str, dict[str, str]], ...] = (
     ("stencil3", {}),

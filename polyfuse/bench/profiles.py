@@ -23,7 +23,7 @@ from polyfuse.deploy.host import host_facts
 from polyfuse.errors import IllegalSchedule, InvalidInput, TooComplex, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
-from polyfuse.rewrite.fusion import Operator, Profitable, by_traffic
+from polyfuse.rewrite.fusion import FusionOperator, Profitable, by_traffic
 from polyfuse.rewrite.profile import Measure, Profiled, ProfileKey, by_profile
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy
@@ -74,7 +74,7 @@ def by_measurement(network: Network, path: Path | None = None, options: Options 
 def measured_on(network: Network, options: Options) -> Measure:
     """Measures questions about the layers of a network."""
 
-    def seconds(block: Sequence[Operator], neighbour: Operator) -> tuple[float, float] | None:
+    def seconds(block: Sequence[FusionOperator], neighbour: FusionOperator) -> tuple[float, float] | None:
         first = [operator.name for operator in block]
         both = network.select([*first, neighbour.name])
         try:

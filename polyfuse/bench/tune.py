@@ -28,7 +28,8 @@ from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
 from polyfuse.machines.host import Machine
-from polyfuse.network.network import Network, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.progress import Progress, silent

@@ -16,13 +16,13 @@ from polyfuse.deploy.explain import FORMAT, VERSION, Decide, by_model, explain
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.planfile import read_plan
 from polyfuse.files import check_writable, make_folder, write_atomically
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.plan.planfile import kind_in
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.rewriting import print_explanation
 from polyfuse.rewrite.fusion import always, never
-from polyfuse.rewrite.workload import load_workload
 from polyfuse.typed_json import encode
 
 PROFILES: Mapping[str, Decide] = {

@@ -12,9 +12,9 @@ from polyfuse.cli.values import FILE
 from polyfuse.codegen.scop.export import rescheduled
 from polyfuse.files import check_writable
 from polyfuse.network.scop.jscop import read_jscop, write_jscop
+from polyfuse.network.scop.load import load_scop
 from polyfuse.network.scop.order import check_changed, moved_arrays
 from polyfuse.network.scop.scop import Scop
-from polyfuse.network.scop.workload import load_scop
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.describe import describe_footprints, describe_network
 

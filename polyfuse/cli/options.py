@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from polyfuse.cli.values import FILE, Last, Pair, Picture, Shape
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
-from polyfuse.rewrite.workload import load_workload
 
 Option = Callable[..., Any]
 Command = TypeVar("Command", bound=Callable[..., Any])

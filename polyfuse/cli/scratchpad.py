@@ -16,7 +16,8 @@ from polyfuse.deploy.scratchpad import Checked, Compiled, checked_run, compiled,
 from polyfuse.deploy.source import read_source
 from polyfuse.errors import InvalidInput
 from polyfuse.files import make_folder, write_atomically
-from polyfuse.network.network import Network, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Network
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.planfile import Origin
 from polyfuse.plan.planning import graph_of_plan, ways_of

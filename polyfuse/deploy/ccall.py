@@ -17,7 +17,7 @@ from polyfuse.codegen.program import Program
 from polyfuse.deploy.csignature import C_TYPES, Parameter, parameters
 from polyfuse.deploy.library import library
 from polyfuse.errors import BuildError
-from polyfuse.network.network import Values
+from polyfuse.network.dtypes import Values
 
 NUMPY_TYPES = {ctype: dtype for dtype, ctype in C_TYPES.items()}
 

@@ -16,7 +16,8 @@ from polyfuse.codegen.c.elements import ELEMENTS, FLOAT
 from polyfuse.codegen.lower.layout import PLANAR
 from polyfuse.codegen.program import Program
 from polyfuse.errors import InvalidInput
-from polyfuse.network.signature import Input, Output, Signature, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.signature import Input, Output, Signature
 from polyfuse.network.tensor import AVOIDED, Tensor, is_taken, safe_name
 
 C_TYPES: Mapping[str, str] = {dtype: each.name for dtype, each in ELEMENTS.items() if not each.definition}

@@ -20,7 +20,16 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.progress import Progress
 from polyfuse.rewrite.counting import operations
-from polyfuse.rewrite.fusion import Block, Operator, Profitable, always, by_traffic, fusion_plan, never, operators_of
+from polyfuse.rewrite.fusion import (
+    Block,
+    FusionOperator,
+    Profitable,
+    always,
+    by_traffic,
+    fusion_plan,
+    never,
+    operators_of,
+)
 from polyfuse.rewrite.mapping import MappingType
 from polyfuse.rewrite.rewriting import Applied, NearMiss, rewrite
 from polyfuse.schedule.counts import counts, total
@@ -135,7 +144,7 @@ def explain(
 
 def explained(
     network: Network,
-    operators: Sequence[Operator],
+    operators: Sequence[FusionOperator],
     published: Sequence[Block],
     settings: Settings,
     plan: Plan | None,
@@ -186,11 +195,11 @@ def moved(network: Network, part: Part, leaves: Leaves) -> tuple[int, int]:
     return apart, total(counts(each) for each in scheduled_part(alone, part.strategy, leaves)).offchip_bytes
 
 
-def worst(operators: Sequence[Operator]) -> MappingType:
+def worst(operators: Sequence[FusionOperator]) -> MappingType:
     """The mapping type of operators together: that of the most complex one."""
     return max((operator.mapping for operator in operators), key=lambda mapping: mapping.complexity)
 
 
-def _sizes(network: Network, operators: Sequence[Operator]) -> Sizes:
+def _sizes(network: Network, operators: Sequence[FusionOperator]) -> Sizes:
     refused, accepted = (len(fusion_plan(operators, decide)) for decide in (never, always))
     return Sizes(len(network.layers), sum(map(operations, network.layers)), refused, accepted)

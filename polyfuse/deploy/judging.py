@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Values
+from polyfuse.network.dtypes import Values
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.reference import run as reference
 

@@ -26,7 +26,8 @@ from polyfuse.deploy.tuning import with_tuned
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Machine, known_machine
-from polyfuse.network.network import Network, Values, require_float32
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Network, require_float32
 from polyfuse.progress import Progress
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from polyfuse.codegen.c.text import fold
 from polyfuse.deploy.csignature import C_TYPES, c_names, in_comment
+from polyfuse.network.dtypes import Values
 from polyfuse.network.network import Network
-from polyfuse.network.signature import Values
 
 
 def ends_described(network: Network, numbers: Mapping[str, int], name: str) -> list[str]:

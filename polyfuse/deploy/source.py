@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 from numpy.typing import ArrayLike
 
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import exported_names
 from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.load import imported
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
-from polyfuse.rewrite.workload import load_workload
 
 
 @dataclass(frozen=True, eq=False)

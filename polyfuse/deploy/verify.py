@@ -20,7 +20,8 @@ from polyfuse.deploy.model import Model, Settings, load, program_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.signature import Input, shown

@@ -10,7 +10,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array
 
 Spec = str | Sequence[object]
-"""How a user names an activation: `"relu"`, `("clip", 0, 6)`, …"""
+"""An activation as a user names it: `"relu"`, `("clip", 0, 6)`, …"""
 
 
 def _erf(x: Array) -> Array:
@@ -96,7 +96,7 @@ class Activation:
 
     @staticmethod
     def of(spec: Spec) -> "Activation":
-        """The activation that a user names."""
+        """The activation that a user names. Errors: InvalidInput for one that there is not."""
         name, *arguments = (spec,) if isinstance(spec, str) else tuple(spec)
         if not isinstance(name, str):
             raise InvalidInput(f"activation {name!r}: expected one of {', '.join(sorted(ACTIVATIONS))}")
@@ -107,7 +107,7 @@ class Activation:
 
     @property
     def spec(self) -> Spec:
-        """How a user names it."""
+        """The activation as a user names it."""
         return (self.name, *self.arguments) if self.arguments else self.name
 
     def text(self, operand: str) -> str:

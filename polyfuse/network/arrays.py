@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Values
+from polyfuse.network.dtypes import Values
 
 
 def read_array(path: Path) -> Values:

@@ -5,7 +5,7 @@ Text, tensors and an expression enter; a `Layer` of one or two statements leaves
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import TypeVar
 
 import islpy as isl
@@ -14,13 +14,13 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array
 from polyfuse.network.expression import names_in
-from polyfuse.network.instances import coordinates, interpret
+from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
-from polyfuse.sets.spaces import tidied, unnamed
+from polyfuse.sets.spaces import coordinates, tidied, union, unnamed
 
 Reads = Mapping[str, tuple[Tensor, str]]
 Parsed = TypeVar("Parsed", isl.Set, isl.Map)
@@ -146,7 +146,7 @@ def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, text:
         pair = coordinates(outside.wrap().flatten().sample_point())
         arity = instances.dim(isl.dim_type.set)
         raise InvalidInput(
-            f"{where}: {instances.get_tuple_name()}{list(pair[:arity])} reads {tensor.name}{list(pair[arity:])}, which "
+            f"{where}: {instances.get_tuple_name()}{pair[:arity]} reads {tensor.name}{pair[arity:]}, which "
             f"is outside of {tensor}; add constraints to the map to leave such reads out"
         )
     return relation if relation.is_single_valued() else read
@@ -156,12 +156,12 @@ def _check_cover(name: str, output: Tensor, made: isl.Set, starts: bool) -> None
     """Every point made is an element of the output, and without a start every element is made."""
     box, made = output.box.reset_tuple_id(), made.reset_tuple_id()
     if not made <= box:
-        point = list(coordinates((made - box).sample_point()))
+        point = coordinates((made - box).sample_point())
         raise InvalidInput(
             f"layer {name!r}: makes {output.name}{point}, which is outside of {output}; tighten its domain"
         )
     if not starts and not box <= made:
-        point = list(coordinates((box - made).sample_point()))
+        point = coordinates((box - made).sample_point())
         raise InvalidInput(
             f"layer {name!r}: nothing makes {output.name}{point} of {output}; widen its domain or give init"
         )
@@ -189,7 +189,7 @@ def access_beyond(
     with interrupts_held():
         relation.as_pw_multi_aff().foreach_piece(lambda piece, index: found.append((piece, index)))
     pieces = [index.as_map().intersect_domain(piece.gist(inside) & kept) for piece, index in found]
-    extended = coalesced(reduce(isl.Map.union, pieces))
+    extended = coalesced(union(pieces))
     here, beyond = (
         part.set_tuple_name(isl.dim_type.in_, statement) for part in (relation.intersect_domain(instances), extended)
     )

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from polyfuse.errors import InvalidInput
 
 Array = NDArray[np.float64]
-Held = NDArray[Any]
+Values = NDArray[Any]
+"""The elements of a tensor in the numpy type that holds them."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def bounds(dtype: str) -> tuple[int, int]:
     return found.low, found.high
 
 
-def encoded(values: ArrayLike, dtype: str, where: str = "values") -> Held:
+def encoded(values: ArrayLike, dtype: str, where: str = "values") -> Values:
     """Values as they are stored: rounded to the type, half to even, once from float32 where it is narrower.
 
     Errors: InvalidInput for values that a type of whole numbers does not have.
@@ -98,7 +99,7 @@ def encoded(values: ArrayLike, dtype: str, where: str = "values") -> Held:
     return np.where(np.isnan(single), (bits >> 16) | 0x40, rounded_bits).astype(np.uint16)
 
 
-def _whole(array: Held, dtype: str, where: str) -> Held:
+def _whole(array: Values, dtype: str, where: str) -> Values:
     low, high = bounds(dtype)
     with np.errstate(invalid="ignore"):
         fits = np.all((array >= low) & (array <= high) & (array == np.trunc(array)))

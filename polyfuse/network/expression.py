@@ -49,8 +49,8 @@ FLOAT_FUNCTIONS: dict[str, tuple[int, Callable[..., np.float64]]] = {
 INDEX_FUNCTIONS: dict[str, Callable[[int, int], int]] = {"min": min, "max": max}
 UNKNOWN = "unknown"
 FUNCTIONS = frozenset([*FLOAT_FUNCTIONS, *INDEX_FUNCTIONS, UNKNOWN])
-"""What an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of indices, and
-`unknown` of anything."""
+"""The functions that an expression may call: C float functions, maximum and minimum (which keep NaN), min and max of
+indices, and `unknown` of anything."""
 
 OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Value, Value], Value]]] = {
     ast.Add: ("+", lambda a, b: a + b),
@@ -108,6 +108,7 @@ def check_expression(where: str, expression: str, known: set[str], indices: Sequ
 
     `indices` are the names of `known` that are whole: where given, min and max of anything else are refused, and so
     are tables that are read at anything else.
+    Errors: InvalidInput.
     """
     tree = _parse(where, expression)
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -238,19 +239,12 @@ def _is_index(node: ast.expr, indices: frozenset[str]) -> bool:
     return False
 
 
-def evaluate(expression: str, names: Mapping[str, Given]) -> float:
-    """The value of an expression in float64; names given as `int` are whole.
-
-    >>> evaluate("maximum(acc, 0) / (min(h, 3) - 3)", {"acc": 2.5, "h": 7})
-    inf
-    """
-    return evaluator(expression)(names)
-
-
 def evaluator(expression: str, *, single: bool = False) -> Callable[[Mapping[str, Given]], float]:
     """The expression as a function of the values of its names: checked and parsed once, evaluated often.
 
     `single` rounds every float to float32, as C does.
+
+    Errors: InvalidInput.
 
     >>> evaluator("(x - 3) / 10", single=True)({"x": 10})
     0.699999988079071

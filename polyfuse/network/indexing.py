@@ -17,11 +17,11 @@ MAX_ENTRIES = 16_384
 MAX_DIVISOR = 1024
 """The largest divisor of an index that is tried."""
 FEW = 16
-"""How many entries at each end of a table are tried before all of them are."""
+"""The number of entries at each end of a table that are tried before all of them are."""
 MAX_TRIM = 8
 """The most entries at an end of a table that are looked at on their own."""
 TRIM_PRICE = 3
-"""How much larger a divisor may be to save looking at one entry on its own."""
+"""The increase of a divisor that saves one entry of its own."""
 
 
 def along(dim: str, start: int, step: int) -> str:
@@ -94,7 +94,7 @@ def index_runs(dim: str, table: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def _trims(table: Sequence[int]) -> list[tuple[int, int]]:
-    """How many equal entries may be cut off at the beginning and at the end of a table."""
+    """The numbers of equal entries that may be cut off at the beginning and at the end of a table."""
     lead = next((k for k, entry in enumerate(table) if entry != table[0]), 1)
     trail = next((k for k, entry in enumerate(table[::-1]) if entry != table[-1]), 1)
     return [(low, high) for low in range(min(lead, MAX_TRIM)) for high in range(min(trail, MAX_TRIM))]

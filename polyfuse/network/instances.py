@@ -14,6 +14,7 @@ from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.expression import Given, evaluator
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.spaces import coordinates
 
 MAX_INSTANCES = 500_000
 Index = tuple[int, ...]
@@ -35,20 +36,20 @@ def interpret(layer: Layer, values: Mapping[str, Array]) -> Array:
 
 def _run(statement: Statement, out: Array, values: Mapping[str, Array], layer: Layer) -> None:
     value = evaluator(statement.expression, single=layer.is_exact)
-    where, kinds = layer.name, statement_kinds(statement, layer)
+    where, whole = layer.name, wholeness(statement, layer)
     arrays = {operand: np.asarray(values[access.tensor.name]) for operand, access in statement.operands.items()}
-    tables = {operand: as_given(arrays[operand], kinds[operand]) for operand in statement.tables}
+    tables = {operand: as_given(arrays[operand], whole[operand]) for operand in statement.tables}
     reads = {o: elements(a.relation, where) for o, a in statement.operands.items() if o not in tables}
     for instance in points(statement.domain, where):
         point = instance[: out.ndim]
         names: dict[str, Given] = dict(zip(statement.dims, instance, strict=True))
-        names |= {o: as_number(arrays[o][element[instance]], kinds[o]) for o, element in reads.items()}
+        names |= {o: as_number(arrays[o][element[instance]], whole[o]) for o, element in reads.items()}
         if statement.accumulates:
-            names["acc"] = as_number(out[point], kinds["acc"])
+            names["acc"] = as_number(out[point], whole["acc"])
         out[point] = value({**names, **tables})
 
 
-def statement_kinds(statement: Statement, layer: Layer) -> dict[str, bool]:
+def wholeness(statement: Statement, layer: Layer) -> dict[str, bool]:
     """Whether `acc` and each operand of a statement are whole."""
     return {"acc": is_whole(layer.acc_dtype), **{o: o in statement.whole for o in statement.operands}}
 
@@ -70,7 +71,7 @@ def elements(relation: isl.Map, where: str) -> dict[Index, Index]:
 
 
 def points(domain: isl.Set, where: str) -> list[Index]:
-    """The points of a bounded set, sorted."""
+    """The points of a bounded set, sorted. Errors: InvalidInput for infinitely many, or more than 500,000."""
     if not domain.is_bounded() or domain.dim(isl.dim_type.param):
         raise InvalidInput(f"layer {where!r}: cannot run {domain} instance by instance; fix its parameters")
     count = domain.count_val().to_python()
@@ -81,11 +82,5 @@ def points(domain: isl.Set, where: str) -> list[Index]:
         )
     found: list[Index] = []
     with interrupts_held():
-        domain.foreach_point(lambda point: found.append(coordinates(point)))
+        domain.foreach_point(lambda point: found.append(tuple(coordinates(point))))
     return sorted(found)
-
-
-def coordinates(point: isl.Point) -> Index:
-    """The coordinates of a point."""
-    rank = point.get_space().dim(isl.dim_type.set)
-    return tuple(int(point.get_coordinate_val(isl.dim_type.set, d).to_python()) for d in range(rank))

@@ -38,7 +38,7 @@ from polyfuse.text import html_table
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """What each instance of a statement reads of one tensor: `{ S[i] -> A[a] }`, at most one element an instance.
+    """The access relation of a statement to one tensor: `{ S[i] -> A[a] }`, at most one element an instance.
 
     Of a table, whose index depends on data, it holds every element that an instance may read.
 
@@ -159,14 +159,14 @@ class Layer(OfFields):
 
     @property
     def kind(self) -> str:
-        """What people call the layer; nothing is decided by it."""
+        """The name of the operator for people; nothing is decided by it."""
         if self.activation is not None and self.operator == Activate():
             return self.activation.name
         return self.operator.kind
 
     @property
     def operands(self) -> tuple[Tensor, ...]:
-        """What its statements read, in their order: a tensor that is read twice is there twice."""
+        """The tensors that the statements read, in their order: one that is read twice is there twice."""
         return tuple(access.tensor for statement in self.statements for access in statement.operands.values())
 
     @property
@@ -176,13 +176,13 @@ class Layer(OfFields):
 
     @property
     def is_exact(self) -> bool:
-        """It reads or makes whole numbers: what it computes is defined to the bit, with floats rounded to float32."""
+        """The layer reads or makes whole numbers: its result is defined to the bit, with floats rounded to float32."""
         read = (access.tensor for statement in self.statements for access in statement.operands.values())
         return any(is_whole(tensor.dtype) for tensor in (self.output, *read))
 
     @property
     def rank(self) -> int:
-        """How many indices a point has."""
+        """The number of indices of a point."""
         return len(self.output.shape)
 
     @cached_property
@@ -197,7 +197,7 @@ class Layer(OfFields):
 
     @cached_property
     def makes_anywhere(self) -> isl.Map:
-        """The same for points and elements in and outside of the image."""
+        """`{ L[p] -> T[p] }` for points and elements in and outside of the image."""
         return identity(self.points.get_space(), self.output.box.get_space())
 
     def reads(self, tensor: Tensor) -> isl.Map:
@@ -205,7 +205,7 @@ class Layer(OfFields):
         return self._union(tensor, extended=False).intersect_domain(self.points)
 
     def extended_reads(self, tensor: Tensor) -> isl.Map:
-        """The same for points and elements in and outside of the image."""
+        """`{ L[p] -> A[a] }`: all reads of a tensor, for points and elements in and outside of the image."""
         return self._union(tensor, extended=True)
 
     def _union(self, tensor: Tensor, extended: bool) -> isl.Map:

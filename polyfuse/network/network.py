@@ -13,19 +13,17 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from math import prod
 from operator import index
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
-from polyfuse.network.dtypes import TYPES, encoded
+from polyfuse.network.dtypes import TYPES, Values, encoded
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise, pooling
 from polyfuse.network.layers.convolution import convolution
@@ -33,15 +31,14 @@ from polyfuse.network.layers.copies import concat, reshape
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm
 from polyfuse.network.layers.resizing import resize
+from polyfuse.network.operator import BinaryFunction
 from polyfuse.network.resampling import Resampling
 from polyfuse.network.signature import Output, Signature
 from polyfuse.network.tensor import Size, Tensor, checked_name
 from polyfuse.network.window import Padding, Pair, Window
 from polyfuse.sets.pickling import OfFields
+from polyfuse.text import html_table
 from polyfuse.whole import is_whole_number
-
-Values = NDArray[Any]
-"""The elements of a tensor in the numpy type that holds them."""
 
 
 @public
@@ -100,7 +97,7 @@ class Network(OfFields):
 
     @property
     def ends(self) -> Signature:
-        """What it takes and gives, by the names of its model, or of its tensors where there is none."""
+        """The inputs and outputs, by the names of the model, or of the tensors where there is none."""
         return self.signature or Signature.of(self.inputs, self.outputs)
 
     @cached_property
@@ -119,7 +116,7 @@ class Network(OfFields):
         return frozenset(tensor.dtype for tensor in (*self.inputs, *read))
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name."""
+        """The layer of that name. Errors: InvalidInput where there is none."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
@@ -144,7 +141,10 @@ class Network(OfFields):
         )
 
     def between(self, first: str | None, last: str | None) -> "Network":
-        """The layers on the paths from one layer to another, both included; None is for any layer."""
+        """The layers on the paths from one layer to another, both included; None is for any layer.
+
+        Errors: InvalidInput for a layer that is not there, and where no path leads between them.
+        """
         after = {layer.name for layer in self.layers} if first is None else {self.layer(first).name}
         for layer in self.layers:
             if any(self.makers[t].name in after for t in layer.inputs if t in self.makers):
@@ -164,12 +164,8 @@ class Network(OfFields):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(layer.name)}</td><td>{escape(layer.kind)}</td>"
-            f"<td>{escape(', '.join(map(str, layer.inputs)))}</td><td>{escape(str(layer.output))}</td></tr>"
-            for layer in self.layers
-        )
-        return f"<b>{escape(self.name)}</b><table><tr><th>layer<th>kind<th>reads<th>makes</tr>{rows}</table>"
+        rows = [(layer.name, layer.kind, ", ".join(map(str, layer.inputs)), layer.output) for layer in self.layers]
+        return html_table(self.name, ("layer", "kind", "reads", "makes"), rows)
 
 
 def require_float32(network: Network, what: str) -> None:
@@ -232,7 +228,7 @@ class Builder:
         return tensor
 
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
-        """A float32 weight: the value given, or seeded normal values of variance 1 / fan_in."""
+        """A float32 weight: the value given, or seeded normal values of variance 1 / fan_in. Errors: InvalidInput."""
         tensor = Tensor(name, tuple(shape))
         if value is None:
             generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
@@ -258,7 +254,7 @@ class Builder:
         weight: Values | None = None,
         bias: Values | bool | None = True,
     ) -> Tensor:
-        """Convolution to `channels` channels; `bias=False` leaves the bias out."""
+        """Convolution to `channels` channels; `bias=False` leaves the bias out. Errors: InvalidInput."""
         kh, kw = _pair(kernel)
         in_group = _channels(name, x) // groups if groups >= 1 else 0
         if in_group < 1:
@@ -307,8 +303,7 @@ class Builder:
         ceil: bool = False,
     ) -> Tensor:
         """Max pooling; the stride is the kernel where none is given."""
-        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
-        return self.add(pooling.max_pool(name, x, window, ceil))
+        return self.add(pooling.max_pool(name, x, _window(kernel, stride, dilation, padding), ceil))
 
     def average_pool(
         self,
@@ -323,7 +318,7 @@ class Builder:
         count_include_pad: bool = False,
     ) -> Tensor:
         """Average pooling; the stride is the kernel where none is given."""
-        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
+        window = _window(kernel, stride, dilation, padding)
         return self.add(pooling.average_pool(name, x, window, ceil, count_include_pad))
 
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
@@ -380,8 +375,10 @@ class Builder:
         """An activation as a layer of its own."""
         return self.add(pointwise.activation(name, x, spec))
 
-    def arithmetic(self, name: str, kind: str, a: Tensor, b: Tensor, *, activation: Spec | None = None) -> Tensor:
-        """`kind` is add, sub, mul, div, max, min or pow, with broadcasting."""
+    def arithmetic(
+        self, name: str, kind: BinaryFunction, a: Tensor, b: Tensor, *, activation: Spec | None = None
+    ) -> Tensor:
+        """A function of two tensors that are broadcast."""
         return self.add(with_activation(pointwise.arithmetic(name, kind, a, b), activation))
 
     def concat(self, name: str, *tensors: Tensor, axis: int = 1) -> Tensor:
@@ -405,6 +402,12 @@ def _channels(name: str, x: Tensor) -> int:
     if len(x.shape) != 4 or not isinstance(x.shape[1], int):
         raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w] with a number of channels, got {x}")
     return x.shape[1]
+
+
+def _window(
+    kernel: int | Pair, stride: int | Pair | None, dilation: int | Pair, padding: int | Pair | Padding
+) -> Window:
+    return Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(dilation), _padding(padding))
 
 
 def _pair(value: int | Pair) -> Pair:

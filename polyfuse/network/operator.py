@@ -1,4 +1,4 @@
-"""What a layer computes, in types: the operators.
+"""Operators: what a layer computes, as types.
 
 The module of an operator in layers/ makes statements, relations and reference of it. Code that needs to know what a
 layer is matches on the operator:
@@ -19,6 +19,9 @@ from polyfuse.network.resampling import Resampling
 from polyfuse.network.window import Pair, Window
 
 Sizes = tuple[int, ...]
+BinaryFunction = Literal["add", "sub", "mul", "div", "max", "min", "pow"]
+VariadicFunction = Literal["sum", "mean", "max", "min"]
+Reduction = Literal["sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,9 @@ class Matmul(Operator):
 
 @dataclass(frozen=True)
 class Reduce(Operator, kind="reduce_{how}"):
-    """A reduction along axes: `sum`, `mean`, `max`, `min`, `prod`, `sum_square`, `l1` or `l2`."""
+    """A reduction along axes."""
 
-    how: str
+    how: Reduction
     axes: Sizes
     keepdims: bool = True
 
@@ -111,9 +114,9 @@ class Variance(Operator):
 
 @dataclass(frozen=True)
 class Arithmetic(Operator, kind="{how}"):
-    """`add`, `sub`, `mul`, `div`, `max`, `min` or `pow` of two operands; `sum`, `mean`, `max` or `min` of several."""
+    """A function of two operands, or of several."""
 
-    how: str
+    how: BinaryFunction | VariadicFunction
 
 
 @dataclass(frozen=True)

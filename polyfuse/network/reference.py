@@ -1,4 +1,4 @@
-"""What a network computes, in float64 numpy: the oracle of generated code.
+"""The reference semantics of networks in float64 numpy: the oracle of generated code.
 
 A `Network` and the values of its inputs enter; the value of every tensor leaves.
 """
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, TYPES, Array, bounds, decoded, is_whole, stored
+from polyfuse.network.dtypes import EIGHT_BITS, TYPES, Array, Values, bounds, decoded, is_whole, stored
 from polyfuse.network.layer import Layer
-from polyfuse.network.network import Network, Values
+from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 
 

@@ -1,4 +1,4 @@
-"""Where the points of a tensor in another resolution lie in it, as ONNX's operator Resize says."""
+"""The positions of points of a resized tensor in the original one, as ONNX's operator Resize defines them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ COORDINATES: dict[str, Callable[[int, int, int, Fraction], Fraction]] = {
     "half_pixel_symmetric": lambda o, size, made, scale: size * HALF - made * HALF / scale + (o + HALF) / scale - HALF,
     "tf_half_pixel_for_nn": lambda o, size, made, scale: (o + HALF) / scale,
 }
-"""Where point o of `made` along an axis lies between the `size` elements of the tensor, by ONNX's names."""
+"""The position of point o of `made` along an axis among the `size` elements of the tensor, by ONNX's names."""
 ROUNDINGS: dict[str, Callable[[Fraction], int]] = {
     "round_prefer_floor": lambda at: ceil(at - HALF),
     "round_prefer_ceil": lambda at: floor(at + HALF),
     "floor": floor,
     "ceil": ceil,
 }
-"""Which element is the nearest, by ONNX's names."""
+"""The index of the nearest element, by ONNX's names."""
 
 
 def fraction_of(scale: float) -> Fraction:
@@ -52,7 +52,7 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How a tensor is resized: `nearest`, `linear` or `cubic`, and what ONNX's attributes of these names say."""
+    """A way to resize a tensor: `nearest`, `linear` or `cubic`, and ONNX's attributes of these names."""
 
     mode: str = "nearest"
     coordinates: str = "half_pixel"
@@ -67,7 +67,7 @@ class Resampling:
                 raise InvalidInput(f"resize: expected one of {', '.join(known)}, got {word!r}")
 
     def positions(self, size: int, made: int, scale: Fraction) -> list[Fraction]:
-        """Where the points along an axis lie, exactly."""
+        """The positions of the points along an axis, exactly."""
         return [COORDINATES[self.coordinates](point, size, made, scale) for point in range(made)]
 
     def nearest(self, at: Sequence[Fraction], size: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a model takes and gives, in its own order and by its own names, and how that belongs to a network's tensors.
+"""The inputs and outputs of a model, in its order and by its names, and their correspondence to tensors of a network.
 
 A `Network` has names that isl and C can use, and only what layers read and make. A model may also have inputs that
 nothing reads, outputs that are constant or an input as it is, and outputs that are listed twice. A `Signature` says all
@@ -7,20 +7,18 @@ of it: arrays by the model's names enter `entering()`, the network's results ent
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.errors import InvalidInput
+from polyfuse.network.dtypes import Values
 from polyfuse.network.tensor import Tensor
-
-Values = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model: `tensor` is its place among the network's inputs, None for one that nothing reads.
+    """An input of a model: `tensor` is its position among the network's inputs, None for one that nothing reads.
 
     For an input that nothing reads, `dtype` is its numpy type and `shape` its sizes, each None where it is not known.
     `scalar` says that the model's has no axes, where the network's tensor has one.
@@ -35,10 +33,10 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """An output of a model: a tensor that layers make, by its place among the network's outputs, or something else.
+    """An output of a model: a tensor that layers make, by its position among the network's outputs, or something else.
 
     value   of an output that is constant, in the model's type
-    given   the place among the model's inputs of an output that is an input which nothing else reads
+    given   the position among the model's inputs of an output that is an input which nothing else reads
     scalar  the model's has no axes, where the network's tensor has one
     """
 

@@ -21,9 +21,9 @@ Size = int | str
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 LONGEST = 63
-"""The most characters of a name that C guarantees to tell apart; those made of it may be longer."""
+"""The most characters of a name that C guarantees to distinguish; names made of it may be longer."""
 CUT = 48
-"""Where names made from any text are cut, for display."""
+"""The length to which names made from any text are cut, for display."""
 C_WORDS = (
     "alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false "
     "float for goto if inline int long main nullptr register restrict return short signed sizeof static static_assert "
@@ -54,9 +54,9 @@ LIBRARY_WORDS = (
 RESERVED = frozenset(f"{C_WORDS} {ISL_WORDS} {GENERATED_WORDS} {LIBRARY_WORDS}".split())
 """Words of C, of isl's notation and of generated code: no name may be one of them."""
 AVOIDED = RESERVED | frozenset(CPP_WORDS.split())
-"""The same and words that a header would trip over; no name that polyfuse makes is one of them."""
+"""Reserved words, and words that break headers; no name that polyfuse makes is one of them."""
 PREFIXES = re.compile(r"(chip|kept|packed|load|store|preload|polyfuse|POLYFUSE)_|(group|row|wrap)\d")
-"""How names made by polyfuse begin."""
+"""The beginnings of names that polyfuse makes."""
 MACROS = re.compile(
     r"U?INT(8|16|32|64|MAX|PTR|_FAST\d+|_LEAST\d+)_(MAX|MIN|C|WIDTH)|"
     r"(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT|RAND|TMP|FILENAME|FOPEN|MB_CUR)_(MAX|MIN|WIDTH)|"
@@ -69,6 +69,8 @@ MACROS = re.compile(
 def checked_name(name: str) -> str:
     """The name itself, if isl, C and Python can all use it.
 
+    Errors: InvalidInput.
+
     >>> checked_name("conv1")
     'conv1'
     """
@@ -78,7 +80,7 @@ def checked_name(name: str) -> str:
 
 
 def usable_name(name: str) -> str:
-    """The same for what is inside of a network, whose names are made of others and may be of any length.
+    """The name itself, of any length, as names inside of a network are made of others.
 
     Errors: InvalidInput.
     """
@@ -102,7 +104,7 @@ def is_taken(name: str) -> bool:
 
 
 def begins_taken(name: str) -> bool:
-    """What is made of the name, by an underscore and more, begins as names do that polyfuse makes."""
+    """A name that continues this one after an underscore begins like those that polyfuse makes."""
     return bool(PREFIXES.match(f"{name}_"))
 
 
@@ -169,7 +171,7 @@ class Tensor(OfFields):
 
     @property
     def concrete_shape(self) -> tuple[int, ...]:
-        """The shape as numbers; an error where a size is a parameter."""
+        """The shape as numbers. Errors: InvalidInput where a size is a parameter."""
         sizes = tuple(size for size in self.shape if isinstance(size, int))
         if len(sizes) != len(self.shape):
             raise InvalidInput(f"tensor {self.name!r}: expected concrete sizes, got {self.shape}; fix the parameters")
@@ -195,13 +197,13 @@ class Tensor(OfFields):
         return f"{self.name}[{', '.join(map(str, self.shape))}]{kind}"
 
 
-def check_float32(where: str, *tensors: Tensor) -> None:
-    """Refuse operands of other types than float32, where a layer computes in that.
+def check_float32(where: str, *tensors: Tensor | None) -> None:
+    """Refuse operands of other types than float32, where a layer computes in that; None is no operand.
 
     Errors: InvalidInput.
     """
     for tensor in tensors:
-        if tensor.dtype != "float32":
+        if tensor is not None and tensor.dtype != "float32":
             raise InvalidInput(
                 f"layer {where!r}: computes in float32, got {tensor}; dequantize it, or take a layer of "
                 "network.quantised"
@@ -230,7 +232,7 @@ def parameters_of(size: str) -> set[str]:
 
 
 def check_size(where: str, size: str) -> None:
-    """Refuse text that is not one quasi-affine expression of named parameters."""
+    """Refuse text that is not one quasi-affine expression of named parameters. Errors: InvalidInput."""
     allowed = re.fullmatch(r"[\w\s+*/()-]+", size) and parameters_of(size)
     try:
         if not allowed:

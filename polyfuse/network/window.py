@@ -42,14 +42,14 @@ class Window:
             )
 
     def outputs(self, x: Tensor, ceil: bool = False) -> tuple[Size, Size]:
-        """The rows and columns of what is made of an input.
+        """The rows and columns of the output.
 
         Errors: InvalidInput where a window does not fit.
         """
         return self._positions(0, x.shape[2], ceil), self._positions(1, x.shape[3], ceil)
 
     def _positions(self, axis: int, size: Size, ceil: bool) -> Size:
-        """How many positions a window has along an axis (ONNX's formula), in the parameters if the size is symbolic."""
+        """The number of positions along an axis (ONNX's formula), in the parameters if the size is symbolic."""
         reach, stride, before, after = self.reach[axis], self.stride[axis], self.padding[axis], self.padding[2 + axis]
         if isinstance(size, str):
             if ceil and stride > 1:
@@ -81,14 +81,14 @@ class Window:
         )
 
     def divisor(self, x: Tensor, counted: Padding) -> str:
-        """How many taps of a window count, the `counted` part of the padding among them: an expression of the point.
+        """The number of taps that count, those in the `counted` part of the padding too: an expression of the point.
 
         Errors: InvalidInput for symbolic sizes that it would depend on.
         """
         return " * ".join(self._taps(axis, x.shape[2 + axis], counted[axis], counted[2 + axis]) for axis in range(2))
 
     def _taps(self, axis: int, size: Size, low: int, high: int) -> str:
-        """How many taps along an axis count: those at elements from `-low` to `size + high - 1`."""
+        """The number of taps along an axis that count: those at elements from `-low` to `size + high - 1`."""
         kernel, stride, dilation, before = (
             self.kernel[axis], self.stride[axis], self.dilation[axis], self.padding[axis],
         )  # fmt: skip

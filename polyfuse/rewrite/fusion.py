@@ -1,6 +1,7 @@
 """The fusion table and the fusion plan of DNNFusion (Niu et al., PLDI 2021, sections 3.2 and 4.3).
 
-Enters: `Operator`s in topological order, and who decides where the table only says "if it pays". Leaves: `Block`s.
+Enters: `FusionOperator`s in topological order, and a function that decides where the table says "if it pays". Leaves:
+`Block`s.
 
 A plan begins at a One-to-One operator with the smallest result, takes in successors for as long as the table allows it,
 then predecessors, and begins again with what is left. Blocks are convex: no path leaves one and comes back.
@@ -22,7 +23,7 @@ BOTH_MANY = (MappingType.MANY_TO_MANY, MappingType.MANY_TO_MANY)
 
 
 class Verdict(Enum):
-    """What the table says of two operators: fuse, fuse if it pays, never."""
+    """The verdict of the table on two operators: fuse, fuse if it pays, never."""
 
     FUSE = "G"
     ASK = "Y"
@@ -55,10 +56,10 @@ TABLE = _table(
 
 
 @dataclass(frozen=True)
-class Operator:
-    """A node of a graph as the plan sees it; `signature` is what it computes and on which shapes, without names.
+class FusionOperator:
+    """A layer as the fusion plan sees it; `signature` is what it computes and on which shapes, without names.
 
-    `read_elements` counts its inputs and weights.
+    `read_elements` counts the elements of its inputs and weights.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Operator:
 class Block:
     """Operators that run as one, in topological order, and the type of the whole."""
 
-    operators: tuple[Operator, ...]
+    operators: tuple[FusionOperator, ...]
     mapping: MappingType
 
     @property
@@ -85,21 +86,21 @@ class Block:
         return tuple(operator.name for operator in self.operators)
 
 
-Profitable = Callable[[Sequence[Operator], Operator], bool]
+Profitable = Callable[[Sequence[FusionOperator], FusionOperator], bool]
 """Whether fusing a block (first) with a neighbour (second) pays: asked where the table says Y."""
 
 
-def never(block: Sequence[Operator], neighbour: Operator) -> bool:
+def never(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bool:
     """Refuses every Y."""
     return False
 
 
-def always(block: Sequence[Operator], neighbour: Operator) -> bool:
+def always(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bool:
     """Accepts every Y."""
     return True
 
 
-def by_traffic(block: Sequence[Operator], neighbour: Operator) -> bool:
+def by_traffic(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bool:
     """The model that stands in where nothing is measured: fusing pays where it saves a tenth of the traffic or more.
 
     Apart, what one makes and the other reads is written and read again; together it is neither. The saving is compared
@@ -111,23 +112,25 @@ def by_traffic(block: Sequence[Operator], neighbour: Operator) -> bool:
     return 2 * sum(between.values()) >= WORTH * sum(touched.values())
 
 
-def _both_ways(block: Sequence[Operator], neighbour: Operator) -> Iterator[tuple[Operator, Operator]]:
+def _both_ways(
+    block: Sequence[FusionOperator], neighbour: FusionOperator
+) -> Iterator[tuple[FusionOperator, FusionOperator]]:
     for operator in block:
         yield operator, neighbour
         yield neighbour, operator
 
 
-def _feeds(first: Operator, second: Operator) -> bool:
+def _feeds(first: FusionOperator, second: FusionOperator) -> bool:
     return bool(set(first.outputs) & set(second.inputs))
 
 
-def operators_of(network: Network) -> tuple[Operator, ...]:
+def operators_of(network: Network) -> tuple[FusionOperator, ...]:
     """The layers of a network as operators, their types derived from their relations.
 
     Errors: TooComplex.
     """
     return tuple(
-        Operator(
+        FusionOperator(
             layer.name,
             layer.kind,
             mapping_type(layer),
@@ -152,32 +155,32 @@ def _signature(layer: Layer) -> str:
 class OperatorGraph:
     """Operators, who follows whom, and which blocks are convex."""
 
-    operators: tuple[Operator, ...]
+    operators: tuple[FusionOperator, ...]
 
     @cached_property
     def position(self) -> Mapping[str, int]:
-        """Where each operator is in the order."""
+        """The position of each operator in the order."""
         return {operator.name: k for k, operator in enumerate(self.operators)}
 
     @cached_property
-    def makers(self) -> Mapping[str, Operator]:
+    def makers(self) -> Mapping[str, FusionOperator]:
         """The operator that makes each tensor."""
         return {name: operator for operator in self.operators for name in operator.outputs}
 
     @cached_property
-    def _readers(self) -> Mapping[str, list[Operator]]:
-        found: dict[str, list[Operator]] = defaultdict(list)
+    def _readers(self) -> Mapping[str, list[FusionOperator]]:
+        found: dict[str, list[FusionOperator]] = defaultdict(list)
         for operator in self.operators:
             for name in dict.fromkeys(operator.inputs):
                 found[name].append(operator)
         return found
 
-    def successors(self, operator: Operator) -> tuple[Operator, ...]:
+    def successors(self, operator: FusionOperator) -> tuple[FusionOperator, ...]:
         """The operators that read what one makes, in the order of the graph."""
         found = {reader.name: reader for name in operator.outputs for reader in self._readers.get(name, ())}
         return tuple(found.values())
 
-    def predecessors(self, operator: Operator) -> tuple[Operator, ...]:
+    def predecessors(self, operator: FusionOperator) -> tuple[FusionOperator, ...]:
         """The operators that make what one reads, in the order of its inputs."""
         return tuple({m.name: m for name in operator.inputs if (m := self.makers.get(name)) is not None}.values())
 
@@ -194,8 +197,8 @@ class OperatorGraph:
         return True
 
 
-def _pools_only(second: Sequence[Operator]) -> bool:
-    """What comes second is Many-to-Many because of pooling alone."""
+def _pools_only(second: Sequence[FusionOperator]) -> bool:
+    """The second operators are Many-to-Many because of pooling alone."""
     return all(each.is_pool for each in second if each.mapping is MappingType.MANY_TO_MANY)
 
 
@@ -214,7 +217,7 @@ class _Growth:
         chosen = sorted(self.names, key=self.graph.position.__getitem__)
         return Block(tuple(self.graph.operators[self.graph.position[name]] for name in chosen), self.mapping)
 
-    def takes(self, neighbour: Operator, after: bool) -> bool:
+    def takes(self, neighbour: FusionOperator, after: bool) -> bool:
         """Take a neighbour in, if it may be: one that runs after the block or before it."""
         if neighbour.name not in self.free or not self.graph.is_convex({*self.names, neighbour.name}):
             return False
@@ -229,7 +232,7 @@ class _Growth:
         self.mapping = fused
         return True
 
-    def grow_forward(self, operator: Operator) -> None:
+    def grow_forward(self, operator: FusionOperator) -> None:
         """Take successors in, depth first."""
         paths = [iter(self.graph.successors(operator))]
         while paths:
@@ -239,14 +242,14 @@ class _Growth:
             elif self.takes(successor, after=True):
                 paths.append(iter(self.graph.successors(successor)))
 
-    def grow_backward(self, operator: Operator | None) -> None:
+    def grow_backward(self, operator: FusionOperator | None) -> None:
         """Take one predecessor in, then one of that one's, and so on."""
         while operator is not None:
             operator = next((p for p in self.graph.predecessors(operator) if self.takes(p, after=False)), None)
 
 
 def fusion_plan(
-    operators: Sequence[Operator], profitable: Profitable = never, conv_to_pool: bool = False
+    operators: Sequence[FusionOperator], profitable: Profitable = never, conv_to_pool: bool = False
 ) -> tuple[Block, ...]:
     """The blocks of the published plan, in the order of their first operators; every operator is in one of them.
 
@@ -260,7 +263,7 @@ def fusion_plan(
     return tuple(sorted(blocks, key=lambda block: graph.position[block.operators[0].name]))
 
 
-def _seeds(graph: OperatorGraph, free: set[str]) -> Iterator[Operator]:
+def _seeds(graph: OperatorGraph, free: set[str]) -> Iterator[FusionOperator]:
     """One-to-One operators that are still free when their turn comes, those of the smallest results first."""
     candidates = [o for o in graph.operators if o.mapping is MappingType.ONE_TO_ONE]
     for seed in sorted(candidates, key=lambda o: o.result_elements):
@@ -268,7 +271,9 @@ def _seeds(graph: OperatorGraph, free: set[str]) -> Iterator[Operator]:
             yield seed
 
 
-def _grown(graph: OperatorGraph, seed: Operator, free: set[str], profitable: Profitable, conv_to_pool: bool) -> Block:
+def _grown(
+    graph: OperatorGraph, seed: FusionOperator, free: set[str], profitable: Profitable, conv_to_pool: bool
+) -> Block:
     free.discard(seed.name)
     growth = _Growth(graph, profitable, conv_to_pool, free, {seed.name}, seed.mapping)
     growth.grow_forward(seed)

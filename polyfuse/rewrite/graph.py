@@ -1,7 +1,7 @@
 """A network while it is rewritten: the same layers and weights, replaced a few at a time.
 
-A `Network` enters; a `Graph` for every replacement; a `Network` leaves. Weights that rules compute stay float64 until
-the end, so that a chain of foldings is rounded once.
+A `Network` enters; a `Network` leaves; between them there is a `RewriteGraph` for every replacement. Weights that rules
+compute stay float64 until the end, so that a chain of foldings is rounded once.
 """
 
 from collections import defaultdict
@@ -35,13 +35,18 @@ class Replacement:
     weights: Weights
     tensor: Tensor
 
+    @staticmethod
+    def by(*layers: Layer, weights: Weights | None = None) -> "Replacement":
+        """Layers of which the last makes the value of the root."""
+        return Replacement(layers, weights or {}, layers[-1].output)
+
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class RewriteGraph:
     """Layers in topological order, as in a `Network`, and which tensor of the original each of its tensors equals.
 
     `tensors` says, for every tensor of the original network whose value still exists, which tensor has it now. Inputs
-    and outputs keep their places, so that the signature stays what it is.
+    and outputs keep their positions, so that the signature stays what it is.
     """
 
     name: str
@@ -87,12 +92,12 @@ class Graph:
         """The value of a weight."""
         return decoded(self.weights[weight.name], weight.dtype)
 
-    def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "Graph":
-        """Without the removed layers, with new ones as early as may be; who read the root reads `new.tensor`.
+    def replaced(self, removed: Sequence[Layer], root: Layer, new: Replacement) -> "RewriteGraph":
+        """The graph with new layers for the removed ones, as early as possible; readers of the root read `new.tensor`.
 
-        Dequantizing layers that nobody reads any more go, too.
+        Dequantizing layers that nothing reads any more are removed, too.
         """
-        gone, place = set(removed), self._place(removed, new.layers)
+        gone, at = set(removed), self._insertion(removed, new.layers)
         if clash := set(new.weights) & self.names_without(removed):
             raise PolyfuseError(
                 f"weight {min(clash)!r}: has a name that is taken; this is a polyfuse bug, please report it"
@@ -100,7 +105,7 @@ class Graph:
         is_weight = new.tensor.name in new.weights
         before, after = (
             [renamed(layer, root.output, new.tensor, is_weight) for layer in part if layer not in gone]
-            for part in (self.layers[:place], self.layers[place:])
+            for part in (self.layers[:at], self.layers[at:])
         )
         layers, unread = self._read((*before, *new.layers, *after), removed, new.tensor)
         vanished = {layer.output for layer in removed if layer is not root} | unread
@@ -121,8 +126,8 @@ class Graph:
         unread = {t for t in before if t in self.makers and isinstance(self.makers[t].operator, Dequantize)}
         return tuple(layer for layer in layers if layer.output not in unread), unread
 
-    def _place(self, removed: Sequence[Layer], new: Sequence[Layer]) -> int:
-        """Where new layers go: where the first removed one was, or behind all they read."""
+    def _insertion(self, removed: Sequence[Layer], new: Sequence[Layer]) -> int:
+        """The position of new layers: that of the first removed one, or the one after all that they read."""
         read = {tensor for layer in new for tensor in layer.inputs}
         first = min(self.layers.index(layer) for layer in removed)
         return max([first, *(k + 1 for k, layer in enumerate(self.layers) if layer.output in read)])
@@ -141,12 +146,12 @@ def _held(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(encoded(value, tensor.dtype, f"weight {tensor}"))
 
 
-def graph_of(network: Network) -> Graph:
+def rewrite_graph(network: Network) -> RewriteGraph:
     """A network, ready to be rewritten."""
     made = (*network.inputs, *(layer.output for layer in network.layers))
     tensors = {tensor.name: tensor for tensor in made}
     ends = network.inputs, network.layers, network.outputs
-    return Graph(network.name, *ends, network.weights, tensors, network.signature)
+    return RewriteGraph(network.name, *ends, network.weights, tensors, network.signature)
 
 
 def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> Layer:
@@ -164,8 +169,8 @@ def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> 
     moved = {tensor: new if tensor == old else tensor for tensor in (*layer.inputs, *layer.weights)}
     inputs = dict.fromkeys(moved[t] for t in layer.inputs if not (is_weight and t == old))
     weights = dict.fromkeys([*(moved[t] for t in layer.weights), *([new] if is_weight else [])])
-    places = [*inputs, *weights]
-    order = [places.index(tensor) for tensor in moved.values()]
+    read = [*inputs, *weights]
+    order = [read.index(tensor) for tensor in moved.values()]
     return replace(
         layer,
         statements=tuple(_reading(statement, old, new) for statement in layer.statements),

@@ -16,6 +16,7 @@ import islpy as isl
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets import operation_limit
+from polyfuse.sets.spaces import only_axis
 
 MAX_OPERATIONS = 10_000_000
 IN, OUT = isl.dim_type.in_, isl.dim_type.out
@@ -58,8 +59,8 @@ def mapping_of(layer: Layer, tensor: Tensor) -> MappingType:
     - One-to-One: along every axis, the index of the output follows from the index of the input along the same axis
       and grows with it. Elements that are not read, and elements of the output that come from elsewhere, do not matter:
       slices and the parts of a concatenation are One-to-One.
-    - Reorganize: elements keep their places in the row-major order, under other axes.
-    - Shuffle: elements change places.
+    - Reorganize: elements keep their positions in the row-major order, under other axes.
+    - Shuffle: elements change their order.
 
     An operator whose sizes make it degenerate has the type of what it then does: a window of one element in one channel
     is One-to-One, a transpose that moves axes of size 1 only is Reorganize, a reshape to the same shape One-to-One.
@@ -85,10 +86,7 @@ def _keeps_axes(relation: isl.Map) -> bool:
 
 def _axis(relation: isl.Map, d: int) -> isl.Map:
     """`{ [a_d] -> [t_d] }` of `{ A[a] -> T[t] }`."""
-    for kind in (IN, OUT):
-        after = relation.dim(kind) - d - 1
-        relation = relation.project_out(kind, d + 1, after).project_out(kind, 0, d)
-    return relation
+    return only_axis(only_axis(relation, IN, d), OUT, d)
 
 
 def _increases(axis: isl.Map) -> bool:
@@ -102,8 +100,8 @@ def _increases(axis: isl.Map) -> bool:
 
 def _keeps_order(relation: isl.Map, source: Tensor, target: Tensor) -> bool:
     """Every element has the same row-major position in both tensors."""
-    places = [_positions(tensor) for tensor in (source, target)]
-    return bool(relation.is_subset(places[0].apply_range(places[1].reverse())))
+    positions = [_positions(tensor) for tensor in (source, target)]
+    return bool(relation.is_subset(positions[0].apply_range(positions[1].reverse())))
 
 
 def _positions(tensor: Tensor) -> isl.Map:

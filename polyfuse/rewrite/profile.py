@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from polyfuse.rewrite.fusion import Operator, Profitable
+from polyfuse.rewrite.fusion import FusionOperator, Profitable
 from polyfuse.typed_json import check_measure
 
 
 @dataclass(frozen=True)
 class ProfileKey:
-    """What a measurement holds for; `block` and `neighbour` are signatures of operators."""
+    """The key of a measurement; `block` and `neighbour` are signatures of operators."""
 
     machine: str
     compiler: str
@@ -25,7 +25,7 @@ class ProfileKey:
 
 @dataclass(frozen=True)
 class Profiled:
-    """How long a block and its neighbour take fused and apart, in seconds."""
+    """The seconds that a block and its neighbour take fused and apart."""
 
     key: ProfileKey
     fused_seconds: float
@@ -40,20 +40,20 @@ class Database(Protocol):
     """Measurements that were made; `bench.profiles` keeps them in a file."""
 
     def find(self, key: ProfileKey) -> Profiled | None:
-        """What was measured under a key."""
+        """The measurement under a key; None where there is none."""
 
     def add(self, measured: Profiled) -> None:
         """Keep a measurement."""
 
 
-Measure = Callable[[Sequence[Operator], Operator], tuple[float, float] | None]
+Measure = Callable[[Sequence[FusionOperator], FusionOperator], tuple[float, float] | None]
 """Seconds of a block and its neighbour, fused and apart; None where they cannot be run."""
 
 
 def by_profile(database: Database, machine: str, compiler: str, measure: Measure, otherwise: Profitable) -> Profitable:
     """Asks the database, and measures and adds what it does not know; `otherwise` decides what cannot be run."""
 
-    def pays(block: Sequence[Operator], neighbour: Operator) -> bool:
+    def pays(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bool:
         key = ProfileKey(machine, compiler, tuple(each.signature for each in block), neighbour.signature)
         known = database.find(key)
         if known is None:

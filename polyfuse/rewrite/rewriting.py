@@ -12,7 +12,7 @@ from polyfuse.network.dtypes import HALVES
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
-from polyfuse.rewrite.graph import Graph, graph_of
+from polyfuse.rewrite.graph import RewriteGraph, rewrite_graph
 from polyfuse.rewrite.rule import Match, Rule
 from polyfuse.rewrite.rules.catalogue import RULES
 
@@ -58,12 +58,12 @@ class Rewritten:
     network: Network
     applied: tuple[Applied, ...]
     tensors: Mapping[str, Tensor]
-    graph: Graph
+    graph: RewriteGraph
     rules: tuple[Rule, ...]
 
     @cached_property
     def near_misses(self) -> tuple[NearMiss, ...]:
-        """Where a rule's pattern fits the network and a condition does not hold; counterexamples may have to be run."""
+        """The matches of rules of which a condition does not hold; counterexamples may have to be run."""
         return _near_misses(self.graph, self.rules)
 
 
@@ -86,7 +86,7 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
         raise InvalidInput(
             f"network {network.name!r}: is stored in {', '.join(sorted(halves))}; rewrite it before with_storage"
         )
-    graph, applied = graph_of(network), list[Applied]()
+    graph, applied = rewrite_graph(network), list[Applied]()
     most = APPLICATIONS_PER_LAYER * len(network.layers)
     changed = True
     while changed:
@@ -104,7 +104,7 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
     return Rewritten(network, graph.network(), tuple(applied), graph.tensors, graph, tuple(rules))
 
 
-def _first(graph: Graph, name: str, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:
+def _first(graph: RewriteGraph, name: str, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:
     """The first rule that applies at a layer, if that is still there."""
     root = graph.by_name.get(name)
     if root is None:
@@ -116,7 +116,7 @@ def _first(graph: Graph, name: str, rules: Sequence[Rule]) -> tuple[Rule, Match]
     return None
 
 
-def _applied(graph: Graph, rule: Rule, match: Match) -> tuple[Graph, Applied]:
+def _applied(graph: RewriteGraph, rule: Rule, match: Match) -> tuple[RewriteGraph, Applied]:
     new = rule.replacement(match)
     step = Applied(
         rule.name,
@@ -130,8 +130,8 @@ def _applied(graph: Graph, rule: Rule, match: Match) -> tuple[Graph, Applied]:
     return graph.replaced(match.matched, match.root, new), step
 
 
-def _near_misses(graph: Graph, rules: Sequence[Rule]) -> tuple[NearMiss, ...]:
-    """For each place where a rule's pattern fits, the first condition that does not hold."""
+def _near_misses(graph: RewriteGraph, rules: Sequence[Rule]) -> tuple[NearMiss, ...]:
+    """For each match of a rule, the first condition that does not hold."""
     found: dict[tuple[str, tuple[str, ...]], NearMiss] = {}
     for layer in graph.layers:
         for rule in rules:

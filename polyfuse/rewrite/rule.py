@@ -1,18 +1,17 @@
-"""What a rewriting rule is: a pattern of layers, side conditions, a replacement, and what has to be proved.
+"""Rewriting rules: a pattern of layers, side conditions and a replacement.
 
-Enters: a `Graph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
+Enters: a `RewriteGraph`. Leaves: `Match`es of a `Rule`; of each, whether its conditions hold, and if not, why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 
 from polyfuse.network.layer import Layer
-from polyfuse.network.network import Network
 from polyfuse.network.operator import Operator
 from polyfuse.network.tensor import Tensor, is_taken
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 
 Wanted = Operator | type[Operator]
 """An operator that a pattern wants: one with its fields, or any of a class."""
@@ -30,7 +29,7 @@ class Pattern:
     role: str
     of: tuple[Wanted, ...]
     reads: tuple["Pattern", ...] = ()
-    form: Callable[[Graph, Layer], bool] | None = None
+    form: Callable[[RewriteGraph, Layer], bool] | None = None
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -42,7 +41,7 @@ class Pattern:
 class Match:
     """Layers of a graph that fit a pattern, by role; the root comes first."""
 
-    graph: Graph
+    graph: RewriteGraph
     layers: Mapping[str, Layer]
 
     def __getitem__(self, role: str) -> Layer:
@@ -87,7 +86,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Condition:
-    """What has to hold of a match, in words and as a function; `refusal` is asked where it does not hold."""
+    """A side condition of a match, in words and as a function; `refusal` says why it does not hold."""
 
     says: str
     holds: Callable[[Match], bool]
@@ -95,31 +94,17 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Instance:
-    """A small network to which a rule applies; `numbers` are weights that keep their values, others become symbols."""
-
-    network: Network
-    numbers: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
 class Rule:
-    """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs.
-
-    `instances` are small networks that it is proved on (`polyfuse.rewrite.symbolic.proof`, in the tests); `unproved`
-    says why, where there are none.
-    """
+    """`law` is what it does, on one line; `non_finite` what it does with infinities and NaN, where that differs."""
 
     name: str
     law: str
     pattern: Pattern
     conditions: tuple[Condition, ...]
     replacement: Callable[[Match], Replacement]
-    instances: tuple[Callable[[], Instance], ...]
-    non_finite: str = field(default="the same")
-    unproved: str = field(default="")
+    non_finite: str = "the same"
 
-    def matches(self, graph: Graph, root: Layer) -> Iterator[Match]:
+    def matches(self, graph: RewriteGraph, root: Layer) -> Iterator[Match]:
         """Every way in which the pattern fits with this root."""
         for layers in _fits(graph, self.pattern, root):
             yield Match(graph, layers)
@@ -129,7 +114,7 @@ class Rule:
         return next((condition for condition in self.conditions if not condition.holds(match)), None)
 
 
-def _fits(graph: Graph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, Layer]]:
+def _fits(graph: RewriteGraph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, Layer]]:
     if not is_one_of(layer, pattern.of) or (pattern.form is not None and not pattern.form(graph, layer)):
         return
     makers = [maker for tensor in layer.inputs if (maker := graph.makers.get(tensor)) is not None]
@@ -138,7 +123,7 @@ def _fits(graph: Graph, pattern: Pattern, layer: Layer) -> Iterator[dict[str, La
 
 
 def _together(
-    graph: Graph, found: dict[str, Layer], waiting: Sequence[tuple[Pattern, Layer]]
+    graph: RewriteGraph, found: dict[str, Layer], waiting: Sequence[tuple[Pattern, Layer]]
 ) -> Iterator[dict[str, Layer]]:
     if not waiting:
         yield found
@@ -166,7 +151,7 @@ def pattern(
     role: str,
     of: Wanted | Sequence[Wanted],
     *reads: Pattern,
-    form: Callable[[Graph, Layer], bool] | None = None,
+    form: Callable[[RewriteGraph, Layer], bool] | None = None,
 ) -> Pattern:
     """A pattern of one operator or of several.
 
@@ -178,7 +163,7 @@ def pattern(
 
 
 def only_read_by_root(role: str) -> Condition:
-    """What a layer makes is read by the root alone, so that it need not be made any more."""
+    """The condition that the root alone reads the output of a layer, which need not be made any more."""
 
     def others(match: Match) -> list[str]:
         tensor = match[role].output

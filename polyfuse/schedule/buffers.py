@@ -1,4 +1,4 @@
-"""What value flow takes for granted of a group, checked first: complete flows, and buffers of the form that is judged.
+"""Checks that precede value flow: complete flows, and buffers of the form that is judged.
 
 `legality` follows values along the axes that tiles cut and along those of which some stage takes only a part, and
 generated code works on whole rows. Both are right for buffers of one form:
@@ -25,7 +25,7 @@ from polyfuse.schedule.witness import witness
 from polyfuse.sets.spaces import relation_space
 
 LARGEST = 1 << 30
-"""What a number of an index may come to: generated code counts in 32 bits."""
+"""The largest magnitude of an index: generated code counts in 32 bits."""
 
 
 def check_complete(schedule: Schedule) -> None:
@@ -59,7 +59,7 @@ def roles(schedule: Schedule) -> dict[str, tuple[Tensor, Role]]:
 
 
 def check_inside(schedule: Schedule, flow: Flow) -> None:
-    """What a flow computes, loads and stores are elements of its tensor, at tiles of the schedule.
+    """Refuse a flow that computes, loads or stores other elements than those of its tensor, or at other tiles.
 
     Errors: IllegalSchedule with a witness.
     """
@@ -141,7 +141,7 @@ def numbers_of(index: Index, where: str) -> tuple[list[int], int]:
 
 
 def largest_coordinates(schedule: Schedule) -> list[int]:
-    """The largest absolute value of each coordinate of a tile at which anything happens."""
+    """The largest absolute value of each coordinate of a tile at which anything happens. Errors: Unbounded."""
     largest = [0] * len(schedule.tiling.dims)
     for flow in schedule.flows.values():
         for tiles in (flow.executions.range(), flow.loads.range(), flow.stores.range()):

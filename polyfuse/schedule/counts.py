@@ -11,7 +11,7 @@ from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, scheduled
-from polyfuse.schedule.steps import Step, preload_steps, steps
+from polyfuse.schedule.steps import preload_steps, steps
 from polyfuse.schedule.storage import Storage, cut
 from polyfuse.sets.counting import count
 
@@ -19,7 +19,7 @@ from polyfuse.sets.counting import count
 @public
 @dataclass(frozen=True)
 class Counts:
-    """What running a group, or several, does; `steps` holds the executions of every step by its name.
+    """The counts of running a group, or several; `steps` holds the executions of every step by its name.
 
     instances, executions    points of the layers, and how often points are executed
     recomputed               executions beyond the first of each point; points that no tile needs are not executed
@@ -99,7 +99,7 @@ off-chip, 1,312 B on chip
 
 
 def executions_of_points(layer: Layer, executed: Mapping[str, int]) -> int:
-    """How often points of a layer are executed: each execution starts with one statement that sets acc."""
+    """The executions of points of a layer: each starts with one statement that sets acc."""
     return sum(executed[statement.name] for statement in layer.statements if not statement.accumulates)
 
 
@@ -119,13 +119,6 @@ def total(groups: Iterable[Counts]) -> Counts:
     )
 
 
-def bytes_touched(step: Step, executed: int) -> list[tuple[str, str, int]]:
-    """What the accesses of a step amount to: (read_bytes or write_bytes, array, bytes)."""
-    return [
-        ("write_bytes" if t.writes else "read_bytes", t.array, executed * t.tensor.element_bytes) for t in step.touches
-    ]
-
-
 def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """For every tensor, how many rows (and columns) of its footprint neighbouring tiles share, away from borders."""
     overlapped = scheduled(network, Strategy.named("recompute", tile))
@@ -137,9 +130,10 @@ def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]
 
 
 def halo(flow: Flow, d: int, axis: int) -> int:
-    """How far, along an axis, the elements reach that a tile shares with the next one along coordinate d.
+    """The extent along an axis of the elements that a tile shares with the next one along coordinate d.
 
     Where they reach without end but for the borders of the image, it is what is shared between the borders.
+    Errors: Unbounded.
     """
     if axis >= len(flow.tensor.shape):
         return 0

@@ -1,4 +1,4 @@
-"""What an expert wants to read of a network and of its schedules, as text.
+"""The text of networks and of their schedules, for experts.
 
 Network, Storage ──> lines of text: domains, accesses, footprints, schedules, copies, buffers, counts
 """
@@ -40,16 +40,16 @@ def layer_lines(layer: Layer) -> Iterator[str]:
     for statement in layer.statements:
         yield str(statement)
         made = layer.instances_of_points(statement).reverse().intersect_domain(statement.domain)
-        told: dict[str, isl.Set | isl.Map] = {"domain": statement.domain}
-        told |= {f"reads {operand}": access.relation for operand, access in statement.operands.items()}
-        told["updates" if statement.accumulates else "writes"] = made.apply_range(layer.makes)
-        width = max(map(len, told))
-        for what, relation in told.items():
+        shown: dict[str, isl.Set | isl.Map] = {"domain": statement.domain}
+        shown |= {f"reads {operand}": access.relation for operand, access in statement.operands.items()}
+        shown["updates" if statement.accumulates else "writes"] = made.apply_range(layer.makes)
+        width = max(map(len, shown))
+        for what, relation in shown.items():
             yield f"  {what:<{width}}  {relation}"
 
 
 def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
-    """What a tile in the middle needs of every tensor, and what neighbouring tiles share of it.
+    """The footprints of a tile in the middle, and the halos that neighbouring tiles share.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("pair")
@@ -97,7 +97,7 @@ def extents(region: isl.Set) -> str:
 
 
 def describe_schedule(storage: Storage) -> str:
-    """Of one group: places, need, executions, loads and stores of each tensor, copies, buffers and counts."""
+    """The text of one group: places, need, executions, loads and stores of each tensor, copies, buffers and counts."""
     group = storage.schedule
     lines = section("schedule", str(group).splitlines())
     lines += section("moments of each tensor, in elements", moment_columns(group))
@@ -110,7 +110,7 @@ def describe_schedule(storage: Storage) -> str:
 
 
 def moment_columns(group: Schedule) -> list[str]:
-    """How many (element, tile) pairs each relation of a flow has."""
+    """The number of (element, tile) pairs of each relation of a flow."""
     rows: list[tuple[object, ...]] = [("tensor", "elements", "need", "executions", "loads", "stores")]
     for flow in group.in_order:
         moments = (flow.need, flow.executions, flow.loads, flow.stores)
@@ -172,7 +172,7 @@ def count_lines(storage: Storage) -> Iterator[str]:
 
 
 def schedule_text(storage: Storage) -> str:
-    """Of one group, what isl reads back: the schedules, their copies, the cells of buffers; `#` begins a remark."""
+    """One group as text that isl reads: the schedules, their copies, the cells of buffers; `#` begins a comment."""
     group = storage.schedule
     lines = [f"# {line}" for line in str(group).splitlines()]
     for layer in group.network.layers:

@@ -93,7 +93,7 @@ def kept_flow(schedule: Schedule, flow: Flow, flows: Mapping[str, Flow]) -> Flow
 
 
 def checked(schedule: Schedule, layer: Layer, executions: isl.Map) -> isl.Map:
-    """The executions, if they relate points of the layer to tiles of the schedule."""
+    """The executions, if they relate points of the layer to tiles of the schedule. Errors: InvalidInput."""
     if not executions.get_space().has_equal_tuples(schedule.executions(layer).get_space()):
         form = f"{layer.name}[{layer.rank} indices] -> tile[{len(schedule.tiling.dims)} coordinates]"
         raise InvalidInput(f"executions of layer {layer.name!r}: expected {{ {form} }}, got {executions}")

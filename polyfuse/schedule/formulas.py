@@ -1,4 +1,4 @@
-"""What an expert reads of a schedule whose sizes are parameters: closed forms in the sizes, and their values.
+"""The text of schedules whose sizes are parameters: closed forms in the sizes, and their values.
 
 Schedule ──> lines of text: footprints by the position of a tile, executions, loads and stores, schedules
 
@@ -22,7 +22,7 @@ SIZES = tuple(2**power for power in range(4, 12))
 
 
 def describe_formulas(group: Schedule) -> str:
-    """Of one schedule: places, footprints of a tile, halos, moments of each tensor, values at some sizes, schedules.
+    """The text of one schedule: places, footprints, halos, moments of each tensor, values at some sizes, schedules.
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.schedule.schedule import Strategy, scheduled
@@ -61,7 +61,7 @@ def halo_lines(group: Schedule) -> list[str]:
 
 
 def moment_lines(flow: Flow) -> Iterator[str]:
-    """How many (element, tile) pairs each relation of a flow has, as a function of the sizes."""
+    """The number of (element, tile) pairs of each relation of a flow, as a function of the sizes."""
     for name in ("need", "executions", "loads", "stores"):
         moments: isl.Map = getattr(flow, name)
         if not moments.is_empty():

@@ -13,26 +13,25 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from polyfuse.errors import InvalidInput, TooComplex
-from polyfuse.network.dtypes import HALVES, decoded, stored
+from polyfuse.network.dtypes import HALVES, Array, decoded, stored
 from polyfuse.network.expression import Given, evaluator
-from polyfuse.network.instances import as_given, as_number, statement_kinds
+from polyfuse.network.instances import as_given, as_number, wholeness
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.steps import Step, Touch, preload_steps, steps
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.points import Integers, points, values_at
 
 MOST_EXECUTIONS = 1_000_000
-Array = NDArray[np.float64]
 Cell = tuple[int, ...]
 Memory = dict[str, dict[Cell, float]]
 
 
 @dataclass(frozen=True, eq=False)
 class Interpreted:
-    """What a run of a group left behind.
+    """The results of running a group.
 
     outputs     the off-chip array of every tensor that the group stores, NaN where nothing was stored
     executions  how often each step ran
@@ -43,11 +42,11 @@ class Interpreted:
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class StepExecutions:
     """All executions of a step: its expression, and the time and the cells of each execution.
 
-    `kinds` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
-    half type that the result is stored as.
+    `whole` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
+    half type that the result is rounded to.
     """
 
     step: Step
@@ -55,7 +54,7 @@ class Runs:
     instances: Integers
     times: Integers
     cells: tuple[Integers, ...]
-    kinds: Mapping[str, bool]
+    whole: Mapping[str, bool]
     tables: Mapping[str, tuple[Integers, ...]]
     rounds: str | None
 
@@ -88,7 +87,7 @@ def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool
     chip: Memory = {}
     executions: Counter[str] = Counter()
     for phase in (preload_steps(storage.schedule), steps(storage.schedule)):
-        for runs, k in in_time_order([runs_of(storage, step) for step in phase]):
+        for runs, k in in_time_order([executions_of(storage, step) for step in phase]):
             execute(runs, k, chip, offchip)
             executions[runs.step.name] += 1
     return Interpreted(left(storage, offchip), executions)
@@ -105,7 +104,7 @@ def left(storage: Storage, offchip: Memory) -> dict[str, Array]:
     return arrays
 
 
-def in_time_order(every: Sequence[Runs]) -> Iterator[tuple[Runs, int]]:
+def in_time_order(every: Sequence[StepExecutions]) -> Iterator[tuple[StepExecutions, int]]:
     """The executions of several steps, one after another; steps that share a time run in their order."""
     width = max((runs.times.shape[1] for runs in every), default=0)
     keys = [
@@ -120,14 +119,14 @@ def in_time_order(every: Sequence[Runs]) -> Iterator[tuple[Runs, int]]:
         yield every[together[row, -1]], int(numbers[row])
 
 
-def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
+def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None:
     """One execution of a step: read its operands, evaluate, write its target."""
     step = runs.step
     values: dict[str, Given] = {}
     for touch, cells in zip(step.touches, runs.cells, strict=True):
         if touch.writes:
             continue
-        found, whole = (offchip if touch.memory == "offchip" else chip).get(touch.tensor.name, {}), runs.kinds
+        found, whole = (offchip if touch.memory == "offchip" else chip).get(touch.tensor.name, {}), runs.whole
         if touch.operand in runs.tables:
             every = [found.get(tuple(each[k]), np.nan) for each in runs.tables[touch.operand]]
             values[touch.operand] = as_given(np.array(every), whole[touch.operand])
@@ -144,13 +143,13 @@ def execute(runs: Runs, k: int, chip: Memory, offchip: Memory) -> None:
             memory.setdefault(touch.tensor.name, {})[tuple(cells[k])] = result
 
 
-def runs_of(storage: Storage, step: Step) -> Runs:
+def executions_of(storage: Storage, step: Step) -> StepExecutions:
     """Enumerate the executions of a step, with their times and cells."""
     instances = executed(step)
     subscripted = step.statement.tables if step.statement is not None else frozenset()
     tables = {
         touch.operand: tuple(
-            values(place(storage, one_element(touch, k)), instances) for k in range(touch.tensor.elements)
+            values(cells_of(storage, one_element(touch, k)), instances) for k in range(touch.tensor.elements)
         )
         for touch in step.touches
         if touch.operand in subscripted
@@ -158,25 +157,25 @@ def runs_of(storage: Storage, step: Step) -> Runs:
     cells = tuple(
         np.zeros((len(instances), 0), dtype=np.int64)
         if touch.operand in tables
-        else values(place(storage, touch), instances)
+        else values(cells_of(storage, touch), instances)
         for touch in step.touches
     )
     exact = step.layer is not None and step.layer.is_exact
     expression = evaluator("x" if step.statement is None else step.statement.expression, single=exact)
-    return Runs(
-        step, expression, instances, values(step.time, instances), cells, kinds_of(step), tables, rounded_to(step)
+    return StepExecutions(
+        step, expression, instances, values(step.time, instances), cells, wholeness_of(step), tables, rounded_to(step)
     )
 
 
-def kinds_of(step: Step) -> dict[str, bool]:
-    """Which operands of a step are whole; copies take values as they are."""
+def wholeness_of(step: Step) -> dict[str, bool]:
+    """Whether each operand of a step is whole; copies take values as they are."""
     if step.statement is None or step.layer is None:
         return {"x": False}
-    return statement_kinds(step.statement, step.layer)
+    return wholeness(step.statement, step.layer)
 
 
 def rounded_to(step: Step) -> str | None:
-    """The half type that a step stores what it makes as; None where a later statement of its layer goes on with it."""
+    """The half type that a step rounds its result to; None if a later statement of its layer reads the result."""
     if step.layer is None or step.statement is None or step.layer.output.dtype not in HALVES:
         return None
     later = step.layer.statements[step.layer.statements.index(step.statement) + 1 :]
@@ -190,7 +189,7 @@ def one_element(touch: Touch, k: int) -> Touch:
     return replace(touch, element=touch.element.range_factor_domain().range_product(wanted))
 
 
-def place(storage: Storage, touch: Touch) -> isl.Map:
+def cells_of(storage: Storage, touch: Touch) -> isl.Map:
     """`{ step[t, i] -> [cell] }`: the cell of a buffer, or the element itself off chip."""
     if touch.memory == "offchip":
         return touch.element.range_factor_range()

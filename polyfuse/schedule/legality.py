@@ -20,14 +20,15 @@ from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.buffers import check_buffers, check_complete
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
-from polyfuse.schedule.valueflow import Accesses, last_written, unserved
-from polyfuse.schedule.witness import numbers, refusal, witness
+from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
+from polyfuse.schedule.witness import refusal, witness
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import freed, union
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """What one stage writes or reads of a tensor: `{ A[a] -> tile[t] }`."""
+    """The elements of a tensor that one stage writes or reads: `{ A[a] -> tile[t] }`."""
 
     name: str
     stage: int
@@ -58,7 +59,7 @@ def check(storage: Storage) -> None:
 
 
 def check_order(schedule: Schedule) -> None:
-    """Every tile has one time, and no two tiles have the same."""
+    """Every tile has one time, and no two tiles have the same. Errors: IllegalSchedule."""
     order = schedule.tile_to_time
     tiles = isl.Set.empty(schedule.tiling.space)
     for flow in schedule.flows.values():
@@ -69,17 +70,18 @@ def check_order(schedule: Schedule) -> None:
     if not order.is_single_valued():
         twice = order.subtract(order.lexmin()).domain()
         raise IllegalSchedule(f"tile {witness(twice)} has several times; give it one")
-    if not order.is_injective():
-        pairs = order.apply_range(order.reverse())
-        clash = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+    if (clash := collision(order)) is not None:
         raise IllegalSchedule(
-            f"tiles {numbers(clash.domain())} and {numbers(clash.range())} have the same time; their stages would run "
+            f"tiles {witness(clash.domain())} and {witness(clash.range())} have the same time; their stages would run "
             "in no defined order; add a dimension to the time"
         )
 
 
 def check_stores(schedule: Schedule, flow: Flow) -> None:
-    """Every element of an output is stored, and no element twice: parallel tiles must not race."""
+    """Every element of an output is stored, and no element twice: parallel tiles must not race.
+
+    Errors: IllegalSchedule.
+    """
     name = flow.tensor.name
     if flow.tensor in schedule.network.outputs:
         missing = flow.tensor.box.subtract(flow.stores.domain())
@@ -109,7 +111,7 @@ def memory_events(schedule: Schedule, flow: Flow) -> tuple[list[Event], list[Eve
 
 
 def events(schedule: Schedule, flow: Flow, **moments: isl.Map) -> Iterator[Event]:
-    """The events of a flow that happen at all."""
+    """The events of a flow that happen at all. Errors: IllegalSchedule."""
     for action, relation in moments.items():
         if not relation.is_empty():
             stage = schedule.stage(action, flow.tensor)  # type: ignore[arg-type]
@@ -126,6 +128,7 @@ def check_values(
     A write of the element serves a read of it if no other element is written to the cell between the two. On chip it
     must come from a tile that agrees in the coordinates along which nothing is retained: tiles may run in parallel
     along those.
+    Errors: IllegalSchedule.
     """
     if not writes and not reads:
         return
@@ -153,17 +156,10 @@ def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[
     box = flow.tensor.box
     axes = []
     for axis in range(len(flow.tensor.shape)):
-        every = (with_axis_free(event.moments, axis).intersect_domain(box) for event in found)
+        every = (freed(event.moments, isl.dim_type.in_, [axis]).intersect_domain(box) for event in found)
         if axis in cut_axes or any(free != event.moments for free, event in zip(every, found, strict=True)):
             axes.append(axis)
     return tuple(axes)
-
-
-def with_axis_free(moments: isl.Map, axis: int) -> isl.Map:
-    """The relation with one axis of its elements unconstrained."""
-    name = moments.get_tuple_name(isl.dim_type.in_)
-    free = moments.project_out(isl.dim_type.in_, axis, 1).insert_dims(isl.dim_type.in_, axis, 1)
-    return free.set_tuple_name(isl.dim_type.in_, name)
 
 
 def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int, ...]) -> isl.Map:
@@ -191,7 +187,7 @@ def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int
 def timed_accesses(
     schedule: Schedule, flow: Flow, event: Event, axes: tuple[int, ...], cell: isl.Map, clock: isl.Map
 ) -> Accesses:
-    """What an event touches, and when; elements are numbered row by row."""
+    """The accesses of an event with their times; elements are numbered row by row."""
     instances = cut(event.moments, axes).reverse().wrap().flatten()
     moments = time_of(schedule, event, len(axes)).apply_range(clock)
     coordinates = len(schedule.tiling.dims)
@@ -205,10 +201,7 @@ def timed_accesses(
 
 def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
     """`{ [time, stage] -> [moment] }`: times as numbers in their order."""
-    ranges = [event.moments.range().apply(schedule.tile_to_time).reset_tuple_id() for event in found]
-    times = ranges[0]
-    for other in ranges[1:]:
-        times = times.union(other)
+    times = union(event.moments.range().apply(schedule.tile_to_time).reset_tuple_id() for event in found)
     rank = times.dim(isl.dim_type.set)
     space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, rank + 1)
     moment = isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), isl.dim_type.set, rank)
@@ -221,16 +214,14 @@ def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
 
 
 def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
-    """Elements that one stage of a tile writes go to different cells."""
+    """Elements that one stage of a tile writes go to different cells. Errors: IllegalSchedule."""
     coordinates = write.moments.dim(isl.dim_type.out)
     timed = access.insert_dims(isl.dim_type.out, 0, coordinates)
     for d in range(coordinates):
         timed = timed.equate(isl.dim_type.in_, d, isl.dim_type.out, d)
-    if not timed.is_injective():
-        pairs = timed.apply_range(timed.reverse())
-        clash = pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
+    if (clash := collision(timed)) is not None:
         raise IllegalSchedule(
-            f"buffer of {flow.tensor.name}: {write.name} writes {numbers(clash.domain())} and {numbers(clash.range())} "
+            f"buffer of {flow.tensor.name}: {write.name} writes {witness(clash.domain())} and {witness(clash.range())} "
             "(tile, element) to the same cell; the buffer is too small"
         )
 

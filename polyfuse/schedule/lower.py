@@ -11,6 +11,7 @@ from polyfuse.doors import public
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import only_axis
 from polyfuse.text import html_table
 
 MOST_COPIES = 4096
@@ -49,7 +50,10 @@ class Lowered:
         return html_table(str(self).splitlines()[0], ("copy", "schedule"), enumerate(self.copies))
 
     def check(self) -> None:
-        """Prove with isl that the copies are singular, disjoint, and together are the schedule."""
+        """Prove with isl that the copies are singular, disjoint, and together are the schedule.
+
+        Errors: IllegalSchedule.
+        """
         union = isl.Map.empty(self.schedule.get_space())
         for k, copy in enumerate(self.copies):
             if not copy.is_single_valued() or not copy.is_disjoint(union):
@@ -109,20 +113,13 @@ def copies_bound(schedule: isl.Map) -> int:
 
 
 def extent(schedule: isl.Map, d: int) -> int | None:
-    """How many values time dimension d may take between the first and the last for one instance; None if infinite."""
-    axis = only(schedule, d)
+    """The number of values of time dimension d from the first to the last of one instance; None if infinite."""
+    axis = only_axis(schedule, isl.dim_type.out, d)
     if axis.is_empty():
         return 0
     span = axis.reverse().apply_range(axis).deltas()
     top = span.dim_max_val(0)
     return None if top.is_infty() or top.is_nan() else int(str(top)) + 1
-
-
-def only(schedule: isl.Map, d: int) -> isl.Map:
-    """`{ S[i] -> [t_d] }`."""
-    coordinates = schedule.dim(isl.dim_type.out)
-    axis = schedule.project_out(isl.dim_type.out, d + 1, coordinates - d - 1).project_out(isl.dim_type.out, 0, d)
-    return axis.reset_tuple_id(isl.dim_type.out) if axis.has_tuple_name(isl.dim_type.out) else axis
 
 
 def name_of(schedule: isl.Map) -> str:

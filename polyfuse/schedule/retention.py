@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import islpy as isl
 
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.spaces import freed
 
 Place = Literal["recompute", "local", "global"]
 PLACES: tuple[str, ...] = get_args(Place)
@@ -48,7 +49,7 @@ def first_along(relation: isl.Map, kept: frozenset[int]) -> isl.Map:
 
 @dataclass(frozen=True, eq=False)
 class Retained:
-    """When an element enters its on-chip buffer, split into computed and loaded: maps `{ A[a] -> tile[t] }`."""
+    """The arrivals of elements in the on-chip buffer, computed and loaded ones: maps `{ A[a] -> tile[t] }`."""
 
     arrivals: isl.Map
     executions: isl.Map
@@ -69,14 +70,6 @@ def retain(need: isl.Map, extended_need: isl.Map, places: tuple[Place, ...], pla
         arrivals = first_along(need, local)
     else:
         anywhere = extended_need if need.is_subset(extended_need) else coalesced(extended_need.union(need))
-        arrivals = coalesced(first_along(anywhere, local) & along(need, local))
+        arrivals = coalesced(first_along(anywhere, local) & freed(need, isl.dim_type.out, local))
     executions = first_along(arrivals, kept)
     return Retained(arrivals, executions, coalesced(arrivals.subtract(executions)))
-
-
-def along(need: isl.Map, free: frozenset[int]) -> isl.Map:
-    """The relation with some coordinates of its range set free: which other coordinates an element is needed at."""
-    name = need.get_tuple_name(isl.dim_type.out)
-    for d in free:
-        need = need.project_out(isl.dim_type.out, d, 1).insert_dims(isl.dim_type.out, d, 1)
-    return need.set_tuple_name(isl.dim_type.out, name)

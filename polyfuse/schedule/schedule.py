@@ -33,7 +33,7 @@ WEIGHTS = {"once": "group", "tile": "tile"}
 @public
 @dataclass(frozen=True)
 class Strategy:
-    """What is decided about one group.
+    """The decisions about one group.
 
     tile       rows, or rows x columns, of the group's last output; () takes whole images
     retention  for a tensor, a place for each entry of `tile`; `others` holds for tensors not named, weights excepted
@@ -77,7 +77,7 @@ class Strategy:
 
     @staticmethod
     def named(name: str, tile: tuple[int, ...], placement: Placement = "first") -> "Strategy":
-        """`recompute`, `local` or `global` for every tensor and dimension."""
+        """`recompute`, `local` or `global` for every tensor and dimension. Errors: InvalidInput."""
         if name not in PLACES:
             raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(PLACES)}")
         place: Place = name  # type: ignore[assignment]
@@ -97,7 +97,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """What happens to one tensor in a group; all relations are `{ A[a] -> tile[t] }`.
+    """The moments of one tensor in a group; all relations are `{ A[a] -> tile[t] }`.
 
     need        tiles whose stages read the element, or whose outputs hold it
     extended    the same as if the image had no borders
@@ -209,7 +209,7 @@ def loaded_flows(network: Network, strategy: Strategy, tiling: Tiling, flows: Ma
 
 
 def check_strategy(network: Network, strategy: Strategy) -> None:
-    """Refuse retention of unknown tensors and tiles larger than the image."""
+    """Refuse retention of unknown tensors and tiles larger than the image. Errors: InvalidInput."""
     known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
     for name in strategy.retention:
         if name not in known:
@@ -227,7 +227,7 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
 
 
 def pulled(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
-    """What the readers of a tensor need of it and, without borders, would need of it."""
+    """The need of a tensor's readers, and the need that they would have without borders."""
     empty = isl.Map.empty(relation_space(tensor.box.get_space(), tiling.space))
     need, extended = empty, empty
     for reader in (layer for layer in network.layers if tensor in (*layer.inputs, *layer.weights)):

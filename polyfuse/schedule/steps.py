@@ -126,7 +126,10 @@ def layer_steps(schedule: Schedule, layer: Layer, stage: int) -> Iterator[Step]:
 
 
 def check_reductions(layer: Layer, statement: Statement) -> None:
-    """Refuse a statement whose reduction indices do not fit into a time: its executions would have equal times."""
+    """Refuse a statement whose reduction indices do not fit into a time: its executions would have equal times.
+
+    Errors: InvalidInput.
+    """
     reductions = len(statement.dims) - layer.rank
     if reductions > REDUCTION_DIMS:
         raise InvalidInput(
@@ -192,7 +195,7 @@ def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k:
 
 
 def point_dims(schedule: Schedule) -> int:
-    """How many indices of a point a time has: the largest rank of the group's tensors."""
+    """The number of indices of a point in a time: the largest rank of the group's tensors."""
     return max(len(flow.tensor.shape) for flow in schedule.flows.values())
 
 

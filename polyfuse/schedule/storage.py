@@ -119,7 +119,7 @@ class Storage:
 
     @property
     def onchip_bytes(self) -> int:
-        """What all buffers together take."""
+        """The bytes of all buffers together."""
         return sum(buffer.bytes for buffer in self.buffers.values())
 
     def __str__(self) -> str:
@@ -197,7 +197,7 @@ def variable(space: isl.Space, position: int) -> isl.Aff:
 
 @dataclass(frozen=True, eq=False)
 class Conflicts:
-    """Which elements are alive when which others arrive, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
+    """Pairs of elements, one alive when the other arrives, over the axes that tiles cut: `{ [u, a] -> [u', a'] }`.
 
     `u` are all coordinates of the tile at which the element arrives that it is not retained along, and `a` the cut
     axes; an element is alive from the tile of its arrival to the last tile, in time, that reads it.
@@ -225,11 +225,11 @@ class Conflicts:
         return Conflicts(cut(flow.arrivals, axes), tiles, axes, coalesced(alive.apply_range(arrive.reverse())))
 
     def tile_position(self, d: int) -> int:
-        """Where tile coordinate d stands in a pair."""
+        """The position of tile coordinate d in a pair."""
         return self.tiles.index(d)
 
     def axis_position(self, axis: int) -> int:
-        """Where an axis stands in a pair."""
+        """The position of an axis in a pair."""
         return len(self.tiles) + self.axes.index(axis)
 
     def window(self, position: int) -> int:
@@ -306,7 +306,7 @@ def is_bounded_per_tile(elements: isl.Map) -> bool:
 
 
 def finite(value: isl.Val, where: str) -> int:
-    """A finite isl value as a number."""
+    """A finite isl value as a number. Errors: Unbounded."""
     if not value.is_int():
         raise Unbounded(f"{where}: infinitely many elements are alive at once")
     return int(str(value))

@@ -14,7 +14,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import relation_space, tidied
+from polyfuse.sets.spaces import only_axis, relation_space, tidied
 from polyfuse.whole import is_whole_number
 
 TILE = "tile"
@@ -47,6 +47,7 @@ class Tiling:
         """Tiles of `rows`, `rows x columns` or, with no sizes, whole images; images of a batch come one by one.
 
         `order` lists positions in `sizes`, the outermost loop first.
+        Errors: InvalidInput.
         """
         axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
         if len(sizes) > (2 if rank == 4 else rank) or any(not is_whole_number(size) or size < 1 for size in sizes):
@@ -67,7 +68,7 @@ class Tiling:
         return space.set_tuple_name(isl.dim_type.set, TILE)
 
     def position(self, k: int) -> int:
-        """Where the k-th size given by the user stands among the coordinates."""
+        """The position of the k-th size given by the user among the coordinates."""
         axes = sorted(dim.axis for dim in self.dims)[len(self.dims) - len(self.sizes) :]
         return next(d for d, dim in enumerate(self.dims) if dim.axis == axes[k])
 
@@ -92,7 +93,7 @@ class Tiling:
 
 
 def scaled(size: int, output: Tensor, reference: Tensor, axis: int) -> int:
-    """A tile size of `reference` in elements of `output`, rounded up."""
+    """A tile size of `reference` in elements of `output`, rounded up. Errors: InvalidInput."""
     here, there = output.shape[axis], reference.shape[axis]
     if here == there:
         return size
@@ -102,7 +103,7 @@ def scaled(size: int, output: Tensor, reference: Tensor, axis: int) -> int:
 
 
 def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bool = True) -> dict[Tensor, isl.Set]:
-    """What a region of the outputs needs of every tensor: `{ A[a] }` each, with whatever parameters the regions have.
+    """The footprint of a region of the outputs in every tensor: `{ A[a] }` each, with the parameters of the regions.
 
     With a tile's origin and size as parameters this is a symbolic footprint. `exact=False` takes the box hull at every
     step: larger by at most the holes that strides leave, and cheap where those have parameters.
@@ -145,7 +146,7 @@ def box_hull(region: isl.Set) -> isl.Set:
     rank = region.dim(isl.dim_type.set)
     hull = isl.Set.universe(region.get_space())
     for d in range(rank):
-        axis = region.project_out(isl.dim_type.set, d + 1, rank - d - 1).project_out(isl.dim_type.set, 0, d)
+        axis = only_axis(region, isl.dim_type.set, d)
         between = at_least(axis.lexmin()) & at_most(axis.lexmax())
         interval = between.insert_dims(isl.dim_type.set, 0, d).add_dims(isl.dim_type.set, rank - d - 1)
         hull = hull & interval.set_tuple_name(region.get_tuple_name())

@@ -18,6 +18,7 @@ from functools import cached_property
 import islpy as isl
 
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.spaces import union
 
 IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
 
@@ -56,10 +57,10 @@ class Accesses:
         earlier = self.begins.apply_range(greater(self.begins)).apply_range(other.ends.reverse())
         return self.meeting(other) & earlier
 
-    def beside(self, other: "Accesses") -> isl.Map:
+    def during(self, other: "Accesses") -> isl.Map:
         """`{ [x] -> [y] }`: accesses of another kind to the same cell that go on while this one does.
 
-        What takes no time goes on beside nothing that takes none.
+        Two accesses that take no time never overlap.
         """
         if self.ends is self.begins and other.ends is other.begins:
             domain, range_ = (each.cells.get_space().domain() for each in (self, other))
@@ -89,7 +90,7 @@ def unserved(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[i
     for piece in map(isl.Set.from_basic_set, coalesced(lost).get_basic_sets()):
         lost = lost.subtract(served_later(reader.restricted(piece), writers, agreeing))
     for writer in writers:
-        lost = lost.union(reader.beside(writer).domain())
+        lost = lost.union(reader.during(writer).domain())
     return lost
 
 
@@ -111,7 +112,7 @@ def served_later(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequen
         (pairs & other_elements(reader, writer)).apply_range(writer.ends)
         for pairs, writer in zip(earlier, writers, strict=True)
     ]
-    overwritten = coalesced(union(wrong).apply_range(at_most(reader.begins).reverse())) if wrong else None
+    overwritten = coalesced(coalesced(union(wrong)).apply_range(at_most(reader.begins).reverse())) if wrong else None
     served = isl.Set.empty(reader.instances.get_space())
     for pairs, writer in zip(earlier, writers, strict=True):
         right = pairs & same_elements(reader, writer)
@@ -133,7 +134,7 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
     """The write that a read finds, or that goes on meanwhile; None where nothing was written."""
     at = isl.Set.from_point(read)
     for writer in writers:
-        going_on = reader.beside(writer).intersect_domain(at).range()
+        going_on = reader.during(writer).intersect_domain(at).range()
         if not going_on.is_empty():
             return writer, going_on.sample_point()
     latest: list[int] | None = None
@@ -156,10 +157,14 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
 
 def clash(writer: Accesses) -> isl.BasicMap | None:
     """`{ [x] -> [y] }`: two elements that are written to one cell at the same time; None where there are none."""
-    timed = writer.cells.range_product(writer.ends).flatten_range()
-    if timed.is_injective():
+    return collision(writer.cells.range_product(writer.ends).flatten_range())
+
+
+def collision(relation: isl.Map) -> isl.BasicMap | None:
+    """`{ [x] -> [y] }`: two inputs of a relation with one output in common; None where it is injective."""
+    if relation.is_injective():
         return None
-    pairs = timed.apply_range(timed.reverse())
+    pairs = relation.apply_range(relation.reverse())
     return pairs.subtract(isl.Map.identity(pairs.get_space())).sample()
 
 
@@ -172,14 +177,6 @@ def other_elements(reader: Accesses, writer: Accesses) -> isl.Map:
     """`{ [x] -> [y] }`: writes of other elements than the one that is read."""
     different = greater(reader.elements).union(greater(reader.elements).reverse())
     return reader.elements.apply_range(different).apply_range(writer.elements.reverse())
-
-
-def union(relations: Sequence[isl.Map]) -> isl.Map:
-    """The union of some relations, at least one."""
-    whole, *others = relations
-    for relation in others:
-        whole = whole.union(relation)
-    return coalesced(whole)
 
 
 def greater(relation: isl.Map) -> isl.Map:

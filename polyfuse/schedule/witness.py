@@ -3,6 +3,7 @@
 import islpy as isl
 
 from polyfuse.schedule.schedule import Flow, Schedule
+from polyfuse.sets.spaces import coordinates
 
 
 def refusal(
@@ -23,24 +24,13 @@ def refusal(
 
 def split(point: isl.Point, schedule: Schedule, flow: Flow, axes: tuple[int, ...]) -> tuple[str, str]:
     """A point `[t, a]` as the text of its tile and of its element; axes nothing depends on are shown as `:`."""
-    values = coordinates_of(point)
+    values = coordinates(point)
     count = len(schedule.tiling.dims)
     by_axis = dict(zip(axes, values[count:], strict=True))
     element = ", ".join(str(by_axis.get(axis, ":")) for axis in range(len(flow.tensor.shape)))
     return str(tuple(values[:count])), element
 
 
-def coordinates_of(point: isl.Point) -> list[int]:
-    """The coordinates of a point as numbers."""
-    dims = point.get_space().dim(isl.dim_type.set)
-    return [int(str(point.get_coordinate_val(isl.dim_type.set, d))) for d in range(dims)]
-
-
-def witness(region: isl.Set) -> str:
+def witness(region: isl.Set | isl.BasicSet) -> str:
     """One element of a set, as text."""
-    return str(coordinates_of(region.sample_point()))
-
-
-def numbers(region: isl.BasicSet) -> str:
-    """One point of a basic set, as text."""
-    return witness(isl.Set.from_basic_set(region))
+    return str(coordinates(region.sample_point()))

@@ -5,6 +5,7 @@ from typing import TypeVar
 import islpy as isl
 
 from polyfuse.sets.limits import is_quota_error
+from polyfuse.sets.spaces import freed, only_axis
 
 Union = TypeVar("Union", isl.Set, isl.Map)
 
@@ -40,14 +41,10 @@ def simplified(relation: isl.Map) -> isl.Map:
 
 def _freed(relation: isl.Map, axis: int) -> isl.Map:
     """The relation with an input that is anything between its smallest and largest value, if that is the same."""
-    values = relation.domain().reset_tuple_id()
-    rank = values.dim(isl.dim_type.set)
-    values = values.project_out(isl.dim_type.set, axis + 1, rank - axis - 1).project_out(isl.dim_type.set, 0, axis)
+    values = only_axis(relation.domain().reset_tuple_id(), isl.dim_type.set, axis)
     if relation.dim(isl.dim_type.param) or values.is_empty() or not values.is_bounded():
         return relation
-    name = relation.get_tuple_name(isl.dim_type.in_)
-    free = relation.reset_tuple_id(isl.dim_type.in_).project_out(isl.dim_type.in_, axis, 1)
-    free = free.insert_dims(isl.dim_type.in_, axis, 1)
+    free = freed(relation, isl.dim_type.in_, [axis])
     free = free.lower_bound_val(isl.dim_type.in_, axis, values.dim_min_val(0))
-    free = free.upper_bound_val(isl.dim_type.in_, axis, values.dim_max_val(0)).set_tuple_name(isl.dim_type.in_, name)
+    free = free.upper_bound_val(isl.dim_type.in_, axis, values.dim_max_val(0))
     return coalesced(free) if free.is_subset(relation) else relation

@@ -37,7 +37,7 @@ def independent_sets(s: isl.Set) -> list[isl.Set]:
     >>> len(independent_sets(isl.Set("{ A[i, j] : exists e : 0 <= e < 3 and 0 <= i - 4e < 6 and 0 <= j < 4 }")))
     2
     """
-    pieces = basic_sets(s.flatten())
+    pieces = s.flatten().get_basic_sets()
     if len(pieces) != 1:
         return [s]
     groups = _connected_dimensions(pieces[0])
@@ -50,7 +50,7 @@ def products(s: isl.Set) -> list[Product]:
     >>> [len(product.factors) for product in products(isl.Set("{ A[i,j,k] : 0 <= i < 4 and 0 <= j <= k < 9 }"))]
     [2]
 
-    Raises TooComplex when an existential variable of `s` cannot be written as a floor of the others.
+    Errors: TooComplex when an existential variable of `s` cannot be written as a floor of the others.
     """
     return [_product(piece) for piece in _disjoint_pieces(s)]
 
@@ -63,18 +63,7 @@ def _disjoint_pieces(s: isl.Set) -> list[isl.BasicSet]:
     Each point has one value of each floor, so no point is counted twice.
     """
     disjoint = s.flatten().compute_divs().make_disjoint()
-    return [_without_divs(piece) for piece in basic_sets(disjoint) if not piece.is_empty()]
-
-
-def basic_sets(s: isl.Set) -> list[isl.BasicSet]:
-    """The basic sets of a set.
-
-    >>> len(basic_sets(isl.Set("{ A[i] : i = 1 or i = 5 }")))
-    2
-    """
-    found: list[isl.BasicSet] = []
-    s.foreach_basic_set(found.append)
-    return found
+    return [_without_divs(piece) for piece in disjoint.get_basic_sets() if not piece.is_empty()]
 
 
 def _without_divs(piece: isl.BasicSet) -> isl.BasicSet:
@@ -109,21 +98,12 @@ def _connected_dimensions(piece: isl.BasicSet) -> list[set[int]]:
     columns = [(SET, position) for position in range(piece.dim(SET))]
     columns += [(DIV, position) for position in range(piece.dim(DIV))]
     groups = [{column} for column in range(len(columns))]
-    for constraint in constraints(piece):
+    for constraint in piece.get_constraints():
         tied = [group for group in groups if any(constraint.involves_dims(*columns[column], 1) for column in group)]
         if len(tied) > 1:
             groups = [group for group in groups if group not in tied] + [set().union(*tied)]
     dimensions = [{column for column in group if column < piece.dim(SET)} for group in groups]
     return sorted((group for group in dimensions if group), key=min)
-
-
-def constraints(piece: isl.BasicSet) -> list[isl.Constraint]:
-    """The equalities and inequalities of a basic set.
-
-    >>> len(constraints(isl.BasicSet("{ A[i] : 0 <= i < 4 }")))
-    2
-    """
-    return list(piece.get_constraints())
 
 
 def total(s: isl.Set, count_factor: Callable[[isl.BasicSet], int]) -> int:

@@ -31,7 +31,7 @@ def count(s: Countable) -> int:
     >>> count(isl.Map("{ tile[t] -> row[y] : 0 <= t < 2 and 8t <= y < 8t + 10 }"))
     20
 
-    Raises Unbounded, InvalidInput where a parameter matters, TooComplex where counting takes too long.
+    Errors: Unbounded, InvalidInput where a parameter matters, TooComplex where counting takes too long.
     """
     return sum(_count_set(part) for part in _parts(s))
 
@@ -101,7 +101,7 @@ def _enumerated(factor: isl.BasicSet) -> int:
 
 
 def _rows_to_enumerate(factor: isl.BasicSet) -> int:
-    """How many runs of the last dimension isl visits to count a bounded set, at most."""
+    """The largest number of rows of the last dimension that isl visits to count a bounded set."""
     rows, box = 1, factor.to_set()
     for position in range(factor.dim(SET) - 1):
         rows *= box.dim_max_val(position).to_python() - box.dim_min_val(position).to_python() + 1

@@ -1,6 +1,6 @@
 """Tables of whole numbers over a grid of steps, as pieces in which they are affine.
 
-A table with a row for each step ──pieces()──> `Piece`s, which together are exactly the table.
+A table with a row for each step ──pieces()──> `AffinePiece`s, which together are exactly the table.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ LONGEST_PERIOD = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class AffinePiece:
     """Steps `first + every * k` up to `last` along each dimension, where column c of a table is affine.
 
     Its value is `(constants[c] + factors[c] . step) / over`.
@@ -41,7 +41,7 @@ class Piece:
         return found.scale_down_val(isl.Val(self.over))
 
     def steps(self, space: isl.Space) -> isl.Set:
-        """Its steps, in a space whose first dimensions are those of a step; the others may be anything."""
+        """The steps of the piece, in a space whose first dimensions are those of a step; the others may be anything."""
         found = isl.Set.universe(space)
         for d, (first, last, every) in enumerate(zip(self.first, self.last, self.every, strict=True)):
             found = found.lower_bound_val(SET, d, isl.Val(first)).upper_bound_val(SET, d, isl.Val(last))
@@ -52,7 +52,7 @@ class Piece:
         return found
 
 
-def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[Piece, ...]:
+def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[AffinePiece, ...]:
     """A table of (steps, columns) as pieces; steps go through a grid of so many along each dimension, row by row.
 
     Errors: TooComplex for more than `most` pieces.
@@ -61,7 +61,7 @@ def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[Piece, ..
     >>> [(piece.first, piece.last, piece.factors.tolist()) for piece in pieces(table, (9,), 10)]
     [((0,), (1,), [[3], [4]]), ((2,), (8,), [[4], [4]])]
     """
-    found: list[Piece] = []
+    found: list[AffinePiece] = []
     for piece in _split(table.reshape(*counts, table.shape[1]), [range(count) for count in counts]):
         found.append(piece)
         if len(found) > most:
@@ -71,7 +71,7 @@ def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[Piece, ..
     return tuple(found)
 
 
-def _split(values: Integers, steps: list[range]) -> Iterator[Piece]:
+def _split(values: Integers, steps: list[range]) -> Iterator[AffinePiece]:
     """Pieces of a part of a table: cut along the first dimension in which it is not affine, or the shortest one."""
     for axis in range(len(steps)):
         along = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
@@ -120,7 +120,7 @@ def runs_every(rows: Integers, period: int) -> Iterator[slice]:
             start = end
 
 
-def fitted(values: Integers, steps: Sequence[range]) -> Piece | None:
+def fitted(values: Integers, steps: Sequence[range]) -> AffinePiece | None:
     """The piece of values that are affine in all dimensions together; None where they are not."""
     rank = len(steps)
     origin = values[(0,) * rank]
@@ -136,4 +136,4 @@ def fitted(values: Integers, steps: Sequence[range]) -> Piece | None:
     factors = factors * np.array([over // step.step for step in steps])
     constants = origin * over - factors @ np.array([step.start for step in steps])
     first, last, every = zip(*((step.start, step[-1], step.step) for step in steps), strict=True)
-    return Piece(first, last, every, factors, constants, over)
+    return AffinePiece(first, last, every, factors, constants, over)

@@ -23,7 +23,7 @@ def operation_limit(max_operations: int = 50_000_000, what: str = "an operation 
     ...     print(isl.Set("{ A[i] : 0 <= i < 4 }").count_val())
     4
 
-    Raises TooComplex when the limit is passed, InvalidInput when it is not positive.
+    Errors: TooComplex when the limit is passed, InvalidInput when it is not positive.
     """
     if max_operations <= 0:
         raise InvalidInput(f"operation limit of {what}: expected a positive number of operations, got {max_operations}")

@@ -15,7 +15,7 @@ MAX_STEPS = 5_000
 
 
 @dataclass(frozen=True)
-class Floor:
+class FloorDivision:
     """`floor(numerator / denominator)`, with an affine numerator."""
 
     numerator: tuple[tuple[str, int], ...]
@@ -25,10 +25,10 @@ class Floor:
 
 @dataclass
 class Names:
-    """What the names made while summing stand for: floors, or values of determined dimensions."""
+    """Names made while summing, and their meanings: floors, or values of determined dimensions."""
 
-    meaning: dict[str, Floor | Polynomial] = field(default_factory=dict)
-    _floors: dict[Floor, str] = field(default_factory=dict)
+    meaning: dict[str, FloorDivision | Polynomial] = field(default_factory=dict)
+    _floors: dict[FloorDivision, str] = field(default_factory=dict)
     _fresh: Iterator[int] = field(default_factory=counter)
 
     def fresh(self) -> str:
@@ -38,7 +38,7 @@ class Names:
         return f"#{number}"
 
     def allow_steps(self, steps: int) -> None:
-        """Raise TooComplex where a sum would take more steps than `MAX_STEPS`."""
+        """Refuse a sum of more steps than `MAX_STEPS`. Errors: TooComplex."""
         if steps > MAX_STEPS:
             raise TooComplex(
                 f"no closed form within {MAX_STEPS:,} steps; fix some parameters, use concrete tile sizes, "
@@ -75,7 +75,7 @@ class Names:
     def _named_floor(self, rest: dict[str, int], offset: int, denominator: int) -> Polynomial:
         shared = gcd(denominator, *rest.values())
         numerator = tuple((name, value // shared) for name, value in rest.items())
-        key = Floor(numerator, offset // shared, denominator // shared)
+        key = FloorDivision(numerator, offset // shared, denominator // shared)
         if key not in self._floors:
             self._floors[key] = self.fresh()
             self.meaning[self._floors[key]] = key

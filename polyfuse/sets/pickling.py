@@ -32,7 +32,7 @@ def nothing(kind: str, universe: str) -> Any:
 
 
 def reduced(value: Any) -> tuple[Any, tuple[str, str]]:
-    """How pickle and copy make an object of isl again."""
+    """The function and arguments by which pickle and copy make an object of isl again."""
     kind = type(value).__name__
     if isinstance(value, isl.BasicSet | isl.Set | isl.BasicMap | isl.Map) and value.is_empty():
         return nothing, (kind, str(type(value).universe(value.get_space())))

@@ -40,7 +40,7 @@ def points(values: isl.Set) -> Integers:
 
 
 def in_box(values: isl.Set) -> Integers:
-    """The points of a set, from those of the box around it."""
+    """The points of a set, from those of the box around it. Errors: TooComplex, Unbounded."""
     rank = values.dim(isl.dim_type.set)
     ends = [(values.dim_min_val(d), values.dim_max_val(d)) for d in range(rank)]
     if not all(low.is_int() and high.is_int() for low, high in ends):
@@ -54,7 +54,7 @@ def in_box(values: isl.Set) -> Integers:
 
 
 def contains(values: isl.Set, at: Integers) -> NDArray[np.bool_]:
-    """Which of some points a set holds."""
+    """A mask of the points that a set holds."""
     held = np.zeros(len(at), bool)
     for part in values.compute_divs().get_basic_sets():
         inside = np.ones(len(at), bool)

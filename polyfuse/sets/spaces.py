@@ -1,8 +1,13 @@
-"""Spaces of relations between tuples with different parameters, and names of dimensions: removed, or distinct."""
+"""Spaces of relations, their dimensions one by one, names of dimensions: removed, or distinct; points as numbers."""
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import TypeVar
 
 import islpy as isl
 
 IN, OUT, PARAM = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.param
+Part = TypeVar("Part", isl.Set, isl.Map)
 
 
 def relation_space(domain: isl.Space, range_: isl.Space) -> isl.Space:
@@ -15,6 +20,38 @@ def relation_space(domain: isl.Space, range_: isl.Space) -> isl.Space:
     [H] -> { A[i] -> W[k] }
     """
     return domain.align_params(range_).map_from_domain_and_range(range_.align_params(domain))
+
+
+def only_axis(part: Part, kind: isl.dim_type, axis: int) -> Part:
+    """A set or relation with one dimension left of a tuple, which has no name then.
+
+    >>> print(only_axis(isl.Map("{ S[i] -> T[a, b, c] : a = b = i and c = 2i }"), OUT, 2))
+    { S[i] -> [c = 2i] }
+    """
+    return part.project_out(kind, axis + 1, part.dim(kind) - axis - 1).project_out(kind, 0, axis)
+
+
+def union(parts: Iterable[Part]) -> Part:
+    """The union of sets or relations, at least one."""
+    return reduce(lambda one, other: one.union(other), parts)
+
+
+def freed(relation: isl.Map, kind: isl.dim_type, axes: Iterable[int]) -> isl.Map:
+    """A relation with some dimensions of a tuple unconstrained.
+
+    >>> print(freed(isl.Map("{ A[a, b] -> tile[t] : a = t and b = 2t }"), IN, [1]))
+    { A[a, i1] -> tile[t = a] }
+    """
+    name = relation.get_tuple_name(kind) if relation.has_tuple_name(kind) else None
+    for axis in axes:
+        relation = relation.project_out(kind, axis, 1).insert_dims(kind, axis, 1)
+    return relation if name is None else relation.set_tuple_name(kind, name)
+
+
+def coordinates(point: isl.Point) -> list[int]:
+    """The coordinates of a point as numbers."""
+    rank = point.get_space().dim(isl.dim_type.set)
+    return [int(point.get_coordinate_val(isl.dim_type.set, d).to_python()) for d in range(rank)]
 
 
 def unnamed(relation: isl.Map, ends: tuple[isl.dim_type, ...] = (IN, OUT)) -> isl.Map:

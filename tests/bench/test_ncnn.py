@@ -17,8 +17,8 @@ from polyfuse.bench.peers.race import MOST_ERROR, Rules, missing, race
 from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.network import Builder, Network
-from tests.network.test_onnx_export import of_layers
-from tests.network.test_whole_layers import LAYERS
+from tests.network.layers.test_whole_layers import LAYERS
+from tests.network.onnx.test_export import of_layers
 from tests.plan.example import example as machine
 
 (NCNN,) = peers_named("ncnn")

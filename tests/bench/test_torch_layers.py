@@ -7,11 +7,11 @@ import pytest
 
 from polyfuse.bench.peers.torch_eager import network_module
 from polyfuse.errors import UnsupportedOperator
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.rewrite.workload import load_workload
-from tests.network.test_onnx_export import WHOLE, of_layers
-from tests.network.test_whole_layers import LAYERS
+from tests.network.layers.test_whole_layers import LAYERS
+from tests.network.onnx.test_export import WHOLE, of_layers
 
 torch = pytest.importorskip("torch")
 KERNELS = Path(__file__).parents[2] / "kernels"

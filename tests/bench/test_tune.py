@@ -16,11 +16,11 @@ from polyfuse.cost.seconds import Seconds
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
 from polyfuse.deploy.tuned import Entry, Tried, best_known, entry_of, key_of, network_digest, read_tuned, tuned
 from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.loading import load_workload
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.workload import load_workload
 from polyfuse.schedule.schedule import Strategy
 from tests.plan.example import example
 

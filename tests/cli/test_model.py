@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from polyfuse.cli import main
 from tests.cli.calls import commands
-from tests.network.onnx_models import model, values
+from tests.network.onnx.models import model, values
 
 make = helper.make_node
 

@@ -7,7 +7,7 @@ import pytest
 from polyfuse.network.scop.jscop import read_jscop
 from tests.cli.calls import KERNEL, call, refused
 
-SCOP = str(Path(__file__).parents[1] / "network" / "data" / "two_convs.jscop")
+SCOP = str(Path(__file__).parents[1] / "network" / "scop" / "data" / "two_convs.jscop")
 COMPUTED = [
     word
     for setting in ("Stmt_set_t=0.0", "Stmt_add_t=acc + w1 * x", "Stmt_set_y=0.0", "Stmt_add_y=acc + w2 * t")

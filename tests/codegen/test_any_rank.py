@@ -17,10 +17,11 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.resampling import Resampling
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
-from polyfuse.schedule.counts import bytes_touched, counts
+from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from tests.schedule.touched import bytes_touched
 
 QUICK = Options(flags=("-std=c11", "-O0"))
 Make = Callable[[Builder, Tensor], Tensor]

@@ -18,9 +18,10 @@ from polyfuse.codegen.kernel import Kernel, rebuild
 from polyfuse.codegen.program import Program, generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.schedule.counts import bytes_touched, counts
+from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy
+from tests.schedule.touched import bytes_touched
 
 GOLDEN = Path(__file__).parent / "golden"
 STRATEGIES = {

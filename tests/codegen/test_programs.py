@@ -8,13 +8,14 @@ import pytest
 from polyfuse.codegen.build import SANITIZE, Options, compile_program
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import Program, generate
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.rewrite.workload import load_workload
-from polyfuse.schedule.counts import bytes_touched, counts
+from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from tests.schedule.touched import bytes_touched
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 SMALL = {

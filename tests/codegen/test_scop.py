@@ -22,7 +22,7 @@ from polyfuse.network.scop.scop import Scop
 from polyfuse.schedule.storage import Index
 from tests.oracles import polly
 
-TWO_CONVS = Path(__file__).parents[1] / "network" / "data" / "two_convs.c"
+TWO_CONVS = Path(__file__).parents[1] / "network" / "scop" / "data" / "two_convs.c"
 Make = Callable[[], pf.Network]
 SHIFTED_LOCAL = pf.Strategy.named("local", (8, 8), "shifted")
 

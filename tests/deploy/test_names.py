@@ -20,15 +20,15 @@ from polyfuse.deploy.library import library
 from polyfuse.deploy.model import Settings, load, plan_of, program_of
 from polyfuse.deploy.scratchpad import compiled, scratch_files
 from polyfuse.deploy.source import read_source
+from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.graph import ENDING, Names
+from polyfuse.network.onnx.graph import ENDING, LayerNames
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.signature import Input, Output, Signature
 from polyfuse.network.tensor import AVOIDED, IDENTIFIER, RESERVED, checked_name, is_taken, safe_name
 from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
-from polyfuse.rewrite.workload import load_onnx
 from tests.deploy.ends import expected, made, node, random_arrays, random_model, same, saved
 from tests.deploy.networks import block, branches, chain
 
@@ -214,7 +214,7 @@ def names_in(network: Network) -> list[str]:
 
 
 def test_many_names_alike_are_made_distinct_quickly() -> None:
-    names = Names()
+    names = LayerNames()
     found = [names.fresh("a" * 100) for _ in range(3000)]
     assert len(set(found)) == 3000
 

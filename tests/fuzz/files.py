@@ -36,9 +36,9 @@ from polyfuse.codegen.target import probe
 from polyfuse.deploy.plan import planned, program
 from polyfuse.deploy.planfile import read_plan
 from polyfuse.errors import PolyfuseError
+from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.plan.planning import plan_for
-from polyfuse.rewrite.workload import load_onnx
 from tests.fuzz.mutate_onnx import convolutions, drawn, operator_models, whole_models
 from tests.fuzz.mutate_text import mutated_json, mutated_toml
 
@@ -48,7 +48,7 @@ PATIENCE = 6
 """How many times as long it may take in all, where the host is busy."""
 MEMORY_BYTES = 6 << 30
 LONGEST_MESSAGE = 10_000
-SCOP = Path(__file__).parents[1] / "network" / "data" / "two_convs.jscop"
+SCOP = Path(__file__).parents[1] / "network" / "scop" / "data" / "two_convs.jscop"
 TEXTS = ("plan", "scratchpad plan", "machine", "accelerator", "scop")
 
 Outcome = Literal["used", "refused", "failed"]

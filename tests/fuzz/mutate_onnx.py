@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.network.conformance import FOLDED, cases, trials
-from tests.network.onnx_models import model, values
+from tests.network.onnx.conformance import FOLDED, cases, trials
+from tests.network.onnx.models import model, values
 
 make = helper.make_node
 HUGE = (2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.rewrite.workload import load_workload
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 

@@ -13,7 +13,7 @@ from polyfuse.network.network import Builder
 from polyfuse.network.reference import max_relative_error, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
-from tests.network.onnx_models import values
+from tests.network.onnx.models import values
 
 X = Tensor("x", (1, 2, 6, 7))
 W = Tensor("w", (3, 2, 3, 3))

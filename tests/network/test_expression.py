@@ -3,7 +3,7 @@
 import ctypes
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 from polyfuse.errors import InvalidInput
 from polyfuse.network.expression import (
     FLOAT_FUNCTIONS,
+    Given,
     check_expression,
-    evaluate,
     evaluator,
     names_in,
     parenthesised,
     tables_in,
     to_c,
 )
+
+
+def evaluate(expression: str, names: Mapping[str, Given]) -> float:
+    """The value of an expression; names given as `int` are whole."""
+    return evaluator(expression)(names)
+
 
 PRELUDE = """
 #include <math.h>

@@ -15,7 +15,7 @@ from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.reference import max_relative_error
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
-from tests.network.onnx_models import values
+from tests.network.onnx.models import values
 
 
 def agrees(layer: Layer) -> bool:

@@ -55,7 +55,7 @@ from polyfuse.network.onnx.writing import Parts, Writers, single, writes
 
 def pool(state: Import, node: Node) -> None:
     """LpPool."""
-    if attributes.int_attribute(node, "p", 2) != 1:
+    if attributes.attribute(node, "p", 2) != 1:
         raise UnsupportedOperator(f"{node.label}: p is not 1")
     x = state.tensor(node)
     state.add(node, magnitude_pool(node.name, x, attributes.window(node, x)))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import DoesNotFit, InvalidInput, TooComplex
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.planning import Ways
@@ -18,7 +19,6 @@ from polyfuse.plan.search.ideals import LONGEST, lattice
 from polyfuse.plan.search.program import Searcher, search
 from polyfuse.plan.search.walk import Rules
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_workload
 from tests.plan.invented import Invented, invented
 from tests.plan.planned import NETWORKS, inception, machine, residual, squeeze_and_excite
 from tests.plan.test_search import oracle

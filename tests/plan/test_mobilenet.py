@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from polyfuse.loading import load_workload
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.plan.planning import Ways, ways_of
@@ -15,7 +16,6 @@ from polyfuse.plan.search.pins import placed_plan
 from polyfuse.plan.search.problem import problem_of
 from polyfuse.plan.search.program import Searcher
 from polyfuse.plan.search.walk import Rules
-from polyfuse.rewrite.workload import load_workload
 
 KERNEL = Path(__file__).parents[2] / "kernels" / "mobilenet_v2.py"
 KIB = 1024

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
-from polyfuse.rewrite.fusion import Operator
+from polyfuse.rewrite.fusion import FusionOperator
 from polyfuse.rewrite.mapping import MappingType
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -25,7 +25,7 @@ PUBLISHED = {
 TYPES = {name: mapping for mapping, names in PUBLISHED.items() for name in names.split()}
 
 
-def operators(path: Path) -> tuple[Operator, ...]:
+def operators(path: Path) -> tuple[FusionOperator, ...]:
     """The operators of a model that compute something from its inputs, in the order of the file."""
     graph = shape_inference.infer_shapes(onnx.load(path)).graph
     shapes = {
@@ -35,7 +35,7 @@ def operators(path: Path) -> tuple[Operator, ...]:
     return tuple(_computing(graph, shapes))
 
 
-def _computing(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> Iterator[Operator]:
+def _computing(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> Iterator[FusionOperator]:
     given = {each.name for each in graph.initializer}
     flowing = {each.name for each in graph.input if each.name not in given}
     for position, node in enumerate(graph.node):
@@ -45,4 +45,6 @@ def _computing(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> Iterator
         flowing |= set(node.output)
         mapping, outputs = TYPES[node.op_type], tuple(node.output)
         read, made = sum(prod(shapes.get(name, [0])) for name in node.input), prod(shapes[outputs[0]])
-        yield Operator(f"n{position}", node.op_type, mapping, inputs, outputs, read, made, f"{node.op_type} {made}")
+        yield FusionOperator(
+            f"n{position}", node.op_type, mapping, inputs, outputs, read, made, f"{node.op_type} {made}"
+        )

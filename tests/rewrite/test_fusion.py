@@ -7,7 +7,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.rewrite.fusion import (
     TABLE,
     Block,
-    Operator,
+    FusionOperator,
     Verdict,
     always,
     by_traffic,
@@ -51,7 +51,7 @@ def test_the_table_is_the_published_one() -> None:
             assert TABLE[first, second] == (Verdict.FUSE, MappingType.REORGANIZE)
 
 
-def random_graph(seed: int) -> tuple[Operator, ...]:
+def random_graph(seed: int) -> tuple[FusionOperator, ...]:
     """Operators of random types that read random earlier ones."""
     random = np.random.default_rng(seed)
     kinds = list(MappingType)
@@ -62,11 +62,11 @@ def random_graph(seed: int) -> tuple[Operator, ...]:
         )
         mapping = kinds[int(random.choice(5, p=[0.5, 0.1, 0.1, 0.1, 0.2]))]
         elements = int(random.integers(1, 50))
-        graph.append(Operator(f"o{k}", "any", mapping, tuple(sorted(reads)), (f"t{k}",), 10, elements, "any"))
+        graph.append(FusionOperator(f"o{k}", "any", mapping, tuple(sorted(reads)), (f"t{k}",), 10, elements, "any"))
     return tuple(graph)
 
 
-def depends(graph: tuple[Operator, ...]) -> dict[str, set[str]]:
+def depends(graph: tuple[FusionOperator, ...]) -> dict[str, set[str]]:
     """Everything that each operator needs, directly or not."""
     makers, needs = {each.outputs[0]: each.name for each in graph}, dict[str, set[str]]()
     for each in graph:
@@ -138,8 +138,8 @@ def names(blocks: tuple[Block, ...]) -> list[tuple[str, ...]]:
 def test_traffic_decides_where_nothing_is_measured() -> None:
     """A broadcast of one column saves nothing; a broadcast of as much as is read saves a third."""
     read, small, large = (
-        Operator("read", "conv", MappingType.MANY_TO_MANY, ("x",), ("y",), 1000, elements, "conv")
+        FusionOperator("read", "conv", MappingType.MANY_TO_MANY, ("x",), ("y",), 1000, elements, "conv")
         for elements in (1000, 10, 1000)
     )
-    after = Operator("after", "add", MappingType.ONE_TO_MANY, ("y",), ("z",), 1000, 1000, "add")
+    after = FusionOperator("after", "add", MappingType.ONE_TO_MANY, ("y",), ("z",), 1000, 1000, "add")
     assert not by_traffic([small], after) and by_traffic([large], after) and by_traffic([read], after)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyfuse.loading import load_onnx
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.fusion import by_traffic, fusion_plan, operators_of
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_onnx
 from tests.rewrite.operator_graphs import LIGHT
 from tests.rewrite.test_fusion import PROTOTYPE
 

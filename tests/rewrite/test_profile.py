@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from polyfuse.rewrite.fusion import Operator, always, fusion_plan, never
+from polyfuse.rewrite.fusion import FusionOperator, always, fusion_plan, never
 from polyfuse.rewrite.mapping import MappingType
 from polyfuse.rewrite.profile import Profiled, ProfileKey, by_profile
 
@@ -20,7 +20,7 @@ class Memory:
         self.known[measured.key] = measured
 
 
-def shuffle_into_conv(count: int) -> tuple[Operator, ...]:
+def shuffle_into_conv(count: int) -> tuple[FusionOperator, ...]:
     """Several times relu, transpose, conv on the same shapes."""
     graph = []
     for k in range(count):
@@ -30,14 +30,16 @@ def shuffle_into_conv(count: int) -> tuple[Operator, ...]:
             ("conv", MappingType.MANY_TO_MANY),
         ]
         for j, (kind, mapping) in enumerate(kinds):
-            graph.append(Operator(f"{kind}{k}", kind, mapping, (f"t{k}{j}",), (f"t{k}{j + 1}",), 9, 9, f"{kind} 9"))
+            graph.append(
+                FusionOperator(f"{kind}{k}", kind, mapping, (f"t{k}{j}",), (f"t{k}{j + 1}",), 9, 9, f"{kind} 9")
+            )
     return tuple(graph)
 
 
 def test_measurements_decide_and_are_made_once() -> None:
     asked = []
 
-    def measure(block: object, neighbour: Operator) -> tuple[float, float]:
+    def measure(block: object, neighbour: FusionOperator) -> tuple[float, float]:
         asked.append(neighbour.name)
         return 1.0, 2.0
 

@@ -14,14 +14,15 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.layers.pointwise import activation
 from polyfuse.network.network import Builder
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.rewrite.graph import Replacement, graph_of
+from polyfuse.rewrite.graph import Replacement, rewrite_graph
 from polyfuse.rewrite.rule import Match, Rule
 from polyfuse.rewrite.rules import algebra, copies, forms, normalisation, pointwise, scaling
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES, rule
-from polyfuse.rewrite.symbolic import Equality, canonical, evaluated, exact, pieces, proof, symbols_of
+from tests.rewrite.rules.instances import INSTANCES, UNPROVED
+from tests.rewrite.symbolic import Equality, canonical, evaluated, exact, pieces, proof, symbols_of
 
 EVERY = (*RULES, *ON_REQUEST)
-PROVED = [each for each in EVERY if each.instances]
+PROVED = [each for each in EVERY if each.name in INSTANCES]
 PROVED_RULE = pytest.mark.parametrize("each", PROVED, ids=lambda each: each.name)
 
 
@@ -39,8 +40,12 @@ def test_what_replacements_make_is_what_was_there(each: Rule) -> None:
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)
 def test_a_rule_is_proved_or_says_why_not(each: Rule) -> None:
-    assert bool(each.instances) != bool(each.unproved)
-    assert each.instances or not proof(each)
+    assert bool(INSTANCES.get(each.name)) != bool(UNPROVED.get(each.name))
+    assert each.name in INSTANCES or not proof(each)
+
+
+def test_instances_are_of_rules() -> None:
+    assert {*INSTANCES, *UNPROVED} == {each.name for each in EVERY}
 
 
 def shifted(layer: Layer) -> Layer:
@@ -79,8 +84,8 @@ def test_a_replacement_with_another_weight_is_not_proved(each: Rule) -> None:
 def matches(each: Rule) -> list[Match]:
     """The place for a rule in each of its instances, with symbols."""
     found = []
-    for instance in (built() for built in each.instances):
-        graph = graph_of(instance.network)
+    for instance in (built() for built in INSTANCES[each.name]):
+        graph = rewrite_graph(instance.network)
         match = next(m for root in graph.layers for m in each.matches(graph, root) if each.broken(m) is None)
         found.append(Match(symbols_of(instance, graph), match.layers))
     return found
@@ -126,7 +131,7 @@ def test_the_code_of_a_replacement_that_is_broken_is_not_proved(name: str, monke
 def test_symbols_are_evaluated_as_numbers_are() -> None:
     """With numbers in the place of symbols, the expressions are what the reference computes."""
     for name in ("scaling-into-conv-before", "hard-swish", "mean-of-image", "flattened-product", "silu"):
-        network = next(iter(rule(name).instances))().network
+        network = INSTANCES[name][0]().network
         inputs = random_inputs(network, 3)
         expected = run(network, inputs)
         values = {key: exact(value) for key, value in {**inputs, **network.weights}.items()}

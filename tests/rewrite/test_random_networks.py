@@ -12,8 +12,8 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
-from tests.rewrite.examples import Draw, instance_norm
-from tests.rewrite.test_rules import same_values
+from tests.rewrite.rules.examples import Draw, instance_norm
+from tests.rewrite.rules.test_rules import same_values
 
 Step = Callable[[Draw, str, Tensor], Tensor]
 

@@ -12,7 +12,7 @@ from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.rewriting import NearMiss, rewrite
-from tests.rewrite.examples import EXAMPLES, Draw
+from tests.rewrite.rules.examples import EXAMPLES, Draw
 
 
 def kinds(network: Network) -> list[tuple[str, str]]:

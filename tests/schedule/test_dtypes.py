@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from polyfuse.network.halves import with_storage
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.network.storage import with_storage
 from polyfuse.network.window import Window
 from polyfuse.schedule.counts import counts, total
 from polyfuse.schedule.groups import fused

@@ -11,7 +11,7 @@ import pytest
 
 import polyfuse as pf
 from polyfuse.schedule.executions import with_tile_order
-from polyfuse.schedule.interpreter import interpret, runs_of
+from polyfuse.schedule.interpreter import executions_of, interpret
 from polyfuse.schedule.schedule import Flow
 from polyfuse.schedule.steps import preload_steps, steps
 from polyfuse.schedule.storage import Index
@@ -97,7 +97,7 @@ def assert_right(group: pf.Storage) -> None:
     for tensor in network.outputs:
         assert pf.max_relative_error(found[tensor.name], expected[tensor.name]) < 1e-12, str(group)
     for step in (*preload_steps(group.schedule), *steps(group.schedule)):
-        for touch, cells in zip(step.touches, runs_of(group, step).cells, strict=True):
+        for touch, cells in zip(step.touches, executions_of(group, step).cells, strict=True):
             if touch.memory == "chip" and len(cells):
                 shape = np.array(group.buffers[touch.tensor.name].shape)
                 assert (cells >= 0).all() and (cells < shape).all(), f"{group}: {touch.tensor} in {step.name}"

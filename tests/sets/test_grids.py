@@ -2,19 +2,20 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import TooComplex
-from polyfuse.sets.grids import Piece, pieces
+from polyfuse.sets.grids import AffinePiece, pieces
 
 
-def inside(piece: Piece, steps: np.ndarray) -> np.ndarray:
+def inside(piece: AffinePiece, steps: np.ndarray) -> np.ndarray:
     """Which steps a piece holds."""
     ends = zip(piece.first, piece.last, piece.every, steps.T, strict=True)
     return np.logical_and.reduce([(at >= a) & (at <= b) & ((at - a) % every == 0) for a, b, every, at in ends])
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_pieces_are_disjoint_and_give_every_value(data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))

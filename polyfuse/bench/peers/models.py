@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import ArrayLike
 
 from polyfuse.bench.peers.contender import Settings
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.load import imported
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_workload
 
 
 def model_bytes(network: Network, settings: Settings) -> bytes:

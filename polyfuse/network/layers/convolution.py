@@ -4,7 +4,7 @@ Sizes of tensors enter, as numbers or parameters; a `Layer` leaves. Images are `
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -46,10 +46,21 @@ def convolution(
     The window is that of the weights with stride 1 and no padding unless given.
     Errors: InvalidInput where shapes do not fit together.
     """
-    check_float32(name, x, w, *([] if bias is None else [bias]))
-    sums = convolution_sums(name, x, w, bias, window, groups, dtype="float32")
-    weights = (w,) if bias is None else (w, bias)
-    return Layer(name, sums.operator, sums.out, sums.statements, (x,), weights, sums.computed)
+    check_float32(name, x, w, bias)
+    return convolution_sums(name, x, w, bias, window, groups).layer(name, x, w, bias)
+
+
+@dataclass(frozen=True, eq=False)
+class SumForm:
+    """How sums of products are written: the type of the output, the update, and what a sum without a bias starts from.
+
+    `more` are further operands of the update, with an element for each channel, or column, of the output.
+    """
+
+    dtype: str = "float32"
+    update: str = "acc + weight * x"
+    zero: str = "0.0"
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +72,18 @@ class Sums:
     statements: tuple[Statement, Statement]
     computed: Callable[..., Array]
 
+    def layer(self, name: str, x: Tensor, w: Tensor, bias: Tensor | None) -> Layer:
+        """The layer that makes these sums, of an input, weights and perhaps a bias."""
+        weights = (w,) if bias is None else (w, bias)
+        return Layer(name, self.operator, self.out, self.statements, (x,), weights, self.computed)
+
+
+def biased_start(name: str, out: Tensor, bias: Tensor | None, index: str, zero: str) -> Statement:
+    """The statement that starts each point at an element of the bias, or at zero where there is none."""
+    if bias is None:
+        return point_statement(f"{name}_init", out, {}, zero)
+    return point_statement(f"{name}_init", out, {"bias": (bias, index)}, "bias")
+
 
 def convolution_sums(
     name: str,
@@ -69,31 +92,25 @@ def convolution_sums(
     bias: Tensor | None,
     given: Window | None,
     groups: int,
-    *,
-    dtype: str,
-    update: str = "acc + weight * x",
-    zero: str = "0.0",
-    more: Mapping[str, Tensor] | None = None,
+    form: SumForm = SumForm(),
 ) -> Sums:
-    """What a convolution adds to its bias, or to zero, at each point of an output of some type.
+    """What a convolution adds to its bias, or to zero, at each point of its output.
 
-    `more` are further operands of the update, with an element for each output channel.
     Errors: InvalidInput where shapes do not fit together.
     """
     out_channels, in_group, *_ = w.concrete_shape
     window = kernel_window(name, w, given)
     window.check(name, x)
     _check_channels(name, x, w, bias, groups)
-    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *window.outputs(x)), dtype)
+    out = Tensor(f"{name}_out", (x.shape[0], out_channels, *window.outputs(x)), form.dtype)
     operands = {
         "x": (x, f"n, {_channel_read(out_channels, in_group, groups)}, {window.index}"),
         "weight": (w, "c, ic, kh, kw"),
-        **{operand: (tensor, "c") for operand, tensor in (more or {}).items()},
+        **{operand: (tensor, "c") for operand, tensor in form.more.items()},
     }
     sizes = {"ic": in_group, "kh": window.kernel[0], "kw": window.kernel[1]}
-    taken = window_statement(f"{name}_update", out, sizes, operands, "x", update, macs=1)
-    reads = {} if bias is None else {"bias": (bias, "c")}
-    start = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
+    taken = window_statement(f"{name}_update", out, sizes, operands, "x", form.update, macs=1)
+    start = biased_start(name, out, bias, "c", form.zero)
     computed = partial(_convolved, window, groups)
     return Sums(Conv(window, groups), out, (start, taken), computed)
 

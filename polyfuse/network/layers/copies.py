@@ -4,11 +4,12 @@ Tensors of concrete sizes and any rank enter; a `Layer` leaves whose one read is
 operator, so that others can undo it or merge it with its neighbours.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import prod
+from operator import itemgetter
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.layers.pointwise import broadcast_index, ordered, pointwise
+from polyfuse.network.layers.pointwise import arranged, broadcast_index, pointwise
 from polyfuse.network.operator import (
     Concat,
     Copy,
@@ -35,7 +36,7 @@ from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
-"""What padding holds; all but the first repeat the tensor."""
+"""The modes of padding; all but the first repeat the tensor."""
 MAX_PARTS = 64
 """The most statements a copy may be cut into."""
 
@@ -94,11 +95,11 @@ def slice_of(
     dims = point_dims(len(shape))
     index = ", ".join(map(along, dims, firsts, strides))
     part = tuple(slice(f, e, s) for f, e, s in zip(firsts, _ends(ends, strides), strides, strict=True))
-    return _copied(name, Slice(firsts, counts, strides), x, counts, index, partial(_sliced, part))
+    return _copied(name, Slice(firsts, counts, strides), x, counts, index, itemgetter(part))
 
 
 def _ends(pairs: Sequence[tuple[int, int]], steps: Sequence[int]) -> list[int | None]:
-    """Where numpy's slices end: one beyond the last element, None for one below 0."""
+    """The ends of numpy's slices: one beyond the last element, None for one below 0."""
     ends = [last + (1 if step > 0 else -1) for (_, last), step in zip(pairs, steps, strict=True)]
     return [end if end >= 0 else None for end in ends]
 
@@ -152,7 +153,7 @@ def expand(name: str, x: Tensor, shape: Sequence[int]) -> Layer:
     if len(sizes) != len(target) or any(a not in (1, b) for a, b in zip(sizes, target, strict=True)):
         raise InvalidInput(f"layer {name!r}: expected a shape that {x} is broadcast to, got {target}")
     index = broadcast_index(x, target, point_dims(len(target)))
-    return _copied(name, Expand(target), x, target, index, partial(_expanded, target))
+    return _copied(name, Expand(target), x, target, index, partial(np.broadcast_to, shape=target))
 
 
 def depth_to_space(name: str, x: Tensor, block: int, mode: str = "DCR") -> Layer:
@@ -302,18 +303,8 @@ def concat(name: str, tensors: Sequence[Tensor], axis: int = 1, constants: Colle
         index = ", ".join(f"{d} - {low}" if a == axis else d for a, d in enumerate(dims))
         where = f"{low} <= {dims[axis]} < {low + sizes[k]}"
         statements.append(point_statement(f"{name}_part{k}", out, {"x": (tensor, index)}, "x", where))
-    inputs = tuple(dict.fromkeys(t for t in tensors if t not in constants))
-    weights = tuple(dict.fromkeys(t for t in tensors if t in constants))
-    order = [(*inputs, *weights).index(t) for t in tensors]
-    return Layer(
-        name,
-        Concat(axis),
-        out,
-        tuple(statements),
-        inputs,
-        weights,
-        partial(ordered, partial(_concatenated, axis), order),
-    )
+    read = arranged(partial(_concatenated, axis), tensors, constants)
+    return Layer(name, Concat(axis), out, tuple(statements), *read)
 
 
 def _copied(
@@ -322,7 +313,7 @@ def _copied(
     x: Tensor,
     shape: Sequence[Size],
     index: str,
-    reference: partial[Array],
+    reference: Callable[[Array], Array],
     inside: Collection[str] = (),
 ) -> Layer:
     """The layer whose every point is the element of `x` at an index."""
@@ -336,14 +327,6 @@ def _copied(
 
 def _reshaped(shape: tuple[int, ...], x: Array) -> Array:
     return x.reshape(shape)
-
-
-def _sliced(part: tuple[slice, ...], x: Array) -> Array:
-    return x[part]
-
-
-def _expanded(shape: tuple[int, ...], x: Array) -> Array:
-    return np.broadcast_to(x, shape)
 
 
 def _space_of_depth(block: int, mode: str, x: Array) -> Array:

@@ -10,9 +10,9 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.convolution import kernel_window
+from polyfuse.network.layers.convolution import Sums, biased_start, kernel_window
 from polyfuse.network.operator import ConvTranspose
-from polyfuse.network.statements import point_statement, window_statement
+from polyfuse.network.statements import window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 from polyfuse.network.window import Pair, Window
 
@@ -36,7 +36,7 @@ def conv_transpose(
     channels, per_group, *_ = w.concrete_shape
     operator = ConvTranspose(kernel_window(name, w, window), groups, output_padding)
     stride, dilation, padding = operator.window.stride, operator.window.dilation, operator.window.padding
-    check_float32(name, x, w, *([] if bias is None else [bias]))
+    check_float32(name, x, w, bias)
     operator.window.check(name, x)
     if groups < 1 or x.shape[1] != channels or channels % groups or min(output_padding) < 0:
         raise InvalidInput(
@@ -62,11 +62,8 @@ def conv_transpose(
         macs=1,
         where=" and ".join(whole) or "true",
     )
-    reads = {} if bias is None else {"bias": (bias, "c")}
-    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else "0.0")
-    weights = (w,) if bias is None else (w, bias)
-    computed = partial(_spread_out, operator, (rows, columns))
-    return Layer(name, operator, out, (init, update), (x,), weights, computed)
+    start = biased_start(name, out, bias, "c", "0.0")
+    return Sums(operator, out, (start, update), partial(_spread_out, operator, (rows, columns))).layer(name, x, w, bias)
 
 
 def spread(x: Tensor, operator: ConvTranspose) -> tuple[int, int]:

@@ -3,16 +3,15 @@
 Tensors of concrete sizes enter; a `Layer` of one reduction leaves.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection
 
 import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.convolution import Sums
-from polyfuse.network.layers.pointwise import broadcast, broadcast_index, ordered
+from polyfuse.network.layers.convolution import SumForm, Sums, biased_start
+from polyfuse.network.layers.pointwise import arranged, broadcast, broadcast_index
 from polyfuse.network.operator import Gemm, Matmul
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
@@ -23,10 +22,8 @@ def gemm(name: str, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Layer:
 
     Errors: InvalidInput where shapes do not fit together.
     """
-    check_float32(name, x, w, *([] if bias is None else [bias]))
-    sums = gemm_sums(name, x, w, bias, dtype="float32")
-    weights = (w,) if bias is None else (w, bias)
-    return Layer(name, sums.operator, sums.out, sums.statements, (x,), weights, sums.computed)
+    check_float32(name, x, w, bias)
+    return gemm_sums(name, x, w, bias).layer(name, x, w, bias)
 
 
 def gemm_sums(
@@ -34,27 +31,22 @@ def gemm_sums(
     x: Tensor,
     w: Tensor,
     bias: Tensor | None,
-    *,
-    dtype: str,
-    update: str = "acc + weight * x",
-    zero: str = "0.0",
-    more: Mapping[str, Tensor] | None = None,
+    form: SumForm = SumForm(),  # noqa: B008  (frozen)
 ) -> Sums:
-    """What a product of matrices adds to a bias, or to zero, at each point of an output of some type.
+    """What a product of matrices adds to a bias, or to zero, at each point of its output.
 
-    `more` are further operands of the update, with an element for each column of the output.
     Errors: InvalidInput where shapes do not fit together.
     """
     if len(x.shape) != 2 or len(w.shape) != 2 or x.shape[1] != w.shape[1]:
         raise InvalidInput(f"layer {name!r}: expected an input [n, k] and weights [m, k], got {x} and {w}")
-    out = Tensor(f"{name}_out", (x.shape[0], w.shape[0]), dtype)
+    out = Tensor(f"{name}_out", (x.shape[0], w.shape[0]), form.dtype)
     if bias is not None and broadcast(name, (out, bias)) != out.shape:
         raise InvalidInput(f"layer {name!r}: expected a bias that is broadcast to {out}, got {bias}")
-    dims = point_dims(2)
-    reads = {} if bias is None else {"bias": (bias, broadcast_index(bias, out.shape, dims))}
-    init = point_statement(f"{name}_init", out, reads, "bias" if bias is not None else zero)
-    operands = {"x": (x, "d0, k"), "weight": (w, "d1, k"), **{o: (t, "d1") for o, t in (more or {}).items()}}
-    taken = window_statement(f"{name}_update", out, {"k": x.shape[1]}, operands, "x", update, macs=1)
+    init = biased_start(
+        name, out, bias, "" if bias is None else broadcast_index(bias, out.shape, point_dims(2)), form.zero
+    )
+    operands = {"x": (x, "d0, k"), "weight": (w, "d1, k"), **{o: (t, "d1") for o, t in form.more.items()}}
+    taken = window_statement(f"{name}_update", out, {"k": x.shape[1]}, operands, "x", form.update, macs=1)
     return Sums(Gemm(), out, (init, taken), _affine)
 
 
@@ -66,51 +58,32 @@ def matmul(name: str, a: Tensor, b: Tensor, constants: Collection[Tensor] = ()) 
     Errors: InvalidInput where shapes do not fit together.
     """
     check_float32(name, a, b)
-    sums = matmul_sums(name, a, b, dtype="float32")
-    inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
-    weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
-    order = [(*inputs, *weights).index(t) for t in (a, b)]
-    reference = partial(ordered, sums.computed, order)
-    return Layer(name, sums.operator, sums.out, sums.statements, inputs, weights, reference)
+    sums = matmul_sums(name, a, b, SumForm(update="acc + a * b"))
+    return Layer(name, sums.operator, sums.out, sums.statements, *arranged(sums.computed, (a, b), constants))
 
 
-def matmul_sums(
-    name: str,
-    a: Tensor,
-    b: Tensor,
-    *,
-    dtype: str,
-    update: str = "acc + a * b",
-    zero: str = "0.0",
-    more: Mapping[str, Tensor] | None = None,
-) -> Sums:
-    """What a product of tensors adds to zero at each point of an output of some type.
+def matmul_sums(name: str, a: Tensor, b: Tensor, form: SumForm) -> Sums:
+    """What a product of tensors adds to zero at each point of its output.
 
-    `more` are further operands of the update, with an element for each column of the output.
     Errors: InvalidInput where shapes do not fit together.
     """
     left, right = a.concrete_shape, b.concrete_shape
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         raise InvalidInput(f"layer {name!r}: expected operands [.., i, k] and [.., k, j], got {a} and {b}")
-    front = broadcast(name, tuple(Tensor(t.name, t.concrete_shape[:-2]) for t in (a, b)))
+    fronts = [Tensor(t.name, t.concrete_shape[:-2]) for t in (a, b)]
+    front = broadcast(name, fronts)
     rows, columns = left[-2:-1], right[-1:] if len(right) > 1 else ()
-    out = Tensor(f"{name}_out", (*front, *rows, *columns) or (1,), dtype)
+    out = Tensor(f"{name}_out", (*front, *rows, *columns) or (1,), form.dtype)
     dims = point_dims(len(out.shape))
     batch, row, column = dims[: len(front)], dims[len(front) : len(front) + len(rows)], dims[len(dims) - len(columns) :]
-    a_batch, b_batch = (_batch(t, front, batch) for t in (a, b))
+    a_batch, b_batch = (filter(None, [broadcast_index(t, front, batch)]) for t in fronts)
     reads = {
         "a": (a, ", ".join([*a_batch, *row, "k"])),
         "b": (b, ", ".join([*b_batch, "k", *(column if columns else ())])),
-        **{operand: (tensor, dims[-1]) for operand, tensor in (more or {}).items()},
+        **{operand: (tensor, dims[-1]) for operand, tensor in form.more.items()},
     }
-    taken = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", update, macs=1)
-    return Sums(Matmul(), out, (point_statement(f"{name}_init", out, {}, zero), taken), _product)
-
-
-def _batch(tensor: Tensor, front: Sequence[object], dims: Sequence[str]) -> list[str]:
-    sizes = tensor.concrete_shape[:-2]
-    axes = zip(sizes[::-1], front[::-1], dims[::-1], strict=False)
-    return ["0" if read == 1 and size != 1 else d for read, size, d in axes][::-1]
+    taken = window_statement(f"{name}_update", out, {"k": left[-1]}, reads, "a", form.update, macs=1)
+    return Sums(Matmul(), out, (point_statement(f"{name}_init", out, {}, form.zero), taken), _product)
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.

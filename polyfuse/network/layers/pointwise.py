@@ -3,7 +3,7 @@
 Tensors of any rank, which are broadcast as numpy does, enter; a `Layer` leaves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial, reduce
 
 import numpy as np
@@ -13,7 +13,16 @@ from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation, Spec
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.operator import Activate, Affine, Arithmetic, Operator, Pointwise, Prelu
+from polyfuse.network.operator import (
+    Activate,
+    Affine,
+    Arithmetic,
+    BinaryFunction,
+    Operator,
+    Pointwise,
+    Prelu,
+    VariadicFunction,
+)
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor, check_float32
 
@@ -23,6 +32,16 @@ from polyfuse.network.tensor import Size, Tensor, check_float32
 def ordered(function: Callable[..., Array], order: Sequence[int], *arrays: Array) -> Array:
     """A function of arrays that come in another order, each of them perhaps several times."""
     return function(*(arrays[k] for k in order))
+
+
+def arranged(
+    function: Callable[..., Array], operands: Iterable[Tensor], constants: Collection[Tensor]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Callable[..., Array]]:
+    """The inputs and the weights of a layer, each once, and its reference: a function of operands as one of those."""
+    read = tuple(operands)
+    inputs = tuple(dict.fromkeys(tensor for tensor in read if tensor not in constants))
+    weights = tuple(dict.fromkeys(tensor for tensor in read if tensor in constants))
+    return inputs, weights, partial(ordered, function, [(*inputs, *weights).index(tensor) for tensor in read])
 
 
 def _scaled(x: Array, scale: Array, shift: Array) -> Array:
@@ -99,18 +118,9 @@ def pointwise(
     out = Tensor(f"{name}_out", broadcast(name, tuple(operands.values())), dtype or "float32")
     dims = point_dims(len(out.shape))
     reads = {operand: (tensor, broadcast_index(tensor, out.shape, dims)) for operand, tensor in operands.items()}
-    inputs = tuple(dict.fromkeys(t for o, t in operands.items() if o not in constants))
-    weights = tuple(dict.fromkeys(operands[o] for o in constants))
-    order = [(*inputs, *weights).index(t) for t in operands.values()]
-    return Layer(
-        name,
-        operator,
-        out,
-        (point_statement(f"{name}_final", out, reads, expression),),
-        inputs,
-        weights,
-        partial(ordered, reference, order),
-    )
+    statement = point_statement(f"{name}_final", out, reads, expression)
+    read = arranged(reference, operands.values(), [operands[operand] for operand in constants])
+    return Layer(name, operator, out, (statement,), *read)
 
 
 def activation(name: str, x: Tensor, spec: Activation | Spec) -> Layer:
@@ -132,7 +142,7 @@ def prelu(name: str, x: Tensor, slope: Tensor) -> Layer:
     return pointwise(name, operands, text, _sloped, operator=Prelu(), constants=("slope",))
 
 
-ARITHMETIC: dict[str, tuple[str, Callable[..., Array]]] = {
+ARITHMETIC: dict[BinaryFunction, tuple[str, Callable[..., Array]]] = {
     "add": ("a + b", np.add),
     "sub": ("a - b", np.subtract),
     "mul": ("a * b", np.multiply),
@@ -144,25 +154,28 @@ ARITHMETIC: dict[str, tuple[str, Callable[..., Array]]] = {
 """Functions of two operands: as an expression, and in numpy."""
 
 
-def arithmetic(name: str, how: str, a: Tensor, b: Tensor, *, constants: Sequence[str] = ()) -> Layer:
-    """A function of two operands that are broadcast, one of ARITHMETIC."""
+def arithmetic(name: str, how: BinaryFunction, a: Tensor, b: Tensor, *, constants: Sequence[str] = ()) -> Layer:
+    """A function of two operands that are broadcast, one of ARITHMETIC. Errors: InvalidInput."""
     if how not in ARITHMETIC:
         raise InvalidInput(f"layer {name!r}: expected one of {', '.join(ARITHMETIC)}, got {how!r}")
     text, function = ARITHMETIC[how]
     return pointwise(name, {"a": a, "b": b}, text, function, operator=Arithmetic(how), constants=constants)
 
 
-VARIADIC: dict[str, tuple[str, str, Callable[..., Array]]] = {
+VARIADIC: dict[VariadicFunction, tuple[str, str, Callable[..., Array]]] = {
     "sum": ("{} + {}", "{}", _total),
     "mean": ("{} + {}", "({}) / {}", _mean),
     "max": ("maximum({}, {})", "{}", _largest),
     "min": ("minimum({}, {})", "{}", _smallest),
 }
-"""Functions of any number of operands: how two are joined, what is made of all and their number, and in numpy."""
+"""Functions of any number of operands: of two, of that result and the number of operands, and in numpy."""
 
 
-def variadic(name: str, how: str, tensors: Sequence[Tensor], *, constants: Sequence[Tensor] = ()) -> Layer:
-    """A function of several operands that are broadcast, one of VARIADIC (ONNX Sum, Mean, Max and Min)."""
+def variadic(name: str, how: VariadicFunction, tensors: Sequence[Tensor], *, constants: Sequence[Tensor] = ()) -> Layer:
+    """A function of several operands that are broadcast, one of VARIADIC (ONNX Sum, Mean, Max and Min).
+
+    Errors: InvalidInput.
+    """
     if how not in VARIADIC or not tensors:
         raise InvalidInput(f"layer {name!r}: expected operands of one of {', '.join(VARIADIC)}, got {how!r}")
     join, finish, function = VARIADIC[how]

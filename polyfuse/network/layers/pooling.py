@@ -19,7 +19,7 @@ from polyfuse.network.window import Padding, Window
 
 
 def pool_output(name: str, x: Tensor, window: Window, ceil: bool = False) -> Tensor:
-    """What pooling makes of a tensor, of the same type.
+    """The output of pooling a tensor, of the same type.
 
     Errors: InvalidInput where shapes do not fit together.
     """

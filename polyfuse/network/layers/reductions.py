@@ -15,7 +15,7 @@ from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.copies import checked_axis, reshape
 from polyfuse.network.layers.pointwise import arithmetic
-from polyfuse.network.operator import Reduce, Variance
+from polyfuse.network.operator import Reduce, Reduction, Variance
 from polyfuse.network.statements import point_dims, point_statement, window_statement
 from polyfuse.network.tensor import Tensor, check_float32
 
@@ -35,7 +35,7 @@ def _norm2(x: Array, axis: tuple[int, ...]) -> Array:
     return np.sqrt(_sum_square(x, axis))
 
 
-REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
+REDUCTIONS: dict[Reduction, tuple[str, str, str, Callable[..., Array]]] = {
     "sum": ("0.0", "acc + x", "{0}", np.sum),
     "mean": ("0.0", "acc + x", "{0} / {1}", np.mean),
     "max": ("-INFINITY", "maximum(acc, x)", "{0}", np.max),
@@ -45,10 +45,10 @@ REDUCTIONS: dict[str, tuple[str, str, str, Callable[..., Array]]] = {
     "l1": ("0.0", "acc + fabsf(x)", "{0}", _norm1),
     "l2": ("0.0", "acc + x * x", "sqrtf({0})", _norm2),
 }
-"""The start, the step, and what is made of the result and the number of elements, as expressions; and in numpy."""
+"""The start, the step, and the end, of the result and the number of elements, as expressions; and in numpy."""
 
 
-def reduce(name: str, how: str, x: Tensor, axes: Sequence[int], *, keepdims: bool = True) -> Layer:
+def reduce(name: str, how: Reduction, x: Tensor, axes: Sequence[int], *, keepdims: bool = True) -> Layer:
     """A reduction along axes, one of REDUCTIONS (ONNX ReduceSum, ReduceMean, …).
 
     Reduced axes keep size 1 or are left out; where that leaves none, the result has one element.
@@ -75,7 +75,7 @@ def reduce(name: str, how: str, x: Tensor, axes: Sequence[int], *, keepdims: boo
     )
 
 
-def _checked_axes(name: str, how: str, x: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+def _checked_axes(name: str, how: Reduction, x: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
     along = tuple(sorted(checked_axis(name, x, axis) for axis in axes))
     if how not in REDUCTIONS or not along or len(set(along)) != len(along):
         raise InvalidInput(
@@ -92,7 +92,10 @@ def reduced_index(rank: int, along: Sequence[int], dims: Sequence[str], keepdims
 
 
 def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
-    """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result."""
+    """The mean of `(x - mean)**2` along axes that keep size 1; `mean` is of the shape of the result.
+
+    Errors: InvalidInput.
+    """
     check_float32(name, x, mean)
     along = _checked_axes(name, "mean", x, axes)
     sizes = {f"r{k}": x.concrete_shape[axis] for k, axis in enumerate(along)}
@@ -114,10 +117,15 @@ def variance(name: str, x: Tensor, mean: Tensor, axes: Sequence[int]) -> Layer:
     )
 
 
+def _exponentials(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, Layer]:
+    """The layers `max` along axes and `exp(x - max)`."""
+    largest = reduce(f"{name}_max", "max", x, axes)
+    return largest, with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
+
+
 def softmax(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, ...]:
     """`exp(x - max) / sum of exp(x - max)` along axes: the layers max, exp, sum, and the quotient (ONNX Softmax)."""
-    largest = reduce(f"{name}_max", "max", x, axes)
-    raised = with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
+    largest, raised = _exponentials(name, x, axes)
     total = reduce(f"{name}_sum", "sum", raised.output, axes)
     return largest, raised, total, arithmetic(name, "div", raised.output, total.output)
 
@@ -127,17 +135,15 @@ def log_softmax(name: str, x: Tensor, axes: Sequence[int]) -> tuple[Layer, ...]:
 
     ONNX LogSoftmax.
     """
-    largest = reduce(f"{name}_max", "max", x, axes)
+    largest, raised = _exponentials(name, x, axes)
     shifted = arithmetic(f"{name}_sub", "sub", x, largest.output)
-    raised = with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
     total = with_activation(reduce(f"{name}_sum", "sum", raised.output, axes), "log")
     return largest, shifted, raised, total, arithmetic(name, "sub", shifted.output, total.output)
 
 
 def log_sum_exp(name: str, x: Tensor, axes: Sequence[int], keepdims: bool = True) -> tuple[Layer, ...]:
     """`max + log(sum of exp(x - max))` along axes (ONNX ReduceLogSumExp)."""
-    largest = reduce(f"{name}_max", "max", x, axes)
-    raised = with_activation(arithmetic(f"{name}_exp", "sub", x, largest.output), "exp")
+    largest, raised = _exponentials(name, x, axes)
     total = with_activation(reduce(f"{name}_sum", "sum", raised.output, axes, keepdims=keepdims), "log")
     if keepdims:
         return largest, raised, total, arithmetic(name, "add", largest.output, total.output)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from math import floor
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def resize(
     out = Tensor(f"{name}_out", new, x.dtype)
     if how.mode == "nearest":
         nearest = [how.nearest(points, size) for points, size in zip(at, old, strict=True)]
-        reference = partial(_looked_up, tuple(np.array(each) for each in nearest))
+        reference = itemgetter(np.ix_(*nearest))
         return Layer(name, operator, out, gathered(name, x, out, nearest), (x,), (), reference), {}
     check_float32(name, x)
     axes = [a for a in range(len(old)) if old[a] != new[a] or at[a] != [*range(new[a])]]
@@ -62,6 +63,7 @@ def taps(at: Sequence[Fraction], size: int, how: Resampling) -> tuple[list[int],
     """The first element that each point reads along an axis, and the weights of it and those behind it: `[point, tap]`.
 
     What falls outside of the tensor counts for the element at its border, or not at all where it is excluded.
+    Errors: InvalidInput.
     """
     before, count = (0, 2) if how.mode == "linear" else (1, 4)
     whole = [floor(point) for point in at]
@@ -132,10 +134,6 @@ def _interpolated(
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
-
-
-def _looked_up(indices: Sequence[Array], x: Array) -> Array:
-    return x[np.ix_(*indices)]
 
 
 def _summed(bases: Sequence[tuple[int, tuple[int, ...]]], x: Array, *weights: Array) -> Array:

@@ -1,10 +1,11 @@
-"""What the attributes of an ONNX node say, checked: windows, padding and activations.
+"""The attributes of ONNX nodes, checked: windows, padding and activations.
 
 A `Node` and the tensor it reads enter; the options of a layer leave.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar, cast
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Padding, Pair, Window
 
 Spec = tuple[object, ...]
+Value = TypeVar("Value")
 LARGEST = float(np.finfo(np.float32).max)
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 SIMPLE: dict[str, Spec] = {
@@ -59,8 +61,8 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
 """Attributes and inputs that no converter reads, and why they cannot change what a node makes."""
 
 
-def attribute(node: Node, name: str, default: object) -> object:
-    """The value of an attribute, or the default where it is left out.
+def attribute(node: Node, name: str, default: Value) -> Value:
+    """The value of an attribute, or the default where it is left out: a number, text as bytes, or several numbers.
 
     Errors: InvalidInput where its type is not that of the default.
     """
@@ -70,7 +72,7 @@ def attribute(node: Node, name: str, default: object) -> object:
     value = _value(node, found)
     items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else None
     if isinstance(default, tuple) and items is not None and all(isinstance(x, int | float) for x in items):
-        return items
+        return cast(Value, items)
     if type(value) is not type(default):
         got = " ".join(repr(value)[:80].split())
         raise InvalidInput(f"{node.label}: expected the attribute {name} to be like {default!r}, got {got}")
@@ -122,9 +124,8 @@ def check_made(node: Node, made: Collection[str], used: Collection[str]) -> None
 
 
 def pair(node: Node, name: str, default: Pair | None) -> Pair:
-    """Two whole numbers: an attribute over the two spatial axes."""
-    value = attribute(node, name, () if default is None else default)
-    assert isinstance(value, Sequence)
+    """Two whole numbers: an attribute over the two spatial axes. Errors: InvalidInput."""
+    value: tuple[float, ...] = attribute(node, name, () if default is None else default)
     if len(value) != 2 or not all(isinstance(each, int) for each in value):
         raise InvalidInput(f"{node.label}: expected two whole numbers for {name} (2-D windows), got {list(value)}")
     return int(value[0]), int(value[1])
@@ -161,6 +162,7 @@ def window(node: Node, x: Tensor, kernel: Pair | None = None) -> Window:
     """The window of a convolution or a pool, its padding as given or as `auto_pad` has it.
 
     The kernel is an attribute unless given.
+    Errors: InvalidInput.
     """
     plain = _unpadded(node, pair(node, "kernel_shape", None) if kernel is None else kernel)
     mode, given = auto_pad(node), given_padding(node)
@@ -184,15 +186,20 @@ def _same_padding(node: Node, mode: str, x: Tensor, window: Window) -> Padding:
     for size, s, reach in zip(x.concrete_shape[2:], window.stride, window.reach, strict=True):
         if s < 1:
             raise InvalidInput(f"{node.label}: expected strides of at least 1, got {window.stride}")
-        total = max(0, (-(-size // s) - 1) * s + reach - size)
-        less, more = total // 2, total - total // 2
-        before.append(less if mode == "SAME_UPPER" else more)
-        after.append(more if mode == "SAME_UPPER" else less)
+        low, high = _shared(max(0, (-(-size // s) - 1) * s + reach - size), mode)
+        before.append(low)
+        after.append(high)
     return before[0], before[1], after[0], after[1]
 
 
+def _shared(total: int, mode: str) -> tuple[int, int]:
+    """Padding before and after: half of it each, what is odd after for SAME_UPPER, and before for other modes."""
+    less, more = total // 2, total - total // 2
+    return (less, more) if mode == "SAME_UPPER" else (more, less)
+
+
 def auto_pad(node: Node) -> str:
-    """How padding is chosen."""
+    """The attribute auto_pad. Errors: UnsupportedOperator for another word than AUTO_PAD has."""
     mode = text(node, "auto_pad", "NOTSET")
     if mode not in AUTO_PAD:
         raise UnsupportedOperator(f"{node.label}: auto_pad is {mode!r}; supported: {', '.join(AUTO_PAD)}")
@@ -200,16 +207,18 @@ def auto_pad(node: Node) -> str:
 
 
 def given_padding(node: Node) -> Padding:
-    """Padding (top, left, bottom, right) as given."""
-    pads = attribute(node, "pads", (0, 0, 0, 0))
-    assert isinstance(pads, Sequence)
+    """Padding (top, left, bottom, right) as given. Errors: InvalidInput."""
+    pads: tuple[float, ...] = attribute(node, "pads", (0, 0, 0, 0))
     if len(pads) != 4 or not all(isinstance(each, int) for each in pads):
         raise InvalidInput(f"{node.label}: expected four whole numbers for pads, got {list(pads)}")
     return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
 
 
 def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
-    """Window and output padding of a transposed convolution: as given, or so that the output has the size wanted."""
+    """Window and output padding of a transposed convolution: as given, or so that the output has the size wanted.
+
+    Errors: InvalidInput, UnsupportedOperator.
+    """
     plain = _unpadded(node, kernel)
     mode, more, given = auto_pad(node), pair(node, "output_padding", (0, 0)), given_padding(node)
     wanted = integers(node, "output_shape")
@@ -230,16 +239,18 @@ def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
                 f"{node.label}: {mode} asks for {sizes[axis]} elements, more than the {reach} that the taps reach, and "
                 "tools differ in where they begin; use pads and output_padding"
             )
-        cut = max(total, 0)
-        less, rest = cut // 2, cut - cut // 2
+        low, high = _shared(max(total, 0), mode)
         beyond.append(more[axis] - min(total, 0))
-        before.append(less if mode == "SAME_UPPER" else rest)
-        after.append(rest if mode == "SAME_UPPER" else less)
+        before.append(low)
+        after.append(high)
     return replace(plain, padding=(before[0], before[1], after[0], after[1])), (beyond[0], beyond[1])
 
 
 def activation(node: Node, constants: Constants) -> Spec | None:
-    """The activation that a node is: `("clip", 0.0, 6.0)`; empty for one that changes nothing; None for other nodes."""
+    """The activation that a node is: `("clip", 0.0, 6.0)`; empty for one that changes nothing; None for other nodes.
+
+    Errors: UnsupportedOperator.
+    """
     if node.operator not in ACTIVATION_OPERATORS:
         return None
     if node.operator in SIMPLE:
@@ -283,39 +294,23 @@ def _clip(node: Node, constants: Constants) -> Spec:
 
 
 def integers(node: Node, name: str) -> tuple[int, ...] | None:
-    """Whole numbers; None where the attribute is left out."""
+    """Whole numbers; None where the attribute is left out. Errors: InvalidInput."""
     if _stored(node, name) is None:
         return None
-    value = attribute(node, name, ())
-    if not isinstance(value, tuple) or not all(isinstance(each, int) for each in value):
+    value: tuple[int, ...] = attribute(node, name, ())
+    if not all(isinstance(each, int) for each in value):
         raise InvalidInput(f"{node.label}: expected whole numbers for {name}, got {value!r}")
     return value
 
 
 def text(node: Node, name: str, default: str) -> str:
     """A word."""
-    value = attribute(node, name, default.encode())
-    assert isinstance(value, bytes)
-    return value.decode(errors="replace")
-
-
-def int_attribute(node: Node, name: str, default: int) -> int:
-    """A whole number."""
-    value = attribute(node, name, default)
-    assert isinstance(value, int)
-    return value
-
-
-def float_attribute(node: Node, name: str, default: float) -> float:
-    """A number."""
-    value = attribute(node, name, default)
-    assert isinstance(value, float)
-    return value
+    return attribute(node, name, default.encode()).decode(errors="replace")
 
 
 def floats(node: Node, name: str) -> tuple[float, ...]:
-    """Numbers; none where the attribute is left out."""
-    value = attribute(node, name, ())
-    if not isinstance(value, tuple) or not all(isinstance(each, float) for each in value):
+    """Numbers; none where the attribute is left out. Errors: InvalidInput."""
+    value: tuple[float, ...] = attribute(node, name, ())
+    if not all(isinstance(each, float) for each in value):
         raise InvalidInput(f"{node.label}: expected numbers for {name}, got {value!r}")
     return value

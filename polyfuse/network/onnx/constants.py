@@ -5,6 +5,7 @@ Nodes in topological order enter; which tensors are constant, and their values o
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from math import prod
 from pathlib import Path
 
@@ -35,13 +36,13 @@ ROLES: dict[str, dict[int, str]] = {
     "Mul": {0: "scale", 1: "scale"},
     "Div": {0: "scale", 1: "scale"},
 }
-"""What random weights stand for, by operator and operand."""
+"""The roles of weights, by operator and operand, which decide how random ones are drawn."""
 
 
 class Constants:
     """The constant tensors of a graph, evaluated when they are asked for.
 
-    The shape of a computed tensor is constant, too: `shape_of` tells it by the tensor's name.
+    The shape of a computed tensor is constant, too: `shape_of` gives it by the tensor's name.
     """
 
     def __init__(
@@ -209,8 +210,7 @@ def with_random_weights(
     `nodes` are the model's nodes in topological order.
     """
     constants = Constants(model, nodes, folder, seed, opsets)
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = deepcopy(model)
     replaced = {name for name in constants.roles if constants.value(name).size > 1}
     kept = [node for node in made.graph.node if not replaced & set(node.output)]
     stored = [tensor for tensor in made.graph.initializer if tensor.name not in replaced]

@@ -14,14 +14,14 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.graph import Graph
+from polyfuse.network.onnx.graph import OnnxGraph
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.shapes import ELEMENTS
 from polyfuse.network.signature import Input, Output, Signature
 from polyfuse.network.tensor import Tensor
 
 
-def passed_through(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
+def passed_through(model: onnx.ModelProto, graph: OnnxGraph) -> frozenset[str]:
     """The inputs that are outputs, that no node reads, and whose elements no tensor of a network has."""
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     wanted = set(graph.inputs) & set(graph.outputs)
@@ -96,8 +96,8 @@ def _leading(layers: Sequence[Layer], outputs: Sequence[Tensor]) -> tuple[Layer,
 
 def _inputs(state: Import, model: onnx.ModelProto, inputs: Sequence[Tensor], whole: bool) -> tuple[Input, ...]:
     """The inputs of the model in its order; of a part, what enters it."""
-    places = {tensor: k for k, tensor in enumerate(inputs)}
-    entering = {name: places[tensor] for name, tensor in state.entering.items() if tensor in places}
+    positions = {tensor: k for k, tensor in enumerate(inputs)}
+    entering = {name: positions[tensor] for name, tensor in state.entering.items() if tensor in positions}
     if not whole:
         return tuple(Input(name, k) for name, k in entering.items())
     types = {value.name: value.type for value in model.graph.input}

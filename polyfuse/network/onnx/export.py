@@ -5,7 +5,6 @@ like layers, tensors like tensors; what has to stand between two nodes of one la
 outputs are those of the network's signature: in its order, by its names, with what nothing reads and what is constant.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from polyfuse.errors import InvalidInput
+from polyfuse.files import write_atomically
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.nodes import layer_nodes
@@ -84,7 +83,7 @@ def exported_names(network: Network) -> dict[str, str]:
 def _distinct(
     names: Mapping[str, str], nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Constant]
 ) -> dict[str, str]:
-    """The same, and another name for what stands between nodes of one layer, where an end has its name."""
+    """The names, with another one for each tensor between nodes of a layer that is called like an end."""
     own = {name for node in nodes for name in (*node.input, *node.output)} | set(constants)
     ends = set(names.values())
     return {**{name: f"{name}/inner" for name in own & ends if name not in names}, **names}
@@ -124,14 +123,4 @@ def save_onnx(network: Network, path: str | Path) -> None:
 
     Errors: those of onnx_model; InvalidInput where the file cannot be written.
     """
-    target = Path(path)
-    data = onnx_model(network).SerializeToString()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InvalidInput(
-            f"model '{target}': expected a file that can be written, got: {error.strerror}; name another path"
-        ) from error
+    write_atomically(Path(path), onnx_model(network).SerializeToString())

@@ -134,7 +134,7 @@ def tensor_value(tensor: onnx.TensorProto, folder: Path | None) -> Constant:
 
 
 def check_size(where: str, shape: tuple[int, ...]) -> None:
-    """Refuse shapes whose constants would take more than a gibibyte as float32."""
+    """Refuse shapes whose constants would take more than a gibibyte as float32. Errors: InvalidInput."""
     if min(shape, default=0) < 0 or prod(shape) > MAX_CONSTANT_ELEMENTS:
         raise InvalidInput(f"{where}: expected at most {MAX_CONSTANT_ELEMENTS:,} elements, got shape {shape}")
 

@@ -32,7 +32,7 @@ NUMBERS = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,4})?|[-+
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """What is fixed, by name: shapes of inputs, sizes of named dimensions, and values of inputs, as text or arrays."""
+    """What a user fixes, by name: shapes of inputs, sizes of named dimensions, values of inputs as text or arrays."""
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dimensions: Mapping[str, int | str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Fixed:
         dimensions: Mapping[str, int | str] | None = None,
         values: Mapping[str, ArrayLike] | None = None,
     ) -> "Fixed":
-        """The same from what a user gives. Errors: InvalidInput for what is no mapping of names."""
+        """The `Fixed` of what a user gives. Errors: InvalidInput for what is no mapping of names."""
         for word, given in (("shapes", shapes), ("dimensions", dimensions), ("values", values)):
             if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
                 raise InvalidInput(
@@ -93,12 +93,12 @@ def _input(model: onnx.ModelProto, name: str, known: Mapping[str, onnx.ValueInfo
 
 
 def _got(value: object) -> str:
-    """What was given, in a few words of one line."""
+    """A value of the user as text, shortened to one line."""
     return " ".join(f"{value!r:.80}".split())
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """What there is instead of a name that is not there."""
+    """A hint for a name that does not exist: similar names, or those that exist."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3)
     if close:
@@ -305,7 +305,7 @@ def is_free(value: onnx.ValueInfoProto) -> bool:
 
 
 def free_sizes(values: Sequence[onnx.ValueInfoProto]) -> str:
-    """What to do about inputs of open sizes: the options, ready to paste, and the same in Python."""
+    """Advice for inputs of open sizes: the options, ready to paste, and the same in Python."""
     shapes = {value.name: _typical(value.type.tensor_type) for value in values}
     named: dict[str, int] = {}
     whole: dict[str, tuple[int, ...]] = {}

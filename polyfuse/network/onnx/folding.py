@@ -137,7 +137,7 @@ def _axis(axis: int, rank: int) -> int:
 
 
 def largest_result(node: onnx.NodeProto, inputs: Sequence[Constant]) -> int:
-    """How many elements an output of a node has at most."""
+    """The largest number of elements that an output of a node may have."""
     whole = sum(value.size for value in inputs)
     match node.op_type, inputs:
         case "Expand", [data, shape]:

@@ -1,7 +1,7 @@
 """The part of an ONNX graph that is imported: its nodes in order, their names, and which tensors are constant.
 
-A `ModelProto` enters; a `Graph` leaves. Nodes that only make constants are not part of it, so that the unnamed nodes
-are n0, n1, ... in the order of the computation.
+A `ModelProto` enters; an `OnnxGraph` leaves. Nodes that only make constants are not part of it, so that the unnamed
+nodes are n0, n1, ... in the order of the computation.
 """
 
 import difflib
@@ -23,10 +23,10 @@ from polyfuse.network.tensor import safe_name
 STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled[0-9]*|split[0-9]+"
 PARTS = "out|init|update|final|weight|bias|scale|shift|zero|multiplier|table|rows|columns|(constant|taps|part)[0-9]*"
 ENDING = re.compile(rf"(_({STAGES}))?(_({PARTS}))?")
-"""What the names of a node's layers, tensors and statements add to the node's name."""
+"""The endings that names of a node's layers, tensors and statements add to the node's name."""
 
 
-class Names:
+class LayerNames:
     """Names that isl and C can use, none of which is what another becomes with an ENDING."""
 
     def __init__(self) -> None:
@@ -93,13 +93,13 @@ class Node:
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The name of the node in messages."""
         original = self.proto.name
         return f"node {self.name!r}" + (f" ({original!r})" if original not in ("", self.name) else "")
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class OnnxGraph:
     """Nodes in topological order and the tensors they leave for others.
 
     inputs    what the model is given, in its order
@@ -110,7 +110,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Constants
-    names: Names
+    names: LayerNames
 
     @cached_property
     def readers(self) -> Mapping[str, Sequence[Node]]:
@@ -132,14 +132,14 @@ class Graph:
         return tuple(sorted(found, key=lambda name: order.get(name, len(order))))
 
 
-def graph_of(
+def onnx_graph(
     model: onnx.ModelProto,
     folder: Path,
     first: str | None,
     last: str | None,
     seed: int | None,
     opsets: Mapping[str, int] | None = None,
-) -> Graph:
+) -> OnnxGraph:
     """The nodes between two named ones, both included; without names, those that lead to the outputs.
 
     `opsets` has the operator sets of nodes of another one than the model's, by their first outputs.
@@ -147,7 +147,7 @@ def graph_of(
     """
     protos = sorted_nodes(model.graph.node)
     constants = Constants(model, protos, folder, seed, opsets)
-    names = Names()
+    names = LayerNames()
     computed = [proto for proto in protos if not constants.makes(proto)]
     nodes = [Node(names.fresh(proto.name or f"n{k}"), proto) for k, proto in enumerate(computed)]
     inputs = [value.name for value in model.graph.input if not constants.known(value.name)]
@@ -158,7 +158,7 @@ def graph_of(
     starts = [] if first is None else [_find(nodes, first)]
     if not starts and not ends:
         chosen = _between(nodes, [], [node for node in nodes if set(results) & set(node.outputs)])
-        return Graph(tuple(chosen), tuple(inputs), tuple(results), constants, names)
+        return OnnxGraph(tuple(chosen), tuple(inputs), tuple(results), constants, names)
     chosen = _between(nodes, starts, ends or [node for node in nodes if set(results) & set(node.outputs)])
     if not chosen:
         raise InvalidInput(f"model: no path leads from node {first!r} to {'an output' if last is None else repr(last)}")
@@ -166,7 +166,7 @@ def graph_of(
     wanted = set(results) | {name for node in nodes if node not in inside for name in node.reads}
     left = ((node, name) for node in chosen for name in filter(None, node.outputs))
     outputs = [name for node, name in left if name in wanted or (node in ends and name == node.outputs[0])]
-    return Graph(tuple(chosen), tuple(inputs), tuple(outputs), constants, names)
+    return OnnxGraph(tuple(chosen), tuple(inputs), tuple(outputs), constants, names)
 
 
 def sorted_nodes(protos: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:

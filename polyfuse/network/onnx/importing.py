@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
-from polyfuse.network.dtypes import Array
+from polyfuse.network.dtypes import Array, Values
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies
-from polyfuse.network.network import Builder, Values
+from polyfuse.network.network import Builder
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS
-from polyfuse.network.onnx.graph import Graph, Node
+from polyfuse.network.onnx.graph import Node, OnnxGraph
 from polyfuse.network.quantised.scheme import Dequantised, quantisation_of
 from polyfuse.network.tensor import Tensor
 
@@ -43,7 +43,7 @@ class Import:
     """
 
     build: Builder
-    graph: Graph
+    graph: OnnxGraph
     tensors: dict[str, Tensor]
     entering: Mapping[str, Tensor]
     version: int | None = None
@@ -76,13 +76,21 @@ class Import:
         """Whether a node reads a constant at a position."""
         return self.graph.constants.known(node.input(position))
 
-    def constant(self, node: Node, position: int) -> Values:
-        """The weight that a node reads at a position."""
+    def _constant_name(self, node: Node, position: int) -> str:
+        """The name of the constant that a node reads at a position.
+
+        Errors: UnsupportedOperator where it is computed.
+        """
         name = node.input(position)
         if not self.graph.constants.known(name):
             raise UnsupportedOperator(
                 f"{node.label}: expected a constant as input {position} of {node.operator}, got {name or 'nothing'}"
             )
+        return name
+
+    def constant(self, node: Node, position: int) -> Values:
+        """The weight that a node reads at a position. Errors: InvalidInput."""
+        name = self._constant_name(node, position)
         if node.operator == "Pow" and np.issubdtype(self.graph.constants.value(name).dtype, np.integer):
             value = self.graph.constants.value(name).astype(np.float32)
         else:
@@ -96,11 +104,7 @@ class Import:
 
         Errors: UnsupportedOperator for what is computed, InvalidInput for elements of other types.
         """
-        name = node.input(position)
-        if not self.graph.constants.known(name):
-            raise UnsupportedOperator(
-                f"{node.label}: expected a constant as input {position} of {node.operator}, got {name or 'nothing'}"
-            )
+        name = self._constant_name(node, position)
         value = self.graph.constants.value(name)
         if str(value.dtype) not in dtypes or value.size == 0:
             raise InvalidInput(
@@ -119,9 +123,9 @@ class Import:
         values, factors = constants.value(made.input(0)), constants.value(made.input(1))
         zeros = constants.value(made.input(2)) if made.input(2) else np.zeros(1, values.dtype)
         plain = str(values.dtype) in WHOLE and zeros.dtype == values.dtype and factors.dtype == np.float32
-        if not plain or factors.ndim > 1 or not values.size or attributes.int_attribute(made, "block_size", 0):
+        if not plain or factors.ndim > 1 or not values.size or attributes.attribute(made, "block_size", 0):
             return None
-        axis = attributes.int_attribute(made, "axis", 1)
+        axis = attributes.attribute(made, "axis", 1)
         try:
             scale = quantisation_of(factors, zeros)
         except InvalidInput:
@@ -129,7 +133,10 @@ class Import:
         return Dequantised(values.astype(np.int64), scale, axis % max(values.ndim, 1))
 
     def integers(self, node: Node, position: int) -> tuple[int, ...] | None:
-        """The whole numbers that a node reads at a position, which have to be constant; None where it reads nothing."""
+        """The whole numbers that a node reads at a position, which have to be constant; None where it reads nothing.
+
+        Errors: InvalidInput, UnsupportedOperator.
+        """
         name = node.input(position)
         if not name:
             return None
@@ -143,7 +150,7 @@ class Import:
                 f"{node.label}: expected at most {MAX_INTEGERS} whole numbers as input {position} of {node.operator}, "
                 f"got {value.dtype} of shape {value.shape}"
             )
-        return tuple(int(number) for number in value.ravel())
+        return tuple(value.ravel().tolist())
 
     def listed(self, node: Node, name: str, position: int) -> tuple[int, ...] | None:
         """Whole numbers that older operators have as an attribute and newer ones as an input; None where left out."""
@@ -224,7 +231,7 @@ class Import:
         self.tensors[output] = x
 
     def shape_of(self, name: str) -> Sequence[int]:
-        """The shape of a tensor that is made by now."""
+        """The shape of a tensor that is made by now. Errors: UnsupportedOperator."""
         if name not in self.tensors:
             raise UnsupportedOperator(
                 f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
@@ -233,15 +240,18 @@ class Import:
 
 
 def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:
-    """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference."""
+    """Scale and shift of each channel of `(x - mean) / sqrt(variance + epsilon) * scale + shift`, at inference.
+
+    Errors: InvalidInput, UnsupportedOperator.
+    """
     trains = len(node.outputs) > 1 if state.opset < 14 else attributes.flag(node, "training_mode")
-    if trains or not attributes.int_attribute(node, "spatial", 1):
+    if trains or not attributes.attribute(node, "spatial", 1):
         how = f"in training, with {len(node.outputs)} outputs," if trains else "per element"
         raise UnsupportedOperator(f"{node.label}: BatchNormalization {how} is not supported; export for inference")
     scale, shift, mean, variance = (in_double(state.constant(node, k)) for k in range(1, 5))
     if any(value.shape != (channels,) for value in (scale, shift, mean, variance)):
         raise InvalidInput(f"{node.label}: expected scale, shift, mean and variance of {channels} channels")
-    epsilon = attributes.float_attribute(node, "epsilon", float(np.float32(1e-5)))
+    epsilon = attributes.attribute(node, "epsilon", float(np.float32(1e-5)))
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + epsilon)
     return factor, shift - mean * factor

@@ -7,6 +7,7 @@ All tensors get names of their own, so that nothing that is put in is taken for 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import onnx
@@ -21,7 +22,7 @@ MAX_BYTES = 2**31 - 1
 
 
 def key_of(domain: str, name: str, overload: str) -> FunctionKey:
-    """What a function is found by."""
+    """The key of a function of the model."""
     return "" if own(domain) else domain, name, overload
 
 
@@ -54,8 +55,8 @@ class Fresh:
         return found
 
 
-class Copies:
-    """What was copied into a graph: names of its tensors and of its nodes that are taken, and how much it is."""
+class Inlining:
+    """The state of copying into a graph: the names of tensors and nodes that are taken, and how much was copied."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.tensors = Fresh(set(tensor_names(graph)))
@@ -63,7 +64,7 @@ class Copies:
         self.nodes = 0
         self.bytes = 0
 
-    def copied(self, message: onnx.NodeProto | onnx.TensorProto) -> None:
+    def count(self, message: onnx.NodeProto | onnx.TensorProto) -> None:
         """Count what is copied. Errors: InvalidInput where it is too much: functions that call functions multiply."""
         self.nodes += 1
         self.bytes += message.ByteSize()
@@ -76,19 +77,18 @@ class Copies:
 
 @dataclass(frozen=True, eq=False)
 class BodyCopy:
-    """How nodes are copied: other names of tensors, values of attributes that refer to those of a call, a prefix."""
+    """The changes to nodes that are copied: names of tensors, values of attributes that refer to a call, a prefix."""
 
-    copies: Copies
+    inlining: Inlining
     tensors: Mapping[str, str]
     attributes: Mapping[str, onnx.AttributeProto] | None
     prefix: str
 
     def node(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """A node, with the graphs inside it."""
-        self.copies.copied(node)
-        made = onnx.NodeProto()
-        made.CopyFrom(node)
-        made.name = self.copies.labels.like(f"{self.prefix}{node.name or node.op_type}")
+        self.inlining.count(node)
+        made = deepcopy(node)
+        made.name = self.inlining.labels.like(f"{self.prefix}{node.name or node.op_type}")
         made.input[:] = [self.tensors.get(name, name) for name in node.input]
         made.output[:] = [self.tensors.get(name, name) for name in node.output]
         del made.attribute[:]
@@ -104,15 +104,14 @@ class BodyCopy:
         given = self.attributes.get(stored.ref_attr_name)
         if given is None:
             return None
-        made = onnx.AttributeProto()
-        made.CopyFrom(given)
+        made = deepcopy(given)
         made.name = stored.name
         return made
 
     def _rename(self, graph: onnx.GraphProto) -> None:
         """Copy what is in a graph that is a copy already."""
-        inner = {name: self.copies.tensors.like(name) for name in sorted(defined_in(graph))}
-        within = BodyCopy(self.copies, {**self.tensors, **inner}, self.attributes, "")
+        inner = {name: self.inlining.tensors.like(name) for name in sorted(defined_in(graph))}
+        within = BodyCopy(self.inlining, {**self.tensors, **inner}, self.attributes, "")
         nodes = [within.node(node) for node in graph.node]
         del graph.node[:]
         graph.node.extend(nodes)
@@ -122,10 +121,10 @@ class BodyCopy:
             value.name = within.tensors.get(value.name, value.name)
 
 
-def called(function: onnx.FunctionProto, call: onnx.NodeProto, copies: Copies) -> list[onnx.NodeProto]:
+def called(function: onnx.FunctionProto, call: onnx.NodeProto, inlining: Inlining) -> list[onnx.NodeProto]:
     """The nodes of a function for one call of it, in the order of the function.
 
-    Errors: InvalidInput for calls with more inputs or outputs than the function has, and as `Copies.copied`.
+    Errors: InvalidInput for calls with more inputs or outputs than the function has, and as `Inlining.count`.
     """
     where = f"node {call.name or call.op_type!r}: the function {call.op_type!r}"
     if len(call.input) > len(function.input) or len(call.output) > len(function.output):
@@ -141,16 +140,16 @@ def called(function: onnx.FunctionProto, call: onnx.NodeProto, copies: Copies) -
         raise InvalidInput(f"{where} reads {strange[0]!r}, which it neither gets nor makes; export the model again")
     attributes = {each.name: each for each in (*function.attribute_proto, *call.attribute)}
     return list(
-        _inside(copies, function.node, given, list(function.output), list(call.output), attributes, call, set(given))
+        _inside(inlining, function.node, given, list(function.output), list(call.output), attributes, call, set(given))
     )
 
 
 def branch(
-    graph: onnx.GraphProto, node: onnx.NodeProto, copies: Copies
+    graph: onnx.GraphProto, node: onnx.NodeProto, inlining: Inlining
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[onnx.SparseTensorProto]]:
     """The nodes of the branch that an If takes, and the tensors that it stores.
 
-    Errors: InvalidInput for a branch of inputs, or of other outputs than the If, and as `Copies.copied`.
+    Errors: InvalidInput for a branch of inputs, or of other outputs than the If, and as `Inlining.count`.
     """
     where = f"node {node.name or node.op_type!r}: its branch {graph.name!r}"
     results = [value.name for value in graph.output]
@@ -159,29 +158,22 @@ def branch(
         raise InvalidInput(
             f"{where} has {len(graph.input)} inputs and {len(results)} outputs, expected none and {len(node.output)}"
         )
-    own_names = {name: copies.tensors.like(name) for name in sorted(kept - {""})}
+    own_names = {name: inlining.tensors.like(name) for name in sorted(kept - {""})}
     tensors, sparse = [], []
     for stored in graph.initializer:
-        copies.copied(stored)
-        tensors.append(_renamed(stored, own_names))
+        inlining.count(stored)
+        tensors.append(deepcopy(stored))
+        tensors[-1].name = own_names.get(stored.name, "")
     for thin in graph.sparse_initializer:
-        made = onnx.SparseTensorProto()
-        made.CopyFrom(thin)
+        made = deepcopy(thin)
         made.values.name = own_names.get(thin.values.name, "")
         sparse.append(made)
-    nodes = list(_inside(copies, graph.node, own_names, results, list(node.output), None, node, kept))
+    nodes = list(_inside(inlining, graph.node, own_names, results, list(node.output), None, node, kept))
     return nodes, tensors, sparse
 
 
-def _renamed(stored: onnx.TensorProto, names: Mapping[str, str]) -> onnx.TensorProto:
-    made = onnx.TensorProto()
-    made.CopyFrom(stored)
-    made.name = names.get(stored.name, "")
-    return made
-
-
 def _inside(
-    copies: Copies,
+    inlining: Inlining,
     nodes: Sequence[onnx.NodeProto],
     entering: Mapping[str, str],
     results: Sequence[str],
@@ -199,12 +191,12 @@ def _inside(
     for result, name in zip(results, wanted, strict=False):
         if name and result in made and result not in tensors:
             tensors[result] = name
-    tensors |= {name: copies.tensors.like(name) for name in sorted(made - tensors.keys())}
-    prefix = f"{outer.name or copies.labels.like(outer.op_type)}/"
-    copy = BodyCopy(copies, tensors, attributes, prefix)
+    tensors |= {name: inlining.tensors.like(name) for name in sorted(made - tensors.keys())}
+    prefix = f"{outer.name or inlining.labels.like(outer.op_type)}/"
+    copy = BodyCopy(inlining, tensors, attributes, prefix)
     for node in nodes:
         yield copy.node(node)
     for result, name in zip(results, wanted, strict=False):
         source = tensors.get(result, result)
         if name and source != name:
-            yield helper.make_node("Identity", [source], [name], copies.labels.like(f"{prefix}{result}"))
+            yield helper.make_node("Identity", [source], [name], inlining.labels.like(f"{prefix}{result}"))

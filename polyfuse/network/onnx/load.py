@@ -15,7 +15,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.constants import with_random_weights
 from polyfuse.network.onnx.ends import network_of, passed_through
 from polyfuse.network.onnx.fixing import Fixed
-from polyfuse.network.onnx.graph import graph_of, sorted_nodes
+from polyfuse.network.onnx.graph import onnx_graph, sorted_nodes
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.operators import add, check_operators
 from polyfuse.network.onnx.resolving import Resolved, Shapes, resolved
@@ -39,7 +39,7 @@ class Imported:
 
     @cached_property
     def model(self) -> onnx.ModelProto:
-        """The same model for other tools: in operators alone, with what is fixed, and random weights where asked for.
+        """The model for other tools: operators only, fixed sizes and values, and random weights where asked for.
 
         Errors: UnsupportedOperator where some of its nodes are of another version of ONNX's operators than the others.
         """
@@ -75,7 +75,7 @@ def imported(
     file = Path(path)
     whole = resolved(file, fixed)
     model = whole.model
-    graph = graph_of(model, file.parent, first, last, random_weights, whole.opsets)
+    graph = onnx_graph(model, file.parent, first, last, random_weights, whole.opsets)
     check_operators(graph, whole.undecided)
     build = Builder(safe_name(file.stem))
     passed = passed_through(model, graph)
@@ -91,7 +91,7 @@ def imported(
 
 
 def shapes_in(state: Import, model: onnx.ModelProto) -> Callable[[str], Sequence[int]]:
-    """What knows the shape of a tensor: the import itself, and apart from it for what only leads to shapes."""
+    """The function that gives the shape of a tensor: of the import, or computed apart for what only leads to shapes."""
     nodes = sorted_nodes(model.graph.node)
     apart = Shapes(model, state.graph.constants, nodes, {name for node in nodes for name in reads(node)})
 
@@ -99,13 +99,3 @@ def shapes_in(state: Import, model: onnx.ModelProto) -> Callable[[str], Sequence
         return state.shape_of(name) if name in state.tensors else apart.of(name)
 
     return shape_of
-
-
-def randomised(path: str | Path, seed: int) -> onnx.ModelProto:
-    """The model with the weights that `imported(path, random_weights=seed)` gives it, to run it in other tools.
-
-    Errors: those of imported.
-    """
-    file = Path(path)
-    whole = resolved(file)
-    return with_random_weights(whole.model, file.parent, sorted_nodes(whole.model.graph.node), seed)

@@ -1,6 +1,6 @@
 """Layers as ONNX nodes.
 
-A `Layer` enters; nodes of which the last makes its output, and the constants that they read besides weights, leave.
+A `Layer` enters; nodes of which the last makes its output, and the constants that they read other than weights, leave.
 """
 
 from polyfuse.errors import UnsupportedOperator

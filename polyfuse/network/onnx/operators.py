@@ -9,17 +9,17 @@ from dataclasses import replace
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.folding import can_evaluate
-from polyfuse.network.onnx.graph import Graph, Node
+from polyfuse.network.onnx.graph import Node, OnnxGraph
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.registry import CONVERTERS
 from polyfuse.network.onnx.schemas import check_form
 
 OF_CONSTANTS = " of constants"
 MOST_NAMED = 20
-"""How many missing operators an error names."""
+"""The most missing operators that an error names."""
 
 
-def check_operators(graph: Graph, undecided: Mapping[str, str]) -> None:
+def check_operators(graph: OnnxGraph, undecided: Mapping[str, str]) -> None:
     """Refuse a graph with nodes that cannot be converted, or constants that cannot be evaluated; all are named at once.
 
     `undecided` says why the condition of an If is not known, by its first output.
@@ -35,7 +35,7 @@ def check_operators(graph: Graph, undecided: Mapping[str, str]) -> None:
 
 
 def _missing(nodes: Sequence[tuple[str, Node]], undecided: Mapping[str, str]) -> str:
-    """What is missing, for each operator how often, and where first."""
+    """The error for missing operators: how often each occurs, and where first."""
     found: dict[str, list[Node]] = {}
     for operator, node in nodes:
         found.setdefault(operator, []).append(node)

@@ -1,4 +1,4 @@
-"""What converts the ONNX operators, gathered from the modules in converters/; each of them is found by itself.
+"""The converters of ONNX operators, gathered from the modules in converters/; each of them is found by itself.
 
 A module has READS, the function that converts a node of each operator, and WRITES, what writes a layer as nodes.
 """
@@ -17,6 +17,6 @@ MODULES = tuple(import_module(f"{converters.__name__}.{each.name}") for each in 
 CONVERTERS: dict[str, Callable[[Import, Node], None]] = {
     name: convert for module in MODULES for name, convert in module.READS.items()
 }
-"""What converts a node of each operator."""
+"""The function that converts a node of each operator."""
 WRITERS: dict[type[Operator], Writer] = {of: write for module in MODULES for of, write in module.WRITES.items()}
-"""What writes a layer of each operator."""
+"""The function that writes a layer of each operator as nodes."""

@@ -17,9 +17,9 @@ from polyfuse.network.network import Builder
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.file import MAX_OPSET, MIN_OPSET, opset_of, read_model
 from polyfuse.network.onnx.fixing import Fixed, fix, inputs_of
-from polyfuse.network.onnx.graph import Graph, Names, Node, sorted_nodes
+from polyfuse.network.onnx.graph import LayerNames, Node, OnnxGraph, sorted_nodes
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.inlining import Copies, Fresh, FunctionKey, branch, called, key_of, tensor_names
+from polyfuse.network.onnx.inlining import Fresh, FunctionKey, Inlining, branch, called, key_of, tensor_names
 from polyfuse.network.onnx.operators import add
 from polyfuse.network.onnx.shapes import OpenSizes, declared_shape, entering_tensors
 from polyfuse.network.onnx.subgraphs import defined_in, own, reads
@@ -86,7 +86,7 @@ class Resolving:
     def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
         self.model = model
         self.functions = {key_of(each.domain, each.name, each.overload): each for each in model.functions}
-        self.copies = Copies(model.graph)
+        self.inlining = Inlining(model.graph)
         self.opsets: dict[str, int] = {}
         self.undecided: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -113,7 +113,7 @@ class Resolving:
         return list(reversed(nodes))
 
     def _inside(self, each: Pending) -> list[Pending] | None:
-        """What a node stands for; None for one that stays."""
+        """The nodes that replace a node; None for one that stays."""
         node = each.node
         key = key_of(node.domain, node.op_type, node.overload)
         if key in self.functions:
@@ -121,7 +121,7 @@ class Resolving:
         if node.op_type == "If" and own(node.domain):
             taken = self._taken(node)
             if taken is not None:
-                nodes, stored, sparse = branch(taken, node, self.copies)
+                nodes, stored, sparse = branch(taken, node, self.inlining)
                 self.model.graph.initializer.extend(stored)
                 self.model.graph.sparse_initializer.extend(sparse)
                 self.constants.store(onnx.GraphProto(initializer=stored, sparse_initializer=sparse))
@@ -144,7 +144,7 @@ class Resolving:
             raise UnsupportedOperator(
                 f"function {label!r}: expected ONNX operator set {MIN_OPSET} or later, got {version}; convert it"
             )
-        nodes = sorted_nodes(called(function, each.node, self.copies))
+        nodes = sorted_nodes(called(function, each.node, self.inlining))
         return [Pending(node, version, (*each.inside, key)) for node in nodes]
 
     def _taken(self, node: onnx.NodeProto) -> onnx.GraphProto | None:
@@ -206,7 +206,7 @@ class Shapes:
         self.read = read
         self.makers: dict[str, onnx.NodeProto] = {}
         self.seen = 0
-        self.state = Import(Builder("shapes"), Graph((), (), (), constants, Names()), {}, {})
+        self.state = Import(Builder("shapes"), OnnxGraph((), (), (), constants, LayerNames()), {}, {})
 
     def of(self, name: str) -> Sequence[int]:
         """The shape of a tensor.
@@ -219,7 +219,7 @@ class Shapes:
             self.makers |= dict.fromkeys(filter(None, node.output), node)
         self.seen = len(self.nodes)
         names = self.state.graph.names
-        state = replace(self.state, graph=Graph((), (), tuple(self.read), self.constants, names))
+        state = replace(self.state, graph=OnnxGraph((), (), tuple(self.read), self.constants, names))
         for node in self._before(name):
             add(state, Node(names.fresh(node.name or node.op_type), node))
         return state.shape_of(name)

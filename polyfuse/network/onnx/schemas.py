@@ -1,4 +1,4 @@
-"""What ONNX lets a node have: the attributes, inputs and outputs of its operator in the model's operator set.
+"""Checks of nodes against ONNX's schemas: attributes, inputs and outputs of an operator in the model's operator set.
 
 A `NodeProto` enters before it is converted or evaluated; it is refused, or nothing happens.
 """
@@ -44,12 +44,12 @@ def check_form(proto: onnx.NodeProto, where: str, opset: int) -> None:
 
 
 def _given(names: Collection[str]) -> int:
-    """How many names there are, those left out at the end not counted."""
+    """The number of names, without those left out at the end."""
     return max((k for k, name in enumerate(names, 1) if name), default=0)
 
 
 def _schema(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
-    """What ONNX says of an operator; None for those of other domains and other operator sets."""
+    """ONNX's schema of an operator; None for other domains and operator sets that ONNX does not have."""
     if proto.domain not in ("", "ai.onnx"):
         return None
     try:

@@ -15,7 +15,7 @@ from onnx import helper
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.fixing import MAX_RANK, declared_text, free_sizes, inputs_of, is_free, pasted
-from polyfuse.network.onnx.graph import Names
+from polyfuse.network.onnx.graph import LayerNames
 from polyfuse.network.tensor import Tensor
 
 ELEMENTS = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
@@ -30,7 +30,7 @@ class OpenSizes(InvalidInput):
     """Sizes of inputs are not known."""
 
 
-def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: Names) -> dict[str, Tensor]:
+def entering_tensors(model: onnx.ModelProto, names: Sequence[str], taken: LayerNames) -> dict[str, Tensor]:
     """A tensor of its own name for each of the names, by the model's names.
 
     Errors: InvalidInput for tensors that are not of float32 or eight bits, and of known and reasonable sizes.
@@ -118,8 +118,8 @@ def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
         done = subprocess.run(command, input=small, capture_output=True, timeout=LONGEST_INFERENCE, check=True)
         inferred = onnx.ModelProto.FromString(done.stdout)
     except (subprocess.SubprocessError, DecodeError) as error:
-        told = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
-        why = (told or b"it was aborted").decode(errors="replace").split()
+        message = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
+        why = (message or b"it was aborted").decode(errors="replace").split()
         raise InvalidInput(f"model: its shapes cannot be inferred ({' '.join(why)[-200:]})") from None
     return {value.name: value for value in inferred.graph.value_info}
 

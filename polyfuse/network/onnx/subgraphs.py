@@ -1,4 +1,4 @@
-"""What the nodes of an ONNX graph read: their inputs, and what the graphs inside them take from around them.
+"""The tensors that nodes of an ONNX graph read: their inputs, and those that graphs inside them capture.
 
 A `NodeProto` enters; names of tensors leave. An empty name is never a tensor: it is an input or output left out.
 """

@@ -1,6 +1,6 @@
-"""How the ONNX nodes of a layer are written; the modules of operators beside this one say what they are.
+"""Functions that write the ONNX nodes of a layer; the modules in converters/ say which nodes those are.
 
-A `Layer` enters; nodes of which the last makes its output, and the constants that they read besides weights, leave.
+A `Layer` enters; nodes of which the last makes its output, and the constants that they read other than weights, leave.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ OPSET = 20
 """The version of the operators."""
 
 Parts = tuple[list[onnx.NodeProto], Mapping[str, Constant]]
-"""Nodes, and the constants they read besides weights."""
+"""Nodes, and the constants that they read other than weights."""
 Writer = Callable[[Layer, str], Parts]
 """The nodes of a layer that make a tensor of some name: its output, or what its activation reads."""
 Writers = Mapping[type[Operator], Writer]
@@ -51,19 +51,26 @@ def single(operator: str, layer: Layer, y: str, **attributes: Any) -> Parts:
     return [node(operator, names(layer), y, layer.name, **attributes)], {}
 
 
+def of_weights(operator: str, layer: Layer, y: str, **attributes: Any) -> Parts:
+    """One node of a layer's inputs and then its weights."""
+    return [node(operator, [t.name for t in (*layer.inputs, *layer.weights)], y, layer.name, **attributes)], {}
+
+
 def names(layer: Layer) -> list[str]:
     """The operands of a layer by name."""
     return [tensor.name for tensor in layer.operands]
 
 
-def with_numbers(operator: str, layer: Layer, y: str, **numbers: Sequence[int]) -> Parts:
+def with_numbers(operator: str, layer: Layer, y: str, numbers: Mapping[str, Sequence[int]], **attributes: Any) -> Parts:
     """A node of the layer's input and of whole numbers, each an input of its own."""
     constants = {f"{layer.name}/{name}": np.array(values, np.int64) for name, values in numbers.items()}
-    return [node(operator, [layer.inputs[0].name, *constants], y, layer.name)], constants
+    return [node(operator, [layer.inputs[0].name, *constants], y, layer.name, **attributes)], constants
 
 
 def activation_nodes(name: str, activation: Activation, x: str, y: str) -> Parts:
-    """What applies an activation to the tensor `x` and makes `y`.
+    """The nodes that apply an activation to the tensor `x` and make `y`.
+
+    Errors: UnsupportedOperator.
 
     >>> [node.op_type for node in activation_nodes("act", Activation("silu"), "x", "y")[0]]
     ['Sigmoid', 'Mul']

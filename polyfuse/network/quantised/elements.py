@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds
+from polyfuse.network.dtypes import EIGHT_BITS, Array, Values, bounds
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers.copies import checked_axis
 from polyfuse.network.layers.copies import concat as concatenated
 from polyfuse.network.layers.pointwise import pointwise
 from polyfuse.network.layers.pooling import means as pooled_means
 from polyfuse.network.layers.pooling import pool_output, pool_update, windows
-from polyfuse.network.operator import Arithmetic, Clamp, Dequantize, Lookup, Operator, Pool, Quantised, Quantize
+from polyfuse.network.operator import Arithmetic, Clamp, Dequantize, Lookup, Pool, Quantised, Quantize
 from polyfuse.network.quantised.scheme import Quantisation, clamped, of_type, one_tensor
 from polyfuse.network.quantised.text import less, more, number, rounded, within
 from polyfuse.network.single import Singles, fmaf
@@ -28,8 +28,9 @@ from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor, check_float32
 from polyfuse.network.window import Padding, Window
 
-Values = Mapping[str, NDArray[Any]]
-Made = tuple[Layer, Values]
+WeightValues = Mapping[str, Values]
+Made = tuple[Layer, WeightValues]
+"""A layer, and the values of the weights that it brings with it."""
 
 
 def quantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made:
@@ -49,7 +50,10 @@ def quantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made:
     expression = within(shifted, *bounds(scale.dtype))
     reference = partial(_quantised, scale, axis)
     operator = Quantize(scale, axis % max(len(x.shape), 1))
-    return _pointwise(name, operator, x, operands, expression, reference, scale.dtype), values
+    made = pointwise(
+        name, {"x": x, **operands}, expression, reference, operator=operator, constants=[*operands], dtype=scale.dtype
+    )
+    return made, values
 
 
 def dequantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made:
@@ -62,7 +66,10 @@ def dequantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made
     expression = f"(x - zero) * {factor}" if zero is None else f"{less('x', zero)} * {factor}"
     reference = partial(_real, scale, axis)
     operator = Dequantize(scale, axis % max(len(x.shape), 1))
-    return _pointwise(name, operator, x, operands, expression, reference, "float32"), values
+    made = pointwise(
+        name, {"x": x, **operands}, expression, reference, operator=operator, constants=[*operands], dtype="float32"
+    )
+    return made, values
 
 
 def _by_channel(
@@ -82,19 +89,6 @@ def _by_channel(
         return "scale", int(zeros.ravel()[0]), operands, values
     zero = Tensor(f"{name}_zero", shape, scale.dtype)
     return "scale", None, {**operands, "zero": zero}, {**values, zero.name: zeros.astype(scale.dtype)}
-
-
-def _pointwise(
-    name: str,
-    operator: Operator,
-    x: Tensor,
-    operands: Mapping[str, Tensor],
-    expression: str,
-    reference: Callable[..., Array],
-    dtype: str,
-) -> Layer:
-    every, constants = {"x": x, **operands}, tuple(operands)
-    return pointwise(name, every, expression, reference, operator=operator, constants=constants, dtype=dtype)
 
 
 def add(
@@ -127,7 +121,8 @@ def add(
     text = rounded(f"fmaf({first}, {number(ratios[0][0])}, {inner})", low, high)
     reference = partial(_added, order, ratios, fixed, (low, high))
     operator = Quantised(Arithmetic("add"), (a_scale, b_scale, y_scale), (low, high))
-    return _binary(name, operator, a, b, text, reference, constants)
+    operands, dtype = {"a": a, "b": b}, y_scale.dtype
+    return pointwise(name, operands, text, reference, operator=operator, constants=constants, dtype=dtype)
 
 
 def _is_repeated(a: Tensor, b: Tensor) -> bool:
@@ -164,20 +159,8 @@ def multiply(
     zeros = (a_scale.zero, b_scale.zero, y_scale.zero)
     reference = partial(_multiplied, zeros, factor, (low, high))
     operator = Quantised(Arithmetic("mul"), (a_scale, b_scale, y_scale), (low, high))
-    return _binary(name, operator, a, b, text, reference, constants)
-
-
-def _binary(
-    name: str,
-    operator: Quantised,
-    a: Tensor,
-    b: Tensor,
-    expression: str,
-    reference: Callable[..., Array],
-    constants: Sequence[str],
-) -> Layer:
-    operands, dtype = {"a": a, "b": b}, operator.scales[-1].dtype
-    return pointwise(name, operands, expression, reference, operator=operator, constants=constants, dtype=dtype)
+    operands, dtype = {"a": a, "b": b}, y_scale.dtype
+    return pointwise(name, operands, text, reference, operator=operator, constants=constants, dtype=dtype)
 
 
 def average_pool(
@@ -270,7 +253,7 @@ def function(
 
 
 def requantize(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Made:
-    """The same numbers in another scale, as a table."""
+    """The numbers of a tensor in another scale, by a table."""
     return function(name, x, np.asarray, x_scale=x_scale, y_scale=y_scale)
 
 
@@ -281,7 +264,7 @@ def concat(
     y_scale: Quantisation,
     axis: int = 1,
     constants: Sequence[Tensor] = (),
-) -> tuple[tuple[Layer, ...], Values]:
+) -> tuple[tuple[Layer, ...], WeightValues]:
     """Concatenation (com.microsoft QLinearConcat): parts of another scale are requantised by NAME_scaledK before.
 
     Errors: InvalidInput where shapes, types or scales do not fit together.

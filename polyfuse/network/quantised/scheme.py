@@ -1,4 +1,4 @@
-"""How whole numbers stand for real ones: `real = scale * (stored - zero_point)`, of a tensor or of each channel.
+"""Quantisation of tensors or channels: `real = scale * (stored - zero_point)`.
 
 Scales and zero points enter, checked; `Quantisation`s and what integer layers need of them leave. All arithmetic is in
 float32, as onnxruntime's CPU provider has it.
@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, bounds, element_type, is_whole
+from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds, element_type, is_whole
 from polyfuse.network.single import Singles
+from polyfuse.sets.points import Integers
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 SMALLEST = float(np.finfo(np.float32).tiny)
 """The smallest scale: smaller ones have fewer digits."""
 
@@ -59,7 +58,7 @@ class Quantisation:
 
     @property
     def channels(self) -> int:
-        """How many channels it is of; 1 for a whole tensor."""
+        """The number of channels; 1 for a whole tensor."""
         return max(len(each) for each in (self.scale, self.zero_point, (0,)) if isinstance(each, tuple))
 
     @cached_property
@@ -138,7 +137,7 @@ def clamped(values: Array, low: int, high: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Dequantised:
-    """Where float weights come from: whole numbers, and what they stand for along an axis."""
+    """The source of float weights: whole numbers, and their quantisation along an axis."""
 
     values: Integers
     quantisation: Quantisation
@@ -150,7 +149,7 @@ class Dequantised:
         return self.quantisation.real(self.values, self.axis)
 
     def reshaped(self, shape: tuple[int, ...]) -> "Dequantised":
-        """The same with axes of one element put in front."""
+        """The values with axes of one element put in front."""
         return Dequantised(self.values.reshape(shape), self.quantisation, self.axis + len(shape) - self.values.ndim)
 
     def transposed(self) -> "Dequantised":
@@ -170,7 +169,7 @@ def quantisation_of(factors: NDArray[np.generic], zeros: NDArray[np.generic]) ->
 
 
 def multipliers(x: Quantisation, w: Quantisation, y: Quantisation) -> Singles:
-    """What sums of products are multiplied by before they are rounded: `(x_scale * w_scale) / y_scale`.
+    """The factors of sums of products before they are rounded: `(x_scale * w_scale) / y_scale`.
 
     Errors: InvalidInput where one of them is not finite.
     """

@@ -8,7 +8,7 @@ and QLinearGlobalAveragePool, to the bit: the multiplier is `(x_scale * w_scale)
 rounded to even.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import bounds
+from polyfuse.network.dtypes import Array, bounds
 from polyfuse.network.layer import Layer
-from polyfuse.network.layers.convolution import Sums, convolution_sums
+from polyfuse.network.layers.convolution import SumForm, Sums, convolution_sums
 from polyfuse.network.layers.matrices import gemm_sums, matmul_sums
 from polyfuse.network.layers.pointwise import ordered
 from polyfuse.network.layers.pooling import pool_output, pool_update
 from polyfuse.network.operator import GlobalPool, Matmul, Quantised
+from polyfuse.network.quantised.elements import Made
 from polyfuse.network.quantised.scheme import (
-    Array,
     Quantisation,
     checked_sum,
     clamped,
@@ -38,11 +38,7 @@ from polyfuse.network.quantised.text import less, number, requantised
 from polyfuse.network.single import Singles
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor
-from polyfuse.network.window import Window
-
-Made = tuple[Layer, Mapping[str, NDArray[Any]]]
-"""A layer, and the values of the weights that it brings with it."""
-Bounds = tuple[int, int]
+from polyfuse.network.window import Pair, Window
 
 
 def convolution(
@@ -56,7 +52,7 @@ def convolution(
     x_scale: Quantisation,
     w_scale: Quantisation,
     y_scale: Quantisation,
-    limits: Bounds | None = None,
+    limits: Pair | None = None,
 ) -> Made:
     """Convolution of integers (ONNX QLinearConv); padding stands for zero.
 
@@ -70,17 +66,8 @@ def convolution(
     >>> [statement.expression for statement in layer.statements][1:]
     ['acc + weight * (x - 3)', 'rintf(minimum(maximum(acc * 0.0625, -128), 127))']
     """
-    one_tensor(name, x=x_scale, y=y_scale)
-    _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
-    of_type(name, [("the input", x.dtype, x_scale)])
-    checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
-    factor, zeros = _without_zero(name, "weight", w_scale)
-    sums = convolution_sums(
-        name, x, w, bias, window, groups, dtype=y_scale.dtype,
-        update=f"acc + {factor} * {less('x', x_scale.zero)}", zero="0", more=zeros,
-    )  # fmt: skip
-    scales = (x_scale, w_scale, y_scale)
-    return _requantised(name, sums, (x,), (w, bias, *zeros.values()), scales, "c", limits)
+    make = partial(convolution_sums, given=window, groups=groups)
+    return _weighted(name, make, x, w, bias, (x_scale, w_scale, y_scale), "c", limits)
 
 
 def gemm(
@@ -92,22 +79,36 @@ def gemm(
     x_scale: Quantisation,
     w_scale: Quantisation,
     y_scale: Quantisation,
-    limits: Bounds | None = None,
+    limits: Pair | None = None,
 ) -> Made:
     """`out[n, m] = sum over k of x[n, k] * w[m, k], + bias[m]`, of integers (ONNX QLinearMatMul, QGemm).
 
     `w_scale` is of the whole weight or of each row of it. The rest is as for `convolution`.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
+    return _weighted(name, gemm_sums, x, w, bias, (x_scale, w_scale, y_scale), "d1", limits)
+
+
+def _weighted(
+    name: str,
+    make: Callable[..., Sums],
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    scales: tuple[Quantisation, Quantisation, Quantisation],
+    channel: str,
+    limits: Pair | None,
+) -> Made:
+    """The layer of sums of products of an input and weights, whose first axis is that of a point's `channel`."""
+    x_scale, w_scale, y_scale = scales
     one_tensor(name, x=x_scale, y=y_scale)
     _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
     of_type(name, [("the input", x.dtype, x_scale)])
-    checked_sum(name, w.concrete_shape[-1], x_scale, w_scale)
+    checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
     factor, zeros = _without_zero(name, "weight", w_scale)
     update = f"acc + {factor} * {less('x', x_scale.zero)}"
-    sums = gemm_sums(name, x, w, bias, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
-    scales = (x_scale, w_scale, y_scale)
-    return _requantised(name, sums, (x,), (w, bias, *zeros.values()), scales, "d1", limits)
+    sums = make(name, x, w, bias, form=SumForm(y_scale.dtype, update, "0", zeros))
+    return _requantised(name, sums, (x,), (w, bias, *zeros.values()), scales, channel, limits)
 
 
 def matmul(
@@ -119,7 +120,7 @@ def matmul(
     a_scale: Quantisation,
     b_scale: Quantisation,
     y_scale: Quantisation,
-    limits: Bounds | None = None,
+    limits: Pair | None = None,
 ) -> Made:
     """`out[…, i, j] = sum over k of a[…, i, k] * b[…, k, j]`, of integers (ONNX QLinearMatMul).
 
@@ -132,15 +133,15 @@ def matmul(
     checked_sum(name, a.concrete_shape[-1], a_scale, b_scale)
     factor, zeros = _without_zero(name, "b", b_scale)
     update = f"acc + {less('a', a_scale.zero)} * {factor}"
-    sums = matmul_sums(name, a, b, dtype=y_scale.dtype, update=update, zero="0", more=zeros)
+    sums = matmul_sums(name, a, b, SumForm(y_scale.dtype, update, "0", zeros))
     column = point_dims(len(sums.out.shape))[-1]
     inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
     scales = (a_scale, b_scale, y_scale)
     brought = (*weights, *zeros.values())
     layer, values = _requantised(name, sums, inputs, brought, scales, column, limits)
-    places = [*inputs, *weights]
-    order = [*map(places.index, (a, b)), *range(len(places), len(places) + len(values))]
+    read = [*inputs, *weights]
+    order = [*map(read.index, (a, b)), *range(len(read), len(read) + len(values))]
     assert layer.reference is not None
     return replace(layer, reference=partial(ordered, layer.reference, order)), values
 
@@ -199,7 +200,7 @@ def _requantised(
     weights: tuple[Tensor | None, ...],
     scales: tuple[Quantisation, Quantisation, Quantisation],
     channel: str,
-    limits: Bounds | None,
+    limits: Pair | None,
 ) -> Made:
     """The layer whose last statement makes elements of sums; the multipliers of channels are a weight."""
     x, w, y = scales
@@ -241,7 +242,7 @@ def _sums(
     has_bias: bool,
     axis: int,
     factors: Singles,
-    limits: Bounds,
+    limits: Pair,
     zero: int,
     a: Array,
     b: Array,
@@ -254,7 +255,7 @@ def _sums(
     return elements(acc, factors.reshape(shape), limits, zero)
 
 
-def elements(acc: Array, factors: Singles, limits: Bounds, zero: int) -> Array:
+def elements(acc: Array, factors: Singles, limits: Pair, zero: int) -> Array:
     """Integer sums, scaled in float32, clamped, rounded half to even, and shifted by a zero point.
 
     Errors: InvalidInput for sums that int32 does not have.

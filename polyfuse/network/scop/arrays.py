@@ -1,4 +1,4 @@
-"""The arrays of a SCoP as tensors: what is accessed of them decides the sizes that the file does not tell.
+"""The arrays of a SCoP as tensors: accesses decide the sizes that the file leaves open.
 
 Scop ──array_tensors()──> { name: ArrayTensor }
 """
@@ -12,6 +12,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.scop.scop import Kind, Scop, ScopArray
 from polyfuse.network.tensor import Size, Tensor, safe_name
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.spaces import union
 
 DTYPES = {"float": "float32", "double": "float64", "half": "float16", "i8": "int8", "i32": "int32"}
 """LLVM's names of types, and those of tensors."""
@@ -68,7 +69,7 @@ def array_tensors(scop: Scop) -> dict[str, ArrayTensor]:
 
 
 def touched(scop: Scop, array: str, kind: Kind) -> isl.Set | None:
-    """The elements that are read, or written; None where there are no such accesses."""
+    """The elements that are read, or written; None where there are no such accesses. Errors: InvalidInput."""
     regions = [
         access.relation.intersect_domain(s.domain).range()
         for s in scop.statements
@@ -77,12 +78,10 @@ def touched(scop: Scop, array: str, kind: Kind) -> isl.Set | None:
     ]
     if not regions:
         return None
-    union = regions[0]
-    for region in regions[1:]:
-        union = union.union(region)
-    if not union.is_bounded():
-        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {union}; correct them")
-    return coalesced(union)
+    found = union(regions)
+    if not found.is_bounded():
+        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {found}; correct them")
+    return coalesced(found)
 
 
 def _made(scop: Scop, array: ScopArray, region: isl.Set, name: str) -> ArrayTensor:
@@ -119,7 +118,7 @@ def with_batch(each: ArrayTensor) -> ArrayTensor:
 
 
 def _check_inside(scop: Scop, each: ArrayTensor, written: set[str]) -> None:
-    """What is accessed is inside of the tensor, and all of a tensor that is made is written."""
+    """Refuse accesses outside of the tensor, and elements of a tensor that is made which are never written."""
     box = each.tensor.box.intersect_params(scop.context)
     kinds: tuple[Kind, ...] = ("read", "write")
     for kind in kinds:

@@ -2,8 +2,8 @@
 
     Scop ──scop_network()──> ScopNetwork: Network, and { Stmt[i] -> statement[p, r] } for each statement
 
-An instance is named by the element that it writes, its point `p`, and by what tells it from the others that write the
-same, its reduction `r`. That the layers, one after the other, compute what the program does is proved, not assumed.
+An instance is named by the element that it writes, its point `p`, and by what distinguishes it from others that write
+that element, its reduction `r`. It is proved that the layers, one after the other, compute what the program does.
 """
 
 import re
@@ -85,7 +85,7 @@ def scop_network(
     with operation_limit(what=f"layers of scop {scop.name!r}"):
         arrays = array_tensors(scop)
         taken = {each.tensor.name for each in arrays.values()}
-        parts = [_Part.of(scop, statement, arrays, taken) for statement in scop.statements]
+        parts = [_RenamedStatement.of(scop, statement, arrays, taken) for statement in scop.statements]
         layers = _in_order(scop, [_layer(scop, array, parts, arrays, given) for array in written_by(scop)])
         made = ScopNetwork(
             scop,
@@ -99,7 +99,7 @@ def scop_network(
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _RenamedStatement:
     """A statement of the scop under its new name and with its new indices."""
 
     source: ScopStatement
@@ -111,7 +111,9 @@ class _Part:
     operands: tuple[str, ...]
 
     @staticmethod
-    def of(scop: Scop, source: ScopStatement, arrays: Mapping[str, ArrayTensor], taken: set[str]) -> "_Part":
+    def of(
+        scop: Scop, source: ScopStatement, arrays: Mapping[str, ArrayTensor], taken: set[str]
+    ) -> "_RenamedStatement":
         writes = source.of_kind("write")
         if len(writes) != 1 or not writes[0].relation.intersect_domain(source.domain).is_single_valued():
             raise InvalidInput(
@@ -129,7 +131,7 @@ class _Part:
         for dim in (*point_dims(rank), *(f"i{d}" for d in rest)):
             dims.append(safe_name(dim, taken | set(dims)))
         instances = anywhere.intersect_domain(source.domain)
-        return _Part(source, array, name, tuple(dims), instances, anywhere, _operands(source, arrays))
+        return _RenamedStatement(source, array, name, tuple(dims), instances, anywhere, _operands(source, arrays))
 
     @property
     def domain(self) -> isl.Set:
@@ -141,7 +143,7 @@ class _Part:
 
 
 def reduction_dims(to_point: isl.Map) -> tuple[int, ...]:
-    """Which indices of a statement, beside the element that it writes, tell its instances apart.
+    """The indices of a statement that distinguish the instances which write one element.
 
     >>> reduction_dims(isl.Map("{ S[h, k] -> T[h + 1] : 0 <= h < 8 and 0 <= k < 3 }"))
     (1,)
@@ -169,7 +171,7 @@ def renamed_instances(to_point: isl.Map, rest: Sequence[int], name: str) -> isl.
 
 
 def _operands(source: ScopStatement, arrays: Mapping[str, ArrayTensor]) -> tuple[str, ...]:
-    """What each access of a statement is called in its expression; equal reads share a name."""
+    """The names of a statement's accesses in its expression; equal reads share a name."""
     (write,) = source.of_kind("write")
     made = write.relation.intersect_domain(source.domain)
     names: list[str] = []
@@ -198,7 +200,11 @@ def _equal(one: isl.Map, other: isl.Map) -> bool:
 
 
 def _layer(
-    scop: Scop, array: str, parts: Sequence[_Part], arrays: Mapping[str, ArrayTensor], expressions: Mapping[str, str]
+    scop: Scop,
+    array: str,
+    parts: Sequence[_RenamedStatement],
+    arrays: Mapping[str, ArrayTensor],
+    expressions: Mapping[str, str],
 ) -> Layer:
     """The layer that makes an array."""
     output = arrays[array].tensor
@@ -215,7 +221,7 @@ def _layer(
     return replace(layer, reference=partial(_run, layer))
 
 
-def _statement(part: _Part, arrays: Mapping[str, ArrayTensor], expression: str | None) -> Statement:
+def _statement(part: _RenamedStatement, arrays: Mapping[str, ArrayTensor], expression: str | None) -> Statement:
     """One statement of a layer."""
     operands = {}
     back = part.anywhere.reverse()
@@ -240,7 +246,7 @@ def _statement(part: _Part, arrays: Mapping[str, ArrayTensor], expression: str |
     return Statement(part.name, part.dims, domain, operands, expression, macs)
 
 
-def _names_read(part: _Part) -> list[str]:
+def _names_read(part: _RenamedStatement) -> list[str]:
     """The operands of a statement, `acc` where it reads what it writes."""
     return [o for o, a in zip(part.operands, part.source.accesses, strict=True) if a.kind == "read"]
 
@@ -329,8 +335,8 @@ def _check_same_order(made: ScopNetwork) -> None:
         time = time.add_dims(isl.dim_type.out, width - time.dim(isl.dim_type.out))
         for d in range(instances.dim(isl.dim_type.out), width):
             time = time.fix_val(isl.dim_type.out, d, isl.Val(0))
-        for place, value in ((layer.rank, step), (0, position)):
-            time = time.insert_dims(isl.dim_type.out, place, 1).fix_val(isl.dim_type.out, place, isl.Val(value))
+        for d, value in ((layer.rank, step), (0, position)):
+            time = time.insert_dims(isl.dim_type.out, d, 1).fix_val(isl.dim_type.out, d, isl.Val(value))
         changed.append(replace(source, schedule=time))
     try:
         check_order(scop, replace(scop, statements=tuple(changed)))

@@ -5,7 +5,7 @@ Scop + changed Scop ──check_changed()──> None, or IllegalSchedule with t
 Polly makes the first of these checks itself when it imports a file, and relies on the second:
 
     order     conflicting instances, two accesses of one element of which one is a write, keep their order
-    accesses  a read finds in its new place the value that the same write as before has put there
+    accesses  a read finds where it now looks the value that the same write as before has put there
 """
 
 import islpy as isl
@@ -13,10 +13,11 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopStatement
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import relation_space
 
 
 def check_changed(scop: Scop, changed: Scop) -> None:
-    """Prove that a changed SCoP computes the same: other schedules, other places for values, nothing else.
+    """Prove that a changed SCoP computes the same: other schedules, other arrays for values, nothing else.
 
     Errors: InvalidInput where statements or domains differ; IllegalSchedule with a witness; TooComplex above isl's
     operation limit.
@@ -26,7 +27,7 @@ def check_changed(scop: Scop, changed: Scop) -> None:
         check_singular(changed)
         check_order(scop, changed)
         if any(not _same_accesses(scop, changed, statement) for statement in scop.statements):
-            check_places(scop, changed)
+            check_values(scop, changed)
 
 
 def moved_arrays(scop: Scop, changed: Scop) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ def check_order(scop: Scop, changed: Scop) -> None:
             ordered = conflicts & before(first, second)
             wrong = ordered.subtract(before(changed.statement(first.name), changed.statement(second.name)))
             if not wrong.is_empty():
-                raise IllegalSchedule(_told(first, second, wrong))
+                raise IllegalSchedule(_disorder(first, second, wrong))
 
 
 def before(first: ScopStatement, second: ScopStatement) -> isl.Map:
@@ -77,7 +78,7 @@ def before(first: ScopStatement, second: ScopStatement) -> isl.Map:
     return first.times.lex_lt_map(second.times)
 
 
-def check_places(scop: Scop, changed: Scop) -> None:
+def check_values(scop: Scop, changed: Scop) -> None:
     """Reads find the same values. Errors: IllegalSchedule with a read that finds another."""
     old, new = _Events(scop), _Events(changed)
     for statement in scop.statements:
@@ -144,7 +145,7 @@ def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: Sco
 
 def _conflicts(first: ScopStatement, second: ScopStatement) -> isl.Map:
     """`{ S[i] -> T[j] }`: both access an element, and one of them writes it."""
-    pairs = isl.Map.empty(_pair_space(first, second))
+    pairs = isl.Map.empty(relation_space(first.domain.get_space(), second.domain.get_space()))
     kinds: tuple[tuple[Kind, Kind], ...] = (("write", "write"), ("write", "read"), ("read", "write"))
     for here, there in kinds:
         for one in first.of_kind(here):
@@ -154,12 +155,7 @@ def _conflicts(first: ScopStatement, second: ScopStatement) -> isl.Map:
     return pairs.intersect_domain(first.domain).intersect_range(second.domain)
 
 
-def _pair_space(first: ScopStatement, second: ScopStatement) -> isl.Space:
-    a, b = first.domain.get_space(), second.domain.get_space()
-    return a.align_params(b).map_from_domain_and_range(b.align_params(a))
-
-
-def _told(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> str:
+def _disorder(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> str:
     """Two instances in the wrong order, in words."""
     pair = wrong.sample()
     one, other = _instance(pair.domain()), _instance(pair.range())

@@ -71,7 +71,7 @@ class ScopStatement:
         return self.schedule.intersect_domain(self.domain)
 
     def of_kind(self, kind: Kind) -> tuple[ScopAccess, ...]:
-        """Its reads, or its writes."""
+        """The reads of the statement, or its writes."""
         return tuple(access for access in self.accesses if access.kind == kind)
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ class Scop:
         return next(array for array in self.arrays if array.name == name)
 
     def statement(self, name: str) -> ScopStatement:
-        """The statement of that name."""
+        """The statement of that name. Errors: InvalidInput where there is none."""
         for statement in self.statements:
             if statement.name == name:
                 return statement
@@ -153,8 +153,8 @@ def with_parameters(scop: Scop, values: Mapping[str, int]) -> Scop:
         raise InvalidInput(f"scop {scop.name!r} has no parameter {unknown[0]!r}; it has {known}")
     context = fixed(scop.context, values)
     if context.is_empty():
-        told = ", ".join(f"{name} = {value}" for name, value in values.items())
-        raise InvalidInput(f"scop {scop.name!r}: {told} is not in its context {scop.context}; give other values")
+        given = ", ".join(f"{name} = {value}" for name, value in values.items())
+        raise InvalidInput(f"scop {scop.name!r}: {given} is not in its context {scop.context}; give other values")
     return replace(
         scop,
         context=context,

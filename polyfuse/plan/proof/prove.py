@@ -24,8 +24,8 @@ from polyfuse.plan.proof.placed import PlacedGroup, placed_group
 from polyfuse.plan.proof.relations import AXES, Boxes, Relations, in_memory
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.schedule.valueflow import Accesses, at_most, clash, last_written, unserved
-from polyfuse.schedule.witness import coordinates_of
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import coordinates
 
 IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
 MOST_OPERATIONS = 1_000_000
@@ -160,16 +160,16 @@ class _Judge:
         if lost.is_empty():
             return
         point = lost.sample_point()
-        at, place = coordinates_of(point), self.relations.place(name)
+        at, place = coordinates(point), self.relations.place(name)
         why, advice = "nothing has put it there before", "keep more of it, or run what makes it before"
         found = last_written(point, reads, [writes])
         if found is not None:
-            other = coordinates_of(found[1])
+            other = coordinates(found[1])
             ring = f"a ring of {place.rows} rows and {place.columns} columns"
             ring = "its pin" if place.whole else "its buffer" if name in self.placed.weights else ring
             who, advice = f"{writes.name} of step {self.step(other)}", "keep more of it, or enlarge its buffer"
             why = f"{who} has put {self.element(name, other)} in its place in {ring}"
-            if not reads.beside(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
+            if not reads.during(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
                 why = f"{who} is under way in its place in {ring}"
         self.refuse(f"step {self.step(at)}: {reads.name} reads {self.element(name, at)}, but {why}; {advice}")
 
@@ -204,7 +204,7 @@ class _Judge:
             box = box.lower_bound_val(SET, k, isl.Val(0)).upper_bound_val(SET, k, isl.Val(boxes.shape[axis] - 1))
         missing = box.subtract(held.project_out(SET, 0, steps.rank))
         if not missing.is_empty():
-            at = [0] * steps.rank + coordinates_of(missing.sample_point())
+            at = [0] * steps.rank + coordinates(missing.sample_point())
             verb = "stored" if once else "made"
             self.refuse(f"output {self.element(name, at, axes)} is never {verb}; some step must do it")
         if not once:
@@ -251,7 +251,7 @@ class _Judge:
         pairs = into.apply_range(twice.reverse()) & earlier.apply_range(moment.reverse())
         lost = wanted.subtract(pairs.domain())
         if not lost.is_empty():
-            at = coordinates_of(lost.sample_point())
+            at = coordinates(lost.sample_point())
             element = self.element(operand.name, at, axes)
             self.refuse(f"step {self.step(at)}: '{operation.name}' is made before {element} is added up; make it later")
 
@@ -286,4 +286,4 @@ class _Judge:
 def ends_of(pair: isl.BasicMap) -> tuple[list[int], list[int]]:
     """The coordinates of a pair's ends."""
     first, other = (isl.Set.from_basic_set(end) for end in (pair.domain(), pair.range()))
-    return coordinates_of(first.sample_point()), coordinates_of(other.sample_point())
+    return coordinates(first.sample_point()), coordinates(other.sample_point())

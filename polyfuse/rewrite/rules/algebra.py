@@ -1,6 +1,6 @@
 """Associative, distributive and commutative laws, where they save operations; layers of weights alone."""
 
-from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -10,9 +10,8 @@ from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Arithmetic, Conv
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.counting import operations
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import SUMS, bias_of, convolution_like, without_activation
 
 MAX_FOLDED_ELEMENTS = 1 << 24
@@ -34,8 +33,8 @@ def _shared_factor(match: Match) -> tuple[Tensor, Tensor, Tensor] | None:
     return None
 
 
-def _sign(layer: Layer) -> str:
-    """`add` or `sub`."""
+def _sign(layer: Layer) -> Literal["add", "sub"]:
+    """Whether a layer adds or subtracts."""
     return "sub" if layer.operator == Arithmetic("sub") else "add"
 
 
@@ -49,7 +48,7 @@ def _factored(match: Match) -> Replacement:
     total = pointwise.arithmetic(names[0], _sign(match.root), a, b, constants=constants)
     product = pointwise.arithmetic(match.root.name, "mul", total.output, c, constants=["b"] if c in weights else [])
     last = with_activation(product, match.root.activation)
-    return Replacement((total, last), {}, last.output)
+    return Replacement.by(total, last)
 
 
 def _fewer(match: Match) -> tuple[int, int]:
@@ -62,7 +61,7 @@ def _factor_saves(match: Match) -> bool:
     return after < before and _factored(match).tensor.shape == match.root.output.shape
 
 
-def _has_shared_factor(graph: Graph, layer: Layer) -> bool:
+def _has_shared_factor(graph: RewriteGraph, layer: Layer) -> bool:
     makers = [graph.makers.get(tensor) for tensor in layer.operands]
     return len(set(makers)) == 2 and all(maker is not None and maker.operator == PRODUCT for maker in makers)
 
@@ -88,7 +87,6 @@ SHARED_FACTOR = Rule(
         ),
     ),
     _factored,
-    tuple(partial(instances.two_products, kind) for kind in ("add", "sub")),
     "where c is infinite and a + b is not, a c + b c may be NaN and (a + b) c infinite",
 )
 
@@ -113,7 +111,7 @@ def _one_convolution(match: Match) -> Replacement:
     return convolution_like(match, first, first.inputs[0], weight, kept, match.root.activation)
 
 
-def _sum_of_convolutions(graph: Graph, layer: Layer) -> bool:
+def _sum_of_convolutions(graph: RewriteGraph, layer: Layer) -> bool:
     makers = [graph.makers.get(tensor) for tensor in layer.operands]
     return len(set(makers)) == 2 and all(maker is not None and isinstance(maker.operator, Conv) for maker in makers)
 
@@ -138,7 +136,6 @@ SUM_OF_CONVOLUTIONS = Rule(
         only_read_by_root("second term"),
     ),
     _one_convolution,
-    tuple(partial(instances.two_convolutions, kind) for kind in ("add", "sub")),
     "where x is infinite, v x + w x may be NaN and (v + w) x infinite",
 )
 
@@ -171,6 +168,4 @@ CONSTANT = Rule(
         ),
     ),
     _constant,
-    (),
-    unproved="it computes the layer itself, once, by its reference",
 )

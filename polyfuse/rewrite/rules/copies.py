@@ -4,7 +4,7 @@ Each application is proved on its own: the elements that the new layers read are
 read, as relations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from polyfuse.network.operator import (
     Transpose,
     View,
 )
-from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rule import (
     Condition,
@@ -38,7 +38,6 @@ from polyfuse.rewrite.rule import (
     only_read_by_root,
     pattern,
 )
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import TAKES_ACTIVATION
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -51,12 +50,12 @@ COPIES = (*PERMUTING, Slice, Expand, View)
 MAX_OPERATIONS = 1_000_000
 
 
-def has_one_input(graph: Graph, layer: Layer) -> bool:
+def has_one_input(graph: RewriteGraph, layer: Layer) -> bool:
     """The layer reads one computed tensor."""
     return len(layer.inputs) == 1
 
 
-def reads_one(graph: Graph, layer: Layer) -> bool:
+def reads_one(graph: RewriteGraph, layer: Layer) -> bool:
     """One statement copies one element of one tensor to each point."""
     return len(layer.statements) == 1 and len(layer.inputs) == 1
 
@@ -73,26 +72,22 @@ def reads_the_same(layer: Layer, like: isl.Map) -> bool:
     return bool(layer.reads(layer.inputs[0]).is_equal(wanted))
 
 
-def _of_chain(match: Match, layer: Layer) -> bool:
-    """The new layer reads what the chain reads: the proof of one application."""
-    return reads_the_same(layer, composed(match[FIRST], match[SECOND]))
+def _reads_before(match: Match) -> isl.Map:
+    """`{ root[p] -> A[a] }`: what the matched copies read together."""
+    return composed(match[FIRST], match[SECOND]) if FIRST in match.layers else match.root.reads(match.root.inputs[0])
 
 
-def proved(make_layer: Any) -> Condition:
-    """The relations before and after are equal, checked by isl at each application."""
+def proved(make_layer: Callable[[Match], Layer]) -> Condition:
+    """The new layer reads what the matched copies read, checked by isl at each application."""
     return Condition(
         "the access relations before and after are equal",
-        lambda match: _of_chain(match, make_layer(match)),
+        lambda match: reads_the_same(make_layer(match), _reads_before(match)),
         lambda match: Refusal("the relations differ"),
     )
 
 
 def _chain(first: Wanted | Sequence[Wanted], second: Wanted | Sequence[Wanted]) -> Pattern:
     return pattern(SECOND, second, pattern(FIRST, first, form=reads_one), form=reads_one)
-
-
-def _only(layer: Layer) -> Replacement:
-    return Replacement((layer,), {}, layer.output)
 
 
 def _one_reshape(match: Match) -> Layer:
@@ -104,8 +99,7 @@ RESHAPE_CHAIN = Rule(
     "reshape(reshape(x))  ->  reshape(x)",
     _chain(Reshape, Reshape),
     (only_read_by_root(FIRST), proved(_one_reshape)),
-    lambda match: _only(_one_reshape(match)),
-    (partial(instances.copies_in_turn, instances.reshaped(3, 4), instances.reshaped(1, 6, 2)),),
+    lambda match: Replacement.by(_one_reshape(match)),
 )
 
 
@@ -124,12 +118,11 @@ TRANSPOSE_CHAIN = Rule(
     "transpose(transpose(x))  ->  transpose(x)",
     _chain(Transpose, Transpose),
     (only_read_by_root(FIRST), proved(_one_transpose)),
-    lambda match: _only(_one_transpose(match)),
-    (partial(instances.copies_in_turn, instances.transposed(3, 1, 0, 2), instances.transposed(0, 2, 3, 1)),),
+    lambda match: Replacement.by(_one_transpose(match)),
 )
 
 
-def _keeps_order(graph: Graph, layer: Layer) -> bool:
+def _keeps_order(graph: RewriteGraph, layer: Layer) -> bool:
     """A copy of all elements, not of a part of them, in the order that they had."""
     whole = len(layer.inputs) == 1 and layer.inputs[0].elements == layer.output.elements
     return whole and mapping_type(layer) in (MappingType.REORGANIZE, MappingType.ONE_TO_ONE)
@@ -143,15 +136,8 @@ COPY_AS_RESHAPE = Rule(
     "copy-as-reshape",
     "a permutation that keeps the row-major order  ->  reshape(x)",
     pattern("permutation", [each for each in PERMUTING if each is not Reshape], form=_keeps_order),
-    (
-        Condition(
-            "the access relations before and after are equal",
-            lambda match: reads_the_same(_as_reshape(match), match.root.reads(match.root.inputs[0])),
-            lambda match: Refusal("the relations differ"),
-        ),
-    ),
-    lambda match: _only(_as_reshape(match)),
-    (partial(instances.copies_in_turn, instances.transposed(1, 0, 2, 3)),),
+    (proved(_as_reshape),),
+    lambda match: Replacement.by(_as_reshape(match)),
 )
 
 
@@ -208,7 +194,7 @@ def _one_element_each(match: Match) -> bool:
         layer = one_copy(match)
         (access,) = layer.statements[0].operands.values()
         whole = access.relation.domain().is_equal(layer.statements[0].domain)
-        return bool(whole and access.relation.is_single_valued()) and _of_chain(match, layer)
+        return bool(whole and access.relation.is_single_valued()) and reads_the_same(layer, _reads_before(match))
 
 
 COPY_CHAIN = Rule(
@@ -223,8 +209,7 @@ COPY_CHAIN = Rule(
             lambda match: Refusal("the relations differ, or some point reads several elements"),
         ),
     ),
-    lambda match: _only(one_copy(match)),
-    (partial(instances.copies_in_turn, instances.reshaped(2, 3, 2), instances.transposed(1, 0, 2)),),
+    lambda match: Replacement.by(one_copy(match)),
 )
 
 
@@ -241,7 +226,7 @@ def _activation_first(match: Match) -> Replacement:
     assert activation is not None
     active = pointwise.activation(match.root.name, copied.inputs[0], activation)
     moved = renamed(copied, copied.inputs[0], active.output)
-    return Replacement((active, moved), {}, moved.output)
+    return Replacement.by(active, moved)
 
 
 ACTIVATION_BEFORE_COPY = Rule(
@@ -257,5 +242,4 @@ ACTIVATION_BEFORE_COPY = Rule(
         ),
     ),
     _activation_first,
-    (partial(instances.copied_then, "relu"), partial(instances.copied_then, "sigmoid")),
 )

@@ -1,7 +1,6 @@
 """Rules that make convolutions and pools of matrix products and reductions, which have row kernels."""
 
 from dataclasses import replace
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -9,26 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies, pooling
 from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.operator import Gemm, Reduce
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import PERMUTING, reads_one
-from polyfuse.rewrite.rules.forms import Array, bias_of
+from polyfuse.rewrite.rules.forms import bias_of
 
 FLATTEN = "flattening copy"
 
 
-def _from_image(graph: Graph, layer: Layer) -> bool:
+def _from_image(graph: RewriteGraph, layer: Layer) -> bool:
     return reads_one(graph, layer) and len(layer.inputs[0].shape) == 4 and len(layer.output.shape) == 2
 
 
-def _places(match: Match) -> NDArray[np.int64] | None:
-    """Which element of an image each column of the flattened images is; None where images are mixed."""
+def _source_columns(match: Match) -> NDArray[np.int64] | None:
+    """The element of an image that each column of the flattened images is; None where images are mixed."""
     copied = match[FLATTEN]
     shape = copied.inputs[0].concrete_shape
     images, size = shape[0], prod(shape[1:])
@@ -57,10 +56,10 @@ def _row_bias(match: Match) -> bool:
 
 
 def _convolved(match: Match) -> Replacement:
-    places = _places(match)
-    assert places is not None
+    columns = _source_columns(match)
+    assert columns is not None
     flat = match.graph.weights[match.root.weights[0].name]
-    weight = flat if np.array_equal(places, np.arange(len(places))) else flat[:, np.argsort(places)]
+    weight = flat if np.array_equal(columns, np.arange(len(columns))) else flat[:, np.argsort(columns)]
     return _convolution(match, match[FLATTEN].inputs[0], weight)
 
 
@@ -76,7 +75,7 @@ def _convolution(match: Match, x: Tensor, flat: NDArray[Any]) -> Replacement:
         values[b.name] = bias
     conv = with_activation(convolution(name, x, w, b), root.activation)
     last = copies.reshape(root.name, conv.output, root.output.concrete_shape)
-    return Replacement((conv, last), values, last.output)
+    return Replacement.by(conv, last, weights=values)
 
 
 ROW_BIAS = Condition(
@@ -97,14 +96,13 @@ FLATTENED_PRODUCT = Rule(
         only_read_by_root(FLATTEN),
         Condition(
             "each image is a row of its own, with its elements in the same order",
-            lambda match: _places(match) is not None,
+            lambda match: _source_columns(match) is not None,
             lambda match: Refusal(f"{match[FLATTEN].name} puts elements of several images into one row"),
         ),
         ROW_BIAS,
         OF_FLOATS,
     ),
     _convolved,
-    (partial(instances.flat_product, False), partial(instances.flat_product, True)),
 )
 
 
@@ -121,11 +119,10 @@ PRODUCT_OF_ROWS = Rule(
     pattern("product", Gemm),
     (ROW_BIAS, OF_FLOATS),
     _with_pixels,
-    (instances.product_of_rows,),
 )
 
 
-def _over_image(graph: Graph, layer: Layer) -> bool:
+def _over_image(graph: RewriteGraph, layer: Layer) -> bool:
     """The mean of rows and columns of an image."""
     match layer.operator:
         case Reduce(how="mean", axes=(2, 3)):
@@ -136,11 +133,10 @@ def _over_image(graph: Graph, layer: Layer) -> bool:
 def _pooled(match: Match) -> Replacement:
     root = match.root
     if len(root.output.shape) == 4:
-        pool = pooling.global_average_pool(root.name, root.inputs[0])
-        return Replacement((pool,), {}, pool.output)
+        return Replacement.by(pooling.global_average_pool(root.name, root.inputs[0]))
     pool = pooling.global_average_pool(match.fresh(f"{root.name}_pool"), root.inputs[0])
     last = copies.reshape(root.name, pool.output, root.output.concrete_shape)
-    return Replacement((pool, last), {}, last.output)
+    return Replacement.by(pool, last)
 
 
 MEAN_OF_IMAGE = Rule(
@@ -155,5 +151,4 @@ MEAN_OF_IMAGE = Rule(
         ),
     ),
     _pooled,
-    (partial(instances.mean_of_image, False), partial(instances.mean_of_image, True)),
 )

@@ -1,4 +1,4 @@
-"""What float layers of a quantised graph read and make as whole numbers, and the conditions of the rules about that.
+"""The whole numbers that float layers of a quantised graph read and make, and the conditions of the rules about them.
 
 A `Match` of a layer between dequantizing and quantizing ones enters; operands, scales and bounds leave.
 """
@@ -15,10 +15,9 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Arithmetic, Concat, Dequantize, Matmul, Quantize
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import (
     Condition,
-    Instance,
     Match,
     Refusal,
     Rule,
@@ -33,7 +32,7 @@ NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cann
 
 
 @dataclass(frozen=True, eq=False)
-class Operand:
+class QuantisedOperand:
     """The whole numbers that a float operand stands for: of a computed tensor, or the values of a weight."""
 
     scale: Quantisation
@@ -41,17 +40,17 @@ class Operand:
     weight: Dequantised | None = None
 
 
-def operand(graph: Graph, layer: Layer, tensor: Tensor) -> Operand | None:
-    """What a layer reads as whole numbers; None for what is not dequantized from eight bits, or was changed since."""
+def operand(graph: RewriteGraph, layer: Layer, tensor: Tensor) -> QuantisedOperand | None:
+    """The whole numbers behind an operand; None unless it is dequantized from eight bits and unchanged since."""
     if tensor in layer.weights:
         found = layer.dequantised.get(tensor.name)
         if found is None or not np.array_equal(found.reals, graph.value(tensor)):
             return None
-        return Operand(found.quantisation, weight=found)
+        return QuantisedOperand(found.quantisation, weight=found)
     maker = graph.makers.get(tensor)
     if maker is None or not isinstance(maker.operator, Dequantize) or (scale := scale_of(maker)) is None:
         return None
-    return Operand(scale, maker.inputs[0] if maker.inputs else None)
+    return QuantisedOperand(scale, maker.inputs[0] if maker.inputs else None)
 
 
 def scale_of(layer: Layer) -> Quantisation | None:
@@ -62,7 +61,7 @@ def scale_of(layer: Layer) -> Quantisation | None:
     return None
 
 
-def has_one_scale(graph: Graph, layer: Layer) -> bool:
+def has_one_scale(graph: RewriteGraph, layer: Layer) -> bool:
     """The layer quantizes or dequantizes eight bits with one scale."""
     return scale_of(layer) is not None
 
@@ -74,16 +73,16 @@ def made_scale(match: Match) -> Quantisation:
     return scale
 
 
-def operands(match: Match) -> list[Operand | None]:
-    """What the producer reads, in its order."""
+def operands(match: Match) -> list[QuantisedOperand | None]:
+    """The operands of the producer, in its order."""
     layer = match[PRODUCER]
     several = is_one_of(layer, (Matmul, Arithmetic, Concat))
     tensors = layer.operands if several else (*layer.inputs, *layer.weights)
     return [operand(match.graph, layer, tensor) for tensor in tensors]
 
 
-def known(match: Match) -> list[Operand]:
-    """The same where all of them are whole numbers."""
+def known(match: Match) -> list[QuantisedOperand]:
+    """The operands of the producer, all of which are whole numbers."""
     found = [each for each in operands(match) if each is not None]
     assert len(found) == len(operands(match))
     return found
@@ -127,22 +126,12 @@ def quantised_rule(
     of: Wanted | Sequence[Wanted],
     conditions: Sequence[Condition],
     replacement: Callable[[Match], Replacement],
-    instances: tuple[Callable[[], Instance], ...],
-    form: Callable[[Graph, Layer], bool] | None = None,
-    unproved: str = "",
+    form: Callable[[RewriteGraph, Layer], bool] | None = None,
 ) -> Rule:
     """A rule whose root quantizes what a producer of some operators makes of dequantized operands."""
     every = (READS_WHOLE_NUMBERS, *conditions, only_read_by_root(PRODUCER), possible(replacement))
-    return Rule(
-        name,
-        law,
-        pattern("quantize", Quantize, pattern(PRODUCER, of, form=form), form=has_one_scale),
-        every,
-        replacement,
-        instances,
-        NO_FLOATS,
-        unproved,
-    )
+    found = pattern("quantize", Quantize, pattern(PRODUCER, of, form=form), form=has_one_scale)
+    return Rule(name, law, found, every, replacement, NO_FLOATS)
 
 
 def possible(replacement: Callable[[Match], Replacement]) -> Condition:

@@ -1,12 +1,13 @@
-"""What layers are, beyond their operator: scales and shifts by weights, and how to make them anew."""
+"""The forms of layers beyond their operator: scales and shifts by weights, and functions that make them anew."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise
 from polyfuse.network.layers.convolution import convolution
@@ -14,16 +15,15 @@ from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.operator import Affine, Arithmetic, Conv, ConvTranspose, Gemm, InstanceNorm, Reduce
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, is_one_of
 
-Array = NDArray[np.float64]
 SUMS = (Arithmetic("add"), Arithmetic("sub"))
 SCALES = (Affine, *SUMS, Arithmetic("mul"), Arithmetic("div"))
-"""What may scale and shift one tensor by weights."""
+"""Operators that may scale and shift one tensor by weights."""
 CONVOLUTIONS = (Conv, ConvTranspose)
 TAKES_ACTIVATION = (*CONVOLUTIONS, Gemm, Affine, InstanceNorm, Arithmetic, Reduce)
-"""What an activation is moved into."""
+"""Operators that an activation is moved into."""
 TRIED = (-1.0, 1.0, -4.0, 4.0, 0.5)
 """Values that counterexamples are looked for among."""
 LARGEST = float(np.finfo(np.float32).max)
@@ -39,7 +39,7 @@ class Scaling:
     activation: Activation | None
 
 
-def scaling(graph: Graph, layer: Layer) -> Scaling | None:
+def scaling(graph: RewriteGraph, layer: Layer) -> Scaling | None:
     """The scaling that a layer is: by weights, of one tensor whose shape it keeps. None for other layers."""
     if not is_one_of(layer, SCALES) or len(layer.inputs) != 1 or layer.inputs[0].shape != layer.output.shape:
         return None
@@ -67,7 +67,7 @@ def scaling(graph: Graph, layer: Layer) -> Scaling | None:
     return Scaling(x, *pair, layer.activation)
 
 
-def _operands(graph: Graph, layer: Layer) -> list[Array | None]:
+def _operands(graph: RewriteGraph, layer: Layer) -> list[Array | None]:
     """The operands of a pointwise layer: the values of weights, None for tensors that are computed."""
     return [
         _whole_rank(graph.value(tensor), layer.rank) if tensor in layer.weights else None for tensor in layer.operands
@@ -98,7 +98,7 @@ def convolution_like(
         b = match.weight(like.name, "bias", bias.shape)
         values[b.name] = bias
     layer = with_activation(_convolved(like, x, w, b), activation)
-    return Replacement((layer,), values, layer.output)
+    return Replacement.by(layer, weights=values)
 
 
 def _convolved(like: Layer, x: Tensor, w: Tensor, b: Tensor | None) -> Layer:
@@ -128,12 +128,12 @@ def renormalised(layer: Layer, scale: Tensor, shift: Tensor, activation: Activat
 
 
 def epsilon_of(norm: Layer) -> float:
-    """What an instance normalisation adds to variances."""
+    """The number that an instance normalisation adds to variances."""
     assert isinstance(norm.operator, InstanceNorm)
     return norm.operator.epsilon
 
 
-def bias_of(graph: Graph, conv: Layer) -> Array | None:
+def bias_of(graph: RewriteGraph, conv: Layer) -> Array | None:
     """The bias of a convolution."""
     return graph.value(conv.weights[1]) if len(conv.weights) > 1 else None
 
@@ -142,7 +142,7 @@ def affine(match: Match, name: str, found: Scaling) -> Replacement:
     """A scaling as one layer."""
     weights = [match.weight(name, "scale", found.scale.shape), match.weight(name, "shift", found.shift.shape)]
     layer = with_activation(pointwise.affine(name, found.x, *weights), found.activation)
-    return Replacement((layer,), {weights[0].name: found.scale, weights[1].name: found.shift}, layer.output)
+    return Replacement.by(layer, weights={weights[0].name: found.scale, weights[1].name: found.shift})
 
 
 def _whole_rank(values: Array, rank: int) -> Array:
@@ -173,29 +173,25 @@ def _activation_between(match: Match, role: str) -> Refusal:
 
 def _not_commuting(activation: Activation, found: Scaling) -> str:
     name = activation.name
-    for scale, shift in _pairs(found):
-        for value in TRIED:
-            after, before = scale * applied(activation, value) + shift, applied(activation, scale * value + shift)
-            if abs(after - before) > 1e-9 * max(1.0, abs(after)):
-                return (
-                    f"{name}({value:g}) * {scale:g} + {shift:g} = {after:g}, "
-                    f"{name}({value:g} * {scale:g} + {shift:g}) = {before:g}"
-                )
+    for value, scale, shift in _tries(found):
+        after, before = scale * applied(activation, value) + shift, applied(activation, scale * value + shift)
+        if abs(after - before) > 1e-9 * max(1.0, abs(after)):
+            times = f" * {scale:g} + {shift:g}"
+            return f"{name}({value:g}){times} = {after:g}, {name}({value:g}{times}) = {before:g}"
     return ""
 
 
 def _not_linear(activation: Activation, found: Scaling) -> str:
-    name = activation.name
-    for scale, shift in _pairs(found):
-        for value in TRIED:
-            scaled = scale * value + shift
-            if abs(applied(activation, scaled) - scaled) > 1e-9 * max(1.0, abs(scaled)):
-                text = f"{value:g} * {scale:g} + {shift:g}"
-                return f"{name}({text}) = {applied(activation, scaled):g}, {text} = {scaled:g}"
+    for value, scale, shift in _tries(found):
+        scaled = scale * value + shift
+        if abs(applied(activation, scaled) - scaled) > 1e-9 * max(1.0, abs(scaled)):
+            text = f"{value:g} * {scale:g} + {shift:g}"
+            return f"{activation.name}({text}) = {applied(activation, scaled):g}, {text} = {scaled:g}"
     return ""
 
 
-def _pairs(found: Scaling) -> list[tuple[float, float]]:
-    """Some pairs of scale and shift that occur together."""
+def _tries(found: Scaling) -> Iterator[tuple[float, float, float]]:
+    """Values, each with some pairs of scale and shift that occur together."""
     scale, shift = np.broadcast_arrays(found.scale, found.shift)
-    return list(dict.fromkeys(zip(scale.ravel()[:64].tolist(), shift.ravel()[:64].tolist(), strict=True)))
+    pairs = dict.fromkeys(zip(scale.ravel()[:64].tolist(), shift.ravel()[:64].tolist(), strict=True))
+    return ((value, *pair) for pair in pairs for value in TRIED)

@@ -1,18 +1,16 @@
 """Rules of instance normalisation: scales and shifts behind it fold, those before it only where epsilon allows it."""
 
-from functools import partial
-
 import numpy as np
 
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import normalisation
 from polyfuse.network.operator import GlobalPool, InstanceNorm, Reduce, Variance
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
-from polyfuse.rewrite.rules.forms import Array, epsilon_of, renormalised, scaling, without_activation
+from polyfuse.rewrite.rules.forms import epsilon_of, renormalised, scaling, without_activation
 from polyfuse.rewrite.rules.scaling import AFTER, BEFORE, by_channels, channel_values, scales
 
 NORM, MEAN, VARIANCE = "normalisation", "mean", "variance"
@@ -40,7 +38,7 @@ def _after(match: Match) -> Replacement:
     gain, offset = _gain_and_offset(match, BEFORE)
     weights, values = _columns(match, norm.name, norm.rank, gain * scale, offset * scale + shift)
     layer = renormalised(norm, weights[0], weights[1], found.activation)
-    return Replacement((layer,), values, layer.output)
+    return Replacement.by(layer, weights=values)
 
 
 NORM_THEN_SCALING = Rule(
@@ -49,7 +47,6 @@ NORM_THEN_SCALING = Rule(
     scales(AFTER, pattern(BEFORE, InstanceNorm)),
     (by_channels(AFTER), without_activation(BEFORE), only_read_by_root(BEFORE)),
     _after,
-    (instances.norm_then_scaling,),
 )
 
 
@@ -71,8 +68,7 @@ def _before(match: Match) -> Replacement:
     weights, values = _columns(match, norm.name, norm.rank, gain * np.sign(scale), offset)
     epsilon = epsilon_of(norm) / square
     *moments, last = normalisation.instance_norm(norm.name, found.x, *weights, epsilon=epsilon)
-    parts = (*moments, with_activation(last, norm.activation))
-    return Replacement(parts, values, last.output)
+    return Replacement.by(*moments, with_activation(last, norm.activation), weights=values)
 
 
 def _unit(match: Match) -> bool:
@@ -92,7 +88,7 @@ def _epsilon_matters(match: Match) -> Refusal:
     )
 
 
-def _is_mean(graph: Graph, layer: Layer) -> bool:
+def _is_mean(graph: RewriteGraph, layer: Layer) -> bool:
     match layer.operator:
         case Reduce(how="mean") | GlobalPool():
             return True
@@ -120,7 +116,6 @@ SCALING_THEN_NORM = Rule(
         Condition("the scale is 1 or -1, so that epsilon stays what it is", _unit, _epsilon_matters),
     ),
     _before,
-    (partial(instances.scaling_then_norm, 1.0, -1.0),),
 )
 SCALING_THEN_NORM_WITH_EPSILON = Rule(
     "scaling-then-instance-norm-with-epsilon",
@@ -135,5 +130,4 @@ SCALING_THEN_NORM_WITH_EPSILON = Rule(
         ),
     ),
     _before,
-    tuple(partial(instances.scaling_then_norm, *pair) for pair in ((2.0, -2.0), (-0.5, -0.5))),
 )

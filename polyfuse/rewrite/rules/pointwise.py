@@ -1,7 +1,6 @@
 """Rules of pointwise layers: activations into their producers, activations written out, layers that change nothing."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -10,9 +9,8 @@ from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise
 from polyfuse.network.operator import Activate, Arithmetic, Copy
-from polyfuse.rewrite.graph import Graph, Replacement
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, is_one_of, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES, changes_nothing, has_one_input, reads_one
 from polyfuse.rewrite.rules.forms import SCALES, TAKES_ACTIVATION, Scaling, affine, scaling, without_activation
 
@@ -21,8 +19,7 @@ PRODUCT = Arithmetic("mul")
 
 
 def _into_producer(match: Match) -> Replacement:
-    layer = with_activation(match[PRODUCER], match.root.activation)
-    return Replacement((layer,), {}, layer.output)
+    return Replacement.by(with_activation(match[PRODUCER], match.root.activation))
 
 
 ACTIVATION_INTO_PRODUCER = Rule(
@@ -31,11 +28,6 @@ ACTIVATION_INTO_PRODUCER = Rule(
     pattern("activation", Activate, pattern(PRODUCER, TAKES_ACTIVATION), form=has_one_input),
     (without_activation(PRODUCER), only_read_by_root(PRODUCER)),
     _into_producer,
-    (
-        partial(instances.producer_then, "sigmoid"),
-        partial(instances.producer_then, "relu6"),
-        partial(instances.producer_then, ("leaky_relu", 0.125), "affine"),
-    ),
 )
 
 
@@ -53,11 +45,10 @@ GATE_OF_X = Condition(
 
 
 def _silu(match: Match) -> Replacement:
-    layer = pointwise.activation(match.root.name, match["gate"].inputs[0], "silu")
-    return Replacement((layer,), {}, layer.output)
+    return Replacement.by(pointwise.activation(match.root.name, match["gate"].inputs[0], "silu"))
 
 
-def _is_sigmoid(graph: Graph, layer: Layer) -> bool:
+def _is_sigmoid(graph: RewriteGraph, layer: Layer) -> bool:
     return layer.activation == Activation("sigmoid") and len(layer.inputs) == 1
 
 
@@ -67,7 +58,6 @@ SILU = Rule(
     pattern("product", PRODUCT, pattern("gate", Activate, form=_is_sigmoid)),
     (GATE_OF_X, only_read_by_root("gate")),
     _silu,
-    (partial(instances.gated, "sigmoid"),),
 )
 
 
@@ -80,7 +70,7 @@ def _clip_bounds(activation: Activation | None) -> tuple[float, float] | None:
     return None
 
 
-def _hard_gate(graph: Graph, layer: Layer) -> float | None:
+def _hard_gate(graph: RewriteGraph, layer: Layer) -> float | None:
     """k, where a layer is `clip(k x / 6 + k / 2, 0, k)`: k times the gate of hard_swish."""
     match layer.activation:
         case Activation("hard_sigmoid", (slope, 0.5)) if np.float32(slope) == np.float32(1 / 6):
@@ -100,8 +90,7 @@ def _hard_swish(match: Match) -> Replacement:
     assert k is not None
     swish = pointwise.activation(match.fresh(gate.name), gate.inputs[0], "hard_swish")
     if k == 1.0:
-        layer = pointwise.activation(root.name, gate.inputs[0], "hard_swish")
-        return Replacement((layer,), {}, layer.output)
+        return Replacement.by(pointwise.activation(root.name, gate.inputs[0], "hard_swish"))
     shape = (1,) * root.rank
     last = affine(match, root.name, Scaling(swish.output, np.full(shape, k), np.zeros(shape), None))
     return replace(last, layers=(swish, *last.layers))
@@ -117,12 +106,11 @@ HARD_SWISH = Rule(
     ),
     (GATE_OF_X, only_read_by_root("gate")),
     _hard_swish,
-    tuple(partial(instances.gated_by_clip, k) for k in (1.5, 6.0, 24.0)),
 )
 
 
-def _changes_nothing(graph: Graph, layer: Layer) -> bool:
-    """A copy of every element to its place, or a scaling by one and a shift by nothing."""
+def _changes_nothing(graph: RewriteGraph, layer: Layer) -> bool:
+    """A copy that keeps every element where it was, or a scaling by one and a shift by nothing."""
     if layer.operator == Copy():
         return True
     if is_one_of(layer, COPIES):
@@ -153,5 +141,4 @@ IDENTITY = Rule(
         ),
     ),
     _removed,
-    (instances.nothing_done,),
 )

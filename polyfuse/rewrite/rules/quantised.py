@@ -7,7 +7,6 @@ the other one; copies, maxima, clips and tables are exact.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,15 +38,14 @@ from polyfuse.network.operator import (
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.copies import COPIES
 from polyfuse.rewrite.rules.dequantised import (
     CLIPS,
     NO_FLOATS,
     PRODUCER,
-    Operand,
+    QuantisedOperand,
     has_one_scale,
     known,
     limits,
@@ -63,7 +61,7 @@ MOVING = (*COPIES, Pad, Concat, Pool, Gather, Copy, Resize)
 """Operators whose elements are some of those that they read."""
 SUM, PRODUCT = Arithmetic("add"), Arithmetic("mul")
 CLOSE = 1e-5
-"""How far the scale of a bias may be from the product of the scales of input and weights."""
+"""The largest relative distance of the scale of a bias from the product of the scales of input and weights."""
 
 # Sums of products: convolution, products of matrices.
 
@@ -84,7 +82,7 @@ BIAS_FITS = Condition(
 )
 
 
-def _whole_weight(match: Match, part: str, found: Operand) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+def _whole_weight(match: Match, part: str, found: QuantisedOperand) -> tuple[Tensor, dict[str, NDArray[Any]]]:
     """The operand as a tensor, with its values where it is a weight."""
     if found.tensor is not None:
         return found.tensor, {}
@@ -102,7 +100,7 @@ def _sums(match: Match) -> Replacement:
         (a, values), (b, more) = (_whole_weight(match, part, each) for part, each in (("weight", x), ("constant", w)))
         constants = [tensor for tensor, each in ((a, x), (b, w)) if each.weight is not None]
         made = sums.matmul(layer.name, a, b, constants, a_scale=x.scale, b_scale=w.scale, y_scale=y, limits=ends)
-        return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+        return Replacement.by(made[0], weights={**values, **more, **made[1]})
     if x.tensor is None or w.weight is None:
         raise InvalidInput(f"layer {layer.name!r}: expected a computed input and weights that are constant")
     bias = rest[0].weight if rest else None
@@ -110,7 +108,7 @@ def _sums(match: Match) -> Replacement:
     weight, values = _whole_weight(match, "weight", w)
     b_tensor, more = _whole_weight(match, "bias", rest[0]) if rest else (None, {})
     made = _sums_of(layer, x.tensor, weight, b_tensor, (x.scale, w.scale, y), ends)
-    return Replacement((made[0],), {**values, **more, **made[1]}, made[0].output)
+    return Replacement.by(made[0], weights={**values, **more, **made[1]})
 
 
 def _sums_of(
@@ -120,7 +118,7 @@ def _sums_of(
     bias: Tensor | None,
     scales: Sequence[Quantisation],
     limits: tuple[int, int] | None,
-) -> sums.Made:
+) -> elements.Made:
     """The sums of products that a layer of floats, or one of whole numbers, makes, of whole numbers."""
     x_scale, w_scale, y_scale = scales
     match layer.operator:
@@ -137,7 +135,6 @@ QUANTISED_SUMS = quantised_rule(
     (Conv, Gemm, Matmul),
     (CLIPS, BIAS_FITS),
     _sums,
-    (instances.whole_matrices,),
 )
 
 
@@ -152,7 +149,7 @@ def _binary(match: Match) -> Replacement:
     options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": limits(layer, y)}
     function = elements.add if layer.operator == SUM else elements.multiply
     made = function(layer.name, found[0][0], found[1][0], **options)
-    return Replacement((made,), {**found[0][1], **found[1][1]}, made.output)
+    return Replacement.by(made, weights={**found[0][1], **found[1][1]})
 
 
 QUANTISED_BINARY = quantised_rule(
@@ -161,11 +158,6 @@ QUANTISED_BINARY = quantised_rule(
     (SUM, PRODUCT),
     (CLIPS,),
     _binary,
-    (
-        partial(instances.whole_pair, "add"),
-        partial(instances.whole_pair, "mul"),
-        partial(instances.whole_pair, "mul", "relu"),
-    ),
 )
 
 
@@ -182,10 +174,10 @@ def _means(match: Match) -> Replacement:
             made = elements.average_pool(layer.name, x.tensor, window, ceil, counts, x_scale=x.scale, y_scale=y)
         case _:
             made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
-    return Replacement((made,), {}, made.output)
+    return Replacement.by(made)
 
 
-def _is_average(graph: Graph, layer: Layer) -> bool:
+def _is_average(graph: RewriteGraph, layer: Layer) -> bool:
     match layer.operator:
         case Pool(how="average") | GlobalPool():
             return True
@@ -198,7 +190,6 @@ QUANTISED_MEANS = quantised_rule(
     (Pool, GlobalPool),
     (),
     _means,
-    (partial(instances.whole_mean, False), partial(instances.whole_mean, True)),
     _is_average,
 )
 
@@ -206,7 +197,7 @@ QUANTISED_MEANS = quantised_rule(
 # What moves elements, or computes each of them from one.
 
 
-def _is_moving(graph: Graph, layer: Layer) -> bool:
+def _is_moving(graph: RewriteGraph, layer: Layer) -> bool:
     """A copy or a maximum, of one tensor or several; interpolation is none."""
     is_average = isinstance(layer.operator, Pool) and layer.operator.how != "max"
     return bool(layer.inputs) and not layer.weights and not is_average
@@ -218,14 +209,14 @@ def _moving(match: Match) -> Replacement:
     tensors = [each.tensor for each in found if each.tensor is not None]
     if isinstance(layer.operator, Concat):
         parts = list(zip(tensors, (each.scale for each in found), strict=True))
-        *before, last = (made := elements.concat(layer.name, parts, y_scale=y, axis=layer.operator.axis))[0]
-        return Replacement((*before, last), dict(made[1]), last.output)
+        layers, values = elements.concat(layer.name, parts, y_scale=y, axis=layer.operator.axis)
+        return Replacement.by(*layers, weights=values)
     (x,), scale = tensors, found[0].scale
     moved = _moved(layer, x, scale)
     if scale == y:
-        return Replacement((moved,), {}, moved.output)
+        return Replacement.by(moved)
     last, values = elements.requantize(match.fresh(f"{layer.name}_scaled"), moved.output, x_scale=scale, y_scale=y)
-    return Replacement((moved, last), dict(values), last.output)
+    return Replacement.by(moved, last, weights=values)
 
 
 def _moved(layer: Layer, x: Tensor, scale: Quantisation) -> Layer:
@@ -252,19 +243,17 @@ QUANTISED_COPY = quantised_rule(
     MOVING,
     (),
     _moving,
-    (),
     _is_moving,
-    "it moves elements of eight bits, whose scale stays or is changed by a table",
 )
 
 
-def _is_function(graph: Graph, layer: Layer) -> bool:
+def _is_function(graph: RewriteGraph, layer: Layer) -> bool:
     """A function of one element, whose weights are numbers."""
     plain = len(layer.inputs) == 1 and layer.inputs[0].shape == layer.output.shape and len(layer.statements) == 1
     return plain and layer.reference is not None and all(weight.elements == 1 for weight in layer.weights)
 
 
-def _dequantized_input(match: Match) -> Operand | None:
+def _dequantized_input(match: Match) -> QuantisedOperand | None:
     layer = match[PRODUCER]
     return operand(match.graph, layer, layer.inputs[0])
 
@@ -283,15 +272,14 @@ def _function(match: Match) -> Replacement:
     reference = layer.reference
     ends = limits(layer, y)
     if layer.operator == Activate() and x.scale == y and ends is not None:
-        made = elements.clamp(layer.name, x.tensor, *ends)
-        return Replacement((made,), {}, made.output)
+        return Replacement.by(elements.clamp(layer.name, x.tensor, *ends))
     numbers = [match.graph.value(weight) for weight in layer.weights]
 
     def of(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(reference(values, *numbers)).reshape(values.shape)
 
     made, entries = elements.function(layer.name, x.tensor, of, x_scale=x.scale, y_scale=y)
-    return Replacement((made,), dict(entries), made.output)
+    return Replacement.by(made, weights=entries)
 
 
 QUANTISED_FUNCTION = Rule(
@@ -305,9 +293,7 @@ QUANTISED_FUNCTION = Rule(
     ),
     (READS_ONE, only_read_by_root(PRODUCER), possible(_function)),
     _function,
-    (),
     NO_FLOATS,
-    "its table is what the layer's reference makes of each of the 256 elements",
 )
 
 
@@ -332,7 +318,7 @@ def _clamped(match: Match) -> Replacement:
     w, *rest = layer.weights
     bias = rest[0] if rest and rest[0].dtype == "int32" else None
     made, values = _sums_of(layer, layer.inputs[0], w, bias, layer.operator.scales, ends)
-    return Replacement((made,), dict(values), made.output)
+    return Replacement.by(made, weights=values)
 
 
 def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> Replacement:
@@ -342,16 +328,16 @@ def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> R
         made, values = sums.matmul(
             layer.name, a, b, layer.weights, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, limits=ends
         )
-        return Replacement((made,), dict(values), made.output)
+        return Replacement.by(made, weights=values)
     constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in layer.weights]
     function = elements.add if operator.of == SUM else elements.multiply
     made = function(
         layer.name, a, b, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants, limits=ends
     )
-    return Replacement((made,), {}, made.output)
+    return Replacement.by(made)
 
 
-def _has_limits(graph: Graph, layer: Layer) -> bool:
+def _has_limits(graph: RewriteGraph, layer: Layer) -> bool:
     """An integer layer that can clamp what it makes."""
     match layer.operator:
         case Quantised(of=Conv() | Gemm() | Matmul() | Arithmetic()):
@@ -365,7 +351,6 @@ CLAMP_INTO_PRODUCER = Rule(
     pattern("clamp", Clamp, pattern(PRODUCER, Quantised, form=_has_limits)),
     (only_read_by_root(PRODUCER),),
     _clamped,
-    (partial(instances.clamped_sum, -9, 70), partial(instances.clamped_sum, -70, -60)),
     NO_FLOATS,
 )
 
@@ -377,10 +362,10 @@ def _pair(match: Match) -> Replacement:
     if scale == y and match.root.output not in match.graph.outputs:
         return Replacement((), {}, x)
     made, entries = elements.requantize(match.root.name, x, x_scale=scale, y_scale=y)
-    return Replacement((made,), dict(entries), made.output)
+    return Replacement.by(made, weights=entries)
 
 
-def _reads_dequantized(graph: Graph, layer: Layer) -> bool:
+def _reads_dequantized(graph: RewriteGraph, layer: Layer) -> bool:
     maker = graph.makers.get(layer.inputs[0]) if layer.inputs else None
     is_dequantized = maker is not None and isinstance(maker.operator, Dequantize)
     return maker is not None and is_dequantized and None not in (scale_of(maker), scale_of(layer))
@@ -392,7 +377,5 @@ QUANTISED_PAIR = Rule(
     pattern("quantize", Quantize, form=_reads_dequantized),
     (),
     _pair,
-    (),
     NO_FLOATS,
-    "its table is what both layers make of each of the 256 elements",
 )

@@ -1,20 +1,18 @@
 """Rules that fold scales and shifts by weights, batch normalisation among them, into convolutions and each other."""
 
-from functools import partial
 from math import prod
 
 import numpy as np
 
+from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv, window_of
 from polyfuse.rewrite.graph import Replacement
 from polyfuse.rewrite.rule import Condition, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules import instances
 from polyfuse.rewrite.rules.forms import (
     CONVOLUTIONS,
     LARGEST,
     SCALES,
-    Array,
     Scaling,
     affine,
     bias_of,
@@ -59,9 +57,9 @@ def _differs_over_image(found: Scaling) -> Refusal:
     for name, values in (("scale", found.scale), ("shift", found.shift)):
         whole = np.broadcast_to(values, found.x.concrete_shape)
         first = whole[:1, :, *(slice(0, 1),) * (whole.ndim - 2)] if whole.ndim > 1 else whole[:1]
-        places = np.argwhere(whole != first)
-        if len(places):
-            at = tuple(map(int, places[0]))
+        different = np.argwhere(whole != first)
+        if len(different):
+            at = tuple(map(int, different[0]))
             origin = (0, at[1], *(0,) * (len(at) - 2)) if len(at) > 1 else (0,)
             return Refusal(
                 "weights of a convolution are the same all over the image",
@@ -121,11 +119,6 @@ INTO_CONV_BEFORE = Rule(
         finite_products(AFTER, BEFORE),
     ),
     _into_conv_before,
-    (
-        instances.conv_then_scaling,
-        partial(instances.conv_then_scaling, groups=2, bias=False),
-        instances.transposed_then_scaling,
-    ),
 )
 
 
@@ -189,11 +182,6 @@ INTO_CONV_AFTER = Rule(
         finite_products(BEFORE, AFTER),
     ),
     _into_conv_after,
-    (
-        instances.scaling_then_conv,
-        partial(instances.scaling_then_conv, groups=2),
-        instances.factor_then_padded_conv,
-    ),
 )
 
 
@@ -225,6 +213,5 @@ SCALING_CHAIN = Rule(
         ),
     ),
     _chain,
-    (instances.two_scalings,),
     "the same while u s is finite in float32",
 )

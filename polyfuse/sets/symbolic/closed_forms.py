@@ -46,7 +46,7 @@ def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQua
     (`barvinok`), or barvinok where ours find none (`auto`). barvinok ignores operation limits for long: call it in a
     process that can be killed.
 
-    Raises Unbounded where some parameters give infinitely many points, TooComplex where no closed form is found.
+    Errors: Unbounded where some parameters give infinitely many points, TooComplex where no closed form is found.
     """
     if backend not in ("auto", "own", "barvinok"):
         raise InvalidInput(f"cardinality: expected backend 'auto', 'own' or 'barvinok', got {backend!r}")

@@ -10,7 +10,7 @@ import islpy as isl
 import sympy
 
 from polyfuse.errors import Unbounded
-from polyfuse.sets.components import DIV, PARAM, SET, basic_sets, constraints
+from polyfuse.sets.components import DIV, PARAM, SET
 from polyfuse.sets.names import Names
 from polyfuse.sets.polynomial import Polynomial
 from polyfuse.sets.spaces import dimension_names
@@ -19,7 +19,7 @@ IN = isl.dim_type.in_
 
 
 @dataclass(frozen=True)
-class Condition:
+class SymbolicConstraint:
     """`expression >= 0`, or `expression = 0`."""
 
     expression: sympy.Expr
@@ -56,18 +56,18 @@ def aff_to_sympy(aff: isl.Aff) -> sympy.Expr:
     return sympy.Add(*terms)
 
 
-def conditions(domain: isl.Set) -> list[list[Condition]]:
+def conditions(domain: isl.Set) -> list[list[SymbolicConstraint]]:
     """A set as alternatives of conditions that hold together.
 
     >>> conditions(isl.Set("[H] -> { : H >= 3 }"))
-    [[Condition(expression=H - 3, is_equality=False)]]
+    [[SymbolicConstraint(expression=H - 3, is_equality=False)]]
     """
-    return [_conditions_of(piece) for piece in basic_sets(domain.compute_divs())]
+    return [_conditions_of(piece) for piece in domain.compute_divs().get_basic_sets()]
 
 
-def _conditions_of(piece: isl.BasicSet) -> list[Condition]:
-    told = [constraint for constraint in constraints(piece) if not constraint.is_div_constraint()]
-    return [Condition(aff_to_sympy(constraint.get_aff()), constraint.is_equality()) for constraint in told]
+def _conditions_of(piece: isl.BasicSet) -> list[SymbolicConstraint]:
+    given = [constraint for constraint in piece.get_constraints() if not constraint.is_div_constraint()]
+    return [SymbolicConstraint(aff_to_sympy(constraint.get_aff()), constraint.is_equality()) for constraint in given]
 
 
 def condition_to_sympy(domain: isl.Set) -> sympy.Basic:
@@ -85,7 +85,7 @@ def qpolynomial_to_sympy(polynomial: isl.QPolynomial) -> sympy.Expr:
     >>> qpolynomial_to_sympy(isl.PwQPolynomial("[H] -> { 1/2 * H^2 + 1/2 * H * floor(H/2) }").as_qpolynomial())
     H**2/2 + H*floor(H/2)/2
 
-    Raises Unbounded where it is infinite.
+    Errors: Unbounded where it is infinite.
     """
     if polynomial.is_infty() or polynomial.is_neginfty() or polynomial.is_nan():
         raise Unbounded(f"expected a quasi-polynomial with finite values, got {polynomial}; bound every dimension")

@@ -25,7 +25,7 @@ def disjoint_sum(parts: Iterable[tuple[isl.Set, Value]]) -> list[tuple[isl.Set, 
 
         (A, f), (B, g)   gives   (A - B, f), (A & B, f + g), (B - A, g)
 
-    Raises TooComplex past `MAX_PIECES` convex pieces.
+    Errors: TooComplex past `MAX_PIECES` convex pieces.
 
     >>> one, two = isl.Set("[H] -> { : H > 0 }"), isl.Set("[H] -> { : H > 5 }")
     >>> [(str(domain), value) for domain, value in disjoint_sum([(one, 10), (two, 1)])]

@@ -50,7 +50,7 @@ class PiecewiseQuasiPolynomial:
     pieces: tuple[Piece, ...]
 
     def at(self, **values: int) -> int:
-        """The exact value at one point, every symbol given by name. Raises InvalidInput otherwise."""
+        """The exact value at one point, every symbol given by name. Errors: InvalidInput otherwise."""
         return self._evaluator.at(**values)
 
     def to_numpy(self) -> Evaluator:
@@ -76,8 +76,8 @@ class PiecewiseQuasiPolynomial:
         return _from_parts(_joined(self.symbols, other.symbols), kept)
 
     def __str__(self) -> str:
-        told = "; ".join(_piece_text(piece) for piece in self.pieces) or "0"
-        return f"[{', '.join(self.symbols)}] -> {{ {told} }}"
+        text = "; ".join(_piece_text(piece) for piece in self.pieces) or "0"
+        return f"[{', '.join(self.symbols)}] -> {{ {text} }}"
 
     __repr__ = __str__
 

@@ -16,7 +16,7 @@ import sympy
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput, TooComplex
-from polyfuse.sets.symbolic.expressions import Condition
+from polyfuse.sets.symbolic.expressions import SymbolicConstraint
 
 INT64_MAX = 2**63 - 1
 
@@ -96,7 +96,7 @@ class _Program:
         return _Fraction(f"({' + '.join(scaled)})", shared)
 
 
-Cases = Sequence[tuple[Sequence[Sequence[Condition]], sympy.Expr]]
+Cases = Sequence[tuple[Sequence[Sequence[SymbolicConstraint]], sympy.Expr]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class Evaluator:
     """Evaluates a piecewise quasi-polynomial at integers or at arrays of integers, by name.
 
     >>> h = sympy.Symbol("H", integer=True)
-    >>> half = evaluator(("H",), [([[Condition(h - 1, False)]], sympy.floor(h / 2))])
+    >>> half = evaluator(("H",), [([[SymbolicConstraint(h - 1, False)]], sympy.floor(h / 2))])
     >>> half(H=np.arange(6)).tolist(), half.at(H=7)
     ([0, 0, 1, 1, 2, 2], 3)
     """
@@ -116,7 +116,7 @@ class Evaluator:
     def __call__(self, **arrays: ArrayLike) -> NDArray[np.int64]:
         """The value for each element of the broadcast arrays.
 
-        Raises InvalidInput on missing, unknown or non-integer arguments, TooComplex where a result passes 64 bits.
+        Errors: InvalidInput on missing, unknown or non-integer arguments, TooComplex where a result passes 64 bits.
         """
         self._check_names(arrays)
         columns = [_integers(name, arrays[name]) for name in self.names]
@@ -134,7 +134,7 @@ class Evaluator:
         return int(self._values(lambda holds, value, other: value if holds else other, *integers))
 
     def __getstate__(self) -> dict[str, object]:
-        """What is pickled: the sources, not the functions compiled from them."""
+        """The state for pickle: the sources, not the functions compiled from them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property

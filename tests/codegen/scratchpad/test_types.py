@@ -11,10 +11,10 @@ import pytest
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.machines.accelerator import accelerator
+from polyfuse.network.halves import with_storage
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.network.storage import with_storage
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.price.sheet import channel_bytes
 from polyfuse.plan.tiles.tables import Tile

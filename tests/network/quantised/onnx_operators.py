@@ -13,7 +13,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import run
-from tests.network.onnx_models import onnxruntime_run
+from tests.network.onnx.models import onnxruntime_run
 
 Values = NDArray[Any]
 Given = tuple[str, Values | None, bool]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
 from polyfuse.rewrite.rewriting import rewrite
-from polyfuse.rewrite.workload import load_workload
 from tests.network.quantised.models import NETWORKS, inputs, onnxruntime_outputs, quantised
 
 FORMS = pytest.mark.parametrize("form", ["QOperator", "QDQ"])
@@ -87,7 +87,7 @@ def test_models_that_are_not_rewritten_are_what_onnxruntime_computes_node_by_nod
 def test_a_rule_says_why_a_layer_stays_float(tmp_path: Path) -> None:
     from onnx import helper, numpy_helper, save
 
-    from tests.network.onnx_models import model
+    from tests.network.onnx.models import model
 
     scale, zero = np.float32(0.1), np.int8(0)
     nodes = [

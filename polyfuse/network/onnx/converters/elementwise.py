@@ -11,7 +11,16 @@ from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation
 from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
-from polyfuse.network.operator import Affine, Arithmetic, Copy, InstanceNorm, LocalResponse, Prelu
+from polyfuse.network.operator import (
+    Affine,
+    Arithmetic,
+    BinaryFunction,
+    Copy,
+    InstanceNorm,
+    LocalResponse,
+    Prelu,
+    VariadicFunction,
+)
 from polyfuse.network.quantised.elements import clamp
 from polyfuse.network.tensor import Tensor
 
@@ -70,7 +79,7 @@ def instance_normalisation(state: Import, node: Node) -> None:
         x,
         state.weight(f"{node.name}_scale", scale.reshape(column)),
         state.weight(f"{node.name}_shift", shift.reshape(column)),
-        epsilon=attributes.short(attributes.float_attribute(node, "epsilon", 1e-5)),
+        epsilon=attributes.short(attributes.attribute(node, "epsilon", 1e-5)),
     )
     state.add_all(node, parts)
 
@@ -78,8 +87,8 @@ def instance_normalisation(state: Import, node: Node) -> None:
 def local_response(state: Import, node: Node) -> None:
     """LRN."""
     numbers = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
-    given = {name: attributes.short(attributes.float_attribute(node, name, value)) for name, value in numbers.items()}
-    state.add(node, lrn(node.name, state.tensor(node), attributes.int_attribute(node, "size", 0), **given))
+    given = {name: attributes.short(attributes.attribute(node, name, value)) for name, value in numbers.items()}
+    state.add(node, lrn(node.name, state.tensor(node), attributes.attribute(node, "size", 0), **given))
 
 
 def prelu(state: Import, node: Node) -> None:
@@ -92,7 +101,17 @@ def prelu(state: Import, node: Node) -> None:
     state.add(node, pointwise.prelu(node.name, x, weight))
 
 
-KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Sum": "add", "Max": "max", "Min": "min"}
+BINARY: dict[str, BinaryFunction] = {
+    "Add": "add",
+    "Sub": "sub",
+    "Mul": "mul",
+    "Div": "div",
+    "Pow": "pow",
+    "Sum": "add",
+    "Max": "max",
+    "Min": "min",
+}
+VARIADIC: dict[str, VariadicFunction] = {"Sum": "sum", "Max": "max", "Min": "min", "Mean": "mean"}
 
 
 def arithmetic(state: Import, node: Node) -> None:
@@ -103,7 +122,7 @@ def arithmetic(state: Import, node: Node) -> None:
         return
     read, constants = state.operands(node, state.rank(node))
     names = [operand for operand, tensor in zip("ab", read, strict=True) if tensor in constants]
-    layer = pointwise.arithmetic(node.name, KINDS[node.operator], *read, constants=names)
+    layer = pointwise.arithmetic(node.name, BINARY[node.operator], *read, constants=names)
     state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
@@ -132,8 +151,7 @@ def variadic(state: Import, node: Node) -> None:
         arithmetic(state, node)
     else:
         read, constants = state.operands(node, state.rank(node))
-        kind = node.operator.lower()
-        state.add(node, pointwise.variadic(node.name, kind, read, constants=constants))
+        state.add(node, pointwise.variadic(node.name, VARIADIC[node.operator], read, constants=constants))
 
 
 def dropout(state: Import, node: Node) -> None:
@@ -147,7 +165,7 @@ def dropout(state: Import, node: Node) -> None:
 
 def identity(state: Import, node: Node) -> None:
     """Identity, and Cast of what is float32 to float32."""
-    if node.operator == "Cast" and attributes.int_attribute(node, "to", 1) != 1:
+    if node.operator == "Cast" and attributes.attribute(node, "to", 1) != 1:
         raise UnsupportedOperator(f"{node.label}: Cast of a computed tensor to another type; only float32 is computed")
     state.alias(node, state.tensor(node))
 
@@ -155,7 +173,7 @@ def identity(state: Import, node: Node) -> None:
 READS = {
     **dict.fromkeys(attributes.ACTIVATION_OPERATORS, activation),
     **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow"], arithmetic),
-    **dict.fromkeys(["Sum", "Max", "Min", "Mean"], variadic),
+    **dict.fromkeys(VARIADIC, variadic),
     **dict.fromkeys(["Identity", "Cast"], identity),
     "BatchNormalization": batch_normalisation,
     "Dropout": dropout,

@@ -57,7 +57,7 @@ def reshape(state: Import, node: Node) -> None:
 def flatten(state: Import, node: Node) -> None:
     """Flatten to rows of what is behind an axis."""
     shape = state.tensor(node).concrete_shape
-    axis = attributes.int_attribute(node, "axis", 1)
+    axis = attributes.attribute(node, "axis", 1)
     if not -len(shape) <= axis <= len(shape):
         raise InvalidInput(f"{node.label}: expected an axis up to {len(shape)}, got {axis}")
     _reshaped(state, node, (prod(shape[:axis]), prod(shape[axis:])))
@@ -66,9 +66,9 @@ def flatten(state: Import, node: Node) -> None:
 def squeeze(state: Import, node: Node) -> None:
     """Squeeze: axes of size 1 left out."""
     x = state.tensor(node)
-    given = state.listed(node, "axes", 1)
     ones = tuple(a for a, size in enumerate(x.shape) if size == 1)
-    axes = attributes.axes_of(node, x, given if given is not None else ones)
+    given = state.listed(node, "axes", 1)
+    axes = attributes.axes_of(node, x, ones if given is None else given)
     if not set(axes) <= set(ones):
         raise InvalidInput(f"{node.label}: expected axes of size 1 of {x}, got {axes}")
     _reshaped(state, node, tuple(size for a, size in enumerate(x.concrete_shape) if a not in axes))
@@ -98,7 +98,7 @@ def slice_(state: Import, node: Node) -> None:
     x = state.tensor(node)
     begins, ends = _integers(state, node, "starts", 1), _integers(state, node, "ends", 2)
     given, apart = state.listed(node, "axes", 3), state.integers(node, 4)
-    along = attributes.axes_of(node, x, given if given is not None else tuple(range(len(begins))))
+    along = attributes.axes_of(node, x, range(len(begins)) if given is None else given)
     strides = apart if apart is not None else (1,) * len(along)
     if not len(begins) == len(ends) == len(along) == len(strides) or 0 in strides:
         raise InvalidInput(f"{node.label}: expected as many starts, ends and steps other than 0 as axes {along}")
@@ -114,9 +114,9 @@ def slice_(state: Import, node: Node) -> None:
 def split(state: Import, node: Node) -> None:
     """Split: a layer for each output that is used."""
     x = state.tensor(node)
-    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 0))
+    axis = attributes.axis_of(node, x, attributes.attribute(node, "axis", 0))
     size, count = x.concrete_shape[axis], len(node.outputs)
-    if (wanted := attributes.int_attribute(node, "num_outputs", count)) != count:
+    if (wanted := attributes.attribute(node, "num_outputs", count)) != count:
         raise InvalidInput(f"{node.label}: expected as many outputs as num_outputs says, {wanted}, got {count}")
     given = state.listed(node, "split", 1)
     each = -(-size // count)
@@ -132,7 +132,7 @@ def split(state: Import, node: Node) -> None:
 def gather(state: Import, node: Node) -> None:
     """Gather with constant indices: one of them leaves its axis out, several axes of them replace it."""
     x = state.tensor(node)
-    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 0))
+    axis = attributes.axis_of(node, x, attributes.attribute(node, "axis", 0))
     size, given = x.concrete_shape[axis], _integers(state, node, "indices", 1)
     if any(not -size <= index < size for index in given):
         raise InvalidInput(f"{node.label}: expected indices from {-size} to {size - 1}, got {list(given)}")
@@ -148,7 +148,7 @@ def gather(state: Import, node: Node) -> None:
 def concat(state: Import, node: Node) -> None:
     """Concat along any axis; some of the operands may be constants."""
     read, constants = state.operands(node)
-    axis = attributes.axis_of(node, read[0], attributes.int_attribute(node, "axis", 1))
+    axis = attributes.axis_of(node, read[0], attributes.attribute(node, "axis", 1))
     if len(read) == 1:
         state.alias(node, read[0])
     else:
@@ -172,12 +172,12 @@ def pad(state: Import, node: Node) -> None:
     """Pad, constant and of the other modes."""
     x, pads = state.tensor(node), _integers(state, node, "pads", 1)
     mode = attributes.text(node, "mode", "constant")
-    value = attributes.float_attribute(node, "value", 0.0)
+    value = attributes.attribute(node, "value", 0.0)
     if node.input(2):
         constant = state.constant if x.dtype == "float32" else state.whole
         value = float(constant(node, 2).ravel()[0])
     given = state.integers(node, 3)
-    axes = attributes.axes_of(node, x, given if given is not None else tuple(range(len(x.shape))))
+    axes = attributes.axes_of(node, x, range(len(x.shape)) if given is None else given)
     if len(pads) != 2 * len(axes) or mode not in copies.PAD_MODES:
         raise UnsupportedOperator(
             f"{node.label}: expected two pads for each of {len(axes)} axes and a mode of "
@@ -192,28 +192,22 @@ def pad(state: Import, node: Node) -> None:
         state.add(node, copies.pad(node.name, x, before, after, mode, attributes.short(value)))
 
 
-def depth_to_space(state: Import, node: Node) -> None:
-    """DepthToSpace."""
-    block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
-    state.add(node, copies.depth_to_space(node.name, state.tensor(node), block, mode))
-
-
-def space_to_depth(state: Import, node: Node) -> None:
-    """SpaceToDepth."""
-    block, mode = attributes.int_attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
-    state.add(node, copies.space_to_depth(node.name, state.tensor(node), block, mode))
+def depth(state: Import, node: Node) -> None:
+    """DepthToSpace and SpaceToDepth."""
+    make = copies.depth_to_space if node.operator == "DepthToSpace" else copies.space_to_depth
+    block, mode = attributes.attribute(node, "blocksize", 0), attributes.text(node, "mode", "DCR")
+    state.add(node, make(node.name, state.tensor(node), block, mode))
 
 
 READS = {
+    **dict.fromkeys(["DepthToSpace", "SpaceToDepth"], depth),
     "Concat": concat,
-    "DepthToSpace": depth_to_space,
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
     "Pad": pad,
     "Reshape": reshape,
     "Slice": slice_,
-    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Squeeze": squeeze,
     "Transpose": transpose,
@@ -225,12 +219,7 @@ def _slice(part: Slice, layer: Layer, y: str) -> Parts:
     ends = np.array(part.starts, np.int64) + np.array(part.sizes, np.int64) * np.array(part.steps, np.int64)
     limits = np.where(ends < 0, np.iinfo(np.int64).min, ends).tolist()
     axes = range(len(part.starts))
-    return with_numbers("Slice", layer, y, starts=part.starts, ends=limits, axes=axes, steps=part.steps)
-
-
-def _gather(taken: Gather, layer: Layer, y: str) -> Parts:
-    indices = {f"{layer.name}/indices": np.array(taken.indices, np.int64)}
-    return [node("Gather", [layer.inputs[0].name, *indices], y, layer.name, axis=taken.axis)], indices
+    return with_numbers("Slice", layer, y, {"starts": part.starts, "ends": limits, "axes": axes, "steps": part.steps})
 
 
 def _pad(padding: Pad, layer: Layer, y: str) -> Parts:
@@ -238,10 +227,6 @@ def _pad(padding: Pad, layer: Layer, y: str) -> Parts:
     added = np.array([*padding.before, *padding.after], np.int64)
     constants: dict[str, Constant] = {pads: added, value: np.array(padding.value, np.float32)}
     return [node("Pad", [layer.inputs[0].name, pads, value], y, layer.name, mode=padding.mode)], constants
-
-
-def _depth_to_space(made: DepthToSpace, layer: Layer, y: str) -> Parts:
-    return single("DepthToSpace", layer, y, blocksize=made.block, mode=made.mode)
 
 
 def _space_to_depth(made: SpaceToDepth, layer: Layer, y: str) -> Parts:
@@ -252,11 +237,15 @@ def _space_to_depth(made: SpaceToDepth, layer: Layer, y: str) -> Parts:
 
 WRITES: Writers = {
     **writes(Concat, lambda joined, layer, y: single("Concat", layer, y, axis=joined.axis)),
-    **writes(DepthToSpace, _depth_to_space),
-    **writes(Expand, lambda made, layer, y: with_numbers("Expand", layer, y, shape=made.shape)),
-    **writes(Gather, _gather),
+    **writes(
+        DepthToSpace, lambda made, layer, y: single("DepthToSpace", layer, y, blocksize=made.block, mode=made.mode)
+    ),
+    **writes(Expand, lambda made, layer, y: with_numbers("Expand", layer, y, {"shape": made.shape})),
+    **writes(
+        Gather, lambda taken, layer, y: with_numbers("Gather", layer, y, {"indices": taken.indices}, axis=taken.axis)
+    ),
     **writes(Pad, _pad),
-    **writes(Reshape, lambda made, layer, y: with_numbers("Reshape", layer, y, shape=made.shape)),
+    **writes(Reshape, lambda made, layer, y: with_numbers("Reshape", layer, y, {"shape": made.shape})),
     **writes(Slice, _slice),
     **writes(SpaceToDepth, _space_to_depth),
     **writes(Transpose, lambda turned, layer, y: single("Transpose", layer, y, perm=turned.order)),

@@ -32,7 +32,7 @@ def quantize_linear(state: Import, node: Node) -> None:
     x = state.tensor(node)
     _element_type(node, "precision", "the division", [TensorProto.FLOAT])
     wanted = STORED.get(_element_type(node, "output_dtype", "its output", [*STORED]))
-    with told_of(node):
+    with named_in_errors(node):
         scale = quantisation(state, node, 1, 2, wanted or "uint8")
         if wanted not in (None, scale.dtype):
             raise InvalidInput(f"{node.label}: its output_dtype is {wanted}, its zero point {scale.dtype}")
@@ -44,7 +44,7 @@ def dequantize_linear(state: Import, node: Node) -> None:
     """DequantizeLinear of a computed tensor."""
     x = state.tensor(node)
     _element_type(node, "output_dtype", "its output", [TensorProto.FLOAT])
-    with told_of(node):
+    with named_in_errors(node):
         scale = quantisation(state, node, 1, 2, x.dtype)
         layer, values = elements.dequantize(node.name, x, scale, _axis(node, x, scale))
     state.add_with(node, layer, values)
@@ -55,7 +55,7 @@ def _element_type(node: Node, name: str, what: str, known: Sequence[int]) -> int
 
     Errors: UnsupportedOperator for types that are not computed.
     """
-    wanted = attributes.int_attribute(node, name, 0)
+    wanted = attributes.attribute(node, name, 0)
     if wanted not in (0, *known):
         named = TensorProto.DataType.Name(wanted) if wanted in TensorProto.DataType.values() else str(wanted)
         kinds = " or ".join(TensorProto.DataType.Name(each) for each in known)
@@ -65,9 +65,9 @@ def _element_type(node: Node, name: str, what: str, known: Sequence[int]) -> int
 
 def _axis(node: Node, x: Tensor, scale: Quantisation) -> int:
     """The axis of channels; one scale of the whole tensor has none, whatever the attribute says."""
-    if attributes.int_attribute(node, "block_size", 0):
+    if attributes.attribute(node, "block_size", 0):
         raise UnsupportedOperator(f"{node.label}: scales of blocks; quantise by tensor or by channel")
-    axis = attributes.int_attribute(node, "axis", 1)
+    axis = attributes.attribute(node, "axis", 1)
     return attributes.axis_of(node, x, axis) if scale.is_by_channel else 0
 
 
@@ -76,8 +76,8 @@ def convolution(state: Import, node: Node) -> None:
     x, w = state.tensor(node), state.whole(node, 3)
     kernel = kernel_of(node, w)
     b = state.whole(node, 8) if node.input(8) else None
-    with told_of(node):
-        x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
+    with named_in_errors(node):
+        x_scale, w_scale, y_scale = quantisations(state, node, 1, 4, 6)
         check_values(w, w_scale, x_scale, b)
         layer, values = sums.convolution(
             node.name,
@@ -88,23 +88,21 @@ def convolution(state: Import, node: Node) -> None:
             groups_of(node),
             x_scale=x_scale,
             w_scale=w_scale,
-            y_scale=quantisation(state, node, 6, 7),
+            y_scale=y_scale,
         )
     state.add_with(node, layer, values)
 
 
 def matmul(state: Import, node: Node) -> None:
     """QLinearMatMul: of a matrix and constant weights the same layer as QGemm."""
-    with told_of(node):
-        x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
-        y_scale = quantisation(state, node, 6, 7)
-        made = _product(state, node, x_scale, w_scale, y_scale)
+    with named_in_errors(node):
+        made = _product(state, node, *quantisations(state, node, 1, 4, 6))
     state.add_with(node, *made)
 
 
 def _product(
     state: Import, node: Node, x_scale: Quantisation, w_scale: Quantisation, y_scale: Quantisation
-) -> sums.Made:
+) -> elements.Made:
     """The layer of a QLinearMatMul."""
     matrix = not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2
     if matrix and state.is_constant(node, 3) and state.whole(node, 3).ndim == 2:
@@ -119,7 +117,7 @@ def _product(
 
 def gemm(state: Import, node: Node) -> None:
     """com.microsoft QGemm with constant weights."""
-    if attributes.float_attribute(node, "alpha", 1.0) != 1.0 or not node.input(7):
+    if attributes.attribute(node, "alpha", 1.0) != 1.0 or not node.input(7):
         raise UnsupportedOperator(f"{node.label}: QGemm with an alpha or without a scale of its result")
     x, w = state.tensor(node), state.whole(node, 3)
     if len(x.shape) != 2 or w.ndim != 2:
@@ -128,9 +126,8 @@ def gemm(state: Import, node: Node) -> None:
         x = state.build.add(transpose(f"{node.name}_a", x, (1, 0)))
     w = w if attributes.flag(node, "transB") else np.ascontiguousarray(w.T)
     b = state.whole(node, 6).reshape(-1) if node.input(6) else None
-    with told_of(node):
-        x_scale, w_scale = quantisation(state, node, 1, 2), quantisation(state, node, 4, 5)
-        y_scale = quantisation(state, node, 7, 8)
+    with named_in_errors(node):
+        x_scale, w_scale, y_scale = quantisations(state, node, 1, 4, 7)
         check_values(w, w_scale, x_scale, b)
         weight = state.whole_weight(f"{node.name}_weight", w)
         bias = None if b is None else state.whole_weight(f"{node.name}_bias", b)
@@ -141,10 +138,10 @@ def gemm(state: Import, node: Node) -> None:
 def binary(state: Import, node: Node) -> None:
     """com.microsoft QLinearAdd and QLinearMul."""
     make = elements.add if node.operator.endswith("Add") else elements.multiply
-    with told_of(node):
+    with named_in_errors(node):
         read = [operand(state, node, position, f"constant{position // 3}") for position in (0, 3)]
         constants = [name for name, position in (("a", 0), ("b", 3)) if state.is_constant(node, position)]
-        a_scale, b_scale, y_scale = (quantisation(state, node, position, position + 1) for position in (1, 4, 6))
+        a_scale, b_scale, y_scale = quantisations(state, node, 1, 4, 6)
         layer = make(
             node.name, read[0], read[1], a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants
         )
@@ -155,7 +152,7 @@ def average_pool(state: Import, node: Node) -> None:
     """com.microsoft QLinearAveragePool."""
     _channels_second(node)
     x = state.tensor(node)
-    with told_of(node):
+    with named_in_errors(node):
         layer = elements.average_pool(
             node.name,
             x,
@@ -171,8 +168,8 @@ def average_pool(state: Import, node: Node) -> None:
 def global_average_pool(state: Import, node: Node) -> None:
     """com.microsoft QLinearGlobalAveragePool."""
     _channels_second(node)
-    with told_of(node):
-        x_scale, y_scale = quantisation(state, node, 1, 2), quantisation(state, node, 3, 4)
+    with named_in_errors(node):
+        x_scale, y_scale = quantisations(state, node, 1, 3)
         layer = sums.global_average_pool(node.name, state.tensor(node), x_scale=x_scale, y_scale=y_scale)
     state.add(node, layer)
 
@@ -185,13 +182,13 @@ def _channels_second(node: Node) -> None:
 def function(state: Import, node: Node) -> None:
     """com.microsoft QLinearSigmoid and QLinearLeakyRelu, as tables."""
     leaky = node.operator.endswith("LeakyRelu")
-    alpha = np.float32(attributes.float_attribute(node, "alpha", float(np.float32(0.01))) if leaky else 0.0)
+    alpha = np.float32(attributes.attribute(node, "alpha", float(np.float32(0.01))) if leaky else 0.0)
 
     def value(x: Array) -> Array:
         return np.where(x >= 0, x, x.astype(np.float32) * alpha) if leaky else ACTIVATIONS["sigmoid"][1](x)
 
-    with told_of(node):
-        x_scale, y_scale = quantisation(state, node, 1, 2), quantisation(state, node, 3, 4)
+    with named_in_errors(node):
+        x_scale, y_scale = quantisations(state, node, 1, 3)
         layer, values = elements.function(node.name, state.tensor(node), value, x_scale=x_scale, y_scale=y_scale)
     state.add_with(node, layer, values)
 
@@ -200,22 +197,20 @@ def concat(state: Import, node: Node) -> None:
     """com.microsoft QLinearConcat: the scale of the result, then each part with its scale."""
     if len(node.inputs) % 3 != 2 or len(node.inputs) < 5:
         raise InvalidInput(f"{node.label}: expected a scale, and a tensor and a scale for each part")
-    with told_of(node):
+    with named_in_errors(node):
         y_scale = quantisation(state, node, 0, 1)
         parts = [
             (state.tensor(node, position), quantisation(state, node, position + 1, position + 2))
             for position in range(2, len(node.inputs), 3)
         ]
-        layers, values = elements.concat(
-            node.name, parts, y_scale=y_scale, axis=attributes.int_attribute(node, "axis", 1)
-        )
+        layers, values = elements.concat(node.name, parts, y_scale=y_scale, axis=attributes.attribute(node, "axis", 1))
     for layer in layers[:-1]:
         state.build.add(layer)
     state.add_with(node, layers[-1], values)
 
 
 def operand(state: Import, node: Node, position: int, ending: str) -> Tensor:
-    """What a node reads at a position, as a weight where it is constant."""
+    """The operand that a node reads at a position, as a weight where it is constant."""
     if not state.is_constant(node, position):
         return state.tensor(node, position)
     return state.whole_weight(f"{node.name}_{ending}", state.whole(node, position))
@@ -231,8 +226,13 @@ def quantisation(state: Import, node: Node, scale: int, zero: int, dtype: str = 
     return quantisation_of(factors, zeros)
 
 
+def quantisations(state: Import, node: Node, *positions: int) -> Iterator[Quantisation]:
+    """The quantisations whose scales a node reads at some positions, each before its zero point."""
+    return (quantisation(state, node, position, position + 1) for position in positions)
+
+
 @contextmanager
-def told_of(node: Node) -> Iterator[None]:
+def named_in_errors(node: Node) -> Iterator[None]:
     """Errors of scales name the node."""
     try:
         yield

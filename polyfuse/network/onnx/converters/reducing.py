@@ -7,21 +7,20 @@ from onnx import NodeProto
 
 from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.network.activated import with_activation
-from polyfuse.network.dtypes import Array
+from polyfuse.network.dtypes import Array, Values
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies, matrices, pointwise, reductions
-from polyfuse.network.network import Values
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
-from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
-from polyfuse.network.operator import Gemm, Matmul, Reduce, Variance
+from polyfuse.network.onnx.writing import Parts, Writers, names, node, of_weights, single, with_numbers, writes
+from polyfuse.network.operator import Gemm, Matmul, Reduce, Reduction, Variance
 from polyfuse.network.tensor import Tensor
 
 
 def gemm(state: Import, node: Node) -> None:
     """Gemm: with constant weights one layer; else a product, a scale and a sum."""
-    alpha, beta = (attributes.float_attribute(node, name, 1.0) for name in ("alpha", "beta"))
+    alpha, beta = (attributes.attribute(node, name, 1.0) for name in ("alpha", "beta"))
     if state.is_constant(node, 1) and not state.is_constant(node, 0) and not _computed(state, node, 2):
         a = _factor(state, node, 0, "transA", "a")
         w: Array | Values = state.constant(node, 1)
@@ -102,7 +101,7 @@ def matmul(state: Import, node: Node) -> None:
     state.add_knowing(node, layer, {t: state.dequantised(node, k) for k, t in enumerate(read) if t in constants})
 
 
-REDUCTIONS = {
+REDUCTIONS: dict[str, Reduction] = {
     "ReduceSum": "sum",
     "ReduceMean": "mean",
     "ReduceMax": "max",
@@ -112,16 +111,15 @@ REDUCTIONS = {
     "ReduceL1": "l1",
     "ReduceL2": "l2",
     "ReduceLogSum": "sum",
-    "ReduceLogSumExp": "",
 }
-"""The reductions, and what layers they are."""
+"""Operators that are one reduction."""
 
 
 def reduction(state: Import, node: Node) -> None:
     """A reduction along the axes given, or all."""
     x = state.tensor(node)
     given = state.listed(node, "axes", 1)
-    keepdims = bool(attributes.int_attribute(node, "keepdims", 1))
+    keepdims = bool(attributes.attribute(node, "keepdims", 1))
     untouched = attributes.flag(node, "noop_with_empty_axes")
     if untouched and not given:
         if node.operator not in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
@@ -140,23 +138,18 @@ def softmax(state: Import, node: Node) -> None:
     """Softmax and LogSoftmax: along one axis, before opset 13 along all axes from one on."""
     x = state.tensor(node)
     flat = state.opset < 13
-    axis = attributes.axis_of(node, x, attributes.int_attribute(node, "axis", 1 if flat else -1))
+    axis = attributes.axis_of(node, x, attributes.attribute(node, "axis", 1 if flat else -1))
     axes = range(axis, len(x.shape)) if flat else (axis,)
     make = reductions.softmax if node.operator == "Softmax" else reductions.log_softmax
     state.add_all(node, make(node.name, x, axes))
 
 
 READS = {
-    **dict.fromkeys(REDUCTIONS, reduction),
+    **dict.fromkeys([*REDUCTIONS, "ReduceLogSumExp"], reduction),
     **dict.fromkeys(["Softmax", "LogSoftmax"], softmax),
     "Gemm": gemm,
     "MatMul": matmul,
 }
-
-
-def _gemm(_: Gemm, layer: Layer, y: str) -> Parts:
-    reads = [tensor.name for tensor in (*layer.inputs, *layer.weights)]
-    return [node("Gemm", reads, y, layer.name, transB=1)], {}
 
 
 def _matmul(_: Matmul, layer: Layer, y: str) -> Parts:
@@ -180,7 +173,7 @@ def _reduction(reduced: Reduce, layer: Layer, y: str) -> Parts:
             layer, y, lambda flat: node(operator, reads, flat, f"{layer.name}/all", keepdims=0)
         )
         return nodes, {**axes, **shape}
-    return [node(operator, reads, y, layer.name, keepdims=int(reduced.keepdims))], axes
+    return with_numbers(operator, layer, y, {"axes": reduced.axes}, keepdims=int(reduced.keepdims))
 
 
 def _variance(spread: Variance, layer: Layer, y: str) -> Parts:
@@ -195,7 +188,7 @@ def _variance(spread: Variance, layer: Layer, y: str) -> Parts:
 
 
 WRITES: Writers = {
-    **writes(Gemm, _gemm),
+    **writes(Gemm, lambda _, layer, y: of_weights("Gemm", layer, y, transB=1)),
     **writes(Matmul, _matmul),
     **writes(Reduce, _reduction),
     **writes(Variance, _variance),

@@ -42,7 +42,7 @@ def resize(state: Import, node: Node) -> None:
             f"{node.label}: points lie as {coordinates!r} and are rounded as {rounding!r}; supported: "
             f"{', '.join(COORDINATES)} and {', '.join(ROUNDINGS)}"
         )
-    cubic = attributes.float_attribute(node, "cubic_coeff_a", -0.75)
+    cubic = attributes.attribute(node, "cubic_coeff_a", -0.75)
     how = Resampling(_mode(node), coordinates, rounding, cubic, attributes.flag(node, "exclude_outside"))
     sizes = state.integers(node, 3) or None
     if sizes is not None and _scales(state, node, 2):

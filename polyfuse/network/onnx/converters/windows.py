@@ -13,8 +13,9 @@ from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
-from polyfuse.network.onnx.writing import Parts, Writers, node, single, writes
-from polyfuse.network.operator import Conv, ConvTranspose, GlobalPool, Pool
+from polyfuse.network.onnx.writing import Parts, Writers, of_weights, single, writes
+from polyfuse.network.operator import Conv, ConvTranspose, GlobalPool, Pool, Reduction
+from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Pair, Window
 
 
@@ -22,10 +23,7 @@ def convolution(state: Import, node: Node) -> None:
     """Conv."""
     x, w = state.tensor(node), in_double(state.constant(node, 1))
     kernel = kernel_of(node, w)
-    biased = bool(node.input(2))
-    b = bias_of(state, node, len(w))
-    weight = state.weight(f"{node.name}_weight", w)
-    bias = state.weight(f"{node.name}_bias", b) if biased or b.any() else None
+    weight, bias = state.weight(f"{node.name}_weight", w), bias_of(state, node, len(w))
     layer = conv(node.name, x, weight, bias, attributes.window(node, x, kernel), groups_of(node))
     state.add_knowing(node, layer, {weight: state.dequantised(node, 1), bias: state.dequantised(node, 2)})
 
@@ -36,20 +34,9 @@ def deconvolution(state: Import, node: Node) -> None:
     kernel, groups = kernel_of(node, w), groups_of(node)
     if len(w) % groups:
         raise InvalidInput(f"{node.label}: expected weights of a multiple of {groups} channels, got shape {w.shape}")
-    channels = w.shape[1] * groups
-    biased = bool(node.input(2))
-    b = bias_of(state, node, channels)
     window, more = attributes.spread_window(node, x, kernel)
-    layer = conv_transpose(
-        node.name,
-        x,
-        state.weight(f"{node.name}_weight", w),
-        state.weight(f"{node.name}_bias", b) if biased or b.any() else None,
-        window,
-        groups,
-        more,
-    )
-    state.add(node, layer)
+    weight, bias = state.weight(f"{node.name}_weight", w), bias_of(state, node, w.shape[1] * groups)
+    state.add(node, conv_transpose(node.name, x, weight, bias, window, groups, more))
 
 
 def kernel_of(node: Node, w: np.ndarray) -> Pair:
@@ -62,17 +49,19 @@ def kernel_of(node: Node, w: np.ndarray) -> Pair:
     return kernel
 
 
-def bias_of(state: Import, node: Node, channels: int) -> np.ndarray:
-    """The bias of a convolution; zeros where it has none."""
-    b = in_double(state.constant(node, 2)) if node.input(2) else np.zeros(channels)
+def bias_of(state: Import, node: Node, channels: int) -> Tensor | None:
+    """The bias of a convolution, as a weight; None where it has none."""
+    if not node.input(2):
+        return None
+    b = in_double(state.constant(node, 2))
     if b.shape != (channels,):
         raise InvalidInput(f"{node.label}: expected a bias of {channels} channels, got shape {b.shape}")
-    return b
+    return state.weight(f"{node.name}_bias", b)
 
 
 def groups_of(node: Node) -> int:
     """The groups of a convolution."""
-    groups = attributes.int_attribute(node, "group", 1)
+    groups = attributes.attribute(node, "group", 1)
     if groups < 1:
         raise InvalidInput(f"{node.label}: expected a group of at least 1, got {groups}")
     return groups
@@ -103,7 +92,7 @@ def global_pool(state: Import, node: Node) -> None:
         return
     if len(x.shape) < 3:
         raise InvalidInput(f"{node.label}: expected a tensor [n, c, ..] with axes behind the channels, got {x}")
-    how = "mean" if node.operator == "GlobalAveragePool" else "max"
+    how: Reduction = "mean" if node.operator == "GlobalAveragePool" else "max"
     state.add(node, reduce(node.name, how, x, range(2, len(x.shape))))
 
 
@@ -121,18 +110,13 @@ def _geometry(window: Window) -> dict[str, Sequence[int]]:
     return {"kernel_shape": shape, "strides": strides, "dilations": window.dilation, "pads": window.padding}
 
 
-def _reads(layer: Layer) -> list[str]:
-    return [tensor.name for tensor in (*layer.inputs, *layer.weights)]
-
-
 def _conv(made: Conv, layer: Layer, y: str) -> Parts:
-    geometry = _geometry(made.window)
-    return [node("Conv", _reads(layer), y, layer.name, **geometry, group=made.groups)], {}
+    return of_weights("Conv", layer, y, **_geometry(made.window), group=made.groups)
 
 
 def _conv_transpose(made: ConvTranspose, layer: Layer, y: str) -> Parts:
     more = {"group": made.groups, "output_padding": made.output_padding}
-    return [node("ConvTranspose", _reads(layer), y, layer.name, **_geometry(made.window), **more)], {}
+    return of_weights("ConvTranspose", layer, y, **_geometry(made.window), **more)
 
 
 def _pool(made: Pool, layer: Layer, y: str) -> Parts:

@@ -1,7 +1,7 @@
 """ONNX's own test cases for single operators, run through the importer; and the table of docs/use/operators.md.
 
 Every tensor of numbers that a layer may compute with is an input; weights, sizes, axes and bounds are constants, as
-exporters write them. `python -m tests.network.conformance` writes the table again.
+exporters write them. `python -m tests.network.onnx.conformance` writes the table again.
 """
 
 import re
@@ -25,9 +25,9 @@ from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.onnx.registry import CONVERTERS
 from polyfuse.network.reference import max_relative_error, run
-from tests.network.onnx_models import onnxruntime_run
+from tests.network.onnx.models import onnxruntime_run
 
-PAGE = Path(__file__).parents[2] / "docs" / "use" / "operators.md"
+PAGE = Path(__file__).parents[3] / "docs" / "use" / "operators.md"
 MAX_INSTANCES = 3_000
 """Layers of at most so many instances are also run instance by instance."""
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
-from tests.network.onnx_models import model, onnxruntime_run, values
+from tests.network.onnx.models import model, onnxruntime_run, values
 
 SHAPE = (2, 4, 6, 5)
 CHANNELS = {name: np.abs(values((4,), k)) + np.float32(0.5) for k, name in enumerate("stmv")}

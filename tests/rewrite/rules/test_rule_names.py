@@ -17,8 +17,8 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.rule import Rule
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
-from tests.rewrite.examples import EXAMPLES
-from tests.rewrite.test_rules import same_values
+from tests.rewrite.rules.examples import EXAMPLES
+from tests.rewrite.rules.test_rules import same_values
 
 EVERY_RULE = pytest.mark.parametrize("each", (*RULES, *ON_REQUEST), ids=lambda each: each.name)
 WISHES = ("_conv", "_images", "_pool", "_scaled", "_constant", "_conv_2", "_images_out_2", "_scaled_table_2")

@@ -20,7 +20,7 @@ from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.load import Imported, imported
 from polyfuse.network.onnx.resolving import resolved
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from tests.network.onnx_models import model, onnxruntime_run, values
+from tests.network.onnx.models import model, onnxruntime_run, values
 
 make = helper.make_node
 SHAPE = (1, 2, 4, 4)

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.rewrite.counting import operations
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
 from polyfuse.rewrite.rule import Rule
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES, rule
-from tests.rewrite.examples import EXAMPLES
+from tests.rewrite.rules.examples import EXAMPLES
 
 EVERY = (*RULES, *ON_REQUEST)
 EVERY_RULE = pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)

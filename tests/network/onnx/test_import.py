@@ -8,11 +8,10 @@ import onnx
 import pytest
 from onnx import helper
 
+from polyfuse.loading import load_onnx
 from polyfuse.network.network import Network
-from polyfuse.network.onnx.load import randomised
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.rewrite.workload import load_onnx
-from tests.network.onnx_models import Array, model, onnxruntime_run, values
+from tests.network.onnx.models import Array, model, onnxruntime_run, randomised, values
 
 CLOSE = 1e-5
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from polyfuse.errors import InvalidInput, PolyfuseError, UnsupportedOperator
-from polyfuse.rewrite.workload import load_onnx
-from tests.network.onnx_models import model, values
+from polyfuse.loading import load_onnx
+from tests.network.onnx.models import model, values
 
 SHAPE = (1, 4, 8, 8)
 W = values((4, 4, 3, 3))

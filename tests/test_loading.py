@@ -7,10 +7,10 @@ import pytest
 from onnx import helper
 
 from polyfuse.errors import InvalidInput
-from polyfuse.rewrite.workload import load_workload
-from tests.network.onnx_models import model
+from polyfuse.loading import load_workload
+from tests.network.onnx.models import model
 
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = Path(__file__).parents[1] / "kernels"
 GOOD = """
 from polyfuse.network.network import Builder
 

@@ -7,14 +7,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import decoded, stored
+from polyfuse.network.halves import with_storage
 from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.layers.reductions import softmax
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.network.storage import with_storage
 from polyfuse.rewrite.rewriting import rewrite
-from tests.network.onnx_models import onnxruntime_run
+from tests.network.onnx.models import onnxruntime_run
 
 HALVES = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 KINDS = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

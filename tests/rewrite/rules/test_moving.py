@@ -19,7 +19,7 @@ from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, rule
 from polyfuse.schedule.groups import layer_by_layer
-from tests.rewrite.examples import Draw
+from tests.rewrite.rules.examples import Draw
 from tests.rewrite.test_rewriting import kinds, near_miss
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import HALVES, encoded, stored
+from polyfuse.network.dtypes import HALVES, Values, encoded, stored
 from polyfuse.network.layer import Layer, Statement
-from polyfuse.network.network import Network, Values, require_float32
-from polyfuse.network.operator import Reduce, Variance
+from polyfuse.network.network import Network, require_float32
+from polyfuse.network.operator import Reduce, Reduction, Variance
 from polyfuse.network.tensor import Tensor
 
-SUMS = frozenset(["sum", "mean", "sum_square", "l1", "l2", "prod"])
+SUMS: frozenset[Reduction] = frozenset(["sum", "mean", "sum_square", "l1", "l2", "prod"])
 """Reductions whose results stay float32: they pass what float16 has, or are what others are divided by."""
 
 

@@ -1,6 +1,7 @@
-"""Workloads by name: a kernel file, the name of one in ./kernels, an ONNX model, which is rewritten, or Polly's SCoP.
+"""Networks from files: a kernel file or the name of one in ./kernels, an ONNX model, which is rewritten, or a SCoP.
 
-What a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files you trust.
+The path or name that a user types enters; a `Network` leaves. A kernel file is Python and is executed: use only files
+you trust.
 """
 
 import difflib
@@ -15,7 +16,7 @@ from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.fixing import Fixed
 from polyfuse.network.onnx.load import imported
-from polyfuse.network.scop.workload import load_scop
+from polyfuse.network.scop.load import load_scop
 from polyfuse.rewrite.rewriting import rewrite
 
 KERNELS = Path("kernels")
@@ -43,9 +44,16 @@ def load_workload(
     """
     path = _found(path_or_name)
     if path.suffix == ".onnx":
-        fixed = Fixed.of(shapes, parameters, values)
-        network = imported(path, first=first, last=last, random_weights=random_weights, fixed=fixed).network
-        return rewrite(network).network if rewritten else network
+        return load_onnx(
+            path,
+            first=first,
+            last=last,
+            random_weights=random_weights,
+            rewritten=rewritten,
+            shapes=shapes,
+            dimensions=parameters,
+            values=values,
+        )
     if shapes or values:
         raise InvalidInput(
             f"workload {path_or_name!r}: shapes and values of inputs are for ONNX models; a kernel file has parameters"
@@ -67,7 +75,7 @@ def load_onnx(
     random_weights: int | None = None,
     rewritten: bool = True,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    dimensions: Mapping[str, int] | None = None,
+    dimensions: Mapping[str, int | str] | None = None,
     values: Mapping[str, ArrayLike] | None = None,
 ) -> Network:
     """The network of a model, or of a part of it, as `imported`, and then rewritten.
@@ -101,7 +109,7 @@ def _found(name: str) -> Path:
 
 
 def _built(path: Path, parameters: Mapping[str, str]) -> Network:
-    """What the `network` of a kernel file returns."""
+    """The network that `network` of a kernel file returns."""
     where = f"workload {str(path)!r}"
     try:
         function = runpy.run_path(str(path)).get("network")
@@ -111,7 +119,7 @@ def _built(path: Path, parameters: Mapping[str, str]) -> Network:
     except PolyfuseError:
         raise
     except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{where}: {_told(error, path)}; correct the kernel file or its parameters") from None
+        raise InvalidInput(f"{where}: {_in_one_line(error, path)}; correct the kernel file or its parameters") from None
     if not isinstance(network, Network):
         raise InvalidInput(
             f"{where}: network() returned {type(network).__name__}, expected a Network; end it with "
@@ -120,7 +128,7 @@ def _built(path: Path, parameters: Mapping[str, str]) -> Network:
     return network
 
 
-def _told(error: BaseException, path: Path) -> str:
+def _in_one_line(error: BaseException, path: Path) -> str:
     """An exception in one line, with the line of the kernel file that raised it."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
@@ -128,8 +136,8 @@ def _told(error: BaseException, path: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(path):
             line = trace.tb_lineno
         trace = trace.tb_next
-    place = "" if line is None else f" in line {line}"
-    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
+    where = "" if line is None else f" in line {line}"
+    return f"{type(error).__name__}{where}: {' '.join(str(error).split())}"
 
 
 def _arguments(where: str, function: Callable[..., object], parameters: Mapping[str, str]) -> dict[str, object]:

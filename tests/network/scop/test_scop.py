@@ -15,9 +15,9 @@ import polyfuse as pf
 from polyfuse.errors import IllegalSchedule, InvalidInput, PolyfuseError
 from polyfuse.network.scop.jscop import MOST_BYTES, jscop_text, parse_jscop, read_jscop, write_jscop
 from polyfuse.network.scop.layers import scop_network
+from polyfuse.network.scop.load import load_scop
 from polyfuse.network.scop.order import check_changed, moved_arrays
 from polyfuse.network.scop.scop import Scop, with_parameters
-from polyfuse.network.scop.workload import load_scop
 
 TWO_CONVS = Path(__file__).parent / "data" / "two_convs.jscop"
 """What Polly of LLVM 16 exports of two_convs.c, beside it."""

@@ -13,7 +13,7 @@ from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import run
 from polyfuse.network.resampling import COORDINATES, ROUNDINGS, Resampling, fraction_of
 from polyfuse.network.tensor import Tensor
-from tests.network.onnx_models import model, onnxruntime_run
+from tests.network.onnx.models import model, onnxruntime_run
 
 PAIRS = [(14, 19), (20, 6), *((size, made) for size in range(1, 24) for made in range(1, 24))]
 """Sizes along an axis and what they become; the first two are ties that float32 misses."""

@@ -1,12 +1,17 @@
 """Tiny ONNX models and what onnxruntime makes of them: the oracle of the reference semantics and of the importer."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from polyfuse.network.onnx.constants import with_random_weights
+from polyfuse.network.onnx.graph import sorted_nodes
+from polyfuse.network.onnx.resolving import resolved
 
 Array = NDArray[np.float32]
 
@@ -42,3 +47,10 @@ def onnxruntime_run(made: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[
 def values(shape: Sequence[int], seed: int = 0) -> Array:
     """Seeded normal values."""
     return np.random.default_rng(seed).standard_normal(tuple(shape), dtype=np.float32)
+
+
+def randomised(path: str | Path, seed: int) -> onnx.ModelProto:
+    """The model with the weights that `imported(path, random_weights=seed)` gives it, to run it in other tools."""
+    file = Path(path)
+    whole = resolved(file)
+    return with_random_weights(whole.model, file.parent, sorted_nodes(whole.model.graph.node), seed)

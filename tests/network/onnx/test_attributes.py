@@ -22,7 +22,7 @@ from polyfuse.network.onnx.folding import FOLDED
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.onnx.registry import CONVERTERS
 from polyfuse.network.reference import run
-from tests.network.onnx_models import onnxruntime_run
+from tests.network.onnx.models import onnxruntime_run
 
 NEWEST = onnx.defs.onnx_opset_version()
 Arrays = Sequence[np.ndarray | None]

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 
 import polyfuse as pf
 from polyfuse.errors import InvalidInput
+from polyfuse.loading import load_onnx, load_workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.fixing import Fixed, pasted
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.rewrite.workload import load_onnx, load_workload
-from tests.network.onnx_models import model, onnxruntime_run, values
+from tests.network.onnx.models import model, onnxruntime_run, values
 
 make = helper.make_node
 CLOSE = 1e-5

@@ -1,9 +1,11 @@
-"""Small networks, each with a place for one rule, that the rule is proved on (`polyfuse.rewrite.symbolic`).
+"""Small networks, each with a place for one rule, that the rule is proved on (tests/rewrite/symbolic.py).
 
 Weights are symbols there, but for those that a rule asks for the values of.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,14 +16,22 @@ from polyfuse.network.layers import copies, normalisation, pointwise
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm, matmul
 from polyfuse.network.layers.reductions import reduce
-from polyfuse.network.network import Builder
+from polyfuse.network.network import Builder, Network
+from polyfuse.network.operator import BinaryFunction
 from polyfuse.network.quantised import elements
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.rule import Instance
 
 EPSILON = 2.0**-10
 SCALE, FINER = Quantisation(0.5, 6), Quantisation(0.25, -2)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A small network to which a rule applies; `numbers` are weights that keep their values, others become symbols."""
+
+    network: Network
+    numbers: frozenset[str] = frozenset()
 
 
 def _start(*shape: int) -> tuple[Builder, Tensor]:
@@ -69,13 +79,13 @@ def two_scalings() -> Instance:
     return Instance(build.network(_affine(build, "second", _affine(build, "first", x))))
 
 
-def two_convolutions(kind: str) -> Instance:
+def two_convolutions(kind: BinaryFunction) -> Instance:
     build, x = _start()
     terms = [build.conv(name, x, 2, kernel=2, padding=1, bias=name == "left") for name in ("left", "right")]
     return Instance(build.network(build.arithmetic("sum", kind, *terms)))
 
 
-def two_products(kind: str) -> Instance:
+def two_products(kind: BinaryFunction) -> Instance:
     build, a = _start()
     b, c = build.input("b", (1, 2, 2, 2)), build.input("c", (1, 2, 2, 2))
     terms = build.arithmetic("left", "mul", a, c), build.arithmetic("right", "mul", c, b)
@@ -188,7 +198,7 @@ def whole_matrices() -> Instance:
     return _quantised(build, build.add(made), SCALE)
 
 
-def whole_pair(kind: str, activation: str | None = None) -> Instance:
+def whole_pair(kind: BinaryFunction, activation: str | None = None) -> Instance:
     build = Builder("instance")
     a, b = (build.input(name, (1, 1, 1, 2), "int8") for name in "ab")
     reals = _real(build, a, SCALE), _real(build, b, FINER)
@@ -207,3 +217,57 @@ def clamped_sum(low: int, high: int) -> Instance:
     a, b = (build.input(name, (1, 1, 1, 2), "int8") for name in "ab")
     y = build.add(elements.add("sum", a, b, a_scale=FINER, b_scale=SCALE, y_scale=SCALE, limits=(-50, 60)))
     return Instance(build.network(build.add(elements.clamp("clamp", y, low, high))))
+
+
+INSTANCES: dict[str, tuple[Callable[[], Instance], ...]] = {
+    "shared-factor": tuple(partial(two_products, kind) for kind in ("add", "sub")),
+    "sum-of-convolutions": tuple(partial(two_convolutions, kind) for kind in ("add", "sub")),
+    "reshape-chain": (partial(copies_in_turn, reshaped(3, 4), reshaped(1, 6, 2)),),
+    "transpose-chain": (partial(copies_in_turn, transposed(3, 1, 0, 2), transposed(0, 2, 3, 1)),),
+    "copy-as-reshape": (partial(copies_in_turn, transposed(1, 0, 2, 3)),),
+    "copy-chain": (partial(copies_in_turn, reshaped(2, 3, 2), transposed(1, 0, 2)),),
+    "activation-before-copy": (partial(copied_then, "relu"), partial(copied_then, "sigmoid")),
+    "flattened-product": (partial(flat_product, False), partial(flat_product, True)),
+    "product-of-rows": (product_of_rows,),
+    "mean-of-image": (partial(mean_of_image, False), partial(mean_of_image, True)),
+    "instance-norm-then-scaling": (norm_then_scaling,),
+    "scaling-then-instance-norm": (partial(scaling_then_norm, 1.0, -1.0),),
+    "scaling-then-instance-norm-with-epsilon": tuple(
+        partial(scaling_then_norm, *pair) for pair in ((2.0, -2.0), (-0.5, -0.5))
+    ),
+    "activation-into-producer": (
+        partial(producer_then, "sigmoid"),
+        partial(producer_then, "relu6"),
+        partial(producer_then, ("leaky_relu", 0.125), "affine"),
+    ),
+    "silu": (partial(gated, "sigmoid"),),
+    "hard-swish": tuple(partial(gated_by_clip, k) for k in (1.5, 6.0, 24.0)),
+    "identity": (nothing_done,),
+    "quantised-sums": (whole_matrices,),
+    "quantised-arithmetic": (
+        partial(whole_pair, "add"),
+        partial(whole_pair, "mul"),
+        partial(whole_pair, "mul", "relu"),
+    ),
+    "quantised-means": (partial(whole_mean, False), partial(whole_mean, True)),
+    "clamp-into-producer": (partial(clamped_sum, -9, 70), partial(clamped_sum, -70, -60)),
+    "scaling-into-conv-before": (
+        conv_then_scaling,
+        partial(conv_then_scaling, groups=2, bias=False),
+        transposed_then_scaling,
+    ),
+    "scaling-into-conv-after": (
+        scaling_then_conv,
+        partial(scaling_then_conv, groups=2),
+        factor_then_padded_conv,
+    ),
+    "scaling-chain": (two_scalings,),
+}
+"""The small networks of each rule that is proved, by its name."""
+UNPROVED = {
+    "constant": "it computes the layer itself, once, by its reference",
+    "quantised-copy": "it moves elements of eight bits, whose scale stays or is changed by a table",
+    "quantised-function": "its table is what the layer's reference makes of each of the 256 elements",
+    "quantised-pair": "its table is what both layers make of each of the 256 elements",
+}
+"""Why other rules are not proved."""

@@ -10,10 +10,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from polyfuse.network.onnx.load import randomised
+from polyfuse.loading import load_onnx
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.rewrite.workload import load_onnx
-from tests.network.onnx_models import onnxruntime_run
+from tests.network.onnx.models import onnxruntime_run, randomised
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 CLOSE = 1e-4

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from polyfuse.network.activated import with_activation
+from polyfuse.network.dtypes import Values
 from polyfuse.network.layers import copies, normalisation, pointwise
 from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.matrices import gemm
 from polyfuse.network.layers.reductions import reduce
-from polyfuse.network.network import Builder, Network, Values
+from polyfuse.network.network import Builder, Network
 from polyfuse.network.operator import Copy
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation

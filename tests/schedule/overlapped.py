@@ -18,9 +18,8 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Size, box
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.tiling import TILE
-from polyfuse.schedule.witness import coordinates_of
 from polyfuse.sets.coalescing import coalesced
-from polyfuse.sets.spaces import relation_space
+from polyfuse.sets.spaces import coordinates, relation_space
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,6 @@ def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) ->
         (given.subtract(derived), "is executed there and not needed; the overlap is too large or in the wrong place"),
     ):
         if not relation.is_empty():
-            first = coordinates_of(relation.reverse().wrap().flatten().lexmin().sample_point())
+            first = coordinates(relation.reverse().wrap().flatten().lexmin().sample_point())
             tile, point = tuple(first[: -layer.rank]), tuple(first[-layer.rank :])
             raise IllegalSchedule(f"overlapped {layer.name!r} at tile {tile}: point {point} {what}")

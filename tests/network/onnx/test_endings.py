@@ -8,7 +8,7 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.graph import ENDING
 from polyfuse.network.onnx.load import imported
-from tests.network.conformance import FOLDED, OPERATORS, cases_of, trials
+from tests.network.onnx.conformance import FOLDED, OPERATORS, cases_of, trials
 
 STEM = "the_node_that_is_tried"
 

@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from tests.network import conformance
+from tests.network.onnx import conformance
 
 
 @pytest.mark.parametrize("operator", conformance.OPERATORS)
@@ -19,4 +19,4 @@ def test_the_table_is_what_is_true() -> None:
     page = conformance.PAGE.read_text(encoding="utf-8")
     if f"Cases of onnx {onnx.__version__}:" not in page:
         pytest.skip(f"the table is of another version than onnx {onnx.__version__}")
-    assert conformance.written(page) == page, "run python -m tests.network.conformance"
+    assert conformance.written(page) == page, "run python -m tests.network.onnx.conformance"

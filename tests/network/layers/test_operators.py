@@ -15,7 +15,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
-from tests.network.onnx_models import Array, model, onnxruntime_run, values
+from tests.network.onnx.models import Array, model, onnxruntime_run, values
 
 CLOSE = 1e-5
 

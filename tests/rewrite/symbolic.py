@@ -1,7 +1,7 @@
 """Layers evaluated on symbols, element by element: what a rule replaces and what it puts there, as expressions.
 
     Rule ──proof()──> [Equality, ...]
-       of each instance   symbols_of() ──> Graph whose weights are symbols
+       of each instance   symbols_of() ──> RewriteGraph whose weights are symbols
        layers + Replacement ──equalities()──> (Equality, ...)
 
 Statements are evaluated as they are scheduled and generated: over the points of their domains, through their access
@@ -24,8 +24,9 @@ from polyfuse.network.instances import elements, points
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.operator import Dequantize
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Graph, Replacement, graph_of
-from polyfuse.rewrite.rule import Instance, Match, Rule
+from polyfuse.rewrite.graph import Replacement, RewriteGraph, rewrite_graph
+from polyfuse.rewrite.rule import Match, Rule
+from tests.rewrite.rules.instances import INSTANCES, Instance
 
 Symbols = NDArray[np.object_]
 FUNCTIONS: Mapping[str, Callable[..., sympy.Expr]] = {
@@ -66,17 +67,17 @@ def proof(rule: Rule) -> list[Equality]:
     They are equalities that have to hold for all values of the symbols, in real numbers, before anything is rounded;
     the tests prove them. Sizes are those of the instances. Empty where the rule is not proved.
     """
-    return [each for instance in rule.instances for each in _equalities(rule, instance())]
+    return [each for instance in INSTANCES.get(rule.name, ()) for each in _equalities(rule, instance())]
 
 
 def _equalities(rule: Rule, instance: Instance) -> Sequence[Equality]:
-    graph = graph_of(instance.network)
+    graph = rewrite_graph(instance.network)
     match = next(m for root in graph.layers for m in rule.matches(graph, root) if rule.broken(m) is None)
     held = Match(symbols_of(instance, graph), match.layers)
     return equalities(held.graph, held.matched, held.root.output, rule.replacement(held))
 
 
-class SymbolicGraph(Graph):
+class SymbolicGraph(RewriteGraph):
     """A graph some of whose weights are symbols, which rules fold as they fold numbers."""
 
     def value(self, weight: Tensor) -> NDArray[Any]:
@@ -85,7 +86,7 @@ class SymbolicGraph(Graph):
         return held if held.dtype == object else super().value(weight)
 
 
-def symbols_of(instance: Instance, graph: Graph) -> Graph:
+def symbols_of(instance: Instance, graph: RewriteGraph) -> RewriteGraph:
     """The graph of an instance, its weights symbols."""
     tensors = {tensor.name: tensor for layer in graph.layers for tensor in layer.weights}
     weights = {
@@ -103,7 +104,7 @@ def symbols(tensor: Tensor) -> Symbols:
     return found
 
 
-def equalities(graph: Graph, matched: Sequence[Layer], root: Tensor, new: Replacement) -> tuple[Equality, ...]:
+def equalities(graph: RewriteGraph, matched: Sequence[Layer], root: Tensor, new: Replacement) -> tuple[Equality, ...]:
     """Each element of a root, as the matched layers make it, and as the replacement makes it.
 
     What other layers make is symbols, but for what is dequantized, which replacements look through.
@@ -195,17 +196,17 @@ def pieces(left: sympy.Expr, right: sympy.Expr) -> Iterator[Equality]:
 
 
 def _slope(expression: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
-    """a, x and b of a x + b, where x has no number before it or beside it."""
-    beside, rest = expression.as_coeff_Add()
+    """a, x and b of a x + b, where x has no factor and no term that is a number."""
+    offset, rest = expression.as_coeff_Add()
     number, line = rest.as_coeff_Mul() if not rest.is_Add else rest.as_content_primitive()
-    return number, line, beside
+    return number, line, offset
 
 
 def _along(side: sympy.Expr, line: sympy.Expr, at: sympy.Symbol) -> sympy.Expr:
     """A side in which what is clipped is written by where it is along a line."""
     if not side.has(sympy.Max, sympy.Min):
-        number, other, beside = _slope(side)
-        return number * at + beside if other == line else side.subs(line, at)
+        number, other, offset = _slope(side)
+        return number * at + offset if other == line else side.subs(line, at)
     return side.func(*(_along(argument, line, at) for argument in side.args))
 
 
