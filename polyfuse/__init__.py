@@ -35,7 +35,6 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from polyfuse.doors import guarded
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -232,6 +231,8 @@ if not TYPE_CHECKING:
         elif name in _HOMES:
             value = getattr(import_module(f"polyfuse.{_HOMES[name]}"), _OWN_NAMES.get(name, name))
             if not isinstance(value, type):
+                from polyfuse.doors import guarded
+
                 value = guarded(value, f"pf.{name}")
         else:
             raise AttributeError(f"module 'polyfuse' has no attribute {name!r}")

@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import polyfuse as pf
-from polyfuse.bench.peers.contender import INTERFACES, Interface, peers_named
+from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.ours import Configuration
 from polyfuse.bench.peers.race import Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
+from polyfuse.choices import RACE_LAYOUTS, RaceLayout
 from polyfuse.files import make_folder
 from polyfuse.network.operator import Conv
 from polyfuse.report.peerpages import (
@@ -108,7 +109,7 @@ def file_of(name: str, parameters: dict[str, str], interface: str) -> Path:
 
 
 def run(
-    name: str, parameters: dict[str, str], interface: Interface, seconds: float, repeats: int, peers: str = "all"
+    name: str, parameters: dict[str, str], interface: RaceLayout, seconds: float, repeats: int, peers: str = "all"
 ) -> None:
     """Tune a workload and race it."""
     network = pf.load_workload(str(ROOT / "kernels" / f"{name}.py"), parameters=parameters)
@@ -149,7 +150,9 @@ def row_cells(race: Kept, goal: str) -> tuple[str, ...]:
     )
 
 
-def kept(wanted: Iterable[tuple[str, dict[str, str], str]], interface: Interface, peers: str) -> list[tuple[Kept, str]]:
+def kept(
+    wanted: Iterable[tuple[str, dict[str, str], str]], interface: RaceLayout, peers: str
+) -> list[tuple[Kept, str]]:
     """The race and the goal of every workload that was measured."""
     asked = tuple(peer.name for peer in peers_named(peers))
     files = [(label(name, parameters), goal, file_of(name, parameters, interface)) for name, parameters, goal in wanted]
@@ -168,7 +171,7 @@ def page() -> str:
     more = [(name, parameters, "1") for name, parameters in MORE]
     for introduction, wanted, peers in ((None, goals, "all"), (OTHERS, more, MORE_PEERS)):
         lines += [introduction] if introduction else []
-        for interface in INTERFACES:
+        for interface in RACE_LAYOUTS:
             found = kept(wanted, interface, peers)
             races += [replace(race, title=f"{race.title}, {interface}") for race, _ in found]
             lines += [INTRODUCTION[interface], "", *markdown(COLUMNS, [row_cells(*pair) for pair in found]), ""]
@@ -190,7 +193,7 @@ def main() -> None:
     make_folder(KEPT)
     goals = [(name, parameters) for name, parameters, _ in WORKLOADS]
     for workloads, peers in ((goals, "all"), (MORE, MORE_PEERS)):
-        for interface in INTERFACES:
+        for interface in RACE_LAYOUTS:
             for name, parameters in workloads:
                 path = file_of(name, parameters, interface)
                 if chosen.only in label(name, parameters) and (chosen.again or not path.exists()):

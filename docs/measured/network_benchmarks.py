@@ -16,7 +16,7 @@ import onnx
 
 import polyfuse as pf
 from polyfuse.bench.peers.contender import peers_named
-from polyfuse.bench.peers.models import workload_of
+from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ours import Configuration
 from polyfuse.bench.peers.race import Rules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
@@ -40,6 +40,7 @@ from polyfuse.report.peerpages import (
     one_by_one,
     peer_cells,
 )
+from polyfuse.rewrite.workload import Workload
 from polyfuse.typed_json import decode, encode, parse
 
 FOLDER = Path(__file__).parent
@@ -117,21 +118,18 @@ class Counted:
     source_bytes: int
 
 
-def path_of(name: str) -> str:
-    """The file of a network."""
-    return str(LIGHT / f"{name}.onnx" if name.startswith("light_") else ROOT / "kernels" / f"{name}.py")
-
-
-def seed_of(name: str) -> int | None:
-    """Weights for models that have none."""
-    return 1 if name.startswith("light_") else None
+def workload_of(name: str) -> Workload:
+    """The file of a network; those that have no weights get random ones."""
+    if name.startswith("light_"):
+        return Workload(str(LIGHT / f"{name}.onnx"), random_weights=1)
+    return Workload(str(ROOT / "kernels" / f"{name}.py"))
 
 
 def counted(name: str) -> Counted:
     """Plan, compile and count a network."""
     settings = Settings().ready
     start = time.perf_counter()
-    network = read_source(path_of(name), random_weights=seed_of(name)).network
+    network = read_source(workload_of(name)).network
     plan = plan_of(network, settings)
     code = program_of(network, plan, settings)
     library_files(code, plan, settings)
@@ -154,7 +152,7 @@ def counted(name: str) -> Counted:
 
 def raced(name: str, repeats: int) -> PeerReport:
     """Race a network: planned, and layer by layer, against its peers."""
-    network, model = workload_of(path_of(name), random_weights=seed_of(name))
+    network, model = network_and_model(workload_of(name))
     own = [Configuration(strategy).contender() for strategy in ("plan", "unfused")]
     rules = Rules(1, "preferred", repeats)
     found = race(network, [*own, *peers_named(PEERS)], pf.read_machine(), rules, model=model)

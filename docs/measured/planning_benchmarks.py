@@ -30,6 +30,7 @@ from polyfuse.network.reference import run as reference
 from polyfuse.plan.planning import Ways, ways_of
 from polyfuse.plan.scratchplan import Certificate, ScratchPlan, Totals
 from polyfuse.plan.search.baselines import NAMES, Baseline
+from polyfuse.rewrite.workload import Workload
 from polyfuse.typed_json import decode, encode, parse
 
 FOLDER = Path(__file__).parent
@@ -152,7 +153,7 @@ def path_of(name: str) -> str:
 @lru_cache(maxsize=1)
 def network_of(name: str) -> Network:
     """A network after rewriting; models without weights get random ones."""
-    return read_source(path_of(name), random_weights=1 if name.startswith("light_") else None).network
+    return read_source(Workload(path_of(name), random_weights=1 if name.startswith("light_") else None)).network
 
 
 @lru_cache(maxsize=1)

@@ -11,11 +11,12 @@ import numpy as np
 
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
+from polyfuse.choices import PLACES, STRATEGIES, LeafName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import SCALAR, Interface, LeafName, Leaves, named_leaves
+from polyfuse.codegen.leaves import SCALAR, Interface, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.host import host_facts
@@ -28,11 +29,11 @@ from polyfuse.network.reference import run as run_reference
 from polyfuse.progress import Progress, silent
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import PLACES, Place, Placement
+from polyfuse.schedule.retention import Placement
 from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
 
-"""Called with what is going on, how many steps of it are done, and how many there are."""
+DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,6 @@ class Case:
     proving: Program | None
 
 
-NAMES = ("recompute", "local", "global", "mixed")
-DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
-
-
 def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
     """A spread of tiles: a few rows, more rows, and rows x columns, no larger than the last output."""
     *_, rows, columns = network.outputs[-1].concrete_shape
@@ -140,7 +137,7 @@ class Choices:
 
 
 def candidates(
-    tiles: Iterable[tuple[int, ...]], names: Sequence[str] = NAMES, choices: Choices | None = None
+    tiles: Iterable[tuple[int, ...]], names: Sequence[str] = STRATEGIES, choices: Choices | None = None
 ) -> list[Candidate]:
     """Layer by layer, then for each tile each strategy by its name; `local` in both placements.
 
@@ -162,7 +159,7 @@ def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strat
     if name == "mixed":
         return choices.mixed_strategies(tile)
     if name not in PLACES:
-        raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(NAMES)}")
+        raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
     places = (cast(Place, name),) * len(tile)
     usual: tuple[Placement, ...] = ("first", "shifted") if name == "local" else ("first",)
     placements = (choices.placement,) if choices.placement is not None else usual

@@ -23,6 +23,7 @@ from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.source import read_source
 from polyfuse.machines.host import known_machine
 from polyfuse.network.reference import random_inputs
+from polyfuse.rewrite.workload import Workload
 from polyfuse.schedule.counts import macs_of
 
 CLOCK = """\
@@ -89,7 +90,7 @@ def lines(groups: Sequence[Group], seconds: Sequence[float], gflop_per_second: f
 def main(model: str, random_weights: int | None, repeats: int) -> None:
     """Print the time of every group of a planned MODEL beside its floor; one thread, on the last core."""
     settings = Settings().ready
-    network = read_source(model, random_weights=random_weights).network
+    network = read_source(Workload(model, random_weights=random_weights)).network
     program = program_of(network, plan_of(network, settings), settings)
     with TemporaryDirectory() as folder:
         kernel = timed(program, Path(folder))

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from polyfuse.bench.measure import measure
-from polyfuse.codegen.build import DEFAULT_FLAGS, Options, compile_many, find_compiler, load
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import Options, compile_many, find_compiler, load
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses

@@ -16,12 +16,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from polyfuse.choices import Place
 from polyfuse.codegen.program import generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import lower
-from polyfuse.schedule.retention import Place, Placement
+from polyfuse.schedule.retention import Placement
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import storage
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from polyfuse.bench.measure import measure
+from polyfuse.choices import MEASURED
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, is_3x3
 from polyfuse.codegen.program import Program, generate
@@ -28,13 +28,12 @@ from polyfuse.deploy.tuned import Entry, Tried, entry_of, key_of, tried, tuned_p
 from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
-from polyfuse.machines.host import Machine
+from polyfuse.machines.host import Machine, known_machine
 from polyfuse.network.network import Network, Values
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.progress import Progress, silent
 
-MEASURED = 8
 AT_ONCE = 4
 """Choices that are measured in the same rounds, beside the unfused one."""
 FINALISTS = 3
@@ -51,20 +50,118 @@ MOST_ERROR = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is tuned, and how its code is built and fed."""
+    """A network that is tuned, how its code is built, and what goes in and must come out."""
 
     network: Network
-    interface: Interface
-    threads: int
-    options: Options
+    settings: Settings
     target: Target
     inputs: dict[str, Values]
     expected: dict[str, np.ndarray]
 
+    @staticmethod
+    def of(network: Network, settings: Settings, target: Target) -> "Task":
+        """With random inputs, and the outputs of the reference."""
+        inputs = random_inputs(network, seed=1)
+        values = run_reference(network, inputs)
+        return Task(network, settings, target, inputs, {tensor.name: values[tensor.name] for tensor in network.outputs})
+
     def program(self, choice: Choice) -> Program:
         """The program of a choice, proved legal."""
-        leaf = choice.leaves(self.network, self.target, self.interface)
+        leaf = choice.leaves(self.network, self.target, self.settings.interface)
         return generate(self.network, choice.groups(self.network, leaf), leaf=leaf)
+
+
+@dataclass(frozen=True)
+class TunedGroup:
+    """A group of a plan, and what was measured of it."""
+
+    layers: tuple[str, ...]
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """How networks are tuned.
+
+    settings   how code is built, with the compiler found, and the machine whose time model ranks the choices
+    measured   how many choices are measured, the unfused one apart
+    path       the tuned file; None for the user's
+    """
+
+    settings: Settings
+    measured: int = MEASURED
+    path: Path | None = None
+    progress: Progress = silent
+
+    def entry(self, network: Network, workload: str | None = None) -> Entry:
+        """Measure the choices that the model ranks best, and keep what was found under the name `workload`.
+
+        Errors: as `tune`.
+        """
+        settings = self.settings
+        if self.path is None:
+            make_folder(tuned_path().parent)
+        check_writable(self.path or tuned_path())
+        key = key_of(network, settings.interface, settings.threads, settings.exact, settings.options)
+        entry = entry_of(key, self.path) or Entry(key, workload or network.name, ())
+        target = probe(settings.options.compiler, tuple(settings.options.flags))
+        space, machine = search_space(network, target, settings.exact), settings.machine or known_machine()
+        predictions = ranked(network, space, machine, target, settings.interface, settings.threads, self.progress)
+        task = Task.of(network, settings, target)
+        known = {each.label for each in entry.tried}
+        missing = [each for each in promising(predictions, self.measured) if each.choice.label not in known]
+        unfused = first_unfused(predictions)
+        if missing:
+            again = tuple(replace(each, samples=min(each.samples, SAMPLES)) for each in entry.tried)
+            entry = replace(entry, tried=again)
+        for first in range(0, len(missing), AT_ONCE):
+            batch = missing[first : first + AT_ONCE]
+            self.progress("measuring", first, len(missing))
+            entry = self.kept(entry, timed(task, [unfused, *batch], SAMPLES))
+        return self.with_final(task, entry, predictions)
+
+    def groups(self, network: Network, workload: str | None = None) -> tuple[TunedGroup, ...]:
+        """Tune every group of a network's plan that has a choice, as a network of its own; keep what was found.
+
+        `polyfuse compile` and `run` take what was found for each. An interrupted run goes on where it stopped.
+        Errors: as `tune`, and those of planning.
+        """
+        plan = plan_of(network, replace(self.settings, untuned=True), self.progress)
+        wanted = [group for group in plan.groups if group.tile is not None or has_choice(network, group.layers)]
+        found = []
+        for k, group in enumerate(wanted):
+
+            def progress(what: str, done: int, of: int, k: int = k) -> None:
+                self.progress(f"group {k + 1} of {len(wanted)}: {what}", done, of)
+
+            tuner = replace(self, settings=replace(self.settings, interface=INSIDE), progress=progress)
+            name = f"{workload or network.name}: {group.layers[0]} to {group.layers[-1]}"
+            found.append(TunedGroup(group.layers, tuner.entry(network.select(group.layers), name)))
+        return tuple(found)
+
+    def with_final(self, task: Task, entry: Entry, predictions: Sequence[Prediction]) -> Entry:
+        """Measure the neighbours of the best choice, then the best of all together; unless that was done before."""
+        unfused = first_unfused(predictions)
+        if any(each.samples == FINAL_SAMPLES for each in entry.tried):
+            return entry
+        for step in range(STEPS):
+            best = final_predictions(entry, predictions)[:1]
+            known = {each.label for each in entry.tried}
+            near = [each for one in best for each in neighbours(one, predictions) if each.choice.label not in known]
+            if not near:
+                break
+            self.progress("measuring neighbours of the best", step, STEPS)
+            entry = self.kept(entry, timed(task, [unfused, *best, *near], SAMPLES))
+        if final := final_predictions(entry, predictions):
+            self.progress("measuring the best again", 0, 1)
+            entry = self.kept(entry, timed(task, [unfused, *final], FINAL_SAMPLES))
+        return entry
+
+    def kept(self, entry: Entry, found: Sequence[Tried]) -> Entry:
+        """The entry with measurements added, written to the file."""
+        entry = entry.with_tried(found)
+        write_entry(entry, self.path)
+        return entry
 
 
 def tune(
@@ -80,119 +177,22 @@ def tune(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Entry:
-    """Measure the choices that the model likes best, `measured` of them and the unfused one, and keep what was found.
+    """Measure the choices that the model ranks best, `measured` of them and the unfused one, and keep what was found.
 
     `exact` keeps to the direct algorithm; what is found is kept apart.
 
     Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for
     wrong results.
     """
-    tell = progress or silent
-    chosen = options or Options()
-    chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
-    if path is None:
-        make_folder(tuned_path().parent)
-    check_writable(path or tuned_path())
-    key = key_of(network, interface, threads, exact, chosen)
-    entry = entry_of(key, path) or Entry(key, workload or network.name, ())
-    target = probe(chosen.compiler, tuple(chosen.flags))
-    predictions = ranked(network, search_space(network, target, exact), machine, target, interface, threads, tell)
-    wanted = promising(predictions, measured)
-    inputs = random_inputs(network, seed=1)
-    values = run_reference(network, inputs)
-    expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
-    task = Task(network, interface, threads, chosen, target, inputs, expected)
-    known = {each.label for each in entry.tried}
-    missing = [each for each in wanted if each.choice.label not in known]
-    unfused = first_unfused(predictions)
-    if missing:
-        entry = replace(entry, tried=tuple(replace(each, samples=min(each.samples, SAMPLES)) for each in entry.tried))
-    for first in range(0, len(missing), AT_ONCE):
-        batch = missing[first : first + AT_ONCE]
-        tell("measuring", first, len(missing))
-        entry = entry.with_tried(timed(task, [unfused, *batch], SAMPLES))
-        write_entry(entry, path)
-    return with_final(task, entry, predictions, path, tell)
-
-
-@dataclass(frozen=True)
-class TunedGroup:
-    """A group of a plan, and what was measured of it."""
-
-    layers: tuple[str, ...]
-    entry: Entry
-
-
-def tune_groups(
-    network: Network,
-    machine: Machine,
-    *,
-    workload: str | None = None,
-    measured: int = MEASURED,
-    interface: Interface = "nchw",
-    threads: int = 1,
-    exact: bool = False,
-    path: Path | None = None,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> tuple[TunedGroup, ...]:
-    """Tune every group of a network's plan that has a choice, as a network of its own; keep what was found.
-
-    `polyfuse compile` and `run` take what was found for each. An interrupted run goes on where it stopped.
-    Errors: as `tune`, and those of planning.
-    """
-    tell, chosen = progress or silent, options or Options()
     settings = Settings(
-        interface=interface, threads=threads, exact=exact, untuned=True, machine=machine, options=chosen
+        interface=interface, threads=threads, exact=exact, machine=machine, options=options or Options()
     ).ready
-    plan = plan_of(network, settings, tell)
-    wanted = [group for group in plan.groups if group.tile is not None or has_choice(network, group.layers)]
-    found = []
-    for k, group in enumerate(wanted):
-
-        def told(what: str, done: int, of: int, k: int = k) -> None:
-            tell(f"group {k + 1} of {len(wanted)}: {what}", done, of)
-
-        entry = tune(
-            network.select(group.layers),
-            machine,
-            workload=f"{workload or network.name}: {group.layers[0]} to {group.layers[-1]}",
-            measured=measured,
-            interface=INSIDE,
-            threads=threads,
-            exact=exact,
-            path=path,
-            options=settings.options,
-            progress=told,
-        )
-        found.append(TunedGroup(group.layers, entry))
-    return tuple(found)
+    return Tuner(settings, measured, path, progress or silent).entry(network, workload)
 
 
 def has_choice(network: Network, layers: tuple[str, ...]) -> bool:
     """Whether a layer may be computed by several algorithms."""
     return any(is_3x3(layer) for layer in network.layers if layer.name in layers)
-
-
-def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:
-    """What is beside the best choice, then the best of all again in the same rounds; unless that was done before."""
-    unfused = first_unfused(predictions)
-    if any(each.samples == FINAL_SAMPLES for each in entry.tried):
-        return entry
-    for step in range(STEPS):
-        best = final_predictions(entry, predictions)[:1]
-        known = {each.label for each in entry.tried}
-        beside = [near for each in best for near in neighbours(each, predictions) if near.choice.label not in known]
-        if not beside:
-            break
-        tell("measuring beside the best", step, STEPS)
-        entry = entry.with_tried(timed(task, [unfused, *best, *beside], SAMPLES))
-        write_entry(entry, path)
-    if final := final_predictions(entry, predictions):
-        tell("measuring the best again", 0, 1)
-        entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
-        write_entry(entry, path)
-    return entry
 
 
 def final_predictions(entry: Entry, predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -266,18 +266,18 @@ def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[T
         except (TooComplex, Unbounded, IllegalSchedule):
             if not programs:
                 raise
-    built = compile_programs([program for _, program in programs], threads=task.threads, options=task.options)
+    settings = task.settings
+    built = compile_programs([each for _, each in programs], threads=settings.threads, options=settings.options)
     kernels: dict[str, Kernel] = {}
     errors: dict[str, float] = {}
     first: Kernel | None = None
     for (each, program), library in zip(programs, built, strict=True):
-        threads = task.threads if program.is_parallel else 1
-        kernel = Kernel(program, library, threads, sharing=first)
+        kernel = Kernel(program, library, settings.threads_of(program), sharing=first)
         first = first or kernel
         kernels[each.choice.label] = kernel
         errors[each.choice.label] = checked(task, each.choice, kernel)
     runs = {label: kernel.run for label, kernel in kernels.items()}
-    timings = measure(runs, repeats=samples, min_seconds=SAMPLE_SECONDS, threads=task.threads)
+    timings = measure(runs, repeats=samples, min_seconds=SAMPLE_SECONDS, threads=settings.threads)
     seconds = {label: timing.minimum for label, timing in timings.items()}
     unfused = seconds[programs[0][0].choice.label]
     found = []

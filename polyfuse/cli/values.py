@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import click
 
-from polyfuse.report.plot import SUFFIXES
-from polyfuse.schedule.retention import PLACES, Place
+from polyfuse.choices import PICTURES, PLACES, Place
 
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -116,8 +115,8 @@ class Picture(File):
     """A file name that says which kind of picture it holds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if Path(value).suffix.lower() not in SUFFIXES:
-            self.fail(f"expected a name that ends in {' or '.join(SUFFIXES)}, got {str(value)!r}")
+        if Path(value).suffix.lower() not in PICTURES:
+            self.fail(f"expected a name that ends in {' or '.join(PICTURES)}, got {str(value)!r}")
         return super().convert(value, param, ctx)
 
 

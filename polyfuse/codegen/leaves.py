@@ -8,9 +8,9 @@ Layers that no row kernel suits keep scalar leaves and work on whatever layout t
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal, get_args
+from typing import Literal
 
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.choices import DEFAULT_FLAGS, LAYOUTS, LEAF_NAMES, LeafName
 from polyfuse.codegen.channels import channel_sources
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.layout import PLANAR, Layout
@@ -40,10 +40,6 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 
 Interface = Literal["nchw", "blocked"]
-LeafName = Literal["rows", "scalar"]
-LEAF_NAMES: tuple[LeafName, ...] = get_args(LeafName)
-LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
-"""Layouts of inputs and outputs by name; `blocked` is the one of these that fits the machine's vectors."""
 TALLEST: Mapping[Kind, int] = {"stencil": 8, "winograd": 24}
 """The most rows that are computed at once."""
 JOINED_WIDTH, JOINED_COLUMNS = 14, 112

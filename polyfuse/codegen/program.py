@@ -20,13 +20,14 @@ import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.choices import LeafName
 from polyfuse.codegen.access import Places, Timed, with_wraps
 from polyfuse.codegen.cfile import c_body, entry
 from polyfuse.codegen.concats import holder, is_covered
 from polyfuse.codegen.group import WORKSPACE, Counter, Group
 from polyfuse.codegen.grouprows import group_rows
 from polyfuse.codegen.layout import Array
-from polyfuse.codegen.leaves import SCALAR, LeafName, Leaves, named_leaves
+from polyfuse.codegen.leaves import SCALAR, Leaves, named_leaves
 from polyfuse.codegen.loops import Leaf, LoopNest, loop_nest
 from polyfuse.codegen.rowleaf import row_lines
 from polyfuse.codegen.rowplan import RowKernels

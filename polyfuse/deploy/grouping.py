@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from polyfuse.choices import LONGEST
 from polyfuse.codegen.leaves import Leaves
 from polyfuse.deploy.prices import Part, Price, Prices
 from polyfuse.network.layer import Layer
@@ -21,8 +22,6 @@ from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-LONGEST = 8
-"""The most layers of a group, unless the caller says otherwise."""
 SLACK = 1.03
 """How much dearer than the best way to cut it a part may be for larger parts with it in them to be looked at."""
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
+from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.build import Options, usable_cores
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
@@ -18,8 +19,7 @@ from polyfuse.codegen.leaves import Interface
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.algorithms import algorithms_of
-from polyfuse.deploy.grouping import LONGEST
-from polyfuse.deploy.plan import Groups, Plan, planned, program
+from polyfuse.deploy.plan import Plan, planned, program
 from polyfuse.deploy.prices import seconds_on
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.deploy.tuning import with_tuned
@@ -28,6 +28,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Machine, known_machine
 from polyfuse.network.network import Network, Values, require_float32
 from polyfuse.progress import Progress
+from polyfuse.rewrite.workload import Workload
 
 
 @public
@@ -161,15 +162,7 @@ def load(
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
-        source = read_source(
-            source,
-            first=first,
-            last=last,
-            parameters=dimensions,
-            random_weights=random_weights,
-            shapes=shapes,
-            values=values,
-        )
+        source = read_source(Workload(str(source), first, last, dimensions, random_weights, shapes, values))
     network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)

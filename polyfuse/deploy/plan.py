@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.concats import placed_concats
 from polyfuse.codegen.leaves import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.shape import Target
-from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
+from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
 from polyfuse.deploy.prices import Part, Price
 from polyfuse.deploy.published import published
@@ -27,9 +28,6 @@ from polyfuse.plan.planfile import Origin, fields_for, text_of
 from polyfuse.progress import Progress
 from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import decode, digest_of, encode
-
-Groups = Literal["planned", "published", "single"]
-"""Whose groups: those of the planner, those of DNNFusion's plan, or one for each layer."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +133,10 @@ class Plan:
             )
         network.ends.check_said(f"plan of {self.network!r}", self.inputs, self.outputs)
         return Grouping(in_chains(network), tuple(group.part for group in self.groups))
+
+    def unfused(self, network: Network) -> "Plan":
+        """The plan with each layer in a group of its own, computed by the same algorithm."""
+        return replace(self, groups=tuple(PlannedGroup.of(part) for part in ungrouped(network).parts))
 
     def to_json(self) -> str:
         """The text of the file."""

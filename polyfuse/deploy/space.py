@@ -6,6 +6,7 @@ Network ──search_space()──> Choice: tile, retention of each tensor, algo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from polyfuse.choices import Place
 from polyfuse.codegen.leaves import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.work import work_of
@@ -16,7 +17,6 @@ from polyfuse.network.network import Network
 from polyfuse.network.operator import window_of
 from polyfuse.progress import Progress
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 

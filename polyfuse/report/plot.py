@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
+from polyfuse.choices import PICTURES
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.report.format import TIME_UNITS, byte_unit, tile_label
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".svg")
 _INCHES = (9.0, 4.6)
 _DOTS_PER_INCH = 150
 # Okabe and Ito's palette, which people of any colour vision tell apart; marks and dashes say the same again.
@@ -47,8 +47,8 @@ def plot(comparison: Comparison, path: Path) -> None:
     written.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(SUFFIXES)}; rename it")
+    if suffix not in PICTURES:
+        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(PICTURES)}; rename it")
     if not comparison.rows:
         raise InvalidInput(f"plot '{path}': expected a comparison with rows, got none; run one first")
     picture = io.BytesIO()

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyfuse.bench.peers.results import PeerComparison
+from polyfuse.choices import PICTURES
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.report.format import significant
-from polyfuse.report.plot import SUFFIXES, plain
+from polyfuse.report.plot import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ def plot_peers(comparisons: Sequence[PeerComparison], path: Path) -> None:
     is nothing to draw, and for a path that cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(SUFFIXES)}; rename it")
+    if suffix not in PICTURES:
+        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(PICTURES)}; rename it")
     drawn = [comparison for comparison in comparisons if comparison.flops and comparison.timed]
     if not drawn:
         raise InvalidInput(f"plot '{path}': expected a workload with multiply-accumulates and times, got none")

@@ -12,14 +12,13 @@ No retained coordinate: `R = E = S`, everything is recomputed. All local: `R = E
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import islpy as isl
 
+from polyfuse.choices import Place
 from polyfuse.sets.coalescing import coalesced
 
-Place = Literal["recompute", "local", "global"]
-PLACES: tuple[str, ...] = get_args(Place)
 Placement = Literal["first", "shifted"]
 
 

@@ -11,12 +11,13 @@ from onnx import helper
 from onnxruntime import InferenceSession
 
 from polyfuse.bench.peers.contender import PEERS, peers_named
-from polyfuse.bench.peers.models import workload_of
+from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ncnn_net import BATCH, pool_parameters, readable, with_pools
 from polyfuse.bench.peers.race import MOST_ERROR, Rules, missing, race
 from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.network import Builder, Network
+from polyfuse.rewrite.workload import Workload
 from tests.network.test_onnx_export import of_layers
 from tests.network.test_whole_layers import LAYERS
 from tests.plan.example import example as machine
@@ -109,7 +110,7 @@ def raced(network: Network, model: onnx.ModelProto | None = None) -> PeerRow:
 def test_an_old_model_runs_in_ncnn(tmp_path: Path) -> None:
     path = tmp_path / "old.onnx"
     onnx.save(old_model(), path)
-    row = raced(*workload_of(str(path)))
+    row = raced(*network_and_model(Workload(str(path))))
     assert (row.state, row.message) == ("timed", "")
     assert row.version and row.detail.startswith("converted by pnnx 20")
     assert row.max_rel_error is not None and row.max_rel_error <= MOST_ERROR / 10
@@ -148,7 +149,7 @@ def with_an_unused_input() -> onnx.ModelProto:
 def test_an_input_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "spare.onnx"
     onnx.save(with_an_unused_input(), path)
-    row = raced(*workload_of(str(path)))
+    row = raced(*network_and_model(Workload(str(path))))
     assert (row.state, row.message) == ("timed", "")
 
 

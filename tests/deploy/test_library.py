@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.files import library_files

@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.choices import SEARCH_SECONDS, RaceLayout
 from polyfuse.errors import InvalidInput
 
-Interface = Literal["preferred", "nchw"]
-INTERFACES: tuple[Interface, ...] = ("preferred", "nchw")
 Values = Mapping[str, NDArray[np.float32]]
 
-DEFAULT_SEARCH_SECONDS = 120.0
 FOLDER = "polyfuse.bench.peers"
 
 
@@ -30,8 +27,8 @@ class Settings:
     """
 
     threads: int = 1
-    interface: Interface = "preferred"
-    search_seconds: float = DEFAULT_SEARCH_SECONDS
+    interface: RaceLayout = "preferred"
+    search_seconds: float = SEARCH_SECONDS
     options: Mapping[str, object] = field(default_factory=dict)
     model: str | None = None
 

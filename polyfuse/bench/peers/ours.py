@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
+from polyfuse.choices import CONFIGURATIONS, LeafName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.leaves import Interface, LeafName, Leaves, named_leaves
+from polyfuse.codegen.leaves import Interface, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.model import Settings as PlanSettings
@@ -17,11 +18,9 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-STRATEGIES = ("tuned", "plan", "published", "local", "recompute", "unfused")
 STRIP_ROWS = 4
 WINOGRAD_ROWS = 12
 
@@ -45,9 +44,9 @@ class Configuration:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
+        if self.strategy not in CONFIGURATIONS:
             raise InvalidInput(
-                f"configuration: expected a strategy of {', '.join(STRATEGIES)}, got {self.strategy!r}; correct it"
+                f"configuration: expected a strategy of {', '.join(CONFIGURATIONS)}, got {self.strategy!r}; correct it"
             )
 
     @property

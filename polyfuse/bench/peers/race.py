@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from polyfuse.bench.measure import current_core
 from polyfuse.bench.peers.bounds import bandwidth_of, compulsory_bytes, direct_flops, level_for, peak_of
 from polyfuse.bench.peers.contender import (
-    DEFAULT_SEARCH_SECONDS,
     Contender,
-    Interface,
     Settings,
     how_to_install,
 )
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.results import PeerComparison, PeerRow
+from polyfuse.choices import SEARCH_SECONDS, RaceLayout
 from polyfuse.deploy.host import working_cores
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Machine
@@ -76,10 +75,10 @@ class Rules:
     """
 
     threads: int = 1
-    interface: Interface = "preferred"
+    interface: RaceLayout = "preferred"
     repeats: int = 11
     min_seconds: float = 0.05
-    search_seconds: float = DEFAULT_SEARCH_SECONDS
+    search_seconds: float = SEARCH_SECONDS
     start_seconds: float = START_SECONDS
     run_seconds: float = RUN_SECONDS
     seed: int = 0

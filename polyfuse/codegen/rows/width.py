@@ -5,7 +5,7 @@ A compiler and its flags enter; a `Target` leaves.
 
 from functools import lru_cache
 
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.compiler import Compiler, find_compiler, target_macros
 from polyfuse.codegen.rows.shape import Target
 

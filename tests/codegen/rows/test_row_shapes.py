@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import WARNINGS, Options, compile_shared, find_compiler
 from polyfuse.codegen.rows.kernel import row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
 from polyfuse.codegen.rows.shape import RowShape, Target, Tuning, balanced, chunks, uses
