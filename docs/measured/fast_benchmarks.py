@@ -14,7 +14,7 @@ from pathlib import Path
 import polyfuse as pf
 from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.ours import Configuration
-from polyfuse.bench.peers.race import Rules, race, shared_settings
+from polyfuse.bench.peers.race import RaceRules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.choices import RACE_LAYOUTS, RaceLayout
 from polyfuse.files import make_folder
@@ -120,7 +120,7 @@ def run(
         pf.tune(network, machine, workload=label(name, parameters), interface=layout, exact=exact)
         own.append(Configuration("tuned", exact_arithmetic=exact).contender())
     own.append(Configuration("unfused").contender())
-    rules = Rules(1, interface, repeats, search_seconds=seconds)
+    rules = RaceRules(1, interface, repeats, search_seconds=seconds)
     found = race(network, [*own, *peers_named(peers)], machine, rules)
     PeerReport(facts_of_now(), (found,), shared_settings(rules)).write_json(file_of(name, parameters, interface))
 

@@ -18,7 +18,7 @@ import polyfuse as pf
 from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ours import Configuration
-from polyfuse.bench.peers.race import Rules, race, shared_settings
+from polyfuse.bench.peers.race import RaceRules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
@@ -134,8 +134,7 @@ def counted(name: str) -> Counted:
     code = program_of(network, plan, settings)
     library_files(code, plan, settings)
     seconds = time.perf_counter() - start
-    apart = plan_of(network, Settings(groups="single").ready)
-    fused, unfused = footprint(code), footprint(program_of(network, apart, settings))
+    fused, unfused = footprint(code), footprint(program_of(network, plan.unfused(network), settings))
     return Counted(
         name,
         len(network.layers),
@@ -154,7 +153,7 @@ def raced(name: str, repeats: int) -> PeerReport:
     """Race a network: planned, and layer by layer, against its peers."""
     network, model = network_and_model(workload_of(name))
     own = [Configuration(strategy).contender() for strategy in ("plan", "unfused")]
-    rules = Rules(1, "preferred", repeats)
+    rules = RaceRules(1, "preferred", repeats)
     found = race(network, [*own, *peers_named(PEERS)], pf.read_machine(), rules, model=model)
     return PeerReport(facts_of_now(), (found,), shared_settings(rules))
 

@@ -45,7 +45,7 @@ SAMPLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Point:
+class PredictedChoice:
     """One choice, predicted and measured."""
 
     label: str
@@ -59,11 +59,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class PredictedChoices:
     """All choices of one workload; `tuned` is the label of the one that the tuner found, if it was asked."""
 
     workload: str
-    points: tuple[Point, ...]
+    points: tuple[PredictedChoice, ...]
     tuned: str | None = None
 
     @property
@@ -78,12 +78,12 @@ class Sweep:
         return ratios[len(ratios) // 2]
 
     @property
-    def picked(self) -> Point:
+    def picked(self) -> PredictedChoice:
         """The fastest by the model."""
         return min(self.points, key=lambda point: point.predicted_seconds)
 
     @property
-    def best(self) -> Point:
+    def best(self) -> PredictedChoice:
         """The fastest measured."""
         return min(self.points, key=lambda point: point.seconds)
 
@@ -110,7 +110,7 @@ def sweep(
     tuned: bool = False,
     options: Options | None = None,
     progress: Progress | None = None,
-) -> Sweep:
+) -> PredictedChoices:
     """Predict and measure the choices of one workload, on one thread; what the tuner finds among them, if `tuned`.
 
     Errors: BuildError, InvalidInput.
@@ -146,8 +146,8 @@ def sweep(
     timings = measure(
         runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda _, k, of: tell("measuring", k, of)
     )
-    points = tuple(Point(label, predicted[label], timing.minimum) for label, timing in timings.items())
-    return Sweep(name, points, tuned_label)
+    points = tuple(PredictedChoice(label, predicted[label], timing.minimum) for label, timing in timings.items())
+    return PredictedChoices(name, points, tuned_label)
 
 
 def tuned_choice(
@@ -160,7 +160,7 @@ def tuned_choice(
     return found.best.label if found.best is not None else None
 
 
-def table(sweeps: Sequence[Sweep]) -> Table:
+def table(sweeps: Sequence[PredictedChoices]) -> Table:
     """A line for each workload."""
     shown = Table(box=None)
     names = ("workload", "picked", "tuned", "best")

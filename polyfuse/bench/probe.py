@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.bench.measure import measure
-from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, Memory, ProbeLibrary, probe_source
+from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, ProbeLibrary, ProbeMemory, probe_source
 from polyfuse.choices import PROBE_SECONDS
 from polyfuse.codegen.build import Options, compile_shared, find_compiler, flags_of
 from polyfuse.deploy.host import ROOT, caches, host_facts, memory_bytes, working_cores
@@ -240,7 +240,7 @@ def _level(
 ) -> Level:
     """One level of memory, with the bandwidths that one core and all cores get."""
     capacity = capacities[index]
-    memory = Memory(working_bytes(index, capacities, 1))
+    memory = ProbeMemory(working_bytes(index, capacities, 1))
     passes = max(1, CALL_BYTES // memory.size)
     work: Work = {stream: library.stream(stream, memory, passes) for stream in STREAMS}
     one = _rates(work, seconds, capacity.name, report)
@@ -289,7 +289,7 @@ def _rates_together(
     def work(thread: int) -> int:
         try:
             _pin(cpus[thread])
-            memory = Memory(least_bytes, pieces)
+            memory = ProbeMemory(least_bytes, pieces)
             for stream in STREAMS:
                 run = library.stream_together(stream, memory, passes, len(cpus), arrived[stream], limit)
                 run(times[stream][thread])

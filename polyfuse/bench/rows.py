@@ -89,7 +89,7 @@ def operations(shape: RowShape) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class RowCalls:
     """A compiled kernel and the arrays that its row reads and writes; calling it computes the row CALLS times."""
 
     function: Callable[..., object]
@@ -106,7 +106,7 @@ def repeated(kernel: RowKernel) -> str:
     return "\n".join([kernel.source, *function("void repeat", ("int count", *PARAMETERS), call), ""])
 
 
-def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
+def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> RowCalls:
     """Random rows and weights, aligned to a cache line."""
     shape, v = kernel.shape, kernel.floats
     planar_in, planar_out = shape.kind in PLANAR_IN, shape.kind in PLANAR_OUT
@@ -124,7 +124,7 @@ def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     places = (ctypes.c_ssize_t(-shape.outside[0]), ctypes.c_ssize_t(0), address(rows[0]), address(outs[0]))
     workspace = aligned(max(1, kernel.workspace_bytes // 4))
     arrays = (*rows, *outs, *adds, weights, bias, workspace)
-    return Prepared(repeat, (*parts, *places, address(workspace)), arrays)
+    return RowCalls(repeat, (*parts, *places, address(workspace)), arrays)
 
 
 def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:

@@ -1,6 +1,6 @@
 """Find the fastest way to run a network on this host: `polyfuse tune`.
 
-    Network + Machine ──tune()──> Entry in the file of `deploy.tuned`, measured choices and the best of them
+    Network + Machine ──tune()──> TunedEntry in the file of `deploy.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
 unfused program, a few at a time, then those beside the best one; the best of all are measured again, more often. What
@@ -24,7 +24,7 @@ from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.model import Settings, plan_of
 from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
-from polyfuse.deploy.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
+from polyfuse.deploy.tuned import MeasuredChoice, TunedEntry, entry_of, key_of, tried, tuned_path, write_entry
 from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
@@ -76,7 +76,7 @@ class TunedGroup:
     """A group of a plan, and what was measured of it."""
 
     layers: tuple[str, ...]
-    entry: Entry
+    entry: TunedEntry
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Tuner:
     path: Path | None = None
     progress: Progress = silent
 
-    def entry(self, network: Network, workload: str | None = None) -> Entry:
+    def entry(self, network: Network, workload: str | None = None) -> TunedEntry:
         """Measure the choices that the model ranks best, and keep what was found under the name `workload`.
 
         Errors: as `tune`.
@@ -103,7 +103,7 @@ class Tuner:
             make_folder(tuned_path().parent)
         check_writable(self.path or tuned_path())
         key = key_of(network, settings.interface, settings.threads, settings.exact, settings.options)
-        entry = entry_of(key, self.path) or Entry(key, workload or network.name, ())
+        entry = entry_of(key, self.path) or TunedEntry(key, workload or network.name, ())
         target = probe(settings.options.compiler, tuple(settings.options.flags))
         space, machine = search_space(network, target, settings.exact), settings.machine or known_machine()
         predictions = ranked(network, space, machine, target, settings.interface, settings.threads, self.progress)
@@ -139,7 +139,7 @@ class Tuner:
             found.append(TunedGroup(group.layers, tuner.entry(network.select(group.layers), name)))
         return tuple(found)
 
-    def with_final(self, task: Task, entry: Entry, predictions: Sequence[Prediction]) -> Entry:
+    def with_final(self, task: Task, entry: TunedEntry, predictions: Sequence[Prediction]) -> TunedEntry:
         """Measure the neighbours of the best choice, then the best of all together; unless that was done before."""
         unfused = first_unfused(predictions)
         if any(each.samples == FINAL_SAMPLES for each in entry.tried):
@@ -157,7 +157,7 @@ class Tuner:
             entry = self.kept(entry, timed(task, [unfused, *final], FINAL_SAMPLES))
         return entry
 
-    def kept(self, entry: Entry, found: Sequence[Tried]) -> Entry:
+    def kept(self, entry: TunedEntry, found: Sequence[MeasuredChoice]) -> TunedEntry:
         """The entry with measurements added, written to the file."""
         entry = entry.with_tried(found)
         write_entry(entry, self.path)
@@ -176,7 +176,7 @@ def tune(
     path: Path | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
-) -> Entry:
+) -> TunedEntry:
     """Measure the choices that the model ranks best, `measured` of them and the unfused one, and keep what was found.
 
     `exact` keeps to the direct algorithm; what is found is kept apart.
@@ -195,7 +195,7 @@ def has_choice(network: Network, layers: tuple[str, ...]) -> bool:
     return any(is_3x3(layer) for layer in network.layers if layer.name in layers)
 
 
-def final_predictions(entry: Entry, predictions: Sequence[Prediction]) -> list[Prediction]:
+def final_predictions(entry: TunedEntry, predictions: Sequence[Prediction]) -> list[Prediction]:
     """The fused choices that compete at last, the best one first."""
     by_label = {each.choice.label: each for each in predictions if each.choice.strategy is not None}
     return [by_label[each.label] for each in finalists([each for each in entry.tried if each.label in by_label])]
@@ -214,7 +214,7 @@ def neighbours(best: Prediction, predictions: Sequence[Prediction]) -> list[Pred
     return [*ordered[max(0, place - 1) : place], *ordered[place + 1 : place + 2]]
 
 
-def finalists(measured: Sequence[Tried]) -> list[Tried]:
+def finalists(measured: Sequence[MeasuredChoice]) -> list[MeasuredChoice]:
     """The best few by their ratio to the unfused program and by their time: a disturbed round spoils one of them."""
     by_ratio = sorted(measured, key=lambda each: each.ratio)[:FINALISTS]
     by_seconds = sorted(measured, key=lambda each: each.seconds)[:FINALISTS]
@@ -254,7 +254,7 @@ def kind_of(choice: Choice) -> tuple[object, ...]:
     return (*places, tuple(choice.algorithms.items()))
 
 
-def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[Tried]:
+def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[MeasuredChoice]:
     """Compile some choices, the unfused one first, check each, and time them in turns.
 
     Choices that cannot be scheduled after all are left out; the first must be.

@@ -6,11 +6,11 @@ import click
 
 from polyfuse.choices import CONFIGURATIONS, RACE_LAYOUTS, SEARCH_SECONDS
 from polyfuse.cli.options import EXACT_ARITHMETIC, SOURCE, json_file, layout, picture, repeats, threads, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 
 
-@click.command("bench", cls=Checked)
+@click.command("bench", cls=StrictCommand)
 @click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
 @with_options(*SOURCE)
 @click.option(

@@ -17,11 +17,11 @@ from polyfuse.cli.options import (
     threads,
     with_options,
 )
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 
 
-@click.command("compare", cls=Checked)
+@click.command("compare", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS, repeats(5), threads())
 @click.option(
     "--leaf",

@@ -7,10 +7,10 @@ import click
 
 from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.cli.options import NETWORK, output, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("compile", cls=Checked)
+@click.command("compile", cls=StrictCommand)
 @with_options(*NETWORK)
 @output("folder", "DIR", "Write all files to this folder.", default=Path("build"), show_default=True)
 @click.option(

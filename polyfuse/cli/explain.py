@@ -6,10 +6,10 @@ import click
 
 from polyfuse.choices import PROFILES
 from polyfuse.cli.options import WORKLOAD, json_file, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("explain", cls=Checked)
+@click.command("explain", cls=StrictCommand)
 @with_options(*WORKLOAD)
 @click.option(
     "--profile",

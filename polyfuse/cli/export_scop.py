@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from polyfuse.cli.options import ROWS, WORKLOAD, output, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("export-scop", cls=Checked)
+@click.command("export-scop", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS)
 @output("folder", "DIR", "Write the C, the JSCoP file and a build script to this folder.", required=True)
 @click.option("--expand", "expanded", is_flag=True, help="Write loops over tiles even where nothing is executed twice.")

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from polyfuse.cli.options import PARAMETERS, ROWS, output, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 
 
-@click.command("import-scop", cls=Checked)
+@click.command("import-scop", cls=StrictCommand)
 @click.argument("file", type=FILE, metavar="FILE.jscop")
 @with_options(PARAMETERS, *ROWS)
 @click.option(

@@ -6,11 +6,11 @@ import click
 
 from polyfuse.choices import PROBE_SECONDS
 from polyfuse.cli.options import output
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 
 
-@click.command("machine", cls=Checked)
+@click.command("machine", cls=StrictCommand)
 @click.argument("file", required=False, type=FILE, metavar="[FILE.toml]")
 @click.option("--probe", "wanted", is_flag=True, help="Measure this host, and write its machine file.")
 @click.option("--fit", "fitting", is_flag=True, help="Fit the costs of the time model to this host, in about a minute.")

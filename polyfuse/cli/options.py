@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from polyfuse.choices import LONGEST, STRATEGIES, Groups
-from polyfuse.cli.values import FILE, Last, Pair, Picture, Places, Shape, Tile
+from polyfuse.cli.values import FILE, LastPairParam, PairParam, PictureParam, PlacesParam, ShapeParam, TileParam
 
 Option = Callable[..., Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PARAMETERS = click.option(
     "--set",
     "parameters",
-    type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
+    type=PairParam(click.STRING, "NAME=VALUE, such as size=224"),
     multiple=True,
     metavar="NAME=VALUE",
     help="Set a parameter of a kernel file, such as size=224, or a named dimension of a model, such as batch=1.",
@@ -36,7 +36,7 @@ SOURCE: tuple[Option, ...] = (
     click.option(
         "--shape",
         "shapes",
-        type=Last(Shape(), "NAME=SIZES, such as x=1x3x224x224"),
+        type=LastPairParam(ShapeParam(), "NAME=SIZES, such as x=1x3x224x224"),
         multiple=True,
         metavar="NAME=SIZES",
         help="Give an input of an ONNX model this shape, such as x=1x3x224x224, instead of the declared one.",
@@ -44,7 +44,7 @@ SOURCE: tuple[Option, ...] = (
     click.option(
         "--fix",
         "values",
-        type=Last(click.STRING, "NAME=VALUE, such as n=3 or size=480,640"),
+        type=LastPairParam(click.STRING, "NAME=VALUE, such as n=3 or size=480,640"),
         multiple=True,
         metavar="NAME=VALUE",
         help="Fix an input of an ONNX model to a value, such as n=3 or size=480,640; it is no longer an input.",
@@ -118,7 +118,7 @@ def picture(what: str) -> Option:
     return click.option(
         "--plot",
         "picture",
-        type=Picture(path_type=Path),
+        type=PictureParam(path_type=Path),
         metavar="FILE.png|.svg",
         help=f"Draw {what}, and write the picture.",
     )
@@ -151,7 +151,7 @@ ROWS: tuple[Option, ...] = (
     click.option(
         "--tile",
         "tiles",
-        type=Tile(),
+        type=TileParam(),
         multiple=True,
         metavar="ROWS[xCOLUMNS]",
         help="Cut the last output into tiles of this size; repeat for more sizes.",
@@ -165,7 +165,7 @@ ROWS: tuple[Option, ...] = (
     ),
     click.option(
         "--mixed",
-        type=Places(),
+        type=PlacesParam(),
         multiple=True,
         metavar="PLACE[,PLACE]",
         help="Add a mixed strategy: places along rows and along columns, such as local,recompute; repeat for more.",
@@ -173,7 +173,7 @@ ROWS: tuple[Option, ...] = (
     click.option(
         "--retain",
         "retention",
-        type=Pair(Places(), "TENSOR=PLACE or TENSOR=PLACE,PLACE, such as conv1_out=local,recompute"),
+        type=PairParam(PlacesParam(), "TENSOR=PLACE or TENSOR=PLACE,PLACE, such as conv1_out=local,recompute"),
         multiple=True,
         metavar="TENSOR=PLACE[,PLACE]",
         help="Choose the places of one tensor in mixed strategies; the others follow --mixed, else recompute.",

@@ -6,13 +6,13 @@ import click
 
 from polyfuse.choices import DTYPE_BYTES, Goal, accelerators
 from polyfuse.cli.options import HOW, LONGEST_GROUP, WORKLOAD, json_file, plan_file, with_options
-from polyfuse.cli.unused import HOST, Checked
-from polyfuse.cli.values import FILE, Size, Sizes
+from polyfuse.cli.unused import HOST, StrictCommand
+from polyfuse.cli.values import FILE, SizeParam, SizesParam
 
 DEFAULT_MACHINE = "npu"
 
 
-@click.command("plan", cls=Checked)
+@click.command("plan", cls=StrictCommand)
 @with_options(*WORKLOAD)
 @click.option(
     "--machine",
@@ -25,7 +25,7 @@ DEFAULT_MACHINE = "npu"
 @click.option(
     "--onchip",
     "onchip_bytes",
-    type=Size(),
+    type=SizeParam(),
     metavar="SIZE",
     show_default="the machine's",
     help="On-chip memory, such as 512KiB.",
@@ -65,7 +65,7 @@ DEFAULT_MACHINE = "npu"
 @click.option("--certify", is_flag=True, help="Confirm the plan by an exact model of it, for small networks.")
 @plan_file("Check and show the plan in this file")
 @click.option(
-    "--sweep", "capacities", type=Sizes(), metavar="FIRST:LAST[:COUNT]", help="Also plan at many on-chip sizes."
+    "--sweep", "capacities", type=SizesParam(), metavar="FIRST:LAST[:COUNT]", help="Also plan at many on-chip sizes."
 )
 @click.option(
     "--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep in this file, and resume from it."

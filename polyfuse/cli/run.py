@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from polyfuse.cli.options import NETWORK, output, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("run", cls=Checked)
+@click.command("run", cls=StrictCommand)
 @with_options(*NETWORK)
 @click.option(
     "--input",

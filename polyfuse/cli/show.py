@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from polyfuse.cli.options import ROWS, WORKLOAD, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("show", cls=Checked)
+@click.command("show", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS)
 def command(**request: Any) -> None:
     """Print the sets, schedules, copies, buffers, counts, loops and C of a WORKLOAD.

@@ -6,11 +6,11 @@ import click
 
 from polyfuse.choices import MEASURED
 from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, WORKLOAD, json_file, threads, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 
 
-@click.command("tune", cls=Checked)
+@click.command("tune", cls=StrictCommand)
 @with_options(*WORKLOAD)
 @click.option(
     "--measure",

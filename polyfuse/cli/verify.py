@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from polyfuse.cli.options import NETWORK, with_options
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("verify", cls=Checked)
+@click.command("verify", cls=StrictCommand)
 @with_options(*NETWORK)
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="SEED", help="Draw the random inputs from this seed."

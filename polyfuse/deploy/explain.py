@@ -14,7 +14,7 @@ from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.grouping import scheduled_part
 from polyfuse.deploy.model import Settings, plan_of
 from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.prices import Part
+from polyfuse.deploy.prices import PricedGroup
 from polyfuse.doors import public
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
@@ -30,7 +30,7 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
-class Sizes:
+class NetworkSizes:
     """A network in numbers: its layers, their arithmetic operations, and the groups of the published plan.
 
     refused_groups, accepted_groups: with every Y of the table refused and with every Y accepted.
@@ -51,7 +51,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Group:
+class ExplainedGroup:
     """A group that is compiled: layers with their kinds and mapping types; its strategy as in a plan file.
 
     tile: null where layers run one by one. seconds: what the group is predicted to take; looked_at: what each other
@@ -83,11 +83,11 @@ class Explanation:
     """
 
     workload: str
-    before: Sizes
-    after: Sizes
+    before: NetworkSizes
+    after: NetworkSizes
     applied: tuple[Applied, ...]
     near_misses: tuple[NearMiss, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[ExplainedGroup, ...]
     published: tuple[Published, ...]
     unplanned: str
 
@@ -140,7 +140,7 @@ def explained(
     settings: Settings,
     plan: Plan | None,
     progress: Progress | None,
-) -> tuple[tuple[Group, ...], str]:
+) -> tuple[tuple[ExplainedGroup, ...], str]:
     """The groups of a plan, and nothing more; or none, and why this host has no plan of the network."""
     if plan is not None:
         plan.grouping(network)
@@ -159,7 +159,7 @@ def explained(
         members = [known[name] for name in group.layers]
         apart, together = moved(network, group.part, leaves)
         groups.append(
-            Group(
+            ExplainedGroup(
                 group.layers,
                 tuple(operator.kind for operator in members),
                 tuple(operator.mapping.value for operator in members),
@@ -177,7 +177,7 @@ def explained(
     return tuple(groups), ""
 
 
-def moved(network: Network, part: Part, leaves: Leaves) -> tuple[int, int]:
+def moved(network: Network, part: PricedGroup, leaves: Leaves) -> tuple[int, int]:
     """The off-chip bytes of some layers one by one, and as the group."""
     alone = network.select(part.layers)
     apart = total(counts(each) for each in scheduled_part(alone, None, leaves)).offchip_bytes
@@ -191,6 +191,6 @@ def worst(operators: Sequence[Operator]) -> MappingType:
     return max((operator.mapping for operator in operators), key=lambda mapping: mapping.complexity)
 
 
-def _sizes(network: Network, operators: Sequence[Operator]) -> Sizes:
+def _sizes(network: Network, operators: Sequence[Operator]) -> NetworkSizes:
     refused, accepted = (len(fusion_plan(operators, decide)) for decide in (never, always))
-    return Sizes(len(network.layers), sum(map(operations, network.layers)), refused, accepted)
+    return NetworkSizes(len(network.layers), sum(map(operations, network.layers)), refused, accepted)

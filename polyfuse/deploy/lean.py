@@ -13,7 +13,7 @@ from polyfuse.codegen.leaves import Leaves
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.grouping import Grouping
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
-from polyfuse.deploy.prices import Part, Price, Prices
+from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.network.layer import Layer
 
 SLACK = 1.02
@@ -55,7 +55,7 @@ def joined(grouping: Grouping, concat: Layer, prices: Prices) -> Grouping | None
     alone = next((part for part in grouping.parts if part.layers == (concat.name,)), None)
     if alone is None or len(reading) != 1 or not prices.fusible(reading[0].layers):
         return None
-    (part,) = prices.refined([Part((concat.name, *reading[0].layers), None, 0.0)])
+    (part,) = prices.refined([PricedGroup((concat.name, *reading[0].layers), None, 0.0)])
     if part.strategy is None:
         return None
     return replace(

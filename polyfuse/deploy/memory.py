@@ -11,7 +11,7 @@ C that is compiled, byte for byte: `NAME_ARENA_BYTES` of its header, inputs and 
 from dataclasses import dataclass
 
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.library import Memory
+from polyfuse.deploy.library import ArenaBytes
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, total
@@ -46,7 +46,7 @@ def footprint(program: Program, threads: int = 1) -> Footprint:
     """The bytes that a program's groups move, and its memory when so many threads run it."""
     moved = total(counts(group.storage) for group in program.groups)
     ends = sum(4 * program.array(tensor).elements for tensor in (*program.network.inputs, *program.network.outputs))
-    memory = Memory.of(program, threads)
+    memory = ArenaBytes.of(program, threads)
     onchip = memory.bytes - memory.scratch
     return Footprint(moved.offchip_read_bytes, moved.offchip_write_bytes, onchip, memory.scratch, ends)
 

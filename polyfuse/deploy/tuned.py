@@ -3,7 +3,7 @@
 Enters: measurements of choices under a `Key`. Leaves: the file, whole or as it was; the best known choice of a network.
 
 The file is one object: "format" ("polyfuse-tuned"), "version" (1), and "entries", a list of objects with the fields of
-`Entry`. A change of meaning raises the version. docs/use/formats.md lists the keys.
+`TunedEntry`. A change of meaning raises the version. docs/use/formats.md lists the keys.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Tried:
+class MeasuredChoice:
     """A choice and what was measured of it; the fields of a `Strategy` are null layer by layer.
 
     label: what `choice` is called. seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with
@@ -105,31 +105,33 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TunedEntry:
     """All that was measured under one key; `workload` is a name for people."""
 
     key: Key
     workload: str
-    tried: tuple[Tried, ...]
+    tried: tuple[MeasuredChoice, ...]
 
     @property
-    def best(self) -> Tried | None:
+    def best(self) -> MeasuredChoice | None:
         """The fastest of those that were measured most often; None before anything was."""
         most = max((each.samples for each in self.tried), default=0)
         return min((each for each in self.tried if each.samples == most), key=lambda each: each.ratio, default=None)
 
-    def with_tried(self, found: Sequence[Tried]) -> "Entry":
+    def with_tried(self, found: Sequence[MeasuredChoice]) -> "TunedEntry":
         """With measurements added, or put in the place of earlier ones of the same choices."""
         merged = {each.label: each for each in (*self.tried, *found)}
         return replace(self, tried=tuple(merged.values()))
 
 
-FILE = EntriesFile("tuned file", FORMAT, VERSION, Entry)
+FILE = EntriesFile("tuned file", FORMAT, VERSION, TunedEntry)
 
 
-def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float) -> Tried:
+def tried(
+    choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float
+) -> MeasuredChoice:
     """A choice as it is written down."""
-    return Tried(
+    return MeasuredChoice(
         label=choice.label,
         **written(choice.strategy),
         algorithms=dict(choice.algorithms),
@@ -211,7 +213,7 @@ def tuned_path() -> Path:
     return Path(named).expanduser() if named else platformdirs.user_data_path("polyfuse") / "tuned.json"
 
 
-def read_tuned(path: Path | None = None) -> tuple[Entry, ...]:
+def read_tuned(path: Path | None = None) -> tuple[TunedEntry, ...]:
     """All entries of a file; none where there is no file.
 
     Errors: InvalidInput for one that cannot be read or holds something else.
@@ -219,12 +221,12 @@ def read_tuned(path: Path | None = None) -> tuple[Entry, ...]:
     return FILE.read(tuned_path() if path is None else path)
 
 
-def entry_of(key: Key, path: Path | None = None) -> Entry | None:
+def entry_of(key: Key, path: Path | None = None) -> TunedEntry | None:
     """What was measured under a key. Errors: as `read_tuned`."""
     return next((entry for entry in read_tuned(path) if entry.key == key), None)
 
 
-def write_entry(entry: Entry, path: Path | None = None) -> None:
+def write_entry(entry: TunedEntry, path: Path | None = None) -> None:
     """Put an entry into the file, in the place of the one under its key; the others stay.
 
     Errors: InvalidInput for a file that holds something else, which is left alone, and one that cannot be written.
@@ -242,7 +244,7 @@ def best_known(
     exact: bool = False,
     options: Options | None = None,
     path: Path | None = None,
-) -> Tried | None:
+) -> MeasuredChoice | None:
     """The best choice that tuning found for a network on this host; None where it was not tuned.
 
     Errors: BuildError without a compiler, InvalidInput as `read_tuned`.

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
-from polyfuse.deploy.plan import Plan, PlannedGroup
-from polyfuse.deploy.tuned import Tried, key_of, read_tuned
+from polyfuse.deploy.plan import HostGroup, Plan
+from polyfuse.deploy.tuned import MeasuredChoice, key_of, read_tuned
 from polyfuse.network.network import Network
 from polyfuse.schedule.written import written
 
@@ -30,7 +30,7 @@ def with_tuned(plan: Plan, network: Network, threads: int, longest: int, options
     if not known:
         return plan
 
-    def best(part: Network, interface: Interface) -> Tried | None:
+    def best(part: Network, interface: Interface) -> MeasuredChoice | None:
         return known.get(key_of(part, interface, threads, plan.arithmetic == "exact", options))
 
     layers = tuple(name for group in plan.groups for name in group.layers)
@@ -45,6 +45,6 @@ def with_tuned(plan: Plan, network: Network, threads: int, longest: int, options
     return replace(plan, groups=tuple(groups), algorithms=algorithms).sealed()
 
 
-def as_tuned(layers: tuple[str, ...], found: Tried) -> PlannedGroup:
+def as_tuned(layers: tuple[str, ...], found: MeasuredChoice) -> HostGroup:
     """The group of some layers as it was found fastest; its price is what was measured."""
-    return PlannedGroup(layers=layers, **written(found.choice.strategy), price=found.seconds, tuned=True)
+    return HostGroup(layers=layers, **written(found.choice.strategy), price=found.seconds, tuned=True)

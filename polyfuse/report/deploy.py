@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polyfuse.deploy.memory import Footprint
-from polyfuse.deploy.plan import Plan, PlannedGroup
+from polyfuse.deploy.plan import HostGroup, Plan
 from polyfuse.deploy.verify import Verified
 from polyfuse.network.signature import shown
 from polyfuse.report.format import short_bytes, short_seconds
@@ -67,7 +67,7 @@ def memory_table(fused: Footprint, unfused: Footprint) -> Table:
     return table
 
 
-def tile_text(group: PlannedGroup) -> str:
+def tile_text(group: HostGroup) -> str:
     """The rows, or rows x columns, of a tile."""
     return "x".join(map(str, group.tile)) if group.tile else "rows"
 

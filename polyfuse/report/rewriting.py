@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.deploy.explain import Explanation, Group, Sizes
+from polyfuse.deploy.explain import ExplainedGroup, Explanation, NetworkSizes
 from polyfuse.deploy.space import label_of
 from polyfuse.report.format import byte_unit, short_count, short_seconds, significant
 from polyfuse.rewrite.rewriting import Applied, NearMiss
@@ -68,7 +68,7 @@ def _sizes(found: Explanation) -> Table:
     return table
 
 
-def _cells(sizes: Sizes) -> tuple[str, ...]:
+def _cells(sizes: NetworkSizes) -> tuple[str, ...]:
     groups = (str(sizes.refused_groups), str(sizes.accepted_groups))
     return str(sizes.layers), short_count(sizes.operations), *groups
 
@@ -118,14 +118,14 @@ def _published(found: Explanation) -> Table:
     return table
 
 
-def _blocks(group: Group) -> str:
+def _blocks(group: ExplainedGroup) -> str:
     """The blocks of the published plan that a group has layers of."""
     first, last = group.blocks[0], group.blocks[-1]
     together = len(group.blocks) == last - first + 1
     return str(first) if first == last else f"{first}-{last}" if together else ", ".join(map(str, group.blocks))
 
 
-def _strategy(group: Group) -> Iterator[str]:
+def _strategy(group: ExplainedGroup) -> Iterator[str]:
     """Its tile and places, and by how much the nearest of the others and the farthest lose."""
     if group.tile is None:
         yield "layer by layer" if len(group.layers) > 1 else "-"
@@ -136,7 +136,7 @@ def _strategy(group: Group) -> Iterator[str]:
         yield f"{label} {100 * loss:+.0f}%"
 
 
-def _members(group: Group) -> Iterator[str]:
+def _members(group: ExplainedGroup) -> Iterator[str]:
     """The kinds in a row, equal ones counted, and the first and the last layer."""
     runs = [(kind, len(list(same))) for kind, same in groupby(group.kinds)]
     yield _ends(group.layers) + ": " + " ".join(kind if many == 1 else f"{many} {kind}" for kind, many in runs)

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.deploy.scratchpad import Checked
+from polyfuse.deploy.scratchpad import CheckedRun
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.memory.addresses import aligned_up
@@ -97,7 +97,7 @@ def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None
 
 
 def print_simulated(
-    console: Console, plan: ScratchPlan, checked: Checked, sizes: Mapping[str, int], proof: Proof
+    console: Console, plan: ScratchPlan, checked: CheckedRun, sizes: Mapping[str, int], proof: Proof
 ) -> None:
     """A run on the simulated machine beside the plan, what isl says of it, and the files with their bytes."""
     taken, totals = checked.simulated, plan.totals

@@ -1,6 +1,6 @@
 """What tuning found, as a table for the terminal.
 
-Enters: an `Entry`. Leaves: text.
+Enters: a `TunedEntry`. Leaves: text.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from polyfuse.bench.tune import TunedGroup
-from polyfuse.deploy.tuned import Entry, Tried
+from polyfuse.deploy.tuned import MeasuredChoice, TunedEntry
 from polyfuse.report.format import short_seconds
 
 
-def print_tuning(entry: Entry, console: Console | None = None) -> None:
+def print_tuning(entry: TunedEntry, console: Console | None = None) -> None:
     """Print every choice measured, the fastest first; on standard output unless a console is given."""
     out = console or Console()
     key = entry.key
@@ -42,7 +42,7 @@ def print_tuned_groups(groups: Sequence[TunedGroup], console: Console | None = N
     out.print(table if groups else "no group has a choice: nothing to tune")
 
 
-def _table(entry: Entry) -> Table:
+def _table(entry: TunedEntry) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("choice")
     for title in ("predicted", "measured", "error of\nprediction", "ratio to\nunfused", "samples", "max rel\nerror"):
@@ -52,7 +52,7 @@ def _table(entry: Entry) -> Table:
     return table
 
 
-def _cells(each: Tried) -> tuple[str, ...]:
+def _cells(each: MeasuredChoice) -> tuple[str, ...]:
     times = (short_seconds(each.predicted_seconds), short_seconds(each.seconds))
     error = f"{each.predicted_seconds / each.seconds - 1:+.1%}"
     return each.label, *times, error, f"{each.ratio:.3f}", str(each.samples), f"{each.max_rel_error:.1e}"

@@ -13,7 +13,7 @@ from polyfuse.bench.peers.results import PeerReport
 from polyfuse.bench.results import Comparison
 from polyfuse.deploy import tuned
 from polyfuse.deploy.space import Choice
-from polyfuse.deploy.tuned import Entry, Key, read_tuned, tried
+from polyfuse.deploy.tuned import Key, TunedEntry, read_tuned, tried
 from polyfuse.errors import InvalidInput
 from polyfuse.rewrite.profile import Profiled, ProfileKey
 from polyfuse.schedule.schedule import Strategy
@@ -67,7 +67,9 @@ def tuned_file(tmp_path: Path) -> Callable[..., Path]:
 
     def written(name: str, value: Any) -> Path:
         choice = Choice(Strategy((8, 8), ("local", "recompute"), {}, "shifted"), {"conv": 4})
-        entry = Entry(Key("cpu", "gcc", (), "0", "1", 1, "nchw", "any"), "net", (tried(choice, 1.0, 2.0, 3.0, 5, 0.0),))
+        entry = TunedEntry(
+            Key("cpu", "gcc", (), "0", "1", 1, "nchw", "any"), "net", (tried(choice, 1.0, 2.0, 3.0, 5, 0.0),)
+        )
         file = tmp_path / "tuned.json"
         tuned.FILE.write(file, [entry])
         assert read_tuned(file) == (entry,)

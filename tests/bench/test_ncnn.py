@@ -13,7 +13,7 @@ from onnxruntime import InferenceSession
 from polyfuse.bench.peers.contender import PEERS, peers_named
 from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ncnn_net import BATCH, pool_parameters, readable, with_pools
-from polyfuse.bench.peers.race import MOST_ERROR, Rules, missing, race
+from polyfuse.bench.peers.race import MOST_ERROR, RaceRules, missing, race
 from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.network import Builder, Network
@@ -102,7 +102,7 @@ def test_the_axis_of_images_is_read_from_the_script() -> None:
 
 
 def raced(network: Network, model: onnx.ModelProto | None = None) -> PeerRow:
-    (row,) = race(network, [NCNN], machine(), Rules(repeats=1, min_seconds=0.0), model=model).rows
+    (row,) = race(network, [NCNN], machine(), RaceRules(repeats=1, min_seconds=0.0), model=model).rows
     return row
 
 
@@ -178,5 +178,5 @@ def test_ncnn_without_pnnx_is_missing_and_says_what_to_install() -> None:
     assert NCNN in PEERS and NCNN.packages == ("ncnn", "pnnx")
     alone = replace(NCNN, packages=("numpy", "no_such_package_at_all"))
     assert not alone.installed
-    (row,) = race(crossed(), [alone], machine(), Rules(repeats=1)).rows
+    (row,) = race(crossed(), [alone], machine(), RaceRules(repeats=1)).rows
     assert (row.state, row.message) == ("missing", "not installed; pip install numpy no_such_package_at_all")

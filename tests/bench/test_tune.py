@@ -14,7 +14,16 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.cost.seconds import Seconds
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
-from polyfuse.deploy.tuned import Entry, Tried, best_known, entry_of, key_of, network_digest, read_tuned, tuned
+from polyfuse.deploy.tuned import (
+    MeasuredChoice,
+    TunedEntry,
+    best_known,
+    entry_of,
+    key_of,
+    network_digest,
+    read_tuned,
+    tuned,
+)
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
@@ -48,7 +57,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "tuned.json"
 
 
-def tuned_pair(path: Path, measured: int = 3) -> Entry:
+def tuned_pair(path: Path, measured: int = 3) -> TunedEntry:
     return tune(pair(), example(), measured=measured, path=path, options=QUICK)
 
 
@@ -60,7 +69,7 @@ class Recorder:
         self.calls, self.interrupt_at, self.real = 0, interrupt_at, tune_module.timed
         monkeypatch.setattr(tune_module, "timed", self)
 
-    def __call__(self, task: tune_module.Task, predictions: Sequence[Prediction], samples: int) -> list[Tried]:
+    def __call__(self, task: tune_module.Task, predictions: Sequence[Prediction], samples: int) -> list[MeasuredChoice]:
         if self.calls == self.interrupt_at:
             raise KeyboardInterrupt
         self.calls += 1

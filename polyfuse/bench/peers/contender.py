@@ -20,7 +20,7 @@ FOLDER = "polyfuse.bench.peers"
 
 
 @dataclass(frozen=True)
-class Settings:
+class PeerSettings:
     """What is asked of every contender alike; `search_seconds` is for those that try schedules, `options` for one.
 
     `model` is the file of the ONNX model that the network came from, None for one that was built.

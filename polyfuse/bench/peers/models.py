@@ -1,6 +1,6 @@
 """What contenders run: a network, and the ONNX model that it was imported from, or else an export of it.
 
-Workload ──network_and_model()──> Network and its model;  Network + Settings ──model_bytes()──> what a peer reads
+Workload ──network_and_model()──> Network and its model;  Network + PeerSettings ──model_bytes()──> what a peer reads
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import onnx
 
-from polyfuse.bench.peers.contender import Settings
+from polyfuse.bench.peers.contender import PeerSettings
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import onnx_model
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.workload import Workload
 
 
-def model_bytes(network: Network, settings: Settings) -> bytes:
+def model_bytes(network: Network, settings: PeerSettings) -> bytes:
     """The model, whose inputs and outputs have the names of the network's."""
     if settings.model is not None:
         return Path(settings.model).read_bytes()

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
+from polyfuse.bench.peers.contender import FOLDER, Contender, PeerSettings, Prepared, Values
 from polyfuse.choices import CONFIGURATIONS, LeafName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.width import probe
-from polyfuse.deploy.model import Settings as PlanSettings
-from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.space import Choice
 from polyfuse.deploy.tuned import best_known
 from polyfuse.errors import InvalidInput
@@ -107,7 +106,7 @@ def scheduled(network: Network, leaf: Leaves, groups: tuple[Storage, ...], label
 
 def planned(network: Network, configuration: Configuration) -> Chosen:
     """The program of the network, rewritten, in groups that the time model finds cheapest."""
-    settings = PlanSettings(
+    settings = Settings(
         groups="published" if configuration.strategy == "published" else "planned",
         untuned=configuration.strategy == "plan",
         exact=configuration.exact_arithmetic,
@@ -152,7 +151,7 @@ def strips(network: Network, configuration: Configuration, most_rows: int) -> St
     return Strategy((height, width), (place, "recompute"), placement="shifted", order=(1, 0))
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """A kernel with its inputs set, in blocks of channels unless all contenders take NCHW."""
     configuration = Configuration(threads=settings.threads, **settings.options)  # type: ignore[arg-type]
     if settings.interface == "preferred" and configuration.leaf == "rows":

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from polyfuse.bench.peers.contender import Prepared, Settings
+from polyfuse.bench.peers.contender import PeerSettings, Prepared
 
 DIE_WITH_PARENT = 1
 LONGEST_MESSAGE = 400
@@ -68,7 +68,7 @@ def prepare(question: dict[str, Any]) -> tuple[Prepared, dict[str, object]]:
     with np.load(folder / "inputs.npz") as stored:
         inputs = {name: stored[name] for name in stored}
     prepared: Prepared = importlib.import_module(question["module"]).prepare(
-        network, inputs, Settings(**question["settings"])
+        network, inputs, PeerSettings(**question["settings"])
     )
     del network
     start = time.perf_counter()

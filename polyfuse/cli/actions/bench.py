@@ -9,7 +9,7 @@ import onnx
 from polyfuse.bench.peers.contender import Contender, peers_named
 from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ours import Configuration
-from polyfuse.bench.peers.race import Rules, race, shared_settings
+from polyfuse.bench.peers.race import RaceRules, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison, PeerReport
 from polyfuse.bench.probe import probe
 from polyfuse.choices import RaceLayout
@@ -43,7 +43,7 @@ def act(
     for path in filter(None, (json_file, picture)):
         check_writable(path)
     workloads = workloads_of(request)
-    rules = Rules(threads, layout, repeats, search_seconds=search_seconds)
+    rules = RaceRules(threads, layout, repeats, search_seconds=search_seconds)
     with ProgressBar() as progress:
         machine = machine_for(machine_file, progress)
         found = tuple(

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from polyfuse.cli.actions.request import origin_of, source_asked, workload_of
-from polyfuse.deploy.scratchpad import Checked, Compiled, checked_run, compiled, scratch_files
+from polyfuse.deploy.scratchpad import CheckedRun, Compiled, checked_run, compiled, scratch_files
 from polyfuse.deploy.source import read_source
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.network import Network, Values
@@ -21,7 +21,7 @@ from polyfuse.report.progress import ProgressBar
 from polyfuse.report.scratchplan import print_places, print_simulated
 
 
-def simulated(plan: ScratchPlan, request: Mapping[str, Any], seed: int = 0) -> tuple[Compiled, Checked]:
+def simulated(plan: ScratchPlan, request: Mapping[str, Any], seed: int = 0) -> tuple[Compiled, CheckedRun]:
     """A plan, compiled, and a run of it on the simulated machine, checked."""
     network = source_asked(request).network
     with ProgressBar() as progress:
