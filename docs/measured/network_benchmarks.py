@@ -96,7 +96,7 @@ COUNTED = """\
 
 *groups* are polyfuse's, of so many layers after rewriting; *published plan* the blocks that a literal DNNFusion makes
 of the model's operators. Off-chip bytes (weights included) are those of a machine that keeps on chip what groups keep;
-*memory* is what the C needs besides weights: the arena, buffers, inputs and outputs; *alive* what layers one by one
+*memory* is what the C needs apart from weights: the arena, buffers, inputs and outputs; *alive* what layers one by one
 must hold at once. Seconds are those of rewriting, planning, generating and compiling, on two cores.
 
 """

@@ -181,7 +181,7 @@ def kept(name: str, machine: str) -> Planned | None:
 
 
 def keep(name: str, machine: str, point: Point) -> None:
-    """Put a point beside those that are kept."""
+    """Add a point to those that are kept."""
     found = kept(name, machine)
     points = {**(found.at if found else {}), point.capacity_kib: point}
     operations = len(ways(name, machine).graph.operations)

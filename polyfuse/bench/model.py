@@ -20,7 +20,6 @@ from polyfuse.bench.tune import tune
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface
-from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.space import Choice, ranked, search_space
 from polyfuse.errors import PolyfuseError
@@ -128,8 +127,7 @@ def sweep(
     for prediction in found:
         choice = prediction.choice
         try:
-            leaf = choice.leaves(network, target, interface)
-            programs.append((choice.label, generate(network, choice.groups(network, leaf), leaf=leaf)))
+            programs.append((choice.label, choice.program(network, target, interface)))
         except PolyfuseError:
             continue
         predicted[choice.label] = prediction.seconds.total

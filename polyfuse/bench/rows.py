@@ -20,6 +20,7 @@ from rich.table import Table
 from polyfuse.bench.measure import measure
 from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.build import Options, compile_many, find_compiler, load
+from polyfuse.codegen.kernel import aligned_copy
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import WEIGHTED, RowShape, Target, block_sizes, chunks, uses
@@ -137,14 +138,6 @@ def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:
 def aligned(count: int) -> NDArray[np.float32]:
     """Small random floats from a cache line's start."""
     return aligned_copy(np.random.default_rng(0).standard_normal(count).astype(np.float32))
-
-
-def aligned_copy(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A copy that starts at a cache line."""
-    space = np.empty(values.size + 16, np.float32)
-    first = -(space.ctypes.data // 4) % 16
-    space[first : first + values.size] = values
-    return space[first : first + values.size]
 
 
 def address(array: NDArray[np.float32]) -> ctypes.c_void_p:

@@ -3,9 +3,9 @@
     Network + Machine ──tune()──> TunedEntry in the file of `deploy.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
-unfused program, a few at a time, then those beside the best one; the best of all are measured again, more often. What
-is measured is kept at once, so an interrupt loses the few that are being measured, and the next run goes on behind
-them.
+unfused program, a few at a time, then the neighbours of the best one; the best of all are measured again, more often.
+What is measured is written at once, so an interrupt loses the few that are being measured, and the next run goes on
+behind them.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from polyfuse.choices import MEASURED
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, is_3x3
-from polyfuse.codegen.program import Program, generate
+from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.model import Settings, plan_of
 from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
-from polyfuse.deploy.tuned import MeasuredChoice, TunedEntry, entry_of, key_of, tried, tuned_path, write_entry
+from polyfuse.deploy.tuned import FILE, MeasuredChoice, TunedEntry, key_of, tried
 from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
@@ -35,10 +35,10 @@ from polyfuse.network.reference import run as run_reference
 from polyfuse.progress import Progress, silent
 
 AT_ONCE = 4
-"""Choices that are measured in the same rounds, beside the unfused one."""
+"""Choices that are measured in the same rounds, together with the unfused one."""
 FINALISTS = 3
 STEPS = 3
-"""How often choices beside the best one are measured, with fewer and with more rows."""
+"""How often neighbours of the best choice are measured, with fewer and with more rows."""
 SAMPLES, FINAL_SAMPLES = 7, 21
 SAMPLE_SECONDS = 0.02
 FROM_EACH_KIND = 2
@@ -67,8 +67,7 @@ class Task:
 
     def program(self, choice: Choice) -> Program:
         """The program of a choice, proved legal."""
-        leaf = choice.leaves(self.network, self.target, self.settings.interface)
-        return generate(self.network, choice.groups(self.network, leaf), leaf=leaf)
+        return choice.program(self.network, self.target, self.settings.interface)
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,12 @@ class Tuner:
 
         Errors: as `tune`.
         """
-        settings = self.settings
+        settings, file = self.settings, FILE.at(self.path)
         if self.path is None:
-            make_folder(tuned_path().parent)
-        check_writable(self.path or tuned_path())
+            make_folder(file.path.parent)
+        check_writable(file.path)
         key = key_of(network, settings.interface, settings.threads, settings.exact, settings.options)
-        entry = entry_of(key, self.path) or TunedEntry(key, workload or network.name, ())
+        entry = file.find(key) or TunedEntry(key, workload or network.name, ())
         target = probe(settings.options.compiler, tuple(settings.options.flags))
         space, machine = search_space(network, target, settings.exact), settings.machine or known_machine()
         predictions = ranked(network, space, machine, target, settings.interface, settings.threads, self.progress)
@@ -160,7 +159,7 @@ class Tuner:
     def kept(self, entry: TunedEntry, found: Sequence[MeasuredChoice]) -> TunedEntry:
         """The entry with measurements added, written to the file."""
         entry = entry.with_tried(found)
-        write_entry(entry, self.path)
+        FILE.at(self.path).add(entry)
         return entry
 
 
@@ -248,7 +247,7 @@ def promising(predictions: Sequence[Prediction], count: int) -> list[Prediction]
 
 
 def kind_of(choice: Choice) -> tuple[object, ...]:
-    """What choices have in common beside sizes of tiles: places, tensors with places of their own, algorithms."""
+    """Everything of a choice but tile sizes: places, tensors with places of their own, algorithms."""
     strategy = choice.strategy
     places = () if strategy is None else (strategy.others, tuple(strategy.retention))
     return (*places, tuple(choice.algorithms.items()))

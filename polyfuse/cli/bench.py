@@ -27,7 +27,7 @@ from polyfuse.cli.values import FILE
     multiple=True,
     default=CONFIGURATIONS[:1],
     show_default=True,
-    help="How polyfuse computes the workload; repeat for more strategies.",
+    help="Run polyfuse in this way; repeat for more.",
 )
 @EXACT_ARITHMETIC
 @threads("every contender")
@@ -52,10 +52,10 @@ from polyfuse.cli.values import FILE
 @json_file("the rows")
 @picture("a roofline")
 def command(**request: Any) -> None:
-    """Race polyfuse on WORKLOADs against onnxruntime, OpenVINO, torch, ncnn and Halide, as far as installed.
+    """Race polyfuse on WORKLOADs against those of onnxruntime, OpenVINO, torch, ncnn and Halide that are installed.
 
-    Each runs in a process of its own on the same cores, in turns, in single precision; every result is checked against
-    a float64 reference. Peers that are missing or fail are named with the reason, and never counted as slower.
+    Every tool runs in its own process on the same cores, in turns, in single precision; every result is checked
+    against a float64 reference. Tools that are missing or fail are listed with the reason, and not counted as slower.
     """
     from polyfuse.cli.actions.bench import act
 

@@ -42,7 +42,7 @@ def command(**request: Any) -> None:
     """Compare tiles and strategies for a WORKLOAD: predicted, counted, checked and timed.
 
     Without --tile and --strategy, a spread of tile sizes is compared in all strategies. The fastest choice that
-    `polyfuse tune` has found is one more row, `tuned`.
+    `polyfuse tune` has found for the workload as it is written is one more row, `tuned`.
     """
     from polyfuse.cli.actions.compare import act
 

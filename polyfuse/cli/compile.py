@@ -17,11 +17,11 @@ from polyfuse.cli.unused import StrictCommand
     "--prefix",
     metavar="NAME",
     show_default="the name of the workload",
-    help="Begin the names of files, functions and types with this.",
+    help="Begin the names of files, functions and types with NAME.",
 )
 @click.option("--embed", is_flag=True, help="Write the weights as C too, for targets without files.")
 @click.option(
-    "--cc", metavar="COMPILER", show_default="$CC", help="Write the C for this gcc or clang, and build it with it."
+    "--cc", metavar="COMPILER", show_default="$CC", help="Write the C for this gcc or clang, and compile it with that."
 )
 @click.option(
     "--cflags",

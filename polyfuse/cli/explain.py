@@ -26,7 +26,7 @@ from polyfuse.cli.unused import StrictCommand
 def command(**request: Any) -> None:
     """Explain how a WORKLOAD is rewritten and fused: rules applied, rules that nearly applied and why not, groups.
 
-    Groups are those that `polyfuse compile` makes; DNNFusion's published plan is found for the same layers.
+    Groups are those that `polyfuse compile` makes; they are compared with DNNFusion's published plan.
 
     If the WORKLOAD is a plan for this host, explain its groups. If it is one for a scratchpad machine, print where its
     tensors are; with --tensor, why one is not pinned.

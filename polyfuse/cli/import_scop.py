@@ -23,8 +23,8 @@ from polyfuse.cli.values import FILE
 def command(**request: Any) -> None:
     """Read a SCoP that Polly has exported as a network of layers, and schedule it.
 
-    --set gives a parameter of the C a value (n=64), or says what a statement computes (Stmt_body='acc + w * x'), which
-    JSCoP files do not say and only running needs. Every other command takes FILE.jscop as a WORKLOAD, too.
+    --set gives a parameter of the C a value (n=64), or says what a statement computes (Stmt_body='acc + w * x'); JSCoP
+    files do not hold that, and only running needs it. Every other command takes FILE.jscop as a WORKLOAD, too.
 
     With --tile and --strategy, the layers are fused and tiled; -o writes the schedule for Polly to import into the same
     C, as FILE.jscop.polyfuse.

@@ -50,11 +50,14 @@ SOURCE: tuple[Option, ...] = (
         help="Fix an input of an ONNX model to a value, such as n=3 or size=480,640; it is no longer an input.",
     ),
 )
-"""What is said about a workload in every command that reads one: its part, weights, parameters, sizes and values."""
+"""Options of every command that reads a workload: its part, weights, parameters, sizes and values."""
 WORKLOAD: tuple[Option, ...] = (click.argument("workload"), *SOURCE)
 """A workload, or a part of it."""
 EXACT_ARITHMETIC = click.option(
-    "--exact-arithmetic", "exact", is_flag=True, help="Compute sums of products as they are written: no Winograd."
+    "--exact-arithmetic",
+    "exact",
+    is_flag=True,
+    help="Compute every convolution without Winograd's algorithm.",
 )
 REPEATED = {"parameters": "--set", "shapes": "--shape", "values": "--fix"}
 
@@ -161,14 +164,14 @@ ROWS: tuple[Option, ...] = (
         "names",
         type=click.Choice(STRATEGIES),
         multiple=True,
-        help="What happens to values that two tiles both need; repeat for more strategies.",
+        help="Recompute, keep or store values that two tiles both need; repeat for more strategies.",
     ),
     click.option(
         "--mixed",
         type=PlacesParam(),
         multiple=True,
         metavar="PLACE[,PLACE]",
-        help="Add a mixed strategy: places along rows and along columns, such as local,recompute; repeat for more.",
+        help="Add a mixed strategy: a place along rows and one along columns, such as local,recompute; repeatable.",
     ),
     click.option(
         "--retain",
@@ -182,8 +185,8 @@ ROWS: tuple[Option, ...] = (
         "--placement",
         type=click.Choice(("first", "shifted")),
         show_default="both for local, shifted for mixed, first for global",
-        help="When values that are kept are computed: by the first tile that needs them, or in tiles shifted so that "
-        "each computes only what is new.",
+        help="Compute values that are kept in the first tile that needs them, or in tiles shifted so that each "
+        "computes only what is new.",
     ),
     click.option("--order", type=click.Choice(tuple(ORDERS)), help="Order of the loops over tiles, outermost first."),
     click.option(
@@ -194,7 +197,7 @@ ROWS: tuple[Option, ...] = (
         help="Load weights once, or again for every tile.",
     ),
 )
-"""Tiles, and what happens to what two of them need."""
+"""Tiles, and what happens to values that two of them need."""
 HOW: tuple[Option, ...] = (
     click.option(
         "--groups",
@@ -206,7 +209,7 @@ HOW: tuple[Option, ...] = (
     threads(),
     EXACT_ARITHMETIC,
     LAYOUT,
-    click.option("--untuned", is_flag=True, help="Leave aside what polyfuse tune found."),
+    click.option("--untuned", is_flag=True, help="Ignore the results of polyfuse tune."),
 )
 """How a network is planned for the host."""
 NETWORK: tuple[Option, ...] = (

@@ -19,8 +19,8 @@ DEFAULT_MACHINE = "npu"
     metavar="NAME|FILE",
     default=DEFAULT_MACHINE,
     show_default=True,
-    help=f"Plan for this machine: {', '.join(accelerators())}, an accelerator file, or {HOST}, for which polyfuse "
-    "compile plans.",
+    help=f"Plan for this machine: {', '.join(accelerators())}, an accelerator file, or {HOST}, as polyfuse "
+    "compile does.",
 )
 @click.option(
     "--onchip",
@@ -28,7 +28,7 @@ DEFAULT_MACHINE = "npu"
     type=SizeParam(),
     metavar="SIZE",
     show_default="the machine's",
-    help="On-chip memory, such as 512KiB.",
+    help="Plan for this much on-chip memory, such as 512KiB.",
 )
 @click.option(
     "--objective",

@@ -29,9 +29,9 @@ from polyfuse.cli.values import FILE
 def command(**request: Any) -> None:
     """Find the fastest tile, retention and algorithms for a WORKLOAD, and keep them for later runs.
 
-    The time model ranks the choices; the best few are compiled, checked and timed in turns. An interrupted run goes on
-    where it stopped. A workload of few layers is tuned as one group; one that is compiled as several groups is tuned
-    group by group, and `polyfuse compile` and `run` use what was found.
+    The time model ranks the choices; the best few are compiled, checked and timed in turns. A command that was
+    interrupted goes on where it stopped. A workload of up to 8 layers is tuned as one group, a larger one group by
+    group; `polyfuse compile` and `run` use the results.
     """
     from polyfuse.cli.actions.tune import act
 

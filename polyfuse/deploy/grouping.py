@@ -23,7 +23,7 @@ from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
 SLACK = 1.03
-"""How much dearer than the best way to cut it a part may be for larger parts with it in them to be looked at."""
+"""A part that costs more than so many times the best way to cut it is not tried inside larger parts."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.network.layer import Layer
 
 SLACK = 1.02
-"""How much dearer groups may become that need less memory."""
+"""How many times as much groups that need less memory may cost."""
 MOST_TRIED = 4
 """So many concats are tried; each takes as long as generating the code."""
 
@@ -43,7 +43,7 @@ def leaner(grouping: Grouping, leaves: Leaves, price: Price) -> Grouping:
 
 
 def memory(grouping: Grouping, leaves: Leaves) -> int:
-    """The bytes that the C of a grouping needs beside weights."""
+    """The bytes that the C of a grouping needs apart from weights."""
     placed, groups = placed_concats(grouping.network, grouping.groups(leaves), leaves)
     return footprint(generate(grouping.network, groups, leaf=placed)).memory
 

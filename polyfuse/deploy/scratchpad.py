@@ -52,7 +52,7 @@ class Compiled:
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """A run on random inputs beside the plan.
+    """A run on random inputs, compared with the plan.
 
     error   of the results: relative to float64 arithmetic, or in steps of whole numbers
     """

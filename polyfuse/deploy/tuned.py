@@ -9,33 +9,27 @@ The file is one object: "format" ("polyfuse-tuned"), "version" (1), and "entries
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import islpy as isl
-import platformdirs
 
 from polyfuse import codegen
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
-from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.entries import EntriesFile
-from polyfuse.deploy.host import host_facts
+from polyfuse.deploy.host import processor
 from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import check_measure
 
-FORMAT = "polyfuse-tuned"
-VERSION = 1
-VARIABLE = "POLYFUSE_TUNED"
 DIGITS = 32
 
 
@@ -64,7 +58,7 @@ class MeasuredChoice:
     label: what `choice` is called. seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with
     it.
 
-    Raises InvalidInput for a label that is not that of the choice, and for times, samples and errors that cannot be.
+    Errors: InvalidInput for a label that is not that of the choice, and for times, samples and errors that cannot be.
     """
 
     label: str
@@ -124,7 +118,7 @@ class TunedEntry:
         return replace(self, tried=tuple(merged.values()))
 
 
-FILE = EntriesFile("tuned file", FORMAT, VERSION, TunedEntry)
+FILE = EntriesFile("tuned file", ("polyfuse-tuned", 1), TunedEntry, "tuned.json", "POLYFUSE_TUNED")
 
 
 def tried(
@@ -148,11 +142,9 @@ def key_of(network: Network, interface: Interface, threads: int, exact: bool, op
 
     Errors: BuildError without a compiler.
     """
-    facts = host_facts()
     compiler = options.compiler or find_compiler()
-    cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
     return Key(
-        cpu,
+        processor(),
         compiler.version,
         tuple(options.flags),
         code_digest(),
@@ -207,33 +199,12 @@ def canonical(relation: isl.Set | isl.Map) -> str:
     return str(type(relation)(str(relation)))
 
 
-def tuned_path() -> Path:
-    """Where the file is: $POLYFUSE_TUNED, else tuned.json in the user's data folder."""
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else platformdirs.user_data_path("polyfuse") / "tuned.json"
-
-
 def read_tuned(path: Path | None = None) -> tuple[TunedEntry, ...]:
     """All entries of a file; none where there is no file.
 
     Errors: InvalidInput for one that cannot be read or holds something else.
     """
-    return FILE.read(tuned_path() if path is None else path)
-
-
-def entry_of(key: Key, path: Path | None = None) -> TunedEntry | None:
-    """What was measured under a key. Errors: as `read_tuned`."""
-    return next((entry for entry in read_tuned(path) if entry.key == key), None)
-
-
-def write_entry(entry: TunedEntry, path: Path | None = None) -> None:
-    """Put an entry into the file, in the place of the one under its key; the others stay.
-
-    Errors: InvalidInput for a file that holds something else, which is left alone, and one that cannot be written.
-    """
-    chosen = tuned_path() if path is None else path
-    kept = [each for each in read_tuned(chosen) if each.key != entry.key]
-    FILE.write(chosen, [*kept, entry])
+    return FILE.at(path).read()
 
 
 def best_known(
@@ -249,7 +220,7 @@ def best_known(
 
     Errors: BuildError without a compiler, InvalidInput as `read_tuned`.
     """
-    entry = entry_of(key_of(network, interface, threads, exact, options or Options()), path)
+    entry = FILE.at(path).find(key_of(network, interface, threads, exact, options or Options()))
     return entry.best if entry is not None else None
 
 
@@ -273,8 +244,5 @@ def tuned(
             f"network {network.name!r}: nothing is known of it for this CPU, compiler, layout and number of threads; "
             "run polyfuse tune, or pf.tune(network)"
         )
-    target = probe(chosen.compiler, tuple(chosen.flags))
-    choice = found.choice
-    leaf = choice.leaves(network, target, interface)
-    program = generate(network, choice.groups(network, leaf), leaf=leaf)
+    program = found.choice.program(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
     return build(program, threads=threads if program.is_parallel else 1, options=chosen)

@@ -114,10 +114,10 @@ def contender_rows(race: Kept) -> Iterable[tuple[str, ...]]:
     """Every contender, relative to the fastest of its race: the title, then CONTENDER_COLUMNS."""
     for row in race.comparison.rows:
         ratio = race.comparison.ratio_to_best(row)
-        told = row.state if ratio is None else f"{ratio:.2f}"
+        shown = row.state if ratio is None else f"{ratio:.2f}"
         error = "" if row.max_rel_error is None else f"{row.max_rel_error:.0e}"
         name = " ".join(filter(None, (row.contender, row.version)))
-        yield race.title, name, told, row.layout, error, row.detail if ratio is not None else row.message
+        yield race.title, name, shown, row.layout, error, row.detail if ratio is not None else row.message
 
 
 def one_by_one(races: Sequence[Kept]) -> list[tuple[str, ...]]:

@@ -43,18 +43,26 @@ def plot(comparison: Comparison, path: Path) -> None:
     """Write the picture, as PNG or SVG by the suffix of `path`.
 
     Two panels over the tile sizes in the order of the rows, a line for each strategy and placement; unfused and
-    untiled is a dashed level. Raises InvalidInput for another suffix, for no rows and for a path that cannot be
-    written.
+    untiled is a dashed level.
+
+    Errors: InvalidInput for another suffix, for no rows and for a path that cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in PICTURES:
-        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(PICTURES)}; rename it")
+    check_picture(path)
     if not comparison.rows:
         raise InvalidInput(f"plot '{path}': expected a comparison with rows, got none; run one first")
-    picture = io.BytesIO()
-    figure = _figure(comparison)
-    metadata = {"Date": None} if suffix == ".svg" else None
-    figure.savefig(picture, format=suffix[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
+    write_picture(_figure(comparison), path)
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a file whose name says no kind of picture. Errors: InvalidInput."""
+    if path.suffix.lower() not in PICTURES:
+        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(PICTURES)}; rename it")
+
+
+def write_picture(figure: "Figure", path: Path) -> None:
+    """Write a figure, as PNG or SVG by the suffix of `path`, without the date. Errors: as `write_atomically`."""
+    kind, picture = path.suffix.lower()[1:], io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=_DOTS_PER_INCH, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, picture.getvalue())
 
 

@@ -31,7 +31,7 @@ def check_plans(net: Network, nchw: bool, plans: Sequence[HalideSchedule]) -> No
     expected = run(net, inputs)[output.name][0]
     given = [halide_tiles.interface(inputs[tensor.name][0], nchw) for tensor in net.inputs]
     made = halide_tiles.interface(np.zeros(output.concrete_shape[1:], np.float32), nchw)
-    arrays = [halide_tiles.aligned(array) for array in (*given, made)]
+    arrays = [halide_tiles.aligned_copy(array) for array in (*given, made)]
     settings = PeerSettings(interface="nchw" if nchw else "preferred")
     search = halide_tiles.Search(net, arrays, settings, deadline=float("inf"))
     _, _, rows, columns = output.concrete_shape

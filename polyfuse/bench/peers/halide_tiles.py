@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from polyfuse.bench.peers.contender import PeerSettings, Prepared, Values
 from polyfuse.bench.peers.halide_schedules import HalideSchedule, Scheduler, first_plans, refinements
 from polyfuse.bench.peers.halide_stages import HalideStages, is_padded
+from polyfuse.codegen.kernel import aligned_copy
 from polyfuse.network.network import Network
 
 SAMPLE_SECONDS = 0.05
 MOST_SAMPLES = 15
 FINALISTS = 5
 ROUNDS_OF_REFINEMENT = 2
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class TimedSchedule:
 def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """The best schedule found within `search_seconds`: first kinds and tiles, then innermost loops of the best."""
     nchw = settings.interface == "nchw"
-    given = [aligned(interface(inputs[tensor.name][0], nchw)) for tensor in network.inputs]
+    given = [aligned_copy(interface(inputs[tensor.name][0], nchw)) for tensor in network.inputs]
     shapes = [tensor.concrete_shape[1:] for tensor in network.outputs]
-    made = [aligned(interface(np.zeros(shape, np.float32), nchw)) for shape in shapes]
+    made = [aligned_copy(interface(np.zeros(shape, np.float32), nchw)) for shape in shapes]
     search = Search(network, [*given, *made], settings, time.monotonic() + settings.search_seconds)
     search.all()
     best = search.winner or search.best()
@@ -115,7 +115,7 @@ class Search:
 
 
 def call_keeping(call: Callable[..., object], buffers: Sequence[Any], constants: Sequence[object]) -> object:
-    """Call compiled code on its buffers; what it reads besides stays in memory as long as the call can be made."""
+    """Call compiled code on its buffers; its constants stay in memory as long as the call can be made."""
     return call(*buffers)
 
 
@@ -133,12 +133,3 @@ def seconds_of(run: Callable[[], object], clock: Callable[[], float]) -> float:
 def interface(value: NDArray[np.float32], nchw: bool) -> NDArray[np.float32]:
     """[c, h, w] as it lies at the interface."""
     return value if nchw else value.transpose(1, 2, 0)
-
-
-def aligned(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A dense copy that begins at a multiple of a cache line."""
-    memory = np.empty(value.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    array = memory[start : start + value.nbytes].view(np.float32).reshape(value.shape)
-    np.copyto(array, value)
-    return array

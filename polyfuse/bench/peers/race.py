@@ -189,8 +189,8 @@ class Entrant:
             error = self.error(expected)
             if not error <= MOST_ERROR:
                 self.worker.end()
-                told = f"wrong result: relative error {error:.1e}, more than {MOST_ERROR:.0e}"
-                return replace(row, state="wrong", message=told, max_rel_error=error)
+                reason = f"wrong result: relative error {error:.1e}, more than {MOST_ERROR:.0e}"
+                return replace(row, state="wrong", message=reason, max_rel_error=error)
             self.calibrate()
         except PeerError as problem:
             return replace(row, state="failed", message=str(problem))

@@ -102,8 +102,8 @@ def timed(prepared: Prepared, calls: int) -> dict[str, object]:
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line of reasonable length."""
     text = " ".join(str(error).split())
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return told if len(told) <= LONGEST_MESSAGE else f"{told[:LONGEST_MESSAGE]}..."
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
 
 
 def own_channel() -> TextIO:

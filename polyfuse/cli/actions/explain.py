@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polyfuse.bench.profiles import by_measurement, profiles_path
+from polyfuse.bench.profiles import FILE, by_measurement
 from polyfuse.cli.actions.request import network_asked, origin_of, workload_of
 from polyfuse.cli.actions.scratchpad import explain_plan
 from polyfuse.deploy.explain import FORMAT, VERSION, Decide, by_model, explain
@@ -46,8 +46,8 @@ def act(
     if json_file is not None:
         check_writable(json_file)
     if profile == "measured":
-        make_folder(profiles_path().parent)
-        check_writable(profiles_path())
+        make_folder(FILE.path.parent)
+        check_writable(FILE.path)
     with ProgressBar() as progress:
         found = explain(network, decide=PROFILES[profile], conv_to_pool=conv_to_pool, plan=plan, progress=progress)
     print_explanation(found)

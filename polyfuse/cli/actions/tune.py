@@ -14,7 +14,7 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
 from polyfuse.deploy.model import Settings
 from polyfuse.deploy.source import read_source
-from polyfuse.deploy.tuned import read_tuned, tuned_path
+from polyfuse.deploy.tuned import FILE
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.machines.host import read_machine
 from polyfuse.plan.planfile import Origin
@@ -35,18 +35,18 @@ def act(
     """Find the fastest tile, retention and algorithms for a WORKLOAD, and keep them for later runs."""
     if json_file is not None:
         check_writable(json_file)
-    chosen = path or tuned_path()
+    tuned = FILE.at(path)
     if path is None:
-        make_folder(chosen.parent)
-    check_writable(chosen)
-    read_tuned(chosen)
+        make_folder(tuned.path.parent)
+    check_writable(tuned.path)
+    tuned.read()
     settings = Settings(
         interface=layout, threads=threads, exact=exact, machine=read_machine(), options=ready_to_build(Options())
     )
     origin = origin_asked(request)
     network = read_source(workload_of(origin)).network
     with ProgressBar() as progress:
-        tuner = Tuner(settings, measured, chosen, progress)
+        tuner = Tuner(settings, measured, path, progress)
         if len(network.layers) <= LONGEST:
             found = tuner.entry(network, described(origin))
             print_tuning(found)
@@ -55,7 +55,7 @@ def act(
             groups = tuner.groups(network, described(origin))
             print_tuned_groups(groups)
             document = [each.entry for each in groups]
-    click.echo(f"kept in {chosen}")
+    click.echo(f"kept in {tuned.path}")
     if json_file is not None:
         write_atomically(json_file, (json.dumps(encode(document), indent=1) + "\n").encode())
 
