@@ -52,6 +52,14 @@ def headed(text: str, where: str, what: str, head: tuple[str, int], again: str) 
     return document
 
 
+def headed_text(value: object, head: tuple[str, int]) -> str:
+    """A dataclass as a JSON text behind its `head`, in the order of its fields."""
+    encoded = encode(value)
+    assert isinstance(encoded, dict)
+    document = {"format": head[0], "version": head[1], **encoded}
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def decode(value: object, kind: Any, where: str) -> Any:
     """`value` as a `kind`; lists become tuples. Errors: InvalidInput naming the place, such as "rows[2].tile"."""
     if kind is object:

@@ -25,21 +25,8 @@ from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import Settings, plan_of, program_of
 from polyfuse.deploy.source import read_source
 from polyfuse.files import make_folder, write_atomically
+from polyfuse.report import peerpages as pages
 from polyfuse.report.format import short_bytes
-from polyfuse.report.peerpages import (
-    ALONE_COLUMNS,
-    CONTENDER_COLUMNS,
-    PEER_COLUMNS,
-    Kept,
-    best_peer_cells,
-    contender_rows,
-    decimals,
-    facts_of_now,
-    markdown,
-    measured_on,
-    one_by_one,
-    peer_cells,
-)
 from polyfuse.rewrite.workload import Workload
 from polyfuse.typed_json import decode, encode, parse
 
@@ -155,22 +142,20 @@ def raced(name: str, repeats: int) -> PeerReport:
     own = [Configuration(strategy).contender() for strategy in ("plan", "unfused")]
     rules = RaceRules(1, "preferred", repeats)
     found = race(network, [*own, *peers_named(PEERS)], pf.read_machine(), rules, model=model)
-    return PeerReport(facts_of_now(), (found,), shared_settings(rules))
+    return PeerReport(pages.facts_of_now(), (found,), shared_settings(rules))
 
 
-def speed_row(race: Kept, goal: float | None) -> tuple[str, ...]:
+def speed_row(race: pages.Kept, goal: float | None) -> tuple[str, ...]:
     """One network in the table of speeds."""
-    comparison, ours, best = race.comparison, race.ours, race.comparison.best_peer
-    rate = comparison.gflop_per_second(ours) if ours else None
+    comparison, best = race.comparison, race.comparison.best_peer
     return (
         race.title,
-        *best_peer_cells(race),
+        *pages.best_peer_cells(race),
         f"{goal}" if goal else "",
-        *peer_cells(race),
-        decimals(comparison.ratio_to_bound(best) if best else None),
-        decimals(race.ratio(comparison.row("polyfuse unfused"))),
-        f"{rate / comparison.peak_gflop_per_second:.0%}" if rate else "-",
-        f"{ours.max_rel_error:.0e}" if ours and ours.max_rel_error is not None else "-",
+        *pages.peer_cells(race),
+        pages.decimals(comparison.ratio_to_bound(best) if best else None),
+        pages.decimals(race.ratio(comparison.row("polyfuse unfused"))),
+        *pages.own_cells(race),
         race.date,
     )
 
@@ -190,15 +175,10 @@ def counted_row(found: Counted, published: str) -> tuple[str, ...]:
     )
 
 
-def kept() -> list[tuple[Kept, float | None]]:
+def kept() -> list[tuple[pages.Kept, float | None]]:
     """The races that were measured, with their goals."""
-    asked = tuple(peer.name for peer in peers_named(PEERS))
     files = [(name, goal, KEPT / f"{name}.json") for name, goal, _ in NETWORKS]
-    return [
-        (Kept(name, PeerReport.from_json(file.read_text(), str(file)), OWN, asked), goal)
-        for name, goal, file in files
-        if file.exists()
-    ]
+    return [(pages.kept_race(name, file, OWN, PEERS), goal) for name, goal, file in files if file.exists()]
 
 
 def page() -> str:
@@ -210,17 +190,19 @@ def page() -> str:
             counts.append(counted_row(decode(parse(file.read_text(), name), Counted, name), published))
     found = kept()
     races = [race for race, _ in found]
-    lines = markdown(
-        ("network", "best peer", "peer / polyfuse", "goal", *PEER_COLUMNS, "peer / bound", "unfused / fused",
+    lines = pages.markdown(
+        ("network", "best peer", "peer / polyfuse", "goal", *pages.PEER_COLUMNS, "peer / bound", "unfused / fused",
          "of direct peak", "max error", "measured"), [speed_row(race, goal) for race, goal in found])  # fmt: skip
-    lines += ["", *ALONE.splitlines(), *markdown(ALONE_COLUMNS, one_by_one(races))]
+    lines += ["", *ALONE.splitlines(), *pages.markdown(pages.ALONE_COLUMNS, pages.one_by_one(races))]
     lines += ["", *COUNTED.splitlines()]
-    lines += markdown(
+    lines += pages.markdown(
         ("network", "groups", "published plan", "off-chip", "unfused", "memory", "unfused", "alive", "seconds"), counts
     )
     lines += ["", "## Every contender", "", "Times relative to the fastest of its race.", ""]
-    lines += markdown(("network", *CONTENDER_COLUMNS), [row for race in races for row in contender_rows(race)])
-    return HEAD.format(measured=measured_on(races)) + "\n".join([*lines, ""])
+    lines += pages.markdown(
+        ("network", *pages.CONTENDER_COLUMNS), [row for race in races for row in pages.contender_rows(race)]
+    )
+    return HEAD.format(measured=pages.measured_on(races)) + "\n".join([*lines, ""])
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ list of objects with the fields of `Row`. Tuples are lists. All keys are always 
 number that is not finite is the string "nan", "inf" or "-inf". A change of meaning raises the version.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text, write_atomically
 from polyfuse.text import columns, html_table
-from polyfuse.typed_json import decode, encode, headed
+from polyfuse.typed_json import decode, headed, headed_text
 
 FORMAT = "polyfuse-comparison"
 VERSION = 1
@@ -144,10 +143,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """The JSON text, in the order of the fields."""
-        encoded = encode(self)
-        assert isinstance(encoded, dict)
-        document = {"format": FORMAT, "version": VERSION, **encoded}
-        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return headed_text(self, (FORMAT, VERSION))
 
     def write_json(self, path: Path) -> None:
         """Write the JSON text, all of it or nothing.

@@ -6,7 +6,6 @@ The file holds "format" ("polyfuse-peers"), "version" (1) and all fields of `Pee
 each key means. A change of meaning raises the version.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.text import columns, html_table
-from polyfuse.typed_json import check_measure, decode, encode, headed
+from polyfuse.typed_json import check_measure, decode, headed, headed_text
 
 FORMAT = "polyfuse-peers"
 VERSION = 1
@@ -190,10 +189,7 @@ class PeerReport:
 
     def to_json(self) -> str:
         """The JSON text, in the order of the fields."""
-        encoded = encode(self)
-        assert isinstance(encoded, dict)
-        document = {"format": FORMAT, "version": VERSION, **encoded}
-        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return headed_text(self, (FORMAT, VERSION))
 
     def write_json(self, path: Path) -> None:
         """Write the JSON text, all of it or nothing.
