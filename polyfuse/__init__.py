@@ -56,9 +56,10 @@ if TYPE_CHECKING:
     from polyfuse.codegen.program import Program, generate
     from polyfuse.codegen.work import predicted_seconds
     from polyfuse.deploy.explain import Explanation, explain
-    from polyfuse.deploy.model import Model, Settings, load
+    from polyfuse.deploy.model import Model, load
     from polyfuse.deploy.plan import Plan
     from polyfuse.deploy.planfile import read_plan
+    from polyfuse.deploy.settings import Settings
     from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
     from polyfuse.machines.accelerator import Accelerator, accelerator
@@ -186,8 +187,9 @@ _MODULES = {
     "codegen.program": ("Program", "generate"),
     "codegen.work": ("predicted_seconds",),
     "deploy.explain": ("Explanation", "explain"),
-    "deploy.model": ("Model", "Settings", "load"),
+    "deploy.model": ("Model", "load"),
     "deploy.plan": ("Plan",),
+    "deploy.settings": ("Settings",),
     "deploy.planfile": ("read_plan",),
     "deploy.verify": ("verify",),
     "network.custom": ("statement_layer",),

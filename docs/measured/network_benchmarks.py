@@ -22,7 +22,8 @@ from polyfuse.bench.peers.race import RaceRules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.report import peerpages as pages

@@ -16,11 +16,11 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.leaves import SCALAR, Interface, Leaves, named_leaves
+from polyfuse.codegen.leaves import SCALAR, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.host import host_facts
-from polyfuse.deploy.tuned import best_known
+from polyfuse.deploy.settings import Settings
+from polyfuse.deploy.tuned import best_for
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -425,21 +425,13 @@ def row_of(
     )
 
 
-def tuned_row(
-    network: Network,
-    *,
-    interface: Interface = "nchw",
-    threads: int = 1,
-    exact: bool = False,
-    options: Options | None = None,
-) -> Candidate | None:
+def tuned_row(network: Network, settings: Settings) -> Candidate | None:
     """The best known choice as a row of a comparison, `tuned`; None where the network was not tuned.
 
     Errors: as `best_known`.
     """
-    chosen = options or Options()
-    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen)
+    found = best_for(network, settings)
     if found is None:
         return None
-    leaf = found.choice.leaves(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
+    leaf = found.choice.leaves(network, settings.target, settings.interface)
     return Candidate("tuned", found.choice.strategy, leaf)

@@ -19,7 +19,8 @@ from rich.table import Table
 from polyfuse.codegen.group import Group
 from polyfuse.codegen.kernel import Kernel, rebuild
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.machines.host import known_machine
 from polyfuse.network.reference import random_inputs

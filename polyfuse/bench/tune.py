@@ -21,8 +21,8 @@ from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.leaves import Interface, is_3x3
 from polyfuse.codegen.program import Program
 from polyfuse.codegen.rows.shape import Target
-from polyfuse.codegen.rows.width import probe
-from polyfuse.deploy.model import Settings, plan_of
+from polyfuse.deploy.model import plan_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
 from polyfuse.deploy.tuned import FILE, MeasuredChoice, TunedEntry, key_of, tried
 from polyfuse.deploy.tuning import INSIDE
@@ -101,9 +101,9 @@ class Tuner:
         if self.path is None:
             make_folder(file.path.parent)
         check_writable(file.path)
-        key = key_of(network, settings.interface, settings.threads, settings.exact, settings.options)
+        key = key_of(network, settings)
         entry = file.find(key) or TunedEntry(key, workload or network.name, ())
-        target = probe(settings.options.compiler, tuple(settings.options.flags))
+        target = settings.target
         space, machine = search_space(network, target, settings.exact), settings.machine or known_machine()
         predictions = ranked(network, space, machine, target, settings.interface, settings.threads, self.progress)
         task = Task.of(network, settings, target)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyfuse.codegen.leaves import Leaves
-from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.grouping import scheduled_part
-from polyfuse.deploy.model import Settings, plan_of
+from polyfuse.deploy.model import plan_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.prices import PricedGroup
+from polyfuse.deploy.settings import Settings
 from polyfuse.doors import public
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
@@ -147,7 +147,7 @@ def explained(
     try:
         ready = settings.ready
         made = plan or plan_of(network, ready, progress)
-        leaves = made.leaves(network, probe(ready.options.compiler, tuple(ready.options.flags)))
+        leaves = made.leaves(network, ready.target)
     except PolyfuseError as error:
         if plan is not None:
             raise

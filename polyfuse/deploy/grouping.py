@@ -8,7 +8,7 @@ its best strategy; the best way to cut the order into groups follows from the be
 groups are priced once. What this does not see: groups of layers that are not neighbours in the order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -129,9 +129,3 @@ def latest_fed(ready: Sequence[Layer], order: Sequence[Layer]) -> Layer:
     """The layer whose inputs were made last; the first of several."""
     position = {layer.output: k for k, layer in enumerate(order)}
     return max(ready, key=lambda layer: max((position.get(tensor, -1) for tensor in layer.inputs), default=-1))
-
-
-def summary(grouping: Grouping) -> Mapping[int, int]:
-    """How many groups have how many layers."""
-    sizes = [len(part.layers) for part in grouping.parts]
-    return {size: sizes.count(size) for size in sorted(set(sizes))}

@@ -21,9 +21,9 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Interface
-from polyfuse.codegen.rows.width import probe
 from polyfuse.deploy.entries import EntriesFile
 from polyfuse.deploy.host import processor
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -137,21 +137,21 @@ def tried(
     )
 
 
-def key_of(network: Network, interface: Interface, threads: int, exact: bool, options: Options) -> Key:
+def key_of(network: Network, settings: Settings) -> Key:
     """The key of a network here and now.
 
     Errors: BuildError without a compiler.
     """
-    compiler = options.compiler or find_compiler()
+    compiler = settings.options.compiler or find_compiler()
     return Key(
         processor(),
         compiler.version,
-        tuple(options.flags),
+        tuple(settings.options.flags),
         code_digest(),
         network_digest(network),
-        threads,
-        interface,
-        "exact" if exact else "any",
+        settings.threads,
+        settings.interface,
+        "exact" if settings.exact else "any",
     )
 
 
@@ -220,7 +220,13 @@ def best_known(
 
     Errors: BuildError without a compiler, InvalidInput as `read_tuned`.
     """
-    entry = FILE.at(path).find(key_of(network, interface, threads, exact, options or Options()))
+    settings = Settings(interface=interface, threads=threads, exact=exact, options=options or Options())
+    return best_for(network, settings, path)
+
+
+def best_for(network: Network, settings: Settings, path: Path | None = None) -> MeasuredChoice | None:
+    """The same for settings as one value. Errors: as `best_known`."""
+    entry = FILE.at(path).find(key_of(network, settings))
     return entry.best if entry is not None else None
 
 
@@ -237,12 +243,12 @@ def tuned(
 
     Errors: InvalidInput where the network was not tuned, and as `best_known`; BuildError.
     """
-    chosen = options or Options()
-    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen, path=path)
+    settings = Settings(interface=interface, threads=threads, exact=exact, options=options or Options())
+    found = best_for(network, settings, path)
     if found is None:
         raise InvalidInput(
             f"network {network.name!r}: nothing is known of it for this CPU, compiler, layout and number of threads; "
             "run polyfuse tune, or pf.tune(network)"
         )
-    program = found.choice.program(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
-    return build(program, threads=threads if program.is_parallel else 1, options=chosen)
+    program = found.choice.program(network, settings.target, interface)
+    return build(program, threads=settings.threads_of(program), options=settings.options)

@@ -16,8 +16,9 @@ import onnx
 from polyfuse.codegen.kernel import build
 from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.judging import exact_values
-from polyfuse.deploy.model import Model, Settings, load, program_of
+from polyfuse.deploy.model import Model, load, program_of
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network, Values

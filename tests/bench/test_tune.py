@@ -13,6 +13,7 @@ from polyfuse.bench.tune import neighbours, promising, tune
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.cost.seconds import Seconds
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
 from polyfuse.deploy.tuned import (
     FILE,
@@ -164,7 +165,7 @@ def test_entries_of_other_networks_stay(path: Path) -> None:
     first = tuned_pair(path)
     tune(pair(size=10), example(), measured=1, path=path, options=QUICK)
     assert len(read_tuned(path)) == 2
-    assert FILE.at(path).find(key_of(pair(), "nchw", 1, False, QUICK)) == first
+    assert FILE.at(path).find(key_of(pair(), Settings(options=QUICK))) == first
 
 
 def test_wrong_values_are_refused_and_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

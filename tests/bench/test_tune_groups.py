@@ -9,8 +9,9 @@ import pytest
 import polyfuse as pf
 from polyfuse.bench.tune import Tuner
 from polyfuse.choices import LONGEST
-from polyfuse.deploy.model import Settings, load, plan_of
+from polyfuse.deploy.model import load, plan_of
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.tuned import read_tuned
 from polyfuse.machines.host import known_machine
 from polyfuse.network.network import Builder, Network

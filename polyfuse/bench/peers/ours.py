@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from polyfuse.bench.peers.contender import FOLDER, Contender, PeerSettings, Prepared, Values
 from polyfuse.choices import CONFIGURATIONS, LeafName, Place
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.leaves import Interface, Leaves, named_leaves
+from polyfuse.codegen.kernel import build
+from polyfuse.codegen.leaves import Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.width import probe
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice
-from polyfuse.deploy.tuned import best_known
+from polyfuse.deploy.tuned import best_for
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.rewrite.rewriting import rewrite
@@ -55,6 +55,17 @@ class Configuration:
         words += ["scalar"] if self.leaf == "scalar" else []
         return " ".join([*words, *(["exact"] if self.exact_arithmetic else [])])
 
+    @property
+    def settings(self) -> Settings:
+        """The same for a planned network, with the compiler found."""
+        return Settings(
+            groups="published" if self.strategy == "published" else "planned",
+            untuned=self.strategy == "plan",
+            exact=self.exact_arithmetic,
+            interface="blocked" if self.layout == "blocked" else "nchw",
+            threads=self.threads,
+        ).ready
+
     def contender(self) -> Contender:
         """The contender that runs it; the interface that all are asked for says how inputs and outputs lie."""
         chosen = {key: getattr(self, key) for key in ("strategy", "leaf", "exact_arithmetic")}
@@ -70,24 +81,11 @@ class Chosen:
     outputs: Mapping[str, str]
 
 
-def ours(network: Network, configuration: Configuration) -> Kernel:
-    """The kernel of a network, compiled; calling it, or `run()` after `set_inputs`, computes.
-
-    Errors: those of scheduling and of the compiler.
-    """
-    return built(chosen(network, configuration).program, configuration.threads)
-
-
-def built(program: Program, threads: int) -> Kernel:
-    """The kernel, on one thread where nothing can be shared, as `polyfuse tune` measures it."""
-    return build(program, threads=threads if program.is_parallel else 1, options=Options())
-
-
 def chosen(network: Network, configuration: Configuration) -> Chosen:
     """What a configuration runs."""
     known = choice_of(network, configuration)
     if known is not None:
-        leaf = known.leaves(network, probe(), interface_of(configuration))
+        leaf = known.leaves(network, configuration.settings.target, configuration.settings.interface)
         return scheduled(network, leaf, known.groups(network, leaf), known.label)
     if configuration.strategy in ("plan", "published", "tuned") and configuration.leaf == "rows":
         return planned(network, configuration)
@@ -106,13 +104,7 @@ def scheduled(network: Network, leaf: Leaves, groups: tuple[Storage, ...], label
 
 def planned(network: Network, configuration: Configuration) -> Chosen:
     """The program of the network, rewritten, in groups that the time model finds cheapest."""
-    settings = Settings(
-        groups="published" if configuration.strategy == "published" else "planned",
-        untuned=configuration.strategy == "plan",
-        exact=configuration.exact_arithmetic,
-        interface=interface_of(configuration),
-        threads=configuration.threads,
-    ).ready
+    settings = configuration.settings
     rewritten = rewrite(network).network
     plan = plan_of(rewritten, settings)
     names = {old.name: new.name for old, new in zip(network.outputs, rewritten.outputs, strict=True)}
@@ -120,21 +112,11 @@ def planned(network: Network, configuration: Configuration) -> Chosen:
     return Chosen(program_of(rewritten, plan, settings), f"{layers} layers in {len(plan.groups)} groups", names)
 
 
-def interface_of(configuration: Configuration) -> Interface:
-    """The layout of inputs and outputs."""
-    return "blocked" if configuration.layout == "blocked" else "nchw"
-
-
 def choice_of(network: Network, configuration: Configuration) -> Choice | None:
     """What tuning found."""
     if configuration.strategy != "tuned" or configuration.leaf != "rows":
         return None
-    found = best_known(
-        network,
-        interface=interface_of(configuration),
-        threads=configuration.threads,
-        exact=configuration.exact_arithmetic,
-    )
+    found = best_for(network, configuration.settings)
     return found.choice if found is not None else None
 
 
@@ -157,7 +139,7 @@ def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepare
     if settings.interface == "preferred" and configuration.leaf == "rows":
         configuration = replace(configuration, layout="blocked")
     found = chosen(network, configuration)
-    kernel = built(found.program, settings.threads)
+    kernel = build(found.program, threads=configuration.settings.threads_of(found.program), options=Options())
     kernel.set_inputs(inputs)
     kernel.poison()
     layouts = found.program.leaves.interface.values()

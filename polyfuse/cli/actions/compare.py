@@ -13,6 +13,7 @@ from polyfuse.choices import LeafName
 from polyfuse.cli.actions.request import network_asked, rows_of
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
+from polyfuse.deploy.settings import Settings
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, make_folder
 from polyfuse.report.plot import plot
@@ -46,7 +47,7 @@ def act(
     leaves = leaves_to_run(network, leaf, layout, exact, options, not no_run)
     if not no_run and leaf == "rows":
         interface: Interface = "nchw" if layout == "nchw" else "blocked"
-        known = tuned_row(network, interface=interface, threads=threads, exact=exact, options=options)
+        known = tuned_row(network, Settings(interface=interface, threads=threads, exact=exact, options=options))
         rows += [known] if known is not None else []
     with ProgressBar() as progress:
         cases = prepared(network, rows, progress, leaves)

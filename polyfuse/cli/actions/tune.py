@@ -12,7 +12,7 @@ from polyfuse.choices import LONGEST
 from polyfuse.cli.actions.request import origin_asked, workload_of
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.leaves import Interface
-from polyfuse.deploy.model import Settings
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.deploy.tuned import FILE
 from polyfuse.files import check_writable, make_folder, write_atomically
