@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from polyfuse.bench.peers.contender import FOLDER, Contender, PeerSettings, Prepared, Values
 from polyfuse.choices import CONFIGURATIONS, LeafName, Place
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.kernel import build
+from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.leaves import Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.deploy.model import plan_of, program_of
@@ -79,6 +79,15 @@ class Chosen:
     program: Program
     label: str
     outputs: Mapping[str, str]
+
+
+def ours(network: Network, configuration: Configuration) -> Kernel:
+    """The kernel of a network, compiled; calling it, or `run()` after `set_inputs`, computes.
+
+    Errors: those of scheduling and of the compiler.
+    """
+    program = chosen(network, configuration).program
+    return build(program, threads=configuration.settings.threads_of(program), options=Options())
 
 
 def chosen(network: Network, configuration: Configuration) -> Chosen:
