@@ -1,4 +1,4 @@
-"""The main job: run one workload under every strategy and tile; predict, count, time and check each.
+"""Run one workload under every strategy and tile; predict, count, time and check each.
 
 Network + tiles + strategies ──compare()──> Comparison
 """
@@ -38,7 +38,7 @@ DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recomp
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row to be: the name of its strategy, and the strategy itself; None is layer by layer.
+    """One row of a comparison before it runs: the name of its strategy, and the strategy; None is layer by layer.
 
     `leaf` are leaves of its own, in the place of those that all rows share.
     """
@@ -54,7 +54,7 @@ class Candidate:
 
     @property
     def placement(self) -> Placement | None:
-        """Of first executions; None where nothing is retained."""
+        """The placement of first executions; None where nothing is retained."""
         if self.strategy is None:
             return None
         every = (self.strategy.others, *self.strategy.retention.values())
@@ -97,7 +97,7 @@ def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
 @public
 @dataclass(frozen=True)
 class Choices:
-    """What is asked of the rows of a comparison beyond tiles and strategies.
+    """Options of the rows of a comparison, apart from tiles and strategies.
 
     mixed      places of the mixed rows, one row for each tuple whose length fits the tile
     retention  tensors whose places differ in the mixed rows; one place holds along every tile dimension

@@ -66,7 +66,7 @@ class PredictedChoices:
 
     @property
     def mean_error(self) -> float:
-        """Of the predictions."""
+        """The mean relative error of the predictions."""
         return sum(point.error for point in self.points) / len(self.points)
 
     @property
@@ -77,12 +77,12 @@ class PredictedChoices:
 
     @property
     def picked(self) -> PredictedChoice:
-        """The fastest by the model."""
+        """The choice that the model predicts to be the fastest."""
         return min(self.points, key=lambda point: point.predicted_seconds)
 
     @property
     def best(self) -> PredictedChoice:
-        """The fastest measured."""
+        """The choice that was measured to be the fastest."""
         return min(self.points, key=lambda point: point.seconds)
 
     def over_best(self, label: str) -> float:

@@ -45,7 +45,7 @@ class ArrayParameter:
 
     @property
     def declaration(self) -> str:
-        """As the prototype has it."""
+        """The parameter in the prototype."""
         return f"{'const ' if self.kind == 'input' else ''}{self.ctype} *{self.name}"
 
     def macro(self, big: str) -> str:
@@ -54,7 +54,7 @@ class ArrayParameter:
 
     @property
     def described(self) -> str:
-        """For the reader: its name, that in the model where it is another, and what it holds."""
+        """A line of a comment: its name, that in the model where it is another, and what it holds."""
         called = self.name if self.original == self.name else f"{self.name} (the model's {in_comment(self.original)})"
         return f"{self.kind:<7}{called}: {self.description}"
 

@@ -1,6 +1,6 @@
 """A file of entries, each under a key of its own, that outlives a run: what was measured on this host.
 
-Enters: entries. Leaves: the entries of a file. One that holds something else is left alone, and said so.
+Enters: entries. Leaves: the entries of a file. A file that holds something else is left alone, with an error.
 """
 
 import json

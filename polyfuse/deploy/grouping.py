@@ -35,7 +35,7 @@ class Grouping:
 
     @property
     def price(self) -> float:
-        """Of all groups."""
+        """The price of all groups together."""
         return sum(part.price for part in self.parts)
 
     def groups(self, leaves: Leaves) -> tuple[Storage, ...]:

@@ -104,7 +104,7 @@ class ArenaBytes:
 
     @property
     def bytes(self) -> int:
-        """All of it, and enough for an array."""
+        """The whole arena, which is never empty."""
         return max(ALIGNMENT, self.scratch + self.threads * self.chip + self.kept)
 
 

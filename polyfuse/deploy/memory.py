@@ -19,7 +19,7 @@ from polyfuse.schedule.counts import counts, total
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes, as the C has them.
+    """What the C of a program moves and needs, in bytes.
 
     onchip: the buffers of the largest group and the workspace in which it computes, of all threads. arena: tensors
     between groups. ends: inputs and outputs.
@@ -33,7 +33,7 @@ class Footprint:
 
     @property
     def offchip(self) -> int:
-        """Read and written."""
+        """Off-chip bytes read and written."""
         return self.offchip_read + self.offchip_write
 
     @property

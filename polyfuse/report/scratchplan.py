@@ -131,7 +131,7 @@ def heading(plan: ScratchPlan) -> str:
 
 
 def aim_text(plan: ScratchPlan) -> str:
-    """What a plan was made to have least of; of an edited one nobody knows whether it does."""
+    """The objective that a plan was found to minimise; an edited plan may not."""
     least = f"least {objective_text(plan.objective)}"
     return f"edited since it was planned for {least}" if plan.is_edited else least
 
@@ -157,7 +157,7 @@ def onchip_bytes(plan: ScratchPlan, index: int) -> int:
 
 
 def pinned_bytes(plan: ScratchPlan, index: int) -> int:
-    """The bytes of the pins among them."""
+    """The bytes of the pins that are on chip while a group runs."""
     unit = plan.machine.alignment_bytes
     return sum(aligned_up(pin.bytes, unit) for pin in plan.pins if pin.first <= index <= pin.last)
 
@@ -225,7 +225,7 @@ def totals_lines(plan: ScratchPlan) -> list[tuple[str, str]]:
 
 
 def difference(plan: ScratchPlan, other: Totals) -> str:
-    """How much less than another way of planning the plan takes, of its objective; nothing of itself."""
+    """By how much the objective of a plan is below that of another way of planning; empty where they are equal."""
     mine, theirs = value_of(plan.objective, plan.totals), value_of(plan.objective, other)
     if mine == theirs or not theirs:
         return ""

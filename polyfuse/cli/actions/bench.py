@@ -38,7 +38,7 @@ def act(
     picture: Path | None,
     **request: Any,
 ) -> None:
-    """Race polyfuse on WORKLOADs against onnxruntime, OpenVINO, torch, ncnn and Halide, as far as installed."""
+    """Race polyfuse on WORKLOADs against the tools that are installed."""
     contenders = contenders_of(peers, strategies, exact, threads)
     for path in filter(None, (json_file, picture)):
         check_writable(path)
@@ -60,7 +60,7 @@ def act(
 
 
 def contenders_of(peers: str, strategies: tuple[str, ...], exact: bool, threads: int) -> tuple[Contender, ...]:
-    """polyfuse in every way that was asked for, then the peers.
+    """polyfuse with each strategy that was asked for, then the peers.
 
     Errors: InvalidInput for a peer that there is none of.
     """
@@ -83,7 +83,7 @@ def machine_for(file: Path | None, progress: Progress) -> Machine:
 
 
 def check_found(found: tuple[PeerComparison, ...]) -> None:
-    """Refuse a wrong result of polyfuse, and a comparison of nobody, once it is printed.
+    """Refuse a wrong result of polyfuse, and a race in which nothing was timed, once it is printed.
 
     Errors: PolyfuseError.
     """

@@ -77,8 +77,9 @@ def tell_threads(found: Comparison, threads: int) -> None:
 
 
 def check_results(found: Comparison, winograd: Sequence[float]) -> None:
-    """Refuse a comparison that contradicts itself, once it is printed; `winograd` is what his algorithm adds to a row.
+    """Refuse a comparison that contradicts itself, once it is printed.
 
+    `winograd` has the error that Winograd's algorithm may add to each row.
     Errors: PolyfuseError.
     """
     wrong = [row.label for row in found.rows if row.mismatches]
