@@ -35,7 +35,6 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from polyfuse.doors import guarded
 from polyfuse.errors import (
     BuildError,
     IllegalSchedule,
@@ -57,9 +56,10 @@ if TYPE_CHECKING:
     from polyfuse.codegen.lower.work import predicted_seconds
     from polyfuse.codegen.program import Program, generate
     from polyfuse.deploy.explain import Explanation, explain
-    from polyfuse.deploy.model import Model, Settings, load
+    from polyfuse.deploy.model import Model, load
     from polyfuse.deploy.plan import Plan
     from polyfuse.deploy.planfile import read_plan
+    from polyfuse.deploy.settings import Settings
     from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
     from polyfuse.loading import load_onnx, load_workload
@@ -187,8 +187,9 @@ _MODULES = {
     "codegen.program": ("Program", "generate"),
     "codegen.lower.work": ("predicted_seconds",),
     "deploy.explain": ("Explanation", "explain"),
-    "deploy.model": ("Model", "Settings", "load"),
+    "deploy.model": ("Model", "load"),
     "deploy.plan": ("Plan",),
+    "deploy.settings": ("Settings",),
     "deploy.planfile": ("read_plan",),
     "deploy.verify": ("verify",),
     "network.custom": ("statement_layer",),
@@ -232,6 +233,8 @@ if not TYPE_CHECKING:
         elif name in _HOMES:
             value = getattr(import_module(f"polyfuse.{_HOMES[name]}"), _OWN_NAMES.get(name, name))
             if not isinstance(value, type):
+                from polyfuse.doors import guarded
+
                 value = guarded(value, f"pf.{name}")
         else:
             raise AttributeError(f"module 'polyfuse' has no attribute {name!r}")

@@ -29,7 +29,7 @@ def read_text(path: Path, where: str, kind: str, *, missing: str = "", advice: s
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file, or replace it, at once; a link is followed.
 
-    Raises InvalidInput when the folder is missing or cannot be written, and when the path is no ordinary file.
+    Errors: InvalidInput when the folder is missing or cannot be written, and when the path is no ordinary file.
     """
     target = _target(path)
     with _beside(path, target) as part:
@@ -40,14 +40,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 def check_writable(path: Path) -> None:
     """Find out, before the work, what `write_atomically` would refuse after it; nothing is left behind.
 
-    Raises InvalidInput as `write_atomically` does.
+    Errors: InvalidInput as `write_atomically` does.
     """
     with _beside(path, _target(path)) as part:
         part.write_bytes(b"")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that files can be written into, and those above it. Raises InvalidInput when that fails."""
+    """Make a folder that files can be written into, and those above it. Errors: InvalidInput when that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import runpy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -15,11 +16,63 @@ from numpy.typing import ArrayLike
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.fixing import Fixed
-from polyfuse.network.onnx.load import imported
+from polyfuse.network.onnx.load import Imported, imported
 from polyfuse.network.scop.load import load_scop
 from polyfuse.rewrite.rewriting import rewrite
 
 KERNELS = Path("kernels")
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A workload as a user names it.
+
+    path            a .py, .onnx or .jscop file, or the bare name of a file in ./kernels
+    first, last     the layers, or nodes of a model, at the ends of a part; None where it is not cut
+    parameters      of a kernel file's `network`, of a SCoP, or sizes of a model's named dimensions
+    random_weights  a seed for the weights of a model; None keeps its own
+    shapes, values  of inputs of a model, by name; an input with a value is no input any more
+    """
+
+    path: str
+    first: str | None = None
+    last: str | None = None
+    parameters: Mapping[str, int | str] | None = None
+    random_weights: int | None = None
+    shapes: Mapping[str, Sequence[int]] | None = None
+    values: Mapping[str, ArrayLike] | None = None
+
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether it is an ONNX model, and not a part of one."""
+        return self.path.endswith(".onnx") and Path(self.path).is_file() and self.first is None and self.last is None
+
+    def imported(self) -> Imported:
+        """The ONNX model, or the part of it, as a network. Errors: as `imported`."""
+        fixed = Fixed.of(self.shapes, self.parameters, self.values)
+        ends = {"first": self.first, "last": self.last}
+        return imported(self.path, **ends, random_weights=self.random_weights, fixed=fixed)
+
+    def network(self, rewritten: bool = True) -> Network:
+        """The network; that of an ONNX model is rewritten unless `rewritten` is False.
+
+        Errors: InvalidInput for files, names and parameters that are not usable, and those of `imported`.
+        """
+        path = _found(self.path)
+        if path.suffix == ".onnx":
+            network = self.imported().network
+            return rewrite(network).network if rewritten else network
+        if self.shapes or self.values:
+            raise InvalidInput(
+                f"workload {self.path!r}: shapes and values of inputs are for ONNX models; a kernel file has parameters"
+            )
+        if self.random_weights is not None:
+            raise InvalidInput(
+                f"workload {self.path!r}: random weights are for ONNX models; set the seed in the kernel file"
+            )
+        texts = {name: str(value) for name, value in (self.parameters or {}).items()}
+        network = load_scop(path, texts).network if path.suffix == ".jscop" else _built(path, texts)
+        return network if self.first is None and self.last is None else network.between(self.first, self.last)
 
 
 def load_workload(
@@ -42,29 +95,8 @@ def load_workload(
 
     Errors: InvalidInput for files, names and parameters that are not usable, and what load_onnx raises.
     """
-    path = _found(path_or_name)
-    if path.suffix == ".onnx":
-        return load_onnx(
-            path,
-            first=first,
-            last=last,
-            random_weights=random_weights,
-            rewritten=rewritten,
-            shapes=shapes,
-            dimensions=parameters,
-            values=values,
-        )
-    if shapes or values:
-        raise InvalidInput(
-            f"workload {path_or_name!r}: shapes and values of inputs are for ONNX models; a kernel file has parameters"
-        )
-    if random_weights is not None:
-        raise InvalidInput(
-            f"workload {path_or_name!r}: random weights are for ONNX models; set the seed in the kernel file"
-        )
-    texts = {name: str(value) for name, value in (parameters or {}).items()}
-    network = load_scop(path, texts).network if path.suffix == ".jscop" else _built(path, texts)
-    return network if first is None and last is None else network.between(first, last)
+    workload = Workload(path_or_name, first, last, parameters, random_weights, shapes, values)
+    return workload.network(rewritten)
 
 
 def load_onnx(
@@ -85,8 +117,7 @@ def load_onnx(
 
     Errors: InvalidInput for files, names and shapes that are not usable, UnsupportedOperator for what is not known.
     """
-    fixed = Fixed.of(shapes, dimensions, values)
-    network = imported(path, first=first, last=last, random_weights=random_weights, fixed=fixed).network
+    network = Workload(str(path), first, last, dimensions, random_weights, shapes, values).imported().network
     return rewrite(network).network if rewritten else network
 
 

@@ -35,7 +35,7 @@ def parse(text: str, where: str) -> object:
 def headed(text: str, where: str, what: str, head: tuple[str, int], again: str) -> dict[str, object]:
     """The object in a JSON text behind its `head`, "format" and "version"; errors call it `what` and say what helps.
 
-    Raises InvalidInput for what is no JSON, no object, or another format or version.
+    Errors: InvalidInput for what is no JSON, no object, or another format or version.
 
     >>> headed('{"format": "f", "version": 1, "a": 2}', "file", "an example", ("f", 1), "write it again")
     {'a': 2}
@@ -52,8 +52,16 @@ def headed(text: str, where: str, what: str, head: tuple[str, int], again: str) 
     return document
 
 
+def headed_text(value: object, head: tuple[str, int]) -> str:
+    """A dataclass as a JSON text behind its `head`, in the order of its fields."""
+    encoded = encode(value)
+    assert isinstance(encoded, dict)
+    document = {"format": head[0], "version": head[1], **encoded}
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def decode(value: object, kind: Any, where: str) -> Any:
-    """`value` as a `kind`; lists become tuples. Raises InvalidInput naming the place, such as "rows[2].tile"."""
+    """`value` as a `kind`; lists become tuples. Errors: InvalidInput naming the place, such as "rows[2].tile"."""
     if kind is object:
         return value
     if dataclasses.is_dataclass(kind):

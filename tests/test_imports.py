@@ -1,4 +1,4 @@
-"""What `import polyfuse` and `polyfuse --help` do not import, and that the public names are there all the same."""
+"""What `import polyfuse` and `--help` do not import, and that the public names are there all the same."""
 
 import ast
 import inspect
@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 import polyfuse as pf
+from polyfuse.cli.commands import COMMANDS
 
 HEAVY = {"sympy", "mpmath", "ortools", "pandas", "onnx", "matplotlib", "scipy", "jinja2", "torch", "onnxruntime"}
+
+RUN = "from polyfuse.cli import main\ntry: main({words}, prog_name='polyfuse')\nexcept SystemExit: pass"
 
 
 def imported(code: str) -> set[str]:
@@ -24,16 +27,25 @@ def imported(code: str) -> set[str]:
 def test_importing_polyfuse_imports_its_door_and_nothing_else() -> None:
     there = imported("import polyfuse")
     assert not there & HEAVY
-    own = {name for name in there if name.startswith("polyfuse")}
-    assert own == {"polyfuse", "polyfuse.doors", "polyfuse.errors", "polyfuse.whole"}
+    assert {name for name in there if name.startswith("polyfuse")} == {"polyfuse", "polyfuse.errors"}
+    assert not there & {"numpy", "islpy"}
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["nothing"]])
 def test_the_list_of_commands_is_printed_without_loading_them(words: list[str]) -> None:
-    code = f"from polyfuse.cli import main\ntry: main({words!r}, prog_name='polyfuse')\nexcept SystemExit: pass"
+    code = RUN.format(words=words)
     there = imported(f"import sys, io\nkept, sys.stderr = sys.stderr, io.StringIO()\n{code}\nsys.stderr = kept")
     assert not there & (HEAVY | {"rich"})
     assert not {name for name in there if name.startswith(("polyfuse.bench", "polyfuse.plan", "polyfuse.network"))}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_options_and_nothing_of_what_the_command_runs(command: str) -> None:
+    there = imported(RUN.format(words=[command, "--help"]))
+    assert not there & (HEAVY | {"rich", "numpy", "islpy", "platformdirs"})
+    names = ("choices", "errors", "files", "typed_json", "plan", "plan.planfile", "cli", "cli.commands", "cli.options")
+    own = {f"polyfuse.{name}" for name in (*names, "cli.unused", "cli.values", f"cli.{command.replace('-', '_')}")}
+    assert {name for name in there if name.startswith("polyfuse")} <= {"polyfuse", *own}
 
 
 @pytest.mark.parametrize(

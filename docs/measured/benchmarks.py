@@ -4,13 +4,14 @@ Every ratio is of medians measured in one run, candidates in turns, on one pinne
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import polyfuse as pf
 from polyfuse.bench import handwritten, toolkit
 from polyfuse.bench.results import Row
 from polyfuse.report.format import short_share, tile_label
+from polyfuse.report.peerpages import markdown
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -60,12 +61,6 @@ How many times faster the generated code of one layer is (`python -m polyfuse.be
 loops (sum over channels and taps for each output), and than loops that add one tap at a time to a row.
 
 """
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def fastest(rows: Iterable[Row]) -> list[tuple[Row, bool]]:

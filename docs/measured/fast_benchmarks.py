@@ -12,26 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import polyfuse as pf
-from polyfuse.bench.peers.contender import INTERFACES, Interface, peers_named
+from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.ours import Configuration
-from polyfuse.bench.peers.race import Rules, race, shared_settings
+from polyfuse.bench.peers.race import RaceRules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
+from polyfuse.choices import RACE_LAYOUTS, RaceLayout
 from polyfuse.files import make_folder
 from polyfuse.network.operator import Conv
-from polyfuse.report.peerpages import (
-    ALONE_COLUMNS,
-    CONTENDER_COLUMNS,
-    PEER_COLUMNS,
-    Kept,
-    best_peer_cells,
-    contender_rows,
-    decimals,
-    facts_of_now,
-    markdown,
-    measured_on,
-    one_by_one,
-    peer_cells,
-)
+from polyfuse.report import peerpages as pages
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -88,7 +76,7 @@ ALONE = """\
 How many times longer each peer takes than polyfuse, over the races above that it ran in and no others.
 
 """
-COLUMNS = ("workload", "best peer", "peer / polyfuse", "goal", *PEER_COLUMNS, "peer / bound", "peer / exact",
+COLUMNS = ("workload", "best peer", "peer / polyfuse", "goal", *pages.PEER_COLUMNS, "peer / bound", "peer / exact",
            "unfused / tuned", "of direct peak", "chosen", "max error", "measured")  # fmt: skip
 INTRODUCTION = {
     "preferred": "Each at the interface layout that it prefers: polyfuse channels in blocks, Halide and torch channels "
@@ -108,7 +96,7 @@ def file_of(name: str, parameters: dict[str, str], interface: str) -> Path:
 
 
 def run(
-    name: str, parameters: dict[str, str], interface: Interface, seconds: float, repeats: int, peers: str = "all"
+    name: str, parameters: dict[str, str], interface: RaceLayout, seconds: float, repeats: int, peers: str = "all"
 ) -> None:
     """Tune a workload and race it."""
     network = pf.load_workload(str(ROOT / "kernels" / f"{name}.py"), parameters=parameters)
@@ -119,9 +107,9 @@ def run(
         pf.tune(network, machine, workload=label(name, parameters), interface=layout, exact=exact)
         own.append(Configuration("tuned", exact_arithmetic=exact).contender())
     own.append(Configuration("unfused").contender())
-    rules = Rules(1, interface, repeats, search_seconds=seconds)
+    rules = RaceRules(1, interface, repeats, search_seconds=seconds)
     found = race(network, [*own, *peers_named(peers)], machine, rules)
-    PeerReport(facts_of_now(), (found,), shared_settings(rules)).write_json(file_of(name, parameters, interface))
+    PeerReport(pages.facts_of_now(), (found,), shared_settings(rules)).write_json(file_of(name, parameters, interface))
 
 
 def has_choice(network: pf.Network) -> bool:
@@ -129,54 +117,51 @@ def has_choice(network: pf.Network) -> bool:
     return any(isinstance(layer.operator, Conv) and layer.operator.window.kernel == (3, 3) for layer in network.layers)
 
 
-def row_cells(race: Kept, goal: str) -> tuple[str, ...]:
+def row_cells(race: pages.Kept, goal: str) -> tuple[str, ...]:
     """One workload in the table."""
     comparison, ours, peer = race.comparison, race.ours, race.comparison.best_peer
     exact, unfused = comparison.row("polyfuse exact"), comparison.row("polyfuse unfused")
-    rate = comparison.gflop_per_second(ours) if ours else None
+    share, error = pages.own_cells(race)
     return (
         race.title,
-        *best_peer_cells(race),
+        *pages.best_peer_cells(race),
         goal,
-        *peer_cells(race),
-        decimals(comparison.ratio_to_bound(peer) if peer else None),
-        decimals(comparison.ratio(peer, exact or ours)),
-        decimals(race.ratio(unfused)),
-        f"{rate / comparison.peak_gflop_per_second:.0%}" if rate else "-",
+        *pages.peer_cells(race),
+        pages.decimals(comparison.ratio_to_bound(peer) if peer else None),
+        pages.decimals(comparison.ratio(peer, exact or ours)),
+        pages.decimals(race.ratio(unfused)),
+        share,
         ours.detail if ours else "-",
-        f"{ours.max_rel_error:.0e}" if ours and ours.max_rel_error is not None else "-",
+        error,
         race.date,
     )
 
 
-def kept(wanted: Iterable[tuple[str, dict[str, str], str]], interface: Interface, peers: str) -> list[tuple[Kept, str]]:
+def kept(
+    wanted: Iterable[tuple[str, dict[str, str], str]], interface: RaceLayout, peers: str
+) -> list[tuple[pages.Kept, str]]:
     """The race and the goal of every workload that was measured."""
-    asked = tuple(peer.name for peer in peers_named(peers))
     files = [(label(name, parameters), goal, file_of(name, parameters, interface)) for name, parameters, goal in wanted]
-    return [
-        (Kept(title, PeerReport.from_json(file.read_text(), str(file)), OWN, asked), goal)
-        for title, goal, file in files
-        if file.exists()
-    ]
+    return [(pages.kept_race(title, file, OWN, peers), goal) for title, goal, file in files if file.exists()]
 
 
 def page() -> str:
     """What is kept, as Markdown."""
     goals = [(name, parameters, f"{goal}") for name, parameters, goal in WORKLOADS]
     lines: list[str] = []
-    races: list[Kept] = []
+    races: list[pages.Kept] = []
     more = [(name, parameters, "1") for name, parameters in MORE]
     for introduction, wanted, peers in ((None, goals, "all"), (OTHERS, more, MORE_PEERS)):
         lines += [introduction] if introduction else []
-        for interface in INTERFACES:
+        for interface in RACE_LAYOUTS:
             found = kept(wanted, interface, peers)
             races += [replace(race, title=f"{race.title}, {interface}") for race, _ in found]
-            lines += [INTRODUCTION[interface], "", *markdown(COLUMNS, [row_cells(*pair) for pair in found]), ""]
-    lines += [*ALONE.splitlines(), *markdown(ALONE_COLUMNS, one_by_one(races)), ""]
+            lines += [INTRODUCTION[interface], "", *pages.markdown(COLUMNS, [row_cells(*pair) for pair in found]), ""]
+    lines += [*ALONE.splitlines(), *pages.markdown(pages.ALONE_COLUMNS, pages.one_by_one(races)), ""]
     lines += ["## Every contender", "", "Times relative to the fastest of its race.", ""]
-    details = [row for race in races for row in contender_rows(race)]
-    lines += markdown(("workload, interface", *CONTENDER_COLUMNS), details)
-    return HEAD.format(measured=measured_on(races)) + "\n".join([*lines, ""])
+    details = [row for race in races for row in pages.contender_rows(race)]
+    lines += pages.markdown(("workload, interface", *pages.CONTENDER_COLUMNS), details)
+    return HEAD.format(measured=pages.measured_on(races)) + "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -190,7 +175,7 @@ def main() -> None:
     make_folder(KEPT)
     goals = [(name, parameters) for name, parameters, _ in WORKLOADS]
     for workloads, peers in ((goals, "all"), (MORE, MORE_PEERS)):
-        for interface in INTERFACES:
+        for interface in RACE_LAYOUTS:
             for name, parameters in workloads:
                 path = file_of(name, parameters, interface)
                 if chosen.only in label(name, parameters) and (chosen.again or not path.exists()):

@@ -16,30 +16,19 @@ import onnx
 
 import polyfuse as pf
 from polyfuse.bench.peers.contender import peers_named
-from polyfuse.bench.peers.models import workload_of
+from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ours import Configuration
-from polyfuse.bench.peers.race import Rules, race, shared_settings
+from polyfuse.bench.peers.race import RaceRules, race, shared_settings
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.files import make_folder, write_atomically
+from polyfuse.loading import Workload
+from polyfuse.report import peerpages as pages
 from polyfuse.report.format import short_bytes
-from polyfuse.report.peerpages import (
-    ALONE_COLUMNS,
-    CONTENDER_COLUMNS,
-    PEER_COLUMNS,
-    Kept,
-    best_peer_cells,
-    contender_rows,
-    decimals,
-    facts_of_now,
-    markdown,
-    measured_on,
-    one_by_one,
-    peer_cells,
-)
 from polyfuse.typed_json import decode, encode, parse
 
 FOLDER = Path(__file__).parent
@@ -95,7 +84,7 @@ COUNTED = """\
 
 *groups* are polyfuse's, of so many layers after rewriting; *published plan* the blocks that a literal DNNFusion makes
 of the model's operators. Off-chip bytes (weights included) are those of a machine that keeps on chip what groups keep;
-*memory* is what the C needs besides weights: the arena, buffers, inputs and outputs; *alive* what layers one by one
+*memory* is what the C needs apart from weights: the arena, buffers, inputs and outputs; *alive* what layers one by one
 must hold at once. Seconds are those of rewriting, planning, generating and compiling, on two cores.
 
 """
@@ -117,27 +106,23 @@ class Counted:
     source_bytes: int
 
 
-def path_of(name: str) -> str:
-    """The file of a network."""
-    return str(LIGHT / f"{name}.onnx" if name.startswith("light_") else ROOT / "kernels" / f"{name}.py")
-
-
-def seed_of(name: str) -> int | None:
-    """Weights for models that have none."""
-    return 1 if name.startswith("light_") else None
+def workload_of(name: str) -> Workload:
+    """The file of a network; those that have no weights get random ones."""
+    if name.startswith("light_"):
+        return Workload(str(LIGHT / f"{name}.onnx"), random_weights=1)
+    return Workload(str(ROOT / "kernels" / f"{name}.py"))
 
 
 def counted(name: str) -> Counted:
     """Plan, compile and count a network."""
     settings = Settings().ready
     start = time.perf_counter()
-    network = read_source(path_of(name), random_weights=seed_of(name)).network
+    network = read_source(workload_of(name)).network
     plan = plan_of(network, settings)
     code = program_of(network, plan, settings)
     library_files(code, plan, settings)
     seconds = time.perf_counter() - start
-    apart = plan_of(network, Settings(groups="single").ready)
-    fused, unfused = footprint(code), footprint(program_of(network, apart, settings))
+    fused, unfused = footprint(code), footprint(program_of(network, plan.unfused(network), settings))
     return Counted(
         name,
         len(network.layers),
@@ -154,26 +139,24 @@ def counted(name: str) -> Counted:
 
 def raced(name: str, repeats: int) -> PeerReport:
     """Race a network: planned, and layer by layer, against its peers."""
-    network, model = workload_of(path_of(name), random_weights=seed_of(name))
+    network, model = network_and_model(workload_of(name))
     own = [Configuration(strategy).contender() for strategy in ("plan", "unfused")]
-    rules = Rules(1, "preferred", repeats)
+    rules = RaceRules(1, "preferred", repeats)
     found = race(network, [*own, *peers_named(PEERS)], pf.read_machine(), rules, model=model)
-    return PeerReport(facts_of_now(), (found,), shared_settings(rules))
+    return PeerReport(pages.facts_of_now(), (found,), shared_settings(rules))
 
 
-def speed_row(race: Kept, goal: float | None) -> tuple[str, ...]:
+def speed_row(race: pages.Kept, goal: float | None) -> tuple[str, ...]:
     """One network in the table of speeds."""
-    comparison, ours, best = race.comparison, race.ours, race.comparison.best_peer
-    rate = comparison.gflop_per_second(ours) if ours else None
+    comparison, best = race.comparison, race.comparison.best_peer
     return (
         race.title,
-        *best_peer_cells(race),
+        *pages.best_peer_cells(race),
         f"{goal}" if goal else "",
-        *peer_cells(race),
-        decimals(comparison.ratio_to_bound(best) if best else None),
-        decimals(race.ratio(comparison.row("polyfuse unfused"))),
-        f"{rate / comparison.peak_gflop_per_second:.0%}" if rate else "-",
-        f"{ours.max_rel_error:.0e}" if ours and ours.max_rel_error is not None else "-",
+        *pages.peer_cells(race),
+        pages.decimals(comparison.ratio_to_bound(best) if best else None),
+        pages.decimals(race.ratio(comparison.row("polyfuse unfused"))),
+        *pages.own_cells(race),
         race.date,
     )
 
@@ -193,15 +176,10 @@ def counted_row(found: Counted, published: str) -> tuple[str, ...]:
     )
 
 
-def kept() -> list[tuple[Kept, float | None]]:
+def kept() -> list[tuple[pages.Kept, float | None]]:
     """The races that were measured, with their goals."""
-    asked = tuple(peer.name for peer in peers_named(PEERS))
     files = [(name, goal, KEPT / f"{name}.json") for name, goal, _ in NETWORKS]
-    return [
-        (Kept(name, PeerReport.from_json(file.read_text(), str(file)), OWN, asked), goal)
-        for name, goal, file in files
-        if file.exists()
-    ]
+    return [(pages.kept_race(name, file, OWN, PEERS), goal) for name, goal, file in files if file.exists()]
 
 
 def page() -> str:
@@ -213,17 +191,19 @@ def page() -> str:
             counts.append(counted_row(decode(parse(file.read_text(), name), Counted, name), published))
     found = kept()
     races = [race for race, _ in found]
-    lines = markdown(
-        ("network", "best peer", "peer / polyfuse", "goal", *PEER_COLUMNS, "peer / bound", "unfused / fused",
+    lines = pages.markdown(
+        ("network", "best peer", "peer / polyfuse", "goal", *pages.PEER_COLUMNS, "peer / bound", "unfused / fused",
          "of direct peak", "max error", "measured"), [speed_row(race, goal) for race, goal in found])  # fmt: skip
-    lines += ["", *ALONE.splitlines(), *markdown(ALONE_COLUMNS, one_by_one(races))]
+    lines += ["", *ALONE.splitlines(), *pages.markdown(pages.ALONE_COLUMNS, pages.one_by_one(races))]
     lines += ["", *COUNTED.splitlines()]
-    lines += markdown(
+    lines += pages.markdown(
         ("network", "groups", "published plan", "off-chip", "unfused", "memory", "unfused", "alive", "seconds"), counts
     )
     lines += ["", "## Every contender", "", "Times relative to the fastest of its race.", ""]
-    lines += markdown(("network", *CONTENDER_COLUMNS), [row for race in races for row in contender_rows(race)])
-    return HEAD.format(measured=measured_on(races)) + "\n".join([*lines, ""])
+    lines += pages.markdown(
+        ("network", *pages.CONTENDER_COLUMNS), [row for race in races for row in pages.contender_rows(race)]
+    )
+    return HEAD.format(measured=pages.measured_on(races)) + "\n".join([*lines, ""])
 
 
 def main() -> None:

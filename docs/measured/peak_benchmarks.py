@@ -18,8 +18,9 @@ from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.plan.checking import check_plan
-from polyfuse.plan.planning import Ways, macs_of, ways_of
+from polyfuse.plan.planning import Ways, ways_of
 from polyfuse.plan.price.objective import Objective
+from polyfuse.schedule.counts import macs_of
 
 FOLDER = Path(__file__).parent
 KERNEL = FOLDER.parents[1] / "kernels" / "mobilenet_v2.py"
@@ -181,21 +182,21 @@ def least_text(known: Ways) -> str:
 def main() -> None:
     """Plan, run and write the page."""
     published = ways(published_network(), as_msf_counts())
-    beside = list(compared(published))
+    against = list(compared(published))
     network = classifier()
     machine = accelerator("mcu-320k")
     alone = ways(network, machine)
     rows = list(of_classifier(alone, ways(network, replace(machine, offchip_writable=True))))
-    points = [*(each for _, each in beside), *(each for _, both in rows for each in both)]
+    points = [*(each for _, each in against), *(each for _, both in rows for each in both)]
     text = PAGE.format(
         width=WIDTH,
         size=SIZE,
         longest=LONGEST,
         error=max(each.error for each in points if each is not None),
         layers=len(published.graph.operations),
-        macs=macs_of(published.graph, published.machine),
+        macs=macs_of(operation.layer for operation in published.graph.operations),
         published=PUBLISHED_MACS,
-        compared="\n".join(row for row, _ in beside),
+        compared="\n".join(row for row, _ in against),
         least=least_text(published),
         rows="\n".join(row for row, _ in rows),
         classifier=least_of(alone),

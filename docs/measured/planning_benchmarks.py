@@ -23,6 +23,7 @@ from polyfuse.deploy.scratchpad import compiled, worst_error
 from polyfuse.deploy.source import read_source
 from polyfuse.errors import DoesNotFit
 from polyfuse.files import make_folder, write_atomically
+from polyfuse.loading import Workload
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
@@ -152,7 +153,7 @@ def path_of(name: str) -> str:
 @lru_cache(maxsize=1)
 def network_of(name: str) -> Network:
     """A network after rewriting; models without weights get random ones."""
-    return read_source(path_of(name), random_weights=1 if name.startswith("light_") else None).network
+    return read_source(Workload(path_of(name), random_weights=1 if name.startswith("light_") else None)).network
 
 
 @lru_cache(maxsize=1)
@@ -180,7 +181,7 @@ def kept(name: str, machine: str) -> Planned | None:
 
 
 def keep(name: str, machine: str, point: Point) -> None:
-    """Put a point beside those that are kept."""
+    """Add a point to those that are kept."""
     found = kept(name, machine)
     points = {**(found.at if found else {}), point.capacity_kib: point}
     operations = len(ways(name, machine).graph.operations)

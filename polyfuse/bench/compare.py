@@ -1,4 +1,4 @@
-"""The main job: run one workload under every strategy and tile; predict, count, time and check each.
+"""Run one workload under every strategy and tile; predict, count, time and check each.
 
 Network + tiles + strategies ──compare()──> Comparison
 """
@@ -11,15 +11,16 @@ import numpy as np
 
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
+from polyfuse.choices import PLACES, STRATEGIES, LeafName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.lower.selection import SCALAR, Interface, LeafName, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import SCALAR, Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.target import probe
 from polyfuse.deploy.host import host_facts
-from polyfuse.deploy.tuned import best_known
+from polyfuse.deploy.settings import Settings
+from polyfuse.deploy.tuned import best_for
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
@@ -28,16 +29,16 @@ from polyfuse.network.reference import run as run_reference
 from polyfuse.progress import Progress, silent
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import PLACES, Place, Placement
+from polyfuse.schedule.retention import Placement
 from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
 
-"""Called with what is going on, how many steps of it are done, and how many there are."""
+DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row to be: the name of its strategy, and the strategy itself; None is layer by layer.
+    """One row of a comparison before it runs: the name of its strategy, and the strategy; None is layer by layer.
 
     `leaf` are leaves of its own, in the place of those that all rows share.
     """
@@ -53,7 +54,7 @@ class Candidate:
 
     @property
     def placement(self) -> Placement | None:
-        """Of first executions; None where nothing is retained."""
+        """The placement of first executions; None where nothing is retained."""
         if self.strategy is None:
             return None
         every = (self.strategy.others, *self.strategy.retention.values())
@@ -86,10 +87,6 @@ class Case:
     proving: Program | None
 
 
-NAMES = ("recompute", "local", "global", "mixed")
-DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
-
-
 def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
     """A spread of tiles: a few rows, more rows, and rows x columns, no larger than the last output."""
     *_, rows, columns = network.outputs[-1].concrete_shape
@@ -100,7 +97,7 @@ def default_tiles(network: Network) -> tuple[tuple[int, ...], ...]:
 @public
 @dataclass(frozen=True)
 class Choices:
-    """What is asked of the rows of a comparison beyond tiles and strategies.
+    """Options of the rows of a comparison, apart from tiles and strategies.
 
     mixed      places of the mixed rows, one row for each tuple whose length fits the tile
     retention  tensors whose places differ in the mixed rows; one place holds along every tile dimension
@@ -140,7 +137,7 @@ class Choices:
 
 
 def candidates(
-    tiles: Iterable[tuple[int, ...]], names: Sequence[str] = NAMES, choices: Choices | None = None
+    tiles: Iterable[tuple[int, ...]], names: Sequence[str] = STRATEGIES, choices: Choices | None = None
 ) -> list[Candidate]:
     """Layer by layer, then for each tile each strategy by its name; `local` in both placements.
 
@@ -162,7 +159,7 @@ def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strat
     if name == "mixed":
         return choices.mixed_strategies(tile)
     if name not in PLACES:
-        raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(NAMES)}")
+        raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
     places = (cast(Place, name),) * len(tile)
     usual: tuple[Placement, ...] = ("first", "shifted") if name == "local" else ("first",)
     placements = (choices.placement,) if choices.placement is not None else usual
@@ -428,21 +425,13 @@ def row_of(
     )
 
 
-def tuned_row(
-    network: Network,
-    *,
-    interface: Interface = "nchw",
-    threads: int = 1,
-    exact: bool = False,
-    options: Options | None = None,
-) -> Candidate | None:
+def tuned_row(network: Network, settings: Settings) -> Candidate | None:
     """The best known choice as a row of a comparison, `tuned`; None where the network was not tuned.
 
     Errors: as `best_known`.
     """
-    chosen = options or Options()
-    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen)
+    found = best_for(network, settings)
     if found is None:
         return None
-    leaf = found.choice.leaves(network, probe(chosen.compiler, tuple(chosen.flags)), interface)
+    leaf = found.choice.leaves(network, settings.target, settings.interface)
     return Candidate("tuned", found.choice.strategy, leaf)

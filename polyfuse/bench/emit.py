@@ -1,4 +1,4 @@
-"""Put what a comparison generated where people can read, edit and compile it.
+"""Write the C and the schedules of a comparison where people can read, edit and compile them.
 
 Enters: prepared cases and a folder. Leaves: for each case a folder with
 

@@ -1,4 +1,4 @@
-"""Where the time of a network goes: `python -m polyfuse.bench.groups MODEL` prints each group beside its floor.
+"""Where the time of a network goes: `python -m polyfuse.bench.groups MODEL` prints each group and its floor.
 
 The program that `polyfuse.load` runs is compiled once more with a clock read between its groups. The floor of a group
 is its multiply-accumulates at the peak in the machine file; Winograd's algorithm may pass it, activations made of `exp`
@@ -19,8 +19,10 @@ from rich.table import Table
 from polyfuse.codegen.kernel import Kernel, rebuild
 from polyfuse.codegen.lower.group import LoweredGroup
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
+from polyfuse.loading import Workload
 from polyfuse.machines.host import known_machine
 from polyfuse.network.reference import random_inputs
 from polyfuse.schedule.counts import macs_of
@@ -87,9 +89,9 @@ def lines(groups: Sequence[LoweredGroup], seconds: Sequence[float], gflop_per_se
 @click.option("--random-weights", type=int, metavar="SEED", help="Give a model seeded random weights.")
 @click.option("--repeats", type=click.IntRange(min=1), default=31, show_default=True, help="Runs of the network.")
 def main(model: str, random_weights: int | None, repeats: int) -> None:
-    """Print the time of every group of a planned MODEL beside its floor; one thread, on the last core."""
+    """Print the time of every group of a planned MODEL, and its floor; one thread, on the last core."""
     settings = Settings().ready
-    network = read_source(model, random_weights=random_weights).network
+    network = read_source(Workload(model, random_weights=random_weights)).network
     program = program_of(network, plan_of(network, settings), settings)
     with TemporaryDirectory() as folder:
         kernel = timed(program, Path(folder))

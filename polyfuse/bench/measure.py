@@ -49,7 +49,7 @@ def measure(
     done, rounds)` is called before the first round and after each.
 
     Whatever a run raises, and an interrupt, passes through; the affinity and the collector are as before then, too.
-    Raises InvalidInput for no runs and for numbers out of range.
+    Errors: InvalidInput for no runs and for numbers out of range.
     """
     _check(runs, repeats, min_seconds, warmup, threads)
     clock: Clock = "thread CPU time" if threads == 1 else "wall time"

@@ -16,17 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from polyfuse.bench.measure import measure
-from polyfuse.bench.tune import tune
-from polyfuse.codegen.build import Options
+from polyfuse.bench.tune import Tuner
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.lower.selection import Interface
-from polyfuse.codegen.program import generate
-from polyfuse.codegen.target import probe
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice, ranked, search_space
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, write_atomically
 from polyfuse.loading import load_workload
-from polyfuse.machines.host import Machine, read_machine
+from polyfuse.machines.host import known_machine, read_machine
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.progress import Progress, silent
@@ -45,7 +43,7 @@ SAMPLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Point:
+class PredictedChoice:
     """One choice, predicted and measured."""
 
     label: str
@@ -59,16 +57,16 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class PredictedChoices:
     """All choices of one workload; `tuned` is the label of the one that the tuner found, if it was asked."""
 
     workload: str
-    points: tuple[Point, ...]
+    points: tuple[PredictedChoice, ...]
     tuned: str | None = None
 
     @property
     def mean_error(self) -> float:
-        """Of the predictions."""
+        """The mean relative error of the predictions."""
         return sum(point.error for point in self.points) / len(self.points)
 
     @property
@@ -78,13 +76,13 @@ class Sweep:
         return ratios[len(ratios) // 2]
 
     @property
-    def picked(self) -> Point:
-        """The fastest by the model."""
+    def picked(self) -> PredictedChoice:
+        """The choice that the model predicts to be the fastest."""
         return min(self.points, key=lambda point: point.predicted_seconds)
 
     @property
-    def best(self) -> Point:
-        """The fastest measured."""
+    def best(self) -> PredictedChoice:
+        """The choice that was measured to be the fastest."""
         return min(self.points, key=lambda point: point.seconds)
 
     def over_best(self, label: str) -> float:
@@ -101,40 +99,34 @@ def thinned(choices: Sequence[Choice], most: int) -> list[Choice]:
 def sweep(
     name: str,
     network: Network,
-    machine: Machine,
+    settings: Settings,
     *,
-    interface: Interface = "blocked",
-    exact: bool = False,
     most: int = 40,
     repeats: int = 9,
     tuned: bool = False,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Sweep:
+    progress: Progress = silent,
+) -> PredictedChoices:
     """Predict and measure the choices of one workload, on one thread; what the tuner finds among them, if `tuned`.
 
     Errors: BuildError, InvalidInput.
     """
-    chosen = options or Options()
-    tell = progress or silent
-    target = probe(chosen.compiler, tuple(chosen.flags))
-    space = search_space(network, target, exact)
+    interface, target, machine = settings.interface, settings.target, settings.machine or known_machine()
+    space = search_space(network, target, settings.exact)
     choices, tuned_label = thinned(space, most), None
     if tuned:
-        tuned_label = tuned_choice(network, machine, interface, exact, chosen, tell)
+        tuned_label = tuned_choice(network, settings, progress)
         choices += [each for each in space if each.label == tuned_label and each not in choices]
-    found = ranked(network, choices, machine, target, interface, progress=tell)
+    found = ranked(network, choices, machine, target, interface, progress=progress)
     programs, predicted = [], {}
     for prediction in found:
         choice = prediction.choice
         try:
-            leaf = choice.leaves(network, target, interface)
-            programs.append((choice.label, generate(network, choice.groups(network, leaf), leaf=leaf)))
+            programs.append((choice.label, choice.program(network, target, interface)))
         except PolyfuseError:
             continue
         predicted[choice.label] = prediction.seconds.total
-    tell("compiling", 0, 1)
-    built = compile_programs([program for _, program in programs], options=chosen)
+    progress("compiling", 0, 1)
+    built = compile_programs([program for _, program in programs], options=settings.options)
     kernels: dict[str, Kernel] = {}
     first: Kernel | None = None
     for (label, program), library in zip(programs, built, strict=True):
@@ -144,23 +136,20 @@ def sweep(
     first.set_inputs(random_inputs(network, seed=1))
     runs = {label: kernel.run for label, kernel in kernels.items()}
     timings = measure(
-        runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda _, k, of: tell("measuring", k, of)
+        runs, repeats=repeats, min_seconds=SAMPLE_SECONDS, progress=lambda _, k, of: progress("measuring", k, of)
     )
-    points = tuple(Point(label, predicted[label], timing.minimum) for label, timing in timings.items())
-    return Sweep(name, points, tuned_label)
+    points = tuple(PredictedChoice(label, predicted[label], timing.minimum) for label, timing in timings.items())
+    return PredictedChoices(name, points, tuned_label)
 
 
-def tuned_choice(
-    network: Network, machine: Machine, interface: Interface, exact: bool, options: Options, progress: Progress
-) -> str | None:
+def tuned_choice(network: Network, settings: Settings, progress: Progress) -> str | None:
     """The label of what the tuner finds, from nothing."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "tuned.json"
-        found = tune(network, machine, interface=interface, exact=exact, path=path, options=options, progress=progress)
-    return found.best.label if found.best is not None else None
+        best = Tuner(settings, path=Path(folder) / "tuned.json", progress=progress).entry(network).best
+    return best.label if best is not None else None
 
 
-def table(sweeps: Sequence[Sweep]) -> Table:
+def table(sweeps: Sequence[PredictedChoices]) -> Table:
     """A line for each workload."""
     shown = Table(box=None)
     names = ("workload", "picked", "tuned", "best")
@@ -190,16 +179,14 @@ def main(
     """Print the error of the time model on the workloads in kernels/, and what it picks."""
     if json_file is not None:
         check_writable(json_file)
-    machine = read_machine()
+    settings = Settings(interface=layout, exact=exact, machine=read_machine()).ready
     sweeps = []
     for name, parameters in WORKLOADS:
         full = " ".join([name, *(f"{key}={value}" for key, value in parameters.items())])
         if only in full:
             click.echo(full, err=True)
             network = load_workload(name, parameters=parameters)
-            sweeps.append(
-                sweep(full, network, machine, interface=layout, exact=exact, most=most, repeats=repeats, tuned=tuned)
-            )
+            sweeps.append(sweep(full, network, settings, most=most, repeats=repeats, tuned=tuned))
     Console(width=180).print(table(sweeps))
     if json_file is not None:
         write_atomically(json_file, (json.dumps([asdict(each) for each in sweeps], indent=1) + "\n").encode())

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.bench.measure import measure
-from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, Memory, ProbeLibrary, probe_source
+from polyfuse.bench.probe_kernels import CHAINS, STOP, STREAMS, ProbeLibrary, ProbeMemory, probe_source
+from polyfuse.choices import PROBE_SECONDS
 from polyfuse.codegen.build import Options, compile_shared, find_compiler, flags_of
 from polyfuse.deploy.host import ROOT, caches, host_facts, memory_bytes, working_cores
 from polyfuse.errors import BuildError, InvalidInput
@@ -30,7 +31,6 @@ from polyfuse.progress import Progress, silent
 WIDTHS = (64, 32, 16)
 """Vector widths that are tried, in bytes; one that does not compile is left out."""
 
-DEFAULT_SECONDS = 6.0
 SAMPLE_SECONDS = 0.003
 PATIENCE = 1.5
 """Samples of all cores end when they have taken so many times their share: on a busy host cores wait for each other."""
@@ -74,7 +74,7 @@ class Capacity:
 
 
 def probe(
-    seconds: float = DEFAULT_SECONDS,
+    seconds: float = PROBE_SECONDS,
     *,
     options: Options | None = None,
     progress: Progress | None = None,
@@ -85,7 +85,7 @@ def probe(
     Errors: BuildError without a compiler, or when it accepts no vector width. InvalidInput for `seconds` out of range.
     """
     if not 0 < seconds < math.inf:
-        raise InvalidInput(f"probe: expected seconds above 0, got {seconds}; {DEFAULT_SECONDS:g} is a good number")
+        raise InvalidInput(f"probe: expected seconds above 0, got {seconds}; {PROBE_SECONDS:g} is a good number")
     chosen = options or Options()
     report = progress or silent
     compiler = chosen.compiler or find_compiler()
@@ -240,7 +240,7 @@ def _level(
 ) -> Level:
     """One level of memory, with the bandwidths that one core and all cores get."""
     capacity = capacities[index]
-    memory = Memory(working_bytes(index, capacities, 1))
+    memory = ProbeMemory(working_bytes(index, capacities, 1))
     passes = max(1, CALL_BYTES // memory.size)
     work: Work = {stream: library.stream(stream, memory, passes) for stream in STREAMS}
     one = _rates(work, seconds, capacity.name, report)
@@ -289,7 +289,7 @@ def _rates_together(
     def work(thread: int) -> int:
         try:
             _pin(cpus[thread])
-            memory = Memory(least_bytes, pieces)
+            memory = ProbeMemory(least_bytes, pieces)
             for stream in STREAMS:
                 run = library.stream_together(stream, memory, passes, len(cpus), arrived[stream], limit)
                 run(times[stream][thread])

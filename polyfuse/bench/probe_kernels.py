@@ -210,7 +210,7 @@ class ProbeLibrary:
         function = self._function("adds")
         return lambda: function(rounds, 3), rounds * ADDS
 
-    def stream(self, name: Stream, memory: "Memory", passes: int) -> tuple[Callable[[], None], int]:
+    def stream(self, name: Stream, memory: "ProbeMemory", passes: int) -> tuple[Callable[[], None], int]:
         """A call that goes over the memory so many times, and the bytes that it moves."""
         function = self._function(name)
         places = self._places(name, memory)
@@ -222,7 +222,7 @@ class ProbeLibrary:
         return lambda: function(address, start, steps)
 
     def stream_together(
-        self, name: Stream, memory: "Memory", passes: int, threads: int, arrived: NDArray[np.int64], seconds: float
+        self, name: Stream, memory: "ProbeMemory", passes: int, threads: int, arrived: NDArray[np.int64], seconds: float
     ) -> Callable[[NDArray[np.float64]], bool]:
         """A call for one of several threads, given where to put times: whether it took all samples.
 
@@ -239,14 +239,14 @@ class ProbeLibrary:
     def _function(self, name: str) -> Any:
         return getattr(self._library, f"polyfuse_{name}")
 
-    def _places(self, name: Stream, memory: "Memory") -> tuple[int, int, int]:
+    def _places(self, name: Stream, memory: "ProbeMemory") -> tuple[int, int, int]:
         """To, from, and how many vectors; a copy goes from one half to the other."""
         if name == "copy":
             return memory.address + memory.size // 2, memory.address, memory.size // 2 // self.vector_bytes
         return memory.address, memory.address, memory.size // self.vector_bytes
 
 
-class Memory:
+class ProbeMemory:
     """Memory that begins at a page, touched; so many pieces of whole pages."""
 
     def __init__(self, least_bytes: int, pieces: int = 1) -> None:

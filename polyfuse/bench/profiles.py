@@ -1,17 +1,13 @@
 """The profile database of the fusion plan as a file, and the measurements that go into it.
 
 Enters: a `Network` whose layers a plan asks about. Leaves: a `Profitable` that measures each question once: the layers
-as one group in tiles of rows beside the same layers as two groups, in turns, in seconds.
+as one group in tiles of rows, and the same layers as two groups, in turns, in seconds.
 
 The file is "format" ("polyfuse-profile"), "version" (1), and "entries", a list of objects like `Profiled`.
 """
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import platformdirs
 
 from polyfuse.bench.compare import leaves_to_run, ready_to_build
 from polyfuse.bench.measure import measure
@@ -19,42 +15,19 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import Program, generate
 from polyfuse.deploy.entries import EntriesFile
-from polyfuse.deploy.host import host_facts
+from polyfuse.deploy.host import processor
 from polyfuse.errors import IllegalSchedule, InvalidInput, TooComplex, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.rewrite.fusion import FusionOperator, Profitable, by_traffic
-from polyfuse.rewrite.profile import Measure, Profiled, ProfileKey, by_profile
+from polyfuse.rewrite.profile import Measure, Profiled, by_profile
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-VARIABLE = "POLYFUSE_PROFILES"
-FILE = EntriesFile("profile file", "polyfuse-profile", 1, Profiled)
+FILE = EntriesFile("profile file", ("polyfuse-profile", 1), Profiled, "profiles.json", "POLYFUSE_PROFILES")
 TILE_ROWS = 8
 SAMPLES = 7
-
-
-def profiles_path() -> Path:
-    """Where the file is: $POLYFUSE_PROFILES, else profiles.json in the user's data folder."""
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else platformdirs.user_data_path("polyfuse") / "profiles.json"
-
-
-@dataclass(frozen=True)
-class ProfileFile:
-    """The database: every question reads the file, every answer replaces it."""
-
-    path: Path
-
-    def find(self, key: ProfileKey) -> Profiled | None:
-        """What was measured under a key. Errors: InvalidInput for a file that holds something else."""
-        return next((each for each in FILE.read(self.path) if each.key == key), None)
-
-    def add(self, measured: Profiled) -> None:
-        """Keep a measurement, in the place of one under the same key. Errors: as `find`; where it cannot be written."""
-        kept = [each for each in FILE.read(self.path) if each.key != measured.key]
-        FILE.write(self.path, [*kept, measured])
 
 
 def by_measurement(network: Network, path: Path | None = None, options: Options | None = None) -> Profitable:
@@ -64,11 +37,8 @@ def by_measurement(network: Network, path: Path | None = None, options: Options 
     """
     chosen = ready_to_build(options or Options())
     assert chosen.compiler is not None
-    facts = host_facts()
-    machine = f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
     compiler = " ".join([chosen.compiler.version, *chosen.flags])
-    database = ProfileFile(path or profiles_path())
-    return by_profile(database, machine, compiler, measured_on(network, chosen), by_traffic)
+    return by_profile(FILE.at(path), processor(), compiler, measured_on(network, chosen), by_traffic)
 
 
 def measured_on(network: Network, options: Options) -> Measure:

@@ -7,7 +7,6 @@ list of objects with the fields of `Row`. Tuples are lists. All keys are always 
 number that is not finite is the string "nan", "inf" or "-inf". A change of meaning raises the version.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text, write_atomically
 from polyfuse.text import columns, html_table
-from polyfuse.typed_json import decode, encode, parse
+from polyfuse.typed_json import decode, headed, headed_text
 
 FORMAT = "polyfuse-comparison"
 VERSION = 1
@@ -54,7 +53,7 @@ class Row:
     max_rel_error: of the outputs against the reference; None if not compared.
     threads: of the timed run.
 
-    Raises InvalidInput for other names, for counts that contradict each other and for negative ones.
+    Errors: InvalidInput for other names, for counts that contradict each other and for negative ones.
     """
 
     strategy: str
@@ -144,26 +143,22 @@ class Comparison:
 
     def to_json(self) -> str:
         """The JSON text, in the order of the fields."""
-        document = {"format": FORMAT, "version": VERSION, **_object(encode(self))}
-        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return headed_text(self, (FORMAT, VERSION))
 
     def write_json(self, path: Path) -> None:
-        """Write the JSON text, all of it or nothing; raises InvalidInput when the path cannot be written."""
+        """Write the JSON text, all of it or nothing.
+
+        Errors: InvalidInput when the path cannot be written.
+        """
         write_atomically(path, self.to_json().encode())
 
     @classmethod
     def from_json(cls, text: str, where: str = "comparison") -> "Comparison":
         """The comparison in a JSON text, which errors call `where`.
 
-        Raises InvalidInput when it holds none, and where a ratio is not that of the times.
+        Errors: InvalidInput when it holds none, and where a ratio is not that of the times.
         """
-        document = _object(parse(text, where))
-        found = (document.pop("format", None), document.pop("version", None))
-        if found != (FORMAT, VERSION):
-            raise InvalidInput(
-                f"{where}: expected format '{FORMAT}' version {VERSION}, got '{found[0]}' version {found[1]}; "
-                "write it again with this polyfuse"
-            )
+        document = headed(text, where, "a comparison", (FORMAT, VERSION), "write it again with this polyfuse")
         comparison: Comparison = decode(document, cls, where)
         comparison.check_ratios(where)
         return comparison
@@ -171,7 +166,7 @@ class Comparison:
     def check_ratios(self, where: str) -> None:
         """Ratios are those of the times in the rows, where the unfused one is among them.
 
-        Raises InvalidInput for others.
+        Errors: InvalidInput for others.
         """
         unfused = next((row.seconds_median for row in self.rows if row.strategy == "unfused"), None)
         for index, row in enumerate(self.rows):
@@ -199,13 +194,9 @@ def summary(row: Row) -> tuple[object, ...]:
 
 
 def read_comparison(path: Path) -> Comparison:
-    """The comparison in a JSON file; raises InvalidInput when it cannot be read or holds none."""
+    """The comparison in a JSON file. Errors: InvalidInput when it cannot be read or holds none."""
     where = f"comparison '{path}'"
     return Comparison.from_json(read_text(path, where, "JSON"), where)
-
-
-def _object(value: object) -> dict[str, object]:
-    return dict(value) if isinstance(value, dict) else {}
 
 
 def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:

@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from polyfuse.bench.measure import measure
-from polyfuse.codegen.build import DEFAULT_FLAGS, Options, compile_many, find_compiler, load
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import Options, compile_many, find_compiler, load
 from polyfuse.codegen.c.text import braces, function
+from polyfuse.codegen.kernel import aligned_copy
 from polyfuse.codegen.rows.chunks import chunks, uses
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.few_channels import FewChannels
@@ -92,7 +94,7 @@ def operations(shape: RowShape) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class RowCalls:
     """A compiled kernel and the arrays that its row reads and writes; calling it computes the row CALLS times."""
 
     function: Callable[..., object]
@@ -109,7 +111,7 @@ def repeated(kernel: RowKernel) -> str:
     return "\n".join([kernel.source, *function("void repeat", ("int count", *PARAMETERS), call), ""])
 
 
-def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
+def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> RowCalls:
     """Random rows and weights, aligned to a cache line."""
     shape, v = kernel.shape, kernel.floats
     planar_in, planar_out = shape.kind.planar_in, shape.kind.planar_out
@@ -126,7 +128,7 @@ def prepared(kernel: RowKernel, repeat: Callable[..., object]) -> Prepared:
     places = (ctypes.c_ssize_t(-shape.outside[0]), ctypes.c_ssize_t(0), address(rows[0]), address(outs[0]))
     workspace = aligned(max(1, kernel.workspace_bytes // 4))
     arrays = (*rows, *outs, *adds, weights, bias, workspace)
-    return Prepared(repeat, (*parts, *places, address(workspace)), arrays)
+    return RowCalls(repeat, (*parts, *places, address(workspace)), arrays)
 
 
 def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:
@@ -139,14 +141,6 @@ def staggered(count: int, floats: int) -> list[NDArray[np.float32]]:
 def aligned(count: int) -> NDArray[np.float32]:
     """Small random floats from a cache line's start."""
     return aligned_copy(np.random.default_rng(0).standard_normal(count).astype(np.float32))
-
-
-def aligned_copy(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A copy that starts at a cache line."""
-    space = np.empty(values.size + 16, np.float32)
-    first = -(space.ctypes.data // 4) % 16
-    space[first : first + values.size] = values
-    return space[first : first + values.size]
 
 
 def address(array: NDArray[np.float32]) -> ctypes.c_void_p:

@@ -16,12 +16,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from polyfuse.choices import Place
 from polyfuse.codegen.program import generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import lower
-from polyfuse.schedule.retention import Place, Placement
+from polyfuse.schedule.retention import Placement
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import storage
 
@@ -30,6 +31,7 @@ STARTS = {
     "import numpy, islpy": ("-c", "import numpy, islpy"),
     "import polyfuse": ("-c", "import polyfuse"),
     "polyfuse --help": ("-m", "polyfuse", "--help"),
+    "polyfuse plan --help": ("-m", "polyfuse", "plan", "--help"),
 }
 """What a fresh interpreter is started for; the first is what the others are compared with."""
 STAGES = ("build", "schedule", "storage", "legality", "lower", "count", "generate")
@@ -100,7 +102,7 @@ def main(layers: tuple[int, ...], tile: tuple[int, int], starts: int) -> None:
     found = start_seconds(starts)
     base = next(iter(found.values()))
     for name, seconds in found.items():
-        click.echo(f"{name:<20} {seconds:.3f} s, {seconds / base:.2f} times {next(iter(found))}")
+        click.echo(f"{name:<21} {seconds:.3f} s, {seconds / base:.2f} times {next(iter(found))}")
     table = Table(title=f"CPU seconds, 2-D tiles {tile[0]}x{tile[1]} of 540x960", box=None, padding=(0, 1, 0, 0))
     for heading in ("layers", "strategy", *STAGES, "total"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right", no_wrap=True)

@@ -1,11 +1,11 @@
 """Find the fastest way to run a network on this host: `polyfuse tune`.
 
-    Network + Machine ──tune()──> Entry in the file of `deploy.tuned`, measured choices and the best of them
+    Network + Machine ──tune()──> TunedEntry in the file of `deploy.tuned`, measured choices and the best of them
 
 The model ranks all choices; the best of every kind are compiled in parallel, checked and measured in turns with the
-unfused program, a few at a time, then those beside the best one; the best of all are measured again, more often. What
-is measured is kept at once, so an interrupt loses the few that are being measured, and the next run goes on behind
-them.
+unfused program, a few at a time, then the neighbours of the best one; the best of all are measured again, more often.
+What is measured is written at once, so an interrupt loses the few that are being measured, and the next run goes on
+behind them.
 """
 
 from collections.abc import Sequence
@@ -15,31 +15,31 @@ from pathlib import Path
 import numpy as np
 
 from polyfuse.bench.measure import measure
+from polyfuse.choices import MEASURED
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
 from polyfuse.codegen.lower.selection import Interface, is_3x3
-from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.target import Target, probe
-from polyfuse.deploy.model import Settings, plan_of
+from polyfuse.codegen.program import Program
+from polyfuse.codegen.target import Target
+from polyfuse.deploy.model import plan_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice, Prediction, ranked, search_space
-from polyfuse.deploy.tuned import Entry, Tried, entry_of, key_of, tried, tuned_path, write_entry
+from polyfuse.deploy.tuned import FILE, MeasuredChoice, TunedEntry, key_of, tried
 from polyfuse.deploy.tuning import INSIDE
 from polyfuse.errors import IllegalSchedule, PolyfuseError, TooComplex, Unbounded
 from polyfuse.files import check_writable, make_folder
-from polyfuse.machines.host import Machine
+from polyfuse.machines.host import Machine, known_machine
 from polyfuse.network.dtypes import Values
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs
 from polyfuse.network.reference import run as run_reference
 from polyfuse.progress import Progress, silent
 
-MEASURED = 8
 AT_ONCE = 4
-"""Choices that are measured in the same rounds, beside the unfused one."""
+"""Choices that are measured in the same rounds, together with the unfused one."""
 FINALISTS = 3
 STEPS = 3
-"""How often choices beside the best one are measured, with fewer and with more rows."""
+"""How often neighbours of the best choice are measured, with fewer and with more rows."""
 SAMPLES, FINAL_SAMPLES = 7, 21
 SAMPLE_SECONDS = 0.02
 FROM_EACH_KIND = 2
@@ -51,20 +51,117 @@ MOST_ERROR = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is tuned, and how its code is built and fed."""
+    """A network that is tuned, how its code is built, and what goes in and must come out."""
 
     network: Network
-    interface: Interface
-    threads: int
-    options: Options
+    settings: Settings
     target: Target
     inputs: dict[str, Values]
     expected: dict[str, np.ndarray]
 
+    @staticmethod
+    def of(network: Network, settings: Settings, target: Target) -> "Task":
+        """With random inputs, and the outputs of the reference."""
+        inputs = random_inputs(network, seed=1)
+        values = run_reference(network, inputs)
+        return Task(network, settings, target, inputs, {tensor.name: values[tensor.name] for tensor in network.outputs})
+
     def program(self, choice: Choice) -> Program:
         """The program of a choice, proved legal."""
-        leaf = choice.leaves(self.network, self.target, self.interface)
-        return generate(self.network, choice.groups(self.network, leaf), leaf=leaf)
+        return choice.program(self.network, self.target, self.settings.interface)
+
+
+@dataclass(frozen=True)
+class TunedGroup:
+    """A group of a plan, and what was measured of it."""
+
+    layers: tuple[str, ...]
+    entry: TunedEntry
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """How networks are tuned.
+
+    settings   how code is built, with the compiler found, and the machine whose time model ranks the choices
+    measured   how many choices are measured, the unfused one apart
+    path       the tuned file; None for the user's
+    """
+
+    settings: Settings
+    measured: int = MEASURED
+    path: Path | None = None
+    progress: Progress = silent
+
+    def entry(self, network: Network, workload: str | None = None) -> TunedEntry:
+        """Measure the choices that the model ranks best, and keep what was found under the name `workload`.
+
+        Errors: as `tune`.
+        """
+        settings, file = self.settings, FILE.at(self.path)
+        if self.path is None:
+            make_folder(file.path.parent)
+        check_writable(file.path)
+        key = key_of(network, settings)
+        entry = file.find(key) or TunedEntry(key, workload or network.name, ())
+        target = settings.target
+        space, machine = search_space(network, target, settings.exact), settings.machine or known_machine()
+        predictions = ranked(network, space, machine, target, settings.interface, settings.threads, self.progress)
+        task = Task.of(network, settings, target)
+        known = {each.label for each in entry.tried}
+        missing = [each for each in promising(predictions, self.measured) if each.choice.label not in known]
+        unfused = first_unfused(predictions)
+        if missing:
+            again = tuple(replace(each, samples=min(each.samples, SAMPLES)) for each in entry.tried)
+            entry = replace(entry, tried=again)
+        for first in range(0, len(missing), AT_ONCE):
+            batch = missing[first : first + AT_ONCE]
+            self.progress("measuring", first, len(missing))
+            entry = self.kept(entry, timed(task, [unfused, *batch], SAMPLES))
+        return self.with_final(task, entry, predictions)
+
+    def groups(self, network: Network, workload: str | None = None) -> tuple[TunedGroup, ...]:
+        """Tune every group of a network's plan that has a choice, as a network of its own; keep what was found.
+
+        `polyfuse compile` and `run` take what was found for each. An interrupted run goes on where it stopped.
+        Errors: as `tune`, and those of planning.
+        """
+        plan = plan_of(network, replace(self.settings, untuned=True), self.progress)
+        wanted = [group for group in plan.groups if group.tile is not None or has_choice(network, group.layers)]
+        found = []
+        for k, group in enumerate(wanted):
+
+            def progress(what: str, done: int, of: int, k: int = k) -> None:
+                self.progress(f"group {k + 1} of {len(wanted)}: {what}", done, of)
+
+            tuner = replace(self, settings=replace(self.settings, interface=INSIDE), progress=progress)
+            name = f"{workload or network.name}: {group.layers[0]} to {group.layers[-1]}"
+            found.append(TunedGroup(group.layers, tuner.entry(network.select(group.layers), name)))
+        return tuple(found)
+
+    def with_final(self, task: Task, entry: TunedEntry, predictions: Sequence[Prediction]) -> TunedEntry:
+        """Measure the neighbours of the best choice, then the best of all together; unless that was done before."""
+        unfused = first_unfused(predictions)
+        if any(each.samples == FINAL_SAMPLES for each in entry.tried):
+            return entry
+        for step in range(STEPS):
+            best = final_predictions(entry, predictions)[:1]
+            known = {each.label for each in entry.tried}
+            near = [each for one in best for each in neighbours(one, predictions) if each.choice.label not in known]
+            if not near:
+                break
+            self.progress("measuring neighbours of the best", step, STEPS)
+            entry = self.kept(entry, timed(task, [unfused, *best, *near], SAMPLES))
+        if final := final_predictions(entry, predictions):
+            self.progress("measuring the best again", 0, 1)
+            entry = self.kept(entry, timed(task, [unfused, *final], FINAL_SAMPLES))
+        return entry
+
+    def kept(self, entry: TunedEntry, found: Sequence[MeasuredChoice]) -> TunedEntry:
+        """The entry with measurements added, written to the file."""
+        entry = entry.with_tried(found)
+        FILE.at(self.path).add(entry)
+        return entry
 
 
 def tune(
@@ -79,94 +176,18 @@ def tune(
     path: Path | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
-) -> Entry:
-    """Measure the choices that the model likes best, `measured` of them and the unfused one, and keep what was found.
+) -> TunedEntry:
+    """Measure the choices that the model ranks best, `measured` of them and the unfused one, and keep what was found.
 
     `exact` keeps to the direct algorithm; what is found is kept apart.
 
     Errors: BuildError; InvalidInput for a tuned file that holds something else or cannot be written; PolyfuseError for
     wrong results.
     """
-    tell = progress or silent
-    chosen = options or Options()
-    chosen = replace(chosen, compiler=chosen.compiler or find_compiler())
-    if path is None:
-        make_folder(tuned_path().parent)
-    check_writable(path or tuned_path())
-    key = key_of(network, interface, threads, exact, chosen)
-    entry = entry_of(key, path) or Entry(key, workload or network.name, ())
-    target = probe(chosen.compiler, tuple(chosen.flags))
-    predictions = ranked(network, search_space(network, target, exact), machine, target, interface, threads, tell)
-    wanted = promising(predictions, measured)
-    inputs = random_inputs(network, seed=1)
-    values = run_reference(network, inputs)
-    expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
-    task = Task(network, interface, threads, chosen, target, inputs, expected)
-    known = {each.label for each in entry.tried}
-    missing = [each for each in wanted if each.choice.label not in known]
-    unfused = first_unfused(predictions)
-    if missing:
-        entry = replace(entry, tried=tuple(replace(each, samples=min(each.samples, SAMPLES)) for each in entry.tried))
-    for first in range(0, len(missing), AT_ONCE):
-        batch = missing[first : first + AT_ONCE]
-        tell("measuring", first, len(missing))
-        entry = entry.with_tried(timed(task, [unfused, *batch], SAMPLES))
-        write_entry(entry, path)
-    return with_final(task, entry, predictions, path, tell)
-
-
-@dataclass(frozen=True)
-class TunedGroup:
-    """A group of a plan, and what was measured of it."""
-
-    layers: tuple[str, ...]
-    entry: Entry
-
-
-def tune_groups(
-    network: Network,
-    machine: Machine,
-    *,
-    workload: str | None = None,
-    measured: int = MEASURED,
-    interface: Interface = "nchw",
-    threads: int = 1,
-    exact: bool = False,
-    path: Path | None = None,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> tuple[TunedGroup, ...]:
-    """Tune every group of a network's plan that has a choice, as a network of its own; keep what was found.
-
-    `polyfuse compile` and `run` take what was found for each. An interrupted run goes on where it stopped.
-    Errors: as `tune`, and those of planning.
-    """
-    tell, chosen = progress or silent, options or Options()
     settings = Settings(
-        interface=interface, threads=threads, exact=exact, untuned=True, machine=machine, options=chosen
+        interface=interface, threads=threads, exact=exact, machine=machine, options=options or Options()
     ).ready
-    plan = plan_of(network, settings, tell)
-    wanted = [group for group in plan.groups if group.tile is not None or has_choice(network, group.layers)]
-    found = []
-    for k, group in enumerate(wanted):
-
-        def told(what: str, done: int, of: int, k: int = k) -> None:
-            tell(f"group {k + 1} of {len(wanted)}: {what}", done, of)
-
-        entry = tune(
-            network.select(group.layers),
-            machine,
-            workload=f"{workload or network.name}: {group.layers[0]} to {group.layers[-1]}",
-            measured=measured,
-            interface=INSIDE,
-            threads=threads,
-            exact=exact,
-            path=path,
-            options=settings.options,
-            progress=told,
-        )
-        found.append(TunedGroup(group.layers, entry))
-    return tuple(found)
+    return Tuner(settings, measured, path, progress or silent).entry(network, workload)
 
 
 def has_choice(network: Network, layers: tuple[str, ...]) -> bool:
@@ -174,28 +195,7 @@ def has_choice(network: Network, layers: tuple[str, ...]) -> bool:
     return any(is_3x3(layer) for layer in network.layers if layer.name in layers)
 
 
-def with_final(task: Task, entry: Entry, predictions: Sequence[Prediction], path: Path | None, tell: Progress) -> Entry:
-    """What is beside the best choice, then the best of all again in the same rounds; unless that was done before."""
-    unfused = first_unfused(predictions)
-    if any(each.samples == FINAL_SAMPLES for each in entry.tried):
-        return entry
-    for step in range(STEPS):
-        best = final_predictions(entry, predictions)[:1]
-        known = {each.label for each in entry.tried}
-        beside = [near for each in best for near in neighbours(each, predictions) if near.choice.label not in known]
-        if not beside:
-            break
-        tell("measuring beside the best", step, STEPS)
-        entry = entry.with_tried(timed(task, [unfused, *best, *beside], SAMPLES))
-        write_entry(entry, path)
-    if final := final_predictions(entry, predictions):
-        tell("measuring the best again", 0, 1)
-        entry = entry.with_tried(timed(task, [unfused, *final], FINAL_SAMPLES))
-        write_entry(entry, path)
-    return entry
-
-
-def final_predictions(entry: Entry, predictions: Sequence[Prediction]) -> list[Prediction]:
+def final_predictions(entry: TunedEntry, predictions: Sequence[Prediction]) -> list[Prediction]:
     """The fused choices that compete at last, the best one first."""
     by_label = {each.choice.label: each for each in predictions if each.choice.strategy is not None}
     return [by_label[each.label] for each in finalists([each for each in entry.tried if each.label in by_label])]
@@ -214,7 +214,7 @@ def neighbours(best: Prediction, predictions: Sequence[Prediction]) -> list[Pred
     return [*ordered[max(0, place - 1) : place], *ordered[place + 1 : place + 2]]
 
 
-def finalists(measured: Sequence[Tried]) -> list[Tried]:
+def finalists(measured: Sequence[MeasuredChoice]) -> list[MeasuredChoice]:
     """The best few by their ratio to the unfused program and by their time: a disturbed round spoils one of them."""
     by_ratio = sorted(measured, key=lambda each: each.ratio)[:FINALISTS]
     by_seconds = sorted(measured, key=lambda each: each.seconds)[:FINALISTS]
@@ -248,13 +248,13 @@ def promising(predictions: Sequence[Prediction], count: int) -> list[Prediction]
 
 
 def kind_of(choice: Choice) -> tuple[object, ...]:
-    """What choices have in common beside sizes of tiles: places, tensors with places of their own, algorithms."""
+    """Everything of a choice but tile sizes: places, tensors with places of their own, algorithms."""
     strategy = choice.strategy
     places = () if strategy is None else (strategy.others, tuple(strategy.retention))
     return (*places, tuple(choice.algorithms.items()))
 
 
-def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[Tried]:
+def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[MeasuredChoice]:
     """Compile some choices, the unfused one first, check each, and time them in turns.
 
     Choices that cannot be scheduled after all are left out; the first must be.
@@ -266,18 +266,18 @@ def timed(task: Task, predictions: Sequence[Prediction], samples: int) -> list[T
         except (TooComplex, Unbounded, IllegalSchedule):
             if not programs:
                 raise
-    built = compile_programs([program for _, program in programs], threads=task.threads, options=task.options)
+    settings = task.settings
+    built = compile_programs([each for _, each in programs], threads=settings.threads, options=settings.options)
     kernels: dict[str, Kernel] = {}
     errors: dict[str, float] = {}
     first: Kernel | None = None
     for (each, program), library in zip(programs, built, strict=True):
-        threads = task.threads if program.is_parallel else 1
-        kernel = Kernel(program, library, threads, sharing=first)
+        kernel = Kernel(program, library, settings.threads_of(program), sharing=first)
         first = first or kernel
         kernels[each.choice.label] = kernel
         errors[each.choice.label] = checked(task, each.choice, kernel)
     runs = {label: kernel.run for label, kernel in kernels.items()}
-    timings = measure(runs, repeats=samples, min_seconds=SAMPLE_SECONDS, threads=task.threads)
+    timings = measure(runs, repeats=samples, min_seconds=SAMPLE_SECONDS, threads=settings.threads)
     seconds = {label: timing.minimum for label, timing in timings.items()}
     unfused = seconds[programs[0][0].choice.label]
     found = []

@@ -1,4 +1,4 @@
-"""The commands, a file each. What users type enters; text, files and an exit status leave."""
+"""The commands: the options of each in a file, what it does in the file of that name in `actions`."""
 
 from polyfuse.cli.commands import INTERRUPTED, main
 

@@ -1,42 +1,16 @@
-"""`polyfuse bench`: options in; a table, files and an exit status out."""
+"""Options of `polyfuse bench`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
-import onnx
 
-from polyfuse.bench.peers.contender import DEFAULT_SEARCH_SECONDS, INTERFACES, Contender, Interface, peers_named
-from polyfuse.bench.peers.models import workload_of
-from polyfuse.bench.peers.ours import STRATEGIES, Configuration
-from polyfuse.bench.peers.race import Rules, race, shared_settings
-from polyfuse.bench.peers.results import PeerComparison, PeerReport
-from polyfuse.bench.probe import probe
-from polyfuse.cli.options import (
-    EXACT_ARITHMETIC,
-    SOURCE,
-    json_file,
-    layout,
-    picture,
-    repeats,
-    source_options,
-    threads,
-    with_options,
-)
-from polyfuse.cli.unused import Checked
+from polyfuse.choices import CONFIGURATIONS, RACE_LAYOUTS, SEARCH_SECONDS
+from polyfuse.cli.options import EXACT_ARITHMETIC, SOURCE, json_file, layout, picture, repeats, threads, with_options
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
-from polyfuse.deploy.host import host_facts
-from polyfuse.errors import PolyfuseError
-from polyfuse.files import check_writable
-from polyfuse.machines.host import Machine, machine_path, read_machine
-from polyfuse.network.network import Network
-from polyfuse.progress import Progress
-from polyfuse.report.peers import print_peers
-from polyfuse.report.progress import ProgressBar
-from polyfuse.report.roofline import plot_peers
 
 
-@click.command("bench", cls=Checked)
+@click.command("bench", cls=StrictCommand)
 @click.argument("workloads", nargs=-1, required=True, metavar="WORKLOAD...")
 @with_options(*SOURCE)
 @click.option(
@@ -49,20 +23,20 @@ from polyfuse.report.roofline import plot_peers
 @click.option(
     "--strategy",
     "strategies",
-    type=click.Choice(STRATEGIES),
+    type=click.Choice(CONFIGURATIONS),
     multiple=True,
-    default=STRATEGIES[:1],
+    default=CONFIGURATIONS[:1],
     show_default=True,
-    help="How polyfuse computes the workload; repeat for more strategies.",
+    help="Run polyfuse in this way; repeat for more.",
 )
 @EXACT_ARITHMETIC
 @threads("every contender")
-@layout(INTERFACES, "what each contender prefers, or nchw for all")
+@layout(RACE_LAYOUTS, "what each contender prefers, or nchw for all")
 @repeats(11)
 @click.option(
     "--search-seconds",
     type=click.FloatRange(0, 86_400),
-    default=DEFAULT_SEARCH_SECONDS,
+    default=SEARCH_SECONDS,
     show_default=True,
     metavar="S",
     help="Let Halide search schedules for S seconds for each workload.",
@@ -77,75 +51,12 @@ from polyfuse.report.roofline import plot_peers
 )
 @json_file("the rows")
 @picture("a roofline")
-def command(
-    peers: str,
-    strategies: tuple[str, ...],
-    exact: bool,
-    threads: int,
-    layout: Interface,
-    repeats: int,
-    search_seconds: float,
-    machine_file: Path | None,
-    json_file: Path | None,
-    picture: Path | None,
-    **request: Any,
-) -> None:
-    """Race polyfuse on WORKLOADs against onnxruntime, OpenVINO, torch, ncnn and Halide, as far as installed.
+def command(**request: Any) -> None:
+    """Race polyfuse on WORKLOADs against those of onnxruntime, OpenVINO, torch, ncnn and Halide that are installed.
 
-    Each runs in a process of its own on the same cores, in turns, in single precision; every result is checked against
-    a float64 reference. Peers that are missing or fail are named with the reason, and never counted as slower.
+    Every tool runs in its own process on the same cores, in turns, in single precision; every result is checked
+    against a float64 reference. Tools that are missing or fail are listed with the reason, and not counted as slower.
     """
-    contenders = contenders_of(peers, strategies, exact, threads)
-    for path in filter(None, (json_file, picture)):
-        check_writable(path)
-    workloads = workloads_of(request)
-    rules = Rules(threads, layout, repeats, search_seconds=search_seconds)
-    with ProgressBar() as progress:
-        machine = machine_for(machine_file, progress)
-        found = tuple(
-            race(network, contenders, machine, rules, model=model, progress=progress) for network, model in workloads
-        )
-    print_peers(found)
-    if machine_file is None and not machine_path().exists():
-        click.echo("peak and bandwidths were measured just now; polyfuse machine --probe keeps them in a file")
-    if json_file is not None:
-        PeerReport(host_facts(), found, shared_settings(rules)).write_json(json_file)
-    if picture is not None and any(comparison.timed for comparison in found):
-        plot_peers(found, picture)
-    check_found(found)
+    from polyfuse.cli.actions.bench import act
 
-
-def contenders_of(peers: str, strategies: tuple[str, ...], exact: bool, threads: int) -> tuple[Contender, ...]:
-    """polyfuse in every way that was asked for, then the peers.
-
-    Errors: InvalidInput for a peer that there is none of.
-    """
-    chosen = dict.fromkeys(strategies)
-    own = [Configuration(name, exact_arithmetic=exact, threads=threads).contender() for name in chosen]
-    return (*own, *peers_named(peers))
-
-
-def workloads_of(request: dict[str, Any]) -> list[tuple[Network, onnx.ModelProto | None]]:
-    """All workloads, read before anything is measured; of models as wholes, the models themselves."""
-    options = source_options(request)
-    return [workload_of(name, **options) for name in request["workloads"]]
-
-
-def machine_for(file: Path | None, progress: Progress) -> Machine:
-    """The machine file that was named, or that of the user; without one this host is measured."""
-    if file is not None or machine_path().exists():
-        return read_machine(file)
-    return probe(progress=progress)
-
-
-def check_found(found: tuple[PeerComparison, ...]) -> None:
-    """Refuse a wrong result of polyfuse, and a comparison of nobody, once it is printed.
-
-    Errors: PolyfuseError.
-    """
-    for comparison in found:
-        own = [row for row in comparison.rows if not row.is_peer and row.state == "wrong"]
-        if own:
-            raise PolyfuseError(f"{comparison.workload}: {own[0].message}; this is a polyfuse bug, please report it")
-        if not comparison.timed:
-            raise PolyfuseError(f"{comparison.workload}: no contender could be timed; the lines above say why")
+    act(**request)

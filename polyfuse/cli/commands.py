@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, str] = {
 
 
 class Interrupted(Exception):
-    """Somebody pressed Ctrl-C."""
+    """Ctrl-C was pressed."""
 
 
 class Commands(click.Group):

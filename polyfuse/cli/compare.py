@@ -1,42 +1,27 @@
-"""`polyfuse compare`: a workload and strategies in; a table, files and an exit status out."""
+"""Options of `polyfuse compare`."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from polyfuse.bench.compare import compare_cases, leaves_to_run, prepared, ready_to_build, tuned_row
-from polyfuse.bench.emit import emit
-from polyfuse.bench.results import Comparison
+from polyfuse.choices import LAYOUTS, LEAF_NAMES
 from polyfuse.cli.options import (
     BLOCKED,
     EXACT_ARITHMETIC,
+    ROWS,
     WORKLOAD,
     json_file,
     layout,
-    network_asked,
     picture,
     repeats,
     threads,
     with_options,
 )
-from polyfuse.cli.rows import ROWS, rows_of
-from polyfuse.cli.unused import Checked
+from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
-from polyfuse.codegen.build import Options
-from polyfuse.codegen.lower.selection import LAYOUTS, LEAF_NAMES, Interface, LeafName
-from polyfuse.errors import PolyfuseError
-from polyfuse.files import check_writable, make_folder
-from polyfuse.report.plot import plot
-from polyfuse.report.progress import ProgressBar
-from polyfuse.report.table import print_comparison
-
-MOST_ERROR = 1e-5
-"""The largest relative error of a row that is taken for rounding."""
 
 
-@click.command("compare", cls=Checked)
+@click.command("compare", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS, repeats(5), threads())
 @click.option(
     "--leaf",
@@ -53,74 +38,12 @@ MOST_ERROR = 1e-5
 @click.option(
     "--emit", "folder", type=FILE, metavar="DIR", help="Write the C and the schedules of every row to this folder."
 )
-def command(
-    repeats: int,
-    threads: int,
-    leaf: LeafName,
-    layout: str,
-    exact: bool,
-    no_run: bool,
-    json_file: Path | None,
-    picture: Path | None,
-    folder: Path | None,
-    **request: Any,
-) -> None:
+def command(**request: Any) -> None:
     """Compare tiles and strategies for a WORKLOAD: predicted, counted, checked and timed.
 
     Without --tile and --strategy, a spread of tile sizes is compared in all strategies. The fastest choice that
-    `polyfuse tune` has found is one more row, `tuned`.
+    `polyfuse tune` has found for the workload as it is written is one more row, `tuned`.
     """
-    for path in filter(None, (json_file, picture)):
-        check_writable(path)
-    if folder is not None:
-        make_folder(folder)
-    options = Options() if no_run else ready_to_build(Options())
-    network = network_asked(request)
-    rows = rows_of(network, request)
-    leaves = leaves_to_run(network, leaf, layout, exact, options, not no_run)
-    if not no_run and leaf == "rows":
-        interface: Interface = "nchw" if layout == "nchw" else "blocked"
-        known = tuned_row(network, interface=interface, threads=threads, exact=exact, options=options)
-        rows += [known] if known is not None else []
-    with ProgressBar() as progress:
-        cases = prepared(network, rows, progress, leaves)
-        if folder is not None:
-            emit(network, cases, folder)
-        found = compare_cases(
-            network, cases, run=not no_run, threads=threads, repeats=repeats, options=options, progress=progress
-        )
-    print_comparison(found)
-    if not no_run:
-        tell_threads(found, threads)
-    if json_file is not None:
-        found.write_json(json_file)
-    if picture is not None:
-        plot(found, picture)
-    check_results(found, [case.timed.error_bound for case in cases])
+    from polyfuse.cli.actions.compare import act
 
-
-def tell_threads(found: Comparison, threads: int) -> None:
-    """Say which rows did not get the threads that were asked for."""
-    alone = [row.label for row in found.rows if row.threads < threads]
-    if alone:
-        click.echo(
-            f"{len(alone)} of {len(found.rows)} rows ran on 1 thread, not {threads}, since they have no tiles that are "
-            f"independent ({', '.join(alone)}); tiles along a dimension that everything recomputes along are"
-        )
-
-
-def check_results(found: Comparison, winograd: Sequence[float]) -> None:
-    """Refuse a comparison that contradicts itself, once it is printed; `winograd` is what his algorithm adds to a row.
-
-    Errors: PolyfuseError.
-    """
-    wrong = [row.label for row in found.rows if row.mismatches]
-    for row, more in zip(found.rows, winograd, strict=True):
-        if row.max_rel_error is not None and not row.max_rel_error <= MOST_ERROR + more:
-            wrong.append(row.label)
-    if wrong:
-        raise PolyfuseError(
-            f"{found.workload}: counts differ from their prediction, or values from the reference by more than "
-            f"{MOST_ERROR + max(winograd):.1g}, in {', '.join(dict.fromkeys(wrong))}; this is a polyfuse bug, please "
-            "report it"
-        )
+    act(**request)

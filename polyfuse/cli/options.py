@@ -1,17 +1,16 @@
 """Options that several commands have, each defined once: the same word has the same meaning everywhere.
 
-Parsed options enter; arguments of `load_workload`, `read_source` and `workload_of` leave.
+Help reads this module, so it imports nothing of what commands run; `polyfuse.cli.actions.request` reads the values.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from polyfuse.cli.values import FILE, Last, Pair, Picture, Shape
-from polyfuse.loading import load_workload
-from polyfuse.network.network import Network
+from polyfuse.choices import LONGEST, STRATEGIES, Groups
+from polyfuse.cli.values import FILE, LastPairParam, PairParam, PictureParam, PlacesParam, ShapeParam, TileParam
 
 Option = Callable[..., Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PARAMETERS = click.option(
     "--set",
     "parameters",
-    type=Pair(click.STRING, "NAME=VALUE, such as size=224"),
+    type=PairParam(click.STRING, "NAME=VALUE, such as size=224"),
     multiple=True,
     metavar="NAME=VALUE",
     help="Set a parameter of a kernel file, such as size=224, or a named dimension of a model, such as batch=1.",
@@ -37,7 +36,7 @@ SOURCE: tuple[Option, ...] = (
     click.option(
         "--shape",
         "shapes",
-        type=Last(Shape(), "NAME=SIZES, such as x=1x3x224x224"),
+        type=LastPairParam(ShapeParam(), "NAME=SIZES, such as x=1x3x224x224"),
         multiple=True,
         metavar="NAME=SIZES",
         help="Give an input of an ONNX model this shape, such as x=1x3x224x224, instead of the declared one.",
@@ -45,17 +44,20 @@ SOURCE: tuple[Option, ...] = (
     click.option(
         "--fix",
         "values",
-        type=Last(click.STRING, "NAME=VALUE, such as n=3 or size=480,640"),
+        type=LastPairParam(click.STRING, "NAME=VALUE, such as n=3 or size=480,640"),
         multiple=True,
         metavar="NAME=VALUE",
         help="Fix an input of an ONNX model to a value, such as n=3 or size=480,640; it is no longer an input.",
     ),
 )
-"""What is said about a workload in every command that reads one: its part, weights, parameters, sizes and values."""
+"""Options of every command that reads a workload: its part, weights, parameters, sizes and values."""
 WORKLOAD: tuple[Option, ...] = (click.argument("workload"), *SOURCE)
 """A workload, or a part of it."""
 EXACT_ARITHMETIC = click.option(
-    "--exact-arithmetic", "exact", is_flag=True, help="Compute sums of products as they are written: no Winograd."
+    "--exact-arithmetic",
+    "exact",
+    is_flag=True,
+    help="Compute every convolution without Winograd's algorithm.",
 )
 REPEATED = {"parameters": "--set", "shapes": "--shape", "values": "--fix"}
 
@@ -84,16 +86,14 @@ def repeats(default: int) -> Option:
     )
 
 
-def longest(default: int) -> Option:
-    """Largest number of layers in a group."""
-    return click.option(
-        "--longest",
-        type=click.IntRange(1, 64),
-        default=default,
-        show_default=True,
-        metavar="N",
-        help="Fuse at most N layers into one group.",
-    )
+LONGEST_GROUP = click.option(
+    "--longest",
+    type=click.IntRange(1, 64),
+    default=LONGEST,
+    show_default=True,
+    metavar="N",
+    help="Fuse at most N layers into one group.",
+)
 
 
 def layout(choices: Sequence[str], more: str) -> Option:
@@ -121,7 +121,7 @@ def picture(what: str) -> Option:
     return click.option(
         "--plot",
         "picture",
-        type=Picture(path_type=Path),
+        type=PictureParam(path_type=Path),
         metavar="FILE.png|.svg",
         help=f"Draw {what}, and write the picture.",
     )
@@ -148,27 +148,74 @@ def with_options(*options: Option) -> Callable[[Command], Command]:
     return decorated
 
 
-def source_options(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a workload as arguments of `load_workload`, `read_source` and `workload_of`.
+ORDERS = {"rows,columns": (0, 1), "columns,rows": (1, 0)}
 
-    Errors: click.UsageError where one name is given twice.
-    """
-    found = {name: request[name] for name in ("first", "last", "random_weights")}
-    for key, option in REPEATED.items():
-        pairs = request[key]
-        names = [name for name, _ in pairs]
-        if again := next((name for name in names if names.count(name) > 1), None):
-            raise click.UsageError(f"{option} {again!r}: given {names.count(again)} times; give it once")
-        found[key] = dict(pairs)
-    return found
-
-
-def network_asked(request: Mapping[str, Any], rewritten: bool = True) -> Network:
-    """The network of a request's workload; an ONNX model is rewritten unless `rewritten` is False."""
-    return load_workload(request["workload"], rewritten=rewritten, **source_options(request))
-
-
-def said(request: Mapping[str, Any]) -> list[str]:
-    """Parameters, shapes and values of a request as words: `size=224`, `x=1x3x224x224`."""
-    shapes = ((name, "x".join(map(str, sizes))) for name, sizes in request["shapes"])
-    return [f"{name}={value}" for name, value in (*request["parameters"], *shapes, *request["values"])]
+ROWS: tuple[Option, ...] = (
+    click.option(
+        "--tile",
+        "tiles",
+        type=TileParam(),
+        multiple=True,
+        metavar="ROWS[xCOLUMNS]",
+        help="Cut the last output into tiles of this size; repeat for more sizes.",
+    ),
+    click.option(
+        "--strategy",
+        "names",
+        type=click.Choice(STRATEGIES),
+        multiple=True,
+        help="Recompute, keep or store values that two tiles both need; repeat for more strategies.",
+    ),
+    click.option(
+        "--mixed",
+        type=PlacesParam(),
+        multiple=True,
+        metavar="PLACE[,PLACE]",
+        help="Add a mixed strategy: a place along rows and one along columns, such as local,recompute; repeatable.",
+    ),
+    click.option(
+        "--retain",
+        "retention",
+        type=PairParam(PlacesParam(), "TENSOR=PLACE or TENSOR=PLACE,PLACE, such as conv1_out=local,recompute"),
+        multiple=True,
+        metavar="TENSOR=PLACE[,PLACE]",
+        help="Choose the places of one tensor in mixed strategies; the others follow --mixed, else recompute.",
+    ),
+    click.option(
+        "--placement",
+        type=click.Choice(("first", "shifted")),
+        show_default="both for local, shifted for mixed, first for global",
+        help="Compute values that are kept in the first tile that needs them, or in tiles shifted so that each "
+        "computes only what is new.",
+    ),
+    click.option("--order", type=click.Choice(tuple(ORDERS)), help="Order of the loops over tiles, outermost first."),
+    click.option(
+        "--weights",
+        type=click.Choice(("once", "tile")),
+        default="once",
+        show_default=True,
+        help="Load weights once, or again for every tile.",
+    ),
+)
+"""Tiles, and what happens to values that two of them need."""
+HOW: tuple[Option, ...] = (
+    click.option(
+        "--groups",
+        type=click.Choice(get_args(Groups)),
+        default="planned",
+        show_default=True,
+        help="Fuse the groups of the planner, those of DNNFusion's published plan, or no layers at all (single).",
+    ),
+    threads(),
+    EXACT_ARITHMETIC,
+    LAYOUT,
+    click.option("--untuned", is_flag=True, help="Ignore the results of polyfuse tune."),
+)
+"""How a network is planned for the host."""
+NETWORK: tuple[Option, ...] = (
+    *WORKLOAD,
+    plan_file("Use the plan in this file"),
+    LONGEST_GROUP,
+    *HOW,
+)
+"""A whole network, and how it is planned."""

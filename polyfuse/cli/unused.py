@@ -28,7 +28,7 @@ class Unused:
     why: str
 
 
-class Checked(click.Command):
+class StrictCommand(click.Command):
     """A command that first refuses options it would ignore."""
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -6,13 +6,12 @@ from typing import Any, cast
 
 import click
 
-from polyfuse.report.plot import SUFFIXES
-from polyfuse.schedule.retention import PLACES, Place
+from polyfuse.choices import PICTURES, PLACES, Place
 
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
-class Tile(click.ParamType):  # type: ignore[type-arg]
+class TileParam(click.ParamType):  # type: ignore[type-arg]
     """`72x60`, rows x columns, or `8`, rows."""
 
     name = "tile"
@@ -24,7 +23,7 @@ class Tile(click.ParamType):  # type: ignore[type-arg]
         return sizes
 
 
-class Places(click.ParamType):  # type: ignore[type-arg]
+class PlacesParam(click.ParamType):  # type: ignore[type-arg]
     """`local,recompute`: one place for each tile dimension."""
 
     name = "places"
@@ -36,7 +35,7 @@ class Places(click.ParamType):  # type: ignore[type-arg]
         return cast(tuple[Place, ...], places)
 
 
-class Pair(click.ParamType):  # type: ignore[type-arg]
+class PairParam(click.ParamType):  # type: ignore[type-arg]
     """`KEY=VALUE`, the value of some other type."""
 
     name = "pair"
@@ -51,7 +50,7 @@ class Pair(click.ParamType):  # type: ignore[type-arg]
         return key, self.value.convert(text, param, ctx)
 
 
-class Last(Pair):
+class LastPairParam(PairParam):
     """`KEY=VALUE`, where the key may hold "=", but the value does not."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
@@ -61,7 +60,7 @@ class Last(Pair):
         return key, self.value.convert(text, param, ctx)
 
 
-class Shape(click.ParamType):  # type: ignore[type-arg]
+class ShapeParam(click.ParamType):  # type: ignore[type-arg]
     """`1x3x224x224`: sizes of axes."""
 
     name = "shape"
@@ -72,7 +71,7 @@ class Shape(click.ParamType):  # type: ignore[type-arg]
         return tuple(map(int, re.split("[x,]", value)))
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]
+class SizeParam(click.ParamType):  # type: ignore[type-arg]
     """`512KiB`, `4MiB`, `65536`: bytes."""
 
     name = "size"
@@ -85,7 +84,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         return size
 
 
-class Sizes(click.ParamType):  # type: ignore[type-arg]
+class SizesParam(click.ParamType):  # type: ignore[type-arg]
     """`64KiB:4MiB`, every power of two times the first, or `64KiB:4MiB:20`, so many at equal steps, both ends in."""
 
     name = "sizes"
@@ -94,7 +93,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
         first, *others = str(value).split(":")
         if len(others) not in (1, 2) or (len(others) == 2 and not re.fullmatch(r"[0-9]{1,4}", others[1])):
             self.fail(f"expected FIRST:LAST or FIRST:LAST:COUNT, such as 64KiB:4MiB or 64KiB:1MiB:16; got {value!r}")
-        low, high = (Size().convert(each, param, ctx) for each in (first, others[0]))
+        low, high = (SizeParam().convert(each, param, ctx) for each in (first, others[0]))
         count = int(others[1]) if len(others) == 2 else None
         if low > high or count == 0 or (count == 1 and low != high):
             self.fail(f"expected sizes from a smaller to a larger one, and 2 of them or more; got {value!r}")
@@ -103,7 +102,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
         return tuple(low + (high - low) * k // max(1, count - 1) for k in range(count))
 
 
-class File(click.Path):
+class FileParam(click.Path):
     """The name of a file or folder. Nothing is no name: a variable of the shell that is not set."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -112,13 +111,13 @@ class File(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Picture(File):
+class PictureParam(FileParam):
     """A file name that says which kind of picture it holds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if Path(value).suffix.lower() not in SUFFIXES:
-            self.fail(f"expected a name that ends in {' or '.join(SUFFIXES)}, got {str(value)!r}")
+        if Path(value).suffix.lower() not in PICTURES:
+            self.fail(f"expected a name that ends in {' or '.join(PICTURES)}, got {str(value)!r}")
         return super().convert(value, param, ctx)
 
 
-FILE = File(path_type=Path)
+FILE = FileParam(path_type=Path)

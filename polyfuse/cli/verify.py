@@ -1,41 +1,24 @@
-"""`polyfuse verify`: a whole network in; a table of errors and an exit status out."""
+"""Options of `polyfuse verify`."""
 
 from typing import Any
 
 import click
-from rich.console import Console
 
-from polyfuse.cli.options import with_options
-from polyfuse.cli.scratchpad import verify_scratch
-from polyfuse.cli.settings import NETWORK, given_plan, settings_of, source_asked
-from polyfuse.cli.unused import Checked
-from polyfuse.deploy.model import plan_of
-from polyfuse.deploy.verify import verify
-from polyfuse.errors import PolyfuseError
-from polyfuse.plan.scratchplan import ScratchPlan
-from polyfuse.report.deploy import print_verified
-from polyfuse.report.progress import ProgressBar
+from polyfuse.cli.options import NETWORK, with_options
+from polyfuse.cli.unused import StrictCommand
 
 
-@click.command("verify", cls=Checked)
+@click.command("verify", cls=StrictCommand)
 @with_options(*NETWORK)
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="SEED", help="Draw the random inputs from this seed."
 )
-def command(seed: int, **request: Any) -> None:
+def command(**request: Any) -> None:
     """Compare the output of every group of a compiled WORKLOAD with onnxruntime, on random inputs.
 
     With a --plan for a scratchpad machine, compare what a simulator of that machine computes and moves with the
     reference and with the plan.
     """
-    plan = given_plan(request)
-    if isinstance(plan, ScratchPlan):
-        verify_scratch(plan, seed, request)
-        return
-    settings, source = settings_of(request), source_asked(request)
-    with ProgressBar() as progress:
-        made = plan or plan_of(source.network, settings, progress)
-        found = verify(source, made, settings, seed=seed, progress=progress)
-    print_verified(Console(), found)
-    if found.failed:
-        raise PolyfuseError(f"{found.network}: {found.why(found.worst)}")
+    from polyfuse.cli.actions.verify import act
+
+    act(**request)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
+from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.cache import (
     VARIABLE,
     CacheEntry,
@@ -46,15 +47,6 @@ __all__ = [
     "find_compiler",
     "load",
 ]
-
-DEFAULT_FLAGS = ("-std=c11", "-O3", "-march=native", "-ffp-contract=fast")
-"""C as it is generated, vectorised for this CPU, with fused multiply-add.
-
--std=c11 turns contraction off in gcc, and -ffp-contract=fast brings it back: without it a convolution has no FMA.
-Nothing here lets the compiler reorder additions, so a result does not depend on how it vectorised. Max and ReLU already
-vectorise with -O3 when written as `a > b ? a : b`, and -fno-math-errno and -fno-trapping-math changed no loop, so
-neither these nor -ffast-math are here.
-"""
 
 COMPILE_SECONDS = 300.0
 

@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from polyfuse.choices import LeafName
 from polyfuse.codegen.emit.cfile import c_body, entry
 from polyfuse.codegen.emit.group import Counter, Emitter, Group
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.program import Lowered, lowered
-from polyfuse.codegen.lower.selection import LeafName, Leaves
+from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.doors import public
 from polyfuse.network.network import Network
 from polyfuse.schedule.storage import Storage

@@ -6,7 +6,7 @@ A compiler and its flags enter `probe`; a `Target` leaves. Scalar C is a target 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.compiler import Compiler, find_compiler, target_macros
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.rows.shape import Kind

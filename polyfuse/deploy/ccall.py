@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from polyfuse.codegen.build import Options, compile_shared, load
 from polyfuse.codegen.kernel import aligned, memory_of, real_array
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.csignature import C_TYPES, Parameter, parameters
+from polyfuse.deploy.csignature import C_TYPES, ArrayParameter, parameters
 from polyfuse.deploy.library import library
 from polyfuse.errors import BuildError
 from polyfuse.network.dtypes import Values
@@ -47,7 +47,7 @@ def call_library(
     return [_given_back(program, each, value) for each, value in zip(ends, memory, strict=True) if each.kind != "input"]
 
 
-def _entering(program: Program, end: Parameter, array: ArrayLike | None) -> Values | None:
+def _entering(program: Program, end: ArrayParameter, array: ArrayLike | None) -> Values | None:
     """An input as it lies in memory."""
     if end.tensor is None or array is None:
         return None if array is None else np.ascontiguousarray(array)
@@ -56,14 +56,14 @@ def _entering(program: Program, end: Parameter, array: ArrayLike | None) -> Valu
     return memory
 
 
-def _leaving(program: Program, end: Parameter) -> Values:
+def _leaving(program: Program, end: ArrayParameter) -> Values:
     """Memory for an output, of NaN where that can be."""
     if end.tensor is not None:
         return aligned(program.array(end.tensor).shape)
     return np.full(end.elements or 0, 0x5A, NUMPY_TYPES[end.ctype])
 
 
-def _given_back(program: Program, end: Parameter, memory: Values | None) -> Values:
+def _given_back(program: Program, end: ArrayParameter, memory: Values | None) -> Values:
     """An output in the order of its elements; flat where it is no tensor."""
     assert memory is not None
     return memory if end.tensor is None else np.array(program.array(end.tensor).tensor(memory))

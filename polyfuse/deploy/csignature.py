@@ -27,7 +27,7 @@ PLURALS = {FLOAT.name: "FLOATS"}
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ArrayParameter:
     """One input or output of `NAME_run`.
 
     original   its name in the model; `name` is that of the parameter
@@ -45,7 +45,7 @@ class Parameter:
 
     @property
     def declaration(self) -> str:
-        """As the prototype has it."""
+        """The parameter in the prototype."""
         return f"{'const ' if self.kind == 'input' else ''}{self.ctype} *{self.name}"
 
     def macro(self, big: str) -> str:
@@ -54,12 +54,12 @@ class Parameter:
 
     @property
     def described(self) -> str:
-        """For the reader: its name, that in the model where it is another, and what it holds."""
+        """A line of a comment: its name, that in the model where it is another, and what it holds."""
         called = self.name if self.original == self.name else f"{self.name} (the model's {in_comment(self.original)})"
         return f"{self.kind:<7}{called}: {self.description}"
 
 
-def parameters(program: Program) -> tuple[Parameter, ...]:
+def parameters(program: Program) -> tuple[ArrayParameter, ...]:
     """The parameters of `NAME_run` behind weights and arena.
 
     Errors: InvalidInput for an output that is no array of numbers, or of unknown size.
@@ -98,17 +98,17 @@ def _free(wish: str, big: str, taken: set[str]) -> str:
     return name
 
 
-def _input(program: Program, each: Input, name: str, passed: bool) -> Parameter:
+def _input(program: Program, each: Input, name: str, passed: bool) -> ArrayParameter:
     if each.tensor is not None:
         return _of_tensor(program, "input", each.name, name, program.network.inputs[each.tensor])
     ctype = C_TYPES.get(each.dtype or "", "void")
     sizes = None if each.shape is None or None in each.shape else prod(size or 0 for size in each.shape)
     read = "" if passed else ", not read; may be NULL"
     shape = "" if each.shape is None else f" [{', '.join('?' if size is None else str(size) for size in each.shape)}]"
-    return Parameter("input", each.name, name, None, ctype, sizes, f"{each.dtype or 'of any type'}{shape}{read}")
+    return ArrayParameter("input", each.name, name, None, ctype, sizes, f"{each.dtype or 'of any type'}{shape}{read}")
 
 
-def _output(program: Program, each: Output, name: str) -> Parameter:
+def _output(program: Program, each: Output, name: str) -> ArrayParameter:
     network = program.network
     if each.tensor is not None:
         return _of_tensor(program, "output", each.name, name, network.outputs[each.tensor])
@@ -125,20 +125,22 @@ def _output(program: Program, each: Output, name: str) -> Parameter:
         )
     what = "constant" if each.given is None else "the input as it is"
     sizes = tuple(size or 0 for size in shape)
-    return Parameter("output", each.name, name, None, C_TYPES[dtype], prod(sizes), f"{dtype} {list(sizes)}, {what}")
+    return ArrayParameter(
+        "output", each.name, name, None, C_TYPES[dtype], prod(sizes), f"{dtype} {list(sizes)}, {what}"
+    )
 
 
 def _of_tensor(
     program: Program, kind: Literal["input", "output"], original: str, name: str, tensor: Tensor
-) -> Parameter:
+) -> ArrayParameter:
     """A parameter for a tensor: its shape and how it lies in memory."""
     array = program.array(tensor)
     dense = "row-major" if array.layout == PLANAR else f"{array.layout}: {' x '.join(map(str, array.shape))}"
     description = f"float32 {list(tensor.concrete_shape)}, {dense}"
-    return Parameter(kind, original, name, tensor, FLOAT.name, array.elements, description)
+    return ArrayParameter(kind, original, name, tensor, FLOAT.name, array.elements, description)
 
 
-def copied(program: Program, ends: Sequence[Parameter], offsets: Mapping[int, int]) -> list[str]:
+def copied(program: Program, ends: Sequence[ArrayParameter], offsets: Mapping[int, int]) -> list[str]:
     """The C that gives what no group makes: constants, inputs as they are, and outputs that are listed twice.
 
     `offsets` has the place of each constant output in the weights, in bytes.

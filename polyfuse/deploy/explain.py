@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyfuse.codegen.lower.selection import Leaves
-from polyfuse.codegen.target import probe
 from polyfuse.deploy.grouping import scheduled_part
-from polyfuse.deploy.model import Settings, plan_of
+from polyfuse.deploy.model import plan_of
 from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.prices import Part
+from polyfuse.deploy.prices import PricedGroup
+from polyfuse.deploy.settings import Settings
 from polyfuse.doors import public
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
@@ -39,7 +39,7 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
-class Sizes:
+class NetworkSizes:
     """A network in numbers: its layers, their arithmetic operations, and the groups of the published plan.
 
     refused_groups, accepted_groups: with every Y of the table refused and with every Y accepted.
@@ -60,7 +60,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Group:
+class ExplainedGroup:
     """A group that is compiled: layers with their kinds and mapping types; its strategy as in a plan file.
 
     tile: null where layers run one by one. seconds: what the group is predicted to take; looked_at: what each other
@@ -92,11 +92,11 @@ class Explanation:
     """
 
     workload: str
-    before: Sizes
-    after: Sizes
+    before: NetworkSizes
+    after: NetworkSizes
     applied: tuple[Applied, ...]
     near_misses: tuple[NearMiss, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[ExplainedGroup, ...]
     published: tuple[Published, ...]
     unplanned: str
 
@@ -149,14 +149,14 @@ def explained(
     settings: Settings,
     plan: Plan | None,
     progress: Progress | None,
-) -> tuple[tuple[Group, ...], str]:
+) -> tuple[tuple[ExplainedGroup, ...], str]:
     """The groups of a plan, and nothing more; or none, and why this host has no plan of the network."""
     if plan is not None:
         plan.grouping(network)
     try:
         ready = settings.ready
         made = plan or plan_of(network, ready, progress)
-        leaves = made.leaves(network, probe(ready.options.compiler, tuple(ready.options.flags)))
+        leaves = made.leaves(network, ready.target)
     except PolyfuseError as error:
         if plan is not None:
             raise
@@ -168,7 +168,7 @@ def explained(
         members = [known[name] for name in group.layers]
         apart, together = moved(network, group.part, leaves)
         groups.append(
-            Group(
+            ExplainedGroup(
                 group.layers,
                 tuple(operator.kind for operator in members),
                 tuple(operator.mapping.value for operator in members),
@@ -186,7 +186,7 @@ def explained(
     return tuple(groups), ""
 
 
-def moved(network: Network, part: Part, leaves: Leaves) -> tuple[int, int]:
+def moved(network: Network, part: PricedGroup, leaves: Leaves) -> tuple[int, int]:
     """The off-chip bytes of some layers one by one, and as the group."""
     alone = network.select(part.layers)
     apart = total(counts(each) for each in scheduled_part(alone, None, leaves)).offchip_bytes
@@ -200,6 +200,6 @@ def worst(operators: Sequence[FusionOperator]) -> MappingType:
     return max((operator.mapping for operator in operators), key=lambda mapping: mapping.complexity)
 
 
-def _sizes(network: Network, operators: Sequence[FusionOperator]) -> Sizes:
+def _sizes(network: Network, operators: Sequence[FusionOperator]) -> NetworkSizes:
     refused, accepted = (len(fusion_plan(operators, decide)) for decide in (never, always))
-    return Sizes(len(network.layers), sum(map(operations, network.layers)), refused, accepted)
+    return NetworkSizes(len(network.layers), sum(map(operations, network.layers)), refused, accepted)

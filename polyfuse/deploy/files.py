@@ -8,8 +8,8 @@ from dataclasses import replace
 from polyfuse.codegen.build import compile_shared
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.library import library
-from polyfuse.deploy.model import Settings
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.network.tensor import checked_name
 from polyfuse.progress import Progress
 

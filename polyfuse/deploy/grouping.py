@@ -8,12 +8,13 @@ its best strategy; the best way to cut the order into groups follows from the be
 groups are priced once. What this does not see: groups of layers that are not neighbours in the order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from polyfuse.choices import LONGEST
 from polyfuse.codegen.lower.selection import Leaves
-from polyfuse.deploy.prices import Part, Price, Prices
+from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.progress import Progress, silent
@@ -21,10 +22,8 @@ from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-LONGEST = 8
-"""The most layers of a group, unless the caller says otherwise."""
 SLACK = 1.03
-"""How much dearer than the best way to cut it a part may be for larger parts with it in them to be looked at."""
+"""A part that costs more than so many times the best way to cut it is not tried inside larger parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +31,11 @@ class Grouping:
     """The network, in the order in which its layers run, and its groups."""
 
     network: Network
-    parts: tuple[Part, ...]
+    parts: tuple[PricedGroup, ...]
 
     @property
     def price(self) -> float:
-        """Of all groups."""
+        """The price of all groups together."""
         return sum(part.price for part in self.parts)
 
     def groups(self, leaves: Leaves) -> tuple[Storage, ...]:
@@ -56,7 +55,7 @@ def scheduled_part(part: Network, strategy: Strategy | None, leaves: Leaves) -> 
 def ungrouped(network: Network) -> Grouping:
     """Every layer a group of its own; nothing is priced."""
     ordered = in_chains(network)
-    return Grouping(ordered, tuple(Part((layer.name,), None, 0.0) for layer in ordered.layers))
+    return Grouping(ordered, tuple(PricedGroup((layer.name,), None, 0.0) for layer in ordered.layers))
 
 
 def grouped(
@@ -80,7 +79,7 @@ def grouped(
     ordered = in_chains(network)
     names = tuple(layer.name for layer in ordered.layers)
     prices = Prices(ordered, leaves, price)
-    best: dict[tuple[int, int], Cut] = {}
+    best: dict[tuple[int, int], Partition] = {}
     growing: set[tuple[int, int]] = set()
     for length in range(1, min(longest, len(names)) + 1):
         runs = [(start, start + length) for start in range(len(names) - length + 1)]
@@ -89,25 +88,26 @@ def grouped(
         prices.learn([names[i:j] for i, j in runs if (i, j) in worth], workers, partial(tell, f"groups of {length}"))
         for i, j in runs:
             part = prices.part(names[i:j]) if (i, j) in worth else None
-            cuts = [best[i, k] + best[k, j] for k in range(i + 1, j)] + ([Cut(part.price, (part,))] if part else [])
+            cuts = [best[i, k] + best[k, j] for k in range(i + 1, j)]
+            cuts += [Partition(part.price, (part,))] if part else []
             best[i, j] = min(cuts, key=lambda cut: cut.price)
             if (i, j) in worth and (part is None or part.price <= slack * best[i, j].price):
                 growing.add((i, j))
-    whole = [Cut(0.0, ())]
+    whole = [Partition(0.0, ())]
     for j in range(1, len(names) + 1):
         whole.append(min((whole[i] + best[i, j] for i in range(max(0, j - longest), j)), key=lambda cut: cut.price))
     return Grouping(ordered, prices.refined(whole[-1].parts, workers, partial(tell, "tiles of groups")))
 
 
 @dataclass(frozen=True)
-class Cut:
+class Partition:
     """A run of layers, cut into parts."""
 
     price: float
-    parts: tuple[Part, ...]
+    parts: tuple[PricedGroup, ...]
 
-    def __add__(self, other: "Cut") -> "Cut":
-        return Cut(self.price + other.price, self.parts + other.parts)
+    def __add__(self, other: "Partition") -> "Partition":
+        return Partition(self.price + other.price, self.parts + other.parts)
 
 
 def in_chains(network: Network) -> Network:
@@ -129,9 +129,3 @@ def latest_fed(ready: Sequence[Layer], order: Sequence[Layer]) -> Layer:
     """The layer whose inputs were made last; the first of several."""
     position = {layer.output: k for k, layer in enumerate(order)}
     return max(ready, key=lambda layer: max((position.get(tensor, -1) for tensor in layer.inputs), default=-1))
-
-
-def summary(grouping: Grouping) -> Mapping[int, int]:
-    """How many groups have how many layers."""
-    sizes = [len(part.layers) for part in grouping.parts]
-    return {size: sizes.count(size) for size in sorted(set(sizes))}

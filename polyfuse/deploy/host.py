@@ -1,4 +1,4 @@
-"""What is worth knowing of the host beside a measurement: nothing that tells whose it is.
+"""Facts of the host that are kept with a measurement; none of them identifies its owner.
 
 Leaves: a dictionary for JSON, of what could be found out. No host name, no user, no paths.
 """
@@ -42,6 +42,12 @@ def host_facts(root: Path = ROOT) -> dict[str, object]:
         "python": platform.python_version(),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def processor() -> str:
+    """The CPU model and the architecture: what measurements on this host hold for."""
+    facts = host_facts()
+    return f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
 
 
 def caches(root: Path = ROOT) -> list[Cache]:

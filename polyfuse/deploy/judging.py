@@ -1,4 +1,4 @@
-"""Who is off where polyfuse and onnxruntime disagree: both are compared with float64 arithmetic.
+"""Which of polyfuse and onnxruntime is wrong where they disagree: both are compared with float64 arithmetic.
 
     Source + arrays ──exact_values()──> tensors in float64, by the model's names
 

@@ -13,11 +13,11 @@ from polyfuse.codegen.lower.program import lowered
 from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.deploy.grouping import Grouping
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
-from polyfuse.deploy.prices import Part, Price, Prices
+from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.network.layer import Layer
 
 SLACK = 1.02
-"""How much dearer groups may become that need less memory."""
+"""How many times as much groups that need less memory may cost."""
 MOST_TRIED = 4
 """So many concats are tried; each takes as long as lowering the network."""
 
@@ -43,7 +43,7 @@ def leaner(grouping: Grouping, leaves: Leaves, price: Price) -> Grouping:
 
 
 def memory(grouping: Grouping, leaves: Leaves) -> int:
-    """The bytes that the C of a grouping needs beside weights."""
+    """The bytes that the C of a grouping needs apart from weights."""
     placed, groups = placed_concats(grouping.network, grouping.groups(leaves), leaves)
     return footprint(lowered(grouping.network, groups, leaf=placed)).memory
 
@@ -55,7 +55,7 @@ def joined(grouping: Grouping, concat: Layer, prices: Prices) -> Grouping | None
     alone = next((part for part in grouping.parts if part.layers == (concat.name,)), None)
     if alone is None or len(reading) != 1 or not prices.fusible(reading[0].layers):
         return None
-    (part,) = prices.refined([Part((concat.name, *reading[0].layers), None, 0.0)])
+    (part,) = prices.refined([PricedGroup((concat.name, *reading[0].layers), None, 0.0)])
     if part.strategy is None:
         return None
     return replace(

@@ -22,7 +22,7 @@ from polyfuse.codegen.emit.cfile import calls
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.program import ALIGNMENT, Lowered
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.csignature import Parameter, constant_outputs, copied, parameters
+from polyfuse.deploy.csignature import ArrayParameter, constant_outputs, copied, parameters
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.memory.addresses import aligned_up
 
@@ -83,7 +83,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Memory:
+class ArenaBytes:
     """Where things are in the arena: scratch tensors first, then what every thread has, then shared buffers.
 
     A thread has the buffers of a group and the workspace in which it computes.
@@ -95,9 +95,9 @@ class Memory:
     threads: int
 
     @staticmethod
-    def of(program: Lowered, threads: int) -> "Memory":
+    def of(program: Lowered, threads: int) -> "ArenaBytes":
         """The bytes of each part, aligned."""
-        return Memory(
+        return ArenaBytes(
             aligned_up(program.arena.bytes, ALIGNMENT),
             max(struct_bytes(group.chip) + aligned_up(group.workspace_bytes, ALIGNMENT) for group in program.groups),
             max(struct_bytes(group.kept) for group in program.groups),
@@ -106,7 +106,7 @@ class Memory:
 
     @property
     def bytes(self) -> int:
-        """All of it, and enough for an array."""
+        """The whole arena, which is never empty."""
         return max(ALIGNMENT, self.scratch + self.threads * self.chip + self.kept)
 
 
@@ -124,7 +124,7 @@ def library(program: Program, *, threads: int = 1, written_for: str = "") -> Lib
     """
     if program.counters:
         raise InvalidInput(f"library of {program.network.name!r}: expected a program that does not count executions")
-    name, memory = program.network.name, Memory.of(program, threads)
+    name, memory = program.network.name, ArenaBytes.of(program, threads)
     ends, (offsets, given, data) = parameters(program), packed_constants(program)
     crc = zlib.crc32(data)
     head = struct.pack("<8sIIQ", b"polyfuse", VERSION, crc, len(data)).ljust(HEADER_BYTES, b"\0")
@@ -160,7 +160,7 @@ def packed_constants(program: Program) -> tuple[dict[str, int], dict[int, int], 
     return offsets, given, bytes(data)
 
 
-def checks(memory: Memory) -> list[str]:
+def checks(memory: ArenaBytes) -> list[str]:
     """What the compiler verifies of the sizes that the header promises."""
     return [
         f'_Static_assert(sizeof(union {kind}) <= {size}, "the arena has room for union {kind}");'
@@ -170,7 +170,7 @@ def checks(memory: Memory) -> list[str]:
 
 
 def run_function(
-    program: Program, memory: Memory, ends: Sequence[Parameter], offsets: dict[str, int], given: dict[int, int]
+    program: Program, memory: ArenaBytes, ends: Sequence[ArrayParameter], offsets: dict[str, int], given: dict[int, int]
 ) -> list[str]:
     """`NAME_run`: the groups in order, with the address of each array; `given` has that of constant outputs."""
     addresses = program.addresses
@@ -191,13 +191,15 @@ def run_function(
     ]
 
 
-def prototype(program: Program, ends: Sequence[Parameter]) -> list[str]:
+def prototype(program: Program, ends: Sequence[ArrayParameter]) -> list[str]:
     """The head of `NAME_run`."""
     own = ["const void *weights", "void *arena"]
     return signature(f"void {program.network.name}_run", [*own, *(each.declaration for each in ends)])
 
 
-def header(program: Program, memory: Memory, ends: Sequence[Parameter], weights_bytes: int, written_for: str) -> str:
+def header(
+    program: Program, memory: ArenaBytes, ends: Sequence[ArrayParameter], weights_bytes: int, written_for: str
+) -> str:
     """The .h file: what to provide, and what is promised."""
     name, big = program.network.name, program.network.name.upper()
     head = prototype(program, ends)

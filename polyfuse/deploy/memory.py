@@ -11,7 +11,7 @@ C that is compiled, byte for byte: `NAME_ARENA_BYTES` of its header, inputs and 
 from dataclasses import dataclass
 
 from polyfuse.codegen.lower.program import Lowered
-from polyfuse.deploy.library import Memory
+from polyfuse.deploy.library import ArenaBytes
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, total
@@ -19,7 +19,7 @@ from polyfuse.schedule.counts import counts, total
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes, as the C has them.
+    """What the C of a program moves and needs, in bytes.
 
     onchip: the buffers of the largest group and the workspace in which it computes, of all threads. arena: tensors
     between groups. ends: inputs and outputs.
@@ -33,7 +33,7 @@ class Footprint:
 
     @property
     def offchip(self) -> int:
-        """Read and written."""
+        """Off-chip bytes read and written."""
         return self.offchip_read + self.offchip_write
 
     @property
@@ -46,7 +46,7 @@ def footprint(program: Lowered, threads: int = 1) -> Footprint:
     """The bytes that a program's groups move, and its memory when so many threads run it."""
     moved = total(counts(group.storage) for group in program.groups)
     ends = sum(4 * program.array(tensor).elements for tensor in (*program.network.inputs, *program.network.outputs))
-    memory = Memory.of(program, threads)
+    memory = ArenaBytes.of(program, threads)
     onchip = memory.bytes - memory.scratch
     return Footprint(moved.offchip_read_bytes, moved.offchip_write_bytes, onchip, memory.scratch, ends)
 

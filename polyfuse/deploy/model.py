@@ -3,76 +3,29 @@
 path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
-from polyfuse.codegen.build import Options, usable_cores
-from polyfuse.codegen.compiler import find_compiler
+from polyfuse.codegen.build import usable_cores
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.program import Program
-from polyfuse.codegen.target import probe
 from polyfuse.deploy.algorithms import algorithms_of
-from polyfuse.deploy.grouping import LONGEST
-from polyfuse.deploy.plan import Groups, Plan, planned, program
+from polyfuse.deploy.plan import Plan, planned, program
 from polyfuse.deploy.prices import seconds_on
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.deploy.tuning import with_tuned
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
-from polyfuse.machines.host import Machine, known_machine
+from polyfuse.loading import Workload
+from polyfuse.machines.host import known_machine
 from polyfuse.network.dtypes import Values
 from polyfuse.network.network import Network, require_float32
 from polyfuse.progress import Progress
-
-
-@public
-@dataclass(frozen=True)
-class Settings:
-    """How a network is planned and built.
-
-    groups       `planned`, of at most `longest` layers each; those of the `published` plan of DNNFusion; or `single`
-    exact        keep to sums of products as they are written: no Winograd
-    interface    `nchw`, or `blocked` for inputs and outputs in blocks of channels
-    untuned      whether what `polyfuse tune` found for a group on this host is left aside
-    machine      whose time model says what pays; None for this user's, or a typical one
-    """
-
-    groups: Groups = "planned"
-    longest: int = LONGEST
-    exact: bool = False
-    interface: Interface = "nchw"
-    threads: int = 1
-    untuned: bool = False
-    machine: Machine | None = None
-    options: Options = field(default_factory=Options)
-
-    @property
-    def ready(self) -> "Settings":
-        """The same with a compiler. Errors: BuildError where there is none."""
-        return replace(self, options=replace(self.options, compiler=self.options.compiler or find_compiler()))
-
-    @property
-    def compiler_and_flags(self) -> tuple[str, ...]:
-        """The compiler's name and version, and the flags: what generated C is written for."""
-        compiler = self.options.compiler or find_compiler()
-        return (f"{compiler.path.name}: {compiler.version}", *self.options.flags)
-
-    @property
-    def written_for(self) -> str:
-        """The same as a line of a comment in C."""
-        compiler, *flags = self.compiler_and_flags
-        line = f"Written for {compiler}, {shlex.join(flags) or 'without flags'}; right with any C11 compiler."
-        return line.replace("*/", "* /").replace("\\", "/")
-
-    def threads_of(self, program: Program) -> int:
-        """The threads that run a program: one where none of its loops can be shared."""
-        return self.threads if program.is_parallel else 1
 
 
 @public
@@ -162,15 +115,7 @@ def load(
     if isinstance(source, Network):
         source = source_of(source)
     elif not isinstance(source, Source):
-        source = read_source(
-            source,
-            first=first,
-            last=last,
-            parameters=dimensions,
-            random_weights=random_weights,
-            shapes=shapes,
-            values=values,
-        )
+        source = read_source(Workload(str(source), first, last, dimensions, random_weights, shapes, values))
     network = source.network
     chosen = (settings or Settings()).ready
     made = plan or plan_of(network, chosen, progress)
@@ -201,8 +146,7 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
     require_float32(network, "compiling for this host")
     single, machine = settings.groups == "single", settings.machine or known_machine()
     price = None if single else seconds_on(machine, settings.threads)
-    target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
-    algorithms = {}
+    algorithms, target = {}, settings.target
     if machine.costs is not None and not settings.exact:
         algorithms = algorithms_of(network, target, settings.interface, seconds_on(machine))
     made = planned(
@@ -220,12 +164,11 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
     made = replace(made, machine=replace(made.machine, written_for=settings.compiler_and_flags)).sealed()
     if settings.untuned or settings.groups != "planned":
         return made
-    return with_tuned(made, network, settings.threads, settings.longest, settings.options)
+    return with_tuned(made, network, settings)
 
 
 def program_of(network: Network, plan: Plan, settings: Settings, progress: Progress | None = None) -> Program:
     """The C of a plan, for this host's compiler. Errors: as `program`, and BuildError."""
     if progress is not None:
         progress("generating", 0, 1)
-    target = probe(settings.options.compiler or find_compiler(), tuple(settings.options.flags))
-    return program(network, plan, target)
+    return program(network, plan, settings.target)

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.lower.concats import placed_concats
 from polyfuse.codegen.lower.selection import Interface, Leaves, leaves
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
-from polyfuse.deploy.grouping import LONGEST, Grouping, grouped, in_chains, ungrouped
+from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.lean import leaner
-from polyfuse.deploy.prices import Part, Price
+from polyfuse.deploy.prices import Price, PricedGroup
 from polyfuse.deploy.published import published
 from polyfuse.deploy.space import label_of
 from polyfuse.doors import public
@@ -27,9 +28,6 @@ from polyfuse.plan.planfile import Origin, fields_for, text_of
 from polyfuse.progress import Progress
 from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import decode, digest_of, encode
-
-Groups = Literal["planned", "published", "single"]
-"""Whose groups: those of the planner, those of DNNFusion's plan, or one for each layer."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class PlannedGroup:
+class HostGroup:
     """One group: its layers in order, and its strategy; `tile` is null where layers run row by row, one by one.
 
     price: what it was predicted to cost, in seconds; not a number where the plan was edited since. looked_at: what
@@ -59,15 +57,15 @@ class PlannedGroup:
     tuned: bool = field(default_factory=bool)
 
     @staticmethod
-    def of(part: Part) -> "PlannedGroup":
+    def of(part: PricedGroup) -> "HostGroup":
         """A part as it is written down."""
         looked_at = {label_of(each): price for each, price in part.looked_at}
-        return PlannedGroup(layers=part.layers, **written(part.strategy), price=part.price, looked_at=looked_at)
+        return HostGroup(layers=part.layers, **written(part.strategy), price=part.price, looked_at=looked_at)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> PricedGroup:
         """The part itself. Errors: InvalidInput for places and placements that there are not."""
-        return Part(self.layers, strategy_in(self), self.price)
+        return PricedGroup(self.layers, strategy_in(self), self.price)
 
 
 @public
@@ -87,7 +85,7 @@ class Plan:
     interface: Interface
     arithmetic: Literal["any", "exact"]
     algorithms: dict[str, int]
-    groups: tuple[PlannedGroup, ...] = field(default=())
+    groups: tuple[HostGroup, ...] = field(default=())
     inputs: tuple[str, ...] = field(default_factory=tuple)
     outputs: tuple[str, ...] = field(default_factory=tuple)
     digest: str = field(default_factory=str)
@@ -136,6 +134,10 @@ class Plan:
         network.ends.check_said(f"plan of {self.network!r}", self.inputs, self.outputs)
         return Grouping(in_chains(network), tuple(group.part for group in self.groups))
 
+    def unfused(self, network: Network) -> "Plan":
+        """The plan with each layer in a group of its own, computed by the same algorithm."""
+        return replace(self, groups=tuple(HostGroup.of(part) for part in ungrouped(network).parts))
+
     def to_json(self) -> str:
         """The text of the file."""
         encoded = encode(self)
@@ -181,7 +183,7 @@ def planned(
     else:
         fastest = grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
         found = leaner(fastest, leaf, price)
-    parts = tuple(PlannedGroup.of(part) for part in found.parts)
+    parts = tuple(HostGroup.of(part) for part in found.parts)
     ends = network.ends.input_names, network.ends.output_names
     return Plan(
         network.name, Host(target.floats), interface, "exact" if exact else "any", dict(algorithms or {}), parts, *ends

@@ -1,6 +1,6 @@
 """What parts of a network cost as groups, each by its best strategy; equal parts are priced once.
 
-names of layers ──Prices.part()──> Part: a strategy and its price
+names of layers ──Prices.part()──> PricedGroup: a strategy and its price
 """
 
 import math
@@ -45,7 +45,7 @@ FEW = 6
 
 
 @dataclass(frozen=True)
-class Part:
+class PricedGroup:
     """Layers that are one group, by name, in order; the strategy of the group, None for row by row and layer by layer.
 
     `price` is in the unit of the price that chose it; `looked_at` holds other strategies that were tried at the same
@@ -73,18 +73,18 @@ class Prices:
     known: dict[tuple[object, ...], tuple[Strategy | None, float] | None] = field(default_factory=dict)
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def part(self, names: tuple[str, ...]) -> Part | None:
+    def part(self, names: tuple[str, ...]) -> PricedGroup | None:
         """The part of these layers; None where they do not hang together or cannot be one group."""
         alone = self.network.select(names)
         if not hangs_together(alone):
             return None
         if self.is_free(alone):
-            return Part(names, None, 0.0)
+            return PricedGroup(names, None, 0.0)
         key = self.signature(alone)
         if key not in self.known:
             self.known[key] = self.best(alone)
         found = self.known[key]
-        return None if found is None else Part(names, *found)
+        return None if found is None else PricedGroup(names, *found)
 
     def learn(self, parts: Sequence[tuple[str, ...]], workers: int, tell: Callable[[int, int], None]) -> None:
         """Price parts, several at once in processes of their own where the system can fork them."""
@@ -133,8 +133,8 @@ class Prices:
         return self.cheapest(part, HEIGHTS, TALL_HEIGHTS)
 
     def refined(
-        self, parts: Sequence[Part], workers: int = 1, tell: Callable[[int, int], None] = lambda done, of: None
-    ) -> tuple[Part, ...]:
+        self, parts: Sequence[PricedGroup], workers: int = 1, tell: Callable[[int, int], None] = lambda done, of: None
+    ) -> tuple[PricedGroup, ...]:
         """Parts with the best of more strategies: more heights kept local, then all places and columns at that height.
 
         Equal parts are the same.
@@ -144,13 +144,13 @@ class Prices:
         first = {keys[part.layers]: part for part in reversed(parts) if part.layers in keys}
         found = dict(zip(first, self.each(widest_of, list(first.values()), workers, tell), strict=True))
 
-        def own(part: Part) -> Part:
+        def own(part: PricedGroup) -> PricedGroup:
             known = found[keys[part.layers]]
             return renamed(known, self.network.select(known.layers), alone[part.layers])
 
         return tuple(own(part) if part.layers in keys else part for part in parts)
 
-    def widest(self, part: Part) -> Part:
+    def widest(self, part: PricedGroup) -> PricedGroup:
         """The best strategy of a part, with what was looked at; the part where it has none."""
         alone = self.network.select(part.layers)
         best = self.cheapest(alone, ALL_HEIGHTS, ALL_TALL_HEIGHTS)
@@ -161,7 +161,7 @@ class Prices:
         looked_at = [(each, self.priced(alone, each)) for each in others if label_of(each) != usual]
         worth = [pair for pair in sorted(looked_at, key=lambda pair: pair[1]) if pair[1] <= GAIN * best[1]]
         chosen = next((pair for pair in worth if is_legal(alone, pair[0])), best)
-        return Part(part.layers, *chosen, tuple(pair for pair in (best, *looked_at) if pair is not chosen))
+        return PricedGroup(part.layers, *chosen, tuple(pair for pair in (best, *looked_at) if pair is not chosen))
 
     def priced(self, part: Network, strategy: Strategy) -> float:
         """The price of a part under a strategy; infinite where it cannot be scheduled."""
@@ -219,7 +219,7 @@ def best_of(prices: Prices, names: tuple[str, ...]) -> tuple[Strategy | None, fl
     return prices.best(prices.network.select(names))
 
 
-def widest_of(prices: Prices, part: Part) -> Part:
+def widest_of(prices: Prices, part: PricedGroup) -> PricedGroup:
     """A part with the best of all strategies."""
     return prices.widest(part)
 
@@ -254,7 +254,7 @@ def is_legal(part: Network, strategy: Strategy) -> bool:
     return True
 
 
-def renamed(found: Part, of: Network, part: Network) -> Part:
+def renamed(found: PricedGroup, of: Network, part: Network) -> PricedGroup:
     """What was found for a part, for an equal one: its layers, and its names of tensors."""
     names = {old.output.name: new.output.name for old, new in zip(of.layers, part.layers, strict=True)}
 

@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from polyfuse.codegen.lower.selection import Leaves
 from polyfuse.deploy.grouping import Grouping
-from polyfuse.deploy.prices import Part, Price, Prices
+from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.rewrite.fusion import Block, Profitable, by_traffic, fusion_plan, operators_of
@@ -31,13 +31,13 @@ def published(network: Network, leaves: Leaves, price: Price, profitable: Profit
     return Grouping(ordered, prices.refined([part_of(prices, block.names) for block in order]))
 
 
-def part_of(prices: Prices, names: tuple[str, ...]) -> Part:
+def part_of(prices: Prices, names: tuple[str, ...]) -> PricedGroup:
     """A block as a part: in tiles of rows, or layer by layer where it has none."""
     part = prices.part(names)
     if part is not None:
         return part
     apart = [prices.part((name,)) for name in names]
-    return Part(names, None, sum(each.price for each in apart if each is not None))
+    return PricedGroup(names, None, sum(each.price for each in apart if each is not None))
 
 
 def in_order(network: Network, blocks: Sequence[Block]) -> list[Block]:

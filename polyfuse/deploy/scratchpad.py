@@ -1,7 +1,7 @@
 """A plan for a scratchpad machine compiled: its files, and a run on the simulated machine that checks the plan.
 
 ScratchPlan + Network ──compiled()──> Compiled ──scratch_files()──> {file name: bytes}
-                                      Compiled ──checked_run()──> Checked
+                                      Compiled ──checked_run()──> CheckedRun
 """
 
 from collections.abc import Mapping
@@ -51,8 +51,8 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A run on random inputs beside the plan.
+class CheckedRun:
+    """A run on random inputs, compared with the plan.
 
     error   of the results: relative to float64 arithmetic, or in steps of whole numbers
     """
@@ -79,7 +79,7 @@ def compiled(plan: ScratchPlan, network: Network, options: Options | None = None
     return Compiled(plan, graph, build_program(scratch_program(plan, graph), options))
 
 
-def checked_run(made: Compiled, seed: int = 0) -> Checked:
+def checked_run(made: Compiled, seed: int = 0) -> CheckedRun:
     """A run on seeded random inputs, whose results are those of the reference and whose bytes are those of the plan.
 
     Errors: SimulationError for a command that the machine cannot do; PolyfuseError for bytes or results that differ.
@@ -101,7 +101,7 @@ def checked_run(made: Compiled, seed: int = 0) -> Checked:
             f"{where}: expected results within {most:g} of the reference, got {error:.2g}; this is a polyfuse bug, "
             "please report it"
         )
-    return Checked(simulated, plan.totals.latency_cycles, planned.all, error, most)
+    return CheckedRun(simulated, plan.totals.latency_cycles, planned.all, error, most)
 
 
 def worst_error(

@@ -1,20 +1,17 @@
 """What a user wants compiled: a model or a kernel file, rewritten, with the names that the model uses.
 
-path ──read_source()──> Source: a Network, the model it came from, and the names of its tensors there
+Workload ──read_source()──> Source: a Network, the model it came from, and the names of its tensors there
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from numpy.typing import ArrayLike
 
-from polyfuse.loading import load_workload
+from polyfuse.loading import Workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import exported_names
-from polyfuse.network.onnx.fixing import Fixed
-from polyfuse.network.onnx.load import imported
 from polyfuse.rewrite.rewriting import Rewritten, rewrite
 
 
@@ -38,38 +35,15 @@ class Source:
         return self.rewritten.network
 
 
-def read_source(
-    path_or_name: str | Path,
-    *,
-    first: str | None = None,
-    last: str | None = None,
-    parameters: Mapping[str, int | str] | None = None,
-    random_weights: int | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    values: Mapping[str, ArrayLike] | None = None,
-) -> Source:
-    """The network of an .onnx or kernel file, or the part of it from `first` to `last`, rewritten.
+def read_source(workload: Workload | str | Path) -> Source:
+    """A workload, or the one that a path or a name is, rewritten.
 
-    `parameters` are those of a kernel file, and sizes of a model's named dimensions; `shapes` and `values` are of
-    inputs of a model, by name.
-
-    Errors: InvalidInput for files that cannot be used; UnsupportedOperator.
+    Errors: as `Workload.network`.
     """
-    path = Path(path_or_name)
-    if path.suffix != ".onnx" or not path.is_file() or first is not None or last is not None:
-        return source_of(
-            load_workload(
-                str(path),
-                first=first,
-                last=last,
-                parameters=parameters,
-                random_weights=random_weights,
-                rewritten=False,
-                shapes=shapes,
-                values=values,
-            )
-        )
-    found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
+    asked = workload if isinstance(workload, Workload) else Workload(str(workload))
+    if not asked.is_whole_model:
+        return source_of(asked.network(rewritten=False))
+    found = asked.imported()
     rewritten = rewrite(found.network)
     names: dict[str, str] = {}
     for name, tensor in found.tensors.items():

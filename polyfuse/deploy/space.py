@@ -6,8 +6,10 @@ Network ──search_space()──> Choice: tile, retention of each tensor, algo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from polyfuse.choices import Place
 from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
 from polyfuse.codegen.lower.work import work_of
+from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import Seconds, seconds
@@ -17,12 +19,11 @@ from polyfuse.network.network import Network
 from polyfuse.network.operator import window_of
 from polyfuse.progress import Progress
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
-"""Rows of a tile that are tried, besides divisors of the image's."""
+"""Rows of a tile that are tried, in addition to divisors of the image's."""
 TALL_ROWS = (12, 24, 48)
 """The same where layers compute bands of several rows at once."""
 COLUMN_CUTS = (2, 4, 8)
@@ -65,6 +66,11 @@ class Choice:
         Errors: InvalidInput for a strategy that does not fit; IllegalSchedule, TooComplex, Unbounded.
         """
         return layer_by_layer(network, leaf.tallest) if self.strategy is None else fused(network, self.strategy)
+
+    def program(self, network: Network, target: Target, interface: Interface) -> Program:
+        """The program, proved legal. Errors: as `groups` and `leaves`."""
+        leaf = self.leaves(network, target, interface)
+        return generate(network, self.groups(network, leaf), leaf=leaf)
 
     def leaves(self, network: Network, target: Target, interface: Interface) -> Leaves:
         """The row kernels of the network's layers.

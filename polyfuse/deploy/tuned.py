@@ -3,39 +3,33 @@
 Enters: measurements of choices under a `Key`. Leaves: the file, whole or as it was; the best known choice of a network.
 
 The file is one object: "format" ("polyfuse-tuned"), "version" (1), and "entries", a list of objects with the fields of
-`Entry`. A change of meaning raises the version. docs/use/formats.md lists the keys.
+`TunedEntry`. A change of meaning raises the version. docs/use/formats.md lists the keys.
 """
 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import islpy as isl
-import platformdirs
 
 from polyfuse import codegen
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.lower.selection import Interface
-from polyfuse.codegen.program import generate
-from polyfuse.codegen.target import probe
 from polyfuse.deploy.entries import EntriesFile
-from polyfuse.deploy.host import host_facts
+from polyfuse.deploy.host import processor
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import check_measure
 
-FORMAT = "polyfuse-tuned"
-VERSION = 1
-VARIABLE = "POLYFUSE_TUNED"
 DIGITS = 32
 
 
@@ -58,13 +52,13 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Tried:
+class MeasuredChoice:
     """A choice and what was measured of it; the fields of a `Strategy` are null layer by layer.
 
     label: what `choice` is called. seconds: the fastest of `samples`; unfused_seconds: layer by layer, in turns with
     it.
 
-    Raises InvalidInput for a label that is not that of the choice, and for times, samples and errors that cannot be.
+    Errors: InvalidInput for a label that is not that of the choice, and for times, samples and errors that cannot be.
     """
 
     label: str
@@ -105,31 +99,33 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TunedEntry:
     """All that was measured under one key; `workload` is a name for people."""
 
     key: Key
     workload: str
-    tried: tuple[Tried, ...]
+    tried: tuple[MeasuredChoice, ...]
 
     @property
-    def best(self) -> Tried | None:
+    def best(self) -> MeasuredChoice | None:
         """The fastest of those that were measured most often; None before anything was."""
         most = max((each.samples for each in self.tried), default=0)
         return min((each for each in self.tried if each.samples == most), key=lambda each: each.ratio, default=None)
 
-    def with_tried(self, found: Sequence[Tried]) -> "Entry":
+    def with_tried(self, found: Sequence[MeasuredChoice]) -> "TunedEntry":
         """With measurements added, or put in the place of earlier ones of the same choices."""
         merged = {each.label: each for each in (*self.tried, *found)}
         return replace(self, tried=tuple(merged.values()))
 
 
-FILE = EntriesFile("tuned file", FORMAT, VERSION, Entry)
+FILE = EntriesFile("tuned file", ("polyfuse-tuned", 1), TunedEntry, "tuned.json", "POLYFUSE_TUNED")
 
 
-def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float) -> Tried:
+def tried(
+    choice: Choice, predicted: float, seconds: float, unfused: float, samples: int, error: float
+) -> MeasuredChoice:
     """A choice as it is written down."""
-    return Tried(
+    return MeasuredChoice(
         label=choice.label,
         **written(choice.strategy),
         algorithms=dict(choice.algorithms),
@@ -141,23 +137,21 @@ def tried(choice: Choice, predicted: float, seconds: float, unfused: float, samp
     )
 
 
-def key_of(network: Network, interface: Interface, threads: int, exact: bool, options: Options) -> Key:
+def key_of(network: Network, settings: Settings) -> Key:
     """The key of a network here and now.
 
     Errors: BuildError without a compiler.
     """
-    facts = host_facts()
-    compiler = options.compiler or find_compiler()
-    cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('architecture', 'unknown')}"
+    compiler = settings.options.compiler or find_compiler()
     return Key(
-        cpu,
+        processor(),
         compiler.version,
-        tuple(options.flags),
+        tuple(settings.options.flags),
         code_digest(),
         network_digest(network),
-        threads,
-        interface,
-        "exact" if exact else "any",
+        settings.threads,
+        settings.interface,
+        "exact" if settings.exact else "any",
     )
 
 
@@ -205,33 +199,12 @@ def canonical(relation: isl.Set | isl.Map) -> str:
     return str(type(relation)(str(relation)))
 
 
-def tuned_path() -> Path:
-    """Where the file is: $POLYFUSE_TUNED, else tuned.json in the user's data folder."""
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else platformdirs.user_data_path("polyfuse") / "tuned.json"
-
-
-def read_tuned(path: Path | None = None) -> tuple[Entry, ...]:
+def read_tuned(path: Path | None = None) -> tuple[TunedEntry, ...]:
     """All entries of a file; none where there is no file.
 
     Errors: InvalidInput for one that cannot be read or holds something else.
     """
-    return FILE.read(tuned_path() if path is None else path)
-
-
-def entry_of(key: Key, path: Path | None = None) -> Entry | None:
-    """What was measured under a key. Errors: as `read_tuned`."""
-    return next((entry for entry in read_tuned(path) if entry.key == key), None)
-
-
-def write_entry(entry: Entry, path: Path | None = None) -> None:
-    """Put an entry into the file, in the place of the one under its key; the others stay.
-
-    Errors: InvalidInput for a file that holds something else, which is left alone, and one that cannot be written.
-    """
-    chosen = tuned_path() if path is None else path
-    kept = [each for each in read_tuned(chosen) if each.key != entry.key]
-    FILE.write(chosen, [*kept, entry])
+    return FILE.at(path).read()
 
 
 def best_known(
@@ -242,12 +215,18 @@ def best_known(
     exact: bool = False,
     options: Options | None = None,
     path: Path | None = None,
-) -> Tried | None:
+) -> MeasuredChoice | None:
     """The best choice that tuning found for a network on this host; None where it was not tuned.
 
     Errors: BuildError without a compiler, InvalidInput as `read_tuned`.
     """
-    entry = entry_of(key_of(network, interface, threads, exact, options or Options()), path)
+    settings = Settings(interface=interface, threads=threads, exact=exact, options=options or Options())
+    return best_for(network, settings, path)
+
+
+def best_for(network: Network, settings: Settings, path: Path | None = None) -> MeasuredChoice | None:
+    """The same for settings as one value. Errors: as `best_known`."""
+    entry = FILE.at(path).find(key_of(network, settings))
     return entry.best if entry is not None else None
 
 
@@ -264,15 +243,12 @@ def tuned(
 
     Errors: InvalidInput where the network was not tuned, and as `best_known`; BuildError.
     """
-    chosen = options or Options()
-    found = best_known(network, interface=interface, threads=threads, exact=exact, options=chosen, path=path)
+    settings = Settings(interface=interface, threads=threads, exact=exact, options=options or Options())
+    found = best_for(network, settings, path)
     if found is None:
         raise InvalidInput(
             f"network {network.name!r}: nothing is known of it for this CPU, compiler, layout and number of threads; "
             "run polyfuse tune, or pf.tune(network)"
         )
-    target = probe(chosen.compiler, tuple(chosen.flags))
-    choice = found.choice
-    leaf = choice.leaves(network, target, interface)
-    program = generate(network, choice.groups(network, leaf), leaf=leaf)
-    return build(program, threads=threads if program.is_parallel else 1, options=chosen)
+    program = found.choice.program(network, settings.target, interface)
+    return build(program, threads=settings.threads_of(program), options=settings.options)

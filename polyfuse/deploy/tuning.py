@@ -8,10 +8,10 @@ A whole network that was tuned, with its own layout, is one group.
 
 from dataclasses import replace
 
-from polyfuse.codegen.build import Options
 from polyfuse.codegen.lower.selection import Interface
-from polyfuse.deploy.plan import Plan, PlannedGroup
-from polyfuse.deploy.tuned import Tried, key_of, read_tuned
+from polyfuse.deploy.plan import HostGroup, Plan
+from polyfuse.deploy.settings import Settings
+from polyfuse.deploy.tuned import MeasuredChoice, key_of, read_tuned
 from polyfuse.network.network import Network
 from polyfuse.schedule.written import written
 
@@ -19,10 +19,10 @@ INSIDE: Interface = "blocked"
 """How the tensors between groups lie."""
 
 
-def with_tuned(plan: Plan, network: Network, threads: int, longest: int, options: Options) -> Plan:
+def with_tuned(plan: Plan, network: Network, settings: Settings) -> Plan:
     """The plan with every group that was tuned here as it was found fastest; the plan where none was.
 
-    A whole network of more layers than a group may have, `longest`, is not one.
+    A whole network of more layers than a group may have is not one.
 
     Errors: BuildError without a compiler; InvalidInput for a tuned file that cannot be read.
     """
@@ -30,11 +30,11 @@ def with_tuned(plan: Plan, network: Network, threads: int, longest: int, options
     if not known:
         return plan
 
-    def best(part: Network, interface: Interface) -> Tried | None:
-        return known.get(key_of(part, interface, threads, plan.arithmetic == "exact", options))
+    def best(part: Network, interface: Interface) -> MeasuredChoice | None:
+        return known.get(key_of(part, replace(settings, interface=interface, exact=plan.arithmetic == "exact")))
 
     layers = tuple(name for group in plan.groups for name in group.layers)
-    whole = best(network, plan.interface) if len(layers) <= longest else None
+    whole = best(network, plan.interface) if len(layers) <= settings.longest else None
     if whole is not None:
         return replace(plan, groups=(as_tuned(layers, whole),), algorithms=dict(whole.algorithms)).sealed()
     groups, algorithms = [], dict(plan.algorithms)
@@ -45,6 +45,6 @@ def with_tuned(plan: Plan, network: Network, threads: int, longest: int, options
     return replace(plan, groups=tuple(groups), algorithms=algorithms).sealed()
 
 
-def as_tuned(layers: tuple[str, ...], found: Tried) -> PlannedGroup:
+def as_tuned(layers: tuple[str, ...], found: MeasuredChoice) -> HostGroup:
     """The group of some layers as it was found fastest; its price is what was measured."""
-    return PlannedGroup(layers=layers, **written(found.choice.strategy), price=found.seconds, tuned=True)
+    return HostGroup(layers=layers, **written(found.choice.strategy), price=found.seconds, tuned=True)

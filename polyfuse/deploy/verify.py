@@ -16,8 +16,9 @@ import onnx
 from polyfuse.codegen.kernel import build
 from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.judging import exact_values
-from polyfuse.deploy.model import Model, Settings, load, program_of
+from polyfuse.deploy.model import Model, load, program_of
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import Source
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import Values
@@ -41,7 +42,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedTensor:
     """A tensor, by its name in the model, and its largest difference to onnxruntime's, relative to its largest element.
 
     group    the group that leaves it in memory; None for an output of the model that was called as a whole
@@ -64,9 +65,9 @@ class Verified:
     """
 
     network: str
-    checked: tuple[Checked, ...]
+    checked: tuple[CheckedTensor, ...]
     error_bound: float
-    called: tuple[Checked, ...] = ()
+    called: tuple[CheckedTensor, ...] = ()
 
     @property
     def most_error(self) -> float:
@@ -74,21 +75,21 @@ class Verified:
         return MOST_ERROR + self.error_bound
 
     @property
-    def worst(self) -> Checked:
+    def worst(self) -> CheckedTensor:
         """The tensor with the largest error, and of these one that fails."""
         return max((*self.checked, *self.called), key=lambda each: (self.fails(each), each.error))
 
     @property
-    def failed(self) -> tuple[Checked, ...]:
+    def failed(self) -> tuple[CheckedTensor, ...]:
         """The tensors that are wrong."""
         return tuple(each for each in (*self.checked, *self.called) if self.fails(each))
 
-    def fails(self, each: Checked) -> bool:
+    def fails(self, each: CheckedTensor) -> bool:
         """Whether a tensor is neither what onnxruntime has nor what float64 arithmetic gives."""
         exact = each.judged is not None and each.judged.polyfuse <= self.most_error
         return not (each.error <= self.most_error or exact)
 
-    def why(self, each: Checked) -> str:
+    def why(self, each: CheckedTensor) -> str:
         """What is to be said of a tensor that differs: by how much, and who is off."""
         called = f"{shown(each.tensor)}{f', called {each.way},' if each.way else ''}"
         differs = f"{called} differs from onnxruntime by {each.error:.2g} relative, more than {self.most_error:.2g}"
@@ -103,7 +104,7 @@ class Verified:
 class _Compared:
     """What polyfuse and onnxruntime have for a tensor."""
 
-    checked: Checked
+    checked: CheckedTensor
     ours: Values
     theirs: Values
 
@@ -190,10 +191,10 @@ def _by_c(model: Model, arrays: Sequence[Values], settings: Settings) -> list[tu
 
 def _compared(group: int | None, name: str, way: str, ours: Values, theirs: Values) -> _Compared:
     shaped = ours.reshape(theirs.shape) if ours.size == theirs.size else ours
-    return _Compared(Checked(group, name, max_relative_error(shaped, theirs), way), shaped, theirs)
+    return _Compared(CheckedTensor(group, name, max_relative_error(shaped, theirs), way), shaped, theirs)
 
 
-def _judged(each: _Compared, exact: Mapping[str, Values], most: float) -> Checked:
+def _judged(each: _Compared, exact: Mapping[str, Values], most: float) -> CheckedTensor:
     """What was compared, with what float64 arithmetic says of it where they differ."""
     value = exact.get(each.checked.tensor)
     if each.checked.error <= most or value is None or value.size != each.theirs.size:

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+from polyfuse.choices import DTYPE_BYTES, HOST_CACHE, accelerators
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text
@@ -25,12 +26,8 @@ VERSION = 1
 HEAD = "# An accelerator as polyfuse sees it. docs/use/accelerators.md says what each key means.\n"
 OperatorClass = Literal["conv", "depthwise", "matmul", "pool", "elementwise"]
 CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
-DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
-"""The types that elements are stored in; sums are made in 4 bytes whatever they are."""
 LARGEST = 1 << 40
 """Bytes on chip, and lanes, that no machine has: what is above is a slip of the pen."""
-HOST_CACHE = "host-cache"
-"""The second cache of this host, taken for a scratchpad."""
 
 
 @dataclass(frozen=True)
@@ -176,17 +173,6 @@ class Accelerator:
         return record_of(text, cls, head=(FORMAT, VERSION), where=where, again=again, optional=optional)
 
 
-def names() -> tuple[str, ...]:
-    """The shipped accelerators, and `host-cache`, which is made of this host's machine file.
-
-    >>> names()
-    ('ethos-u65', 'eyeriss', 'gemmini', 'host-cache', 'mcu-320k', 'npu', 'npu-memory-bound')
-    """
-    folder = resources.files("polyfuse.machines").joinpath("files")
-    shipped = (Path(entry.name) for entry in folder.iterdir() if entry.name != "typical.toml")
-    return tuple(sorted({HOST_CACHE, *(path.stem for path in shipped if path.suffix == ".toml")}))
-
-
 def accelerator(name_or_path: str | Path) -> Accelerator:
     """An accelerator by the name of a shipped one, or from a file.
 
@@ -198,11 +184,11 @@ def accelerator(name_or_path: str | Path) -> Accelerator:
     name = str(name_or_path)
     if name == HOST_CACHE:
         return host_accelerator(known_machine())
-    if name in names():
+    if name in accelerators():
         found = resources.files("polyfuse.machines").joinpath("files", f"{name}.toml")
         return Accelerator.from_toml(found.read_text(encoding="utf-8"), f"accelerator '{name}'")
     where = f"accelerator file '{name}'"
-    missing = f"expected a file or one of {', '.join(names())}, there is none; correct the name"
+    missing = f"expected a file or one of {', '.join(accelerators())}, there is none; correct the name"
     return Accelerator.from_toml(read_text(Path(name), where, "TOML", missing=missing), where)
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from polyfuse.choices import LONGEST
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.network.network import Network
@@ -36,7 +37,6 @@ from polyfuse.plan.scratchplan import (
 )
 from polyfuse.plan.search.baselines import NAMES, Baseline, Baselines
 from polyfuse.plan.search.choices import Problem, Step
-from polyfuse.plan.search.ideals import LONGEST
 from polyfuse.plan.search.pins import placed_plan
 from polyfuse.plan.search.program import Found
 from polyfuse.progress import Progress

@@ -21,6 +21,7 @@ from threading import Lock
 
 import numpy as np
 
+from polyfuse.choices import LONGEST
 from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.files import read_text, write_atomically
@@ -34,7 +35,6 @@ from polyfuse.plan.planning import LATENCY, Ways
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
 from polyfuse.plan.search.baselines import NAMES, Baselines
-from polyfuse.plan.search.ideals import LONGEST
 from polyfuse.progress import Progress
 from polyfuse.typed_json import decode, digest_of, encode, headed
 

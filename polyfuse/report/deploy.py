@@ -3,16 +3,16 @@
 import math
 from collections.abc import Mapping
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from polyfuse.deploy.memory import Footprint
-from polyfuse.deploy.plan import Plan, PlannedGroup
+from polyfuse.deploy.plan import HostGroup, Plan
 from polyfuse.deploy.verify import Verified
 from polyfuse.network.signature import shown
 from polyfuse.report.format import short_bytes, short_seconds
+from polyfuse.report.tables import table_of
 
 MOST_ROWS = 40
 """Rows of a table on the terminal; files have all."""
@@ -21,7 +21,7 @@ MOST_ROWS = 40
 def print_compiled(
     console: Console, plan: Plan, fused: Footprint, unfused: Footprint, least: int, sizes: Mapping[str, int]
 ) -> None:
-    """The groups, what they move and need beside layers run one by one, and the files with their bytes."""
+    """The groups, what they move and need compared with layers run one by one, and the files with their bytes."""
     print_groups(console, plan)
     console.print("the groups compared with layers one by one:")
     console.print(memory_table(fused, unfused))
@@ -32,9 +32,7 @@ def print_compiled(
 
 def print_groups(console: Console, plan: Plan) -> None:
     """The groups of a plan for the host: tiles, retention, what they were predicted to take."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for title in ("group", "tile", "predicted", "layers"):
-        table.add_column(title, justify="left" if title == "layers" else "right", overflow="fold")
+    table = table_of(">group", ">tile", ">predicted", "layers")
     for index, group in enumerate(plan.groups[:MOST_ROWS]):
         price = "-" if math.isnan(group.price) else short_seconds(group.price)
         table.add_row(str(index), tile_text(group), price, " ".join(group.layers))
@@ -53,10 +51,7 @@ def print_groups(console: Console, plan: Plan) -> None:
 
 def memory_table(fused: Footprint, unfused: Footprint) -> Table:
     """What groups move and need, and what layers do."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("bytes")
-    table.add_column("groups", justify="right")
-    table.add_column("layers", justify="right")
+    table = table_of("bytes", ">groups", ">layers")
     for title, one, other in (
         ("off-chip, weights included", fused.offchip, unfused.offchip),
         ("on chip", fused.onchip, unfused.onchip),
@@ -67,17 +62,14 @@ def memory_table(fused: Footprint, unfused: Footprint) -> Table:
     return table
 
 
-def tile_text(group: PlannedGroup) -> str:
+def tile_text(group: HostGroup) -> str:
     """The rows, or rows x columns, of a tile."""
     return "x".join(map(str, group.tile)) if group.tile else "rows"
 
 
 def print_verified(console: Console, verified: Verified) -> None:
     """The largest errors and the worst of all; of tensors that differ, who is off."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("group", justify="right")
-    table.add_column("tensor", overflow="fold")
-    table.add_column("max rel error", justify="right")
+    table = table_of(">group", "tensor", ">max rel error")
     for each in sorted(verified.checked, key=lambda each: -each.error)[:MOST_ROWS]:
         style = "bold" if each is verified.worst else ""
         table.add_row(str(each.group), escape(shown(each.tensor)), f"{each.error:.1e}", style=style)

@@ -6,13 +6,13 @@ Enters: a `Machine`. Leaves: text of at most 80 columns.
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from polyfuse.machines.host import Bandwidth, Costs, Machine
 from polyfuse.report.format import short_bytes, significant
+from polyfuse.report.tables import table_of
 
 
 def print_machine(machine: Machine, console: Console | None = None) -> None:
@@ -37,7 +37,7 @@ def _parts(machine: Machine) -> Iterator[RenderableType]:
 
 
 def _peaks(machine: Machine) -> Table:
-    table = _table("vectors", "GFLOP/s\none core", "multiply-adds\nper cycle", "")
+    table = table_of("vectors", ">GFLOP/s\none core", ">multiply-adds\nper cycle", ">")
     for peak in machine.peaks:
         chosen = "used" if peak.vector_bytes == machine.vector_bytes else ""
         rates = (significant(peak.gflop_per_second), significant(peak.fma_per_cycle, digits=3))
@@ -46,8 +46,8 @@ def _peaks(machine: Machine) -> Table:
 
 
 def _levels(machine: Machine) -> Table:
-    rates = [f"{who}\nGB/s\n{kind}" for who in ("1 core", _cores(machine)) for kind in ("read", "write", "copy")]
-    table = _table("level", "capacity", "cores\nshare it", *rates)
+    rates = [f">{who}\nGB/s\n{kind}" for who in ("1 core", _cores(machine)) for kind in ("read", "write", "copy")]
+    table = table_of("level", ">capacity", ">cores\nshare it", *rates)
     for level in machine.levels:
         measured = (*_rates(level.one_core), *_rates(level.all_cores))
         table.add_row(level.name, short_bytes(level.capacity_bytes), str(level.shared_by_cores), *measured)
@@ -55,8 +55,8 @@ def _levels(machine: Machine) -> Table:
 
 
 def _costs(costs: Costs) -> Table:
-    """Every cost in nanoseconds, computing beside memory."""
-    table = _table("time model", "ns", "", "ns")
+    """Every cost in nanoseconds: computing to the left, memory to the right."""
+    table = table_of("time model", ">ns", ">", ">ns")
     pairs = zip_longest(costs.compute.items(), costs.memory.items(), fillvalue=("", None))
     for (name, value), (other, cost) in pairs:
         table.add_row(name, _cost(value), other, _cost(cost))
@@ -75,11 +75,3 @@ def _rates(bandwidth: Bandwidth) -> tuple[str, str, str]:
 
 def _cores(machine: Machine) -> str:
     return "1 core" if machine.cores == 1 else f"{machine.cores} cores"
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column(first)
-    for title in others:
-        table.add_column(title, justify="right")
-    return table

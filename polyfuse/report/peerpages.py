@@ -8,7 +8,9 @@ import datetime
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.results import PeerComparison, PeerReport, PeerRow
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.deploy.host import host_facts
@@ -62,6 +64,12 @@ class Kept:
         return self.comparison.ratio(peer, self.ours)
 
 
+def kept_race(title: str, file: Path, own: str, peers: str) -> Kept:
+    """The race in a file; `peers` are those that would be asked today, by name. Errors: InvalidInput."""
+    asked = tuple(peer.name for peer in peers_named(peers))
+    return Kept(title, PeerReport.from_json(file.read_text(encoding="utf-8"), str(file)), own, asked)
+
+
 def facts_of_now() -> dict[str, object]:
     """The host, the date and the C compiler, to be kept with a race that ends now."""
     return {**host_facts(), "date": datetime.date.today().isoformat(), "compiler": find_compiler().version}
@@ -104,6 +112,14 @@ def best_peer_cells(race: Kept) -> tuple[str, str]:
     return best.contender if best is not None else "none ran", decimals(race.ratio(best))
 
 
+def own_cells(race: Kept) -> tuple[str, str]:
+    """The share of the machine's peak that polyfuse reaches, and its error."""
+    ours = race.ours
+    rate = race.comparison.gflop_per_second(ours) if ours else None
+    share = f"{rate / race.comparison.peak_gflop_per_second:.0%}" if rate else "-"
+    return share, f"{ours.max_rel_error:.0e}" if ours and ours.max_rel_error is not None else "-"
+
+
 def peer_cells(race: Kept) -> tuple[str, str]:
     """The cells of PEER_COLUMNS: who ran, and who did not."""
     ran = race.comparison.peers_that_ran
@@ -114,10 +130,10 @@ def contender_rows(race: Kept) -> Iterable[tuple[str, ...]]:
     """Every contender, relative to the fastest of its race: the title, then CONTENDER_COLUMNS."""
     for row in race.comparison.rows:
         ratio = race.comparison.ratio_to_best(row)
-        told = row.state if ratio is None else f"{ratio:.2f}"
+        shown = row.state if ratio is None else f"{ratio:.2f}"
         error = "" if row.max_rel_error is None else f"{row.max_rel_error:.0e}"
         name = " ".join(filter(None, (row.contender, row.version)))
-        yield race.title, name, told, row.layout, error, row.detail if ratio is not None else row.message
+        yield race.title, name, shown, row.layout, error, row.detail if ratio is not None else row.message
 
 
 def one_by_one(races: Sequence[Kept]) -> list[tuple[str, ...]]:

@@ -6,7 +6,6 @@ Enters: a `PeerComparison`. Leaves: text of at most 80 columns, or more where th
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,7 @@ from rich.text import Text
 from polyfuse.bench.peers.contender import PEERS, how_to_install
 from polyfuse.bench.peers.results import PeerComparison, PeerRow
 from polyfuse.report.format import short_bytes, short_seconds, significant
+from polyfuse.report.tables import table_of
 
 WIDE_COLUMNS = 112
 _BAD = "bold red"
@@ -52,7 +52,7 @@ def _heading(comparison: PeerComparison, ascii_only: bool) -> Iterator[Text]:
 
 
 def _table(comparison: PeerComparison, wide: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, show_edge=False)
+    table = table_of(space=2 if wide else 1)
     table.add_column("contender", no_wrap=True)
     numbers = ["ms", "GFLOP/s", "of peak", "to best", "to bound", "max error"]
     for title in (*numbers, *(["wall ms"] if wide else [])):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
+from polyfuse.choices import PICTURES
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.report.format import TIME_UNITS, byte_unit, tile_label
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".svg")
 _INCHES = (9.0, 4.6)
 _DOTS_PER_INCH = 150
 # Okabe and Ito's palette, which people of any colour vision tell apart; marks and dashes say the same again.
@@ -43,18 +43,26 @@ def plot(comparison: Comparison, path: Path) -> None:
     """Write the picture, as PNG or SVG by the suffix of `path`.
 
     Two panels over the tile sizes in the order of the rows, a line for each strategy and placement; unfused and
-    untiled is a dashed level. Raises InvalidInput for another suffix, for no rows and for a path that cannot be
-    written.
+    untiled is a dashed level.
+
+    Errors: InvalidInput for another suffix, for no rows and for a path that cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(SUFFIXES)}; rename it")
+    check_picture(path)
     if not comparison.rows:
         raise InvalidInput(f"plot '{path}': expected a comparison with rows, got none; run one first")
-    picture = io.BytesIO()
-    figure = _figure(comparison)
-    metadata = {"Date": None} if suffix == ".svg" else None
-    figure.savefig(picture, format=suffix[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
+    write_picture(_figure(comparison), path)
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a file whose name says no kind of picture. Errors: InvalidInput."""
+    if path.suffix.lower() not in PICTURES:
+        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(PICTURES)}; rename it")
+
+
+def write_picture(figure: "Figure", path: Path) -> None:
+    """Write a figure, as PNG or SVG by the suffix of `path`, without the date. Errors: as `write_atomically`."""
+    kind, picture = path.suffix.lower()[1:], io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=_DOTS_PER_INCH, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, picture.getvalue())
 
 

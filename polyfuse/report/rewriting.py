@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.deploy.explain import Explanation, Group, Sizes
+from polyfuse.deploy.explain import ExplainedGroup, Explanation, NetworkSizes
 from polyfuse.deploy.space import label_of
 from polyfuse.report.format import byte_unit, short_count, short_seconds, significant
+from polyfuse.report.tables import table_of
 from polyfuse.rewrite.rewriting import Applied, NearMiss
 from polyfuse.schedule.schedule import Strategy
 
@@ -45,37 +45,23 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
     out.print(Text("the groups that polyfuse compile makes. " + NOTE, style="dim"))
 
 
-def _table(*titles: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for title in titles:
-        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
-    return table
-
-
 def _sizes(found: Explanation) -> Table:
-    titles = (
-        "layers",
-        "operations",
-        "published,\nY refused",
-        "published,\nY accepted",
-        "published,\nas decided",
-        "compiled",
-    )
-    table = _table("network", *titles, right=titles)
+    published = (">published,\nY refused", ">published,\nY accepted", ">published,\nas decided")
+    table = table_of("network", ">layers", ">operations", *published, ">compiled")
     table.add_row("as it is", *_cells(found.before), "", "")
     groups = str(len(found.groups)) if not found.unplanned else "-"
     table.add_row("rewritten", *_cells(found.after), str(len(found.published)), groups)
     return table
 
 
-def _cells(sizes: Sizes) -> tuple[str, ...]:
+def _cells(sizes: NetworkSizes) -> tuple[str, ...]:
     groups = (str(sizes.refused_groups), str(sizes.accepted_groups))
     return str(sizes.layers), short_count(sizes.operations), *groups
 
 
 def _applied(applied: Sequence[Applied]) -> Table:
     """One row for each rule: how often, what it saved, the first place."""
-    table = _table("rule", "times", "operations\nsaved", "law; first applied to", right=("times", "operations\nsaved"))
+    table = table_of("rule", ">times", ">operations\nsaved", "law; first applied to")
     rules: dict[str, list[Applied]] = defaultdict(list)
     for step in applied:
         rules[step.rule].append(step)
@@ -88,7 +74,7 @@ def _applied(applied: Sequence[Applied]) -> Table:
 
 def _near_misses(misses: Sequence[NearMiss]) -> Table:
     """One row for each rule and condition: how often, and why in the first place, with numbers if there are any."""
-    table = _table("near miss", "times", "condition; why not in the first place", right=("times",))
+    table = table_of("near miss", ">times", "condition; why not in the first place")
     places: dict[tuple[str, str], list[NearMiss]] = defaultdict(list)
     for miss in misses:
         places[miss.rule, miss.condition].append(miss)
@@ -101,8 +87,8 @@ def _near_misses(misses: Sequence[NearMiss]) -> Table:
 
 def _groups(found: Explanation) -> Table:
     size, unit = byte_unit(group.bytes_apart for group in found.groups)
-    right = ("group", "predicted", f"apart\n{unit}", f"together\n{unit}")
-    table = _table("group", "layers", "type", "blocks", "strategy", *right[1:], right=right)
+    numbers = (">predicted", f">apart\n{unit}", f">together\n{unit}")
+    table = table_of(">group", "layers", "type", "blocks", "strategy", *numbers)
     for number, group in enumerate(found.groups):
         amounts = (significant(amount / size, decimals=2) for amount in (group.bytes_apart, group.bytes_together))
         predicted = "-" if math.isnan(group.seconds) else short_seconds(group.seconds)
@@ -112,20 +98,20 @@ def _groups(found: Explanation) -> Table:
 
 
 def _published(found: Explanation) -> Table:
-    table = _table("block", "layers", "type", right=("block",))
+    table = table_of(">block", "layers", "type")
     for number, block in enumerate(found.published):
         table.add_row(str(number), Text(_ends(block.layers)), block.mapping)
     return table
 
 
-def _blocks(group: Group) -> str:
+def _blocks(group: ExplainedGroup) -> str:
     """The blocks of the published plan that a group has layers of."""
     first, last = group.blocks[0], group.blocks[-1]
     together = len(group.blocks) == last - first + 1
     return str(first) if first == last else f"{first}-{last}" if together else ", ".join(map(str, group.blocks))
 
 
-def _strategy(group: Group) -> Iterator[str]:
+def _strategy(group: ExplainedGroup) -> Iterator[str]:
     """Its tile and places, and by how much the nearest of the others and the farthest lose."""
     if group.tile is None:
         yield "layer by layer" if len(group.layers) > 1 else "-"
@@ -136,7 +122,7 @@ def _strategy(group: Group) -> Iterator[str]:
         yield f"{label} {100 * loss:+.0f}%"
 
 
-def _members(group: Group) -> Iterator[str]:
+def _members(group: ExplainedGroup) -> Iterator[str]:
     """The kinds in a row, equal ones counted, and the first and the last layer."""
     runs = [(kind, len(list(same))) for kind, same in groupby(group.kinds)]
     yield _ends(group.layers) + ": " + " ".join(kind if many == 1 else f"{many} {kind}" for kind, many in runs)

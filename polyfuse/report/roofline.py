@@ -3,7 +3,6 @@
 Enters: `PeerComparison`s and a path. Leaves: a PNG or SVG file there. Nothing global of matplotlib is touched.
 """
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +12,14 @@ import numpy as np
 
 from polyfuse.bench.peers.results import PeerComparison
 from polyfuse.errors import InvalidInput
-from polyfuse.files import write_atomically
 from polyfuse.report.format import significant
-from polyfuse.report.plot import SUFFIXES, plain
+from polyfuse.report.plot import check_picture, plain, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _INCHES = (9.0, 6.2)
-_DOTS_PER_INCH = 150
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 _MARKERS = "osD^vP*X"
 _ROOF = "#444444"
@@ -32,19 +29,15 @@ _NAME_WIDTH = 0.025
 def plot_peers(comparisons: Sequence[PeerComparison], path: Path) -> None:
     """Write the roofline, as PNG or SVG by the suffix of `path`: a column of points for each workload.
 
-    A point that is not direct convolution may lie above the roof. Raises InvalidInput for another suffix, where there
-    is nothing to draw, and for a path that cannot be written.
+    A point that is not direct convolution may lie above the roof.
+
+    Errors: InvalidInput for another suffix, where there is nothing to draw, and for a path that cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InvalidInput(f"plot '{path}': expected a name that ends in {' or '.join(SUFFIXES)}; rename it")
+    check_picture(path)
     drawn = [comparison for comparison in comparisons if comparison.flops and comparison.timed]
     if not drawn:
         raise InvalidInput(f"plot '{path}': expected a workload with multiply-accumulates and times, got none")
-    picture = io.BytesIO()
-    metadata = {"Date": None} if suffix == ".svg" else None
-    _figure(drawn).savefig(picture, format=suffix[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
-    write_atomically(path, picture.getvalue())
+    write_picture(_figure(drawn), path)
 
 
 def intensity(comparison: PeerComparison) -> float:

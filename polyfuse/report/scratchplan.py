@@ -6,12 +6,11 @@ Enters: a `ScratchPlan` with its groups in time, or a `Sweep`. Leaves: something
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from polyfuse.deploy.scratchpad import Checked
+from polyfuse.deploy.scratchpad import CheckedRun
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.memory.addresses import aligned_up
@@ -23,6 +22,7 @@ from polyfuse.plan.sweep import Point, Sweep
 from polyfuse.plan.tiles.tables import USUAL
 from polyfuse.plan.why import lifetime, place_of
 from polyfuse.report.format import byte_unit, short_bytes, short_seconds, short_share, significant
+from polyfuse.report.tables import add_row, table_of
 
 WIDE_COLUMNS = 120
 MOST_ROWS = 60
@@ -82,11 +82,7 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
 def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None) -> None:
     """Where every tensor of a plan is."""
     console = console or Console()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("tensor", overflow="fold")
-    for title in ("bytes", "from\ngroup", "to\ngroup"):
-        table.add_column(title, justify="right")
-    table.add_column("is")
+    table = table_of("tensor", ">bytes", ">from\ngroup", ">to\ngroup", "is", space=2)
     for name, info in graph.tensors.items():
         first, last = lifetime(plan, graph, name)
         place = place_of(plan, name, first, last)
@@ -97,24 +93,18 @@ def print_places(plan: ScratchPlan, graph: Graph, console: Console | None = None
 
 
 def print_simulated(
-    console: Console, plan: ScratchPlan, checked: Checked, sizes: Mapping[str, int], proof: Proof
+    console: Console, plan: ScratchPlan, checked: CheckedRun, sizes: Mapping[str, int], proof: Proof
 ) -> None:
-    """A run on the simulated machine beside the plan, what isl says of it, and the files with their bytes."""
+    """A run on the simulated machine compared with the plan, what isl says of it, and the files with their bytes."""
     taken, totals = checked.simulated, plan.totals
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("")
-    for title in ("planned", "simulated"):
-        table.add_column(title, justify="right")
-    moved = totals.offchip_bytes
+    table, moved = table_of("", ">planned", ">simulated", space=2), totals.offchip_bytes
     add_row(table, "cycles", f"{totals.latency_cycles:,.0f}", f"{taken.cycles:,.0f}")
-    add_row(
-        table,
-        "off-chip bytes, feature maps",
-        f"{moved.feature_maps:,}",
-        f"{taken.offchip_bytes - taken.weight_bytes:,}",
-    )
-    add_row(table, "off-chip bytes, weights", f"{moved.weights:,}", f"{taken.weight_bytes:,}")
-    add_row(table, "on-chip bytes", f"{totals.onchip_peak_bytes:,}", f"{taken.peak_bytes:,}")
+    for title, planned, simulated in (
+        ("off-chip bytes, feature maps", moved.feature_maps, taken.offchip_bytes - taken.weight_bytes),
+        ("off-chip bytes, weights", moved.weights, taken.weight_bytes),
+        ("on-chip bytes", totals.onchip_peak_bytes, taken.peak_bytes),
+    ):
+        add_row(table, title, f"{planned:,}", f"{simulated:,}")
     print_heading(console, plan)
     console.print(table)
     apart = f"{100 * checked.cycles_error:+.2f}%"
@@ -125,11 +115,6 @@ def print_simulated(
     console.print(f"proof: {proof}", soft_wrap=True, highlight=False)
     for name, size in sizes.items():
         console.print(f"  {name}  {short_bytes(size)}", soft_wrap=True, highlight=False)
-
-
-def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
-    """A row of a table whose cells are what they say, brackets and all."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
 
 
 def print_heading(console: Console, plan: ScratchPlan) -> None:
@@ -146,7 +131,7 @@ def heading(plan: ScratchPlan) -> str:
 
 
 def aim_text(plan: ScratchPlan) -> str:
-    """What a plan was made to have least of; of an edited one nobody knows whether it does."""
+    """The objective that a plan was found to minimise; an edited plan may not."""
     least = f"least {objective_text(plan.objective)}"
     return f"edited since it was planned for {least}" if plan.is_edited else least
 
@@ -172,7 +157,7 @@ def onchip_bytes(plan: ScratchPlan, index: int) -> int:
 
 
 def pinned_bytes(plan: ScratchPlan, index: int) -> int:
-    """The bytes of the pins among them."""
+    """The bytes of the pins that are on chip while a group runs."""
     unit = plan.machine.alignment_bytes
     return sum(aligned_up(pin.bytes, unit) for pin in plan.pins if pin.first <= index <= pin.last)
 
@@ -240,7 +225,7 @@ def totals_lines(plan: ScratchPlan) -> list[tuple[str, str]]:
 
 
 def difference(plan: ScratchPlan, other: Totals) -> str:
-    """How much less than another way of planning the plan takes, of its objective; nothing of itself."""
+    """By how much the objective of a plan is below that of another way of planning; empty where they are equal."""
     mine, theirs = value_of(plan.objective, plan.totals), value_of(plan.objective, other)
     if mine == theirs or not theirs:
         return ""
@@ -255,16 +240,10 @@ def weights_text(group: PlannedGroup, time: GroupTime) -> str:
 
 
 def _groups_table(plan: ScratchPlan, times: Sequence[GroupTime], wide: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("", justify="right")
-    table.add_column("layers", overflow="fold")
-    for title in ("tile", "overlap", "weights") if wide else ("tile, overlap\nweights",):
-        table.add_column(title)
     size, unit = byte_unit(time_bytes(time) for time in times)
-    for title in (*(("steps", "pinned\nKiB") if wide else ()), "on chip\nKiB", f"off-chip\n{unit}"):
-        table.add_column(title, justify="right")
-    for title in ("cycles", "bound by") if wide else ("cycles\nbound by",):
-        table.add_column(title, justify="right")
+    how = ("tile", "overlap", "weights", ">steps", ">pinned\nKiB") if wide else ("tile, overlap\nweights",)
+    taken = (">cycles", ">bound by") if wide else (">cycles\nbound by",)
+    table = table_of(">", "layers", *how, ">on chip\nKiB", f">off-chip\n{unit}", *taken)
     for index, (group, time) in enumerate(zip(plan.groups[:MOST_ROWS], times, strict=False)):
         tile, overlap, weights = tile_text(group, time), retention_text(group, time), weights_text(group, time)
         cycles = f"{group.cycles:,.0f}"
@@ -274,8 +253,8 @@ def _groups_table(plan: ScratchPlan, times: Sequence[GroupTime], wide: bool) -> 
             pinned = significant(pinned_bytes(plan, index) / 1024, decimals=1)
             cells = [tile, overlap, weights, str(time.steps), pinned, onchip, moved, cycles, time.bound]
         else:
-            how = ", ".join(filter(None, (tile, overlap))) + (f"\n{weights}" if weights else "")
-            cells = [how, onchip, moved, f"{cycles}\n{time.bound}"]
+            cut = ", ".join(filter(None, (tile, overlap))) + (f"\n{weights}" if weights else "")
+            cells = [cut, onchip, moved, f"{cycles}\n{time.bound}"]
         add_row(table, str(index), layers_text(group), *cells)
     return table
 
@@ -286,19 +265,10 @@ def time_bytes(time: GroupTime) -> int:
 
 
 def _baselines_table(plan: ScratchPlan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     found = [totals for totals in plan.baselines.values() if totals is not None]
     size, unit = byte_unit(totals.offchip_bytes.all for totals in found)
-    table.add_column("way of planning")
-    for title in (
-        "cycles",
-        f"feature\nmaps {unit}",
-        f"weights\n{unit}",
-        "on chip\nKiB",
-        "MACs\nagain",
-        f"joint, of\n{plan.objective.goal}",
-    ):
-        table.add_column(title, justify="right")
+    bytes_titles = f">feature\nmaps {unit}", f">weights\n{unit}", ">on chip\nKiB"
+    table = table_of("way of planning", ">cycles", *bytes_titles, ">MACs\nagain", f">joint, of\n{plan.objective.goal}")
     for name, totals in plan.baselines.items():
         if totals is None:
             add_row(table, name, "does not fit", style="dim")
@@ -320,17 +290,15 @@ def _baselines_table(plan: ScratchPlan) -> Table:
 def _sweep_table(sweep: Sweep) -> Table:
     """A row for each capacity; the baselines by their share of the objective above the joint plan."""
     objective, best = sweep.request.objective, set(map(id, sweep.best))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     size, unit = byte_unit(point.totals.offchip_bytes.all for point in sweep.points if point.totals is not None)
     many = any(point.totals is not None and point.totals.latency_cycles >= 1e6 for point in sweep.points)
     gaps = has_gaps(sweep)
     wide = max(len(short_bytes(point.capacity_bytes)) for point in sweep.points)
     others = _others(sweep.points)
+    table = table_of()
     table.add_column("on chip", no_wrap=True)
-    for title in ("million\ncycles" if many else "cycles", f"off-chip\n{unit}", *(["gap"] if gaps else [])):
-        table.add_column(title, justify="right")
-    for name in others:
-        table.add_column(name.replace("_", "\n"), justify="right")
+    for title in ("million\ncycles" if many else "cycles", f"off-chip\n{unit}", *(["gap"] if gaps else []), *others):
+        table.add_column(title.replace("_", "\n"), justify="right")
     for point in sweep.points:
         capacity = f"{short_bytes(point.capacity_bytes):>{wide}}"
         if point.totals is None or point.certificate is None:

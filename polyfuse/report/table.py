@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
 from polyfuse.report.format import byte_unit, short_count, short_seconds, short_share, significant, tile_label
+from polyfuse.report.tables import table_of
 
 WIDE_COLUMNS = 120
 _BAD = "bold red"
@@ -73,7 +73,7 @@ def _heading(comparison: Comparison) -> Iterator[Text]:
 
 def _table(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> Table:
     columns = _columns(rows, wide, ascii_only)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if wide else 0, 0, 0), pad_edge=False, show_edge=False)
+    table = table_of(space=1 if wide else 0)
     table.add_column("tile", no_wrap=True)
     table.add_column("strategy", min_width=max(map(len, STRATEGIES)))
     for column in columns:

@@ -12,15 +12,14 @@ No retained coordinate: `R = E = S`, everything is recomputed. All local: `R = E
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import islpy as isl
 
+from polyfuse.choices import Place
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import freed
 
-Place = Literal["recompute", "local", "global"]
-PLACES: tuple[str, ...] = get_args(Place)
 Placement = Literal["first", "shifted"]
 
 

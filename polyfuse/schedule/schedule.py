@@ -13,12 +13,13 @@ from typing import Literal
 
 import islpy as isl
 
+from polyfuse.choices import PLACES, Place
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.retention import PLACES, Place, Placement, Retained, retain
+from polyfuse.schedule.retention import Placement, Retained, retain
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit

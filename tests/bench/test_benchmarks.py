@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from polyfuse.bench import groups, handwritten, toolkit
 from polyfuse.codegen.kernel import build
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.errors import BuildError
 from polyfuse.network.network import Builder
 from polyfuse.network.onnx.export import save_onnx

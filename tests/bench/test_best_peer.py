@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from polyfuse.bench.peers.contender import PEERS, Contender
-from polyfuse.bench.peers.race import Rules, race
+from polyfuse.bench.peers.race import RaceRules, race
 from polyfuse.bench.peers.results import STATES, PeerComparison, PeerReport, PeerRow
 from polyfuse.network.reference import random_inputs, run
 from polyfuse.report.peerpages import (
@@ -126,7 +126,7 @@ def test_a_fake_peer_that_fails_is_not_counted_as_beaten(mode: str, tmp_path: Pa
         return [sys.executable, str(FAKE), contender.module, str(tmp_path)]
 
     contenders = [Contender("polyfuse", "right"), Contender("good", "slow"), Contender("bad", mode)]
-    found = race(net, contenders, machine(), Rules(repeats=2, start_seconds=20, run_seconds=20), command=command)
+    found = race(net, contenders, machine(), RaceRules(repeats=2, start_seconds=20, run_seconds=20), command=command)
     assert [row.contender for row in found.peers_that_ran] == ["good"]
     (bad,) = found.peers_that_did_not
     assert bad.contender == "bad" and bad.state in ("failed", "wrong") and bad.message

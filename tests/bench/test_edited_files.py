@@ -13,7 +13,7 @@ from polyfuse.bench.peers.results import PeerReport
 from polyfuse.bench.results import Comparison
 from polyfuse.deploy import tuned
 from polyfuse.deploy.space import Choice
-from polyfuse.deploy.tuned import Entry, Key, read_tuned, tried
+from polyfuse.deploy.tuned import Key, TunedEntry, read_tuned, tried
 from polyfuse.errors import InvalidInput
 from polyfuse.rewrite.profile import Profiled, ProfileKey
 from polyfuse.schedule.schedule import Strategy
@@ -67,9 +67,12 @@ def tuned_file(tmp_path: Path) -> Callable[..., Path]:
 
     def written(name: str, value: Any) -> Path:
         choice = Choice(Strategy((8, 8), ("local", "recompute"), {}, "shifted"), {"conv": 4})
-        entry = Entry(Key("cpu", "gcc", (), "0", "1", 1, "nchw", "any"), "net", (tried(choice, 1.0, 2.0, 3.0, 5, 0.0),))
+        entry = TunedEntry(
+            Key("cpu", "gcc", (), "0", "1", 1, "nchw", "any"), "net", (tried(choice, 1.0, 2.0, 3.0, 5, 0.0),)
+        )
         file = tmp_path / "tuned.json"
-        tuned.FILE.write(file, [entry])
+        file.unlink(missing_ok=True)
+        tuned.FILE.at(file).add(entry)
         assert read_tuned(file) == (entry,)
         file.write_text(changed(json.loads(file.read_text()), "entries", 0, "tried", 0, name, value=value))
         return file
@@ -95,10 +98,10 @@ def test_a_choice_is_called_what_it_is(tuned_file: Callable[..., Path]) -> None:
 def test_what_was_profiled_is_possible(tmp_path: Path, name: str) -> None:
     file = tmp_path / "profiles.json"
     known = Profiled(ProfileKey("cpu", "gcc", ("conv",), "relu"), 1.0, 2.0)
-    profiles.FILE.write(file, [known])
-    assert profiles.FILE.read(file) == (known,)
+    profiles.FILE.at(file).add(known)
+    assert profiles.FILE.at(file).read() == (known,)
     file.write_text(changed(json.loads(file.read_text()), "entries", 0, name, value="nan"))
     with pytest.raises(InvalidInput, match=f"expected {name} of 0 or more and finite, got nan"):
-        profiles.FILE.read(file)
+        profiles.FILE.at(file).read()
     with pytest.raises(InvalidInput, match=name):
         replace(known, **{name: -1.0})

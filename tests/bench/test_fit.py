@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyfuse.bench.fit import Sample, chains, fitted, non_negative, ways
-from polyfuse.bench.model import Point, Sweep, thinned
+from polyfuse.bench.model import PredictedChoice, PredictedChoices, thinned
 from polyfuse.codegen.lower.selection import leaves
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.target import Target
@@ -70,7 +70,9 @@ def test_chains_hold_every_kind_of_row_kernel_but_the_plain_ones() -> None:
 
 
 def test_a_sweep_tells_what_it_picked_and_what_was_best() -> None:
-    found = Sweep("w", (Point("a", 1.0, 1.1), Point("b", 1.2, 1.0), Point("c", 3.0, 3.0)))
+    found = PredictedChoices(
+        "w", (PredictedChoice("a", 1.0, 1.1), PredictedChoice("b", 1.2, 1.0), PredictedChoice("c", 3.0, 3.0))
+    )
     assert (found.picked.label, found.best.label) == ("a", "b")
     assert found.mean_error == pytest.approx((1 / 11 + 0.2 + 0) / 3)
     assert len(thinned(range(100), 10)) <= 10 and thinned(range(5), 10) == [0, 1, 2, 3, 4]  # type: ignore[arg-type]

@@ -6,23 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.bench.peers.contender import Settings
-from polyfuse.bench.peers.halide_schedules import Plan, first_plans, refinements, tiles
+from polyfuse.bench.peers.contender import PeerSettings
+from polyfuse.bench.peers.halide_schedules import HalideSchedule, first_plans, refinements, tiles
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from tests.bench.test_peers import NETWORKS
 
 PLANS = [
-    Plan("unfused", vectors=1, pixels=4, stencil_rows=1),
-    Plan("overlapped", 4, 8, vectors=1, pixels=3),
-    Plan("overlapped", 3, 5, vectors=4, pixels=2, stencil_rows=2, staged=True),
-    Plan("sliding", 4, 8, vectors=2, pixels=4),
-    Plan("sliding", 5, 5, vectors=1, pixels=12, stencil_rows=2, staged=True),
+    HalideSchedule("unfused", vectors=1, pixels=4, stencil_rows=1),
+    HalideSchedule("overlapped", 4, 8, vectors=1, pixels=3),
+    HalideSchedule("overlapped", 3, 5, vectors=4, pixels=2, stencil_rows=2, staged=True),
+    HalideSchedule("sliding", 4, 8, vectors=2, pixels=4),
+    HalideSchedule("sliding", 5, 5, vectors=1, pixels=12, stencil_rows=2, staged=True),
 ]
 FUSED = ["three to one", "stencils", "wide", "uneven", "residual", "pools", "gated", "joined", "scaled"]
 
 
-def check_plans(net: Network, nchw: bool, plans: Sequence[Plan]) -> None:
+def check_plans(net: Network, nchw: bool, plans: Sequence[HalideSchedule]) -> None:
     """All plans whose tiles fit compute what the reference computes."""
     from polyfuse.bench.peers import halide_tiles
 
@@ -31,8 +31,8 @@ def check_plans(net: Network, nchw: bool, plans: Sequence[Plan]) -> None:
     expected = run(net, inputs)[output.name][0]
     given = [halide_tiles.interface(inputs[tensor.name][0], nchw) for tensor in net.inputs]
     made = halide_tiles.interface(np.zeros(output.concrete_shape[1:], np.float32), nchw)
-    arrays = [halide_tiles.aligned(array) for array in (*given, made)]
-    settings = Settings(interface="nchw" if nchw else "preferred")
+    arrays = [halide_tiles.aligned_copy(array) for array in (*given, made)]
+    settings = PeerSettings(interface="nchw" if nchw else "preferred")
     search = halide_tiles.Search(net, arrays, settings, deadline=float("inf"))
     _, _, rows, columns = output.concrete_shape
     for plan in plans:
@@ -56,8 +56,8 @@ def test_schedules_compute_what_the_reference_computes(network: str, nchw: bool)
 def test_networks_without_padding_need_no_test_where_they_read(nchw: bool) -> None:
     pytest.importorskip("halide", reason="halide is not installed")
     net = NETWORKS["stencils"]()
-    plans = [Plan(kind, 16, 32, stencil_rows=3, inward=True) for kind in ("unfused", "overlapped", "sliding")]
-    check_plans(net, nchw, [*plans, Plan("sliding", 34, 44, stencil_rows=4, inward=True, staged=nchw)])
+    plans = [HalideSchedule(kind, 16, 32, stencil_rows=3, inward=True) for kind in ("unfused", "overlapped", "sliding")]
+    check_plans(net, nchw, [*plans, HalideSchedule("sliding", 34, 44, stencil_rows=4, inward=True, staged=nchw)])
 
 
 def test_a_search_keeps_the_fastest_and_says_how_many_it_tried() -> None:
@@ -66,12 +66,12 @@ def test_a_search_keeps_the_fastest_and_says_how_many_it_tried() -> None:
 
     net = NETWORKS["stencils"]()
     inputs = random_inputs(net, 3)
-    prepared = halide_tiles.prepare(net, inputs, Settings(search_seconds=1.0))
+    prepared = halide_tiles.prepare(net, inputs, PeerSettings(search_seconds=1.0))
     assert "; best of " in prepared.detail and prepared.layout == "channels last"
     prepared.run()
     expected = run(net, inputs)["c2_out"]
     assert max_relative_error(prepared.outputs()["c2_out"], expected) <= 1e-5
-    first = halide_tiles.prepare(net, inputs, Settings(search_seconds=0.0))
+    first = halide_tiles.prepare(net, inputs, PeerSettings(search_seconds=0.0))
     assert first.detail.endswith("best of 1")
 
 
@@ -79,7 +79,7 @@ def test_plans_are_different_and_fit() -> None:
     plans = first_plans(30, 40, fusible=True, padded=True)
     assert len(set(plans)) == len(plans) and plans[0].kind == "unfused"
     assert all(plan.rows <= 30 and plan.columns <= 40 for plan in plans)
-    assert first_plans(30, 40, fusible=False, padded=True) == [Plan("unfused")]
+    assert first_plans(30, 40, fusible=False, padded=True) == [HalideSchedule("unfused")]
     assert [plan for plan in refinements(plans[1]) if plan.kind != "overlapped"] == []
     assert str(plans[1]) == "overlapped 8x40, 2x6 registers, 4 rows"
     assert list(tiles(3, 3)) == []

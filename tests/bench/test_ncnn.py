@@ -11,11 +11,12 @@ from onnx import helper
 from onnxruntime import InferenceSession
 
 from polyfuse.bench.peers.contender import PEERS, peers_named
-from polyfuse.bench.peers.models import workload_of
+from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ncnn_net import BATCH, pool_parameters, readable, with_pools
-from polyfuse.bench.peers.race import MOST_ERROR, Rules, missing, race
+from polyfuse.bench.peers.race import MOST_ERROR, RaceRules, missing, race
 from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
+from polyfuse.loading import Workload
 from polyfuse.network.network import Builder, Network
 from tests.network.layers.test_whole_layers import LAYERS
 from tests.network.onnx.test_export import of_layers
@@ -101,7 +102,7 @@ def test_the_axis_of_images_is_read_from_the_script() -> None:
 
 
 def raced(network: Network, model: onnx.ModelProto | None = None) -> PeerRow:
-    (row,) = race(network, [NCNN], machine(), Rules(repeats=1, min_seconds=0.0), model=model).rows
+    (row,) = race(network, [NCNN], machine(), RaceRules(repeats=1, min_seconds=0.0), model=model).rows
     return row
 
 
@@ -109,7 +110,7 @@ def raced(network: Network, model: onnx.ModelProto | None = None) -> PeerRow:
 def test_an_old_model_runs_in_ncnn(tmp_path: Path) -> None:
     path = tmp_path / "old.onnx"
     onnx.save(old_model(), path)
-    row = raced(*workload_of(str(path)))
+    row = raced(*network_and_model(Workload(str(path))))
     assert (row.state, row.message) == ("timed", "")
     assert row.version and row.detail.startswith("converted by pnnx 20")
     assert row.max_rel_error is not None and row.max_rel_error <= MOST_ERROR / 10
@@ -148,7 +149,7 @@ def with_an_unused_input() -> onnx.ModelProto:
 def test_an_input_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "spare.onnx"
     onnx.save(with_an_unused_input(), path)
-    row = raced(*workload_of(str(path)))
+    row = raced(*network_and_model(Workload(str(path))))
     assert (row.state, row.message) == ("timed", "")
 
 
@@ -177,5 +178,5 @@ def test_ncnn_without_pnnx_is_missing_and_says_what_to_install() -> None:
     assert NCNN in PEERS and NCNN.packages == ("ncnn", "pnnx")
     alone = replace(NCNN, packages=("numpy", "no_such_package_at_all"))
     assert not alone.installed
-    (row,) = race(crossed(), [alone], machine(), Rules(repeats=1)).rows
+    (row,) = race(crossed(), [alone], machine(), RaceRules(repeats=1)).rows
     assert (row.state, row.message) == ("missing", "not installed; pip install numpy no_such_package_at_all")

@@ -21,7 +21,7 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("polyfuse-peers", "polyfuse-machine", "expected format 'polyfuse-peers' version 1, got 'polyfuse-machine'"),
-        ('"version": 1,', '"version": 9,', "version 9"),
+        ('"version": 1,', '"version": 9,', "version 1, got 'polyfuse-peers' 9; write it again"),
         ('"state": "failed"', '"state": "fine"', "expected a state of timed, wrong, failed, missing, got 'fine'"),
         ('"clock"', '"watch"', "unknown 'watch'"),
         ('"rows": [', '"rows": [7,', r"rows\[0\]: expected an object, got 7"),

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from polyfuse.bench.peers.contender import PEERS, Contender, Interface, Settings
+from polyfuse.bench.peers.contender import PEERS, Contender, PeerSettings
 from polyfuse.bench.peers.models import renamed
 from polyfuse.bench.peers.ours import Configuration, ours
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
-from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, Rules, missing, race
+from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, RaceRules, missing, race
+from polyfuse.choices import RaceLayout
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
 from polyfuse.network.layers import pointwise
@@ -125,13 +126,13 @@ class Session:
     def started(self) -> Worker:
         return Worker(worker_command([]), self.settings, self.folder / "log.txt")
 
-    def error(self, net: Network, interface: Interface = "preferred", threads: int = 1) -> float:
+    def error(self, net: Network, interface: RaceLayout = "preferred", threads: int = 1) -> float:
         """The relative error of what the peer computes, after several runs."""
         inputs = random_inputs(net, 6)
         bare = replace(net, layers=tuple(replace(layer, reference=None) for layer in net.layers))
         (self.folder / "network.pickle").write_bytes(pickle.dumps(bare))
         np.savez(self.folder / "inputs.npz", **inputs)
-        settings = asdict(Settings(threads, interface, 0.0, self.peer.options))
+        settings = asdict(PeerSettings(threads, interface, 0.0, self.peer.options))
         question = {"do": "prepare", "module": self.peer.module, "folder": str(self.folder), "number": 0}
         try:
             self.worker.ask({**question, "settings": settings}, 300)
@@ -188,7 +189,7 @@ def test_a_compiled_network_is_right(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["local", "recompute", "unfused"])
 def test_polyfuse_is_a_contender(strategy: str) -> None:
-    found = race(NETWORKS["residual"](), [Configuration(strategy).contender()], machine(), Rules(repeats=1))
+    found = race(NETWORKS["residual"](), [Configuration(strategy).contender()], machine(), RaceRules(repeats=1))
     (row,) = found.rows
     assert (row.contender, row.state, row.message) == (f"polyfuse {strategy}", "timed", "")
 
@@ -197,7 +198,7 @@ def test_onnxruntime_races_polyfuse() -> None:
     onnxruntime = PEERS[0]
     if not onnxruntime.installed:
         pytest.skip("onnxruntime is not installed")
-    found = race(NETWORKS["wide"](), [Configuration().contender(), onnxruntime], machine(), Rules(repeats=2))
+    found = race(NETWORKS["wide"](), [Configuration().contender(), onnxruntime], machine(), RaceRules(repeats=2))
     assert [row.state for row in found.rows] == ["timed", "timed"]
     assert found.rows[1].version and found.rows[1].layout == "nchw"
     assert all(row.cpu_seconds and row.wall_seconds for row in found.rows)

@@ -29,7 +29,7 @@ from polyfuse.bench.probe import (
     usable_width,
     working_bytes,
 )
-from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, STOP, Memory, ProbeLibrary, probe_source
+from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, STOP, ProbeLibrary, ProbeMemory, probe_source
 from polyfuse.codegen.build import WARNINGS, Options, compile_shared
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.machines.host import Machine, Peak
@@ -51,7 +51,7 @@ def library(request: pytest.FixtureRequest) -> ProbeLibrary:
     return ProbeLibrary(request.param, compile_shared(probe_source(request.param), Options().with_flags(*WARNINGS)))
 
 
-def words(memory: Memory) -> NDArray[np.int32]:
+def words(memory: ProbeMemory) -> NDArray[np.int32]:
     """What is in a memory, as the kernels see it."""
     start = memory.address - memory._array.ctypes.data
     return memory._array[start : start + memory.size].view(np.int32)
@@ -80,7 +80,7 @@ def test_additions_are_as_many_as_counted(library: ProbeLibrary) -> None:
 
 
 def test_reads_see_all_memory(library: ProbeLibrary) -> None:
-    memory = Memory(3 * PAGE_BYTES)
+    memory = ProbeMemory(3 * PAGE_BYTES)
     words(memory)[:] = np.random.default_rng(0).integers(1 << 30, size=len(words(memory)))
     first_lanes = words(memory).reshape(-1, library.vector_bytes // 4)[:, 0]
     read = library._function("read")
@@ -89,7 +89,7 @@ def test_reads_see_all_memory(library: ProbeLibrary) -> None:
 
 
 def test_writes_fill_all_memory_and_nothing_beside_it(library: ProbeLibrary) -> None:
-    memory = Memory(3 * PAGE_BYTES)
+    memory = ProbeMemory(3 * PAGE_BYTES)
     call, moved = library.stream("write", memory, 5)
     call()
     assert (words(memory) == memory.size // library.vector_bytes).all()
@@ -99,7 +99,7 @@ def test_writes_fill_all_memory_and_nothing_beside_it(library: ProbeLibrary) -> 
 
 
 def test_copies_read_one_half_and_write_the_other(library: ProbeLibrary) -> None:
-    memory = Memory(2 * PAGE_BYTES)
+    memory = ProbeMemory(2 * PAGE_BYTES)
     before = np.random.default_rng(0).integers(1 << 30, size=len(words(memory)), dtype=np.int32)
     words(memory)[:] = before
     call, moved = library.stream("copy", memory, 1)
@@ -111,7 +111,7 @@ def test_copies_read_one_half_and_write_the_other(library: ProbeLibrary) -> None
 
 @pytest.mark.parametrize("samples", [1, 2, 3])
 def test_samples_together_go_over_one_piece_after_the_other(library: ProbeLibrary, samples: int) -> None:
-    memory = Memory(3 * PAGE_BYTES, pieces=3)
+    memory = ProbeMemory(3 * PAGE_BYTES, pieces=3)
     words(memory)[:] = 0
     arrived, times = np.zeros(1, np.int64), np.zeros((samples, 2))
     assert library.stream_together("write", memory, 1, 1, arrived, 60)(times)
@@ -124,7 +124,7 @@ def test_samples_together_go_over_one_piece_after_the_other(library: ProbeLibrar
 
 def test_samples_together_end_when_time_is_up(library: ProbeLibrary) -> None:
     arrived, times = np.zeros(1, np.int64), np.zeros((9, 2))
-    assert not library.stream_together("read", Memory(1), 1, 1, arrived, 0)(times)
+    assert not library.stream_together("read", ProbeMemory(1), 1, 1, arrived, 0)(times)
     assert arrived[0] == STOP
     assert [bool(sample.all()) for sample in times] == [True] + 8 * [False]
 

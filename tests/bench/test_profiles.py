@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polyfuse.bench import profiles
-from polyfuse.bench.profiles import ProfileFile, by_measurement
+from polyfuse.bench.profiles import FILE, by_measurement
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.rewrite.fusion import fusion_plan, operators_of
@@ -46,10 +46,10 @@ def test_measured_once_and_found_again(path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("fused", "apart", "groups"), [(1.0, 2.0, 1), (2.0, 1.0, 2)])
 def test_what_the_file_says_decides(path: Path, fused: float, apart: float, groups: int) -> None:
     plan(gated(), path)
-    database = ProfileFile(path)
-    (known,) = profiles.FILE.read(path)
+    database = FILE.at(path)
+    (known,) = FILE.at(path).read()
     database.add(replace(known, fused_seconds=fused, apart_seconds=apart))
-    assert len(profiles.FILE.read(path)) == 1
+    assert len(FILE.at(path).read()) == 1
     assert plan(gated(), path) == groups
 
 
@@ -65,5 +65,5 @@ def test_layers_that_do_not_run_are_left_to_the_model(path: Path, monkeypatch: p
 def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
     path.write_text('{"format": "polyfuse-tuned", "version": 1, "entries": []}')
     with pytest.raises(InvalidInput, match="expected format 'polyfuse-profile' version 1"):
-        ProfileFile(path).add(Profiled(ProfileKey("cpu", "gcc", ("relu",), "conv"), 1.0, 2.0))
+        FILE.at(path).add(Profiled(ProfileKey("cpu", "gcc", ("relu",), "conv"), 1.0, 2.0))
     assert "tuned" in path.read_text()

@@ -14,7 +14,7 @@ import pytest
 from polyfuse.bench.peers import race as race_module
 from polyfuse.bench.peers.bounds import bandwidth_of, compulsory_bytes, direct_flops, level_for, peak_of
 from polyfuse.bench.peers.contender import Contender, how_to_install, peers_named
-from polyfuse.bench.peers.race import Rules, cores_for, environment, pickled, race, shared_settings
+from polyfuse.bench.peers.race import RaceRules, cores_for, environment, pickled, race, shared_settings
 from polyfuse.bench.peers.results import PeerComparison
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
@@ -23,8 +23,8 @@ from tests.deploy.networks import branches
 from tests.plan.example import example as machine
 
 FAKE = Path(__file__).with_name("fake_peer.py")
-QUICK = Rules(repeats=3, search_seconds=0, start_seconds=20, run_seconds=20)
-BRIEF = Rules(repeats=3, search_seconds=0, start_seconds=2, run_seconds=1)
+QUICK = RaceRules(repeats=3, search_seconds=0, start_seconds=20, run_seconds=20)
+BRIEF = RaceRules(repeats=3, search_seconds=0, start_seconds=2, run_seconds=1)
 
 
 def pair() -> Network:
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def raced(folder: Path, *modes: str, rules: Rules = QUICK, **extra: object) -> PeerComparison:
+def raced(folder: Path, *modes: str, rules: RaceRules = QUICK, **extra: object) -> PeerComparison:
     """A race among fake peers."""
 
     def command(contender: Contender, cores: Sequence[int]) -> list[str]:
@@ -165,7 +165,7 @@ def test_what_is_not_installed_is_missing_and_not_started(folder: Path) -> None:
 
 
 def test_several_threads_are_timed_by_the_wall_clock(folder: Path) -> None:
-    found = raced(folder, "right", rules=Rules(threads=2, repeats=1))
+    found = raced(folder, "right", rules=RaceRules(threads=2, repeats=1))
     assert found.clock == "wall time" and found.seconds(found.rows[0]) == pytest.approx(0.002)
     assert found.rows[0].detail == "2 threads"
 
@@ -175,11 +175,13 @@ def test_several_threads_are_timed_by_the_wall_clock(folder: Path) -> None:
     [
         ((), QUICK, "got none"),
         (("right", "right"), QUICK, "of different names"),
-        (("right",), Rules(repeats=0), "repeats of at least 1"),
-        (("right",), Rules(threads=0), "threads of at least 1"),
+        (("right",), RaceRules(repeats=0), "repeats of at least 1"),
+        (("right",), RaceRules(threads=0), "threads of at least 1"),
     ],
 )
-def test_races_that_make_no_sense_are_refused(folder: Path, modes: tuple[str, ...], rules: Rules, message: str) -> None:
+def test_races_that_make_no_sense_are_refused(
+    folder: Path, modes: tuple[str, ...], rules: RaceRules, message: str
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         raced(folder, *modes, rules=rules)
 

@@ -170,9 +170,10 @@ def test_row_that_contradicts_itself_is_rejected(changes: dict[str, Any], messag
     [
         ("", "comparison: expected JSON, got: Expecting value"),
         (GOLDEN[:100], "expected JSON"),
-        ("[]", "expected format 'polyfuse-comparison'"),
+        ("[]", "comparison: expected an object, got list; is it a comparison?"),
+        ("{}", "expected format 'polyfuse-comparison' version 1, got None"),
         (GOLDEN.replace('"max_rel_error": null', '"max_rel_error": NaN'), "NaN is no JSON number"),
-        (edited("version", 2), "version 1, got 'polyfuse-comparison' version 2"),
+        (edited("version", 2), "version 1, got 'polyfuse-comparison' 2"),
         (edited("extra", 2), "comparison: expected the keys workload, .*, got an unknown 'extra'"),
         (edited("rows", {}), r"comparison\.rows: expected a list, got \{\}"),
         (edited("rows.0", {}), r"rows\[0\]: expected the keys strategy, .*, got no 'branches'"),

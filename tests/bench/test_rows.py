@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from click.testing import CliRunner
 
-from polyfuse.bench.rows import aligned_copy, main, operations, shapes
+from polyfuse.bench.rows import main, operations, shapes
+from polyfuse.codegen.kernel import aligned_copy
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.shape import RowShape
 

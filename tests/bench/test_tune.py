@@ -13,8 +13,18 @@ from polyfuse.bench.tune import neighbours, promising, tune
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import Seconds
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
-from polyfuse.deploy.tuned import Entry, Tried, best_known, entry_of, key_of, network_digest, read_tuned, tuned
+from polyfuse.deploy.tuned import (
+    FILE,
+    MeasuredChoice,
+    TunedEntry,
+    best_known,
+    key_of,
+    network_digest,
+    read_tuned,
+    tuned,
+)
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.loading import load_workload
 from polyfuse.network.custom import statement_layer
@@ -48,7 +58,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "tuned.json"
 
 
-def tuned_pair(path: Path, measured: int = 3) -> Entry:
+def tuned_pair(path: Path, measured: int = 3) -> TunedEntry:
     return tune(pair(), example(), measured=measured, path=path, options=QUICK)
 
 
@@ -60,7 +70,7 @@ class Recorder:
         self.calls, self.interrupt_at, self.real = 0, interrupt_at, tune_module.timed
         monkeypatch.setattr(tune_module, "timed", self)
 
-    def __call__(self, task: tune_module.Task, predictions: Sequence[Prediction], samples: int) -> list[Tried]:
+    def __call__(self, task: tune_module.Task, predictions: Sequence[Prediction], samples: int) -> list[MeasuredChoice]:
         if self.calls == self.interrupt_at:
             raise KeyboardInterrupt
         self.calls += 1
@@ -155,7 +165,7 @@ def test_entries_of_other_networks_stay(path: Path) -> None:
     first = tuned_pair(path)
     tune(pair(size=10), example(), measured=1, path=path, options=QUICK)
     assert len(read_tuned(path)) == 2
-    assert entry_of(key_of(pair(), "nchw", 1, False, QUICK), path) == first
+    assert FILE.at(path).find(key_of(pair(), Settings(options=QUICK))) == first
 
 
 def test_wrong_values_are_refused_and_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
-from polyfuse.bench.tune import tune_groups
-from polyfuse.deploy.grouping import LONGEST
-from polyfuse.deploy.model import Settings, load, plan_of
+from polyfuse.bench.tune import Tuner
+from polyfuse.choices import LONGEST
+from polyfuse.deploy.model import load, plan_of
 from polyfuse.deploy.plan import Plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.tuned import read_tuned
 from polyfuse.machines.host import known_machine
 from polyfuse.network.network import Builder, Network
@@ -50,7 +51,7 @@ def test_plans_take_what_was_found_for_their_groups(kernel: str) -> None:
     assert len(network.layers) > LONGEST
     before = plan_of(network, Settings().ready)
     assert not any(group.tuned for group in before.groups)
-    found = tune_groups(network, known_machine(), measured=1)
+    found = Tuner(Settings(machine=known_machine()).ready, measured=1).groups(network)
     assert {each.layers for each in found} == {group.layers for group in before.groups if group.tile is not None}
     after = plan_of(network, Settings().ready)
     chosen = {each.layers: each.entry.best for each in found}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from polyfuse.bench.peers import worker
-from polyfuse.bench.peers.contender import FOLDER, Prepared, Settings, Values
+from polyfuse.bench.peers.contender import FOLDER, PeerSettings, Prepared, Values
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -33,7 +33,7 @@ def net(tmp_path: Path) -> Network:
 
 
 def preparation(folder: Path, module: str, **options: object) -> dict[str, object]:
-    settings = asdict(Settings(options=options))
+    settings = asdict(PeerSettings(options=options))
     return {"do": "prepare", "module": module, "folder": str(folder), "number": 4, "settings": settings}
 
 
@@ -46,7 +46,7 @@ def answers(*questions: object) -> list[dict[str, object]]:
 def fake_module(monkeypatch: pytest.MonkeyPatch, run_it: object) -> str:
     module = types.ModuleType("fake_contender")
 
-    def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+    def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
         return Prepared(run_it, lambda: {"c_out": np.zeros((1, 2, 4, 4), np.float32)}, "nchw", "as told")  # type: ignore[arg-type]
 
     module.prepare = prepare  # type: ignore[attr-defined]

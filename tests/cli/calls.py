@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 from click.testing import CliRunner, Result
@@ -50,3 +51,17 @@ def refused(result: Result, status: int) -> str:
     assert line.startswith("polyfuse: ")
     assert "Traceback" not in result.output
     return line
+
+
+def kernel_in(folder: Path, name: str, text: str) -> str:
+    """The path of a new kernel file."""
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return str(path)
+
+
+def plan_in(folder: Path, model: str, *words: str) -> Path:
+    """The path of a new plan file, made by the command."""
+    file = folder / "plan.json"
+    assert call("plan", model, *words, "--json", str(file)).exit_code == 0
+    return file

@@ -78,7 +78,7 @@ def test_peers_that_are_not_installed_are_told(pair: str, monkeypatch: pytest.Mo
 
 
 def test_a_host_without_a_machine_file_is_measured(pair: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import polyfuse.cli.bench as cli_bench
+    import polyfuse.cli.actions.bench as cli_bench
 
     monkeypatch.setenv("POLYFUSE_MACHINE", str(tmp_path / "none.toml"))
     monkeypatch.setattr(cli_bench, "probe", lambda progress: machine())

@@ -2,12 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from polyfuse.cli import main
+from polyfuse.cost.seconds import guessed_costs
+from polyfuse.deploy import model
+from polyfuse.deploy.algorithms import algorithms_of
+from polyfuse.network.network import Network
+from tests.plan.example import example
 
 RUN = ("compile", "two_convs", "--set", "size=20", "--set", "channels=8")
 
@@ -58,3 +64,18 @@ def test_a_cross_compiler_makes_its_own_library(tmp_path: Path) -> None:
     assert (tmp_path / "libtwo_convs.so").read_bytes()[18:20] == (183).to_bytes(2, "little")
     code, output = compiled(tmp_path, "--cc", "aarch64-linux-gnu-gcc")
     assert code == 1 and "native" in output and "Traceback" not in output
+
+
+def test_algorithms_are_decided_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers one by one, which the table compares with, are computed by the algorithms of the plan."""
+    asked: list[str] = []
+
+    def counted(network: Network, *rest: object) -> dict[str, int]:
+        asked.append(network.name)
+        return algorithms_of(network, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "algorithms_of", counted)
+    monkeypatch.setattr(model, "known_machine", lambda: replace(example(), costs=guessed_costs(example())))
+    code, output = compiled(tmp_path)
+    assert code == 0, output
+    assert asked == ["two_convs"]

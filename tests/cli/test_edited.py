@@ -10,7 +10,7 @@ from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.planfile import read_plan
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.sweep import Sweep
-from tests.cli.calls import call, refused
+from tests.cli.calls import call, kernel_in, plan_in, refused
 
 KERNEL = """
 from polyfuse.network.network import Builder
@@ -26,16 +26,12 @@ SMALL = ("--dtype", "int8", "--machine", "npu-memory-bound", "--onchip", "8KiB")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("kernels") / "pair.py"
-    path.write_text(KERNEL)
-    return str(path)
+    return kernel_in(tmp_path_factory.mktemp("kernels"), "pair", KERNEL)
 
 
 @pytest.fixture(scope="module")
 def planned(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("plans") / "plan.json"
-    assert call("plan", model, *SMALL, "--json", str(file)).exit_code == 0
-    return file
+    return plan_in(tmp_path_factory.mktemp("plans"), model, *SMALL)
 
 
 def edited(planned: Path, tmp_path: Path, *keys: str, value: Any) -> str:

@@ -15,7 +15,7 @@ from polyfuse.cli import INTERRUPTED
 from polyfuse.deploy.planfile import read_plan
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.sweep import read_sweep
-from tests.cli.calls import HEEDS_INTERRUPTS, call, refused
+from tests.cli.calls import HEEDS_INTERRUPTS, call, kernel_in, plan_in, refused
 
 KERNEL = """
 from polyfuse.network.network import Builder
@@ -35,17 +35,13 @@ QUICK = (*SMALL, "--no-baselines")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("kernels") / "stack.py"
-    path.write_text(KERNEL)
-    return str(path)
+    return kernel_in(tmp_path_factory.mktemp("kernels"), "stack", KERNEL)
 
 
 @pytest.fixture(scope="module")
 def planned(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan file."""
-    file = tmp_path_factory.mktemp("plans") / "plan.json"
-    assert call("plan", model, *SMALL, "--json", str(file)).exit_code == 0
-    return file
+    return plan_in(tmp_path_factory.mktemp("plans"), model, *SMALL)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -14,6 +14,16 @@ from polyfuse.bench import tune as tune_module
 from tests.cli.calls import HEEDS_INTERRUPTS, KERNEL, call, refused
 from tests.plan.example import example
 
+APART = """
+from polyfuse.network.network import Builder
+
+
+def network():
+    build = Builder("apart")
+    x = build.conv("conv1", build.input("x", (1, 4, 12, 12)), 4, kernel=3)
+    return build.network(build.conv("conv2", build.activation("relu", x, "relu"), 4, kernel=3))
+"""
+
 
 @pytest.fixture
 def pair(tmp_path: Path) -> str:
@@ -44,6 +54,24 @@ def test_tune_prints_a_table_and_keeps_what_it_found(mine: Path, pair: str, tmp_
     assert document["workload"] == "pair size=12" and len(document["tried"]) >= 3
     again = call("tune", pair, "--set", "size=12", "--measure", "2", width=120)
     assert again.stdout == found.stdout
+
+
+def test_the_entry_of_a_part_says_which_part_it_is(mine: Path, pair: str, tmp_path: Path) -> None:
+    call("tune", pair, "--set", "size=12", "--to", "conv1", "--measure", "1", "--json", str(tmp_path / "x.json"))
+    assert json.loads((tmp_path / "x.json").read_text())["workload"] == "pair to conv1 size=12"
+    call("tune", pair, "--from", "conv2", "--measure", "1", "--json", str(tmp_path / "x.json"))
+    assert json.loads((tmp_path / "x.json").read_text())["workload"] == "pair from conv2"
+
+
+def test_what_is_tuned_is_what_compile_compiles(mine: Path, tmp_path: Path) -> None:
+    """Rewriting makes the activation of this kernel a part of the convolution before it."""
+    path = tmp_path / "apart.py"
+    path.write_text(APART)
+    assert call("tune", str(path), "--measure", "1").exit_code == 0
+    done = call("plan", str(path), "--machine", "host", "--json", str(tmp_path / "plan.json"))
+    assert done.exit_code == 0, done.output
+    (group,) = json.loads((tmp_path / "plan.json").read_text())["groups"]
+    assert group["tuned"] and group["layers"] == ["conv1", "conv2"]
 
 
 @pytest.mark.parametrize(

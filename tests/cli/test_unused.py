@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 import polyfuse as pf
 from polyfuse.cli import main
-from polyfuse.cli.unused import ALWAYS, UNUSED, Checked
-from polyfuse.cli.values import Pair, Picture, Places, Shape, Size, Sizes, Tile
+from polyfuse.cli.unused import ALWAYS, UNUSED, StrictCommand
+from polyfuse.cli.values import PairParam, PictureParam, PlacesParam, ShapeParam, SizeParam, SizesParam, TileParam
 from tests.cli.calls import commands
 
 NET = "kernels/two_convs.py"
@@ -129,16 +129,16 @@ def words_for(option: click.Option, folder: Path) -> list[str]:
 
 def value_of(kind: Any, folder: Path) -> str:
     texts = {
-        Tile: "4x4",
-        Places: "local,recompute",
-        Size: "64KiB",
-        Sizes: "64KiB:128KiB",
-        Shape: "1x2",
-        Picture: "p.png",
+        TileParam: "4x4",
+        PlacesParam: "local,recompute",
+        SizeParam: "64KiB",
+        SizesParam: "64KiB:128KiB",
+        ShapeParam: "1x2",
+        PictureParam: "p.png",
     }
     if type(kind) in texts:
         return texts[type(kind)]
-    if isinstance(kind, Pair):
+    if isinstance(kind, PairParam):
         return f"conv1_out={value_of(kind.value, folder)}"
     if isinstance(kind, click.Choice):
         return str(kind.choices[0])
@@ -182,7 +182,7 @@ def test_every_option_has_an_effect_or_is_refused(
 def test_every_option_is_classified(name: str) -> None:
     command = commands()[name]
     conditional = {option for rule in UNUSED.get(name, ()) for option in rule.options}
-    assert isinstance(command, Checked)
+    assert isinstance(command, StrictCommand)
     assert not conditional & {*ALWAYS[name]}
     assert conditional | {*ALWAYS[name]} == {*options_of(command)}
 

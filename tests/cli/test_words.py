@@ -9,7 +9,7 @@ from polyfuse.cli import main
 from polyfuse.cli.commands import COMMANDS
 from tests.cli.calls import call, commands
 
-OWN_FILES = {"commands", "options", "values", "unused", "rows", "settings", "scratchpad", "__init__"}
+OWN_FILES = {"commands", "options", "values", "unused", "__init__"}
 SEVERAL_MEANINGS = {
     "--output": "the file or folder is named by what the command makes",
     "--strategy": "`bench` also has the tuned and the planned one",
@@ -17,6 +17,11 @@ SEVERAL_MEANINGS = {
     "--layout": "`bench` also has the layout that each contender prefers",
 }
 """Options whose values differ between commands, and why that is one meaning all the same."""
+
+
+def modules_of(package: str) -> set[str]:
+    """The names of a package's modules."""
+    return {path.name.removesuffix(".py") for path in files(package).iterdir() if path.name.endswith(".py")}
 
 
 def options() -> dict[str, dict[str, click.Option]]:
@@ -47,9 +52,10 @@ def test_an_option_is_one_word_everywhere() -> None:
     assert {name for (name, _), known in words.items() if len(known) > 1} == {"folder", "path"}
 
 
-def test_every_command_is_a_file_and_every_file_a_command() -> None:
-    there = {path.name.removesuffix(".py") for path in files("polyfuse.cli").iterdir() if path.name.endswith(".py")}
-    assert there - OWN_FILES == {name.replace("-", "_") for name in COMMANDS}
+def test_every_command_is_two_files_and_every_file_is_of_a_command() -> None:
+    modules = {name.replace("-", "_") for name in COMMANDS}
+    assert modules_of("polyfuse.cli") - OWN_FILES == modules
+    assert modules_of("polyfuse.cli.actions") - {"request", "scratchpad", "__init__"} == modules
     assert list(COMMANDS) == sorted(COMMANDS) and all(command.name == name for name, command in commands().items())
 
 

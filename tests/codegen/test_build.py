@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen import cache as cache_module
 from polyfuse.codegen import compiler as compiler_module
 from polyfuse.codegen.build import (
-    DEFAULT_FLAGS,
     OPENMP,
     SANITIZE,
     WARNINGS,

@@ -12,7 +12,8 @@ from polyfuse.cli import main
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.files import library_files
-from polyfuse.deploy.model import Model, Settings, load, plan_of
+from polyfuse.deploy.model import Model, load, plan_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source, source_of
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput

@@ -14,7 +14,8 @@ from polyfuse.cli import main
 from polyfuse.codegen.kernel import Kernel
 from polyfuse.deploy import verify as verifying
 from polyfuse.deploy.judging import by_evaluator
-from polyfuse.deploy.model import Settings, load, plan_of
+from polyfuse.deploy.model import load, plan_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import Source, read_source, source_of
 from polyfuse.deploy.verify import Verified, verify
 from polyfuse.network.network import Builder

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.library import Library, library
-from polyfuse.deploy.model import Settings, plan_of, program_of
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs

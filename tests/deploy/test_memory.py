@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from polyfuse.choices import Groups
 from polyfuse.codegen.kernel import build
 from polyfuse.codegen.lower.selection import SCALAR, Leaves
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.grouping import grouped, ungrouped
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
-from polyfuse.deploy.model import Settings, plan_of, program_of
-from polyfuse.deploy.plan import Groups
+from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.schedule.counts import counts

@@ -10,9 +10,10 @@ import pytest
 
 from polyfuse.deploy import model as model_module
 from polyfuse.deploy import prices
-from polyfuse.deploy.model import Settings, load, plan_of
+from polyfuse.deploy.model import load, plan_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import source_of
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput

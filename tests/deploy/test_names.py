@@ -17,8 +17,9 @@ from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.csignature import c_names, in_comment, parameters
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.library import library
-from polyfuse.deploy.model import Settings, load, plan_of, program_of
+from polyfuse.deploy.model import load, plan_of, program_of
 from polyfuse.deploy.scratchpad import compiled, scratch_files
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from polyfuse.choices import Place
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.retention import Place, Placement
+from polyfuse.schedule.retention import Placement
 from polyfuse.schedule.schedule import Strategy
 
 Attributes = Mapping[str, Any]

@@ -7,9 +7,9 @@ import random
 from dataclasses import replace
 from typing import Any
 
+from polyfuse.choices import PLACES
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
-from polyfuse.schedule.retention import PLACES
 from tests.fuzz.case import Case, GroupOf, LayerOf, group_networks, network_of
 
 LARGEST = 14

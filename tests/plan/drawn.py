@@ -3,10 +3,11 @@
 import random
 from dataclasses import dataclass, replace
 
+from polyfuse.choices import Goal
 from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder
 from polyfuse.plan.graph.operations import Graph, graph_of
-from polyfuse.plan.price.objective import Goal, Objective
+from polyfuse.plan.price.objective import Objective
 
 MACHINES = ("npu", "npu-memory-bound", "mcu-320k", "gemmini", "eyeriss", "ethos-u65")
 GOALS: tuple[Goal, ...] = ("latency", "bytes", "energy", "macs", "peak")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyfuse.choices import LONGEST
 from polyfuse.errors import DoesNotFit, InvalidInput, TooComplex
 from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
@@ -15,7 +16,7 @@ from polyfuse.plan.planning import Ways
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.search.baselines import Baselines
 from polyfuse.plan.search.exact import EFFORT, exact
-from polyfuse.plan.search.ideals import LONGEST, lattice
+from polyfuse.plan.search.ideals import lattice
 from polyfuse.plan.search.program import Searcher, search
 from polyfuse.plan.search.walk import Rules
 from polyfuse.rewrite.rewriting import rewrite

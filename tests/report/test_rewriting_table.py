@@ -5,14 +5,14 @@ import math
 
 from rich.console import Console
 
-from polyfuse.deploy.explain import Explanation, Group, Published, Sizes
+from polyfuse.deploy.explain import ExplainedGroup, Explanation, NetworkSizes, Published
 from polyfuse.report.rewriting import print_explanation
 from polyfuse.rewrite.rewriting import Applied, NearMiss
 
 EXAMPLE = Explanation(
     "example",
-    Sizes(5, 1234567, 4, 3),
-    Sizes(3, 1230000, 3, 3),
+    NetworkSizes(5, 1234567, 4, 3),
+    NetworkSizes(3, 1230000, 3, 3),
     (
         Applied("silu", "x * sigmoid(x)  ->  silu(x)", ("gate", "product"), ("product",), ("...",), 50, 40),
         Applied("silu", "x * sigmoid(x)  ->  silu(x)", ("gate2", "product2"), ("product2",), ("...",), 50, 40),
@@ -20,7 +20,7 @@ EXAMPLE = Explanation(
     ),
     (NearMiss("scaling-into-conv-after", ("bn", "conv"), "there is no padding", "padding adds zeros", "2 is not 3"),),
     (
-        Group(
+        ExplainedGroup(
             ("conv", "product"),
             ("conv", "silu"),
             ("M-M", "1-1"),
@@ -34,7 +34,7 @@ EXAMPLE = Explanation(
             10240,
             (0, 1),
         ),
-        Group(("a",), ("relu",), ("1-1",), "1-1", None, (), {}, math.nan, {}, 4096, 4096, (2,)),
+        ExplainedGroup(("a",), ("relu",), ("1-1",), "1-1", None, (), {}, math.nan, {}, 4096, 4096, (2,)),
     ),
     (Published(("conv",), "M-M"), Published(("product",), "1-1"), Published(("a",), "1-1")),
     "",

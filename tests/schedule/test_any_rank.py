@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyfuse.choices import PLACES
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.retention import PLACES
 from polyfuse.schedule.schedule import Strategy
 from tests.codegen.test_any_rank import NETWORKS, network
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyfuse.choices import PLACES
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.retention import PLACES
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.schedule.networks import Chain, chains, pair, same_chain, size_of

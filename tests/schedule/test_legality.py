@@ -7,10 +7,10 @@ from dataclasses import replace
 import islpy as isl
 import pytest
 
+from polyfuse.choices import PLACES
 from polyfuse.errors import IllegalSchedule, TooComplex
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.retention import PLACES
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Index, Storage, storage
 from polyfuse.sets.limits import operation_limit

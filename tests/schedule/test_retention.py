@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.schedule.retention import PLACES, first_along, retain
+from polyfuse.choices import PLACES
+from polyfuse.schedule.retention import first_along, retain
 from tests.schedule.networks import Pairs, pairs, relation_of, retained
 
 GRID = list(product(range(2), range(3)))

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyfuse.choices import PLACES
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import copies_bound, lower
-from polyfuse.schedule.retention import PLACES
 from polyfuse.schedule.schedule import Schedule, Stage, Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.schedule.networks import (

@@ -3,12 +3,12 @@
 import islpy as isl
 import pytest
 
+from polyfuse.choices import PLACES
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.retention import PLACES
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.steps import preload_steps, steps, time_names
 from tests.schedule.networks import pair, size_of, stencils

@@ -7,31 +7,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.choices import SEARCH_SECONDS, RaceLayout
 from polyfuse.errors import InvalidInput
 
-Interface = Literal["preferred", "nchw"]
-INTERFACES: tuple[Interface, ...] = ("preferred", "nchw")
 Values = Mapping[str, NDArray[np.float32]]
 
-DEFAULT_SEARCH_SECONDS = 120.0
 FOLDER = "polyfuse.bench.peers"
 
 
 @dataclass(frozen=True)
-class Settings:
+class PeerSettings:
     """What is asked of every contender alike; `search_seconds` is for those that try schedules, `options` for one.
 
     `model` is the file of the ONNX model that the network came from, None for one that was built.
     """
 
     threads: int = 1
-    interface: Interface = "preferred"
-    search_seconds: float = DEFAULT_SEARCH_SECONDS
+    interface: RaceLayout = "preferred"
+    search_seconds: float = SEARCH_SECONDS
     options: Mapping[str, object] = field(default_factory=dict)
     model: str | None = None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from polyfuse.bench.peers.halide_stages import Stage, Stages, Sum
+from polyfuse.bench.peers.halide_stages import HalideStage, HalideStages, HalideSum
 
 Kind = Literal["unfused", "overlapped", "sliding"]
 FEW_CHANNELS = 8
@@ -19,7 +19,7 @@ FEW_CHANNELS = 8
 
 
 @dataclass(frozen=True)
-class Plan:
+class HalideSchedule:
     """A schedule: its kind, the tile of the last layer, and the shape of the innermost loops.
 
     vectors, pixels    vectors of channels and columns whose sums are in registers at once
@@ -57,16 +57,19 @@ def tiles(rows: int, columns: int) -> Iterator[tuple[int, int]]:
             yield height, width
 
 
-def first_plans(rows: int, columns: int, *, fusible: bool, padded: bool) -> list[Plan]:
+def first_plans(rows: int, columns: int, *, fusible: bool, padded: bool) -> list[HalideSchedule]:
     """What is tried first: all kinds and tiles with one shape of the innermost loops."""
-    plans = [Plan("unfused")]
+    plans = [HalideSchedule("unfused")]
     if fusible:
         for tile in tiles(rows, columns):
-            plans += [Plan("overlapped", *tile, inward=not padded), Plan("sliding", *tile, inward=not padded)]
+            plans += [
+                HalideSchedule("overlapped", *tile, inward=not padded),
+                HalideSchedule("sliding", *tile, inward=not padded),
+            ]
     return plans
 
 
-def refinements(plan: Plan) -> list[Plan]:
+def refinements(plan: HalideSchedule) -> list[HalideSchedule]:
     """Variations of a good plan, to be tried next."""
     shapes = [(1, 12), (1, 8), (2, 12), (4, 6), (2, 8), (2, 14), (1, 28), (3, 7), (4, 4), (2, 4), (1, 4), (3, 8)]
     varied = [replace(plan, vectors=vectors, pixels=pixels) for vectors, pixels in shapes]
@@ -86,8 +89,8 @@ class Loops:
 class Scheduler:
     """Applies a plan to the stages of a network."""
 
-    stages: Stages
-    plan: Plan
+    stages: HalideStages
+    plan: HalideSchedule
     threads: int
     lanes: int
 
@@ -113,7 +116,7 @@ class Scheduler:
             self._inside(stage, outputs[0], loops)
         return outputs
 
-    def _root(self, stage: Stage, is_output: bool) -> None:
+    def _root(self, stage: HalideStage, is_output: bool) -> None:
         function = stage.function
         if not is_output:
             function.compute_root()
@@ -129,7 +132,7 @@ class Scheduler:
         if self.threads > 1:
             function.parallel(self.stages.y)
 
-    def _tile(self, last: Stage) -> Loops:
+    def _tile(self, last: HalideStage) -> Loops:
         """The loops over tiles of the last function, which is the output itself."""
         tile_y, tile_x = self._tile_loops(last.function)
         row = self._leaf(last, True, (tile_x, tile_y))
@@ -156,7 +159,7 @@ class Scheduler:
         function.split(self.stages.x, tile_x, self.stages.x, plan.columns, hl.TailStrategy.ShiftInwards)
         return tile_y, tile_x
 
-    def _inside(self, stage: Stage, output: Any, loops: Loops) -> None:
+    def _inside(self, stage: HalideStage, output: Any, loops: Loops) -> None:
         """Compute a stage for each tile, or each row of a tile."""
         if self.plan.kind == "overlapped":
             stage.function.compute_at(output, loops.tile)
@@ -164,7 +167,7 @@ class Scheduler:
             stage.function.store_at(output, loops.tile).compute_at(output, loops.row)
         self._leaf(stage, False)
 
-    def _leaf(self, stage: Stage, is_output: bool, outer: tuple[Any, ...] = ()) -> Any:
+    def _leaf(self, stage: HalideStage, is_output: bool, outer: tuple[Any, ...] = ()) -> Any:
         """The innermost loops of a stage; the loop over rows, which is outside of them."""
         if stage.channels < FEW_CHANNELS:
             return self._leaf_of_columns(stage, is_output, outer)
@@ -175,7 +178,7 @@ class Scheduler:
         strategies = self.stages.hl.TailStrategy
         return strategies.ShiftInwards if is_output or self.plan.inward else strategies.RoundUp
 
-    def _leaf_of_channels(self, stage: Stage, is_output: bool, outer: tuple[Any, ...]) -> Any:
+    def _leaf_of_channels(self, stage: HalideStage, is_output: bool, outer: tuple[Any, ...]) -> Any:
         stages, hl, function = self.stages, self.stages.hl, stage.function
         c, x, y = stages.c, stages.x, stages.y
         lanes = min(self.lanes, 1 << (stage.channels.bit_length() - 1)) if is_output else self.lanes
@@ -193,18 +196,18 @@ class Scheduler:
             self._sum_of_channels(each, function, strip, lanes)
         return y
 
-    def _sum_of_channels(self, total: Sum, function: Any, at: Any, lanes: int) -> None:
+    def _sum_of_channels(self, total: HalideSum, function: Any, at: Any, lanes: int) -> None:
         c, x, lane = self.stages.c, self.stages.x, self.stages.hl.Var("ci")
         total.function.compute_at(function, at)
         total.function.split(c, c, lane, lanes).reorder(lane, c, x).vectorize(lane).unroll(c).unroll(x)
         update = total.function.update()
         update.split(c, c, lane, lanes).reorder(lane, c, x, *total.loops).vectorize(lane).unroll(c).unroll(x)
 
-    def _height(self, stage: Stage) -> int:
+    def _height(self, stage: HalideStage) -> int:
         """How many rows a stage of few channels computes at once."""
         return min(self.plan.stencil_rows, self.plan.rows or stage.rows)
 
-    def _leaf_of_columns(self, stage: Stage, is_output: bool, outer: tuple[Any, ...]) -> Any:
+    def _leaf_of_columns(self, stage: HalideStage, is_output: bool, outer: tuple[Any, ...]) -> Any:
         stages, hl, function = self.stages, self.stages.hl, stage.function
         c, x, y = stages.c, stages.x, stages.y
         most = self.plan.columns if is_output and outer else stage.columns

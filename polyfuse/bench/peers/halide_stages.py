@@ -1,6 +1,6 @@
 """What Halide computes: a network as functions of channel, column and row, before anything is scheduled.
 
-A `Network` enters; a `Stage` for each layer that is computed on its own leaves, in order. A tensor that somebody reads
+A `Network` enters; a `HalideStage` for each layer that is computed on its own leaves, in order. A tensor that is read
 beyond the borders of its image is zero there, so that tiles reach over borders without tests where they are read.
 """
 
@@ -41,19 +41,19 @@ ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "di
 
 
 @dataclass(frozen=True)
-class Stage:
+class HalideStage:
     """A function that is computed: its values, and the sums that are computed for it first, where it has any."""
 
     name: str
     function: Any
-    sums: tuple["Sum", ...]
+    sums: tuple["HalideSum", ...]
     channels: int
     columns: int
     rows: int
 
 
 @dataclass(frozen=True)
-class Sum:
+class HalideSum:
     """A reduction in a loop: the function, and its variables from the innermost loop outwards."""
 
     function: Any
@@ -61,7 +61,7 @@ class Sum:
 
 
 @dataclass
-class Stages:
+class HalideStages:
     """The functions of a network.
 
     `staged` copies every input that is read beyond its borders into the tile first; `plain` says that no other input
@@ -84,9 +84,9 @@ class Stages:
         self.reads: dict[str, Read] = {}
         self.parameters: list[Any] = []
         self.constants: list[np.ndarray[Any, Any]] = []
-        self.stages: list[Stage] = []
-        self.made: dict[str, Stage] = {}
-        self.pending: dict[str, tuple[Sum, ...]] = {}
+        self.stages: list[HalideStage] = []
+        self.made: dict[str, HalideStage] = {}
+        self.pending: dict[str, tuple[HalideSum, ...]] = {}
         for tensor in (*self.network.inputs, *self.network.outputs):
             if len(tensor.shape) != 4 or tensor.shape[0] != 1:
                 raise UnsupportedOperator(f"{tensor}: the schedules for Halide take one image [1, c, h, w] at a time")
@@ -119,7 +119,7 @@ class Stages:
         if self.staged and (padded or self.nchw):
             copy = hl.Func(f"{tensor.name}_copy")
             copy[c, x, y] = source[c, x, y]
-            self.stages.append(Stage(f"{tensor.name}_copy", copy, (), channels, columns, rows))
+            self.stages.append(HalideStage(f"{tensor.name}_copy", copy, (), channels, columns, rows))
             source = copy
         self.reads[tensor.name] = lambda *index: hl.Expr(source[index])
 
@@ -143,11 +143,11 @@ class Stages:
         if len(readers) == 1 and reads_here(readers[0]) and output not in self.network.outputs:
             self.pending[output.name] = sums
             return
-        stage = Stage(layer.name, function, sums, channels, columns, rows)
+        stage = HalideStage(layer.name, function, sums, channels, columns, rows)
         self.stages.append(stage)
         self.made[output.name] = stage
 
-    def _value(self, layer: Layer) -> tuple[Any, tuple[Sum, ...]]:
+    def _value(self, layer: Layer) -> tuple[Any, tuple[HalideSum, ...]]:
         """The expression of one element, and the sums it takes."""
         match layer.operator:
             case Conv(window=window, groups=groups):
@@ -158,7 +158,7 @@ class Stages:
         sums = tuple(each for name in operands for each in self.pending.get(name, ()))
         return self._pointwise(layer, operands), sums
 
-    def _convolution(self, layer: Layer, window: Window, groups: int) -> tuple[Any, tuple[Sum, ...]]:
+    def _convolution(self, layer: Layer, window: Window, groups: int) -> tuple[Any, tuple[HalideSum, ...]]:
         hl = self.hl
         weight, *bias = (self.network.weights[tensor.name] for tensor in layer.weights)
         out, inner, taps_y, taps_x = weight.shape
@@ -187,7 +187,7 @@ class Stages:
         total = hl.Func(f"{layer.name}_sum")
         total[c, x, y] = first
         total[c, x, y] += product(r[0], r[2], r[1], stored[c, r[0], r[1], r[2]])
-        return total[c, x, y], (Sum(total, (r[0], r[1], r[2])),)
+        return total[c, x, y], (HalideSum(total, (r[0], r[1], r[2])),)
 
     def _vector(self, value: np.ndarray[Any, Any]) -> Any:
         """Constants whose last axis is the channel, with zeros for the channels that whole vectors reach beyond."""
@@ -200,7 +200,7 @@ class Stages:
         self.constants.append(array)
         return self.hl.Buffer(array)
 
-    def _pool(self, layer: Layer, pool: Pool | GlobalPool) -> tuple[Any, tuple[Sum, ...]]:
+    def _pool(self, layer: Layer, pool: Pool | GlobalPool) -> tuple[Any, tuple[HalideSum, ...]]:
         hl, window = self.hl, pool.window
         (ky, kx), (sy, sx), (dy, dx) = window.kernel, window.stride, window.dilation
         top, left, _, _ = window.padding
@@ -219,7 +219,7 @@ class Stages:
             return hl.select(hl.likely(inside), value, hl.f32(-np.inf if largest else 0.0))
 
         join = hl.max if largest else lambda p, q: p + q
-        sums: tuple[Sum, ...] = ()
+        sums: tuple[HalideSum, ...] = ()
         if ky * kx <= MOST_WRITTEN_OUT:
             total = element(0, 0)
             for i, j in list(np.ndindex(ky, kx))[1:]:
@@ -229,7 +229,7 @@ class Stages:
             function = hl.Func(f"{layer.name}_sum")
             function[c, x, y] = hl.f32(-np.inf if largest else 0.0)
             function[c, x, y] = join(function[c, x, y], element(r[1], r[0]))
-            total, sums = function[c, x, y], (Sum(function, (r[0], r[1])),)
+            total, sums = function[c, x, y], (HalideSum(function, (r[0], r[1])),)
         return (total if largest else total / self._taps_that_count(layer, pool)), sums
 
     def _taps_that_count(self, layer: Layer, pool: Pool | GlobalPool) -> Any:

@@ -13,33 +13,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.bench.peers.contender import Prepared, Settings, Values
-from polyfuse.bench.peers.halide_schedules import Plan, Scheduler, first_plans, refinements
-from polyfuse.bench.peers.halide_stages import Stages, is_padded
+from polyfuse.bench.peers.contender import PeerSettings, Prepared, Values
+from polyfuse.bench.peers.halide_schedules import HalideSchedule, Scheduler, first_plans, refinements
+from polyfuse.bench.peers.halide_stages import HalideStages, is_padded
+from polyfuse.codegen.kernel import aligned_copy
 from polyfuse.network.network import Network
 
 SAMPLE_SECONDS = 0.05
 MOST_SAMPLES = 15
 FINALISTS = 5
 ROUNDS_OF_REFINEMENT = 2
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Tried:
+class TimedSchedule:
     """A plan that was compiled and timed."""
 
-    plan: Plan
+    plan: HalideSchedule
     run: Callable[[], object]
     seconds: float
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """The best schedule found within `search_seconds`: first kinds and tiles, then innermost loops of the best."""
     nchw = settings.interface == "nchw"
-    given = [aligned(interface(inputs[tensor.name][0], nchw)) for tensor in network.inputs]
+    given = [aligned_copy(interface(inputs[tensor.name][0], nchw)) for tensor in network.inputs]
     shapes = [tensor.concrete_shape[1:] for tensor in network.outputs]
-    made = [aligned(interface(np.zeros(shape, np.float32), nchw)) for shape in shapes]
+    made = [aligned_copy(interface(np.zeros(shape, np.float32), nchw)) for shape in shapes]
     search = Search(network, [*given, *made], settings, time.monotonic() + settings.search_seconds)
     search.all()
     best = search.winner or search.best()
@@ -59,15 +59,15 @@ class Search:
     """Compiles and times plans until the time is over."""
 
     def __init__(
-        self, network: Network, arrays: list[NDArray[np.float32]], settings: Settings, deadline: float
+        self, network: Network, arrays: list[NDArray[np.float32]], settings: PeerSettings, deadline: float
     ) -> None:
         self.network, self.settings, self.deadline = network, settings, deadline
         self.hl: Any = import_module("halide")
         self.buffers = [self.hl.Buffer(array) for array in arrays]
         self.clock = time.process_time if settings.threads == 1 else time.perf_counter
-        self.tried: list[Tried] = []
-        self.winner: Tried | None = None
-        self.seen: set[Plan] = set()
+        self.tried: list[TimedSchedule] = []
+        self.winner: TimedSchedule | None = None
+        self.seen: set[HalideSchedule] = set()
         self.refused: list[str] = []
 
     def all(self) -> None:
@@ -87,27 +87,27 @@ class Search:
         times = [[seconds_of(each.run, self.clock) for each in finalists] for _ in range(3)]
         self.winner = min(zip(map(min, zip(*times, strict=True)), finalists, strict=True), key=lambda pair: pair[0])[1]
 
-    def attempt(self, plan: Plan) -> None:
+    def attempt(self, plan: HalideSchedule) -> None:
         """Compile and time one plan, unless it was seen or the time is over; the first is always tried."""
         if plan in self.seen or (self.tried and time.monotonic() > self.deadline):
             return
         self.seen.add(plan)
         try:
             run = self.compiled(plan)
-            self.tried.append(Tried(plan, run, seconds_of(run, self.clock)))
+            self.tried.append(TimedSchedule(plan, run, seconds_of(run, self.clock)))
         except (RuntimeError, self.hl.HalideError) as error:
             self.refused.append(f"{plan}: {error}")
 
-    def compiled(self, plan: Plan) -> Callable[[], object]:
+    def compiled(self, plan: HalideSchedule) -> Callable[[], object]:
         """The call of a plan."""
         target = self.hl.get_host_target()
-        stages = Stages(self.network, self.settings.interface == "nchw", plan.staged, plan.inward, self.hl)
+        stages = HalideStages(self.network, self.settings.interface == "nchw", plan.staged, plan.inward, self.hl)
         lanes = target.natural_vector_size(self.hl.Float(32))
         functions = Scheduler(stages, plan, self.settings.threads, lanes).apply()
         call = self.hl.Pipeline(functions).compile_to_callable(stages.parameters, target)
         return partial(call_keeping, call, self.buffers, stages.constants)
 
-    def best(self) -> Tried:
+    def best(self) -> TimedSchedule:
         """The fastest so far."""
         if not self.tried:
             raise RuntimeError(f"no schedule works; {self.refused[0] if self.refused else 'none was tried'}")
@@ -115,7 +115,7 @@ class Search:
 
 
 def call_keeping(call: Callable[..., object], buffers: Sequence[Any], constants: Sequence[object]) -> object:
-    """Call compiled code on its buffers; what it reads besides stays in memory as long as the call can be made."""
+    """Call compiled code on its buffers; its constants stay in memory as long as the call can be made."""
     return call(*buffers)
 
 
@@ -133,12 +133,3 @@ def seconds_of(run: Callable[[], object], clock: Callable[[], float]) -> float:
 def interface(value: NDArray[np.float32], nchw: bool) -> NDArray[np.float32]:
     """[c, h, w] as it lies at the interface."""
     return value if nchw else value.transpose(1, 2, 0)
-
-
-def aligned(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A dense copy that begins at a multiple of a cache line."""
-    memory = np.empty(value.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    array = memory[start : start + value.nbytes].view(np.float32).reshape(value.shape)
-    np.copyto(array, value)
-    return array

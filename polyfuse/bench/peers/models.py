@@ -1,25 +1,22 @@
 """What contenders run: a network, and the ONNX model that it was imported from, or else an export of it.
 
-name or path ──workload_of()──> Network and its model;  Network + Settings ──model_bytes()──> what a peer reads
+Workload ──network_and_model()──> Network and its model;  Network + PeerSettings ──model_bytes()──> what a peer reads
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from numpy.typing import ArrayLike
 
-from polyfuse.bench.peers.contender import Settings
-from polyfuse.loading import load_workload
+from polyfuse.bench.peers.contender import PeerSettings
+from polyfuse.loading import Workload
 from polyfuse.network.network import Network
 from polyfuse.network.onnx.export import onnx_model
-from polyfuse.network.onnx.fixing import Fixed
-from polyfuse.network.onnx.load import imported
 from polyfuse.rewrite.rewriting import rewrite
 
 
-def model_bytes(network: Network, settings: Settings) -> bytes:
+def model_bytes(network: Network, settings: PeerSettings) -> bytes:
     """The model, whose inputs and outputs have the names of the network's."""
     if settings.model is not None:
         return Path(settings.model).read_bytes()
@@ -69,32 +66,13 @@ def with_ends(network: Network, model: onnx.ModelProto) -> onnx.ModelProto | Non
     return copy
 
 
-def workload_of(
-    name: str,
-    *,
-    first: str | None = None,
-    last: str | None = None,
-    parameters: Mapping[str, int | str] | None = None,
-    random_weights: int | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    values: Mapping[str, ArrayLike] | None = None,
-) -> tuple[Network, onnx.ModelProto | None]:
+def network_and_model(workload: Workload) -> tuple[Network, onnx.ModelProto | None]:
     """A network, and the model that it is; None for a part of one, and for a kernel file.
 
-    Errors: those of `load_workload`.
+    Errors: as `Workload.network`.
     """
-    path = Path(name)
-    if path.suffix == ".onnx" and path.is_file() and first is None and last is None:
-        found = imported(path, random_weights=random_weights, fixed=Fixed.of(shapes, parameters, values))
-        network = rewrite(found.network).network
-        return network, with_ends(network, found.model)
-    network = load_workload(
-        name,
-        first=first,
-        last=last,
-        parameters=parameters,
-        random_weights=random_weights,
-        shapes=shapes,
-        values=values,
-    )
-    return network, None
+    if not workload.is_whole_model:
+        return workload.network(), None
+    found = workload.imported()
+    network = rewrite(found.network).network
+    return network, with_ends(network, found.model)

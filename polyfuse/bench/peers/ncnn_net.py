@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import version_converter
 
-from polyfuse.bench.peers.contender import Prepared, Settings, Values, version_of
+from polyfuse.bench.peers.contender import PeerSettings, Prepared, Values, version_of
 from polyfuse.bench.peers.models import model_bytes
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.network import Network
@@ -47,7 +47,7 @@ class Files:
     batch: Mapping[str, int]
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """A loaded net and its inputs; `run` makes an extractor, feeds it and takes the outputs.
 
     Errors: UnsupportedOperator for a layer that ncnn does not have; RuntimeError where pnnx or ncnn fail.

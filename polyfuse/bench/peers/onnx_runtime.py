@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from polyfuse.bench.peers.contender import Prepared, Settings, Values
+from polyfuse.bench.peers.contender import PeerSettings, Prepared, Values
 from polyfuse.bench.peers.models import model_bytes
 from polyfuse.network.network import Network
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """A session for a network; `run` computes into arrays that exist."""
     runtime: Any = import_module("onnxruntime")
     options = runtime.SessionOptions()

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from polyfuse.bench.peers.contender import Prepared, Settings, Values
+from polyfuse.bench.peers.contender import PeerSettings, Prepared, Values
 from polyfuse.bench.peers.models import model_bytes
 from polyfuse.network.network import Network
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """A compiled model; without the hint it may compute in bfloat16 where the CPU can."""
     openvino: Any = import_module("openvino")
     core = openvino.Core()

@@ -3,25 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from polyfuse.bench.peers.contender import FOLDER, Contender, Prepared, Settings, Values
+from polyfuse.bench.peers.contender import FOLDER, Contender, PeerSettings, Prepared, Values
+from polyfuse.choices import CONFIGURATIONS, LeafName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.lower.selection import Interface, LeafName, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import Leaves, named_leaves
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.target import probe
-from polyfuse.deploy.model import Settings as PlanSettings
 from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice
-from polyfuse.deploy.tuned import best_known
+from polyfuse.deploy.tuned import best_for
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.retention import Place
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
-STRATEGIES = ("tuned", "plan", "published", "local", "recompute", "unfused")
 STRIP_ROWS = 4
 WINOGRAD_ROWS = 12
 
@@ -45,9 +43,9 @@ class Configuration:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
+        if self.strategy not in CONFIGURATIONS:
             raise InvalidInput(
-                f"configuration: expected a strategy of {', '.join(STRATEGIES)}, got {self.strategy!r}; correct it"
+                f"configuration: expected a strategy of {', '.join(CONFIGURATIONS)}, got {self.strategy!r}; correct it"
             )
 
     @property
@@ -56,6 +54,17 @@ class Configuration:
         words = ["polyfuse", *([self.strategy] if self.strategy != "tuned" else [])]
         words += ["scalar"] if self.leaf == "scalar" else []
         return " ".join([*words, *(["exact"] if self.exact_arithmetic else [])])
+
+    @property
+    def settings(self) -> Settings:
+        """The same for a planned network, with the compiler found."""
+        return Settings(
+            groups="published" if self.strategy == "published" else "planned",
+            untuned=self.strategy == "plan",
+            exact=self.exact_arithmetic,
+            interface="blocked" if self.layout == "blocked" else "nchw",
+            threads=self.threads,
+        ).ready
 
     def contender(self) -> Contender:
         """The contender that runs it; the interface that all are asked for says how inputs and outputs lie."""
@@ -77,19 +86,15 @@ def ours(network: Network, configuration: Configuration) -> Kernel:
 
     Errors: those of scheduling and of the compiler.
     """
-    return built(chosen(network, configuration).program, configuration.threads)
-
-
-def built(program: Program, threads: int) -> Kernel:
-    """The kernel, on one thread where nothing can be shared, as `polyfuse tune` measures it."""
-    return build(program, threads=threads if program.is_parallel else 1, options=Options())
+    program = chosen(network, configuration).program
+    return build(program, threads=configuration.settings.threads_of(program), options=Options())
 
 
 def chosen(network: Network, configuration: Configuration) -> Chosen:
     """What a configuration runs."""
     known = choice_of(network, configuration)
     if known is not None:
-        leaf = known.leaves(network, probe(), interface_of(configuration))
+        leaf = known.leaves(network, configuration.settings.target, configuration.settings.interface)
         return scheduled(network, leaf, known.groups(network, leaf), known.label)
     if configuration.strategy in ("plan", "published", "tuned") and configuration.leaf == "rows":
         return planned(network, configuration)
@@ -108,13 +113,7 @@ def scheduled(network: Network, leaf: Leaves, groups: tuple[Storage, ...], label
 
 def planned(network: Network, configuration: Configuration) -> Chosen:
     """The program of the network, rewritten, in groups that the time model finds cheapest."""
-    settings = PlanSettings(
-        groups="published" if configuration.strategy == "published" else "planned",
-        untuned=configuration.strategy == "plan",
-        exact=configuration.exact_arithmetic,
-        interface=interface_of(configuration),
-        threads=configuration.threads,
-    ).ready
+    settings = configuration.settings
     rewritten = rewrite(network).network
     plan = plan_of(rewritten, settings)
     names = {old.name: new.name for old, new in zip(network.outputs, rewritten.outputs, strict=True)}
@@ -122,21 +121,11 @@ def planned(network: Network, configuration: Configuration) -> Chosen:
     return Chosen(program_of(rewritten, plan, settings), f"{layers} layers in {len(plan.groups)} groups", names)
 
 
-def interface_of(configuration: Configuration) -> Interface:
-    """The layout of inputs and outputs."""
-    return "blocked" if configuration.layout == "blocked" else "nchw"
-
-
 def choice_of(network: Network, configuration: Configuration) -> Choice | None:
     """What tuning found."""
     if configuration.strategy != "tuned" or configuration.leaf != "rows":
         return None
-    found = best_known(
-        network,
-        interface=interface_of(configuration),
-        threads=configuration.threads,
-        exact=configuration.exact_arithmetic,
-    )
+    found = best_for(network, configuration.settings)
     return found.choice if found is not None else None
 
 
@@ -153,13 +142,13 @@ def strips(network: Network, configuration: Configuration, most_rows: int) -> St
     return Strategy((height, width), (place, "recompute"), placement="shifted", order=(1, 0))
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """A kernel with its inputs set, in blocks of channels unless all contenders take NCHW."""
     configuration = Configuration(threads=settings.threads, **settings.options)  # type: ignore[arg-type]
     if settings.interface == "preferred" and configuration.leaf == "rows":
         configuration = replace(configuration, layout="blocked")
     found = chosen(network, configuration)
-    kernel = built(found.program, settings.threads)
+    kernel = build(found.program, threads=configuration.settings.threads_of(found.program), options=Options())
     kernel.set_inputs(inputs)
     kernel.poison()
     layouts = found.program.leaves.interface.values()

@@ -24,7 +24,7 @@ class PeerError(Exception):
 
 
 class Worker:
-    """A process that answers one line of JSON with another; `log` receives what it prints besides."""
+    """A process that answers one line of JSON with another; `log` receives what else it prints."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log

@@ -22,15 +22,10 @@ from numpy.typing import NDArray
 
 from polyfuse.bench.measure import current_core
 from polyfuse.bench.peers.bounds import bandwidth_of, compulsory_bytes, direct_flops, level_for, peak_of
-from polyfuse.bench.peers.contender import (
-    DEFAULT_SEARCH_SECONDS,
-    Contender,
-    Interface,
-    Settings,
-    how_to_install,
-)
+from polyfuse.bench.peers.contender import Contender, PeerSettings, how_to_install
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
 from polyfuse.bench.peers.results import PeerComparison, PeerRow
+from polyfuse.choices import SEARCH_SECONDS, RaceLayout
 from polyfuse.deploy.host import working_cores
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Machine
@@ -66,7 +61,7 @@ PATIENCE = 50.0
 
 
 @dataclass(frozen=True)
-class Rules:
+class RaceRules:
     """What holds for all contenders of a race.
 
     repeats       rounds; every second one goes backwards
@@ -76,10 +71,10 @@ class Rules:
     """
 
     threads: int = 1
-    interface: Interface = "preferred"
+    interface: RaceLayout = "preferred"
     repeats: int = 11
     min_seconds: float = 0.05
-    search_seconds: float = DEFAULT_SEARCH_SECONDS
+    search_seconds: float = SEARCH_SECONDS
     start_seconds: float = START_SECONDS
     run_seconds: float = RUN_SECONDS
     seed: int = 0
@@ -98,7 +93,7 @@ def race(
     network: Network,
     contenders: Sequence[Contender],
     machine: Machine,
-    rules: Rules | None = None,
+    rules: RaceRules | None = None,
     *,
     model: onnx.ModelProto | None = None,
     progress: Progress | None = None,
@@ -111,7 +106,7 @@ def race(
     Errors: InvalidInput for a network that cannot be sent to other processes, or rules that make no sense. An
     interrupt passes through; no process and no file is left then either.
     """
-    chosen, report = rules or Rules(), progress or silent
+    chosen, report = rules or RaceRules(), progress or silent
     check_rules(chosen, contenders)
     require_float32(network, "a comparison with peers")
     start = command or (lambda contender, cores: worker_command(cores))
@@ -136,7 +131,7 @@ def race(
     return comparison(network, machine, chosen, tuple(rows.values()))
 
 
-def comparison(network: Network, machine: Machine, rules: Rules, rows: tuple[PeerRow, ...]) -> PeerComparison:
+def comparison(network: Network, machine: Machine, rules: RaceRules, rows: tuple[PeerRow, ...]) -> PeerComparison:
     """The rows with what the network costs and the machine can do."""
     size = compulsory_bytes(network)
     level = level_for(machine, size)
@@ -165,7 +160,7 @@ class Entrant:
 
     contender: Contender
     worker: Worker
-    rules: Rules
+    rules: RaceRules
     folder: Path
     number: int
     calls: int = 1
@@ -176,7 +171,7 @@ class Entrant:
         rules = self.rules
         file = self.folder / MODEL
         model = str(file) if file.exists() else None
-        settings = Settings(rules.threads, rules.interface, rules.search_seconds, self.contender.options, model)
+        settings = PeerSettings(rules.threads, rules.interface, rules.search_seconds, self.contender.options, model)
         question = {
             "do": "prepare",
             "module": self.contender.module,
@@ -190,8 +185,8 @@ class Entrant:
             error = self.error(expected)
             if not error <= MOST_ERROR:
                 self.worker.end()
-                told = f"wrong result: relative error {error:.1e}, more than {MOST_ERROR:.0e}"
-                return replace(row, state="wrong", message=told, max_rel_error=error)
+                reason = f"wrong result: relative error {error:.1e}, more than {MOST_ERROR:.0e}"
+                return replace(row, state="wrong", message=reason, max_rel_error=error)
             self.calibrate()
         except PeerError as problem:
             return replace(row, state="failed", message=str(problem))
@@ -242,7 +237,7 @@ def first_seconds(answer: Mapping[str, object]) -> float:
 
 
 def timed(
-    entrants: Mapping[str, Entrant], rows: Mapping[str, PeerRow], rules: Rules, report: Progress
+    entrants: Mapping[str, Entrant], rows: Mapping[str, PeerRow], rules: RaceRules, report: Progress
 ) -> dict[str, PeerRow]:
     """The rows of those who are ready, with their times: one sample of each in a round, forwards and backwards."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in entrants}
@@ -318,7 +313,7 @@ def environment(threads: int, folder: Path) -> dict[str, str]:
     return {**inherited, **MALLOC, **own, **compiled}
 
 
-def shared_settings(rules: Rules, root: Path = Path("/")) -> dict[str, str]:
+def shared_settings(rules: RaceRules, root: Path = Path("/")) -> dict[str, str]:
     """What was the same for all contenders, for the report: allocator, threads, state of transparent huge pages."""
     pages = root / "sys/kernel/mm/transparent_hugepage/enabled"
     try:
@@ -337,7 +332,7 @@ def cores_for(threads: int) -> list[int]:
     return sorted([here, *(core for core in cores if core != here)][:threads])
 
 
-def check_rules(rules: Rules, contenders: Sequence[Contender]) -> None:
+def check_rules(rules: RaceRules, contenders: Sequence[Contender]) -> None:
     """Refuse numbers out of range and names given twice."""
     for name, least in (("threads", 1), ("repeats", 1)):
         if getattr(rules, name) < least:

@@ -6,7 +6,6 @@ The file holds "format" ("polyfuse-peers"), "version" (1) and all fields of `Pee
 each key means. A change of meaning raises the version.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.text import columns, html_table
-from polyfuse.typed_json import check_measure, decode, encode, parse
+from polyfuse.typed_json import check_measure, decode, headed, headed_text
 
 FORMAT = "polyfuse-peers"
 VERSION = 1
@@ -190,25 +189,21 @@ class PeerReport:
 
     def to_json(self) -> str:
         """The JSON text, in the order of the fields."""
-        encoded = encode(self)
-        assert isinstance(encoded, dict)
-        document = {"format": FORMAT, "version": VERSION, **encoded}
-        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return headed_text(self, (FORMAT, VERSION))
 
     def write_json(self, path: Path) -> None:
-        """Write the JSON text, all of it or nothing; raises InvalidInput when the path cannot be written."""
+        """Write the JSON text, all of it or nothing.
+
+        Errors: InvalidInput when the path cannot be written.
+        """
         write_atomically(path, self.to_json().encode())
 
     @classmethod
     def from_json(cls, text: str, where: str = "peers") -> "PeerReport":
-        """The report in a JSON text, which errors call `where`; raises InvalidInput when it holds none."""
-        found = parse(text, where)
-        document = dict(found) if isinstance(found, dict) else {}
-        kind = (document.pop("format", None), document.pop("version", None))
-        if kind != (FORMAT, VERSION):
-            raise InvalidInput(
-                f"{where}: expected format '{FORMAT}' version {VERSION}, got '{kind[0]}' version {kind[1]}; "
-                "write it again with this polyfuse"
-            )
+        """The report in a JSON text, which errors call `where`.
+
+        Errors: InvalidInput when it holds none.
+        """
+        document = headed(text, where, "a race", (FORMAT, VERSION), "write it again with this polyfuse")
         report: PeerReport = decode(document, cls, where)
         return report

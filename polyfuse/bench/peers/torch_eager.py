@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from polyfuse.bench.peers import torch_layers
-from polyfuse.bench.peers.contender import Prepared, Settings, Values
+from polyfuse.bench.peers.contender import PeerSettings, Prepared, Values
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
@@ -22,7 +22,7 @@ from polyfuse.network.window import Window
 Tensors = dict[str, Any]
 
 
-def prepare(network: Network, inputs: Values, settings: Settings) -> Prepared:
+def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """The network as a function of torch, in single precision on so many threads."""
     torch: Any = import_module("torch")
     torch.set_num_threads(settings.threads)

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from polyfuse.bench.peers.contender import Prepared, Settings
+from polyfuse.bench.peers.contender import PeerSettings, Prepared
 
 DIE_WITH_PARENT = 1
 LONGEST_MESSAGE = 400
@@ -68,7 +68,7 @@ def prepare(question: dict[str, Any]) -> tuple[Prepared, dict[str, object]]:
     with np.load(folder / "inputs.npz") as stored:
         inputs = {name: stored[name] for name in stored}
     prepared: Prepared = importlib.import_module(question["module"]).prepare(
-        network, inputs, Settings(**question["settings"])
+        network, inputs, PeerSettings(**question["settings"])
     )
     del network
     start = time.perf_counter()
@@ -102,8 +102,8 @@ def timed(prepared: Prepared, calls: int) -> dict[str, object]:
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line of reasonable length."""
     text = " ".join(str(error).split())
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return told if len(told) <= LONGEST_MESSAGE else f"{told[:LONGEST_MESSAGE]}..."
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."
 
 
 def own_channel() -> TextIO:

@@ -10,12 +10,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.choices import LeafName
 from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.places import Places
-from polyfuse.codegen.lower.selection import LeafName, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import Leaves, named_leaves
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.network import Network, require_float32

@@ -7,9 +7,9 @@ Layers that no row kernel suits keep scalar leaves and work on whatever layout t
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
-from polyfuse.codegen.build import DEFAULT_FLAGS
+from polyfuse.choices import DEFAULT_FLAGS, LAYOUTS, LEAF_NAMES, LeafName
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.lower.layout import PLANAR, Layout
 from polyfuse.codegen.rows.direct import Direct
@@ -26,10 +26,6 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 
 Interface = Literal["nchw", "blocked"]
-LeafName = Literal["rows", "scalar"]
-LEAF_NAMES: tuple[LeafName, ...] = get_args(LeafName)
-LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
-"""Layouts of inputs and outputs by name; `blocked` is the one of these that fits the machine's vectors."""
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,7 @@ from polyfuse.codegen.rows.activation import finished, finished_later, slopes
 from polyfuse.codegen.rows.chunks import taps_inside
 from polyfuse.codegen.rows.direct import check_unroll
 from polyfuse.codegen.rows.folds import Folds
-from polyfuse.codegen.rows.interpolation import (
-    TILES,
-    Sum,
-    input_sums,
-    needed,
-    output_sums,
-    transformed_weights,
-)
+from polyfuse.codegen.rows.interpolation import TILES, Sum, input_sums, needed, output_sums, transformed_weights
 from polyfuse.codegen.rows.pricing import memory_price, products_price, read_again, read_bytes, transforms_price
 from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, balanced, block_sizes, filled
 from polyfuse.codegen.rows.stencil import sliding_uses

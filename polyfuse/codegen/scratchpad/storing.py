@@ -6,9 +6,9 @@ each byte of the machine is `wide` bytes of the host, so that addresses, transfe
 
 from dataclasses import dataclass
 
+from polyfuse.choices import DTYPE_BYTES
 from polyfuse.codegen.c.elements import ELEMENTS, Element
 from polyfuse.errors import InvalidInput
-from polyfuse.machines.accelerator import DTYPE_BYTES
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.operations import weight_element_bytes

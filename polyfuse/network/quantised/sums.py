@@ -26,14 +26,7 @@ from polyfuse.network.layers.pointwise import ordered
 from polyfuse.network.layers.pooling import pool_output, pool_update
 from polyfuse.network.operator import GlobalPool, Matmul, Quantised
 from polyfuse.network.quantised.elements import Made
-from polyfuse.network.quantised.scheme import (
-    Quantisation,
-    checked_sum,
-    clamped,
-    multipliers,
-    of_type,
-    one_tensor,
-)
+from polyfuse.network.quantised.scheme import Quantisation, checked_sum, clamped, multipliers, of_type, one_tensor
 from polyfuse.network.quantised.text import less, number, requantised
 from polyfuse.network.single import Singles
 from polyfuse.network.statements import point_dims, point_statement

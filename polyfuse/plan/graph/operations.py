@@ -13,8 +13,9 @@ from math import prod
 
 import islpy as isl
 
+from polyfuse.choices import DTYPE_BYTES
 from polyfuse.errors import InvalidInput
-from polyfuse.machines.accelerator import DTYPE_BYTES, OperatorClass
+from polyfuse.machines.accelerator import OperatorClass
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Concat, Conv, ConvTranspose, Quantised, Reshape

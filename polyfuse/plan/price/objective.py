@@ -5,12 +5,12 @@ between equals. Sums and comparisons of prices are exact, so two searches that a
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from polyfuse.choices import Goal
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 
-Goal = Literal["latency", "bytes", "energy", "macs", "peak"]
 PARTS = 1024
 NOISE = 1e-14
 TIE_BITS = 48

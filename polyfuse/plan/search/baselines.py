@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
+from polyfuse.choices import LONGEST
 from polyfuse.errors import DoesNotFit
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
@@ -25,7 +26,7 @@ from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.options import Option, option_of, options
 from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.search.choices import Problem
-from polyfuse.plan.search.ideals import LONGEST, lattice
+from polyfuse.plan.search.ideals import lattice
 from polyfuse.plan.search.problem import problem_of
 from polyfuse.plan.search.program import Found, Searcher
 from polyfuse.plan.search.walk import Rules

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from polyfuse.choices import LONGEST
 from polyfuse.errors import InvalidInput
 
-LONGEST = 8
 MOST_IDEALS = 4000
 MOST_GROUPS = 1500
 ENDS = (8, 7, 6, 5)

@@ -15,11 +15,12 @@ reading or leaving a tensor in place takes no more workspace and no higher price
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from polyfuse.choices import LONGEST
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.price.objective import Objective, asked
 from polyfuse.plan.price.space import ALL_TILES
 from polyfuse.plan.search.choices import Choices, Floors, Key, Problem, Step
-from polyfuse.plan.search.ideals import LONGEST, Lattice, bits, lattice
+from polyfuse.plan.search.ideals import Lattice, bits, lattice
 from polyfuse.plan.search.walk import Arrived, Bound, Rules, Walk
 
 MOST_STATES = 1000

@@ -10,11 +10,7 @@ from polyfuse.rewrite.rules.copies import (
     TRANSPOSE_CHAIN,
 )
 from polyfuse.rewrite.rules.dense import FLATTENED_PRODUCT, MEAN_OF_IMAGE, PRODUCT_OF_ROWS
-from polyfuse.rewrite.rules.normalisation import (
-    NORM_THEN_SCALING,
-    SCALING_THEN_NORM,
-    SCALING_THEN_NORM_WITH_EPSILON,
-)
+from polyfuse.rewrite.rules.normalisation import NORM_THEN_SCALING, SCALING_THEN_NORM, SCALING_THEN_NORM_WITH_EPSILON
 from polyfuse.rewrite.rules.pointwise import ACTIVATION_INTO_PRODUCER, HARD_SWISH, IDENTITY, SILU
 from polyfuse.rewrite.rules.quantised import (
     CLAMP_INTO_PRODUCER,

@@ -16,16 +16,7 @@ from polyfuse.network.operator import Arithmetic, Concat, Dequantize, Matmul, Qu
 from polyfuse.network.quantised.scheme import Dequantised, Quantisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph
-from polyfuse.rewrite.rule import (
-    Condition,
-    Match,
-    Refusal,
-    Rule,
-    Wanted,
-    is_one_of,
-    only_read_by_root,
-    pattern,
-)
+from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, Wanted, is_one_of, only_read_by_root, pattern
 
 PRODUCER = "producer"
 NO_FLOATS = "whole numbers have neither infinities nor NaN, and what is NaN cannot be quantized"

@@ -13,11 +13,7 @@ import sympy
 from polyfuse.sets.components import PARAM, SET
 from polyfuse.sets.interrupts import interrupts_held
 from polyfuse.sets.spaces import dimension_names
-from polyfuse.sets.symbolic.expressions import (
-    condition_to_sympy,
-    conditions,
-    qpolynomial_to_sympy,
-)
+from polyfuse.sets.symbolic.expressions import condition_to_sympy, conditions, qpolynomial_to_sympy
 from polyfuse.sets.symbolic.pieces import disjoint_sum
 from polyfuse.sets.symbolic.vectorise import Evaluator, evaluator
 

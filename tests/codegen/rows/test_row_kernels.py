@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler, load
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import WARNINGS, Options, compile_shared, find_compiler, load
 from polyfuse.codegen.rows.shape import Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.network.reference import max_relative_error

@@ -8,7 +8,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, SANITIZE, WARNINGS, Options, compile_program, compile_shared, load
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import SANITIZE, WARNINGS, Options, compile_program, compile_shared, load
 from polyfuse.codegen.kernel import aligned
 from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
 from polyfuse.codegen.rows.direct import Direct

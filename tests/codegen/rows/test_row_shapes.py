@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import WARNINGS, Options, compile_shared, find_compiler
 from polyfuse.codegen.rows.chunks import chunks, uses
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.elementwise import Add

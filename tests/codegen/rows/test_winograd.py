@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.codegen.build import DEFAULT_FLAGS, WARNINGS, Options, compile_shared, find_compiler, load
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.build import WARNINGS, Options, compile_shared, find_compiler, load
 from polyfuse.codegen.rows.interpolation import TILES, relative_error
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from polyfuse.deploy.model import Settings
 from polyfuse.deploy.plan import Host, Plan
+from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.deploy.verify import verify
 from polyfuse.errors import InvalidInput, PolyfuseError, UnsupportedOperator

@@ -12,17 +12,7 @@ from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, single, with_numbers, writes
-from polyfuse.network.operator import (
-    Concat,
-    DepthToSpace,
-    Expand,
-    Gather,
-    Pad,
-    Reshape,
-    Slice,
-    SpaceToDepth,
-    Transpose,
-)
+from polyfuse.network.operator import Concat, DepthToSpace, Expand, Gather, Pad, Reshape, Slice, SpaceToDepth, Transpose
 
 
 def _integers(state: Import, node: Node, name: str, position: int) -> tuple[int, ...]:

@@ -1,0 +1,46 @@
+"""`polyfuse import-scop`: a JSCoP file of Polly in; text and a rescheduled JSCoP file out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from polyfuse.cli.actions.request import only_group
+from polyfuse.codegen.scop.export import rescheduled
+from polyfuse.files import check_writable
+from polyfuse.network.scop.jscop import read_jscop, write_jscop
+from polyfuse.network.scop.load import load_scop
+from polyfuse.network.scop.order import check_changed, moved_arrays
+from polyfuse.network.scop.scop import Scop
+from polyfuse.schedule.counts import counts
+from polyfuse.schedule.describe import describe_footprints, describe_network
+
+
+def act(file: Path, changed: Path | None, path: Path | None, **request: Any) -> None:
+    """Read a SCoP that Polly has exported as a network of layers, and schedule it."""
+    if path is not None:
+        check_writable(path)
+    made = load_scop(file, dict(request["parameters"]))
+    click.echo(describe_network(made.network))
+    if changed is not None:
+        other = read_jscop(changed)
+        check_changed(made.scop, other)
+        click.echo(f"legal: {changed} computes what {file} does")
+        tell_moved(made.scop, other)
+    if not request["tiles"]:
+        return
+    group = only_group(made.network, request)
+    click.echo(describe_footprints(made.network, group.schedule.strategy.tile))
+    click.echo(f"{group.schedule}\n{group}\n{counts(group)}")
+    if path is not None:
+        scop = rescheduled(made, group)
+        write_jscop(scop, path)
+        click.echo(f"written: {path}")
+        tell_moved(made.scop, scop)
+
+
+def tell_moved(scop: Scop, changed: Scop) -> None:
+    """Say which arrays no longer hold what the program writes to them."""
+    arrays = moved_arrays(scop, changed)
+    if arrays:
+        click.echo(f"kept in local arrays, and no longer written: {', '.join(arrays)}")
