@@ -257,23 +257,22 @@ class NestPrinter(TreePrinter[list[str]]):
 
     def __init__(self, nest: LoopNest, outline: Outline | None = None) -> None:
         super().__init__(nest.leaves)
-        self.nest, self.outline = nest, outline
+        self.outline = outline
 
     def leaf(self, leaf: list[str]) -> list[str]:
         return leaf
 
     def loop(self, node: isl.AstNode, around: tuple[str, ...]) -> list[str]:
+        body = self.lines(node.for_get_body(), around)
         if self.outline is None or self.outline.iterator != around[-1]:
-            return super().loop(node, around)
-        body = NestPrinter(self.nest).lines(node.for_get_body(), around)
+            return for_lines(node, body)
         pragma = [self.outline.pragma] if self.outline.pragma and not node.for_is_degenerate() else []
         return [*pragma, *for_lines(node, self.outline.call(around, body))]
 
 
 def text(nest: LoopNest, indent: int, outline: Outline | None = None) -> list[str]:
     """The nest as lines of C."""
+    lines = NestPrinter(nest, outline).lines(nest.root)
     if outline is not None and outline.iterator is None:
-        lines = outline.call((), NestPrinter(nest).lines(nest.root))
-    else:
-        lines = NestPrinter(nest, outline).lines(nest.root)
+        lines = outline.call((), lines)
     return indented(lines, 2 * indent)
