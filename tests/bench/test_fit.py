@@ -13,7 +13,7 @@ from polyfuse.codegen.leaves import leaves
 from polyfuse.codegen.rows.shape import Target
 from polyfuse.cost.reuse import Touches
 from polyfuse.cost.seconds import KINDS, KernelWork, Work, guessed_costs, seconds
-from tests.plan.example import example
+from tests.machines.example import example
 
 NOTHING = Touches.joined([])
 

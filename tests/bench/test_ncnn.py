@@ -17,9 +17,9 @@ from polyfuse.bench.peers.race import MOST_ERROR, Rules, missing, race
 from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.network import Builder, Network
+from tests.machines.example import example as machine
 from tests.network.test_onnx_export import of_layers
 from tests.network.test_whole_layers import LAYERS
-from tests.plan.example import example as machine
 
 (NCNN,) = peers_named("ncnn")
 needs_ncnn = pytest.mark.skipif(not NCNN.installed, reason=missing(NCNN))

@@ -21,8 +21,8 @@ from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.search.exact import exact
 from polyfuse.plan.search.program import search
 from tests.oracles.pinning import cheapest
-from tests.plan.invented import Invented, invented
 from tests.plan.planned import NETWORKS, branches, chain, machine, residual
+from tests.plan.search.invented import Invented, invented
 
 TIE = 1 << 20
 ROOM = 1 << 20

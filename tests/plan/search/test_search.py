@@ -9,7 +9,7 @@ from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.search.program import EVERYTHING, Searcher, search
 from polyfuse.plan.search.walk import Rules
 from tests.oracles.pinning import cheapest
-from tests.plan.invented import Invented, invented
+from tests.plan.search.invented import Invented, invented
 
 TIE = 1 << 20
 

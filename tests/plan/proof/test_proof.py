@@ -24,10 +24,10 @@ from polyfuse.plan.scratchplan import Buffer, PlannedTile, ScratchPlan
 from polyfuse.plan.tiles.tables import Tables, Tile, tables
 from tests.codegen.scratchpad import networks as networks_of_c
 from tests.plan import planned
-from tests.plan.laid import laid
 from tests.plan.planned import inception
-from tests.plan.replay import replay
-from tests.plan.test_tiles import cut_groups, networks, pair
+from tests.plan.proof.laid import laid
+from tests.plan.tiles.replay import replay
+from tests.plan.tiles.test_tiles import cut_groups, networks, pair
 
 
 def is_proved(placed: PlacedGroup) -> bool:

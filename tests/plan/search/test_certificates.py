@@ -1,6 +1,6 @@
 """Certificates against brute force over every tile, order, grouping and place; 200 graphs and 100 layers by themselves:
 
-python -m tests.plan.test_certificates 200 100
+python -m tests.plan.search.test_certificates 200 100
 """
 
 import random

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import CLASSES, Accelerator, Memory, accelerator, host_accelerator, names
-from tests.plan.example import example
+from tests.machines.example import example
 
 SHIPPED = [name for name in names() if name != "host-cache"]
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)

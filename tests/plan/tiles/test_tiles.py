@@ -15,7 +15,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.plan.graph.group import Group, group_of
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.tiles.tables import Table, Tile, tables
-from tests.plan.replay import replay
+from tests.plan.tiles.replay import replay
 
 Boxes = np.ndarray
 

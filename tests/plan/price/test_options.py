@@ -23,9 +23,9 @@ from polyfuse.plan.price.sheet import Source, block_channels
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures
 from polyfuse.plan.tiles.tables import Tables, Tile, grid_of, tables
-from tests.plan.test_tiles import networks
+from tests.plan.tiles.test_tiles import networks
 
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = Path(__file__).parents[3] / "kernels"
 AGAIN = ("recompute", "recompute")
 
 

@@ -19,9 +19,9 @@ from polyfuse.plan.search.program import Searcher, search
 from polyfuse.plan.search.walk import Rules
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.rewrite.workload import load_workload
-from tests.plan.invented import Invented, invented
 from tests.plan.planned import NETWORKS, inception, machine, residual, squeeze_and_excite
-from tests.plan.test_search import oracle
+from tests.plan.search.invented import Invented, invented
+from tests.plan.search.test_search import oracle
 
 
 def solved(case: Invented, capacity: int, addresses: bool) -> tuple[int, int] | None:
