@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
@@ -20,6 +23,9 @@ from polyfuse.files import read_text
 from polyfuse.machines.host import Machine, known_machine
 from polyfuse.machines.toml import check_positive, check_text, entries, record_of, toml
 
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
 FORMAT = "polyfuse-accelerator"
 VERSION = 1
 HEAD = "# An accelerator as polyfuse sees it. docs/use/accelerators.md says what each key means.\n"
@@ -157,9 +163,13 @@ class Accelerator:
         self.rate(cls, dtype)
         return self.mac_pj[dtype]
 
-    def transfer_cycles(self, bytes_moved: float) -> float:
-        """How long one transfer between the memories takes."""
-        return self.offchip.latency_cycles + bytes_moved / self.offchip.bytes_per_cycle
+    @overload
+    def transfer_cycles(self, bytes_moved: float, transfers: int = 1) -> float: ...
+    @overload
+    def transfer_cycles(self, bytes_moved: Integers, transfers: Integers | Booleans | int = 1) -> Numbers: ...
+    def transfer_cycles(self, bytes_moved: Any, transfers: Any = 1) -> Any:
+        """How long it takes to move bytes between the memories, in one transfer or in several one after the other."""
+        return transfers * self.offchip.latency_cycles + bytes_moved / self.offchip.bytes_per_cycle
 
     def to_toml(self) -> str:
         """The text of an accelerator file, in the order of the fields."""

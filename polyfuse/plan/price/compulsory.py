@@ -20,6 +20,7 @@ from polyfuse.plan.graph.group import Group
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.price.floors import Bounds, sums_up
+from polyfuse.plan.price.latency import rate_of, step_cycles
 from polyfuse.plan.price.loads import Load
 from polyfuse.plan.price.objective import asked
 from polyfuse.plan.tiles.axis import Booleans, Composition
@@ -76,9 +77,8 @@ def least_of(group: Group, machine: Accelerator) -> Least:
     compute: dict[str, float] = {}
     energy, macs, accesses = 0.0, 0, 0
     for operation, work in work_of(group):
-        dtype = group.graph.tensors[operation.output].dtype
-        compute[operation.name] = work / machine.rate(operation.cls, dtype)
-        energy += work * machine.work_pj(operation.cls, dtype)
+        compute[operation.name] = work / rate_of(operation, group.graph, machine)
+        energy += work * machine.work_pj(operation.cls, group.graph.tensors[operation.output].dtype)
         macs += work if operation.layer.macs else 0
         accesses += operation.weight_bytes * group.graph.images
     tensors, windows = {}, {}
@@ -162,14 +162,14 @@ def price_of(bounds: Bounds, load: Load, moved: int, least: Least) -> int:
     """What is asked for where so many bytes move, at least."""
     machine = bounds.machine
     pieces = bounds.group.graph.images * (len(bounds.loaded) + len(bounds.stored))
-    beside = moved - load.kept_bytes
-    transfers = beside / machine.offchip.bytes_per_cycle + pieces * machine.offchip.latency_cycles
+    transfers = machine.transfer_cycles(moved - load.kept_bytes, pieces)
     images, streams = bounds.group.graph.images, load.streams
     compute = sum(
         max(cycles, images * streams[name][2]) if name in streams else cycles
         for name, cycles in least.compute_cycles.items()
     )
-    cycles = compute + transfers if not machine.double_buffer else max(compute, transfers / machine.dma_engines)
+    half = np.array(transfers / 2)
+    cycles = float(step_cycles(machine, np.array(compute), half, half))
     energy = moved * (machine.offchip.pj_per_byte + machine.onchip.pj_per_byte)
     energy += least.onchip_bytes * machine.onchip.pj_per_byte + least.work_pj
     if bounds.objective.goal == "peak":

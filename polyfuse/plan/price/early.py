@@ -64,10 +64,10 @@ def _moments(weights: Mapping[str, int], before: GroupTime, machine: Accelerator
     saved, time = 0.0, before
     for name, size in sorted(weights.items(), key=lambda each: (-each[1], each[0])):
         cycles = machine.transfer_cycles(size)
-        longer = np.array([time.loading(step, cycles).cycles for step in range(time.steps)]) - time.cycles
+        longer = np.array([time.prefetching(step, cycles).cycles for step in range(time.steps)]) - time.cycles
         step = int(longer.argmin())
         if longer[step] < cycles:
             moments[name] = step
             saved += cycles - longer[step]
-            time = time.loading(step, cycles)
+            time = time.prefetching(step, cycles)
     return moments, saved

@@ -19,6 +19,7 @@ from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.group import Group
 from polyfuse.plan.graph.operations import Operation
+from polyfuse.plan.price.latency import idle_factor, rate_of, step_cycles
 from polyfuse.plan.price.loads import Load
 from polyfuse.plan.price.objective import PARTS, Objective
 from polyfuse.plan.price.sheet import Sink, Source
@@ -199,48 +200,44 @@ class _Step:
         return np.asarray(sum(every, 0 * self.steps) * self.images)
 
     def cycles(self) -> Numbers:
-        """The larger of computing and transfers, with what nothing runs beside."""
-        machine, offchip = self.machine, self.machine.offchip
+        """What all steps take as if they were one, with the first load and the last store."""
+        machine = self.machine
         compute, streaming = np.zeros(self.moved.shape), np.zeros(self.moved.shape)
         for operation in self.group.operations:
-            rate = machine.rate(operation.cls, self.group.graph.tensors[operation.output].dtype)
-            own = self._work[operation.name] / rate * (self.load.idle[:, None, None] if operation.layer.macs else 1.0)
+            own = self._work[operation.name] / rate_of(operation, self.group.graph, machine)
+            own = own * self.load.idle[:, None, None] if operation.layer.macs else own
             if operation.name in self.load.streams:
                 _, cycles, least = self.load.streams[operation.name]
                 streaming = streaming + self._active[operation.name] * cycles
                 own = np.maximum(own, self._active[operation.name] * least)
             compute = compute + own
-        loads, first = np.zeros_like(compute), np.zeros_like(compute)
-        stores, last = np.zeros_like(compute), np.zeros_like(compute)
-        for name in self.bounds.loaded:
-            size, pieces = self._loads(name)
-            loads = loads + size / offchip.bytes_per_cycle + pieces * offchip.latency_cycles
-            box = self._box("first", name) * self._deep(self.load.opening, name)
-            first = first + box / offchip.bytes_per_cycle + (box > 0) * offchip.latency_cycles
-        for name in self.bounds.stored:
-            size, pieces = self._stores(name)
-            stores = stores + size / offchip.bytes_per_cycle + pieces * offchip.latency_cycles
-            box = self._box("last", name) * self._deep(self.load.closing, name)
-            last = last + box / offchip.bytes_per_cycle + (box > 0) * offchip.latency_cycles
+        none = np.zeros_like(compute)
+        loads = sum((machine.transfer_cycles(*self._loads(name)) for name in self.bounds.loaded), none)
+        stores = sum((machine.transfer_cycles(*self._stores(name)) for name in self.bounds.stored), none)
+        first = sum((self._end("first", name, self.load.opening) for name in self.bounds.loaded), none)
+        last = sum((self._end("last", name, self.load.closing) for name in self.bounds.stored), none)
+        waits = none
         if self.load.in_blocks:
-            weights = self.group.operations[0].weight_bytes
-            blocks = weights / offchip.bytes_per_cycle + self._blocks * offchip.latency_cycles
+            blocks = machine.transfer_cycles(np.array(self.group.operations[0].weight_bytes), self._blocks)
             loads = loads + blocks * self._rounds / self.images
-            first = first + self.load.block[:, None, None] / offchip.bytes_per_cycle + offchip.latency_cycles
-        waits = self._waits() if self.load.in_blocks and machine.double_buffer else 0.0
-        compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
+            first = first + machine.transfer_cycles(self.load.block[:, None, None])
+            waits = self._waits() if machine.double_buffer else none
         if not machine.double_buffer:
-            return self.load.before + compute + loads + stores + streaming
-        beside, behind = loads - first + streaming, stores - last
-        transfers = np.maximum(beside, behind) if machine.dma_engines == 2 else beside + behind
-        return self.load.before + first + last + np.maximum(compute + waits, transfers)
+            first = last = none
+        compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
+        steps = step_cycles(machine, compute + waits, loads - first + streaming, stores - last)
+        return self.load.before + first + last + steps
+
+    def _end(self, entry: str, tensor: str, depth: Mapping[str, Integers]) -> Numbers:
+        """The cycles of the first load, or of the last store, of a tensor."""
+        moved = self._box(entry, tensor) * self._deep(depth, tensor)
+        return self.machine.transfer_cycles(moved, moved > 0)
 
     def _waits(self) -> Numbers:
         """How long the last step of each block waits for the weights of the next one, and for what that begins with."""
-        offchip, (operation,) = self.machine.offchip, self.group.operations
-        rate = self.machine.rate(operation.cls, self.group.graph.tensors[operation.output].dtype)
-        idle = -(-self.load.largest // self.machine.lanes) * self.machine.lanes if operation.layer.macs else None
-        channels = (self.load.largest if idle is None else idle)[:, None, None]
+        machine, (operation,) = self.machine, self.group.operations
+        rate, largest = rate_of(operation, self.group.graph, machine), self.load.largest
+        channels = (largest * idle_factor(largest, machine) if operation.layer.macs else largest)[:, None, None]
         last: Numbers = np.zeros(self.steps.shape)
         for k, term in enumerate(self.group.analysis.tables[operation.name].work.terms):
             deepest = int(np.diff(term[0]).max())
@@ -249,10 +246,9 @@ class _Step:
         first: Numbers = np.zeros(self.steps.shape)
         for name in self.bounds.loaded:
             every = (self.load.same[name] > 0)[:, None, None] & ~self._held(name)
-            box = self._box("first", name) * self._deep(self.load.opening, name) * every
-            first = first + box / offchip.bytes_per_cycle + (box > 0) * offchip.latency_cycles
+            first = first + self._end("first", name, self.load.opening) * every
         full, rest = (
-            np.maximum(first + offchip.latency_cycles + size[:, None, None] / offchip.bytes_per_cycle - last, 0.0)
+            np.maximum(first + machine.transfer_cycles(size[:, None, None]) - last, 0.0)
             for size in (self.load.block, self.load.rest)
         )
         turns = np.where(self._blocks > 1, self._blocks * self.images - 1, 0)

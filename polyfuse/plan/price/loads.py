@@ -12,7 +12,8 @@ from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.group import Group
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.sheet import Cut, block_channels, channel_bytes
+from polyfuse.plan.price.latency import idle_factor
+from polyfuse.plan.price.sheet import Cut, channel_bytes
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures, Numbers
 from polyfuse.plan.tiles.tables import Residence, Tile, grid_of
@@ -84,9 +85,7 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
     cut = Cut(tile, Measures(machine, grid_of(group, tile, [rows])))
     streams = {}
     for operation in cut.streams:
-        channels = group.graph.tensors[operation.output].shape[1]
-        count = -(-channels // block_channels(group.graph, operation, machine))
-        cycles = count * machine.offchip.latency_cycles + operation.weight_bytes / machine.offchip.bytes_per_cycle
+        cycles = cut.stream_cycles[operation.name]
         streams[operation.name] = (operation.weight_bytes, cycles, cycles if machine.double_buffer else 0.0)
     depth = {name: np.array([group.graph.tensors[name].shape[1]]) for name in group.links}
     size = sum(aligned_up(each, machine.alignment_bytes) for each in cut.weight_buffers.values())
@@ -158,7 +157,7 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
         blocks=blocks,
         largest=sizes,
         weights=-(-buffers // unit) * unit,
-        idle=-(-sizes // machine.lanes) * machine.lanes / sizes,
+        idle=idle_factor(sizes, machine),
         read={operation.name: read},
         block=sizes * size,
         rest=last * size,

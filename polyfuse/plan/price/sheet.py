@@ -21,6 +21,7 @@ from polyfuse.plan.graph.channels import channel_axis
 from polyfuse.plan.graph.group import Group
 from polyfuse.plan.graph.operations import Graph, Operation
 from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.price.latency import idle_factor, overlapped, rate_of, step_cycles
 from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.measures import Measures, Numbers, Transfers, forget
 from polyfuse.plan.tiles.tables import Tile, grid_of
@@ -75,15 +76,10 @@ class Cut:
         return self.measures.machine.weights_in_place
 
     @cached_property
-    def stream_cycles(self) -> dict[str, Numbers]:
-        """The cycles of the transfers of streamed weights, in each step."""
-        graph, machine = self.measures.group.graph, self.measures.machine
-        found: dict[str, Numbers] = {}
-        for operation in self.streams:
-            blocks = -(-graph.tensors[operation.output].shape[1] // block_channels(graph, operation, machine))
-            cycles = blocks * machine.offchip.latency_cycles + operation.weight_bytes / machine.offchip.bytes_per_cycle
-            found[operation.name] = np.asarray(self.measures.active[operation.name] * cycles, np.float64)
-        return found
+    def stream_cycles(self) -> dict[str, float]:
+        """The cycles of the transfers of streamed weights, in each step in which their operation runs."""
+        machine = self.measures.machine
+        return {o.name: machine.transfer_cycles(o.weight_bytes, len(self._blocks(o))) for o in self.streams}
 
     @cached_property
     def block_weights(self) -> Integers:
@@ -93,6 +89,11 @@ class Cut:
         operation = group.operations[0]
         depth = self.measures.steps.of[operation.output].depth
         return np.asarray(first * depth * (channel_bytes(group.graph, operation) if self.in_blocks else 0))
+
+    @property
+    def block_cycles(self) -> Numbers:
+        """The cycles of their transfers."""
+        return self.measures.machine.transfer_cycles(self.block_weights, self.block_weights > 0)
 
     @property
     def in_blocks(self) -> bool:
@@ -146,11 +147,10 @@ class Cut:
     @cached_property
     def before_cycles(self) -> float:
         """Loading weights before the first step: those that are kept, and a first block of those that are streamed."""
-        graph, machine = self.measures.group.graph, self.measures.machine
+        machine = self.measures.machine
         cycles = sum(machine.transfer_cycles(operation.weight_bytes) for operation in self.kept)
         if self.streams and machine.double_buffer:
-            first = self.streams[0]
-            cycles += machine.transfer_cycles(block_channels(graph, first, machine) * channel_bytes(graph, first))
+            cycles += machine.transfer_cycles(self._blocks(self.streams[0])[0][1])
         return cycles
 
     @cached_property
@@ -159,34 +159,34 @@ class Cut:
 
         While an operation works with a block of streamed weights the next one comes, and may take longer.
         """
-        lanes = self.measures.machine.lanes
+        machine, graph = self.measures.machine, self.measures.group.graph
         compute = np.zeros(self.measures.steps.order.row.shape)
         weights = np.zeros_like(compute)
-        idle = aligned_up(self.tile.channels, lanes) / self.tile.channels if self.tile.channels else 1.0
-        for name, cycles in self.measures.compute_cycles.items():
-            if self.measures.group.graph.operation(name).layer.macs:
-                cycles = cycles * idle
-            if name in self.stream_cycles:
-                weights = weights + self.stream_cycles[name]
-                if self.measures.machine.double_buffer:
-                    cycles = self._streaming(name, cycles)
+        for operation in self.measures.group.operations:
+            cycles = np.asarray(self.measures.work[operation.name] / rate_of(operation, graph, machine))
+            if operation.layer.macs and self.tile.channels:
+                cycles = cycles * idle_factor(np.array(self.tile.channels), machine)
+            if operation in self.streams:
+                weights = weights + self.measures.active[operation.name] * self.stream_cycles[operation.name]
+                if machine.double_buffer:
+                    cycles = self._streaming(operation, cycles)
             compute = compute + cycles
         return compute, weights
 
-    def _streaming(self, name: str, cycles: Numbers) -> Numbers:
+    def _streaming(self, operation: Operation, cycles: Numbers) -> Numbers:
         """In each step, the cycles of an operation whose weights are streamed: of its blocks, one after the other.
 
         Behind its last block comes the first one of the next such operation, or its own again.
         """
-        machine, names = self.measures.machine, [operation.name for operation in self.streams]
-        own, following = (self.streams[(names.index(name) + k) % len(names)] for k in (0, 1))
-        whole = self.measures.group.graph.tensors[own.output].shape[1]
-        blocks = self._blocks(own)
+        machine = self.measures.machine
+        following = self.streams[(self.streams.index(operation) + 1) % len(self.streams)]
+        whole = self.measures.group.graph.tensors[operation.output].shape[1]
+        blocks = self._blocks(operation)
         loads = [machine.transfer_cycles(size) for _, size in (*blocks[1:], self._blocks(following)[0])]
         total = np.zeros_like(cycles)
         for (channels, load), count in Counter(zip((made for made, _ in blocks), loads, strict=True)).items():
             total = total + count * np.maximum(cycles * (channels / whole), load)
-        return np.asarray(np.where(self.measures.active[name], total, cycles))
+        return np.asarray(np.where(self.measures.active[operation.name], total, cycles))
 
     def _blocks(self, operation: Operation) -> list[tuple[int, int]]:
         """The output channels of each block of streamed weights, and its bytes."""
@@ -230,16 +230,14 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The transfers of a tensor in all tiles: bytes, cycles in each step, cycles in the first and in the last one.
+    """The transfers of a tensor in all tiles: bytes; cycles by the step that they run with, and outside of all steps.
 
-    beside   the cycles of the transfers that run while a step computes: a load of the next step, a store of the last
     aligned  the bytes of the ring, a multiple of the alignment
     """
 
     bytes: Integers
-    cycles: Numbers
-    beside: Numbers
-    end: Numbers
+    during: Numbers
+    outside: Numbers
     ring_bytes: Integers
     aligned: Integers
 
@@ -296,25 +294,10 @@ class Sheet:
             each: list[Transfers] = [cut.measures.transfers(tensor, loaded=loaded, ring=ring) for cut in self.cuts]
             busy = [cut.measures.steps.order.busy for cut in self.cuts]
             cycles = np.concatenate([one.cycles[steps] for one, steps in zip(each, busy, strict=True)])
-            self._streams[key] = self._stream(
-                cycles,
-                loaded,
-                np.concatenate([one.bytes for one in each]),
-                np.concatenate([one.ring_bytes for one in each]),
-            )
+            moved, rings = (np.concatenate([getattr(one, key) for one in each]) for key in ("bytes", "ring_bytes"))
+            times = overlapped(self.machine, cycles, self.starts, loaded)
+            self._streams[key] = Stream(moved, *times, rings, self._aligned(rings))
         return self._streams[key]
-
-    def _stream(self, cycles: Numbers, loaded: bool, moved: Integers, ring_bytes: Integers) -> Stream:
-        beside = np.zeros_like(cycles)
-        ends = np.append(self.starts[1:], len(cycles)) - 1
-        if loaded:
-            beside[:-1] = cycles[1:]
-            beside[ends] = 0
-        else:
-            beside[1:] = cycles[:-1]
-            beside[self.starts] = 0
-        end = cycles[self.starts if loaded else ends]
-        return Stream(moved, cycles, beside, end, ring_bytes, self._aligned(ring_bytes))
 
     @cached_property
     def rings(self) -> dict[str, Integers]:
@@ -357,10 +340,9 @@ class Sheet:
         return weights if self.machine.accumulator_bytes else weights + self._aligned(self.scratch_bytes)
 
     @cached_property
-    def _blocks(self) -> Stream:
-        """The transfers of weights in blocks of channels."""
-        cycles = self._flat(lambda cut: cut.measures.transfer_cycles(cut.block_weights, (cut.block_weights > 0) * 1))
-        return self._stream(cycles, True, self.starts, self.starts)
+    def _blocks(self) -> tuple[Numbers, Numbers]:
+        """The cycles of the transfers of weights in blocks of channels, as `overlapped` has them."""
+        return overlapped(self.machine, self._flat(lambda cut: cut.block_cycles), self.starts, True)
 
     @cached_property
     def _compute(self) -> Numbers:
@@ -406,22 +388,17 @@ class Sheet:
                 workspace = workspace + self.stream(name, loaded=False).aligned
         moved = loaded + stored + self.weight_bytes
         energy = moved * (self.machine.offchip.pj_per_byte + self.machine.onchip.pj_per_byte) + self._inside_pj
-        cycles = self._cycles([*loads, self._blocks], stores)
+        cycles = self._cycles(loads, stores)
         return Cost(workspace, loaded, stored, self.weight_bytes, cycles, self.macs, np.asarray(energy))
 
     def _cycles(self, loads: Sequence[Stream], stores: Sequence[Stream]) -> Numbers:
-        """The latency: loads of the next step and stores of the last one run while a step computes, where they can."""
-        if not self.machine.double_buffer:
-            steps = self._compute + self._weights + sum(each.cycles for each in (*loads, *stores))
-            return np.asarray(self._before + np.add.reduceat(steps, self.starts))
-        beside = self._weights + sum(each.beside for each in loads)
-        storing = sum(each.beside for each in stores)
-        if self.machine.dma_engines == 2:
-            steps = np.maximum(self._compute, np.maximum(beside, storing))
-        else:
-            steps = np.maximum(self._compute, beside + storing)
-        ends = sum(each.end for each in (*loads, *stores))
-        return np.asarray(self._before + ends + np.add.reduceat(steps, self.starts))
+        """The latency of each tile, from the first transfer to the last."""
+        during, outside = self._blocks
+        loading = self._weights + sum(each.during for each in loads) + during
+        storing = sum((each.during for each in stores), np.zeros_like(during))
+        outside = sum(each.outside for each in (*loads, *stores)) + outside
+        steps = step_cycles(self.machine, self._compute, loading, storing)
+        return np.asarray(self._before + outside + np.add.reduceat(steps, self.starts))
 
     def forget_steps(self) -> None:
         """Drop what is known of single tensors in single steps; sums and transfers that are known stay."""

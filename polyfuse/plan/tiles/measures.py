@@ -73,15 +73,6 @@ class Measures:
         }
 
     @cached_property
-    def compute_cycles(self) -> dict[str, Numbers]:
-        """The cycles of each operation in each step."""
-        found = {}
-        for operation in self.group.operations:
-            rate = self.machine.rate(operation.cls, self.group.graph.tensors[operation.output].dtype)
-            found[operation.name] = np.asarray(self.work[operation.name] / rate)
-        return found
-
-    @cached_property
     def work_pj(self) -> Numbers:
         """The energy of all work."""
         total = np.zeros(len(self.steps.heights))
@@ -106,20 +97,15 @@ class Measures:
             total = total + (accesses * cells.depth).sum(axis=1) * self.element_bytes(name)
         return total
 
-    def transfer_cycles(self, moved: Integers, transfers: Integers) -> Numbers:
-        """The cycles of some transfers of some bytes together."""
-        offchip = self.machine.offchip
-        return np.asarray(transfers * offchip.latency_cycles + moved / offchip.bytes_per_cycle)
-
     def transfers(self, tensor: str, *, loaded: bool, ring: bool = True) -> Transfers:
         """An input that is loaded into its ring; an output that is stored from its ring, or from where it is whole."""
         cells, double = self.steps.of[tensor], self.machine.double_buffer
         window = cells.window(ahead=double and loaded, behind=double and not loaded)
         box = cells.new if loaded else cells.fresh
         moved = box.area * cells.depth * self.element_bytes(tensor)
-        pieces = (moved > 0) + wraps(cells, box, window) * 1 if ring else (moved > 0) * 1
+        pieces = (moved > 0) + wraps(cells, box, window) * 1 if ring else moved > 0
         held = window[0] * window[1] * largest(cells.depth) * self.element_bytes(tensor)
-        return Transfers(moved.sum(axis=1), self.transfer_cycles(moved, pieces), held)
+        return Transfers(moved.sum(axis=1), self.machine.transfer_cycles(moved, pieces), held)
 
     def ring_bytes(self, tensor: str) -> Integers:
         """The ring of a tensor that is made and read in the group alone."""
