@@ -182,7 +182,7 @@ class _Check:
         """The group can be cut in its tiles."""
         group = self.plan.groups[index]
         try:
-            check_tile(group_of(self.graph, group.operations), group.tile.tile)
+            check_tile(group_of(self.graph, group.operations), group.tile)
         except InvalidInput as error:
             self.refuse(index, str(error))
 
@@ -190,7 +190,7 @@ class _Check:
         """The buffers are those that its tile needs; rings may have any size here. What it costs."""
         group = self.plan.groups[index]
         try:
-            found = option_of(self.graph, group.operations, group.tile.tile, group.sources, group.sinks, self.machine)
+            found = option_of(self.graph, group.operations, group.tile, group.sources, group.sinks, self.machine)
         except InvalidInput as error:
             self.refuse(index, str(error))
         self.same_names(index, "buffers", group.buffers, set(found.workspace))

@@ -16,7 +16,7 @@ from polyfuse.network.network import Network
 from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.graph.group import graph_digest
 from polyfuse.plan.graph.operations import Graph, graph_of
-from polyfuse.plan.memory.addresses import Lived, Packing, aligned_up
+from polyfuse.plan.memory.addresses import Allocation, Lived, Packing, aligned_up
 from polyfuse.plan.price.early import Moments, best_moments
 from polyfuse.plan.price.objective import Objective, asked, figure
 from polyfuse.plan.price.options import Option
@@ -24,18 +24,16 @@ from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.price.space import ALL_TILES
 from polyfuse.plan.price.timeline import timed
 from polyfuse.plan.scratchplan import (
-    Buffer,
     Certificate,
     OffchipBytes,
     Pin,
     PlannedGroup,
-    PlannedTile,
     ScratchPlan,
     Totals,
     value_of,
 )
 from polyfuse.plan.search.baselines import NAMES, Baseline, Baselines
-from polyfuse.plan.search.choices import Problem, Step
+from polyfuse.plan.search.choices import ChosenGroup, Problem
 from polyfuse.plan.search.ideals import LONGEST
 from polyfuse.plan.search.pins import placed_plan
 from polyfuse.plan.search.program import Found
@@ -239,7 +237,7 @@ class Ways:
         )
 
     def _with_early(
-        self, steps: Sequence[Step], groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator
+        self, steps: Sequence[ChosenGroup], groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator
     ) -> tuple[tuple[PlannedGroup, ...], tuple[Pin, ...]]:
         """The groups and pins of a plan with weights loaded early, where that saves cycles and there is room."""
         capacity, held = machine.capacity_bytes, [self.problem.held_bytes(step) for step in steps]
@@ -282,7 +280,7 @@ class Ways:
 
 
 def written(
-    problem: Problem, steps: Sequence[Step], pins: Sequence[Lived], packing: Packing
+    problem: Problem, steps: Sequence[ChosenGroup], pins: Sequence[Lived], packing: Packing
 ) -> tuple[tuple[PlannedGroup, ...], tuple[Pin, ...]]:
     """Steps and addresses as they are written down."""
     groups = tuple(_group(problem, index, step, packing.addresses) for index, step in enumerate(steps))
@@ -293,12 +291,12 @@ def written(
     return groups, whole
 
 
-def _group(problem: Problem, index: int, step: Step, addresses: Mapping[str, int]) -> PlannedGroup:
+def _group(problem: Problem, index: int, step: ChosenGroup, addresses: Mapping[str, int]) -> PlannedGroup:
     option, fetches = step.option, [problem.fetches[tensor] for tensor in step.fetched]
-    buffers = {name: Buffer(addresses[f"{name} of {index}"], size) for name, size in option.workspace.items()}
+    buffers = {name: Allocation(addresses[f"{name} of {index}"], size) for name, size in option.workspace.items()}
     return PlannedGroup(
         option.group,
-        PlannedTile.of(option.tile),
+        option.tile,
         dict(option.sources),
         dict(option.sinks),
         step.fetched,

@@ -15,57 +15,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from polyfuse.doors import public
-from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.memory.addresses import Lived
+from polyfuse.plan.memory.addresses import Allocation, Lived
 from polyfuse.plan.planfile import Origin, fields_for, text_of
 from polyfuse.plan.price.objective import Objective
+from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.tiles.tables import Tile
 from polyfuse.typed_json import check_measure, decode, digest_of, encode
-
-Source = Literal["on", "off"]
-Sink = Literal["on", "off", "both"]
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """A piece of the on-chip arena."""
-
-    address: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class PlannedTile:
-    """A `Tile` as it is written down; retention holds the places along rows and along columns."""
-
-    rows: int
-    columns: int
-    channels: int
-    retention: dict[str, tuple[Literal["local", "recompute"], ...]]
-    weights: Literal["resident", "streamed"]
-
-    def __post_init__(self) -> None:
-        for tensor, places in self.retention.items():
-            if len(places) != 2:
-                raise InvalidInput(
-                    f"retention of {tensor!r}: expected a place along rows and one along columns, got {len(places)}; "
-                    "give two of local, recompute"
-                )
-
-    @staticmethod
-    def of(tile: Tile) -> "PlannedTile":
-        """A tile as it is written down."""
-        return PlannedTile(tile.rows, tile.columns, tile.channels, dict(tile.retention), tile.weights)
-
-    @property
-    def tile(self) -> Tile:
-        """The tile itself."""
-        retention = {tensor: (places[0], places[1]) for tensor, places in self.retention.items()}
-        return Tile(self.rows, self.columns, self.channels, retention, self.weights)
 
 
 @dataclass(frozen=True)
@@ -81,11 +40,11 @@ class PlannedGroup:
     """
 
     operations: tuple[str, ...]
-    tile: PlannedTile
+    tile: Tile
     sources: dict[str, Source]
     sinks: dict[str, Sink]
     fetched: tuple[str, ...]
-    buffers: dict[str, Buffer]
+    buffers: dict[str, Allocation]
     load_bytes: int
     store_bytes: int
     weight_bytes: int

@@ -13,7 +13,7 @@ from polyfuse.plan.planning import Ways
 from polyfuse.plan.scratchplan import ScratchPlan, value_of
 from polyfuse.plan.search.walk import Rules
 
-Place = Literal["pinned", "inside a group", "off chip"]
+Location = Literal["pinned", "inside a group", "off chip"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Why:
 
     tensor: str
     bytes: int
-    place: Place
+    place: Location
     first: int
     last: int
     moment: int
@@ -108,7 +108,7 @@ def lifetime(plan: ScratchPlan, graph: Graph, tensor: str) -> tuple[int, int]:
     return min(lives), max(lives)
 
 
-def place_of(plan: ScratchPlan, tensor: str, first: int, last: int) -> Place:
+def place_of(plan: ScratchPlan, tensor: str, first: int, last: int) -> Location:
     """Where a tensor that lives from a first group to a last one is: pinned for all of its life, or not."""
     if any(pin.tensor == tensor and (pin.first, pin.last) == (first, last) for pin in plan.pins):
         return "pinned"

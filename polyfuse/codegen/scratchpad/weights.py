@@ -12,8 +12,7 @@ import numpy as np
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.proof.placed import Room
+from polyfuse.plan.memory.addresses import Allocation, aligned_up
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
 
@@ -143,7 +142,7 @@ def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
     """
     room, operation = group.buffers.get("scratch"), function.operation
     if group.unit_bytes:
-        room = Room(aligned_up(group.arena_bytes, SUM_BYTES), group.unit_bytes)
+        room = Allocation(aligned_up(group.arena_bytes, SUM_BYTES), group.unit_bytes)
     if room is None and function.accumulates:
         raise InvalidInput(
             f"group {group.number}: expected a buffer 'scratch' for sums of {operation.name!r}, found none; add it"

@@ -59,7 +59,7 @@ class AxisRead:
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class WorkTable:
     """A sum of products of three tables, one for each axis, each summed up from the start of its axis."""
 
     terms: tuple[tuple[Integers, Integers, Integers], ...]
@@ -83,7 +83,7 @@ class LayerTables:
 
     key: tuple[object, ...]
     reads: tuple[tuple[AxisRead, AxisRead, AxisRead], ...]
-    work: Work
+    work: WorkTable
 
 
 def layer_tables(layers: Sequence[Layer]) -> dict[str, LayerTables]:
@@ -182,12 +182,12 @@ def bounds(relation: isl.Map, start: int, end: int) -> tuple[Integers, Integers]
     return first, last
 
 
-def work_of(layer: Layer) -> Work:
+def work_of(layer: Layer) -> WorkTable:
     """The work of a layer along each axis of its output."""
     axes, sizes = image_axes(layer.rank), image_shape(layer.output)
     if class_of(layer) == "elementwise":
         ones = [summed_up(np.ones(size, np.int64)) for size in sizes[1:]]
-        return Work(((ones[0], ones[1], ones[2]),))
+        return WorkTable(((ones[0], ones[1], ones[2]),))
     counted = layer.macs or [s for s in layer.statements if len(s.dims) > layer.rank]
     terms: list[tuple[Integers, Integers, Integers]] = []
     for statement in counted:
@@ -195,7 +195,7 @@ def work_of(layer: Layer) -> Work:
         for channels, rows, columns in tables_of(domain, axes, sizes):
             weighted = channels * (statement.macs or 1)
             terms.append((summed_up(weighted), summed_up(rows), summed_up(columns)))
-    return Work(tuple(terms))
+    return WorkTable(tuple(terms))
 
 
 def summed_up(table: Integers) -> Integers:

@@ -13,6 +13,14 @@ from polyfuse.errors import InvalidInput
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """A piece of the on-chip arena."""
+
+    address: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Lived:
     """So many bytes that are needed from a first step to a last one, both included."""
 

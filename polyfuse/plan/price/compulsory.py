@@ -1,6 +1,6 @@
 """What a group costs at least in any tile whatever: a bound that takes no enumeration.
 
-`Model` + `Bounds` ──compulsory()──> points: with so much workspace or more, no tile asks for less
+`Model` + `GroupBounds` ──compulsory()──> points: with so much workspace or more, no tile asks for less
 
 Every index that an output depends on is made or loaded once at least; weights come once. Weights that are streamed come
 in every step in which their operation works, and a step makes no more than a ring holds, so that the bytes of both
@@ -16,13 +16,13 @@ from math import isqrt, prod
 import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.floors import Bounds, sums_up
+from polyfuse.plan.price.bounds import GroupBounds, sums_up
 from polyfuse.plan.price.latency import rate_of, step_cycles
-from polyfuse.plan.price.loads import Load
 from polyfuse.plan.price.objective import asked
+from polyfuse.plan.price.weights import WeightLoads
 from polyfuse.plan.tiles.axis import Booleans, Composition
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
@@ -33,7 +33,7 @@ Axis = dict[str, tuple[Booleans, int]]
 
 
 @lru_cache(maxsize=4096)
-def needed(group: Group, axis: int) -> Axis:
+def needed(group: OperationGroup, axis: int) -> Axis:
     """Of each tensor, which indices along an axis are made or loaded in any tiles, and how many one index reads."""
     composition = Composition(group, axis, np.ones(1, np.int64), frozenset())
     found: Axis = {}
@@ -71,7 +71,7 @@ class Least:
 
 
 @lru_cache(maxsize=4096)
-def least_of(group: Group, machine: Accelerator) -> Least:
+def least_of(group: OperationGroup, machine: Accelerator) -> Least:
     """What a group does at least."""
     rows, columns = needed(group, 1), needed(group, 2)
     compute: dict[str, float] = {}
@@ -92,12 +92,12 @@ def least_of(group: Group, machine: Accelerator) -> Least:
     return Least(compute, energy, macs, accesses, tensors, windows)
 
 
-def compulsory(bounds: Bounds, loads: tuple[Load, ...]) -> tuple[Point, ...]:
+def compulsory(bounds: GroupBounds, loads: tuple[WeightLoads, ...]) -> tuple[Point, ...]:
     """Points of workspace and of what is asked for in 1/1024 of its unit, for every way to load weights."""
     return tuple(point for load in loads for point in points_of(bounds, load))
 
 
-def points_of(bounds: Bounds, load: Load) -> Iterator[Point]:
+def points_of(bounds: GroupBounds, load: WeightLoads) -> Iterator[Point]:
     """The points of one way to load weights."""
     group, unit = bounds.group, bounds.machine.alignment_bytes
     least = least_of(group, bounds.machine)
@@ -113,7 +113,7 @@ def points_of(bounds: Bounds, load: Load) -> Iterator[Point]:
         yield max(smallest, fixed + room), price_of(bounds, load, whole + streamed, least)
 
 
-def sums(bounds: Bounds, load: Load) -> int:
+def sums(bounds: GroupBounds, load: WeightLoads) -> int:
     """The bytes of sums, at least."""
     lasting = passing = 0
     for operation in bounds.group.operations:
@@ -125,7 +125,7 @@ def sums(bounds: Bounds, load: Load) -> int:
     return lasting + passing
 
 
-def streaming(bounds: Bounds, load: Load, tensors: dict[str, int]) -> Iterator[tuple[int, int]]:
+def streaming(bounds: GroupBounds, load: WeightLoads, tensors: dict[str, int]) -> Iterator[tuple[int, int]]:
     """Rooms for rings, and the bytes of weights that are streamed with so much, or more but less than the next."""
     images, group = bounds.group.graph.images, bounds.group
     weights = {group.graph.operation(name).output: size for name, (size, _, _) in load.streams.items()}
@@ -141,7 +141,7 @@ def streaming(bounds: Bounds, load: Load, tensors: dict[str, int]) -> Iterator[t
         yield room, max(once, rest + coupled // larger) if larger is not None else once
 
 
-def work_of(group: Group) -> Iterator[tuple[Operation, int]]:
+def work_of(group: OperationGroup) -> Iterator[tuple[Operation, int]]:
     """The least work of each operation, in all images."""
     axes = needed(group, 1), needed(group, 2)
     for operation in group.operations:
@@ -158,7 +158,7 @@ def work_of(group: Group) -> Iterator[tuple[Operation, int]]:
         yield operation, work * group.graph.images
 
 
-def price_of(bounds: Bounds, load: Load, moved: int, least: Least) -> int:
+def price_of(bounds: GroupBounds, load: WeightLoads, moved: int, least: Least) -> int:
     """What is asked for where so many bytes move, at least."""
     machine = bounds.machine
     pieces = bounds.group.graph.images * (len(bounds.loaded) + len(bounds.stored))

@@ -14,7 +14,7 @@ import numpy as np
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.sheet import cut_of
+from polyfuse.plan.price.sheet import tiled_group
 from polyfuse.plan.price.timeline import GroupTime, group_time
 from polyfuse.plan.scratchplan import PlannedGroup
 
@@ -24,8 +24,8 @@ Moments = Mapping[str, int]
 
 def kept_weights(group: PlannedGroup, graph: Graph, machine: Accelerator) -> dict[str, int]:
     """The bytes of the weights of operations that are loaded before the group's first step, and stay."""
-    tile = group.tile.tile
-    cut = cut_of(group_of(graph, group.operations), tile, [tile.rows], machine)
+    tile = group.tile
+    cut = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
     return {operation.name: operation.weight_bytes for operation in cut.kept}
 
 

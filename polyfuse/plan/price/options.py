@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.candidates import USUAL_KINDS, Kind, candidates
-from polyfuse.plan.price.sheet import Cost, Sheet, Sink, Source, cut_of
+from polyfuse.plan.price.candidates import USUAL_KINDS, TileKind, candidates
+from polyfuse.plan.price.sheet import Cost, CostTable, Sink, Source, tiled_group
 from polyfuse.plan.tiles.tables import Tile, check_tile
 
 
@@ -57,7 +57,7 @@ def options(
     sources: Mapping[str, Source],
     sinks: Mapping[str, Sink],
     machine: Accelerator,
-    kinds: Sequence[Kind] = USUAL_KINDS,
+    kinds: Sequence[TileKind] = USUAL_KINDS,
 ) -> tuple[Option, ...]:
     """The options of a group that no other beats in workspace, bytes, cycles, multiply-accumulates and energy.
 
@@ -97,7 +97,7 @@ def option_of(
     wanted = group_of(graph, group)
     check_tile(wanted, tile)
     check_ends(wanted, sources, sinks)
-    sheet = Sheet.of([cut_of(wanted, tile, [tile.rows], machine)])
+    sheet = CostTable.of([tiled_group(wanted, tile, [tile.rows], machine)])
     sums = int(sheet.scratch_bytes[0])
     if 0 < machine.accumulator_bytes < sums:
         raise InvalidInput(
@@ -113,7 +113,7 @@ def option_of(
     return priced(tuple(group), sheet, sources, sinks, sheet.cost(sources, sinks), 0)
 
 
-def check_ends(group: Group, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
+def check_ends(group: OperationGroup, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
     """Refuse sources and sinks that are not those of a group.
 
     Errors: InvalidInput.
@@ -132,7 +132,12 @@ def check_ends(group: Group, sources: Mapping[str, Source], sinks: Mapping[str, 
 
 
 def priced(
-    names: tuple[str, ...], sheet: Sheet, sources: Mapping[str, Source], sinks: Mapping[str, Sink], cost: Cost, k: int
+    names: tuple[str, ...],
+    sheet: CostTable,
+    sources: Mapping[str, Source],
+    sinks: Mapping[str, Sink],
+    cost: Cost,
+    k: int,
 ) -> Option:
     """The option of the k-th tile of a sheet."""
     return Option(
@@ -163,9 +168,9 @@ class Pricer:
 
     graph: Graph
     machine: Accelerator
-    groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
-    models: dict[tuple[object, ...], Group] = field(default_factory=dict)
-    sheets: dict[tuple[Group, tuple[Kind, ...]], Sheet] = field(default_factory=dict)
+    groups: dict[tuple[str, ...], OperationGroup] = field(default_factory=dict)
+    models: dict[tuple[object, ...], OperationGroup] = field(default_factory=dict)
+    sheets: dict[tuple[OperationGroup, tuple[TileKind, ...]], CostTable] = field(default_factory=dict)
     found: dict[tuple[object, ...], tuple[Option, ...]] = field(default_factory=dict)
 
     def options(
@@ -173,7 +178,7 @@ class Pricer:
         names: tuple[str, ...],
         sources: Mapping[str, Source],
         sinks: Mapping[str, Sink],
-        kinds: tuple[Kind, ...],
+        kinds: tuple[TileKind, ...],
     ) -> tuple[Option, ...]:
         """The options of a group; see `options`."""
         if names not in self.groups:
@@ -191,7 +196,11 @@ class Pricer:
         return tuple(renamed(option, model, group, sources, sinks) for option in self.found[key])
 
     def best(
-        self, group: Group, sources: Mapping[str, Source], sinks: Mapping[str, Sink], kinds: tuple[Kind, ...]
+        self,
+        group: OperationGroup,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        kinds: tuple[TileKind, ...],
     ) -> tuple[Option, ...]:
         """The options that no other beats."""
         names = tuple(operation.name for operation in group.operations)
@@ -199,7 +208,7 @@ class Pricer:
             cuts = [cut for kind in kinds for cut in candidates(group, kind, self.machine)]
             if not cuts:
                 return ()
-            self.sheets[group, kinds] = Sheet.of(cuts)
+            self.sheets[group, kinds] = CostTable.of(cuts)
         sheet = self.sheets[group, kinds]
         cost, fits = sheet.cost(sources, sinks), sheet.can_run(sinks)
         sheet.forget_steps()
@@ -209,7 +218,7 @@ class Pricer:
         return tuple(priced(names, sheet, sources, sinks, cost, int(index)) for index in best)
 
 
-def signature(group: Group) -> tuple[object, ...]:
+def signature(group: OperationGroup) -> tuple[object, ...]:
     """All that the prices of a group depend on, without names."""
     number = {name: k for k, name in enumerate(group.links)}
     tensors = tuple((info.shape, info.dtype) for info in map(group.graph.tensors.__getitem__, group.links))
@@ -229,7 +238,11 @@ def signature(group: Group) -> tuple[object, ...]:
 
 
 def renamed(
-    option: Option, model: Group, group: Group, sources: Mapping[str, Source], sinks: Mapping[str, Sink]
+    option: Option,
+    model: OperationGroup,
+    group: OperationGroup,
+    sources: Mapping[str, Source],
+    sinks: Mapping[str, Sink],
 ) -> Option:
     """The option of a group that is equal to its model but for names."""
     if model is group:

@@ -1,6 +1,7 @@
 """What a group costs in any of several tiles: buffers, off-chip bytes, cycles, energy.
 
-`Group` + `Tile` + heights + `Accelerator` ──cut_of()──> `Cut`; `Cut`s ──Sheet.of()──> `Sheet` ──cost()──> `Cost`.
+    `OperationGroup` + `Tile` + heights + `Accelerator` ──tiled_group()──> `TiledGroup`
+    `TiledGroup`s ──CostTable.of()──> `CostTable` ──cost()──> `Cost`.
 
 A sheet holds the steps of all tiles one after the other, so that a price for tensors that are here or there is a few
 sums over them. Timing is as docs/use/accelerators.md describes.
@@ -18,7 +19,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.channels import channel_axis
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Graph, Operation
 from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.price.latency import idle_factor, overlapped, rate_of, step_cycles
@@ -30,7 +31,7 @@ Source = Literal["on", "off"]
 Sink = Literal["on", "off", "both"]
 
 
-def streamed(group: Group, tile: Tile, operation: Operation, machine: Accelerator) -> bool:
+def streamed(group: OperationGroup, tile: Tile, operation: Operation, machine: Accelerator) -> bool:
     """Whether the weights of an operation are loaded in every step in which it runs, in blocks of output channels.
 
     Late operations run once, in the last step, so that theirs always are. What is one block stays: it takes as much
@@ -58,7 +59,7 @@ def block_channels(graph: Graph, operation: Operation, machine: Accelerator) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class TiledGroup:
     """A group in tiles of several heights, with its weights kept, streamed, or in blocks."""
 
     tile: Tile
@@ -196,7 +197,7 @@ class Cut:
         return [(channels, channels * size) for channels in (min(block, whole - k) for k in range(0, whole, block))]
 
 
-def cut_of(group: Group, tile: Tile, heights: Sequence[int], machine: Accelerator) -> Cut:
+def tiled_group(group: OperationGroup, tile: Tile, heights: Sequence[int], machine: Accelerator) -> TiledGroup:
     """A group in tiles of several heights, which are otherwise as `tile`.
 
     Errors: InvalidInput for blocks of channels of weights that have no equal part for each.
@@ -207,7 +208,7 @@ def cut_of(group: Group, tile: Tile, heights: Sequence[int], machine: Accelerato
                 f"tile of {operation.name!r}: expected weights of the same size for every output channel, got "
                 f"{operation.weight_bytes} B for all; take all channels"
             )
-    return Cut(tile, Measures(machine, grid_of(group, tile, heights)))
+    return TiledGroup(tile, Measures(machine, grid_of(group, tile, heights)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +230,7 @@ class Cost:
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class TensorTraffic:
     """The transfers of a tensor in all tiles: bytes; cycles by the step that they run with, and outside of all steps.
 
     aligned  the bytes of the ring, a multiple of the alignment
@@ -243,7 +244,7 @@ class Stream:
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class CostTable:
     """Cuts of one group on one machine: their tiles, and the steps of all tiles one after the other.
 
     tiles   for each, its cut and the position of its height
@@ -251,16 +252,16 @@ class Sheet:
     """
 
     machine: Accelerator
-    cuts: tuple[Cut, ...]
-    tiles: tuple[tuple[Cut, int], ...]
+    cuts: tuple[TiledGroup, ...]
+    tiles: tuple[tuple[TiledGroup, int], ...]
     starts: Integers
 
     @staticmethod
-    def of(cuts: Sequence[Cut]) -> "Sheet":
+    def of(cuts: Sequence[TiledGroup]) -> "CostTable":
         """The sheet of some cuts, at least one."""
         lengths = np.concatenate([cut.measures.steps.order.busy.sum(axis=1) for cut in cuts])
         tiles = tuple((cut, k) for cut in cuts for k in range(len(cut.measures.steps.heights)))
-        return Sheet(cuts[0].measures.machine, tuple(cuts), tiles, np.cumsum(lengths) - lengths)
+        return CostTable(cuts[0].measures.machine, tuple(cuts), tiles, np.cumsum(lengths) - lengths)
 
     def tile(self, index: int) -> Tile:
         """A tile, with its height."""
@@ -273,10 +274,10 @@ class Sheet:
     def _named(self) -> dict[int, Tile]:
         return {}
 
-    def _joined(self, of: Callable[[Cut], Integers]) -> Integers:
+    def _joined(self, of: Callable[[TiledGroup], Integers]) -> Integers:
         return np.concatenate([of(cut) for cut in self.cuts])
 
-    def _flat(self, of: Callable[[Cut], Numbers]) -> Numbers:
+    def _flat(self, of: Callable[[TiledGroup], Numbers]) -> Numbers:
         return np.concatenate([of(cut)[cut.measures.steps.order.busy] for cut in self.cuts])
 
     def _aligned(self, sizes: Integers) -> Integers:
@@ -284,10 +285,10 @@ class Sheet:
         return -(-sizes // alignment) * alignment
 
     @cached_property
-    def _streams(self) -> dict[tuple[str, bool, bool], Stream]:
+    def _streams(self) -> dict[tuple[str, bool, bool], TensorTraffic]:
         return {}
 
-    def stream(self, tensor: str, *, loaded: bool, ring: bool = True) -> Stream:
+    def stream(self, tensor: str, *, loaded: bool, ring: bool = True) -> TensorTraffic:
         """The transfers of an input, or of an output."""
         key = (tensor, loaded, ring)
         if key not in self._streams:
@@ -296,7 +297,7 @@ class Sheet:
             cycles = np.concatenate([one.cycles[steps] for one, steps in zip(each, busy, strict=True)])
             moved, rings = (np.concatenate([getattr(one, key) for one in each]) for key in ("bytes", "ring_bytes"))
             times = overlapped(self.machine, cycles, self.starts, loaded)
-            self._streams[key] = Stream(moved, *times, rings, self._aligned(rings))
+            self._streams[key] = TensorTraffic(moved, *times, rings, self._aligned(rings))
         return self._streams[key]
 
     @cached_property
@@ -391,7 +392,7 @@ class Sheet:
         cycles = self._cycles(loads, stores)
         return Cost(workspace, loaded, stored, self.weight_bytes, cycles, self.macs, np.asarray(energy))
 
-    def _cycles(self, loads: Sequence[Stream], stores: Sequence[Stream]) -> Numbers:
+    def _cycles(self, loads: Sequence[TensorTraffic], stores: Sequence[TensorTraffic]) -> Numbers:
         """The latency of each tile, from the first transfer to the last."""
         during, outside = self._blocks
         loading = self._weights + sum(each.during for each in loads) + during

@@ -1,6 +1,7 @@
 """The space of tiles: all that a plan file can say of how a group is cut, in words and as lists.
 
-`Group` ──every_tile()──> `Tile`s, each way of cutting once; ──cutting_of()──> `Cutting`s: the same without sizes
+    `OperationGroup` ──every_tile()──> `Tile`s, each way of cutting once
+    `OperationGroup` ──cuttings_of()──> `Cutting`s: the same without sizes
 
     rows       1 to all rows of the reference
     columns    1 to all of its columns
@@ -20,9 +21,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.price.sheet import channel_bytes, streamed
-from polyfuse.plan.tiles.tables import USUAL, Place, Places, Residence, Tile
+from polyfuse.plan.tiles.tables import USUAL, AxisRetention, Residence, Retention, Tile
 
 Names = frozenset[str]
 NOTHING: Names = frozenset()
@@ -45,12 +46,12 @@ class Cutting:
         """Whether all columns of a tile of rows come before the next rows."""
         return bool(self.columns)
 
-    def retention(self, tensors: Sequence[str]) -> dict[str, Places]:
+    def retention(self, tensors: Sequence[str]) -> dict[str, AxisRetention]:
         """What a tile says of each tensor, where it is not the usual."""
         rows = self.rows if self.cuts_rows else (self.columns or frozenset(tensors))
-        found: dict[str, Places] = {}
+        found: dict[str, AxisRetention] = {}
         for name in tensors:
-            along: tuple[Place, Place] = (
+            along: tuple[Retention, Retention] = (
                 "local" if name in rows else "recompute",
                 "local" if name in self.columns else "recompute",
             )
@@ -65,7 +66,7 @@ def subsets_of(names: Sequence[str]) -> Iterator[Names]:
         yield from map(frozenset, combinations(names, size))
 
 
-def cuttings_of(group: Group) -> Iterator[Cutting]:
+def cuttings_of(group: OperationGroup) -> Iterator[Cutting]:
     """All legal ways to keep the tensors of a group; of a tensor kept along columns rows may be made again."""
     tensors = list(group.links)
     yield Cutting(NOTHING, NOTHING, False, False)
@@ -78,7 +79,7 @@ def cuttings_of(group: Group) -> Iterator[Cutting]:
             yield Cutting(rows, columns, True, True)
 
 
-def residences(group: Group, machine: Accelerator) -> tuple[Residence, ...]:
+def residences(group: OperationGroup, machine: Accelerator) -> tuple[Residence, ...]:
     """The placements of weights that differ where channels are not in blocks."""
     in_steps = any(streamed(group, Tile(1, weights="streamed"), o, machine) for o in group.operations)
     usual = all(
@@ -88,7 +89,7 @@ def residences(group: Group, machine: Accelerator) -> tuple[Residence, ...]:
     return ("resident",) if machine.weights_in_place or not in_steps or usual else ("resident", "streamed")
 
 
-def blocks_of(group: Group) -> range:
+def blocks_of(group: OperationGroup) -> range:
     """The channels of a block, where one operation may be cut in such."""
     (operation, *others) = group.operations
     if others or (operation.weight_bytes and not channel_bytes(group.graph, operation)):
@@ -96,7 +97,7 @@ def blocks_of(group: Group) -> range:
     return range(1, group.graph.tensors[operation.output].shape[1] + 1)
 
 
-def every_tile(group: Group, machine: Accelerator) -> Iterator[Tile]:
+def every_tile(group: OperationGroup, machine: Accelerator) -> Iterator[Tile]:
     """All tiles of a group; there are many."""
     rows, columns = group.graph.tensors[group.reference].shape[2:]
     loads: list[tuple[int, Residence]] = [(0, residence) for residence in residences(group, machine)]

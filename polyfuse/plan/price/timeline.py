@@ -18,11 +18,11 @@ from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.price.latency import overlapped, step_cycles
-from polyfuse.plan.price.sheet import cut_of
+from polyfuse.plan.price.sheet import tiled_group
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 
 Cycles = NDArray[np.float64]
-Work = Literal["load", "compute", "store"]
+Lane = Literal["load", "compute", "store"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class GroupTime:
         return step_cycles(self.machine, self.compute, self.loading[0], self.storing[0])
 
     @cached_property
-    def spans(self) -> dict[Work, NDArray[np.float64]]:
+    def spans(self) -> dict[Lane, NDArray[np.float64]]:
         """For loads, computation and stores, arrays of (start, cycles), counted from the start of the plan."""
         begin = self.start + self.first + np.append(0.0, np.cumsum(self.lasting)[:-1])
         (loads, _), (stores, last) = self.loading, self.storing
@@ -143,8 +143,8 @@ def timed(groups: Sequence[PlannedGroup], graph: Graph, machine: Accelerator) ->
 
 def group_time(group: PlannedGroup, graph: Graph, machine: Accelerator) -> GroupTime:
     """One group, as if it were alone: no weights are loaded early."""
-    tile = group.tile.tile
-    cut = cut_of(group_of(graph, group.operations), tile, [tile.rows], machine)
+    tile = group.tile
+    cut = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
     measures = cut.measures
     compute, weights = (each[0] for each in cut.step_cycles)
     loads = {n: measures.transfers(n, loaded=True) for n, source in group.sources.items() if source == "off"}

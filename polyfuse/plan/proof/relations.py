@@ -18,7 +18,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.operations import Operation, Part, image_shape
-from polyfuse.plan.proof.placed import BlockWeights, Place, PlacedGroup
+from polyfuse.plan.proof.placed import BlockWeights, BufferLayout, PlacedGroup
 from polyfuse.schedule.valueflow import Accesses
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.grids import pieces
@@ -139,7 +139,7 @@ class Relations:
         weights = self.placed.weights.get(tensor)
         return self.placed.graph.tensors[tensor].shape if weights is None else (1, weights.channels, 1, 1)
 
-    def place(self, tensor: str) -> Place:
+    def place(self, tensor: str) -> BufferLayout:
         """Where it lies."""
         weights = self.placed.weights.get(tensor)
         return self.placed.places[tensor] if weights is None else weights.place

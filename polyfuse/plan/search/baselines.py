@@ -20,7 +20,7 @@ from polyfuse.errors import DoesNotFit
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.candidates import KINDS, USUAL_KINDS, Kind
+from polyfuse.plan.price.candidates import KINDS, USUAL_KINDS, TileKind
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.options import Option, option_of, options
 from polyfuse.plan.price.sheet import Sink, Source
@@ -112,7 +112,7 @@ class Baselines:
         )
 
 
-def kinds_for(objective: Objective) -> tuple[Kind, ...]:
+def kinds_for(objective: Objective) -> tuple[TileKind, ...]:
     """The tiles that are tried: where memory is what counts, or work that it saves, those of least memory too."""
     return KINDS if objective.goal in ("macs", "peak") else USUAL_KINDS
 

@@ -27,7 +27,7 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class Step:
+class ChosenGroup:
     """A group as it runs: its option, the tensors loaded whole before it, and all that are on chip whole meanwhile."""
 
     option: Option
@@ -53,13 +53,13 @@ class Problem:
     tilings: Tilings | None = None
     scope: str = ""
 
-    def held_bytes(self, step: Step) -> int:
+    def held_bytes(self, step: ChosenGroup) -> int:
         """What is on chip while a step runs."""
         return step.option.workspace_bytes + sum(self.tensor_bytes[name] for name in step.held)
 
 
 @dataclass(frozen=True)
-class Choice:
+class FrontPoint:
     """An option, its price and the bytes of its workspace; without an option, a bound of options that are not known."""
 
     option: Option | None
@@ -70,11 +70,11 @@ class Choice:
 
 Key = tuple[int, int, int, int]
 """A group, what it reads on chip, what it leaves on chip and off chip."""
-Front = tuple[tuple[int, ...], tuple[Choice, ...]]
+Front = tuple[tuple[int, ...], tuple[FrontPoint, ...]]
 """Choices from the smallest workspace to the cheapest price, each cheaper than all that are smaller; and workspaces."""
 
 
-class Choices:
+class Fronts:
     """The choices of the groups of a problem, remembered; groups and tensors are bits."""
 
     def __init__(self, problem: Problem, objective: Objective) -> None:
@@ -84,7 +84,7 @@ class Choices:
 
     def pick(
         self, group: int, on: int, out_on: int, out_off: int, room: int, smallest: bool
-    ) -> tuple[Choice | None, bool]:
+    ) -> tuple[FrontPoint | None, bool]:
         """The cheapest choice whose workspace fits, or the `smallest` one, and whether more room would not help.
 
         on: what the group reads on chip. out_on, out_off: what it leaves on chip and off chip.
@@ -140,18 +140,18 @@ class Choices:
         }
         return dag.names(group), sources, sinks
 
-    def _choice(self, option: Option) -> Choice:
+    def _choice(self, option: Option) -> FrontPoint:
         price = self.objective.price(option.cycles, option.offchip_bytes, option.energy_pj, option.macs_executed)
-        return Choice(option, price, option.workspace_bytes)
+        return FrontPoint(option, price, option.workspace_bytes)
 
 
-class Floors(Choices):
+class BoundedFronts(Fronts):
     """Choices that are no dearer than those of any tile: what is known, and bounds of all that is not.
 
     peak: bounds of workspace alone.
     """
 
-    def __init__(self, known: Choices, tilings: Tilings, peak: bool = False) -> None:
+    def __init__(self, known: Fronts, tilings: Tilings, peak: bool = False) -> None:
         super().__init__(known.problem, known.objective)
         self.known, self.tilings, self.peak = known, tilings, peak
         self.covered: set[Key] = set()
@@ -188,13 +188,13 @@ class Floors(Choices):
         return self._with(key, self.tilings.floors(*self.places(key)))
 
     def _with(self, key: Key, points: Sequence[tuple[int, int]]) -> Front:
-        bounds = [Choice(None, asked << TIE_BITS, size, key) for size, asked in points]
+        bounds = [FrontPoint(None, asked << TIE_BITS, size, key) for size, asked in points]
         return merged([*self.known.front(key)[1], *bounds])
 
 
-def merged(choices: Sequence[Choice]) -> Front:
+def merged(choices: Sequence[FrontPoint]) -> Front:
     """Of some choices those that are cheaper than all that take no more workspace."""
-    front: list[Choice] = []
+    front: list[FrontPoint] = []
     for choice in sorted(choices, key=lambda each: (each.workspace_bytes, each.price)):
         if not front or choice.price < front[-1].price:
             front.append(choice)

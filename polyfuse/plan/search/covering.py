@@ -1,8 +1,8 @@
 """All tiles of a group, proved to be beaten or priced: the best are found without pricing every one.
 
-`Group` + places + options that are known + room ──cover()──> `Covered`: more options, and floors of what is left
+    `TileSpace` + `GroupBounds` + options that are known ──cover()──> `Covered`: more options, and bounds of the rest
 
-A tile whose floor (floors.py) is not below an option that takes no more workspace cannot be better than it. What
+A tile whose floor (bounds.py) is not below an option that takes no more workspace cannot be better than it. What
 no option beats is priced, the most promising first, until nothing is left, or until so much work is done; floors of
 the rest are given back, so that a search can bound what it does not know.
 """
@@ -17,11 +17,11 @@ import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
-from polyfuse.plan.price.floors import Bounds, Floor
-from polyfuse.plan.price.loads import Load, block_load, whole_load
-from polyfuse.plan.price.sheet import Cost, Sheet, cut_of
+from polyfuse.plan.graph.group import OperationGroup
+from polyfuse.plan.price.bounds import GroupBounds, LowerBound
+from polyfuse.plan.price.sheet import Cost, CostTable, tiled_group
 from polyfuse.plan.price.space import NOTHING, Cutting, Names, residences, subsets_of
+from polyfuse.plan.price.weights import WeightLoads, block_loads, whole_loads
 from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.grid import COLUMNS, ROWS
 from polyfuse.plan.tiles.profiles import Profile, least_of, profile
@@ -60,7 +60,7 @@ class Front:
         """Both."""
         return Front.of(np.concatenate([self.sizes, other.sizes]), np.concatenate([self.asked, other.asked]))
 
-    def beats(self, floor: Floor) -> Booleans:
+    def beats(self, floor: LowerBound) -> Booleans:
         """Whether an option is no larger and asks for no more than each floor."""
         if not len(self.sizes):
             return np.zeros(floor.workspace.shape, bool)
@@ -69,12 +69,12 @@ class Front:
 
 
 @dataclass(frozen=True, eq=False)
-class Strip:
+class OpenTiles:
     """Tiles that differ in their height alone and are not beaten yet, each with its floor."""
 
     tile: Tile
     heights: Integers
-    floor: Floor
+    floor: LowerBound
 
     @property
     def least(self) -> tuple[int, int]:
@@ -89,17 +89,17 @@ class Covered:
     whole: whether all tiles were looked at; where not, the floors are not of all. work: how much was done.
     """
 
-    sheets: tuple[tuple[Sheet, Cost], ...]
+    sheets: tuple[tuple[CostTable, Cost], ...]
     floors: tuple[FloorPoint, ...]
     whole: bool
     work: int
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class TileSpace:
     """What is known of a group on a machine wherever its tensors are: profiles, ways to load weights."""
 
-    group: Group
+    group: OperationGroup
     machine: Accelerator
     profiles: dict[tuple[int, Names, bool], Profile] = field(default_factory=dict)
     equal: dict[bytes, Profile] = field(default_factory=dict)
@@ -116,10 +116,10 @@ class Model:
         return tuple(self.group.links)
 
     @cached_property
-    def loads(self) -> tuple[Load, ...]:
+    def loads(self) -> tuple[WeightLoads, ...]:
         """The ways to load weights."""
-        found = [whole_load(self.group, residence, self.machine) for residence in residences(self.group, self.machine)]
-        blocks = block_load(self.group, self.machine)
+        found = [whole_loads(self.group, residence, self.machine) for residence in residences(self.group, self.machine)]
+        blocks = block_loads(self.group, self.machine)
         return (*found, blocks) if blocks is not None else tuple(found)
 
     @property
@@ -170,13 +170,13 @@ class Model:
         return least_of([self.profile(ROWS, local, True) for local in self.rows_alike])
 
 
-def parts_of(load: Load, tiles: int) -> Iterator[Load]:
+def parts_of(load: WeightLoads, tiles: int) -> Iterator[WeightLoads]:
     """A way to load weights, for so few sizes of blocks at one time that arrays of all tiles stay small."""
     some = max(1, CELLS // tiles)
     yield from (load.part(slice(start, start + some)) for start in range(0, len(load.channels), some))
 
 
-def cover(model: Model, bounds: Bounds, known: Front, room: int, most_work: int) -> Covered:
+def cover(model: TileSpace, bounds: GroupBounds, known: Front, room: int, most_work: int) -> Covered:
     """All tiles of a group in one place that take no more room than there is.
 
     room: bytes of workspace. most_work: as `Covered.work` counts it, about.
@@ -187,10 +187,10 @@ def cover(model: Model, bounds: Bounds, known: Front, room: int, most_work: int)
 class _Cover:
     """A covering under way."""
 
-    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int, most_work: int) -> None:
+    def __init__(self, model: TileSpace, bounds: GroupBounds, known: Front, room: int, most_work: int) -> None:
         self.model, self.bounds, self.front, self.room, self.most_work = model, bounds, known, room, most_work
-        self.strips: list[Strip] = []
-        self.sheets: list[tuple[Sheet, Cost]] = []
+        self.strips: list[OpenTiles] = []
+        self.sheets: list[tuple[CostTable, Cost]] = []
         self.work, self.whole = 0, model.coverable
 
     def covered(self) -> Covered:
@@ -209,7 +209,7 @@ class _Cover:
         heights = np.array(self.model.sizes(ROWS, cutting.cuts_rows))
         return heights, np.array(self.model.sizes(COLUMNS, cutting.cuts_columns))
 
-    def any_alive(self, cutting: Cutting, load: Load) -> bool:
+    def any_alive(self, cutting: Cutting, load: WeightLoads) -> bool:
         """Whether any tile of a family may not be beaten."""
         heights, widths = self.sizes(cutting)
         if not len(heights) or not len(widths):
@@ -220,17 +220,19 @@ class _Cover:
             for part in parts_of(load.coarse(), len(heights) * len(widths))
         )
 
-    def floor(self, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool = False) -> Floor:
+    def floor(
+        self, rows: Profile, columns: Profile, cutting: Cutting, load: WeightLoads, loose: bool = False
+    ) -> LowerBound:
         """The floor of some tiles."""
         found = self.bounds.of(rows, columns, cutting, load, loose)
         self.work += max(LOOK, found.asked.size)
         return found
 
-    def alive(self, floor: Floor) -> Booleans:
+    def alive(self, floor: LowerBound) -> Booleans:
         """Which tiles are not beaten and fit."""
         return np.asarray(~self.front.beats(floor) & (floor.workspace <= self.room))
 
-    def look(self, cutting: Cutting, load: Load) -> None:
+    def look(self, cutting: Cutting, load: WeightLoads) -> None:
         """Keep the tiles of a cutting that no option beats."""
         heights, widths = self.sizes(cutting)
         if not len(heights) or not len(widths):
@@ -247,7 +249,7 @@ class _Cover:
                 for fine in parts_of(load.part(slice(some[0], some[-1] + 1)), len(heights) * len(widths)):
                     self.keep(fine, self.floor(rows, columns, cutting, fine), heights, widths, cutting)
 
-    def keep(self, part: Load, floor: Floor, heights: Integers, widths: Integers, cutting: Cutting) -> None:
+    def keep(self, part: WeightLoads, floor: LowerBound, heights: Integers, widths: Integers, cutting: Cutting) -> None:
         """Keep those that are not beaten, strip by strip."""
         retention, alive = cutting.retention(self.model.tensors), self.alive(floor)
         for c, w in np.argwhere(alive.any(axis=1)):
@@ -259,7 +261,7 @@ class _Cover:
             width = int(widths[w]) if cutting.cuts_columns else 0
             tile = Tile(0, width, int(part.channels[c]), retention, part.residence)
             self.strips.append(
-                Strip(tile, heights[which], Floor(floor.workspace[c, which, w], floor.asked[c, which, w]))
+                OpenTiles(tile, heights[which], LowerBound(floor.workspace[c, which, w], floor.asked[c, which, w]))
             )
 
     def price(self) -> None:
@@ -267,7 +269,7 @@ class _Cover:
         self.strips.sort(key=lambda strip: strip.least)
         waiting, self.strips = deque(self.strips), []
         while waiting and self.work <= self.most_work:
-            batch: list[Strip] = []
+            batch: list[OpenTiles] = []
             while waiting and len(batch) < BATCH:
                 strip = self.unbeaten(waiting.popleft())
                 self.work += KEPT
@@ -277,20 +279,22 @@ class _Cover:
                 self.add(batch)
         self.strips = list(waiting)
 
-    def unbeaten(self, strip: Strip) -> Strip | None:
+    def unbeaten(self, strip: OpenTiles) -> OpenTiles | None:
         """What is left of a strip."""
         open_ = ~self.front.beats(strip.floor)
         if open_.all():
             return strip
         if not open_.any():
             return None
-        return Strip(strip.tile, strip.heights[open_], Floor(strip.floor.workspace[open_], strip.floor.asked[open_]))
+        return OpenTiles(
+            strip.tile, strip.heights[open_], LowerBound(strip.floor.workspace[open_], strip.floor.asked[open_])
+        )
 
-    def add(self, batch: Sequence[Strip]) -> None:
+    def add(self, batch: Sequence[OpenTiles]) -> None:
         """Price some strips."""
         group, machine = self.model.group, self.model.machine
-        cuts = [cut_of(group, strip.tile, strip.heights.tolist(), machine) for strip in batch]
-        sheet = Sheet.of(cuts)
+        cuts = [tiled_group(group, strip.tile, strip.heights.tolist(), machine) for strip in batch]
+        sheet = CostTable.of(cuts)
         cost, fits = sheet.cost(self.bounds.sources, self.bounds.sinks), sheet.can_run(self.bounds.sinks)
         self.work += sum(STRIP + STEP * cut.measures.steps.order.busy.size for cut in cuts)
         sheet.forget_steps()

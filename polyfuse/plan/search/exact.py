@@ -43,11 +43,11 @@ class Exact:
     lower: int
     optimal: bool
     options: tuple[Option, ...]
-    placed: tuple["Placed", ...]
+    placed: tuple["PlacedBuffer", ...]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedBuffer:
     """A pin by its tensor, or a workspace ("workspace"): operations that have run when it begins and ends; bytes."""
 
     name: str
@@ -92,7 +92,7 @@ class _Solved:
     bound: int
     optimal: bool
     options: tuple[Option, ...]
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedBuffer, ...]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class _Model:
         value, bound = round(solver.objective_value), round(solver.best_objective_bound)
         unit = self.problem.alignment_bytes
         placed = tuple(
-            Placed(
+            PlacedBuffer(
                 each.name,
                 solver.value(each.first),
                 solver.value(each.end),

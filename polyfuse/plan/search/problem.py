@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.candidates import USUAL_KINDS, Kind
+from polyfuse.plan.price.candidates import USUAL_KINDS, TileKind
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.options import Option, options
 from polyfuse.plan.price.sheet import Sink, Source
@@ -36,7 +36,7 @@ def fetch_of(machine: Accelerator, size: int) -> Fetch:
 
 
 def problem_of(
-    graph: Graph, machine: Accelerator, kinds: Sequence[Kind] = USUAL_KINDS, objective: Objective | None = None
+    graph: Graph, machine: Accelerator, kinds: Sequence[TileKind] = USUAL_KINDS, objective: Objective | None = None
 ) -> Problem:
     """Whole tensors and options of a graph on a machine, at any capacity, with some kinds of tiles.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.price.objective import Objective, asked
 from polyfuse.plan.price.space import ALL_TILES
-from polyfuse.plan.search.choices import Choices, Floors, Key, Problem, Step
+from polyfuse.plan.search.choices import BoundedFronts, ChosenGroup, Fronts, Key, Problem
 from polyfuse.plan.search.ideals import LONGEST, Lattice, bits, lattice
 from polyfuse.plan.search.walk import Arrived, Bound, Rules, Walk
 
@@ -46,7 +46,7 @@ class Found:
     lower_peak: with the goal `peak`, no plan takes less; 0 with others
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[ChosenGroup, ...]
     price: int
     lower: int
     peak_bytes: int
@@ -75,10 +75,10 @@ class Searcher:
     def __init__(self, problem: Problem, objective: Objective, graph: Lattice | None = None) -> None:
         self.problem, self.objective = problem, objective
         self.graph = graph or lattice(problem.dag)
-        self.choices = Choices(problem, objective)
+        self.choices = Fronts(problem, objective)
         tilings = problem.tilings
-        self.floors = Floors(self.choices, tilings) if tilings is not None else None
-        self.peak_floors = Floors(self.choices, tilings, peak=True) if tilings is not None else None
+        self.floors = BoundedFronts(self.choices, tilings) if tilings is not None else None
+        self.peak_floors = BoundedFronts(self.choices, tilings, peak=True) if tilings is not None else None
         self.most_work = ALL_WORK * FEW_OPERATIONS // max(FEW_OPERATIONS, len(problem.dag.operations))
         self.work = 0
 
@@ -170,7 +170,9 @@ class Searcher:
             arrived = known() or arrived
         return Smallest(arrived, min(arrived.price, lower))
 
-    def _closed(self, floors: Floors, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int) -> Arrived:
+    def _closed(
+        self, floors: BoundedFronts, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int
+    ) -> Arrived:
         """A plan that is no dearer than one with any other tiles, or as near to that as the work allows.
 
         What bounds allow is looked at until a cheapest way needs none of them: that way is a plan. Where a way needs
@@ -205,7 +207,7 @@ class Searcher:
         """A walk whose groups cost no more in place than streamed: where some tiles are known in some places alone."""
         return Walk(self.floors, walk.rules, self.graph) if self.floors is not None and self.work else walk
 
-    def _cover(self, floors: Floors, bounded: Sequence[Key], capacity_bytes: int) -> bool:
+    def _cover(self, floors: BoundedFronts, bounded: Sequence[Key], capacity_bytes: int) -> bool:
         """Look at all tiles of groups that are bounded; whether there was anything new to look at."""
         worked = False
         for key in (key for key in bounded if key not in floors.covered):
@@ -237,12 +239,12 @@ class Searcher:
         best = min(known, key=lambda each: each.price, default=None)
         return best if best is None else replace(best, lower=min(best.price, lower))
 
-    def _steps(self, arrived: Arrived) -> tuple[Step, ...]:
+    def _steps(self, arrived: Arrived) -> tuple[ChosenGroup, ...]:
         def names(tensors: int) -> tuple[str, ...]:
             return tuple(self.problem.dag.tensors[number] for number in bits(tensors))
 
         return tuple(
-            Step(node.choice.option, names(node.fetched), names(node.held))
+            ChosenGroup(node.choice.option, names(node.fetched), names(node.held))
             for node in arrived.way
             if node.choice is not None and node.choice.option is not None
         )

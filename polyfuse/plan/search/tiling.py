@@ -10,15 +10,15 @@ from typing import cast
 import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.candidates import Kind
+from polyfuse.plan.price.bounds import GroupBounds
+from polyfuse.plan.price.candidates import TileKind
 from polyfuse.plan.price.compulsory import compulsory
-from polyfuse.plan.price.floors import Bounds
 from polyfuse.plan.price.objective import Objective, asked
 from polyfuse.plan.price.options import Option, Pricer, priced, pricer_of, renamed, signature
 from polyfuse.plan.price.sheet import Sink, Source
-from polyfuse.plan.search.covering import Covered, FloorPoint, Front, Model, cover
+from polyfuse.plan.search.covering import Covered, FloorPoint, Front, TileSpace, cover
 
 Sources = Mapping[str, Source]
 Sinks = Mapping[str, Sink]
@@ -44,8 +44,8 @@ class Tilings:
     graph: Graph
     machine: Accelerator
     objective: Objective
-    kinds: tuple[Kind, ...]
-    models: dict[Group, Model] = field(default_factory=dict)
+    kinds: tuple[TileKind, ...]
+    models: dict[OperationGroup, TileSpace] = field(default_factory=dict)
     known: dict[tuple[object, ...], Tiled] = field(default_factory=dict)
     points: dict[tuple[object, ...], tuple[FloorPoint, ...]] = field(default_factory=dict)
 
@@ -79,14 +79,14 @@ class Tilings:
 
     def _modelled(
         self, names: tuple[str, ...], sources: Sources, sinks: Sinks, objective: Objective
-    ) -> tuple[Group, Group, tuple[object, ...], Bounds, Model]:
+    ) -> tuple[OperationGroup, OperationGroup, tuple[object, ...], GroupBounds, TileSpace]:
         pricer = self.pricer
         pricer.options(names, sources, sinks, self.kinds)
         group = pricer.groups[names]
         modelled = pricer.models[signature(group)]
         on = tuple(sources[name] for name in group.inputs), tuple(sinks[name] for name in group.outputs)
-        model = self.models.setdefault(modelled, Model(modelled, pricer.machine))
-        bounds = Bounds(
+        model = self.models.setdefault(modelled, TileSpace(modelled, pricer.machine))
+        bounds = GroupBounds(
             modelled,
             pricer.machine,
             objective,
@@ -96,7 +96,13 @@ class Tilings:
         return group, modelled, (modelled, *on), bounds, model
 
     def _cover(
-        self, group: Group, bounds: Bounds, model: Model, room: int, most_work: int, key: tuple[object, ...]
+        self,
+        group: OperationGroup,
+        bounds: GroupBounds,
+        model: TileSpace,
+        room: int,
+        most_work: int,
+        key: tuple[object, ...],
     ) -> Tiled:
         names = tuple(operation.name for operation in group.operations)
         tried = self.pricer.options(names, bounds.sources, bounds.sinks, self.kinds)
@@ -118,7 +124,7 @@ def asked_of(option: Option, objective: Objective) -> int:
     return asked(objective.price(option.cycles, option.offchip_bytes, option.energy_pj, option.macs_executed))
 
 
-def best_of(names: tuple[str, ...], bounds: Bounds, found: Covered) -> tuple[Option, ...]:
+def best_of(names: tuple[str, ...], bounds: GroupBounds, found: Covered) -> tuple[Option, ...]:
     """The options of what was priced that no other beats."""
     best: list[Option] = []
     for sheet, cost in found.sheets:

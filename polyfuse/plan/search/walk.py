@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from polyfuse.plan.search.choices import Choice, Choices
+from polyfuse.plan.search.choices import FrontPoint, Fronts
 from polyfuse.plan.search.ideals import Lattice, bits
 
 State = tuple[int, int]
@@ -46,7 +46,7 @@ class Reached:
     state: State = (0, 0)
     held: int = 0
     fetched: int = 0
-    choice: Choice | None = None
+    choice: FrontPoint | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class _Group:
 class Walk:
     """A lattice to walk over with choices and rules; `peak`: the price is the most bytes on chip at any moment."""
 
-    def __init__(self, choices: Choices, rules: Rules, graph: Lattice, peak: bool = False) -> None:
+    def __init__(self, choices: Fronts, rules: Rules, graph: Lattice, peak: bool = False) -> None:
         self.choices, self.rules, self.graph, self.peak = choices, rules, graph, peak
         self.dag = graph.dag
         self.sizes = tuple(choices.problem.tensor_bytes[name] for name in self.dag.tensors)

@@ -1,7 +1,8 @@
 """The steps of a group for several tile sizes at once: which tile each step is, and the boxes of every tensor.
 
-`Group` + `Tile` + heights ──grid()──> `Grid`: arrays of (heights, steps). Fewer steps than the most are filled up with
-empty ones at the end.
+    `OperationGroup` + heights + width + channels + what is kept ──grid()──> `Grid`: arrays of (heights, steps)
+
+Fewer steps than the most are filled up with empty ones at the end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from polyfuse.plan.graph.access import NONE, Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
-from polyfuse.plan.tiles.axis import Booleans, Run, Runs, runs
+from polyfuse.plan.tiles.axis import AxisIntervals, Booleans, GroupIntervals, group_intervals
 
 ROWS, COLUMNS = 1, 2
 Interval = tuple[Integers, Integers]
@@ -88,14 +89,14 @@ class Cells:
 
     order: Order
     channels: Interval
-    rows: Run
-    columns: Run
+    rows: AxisIntervals
+    columns: AxisIntervals
     held: bool
 
-    def _at(self, axis: Run, interval: Interval) -> Interval:
+    def _at(self, axis: AxisIntervals, interval: Interval) -> Interval:
         return self._of(axis, interval[0]), self._of(axis, interval[1])
 
-    def _of(self, axis: Run, values: Integers) -> Integers:
+    def _of(self, axis: AxisIntervals, values: Integers) -> Integers:
         index = self.order.row if axis is self.rows else self.order.column
         if len(values) == 1:
             return np.asarray(values[0].take(index))
@@ -212,7 +213,7 @@ class Taken:
 class Grid:
     """A group in tiles of several heights: the order of steps, the cells of each tensor, what is added up."""
 
-    group: Group
+    group: OperationGroup
     heights: Integers
     order: Order
     of: Mapping[str, Cells]
@@ -220,7 +221,7 @@ class Grid:
 
 
 def grid(
-    group: Group,
+    group: OperationGroup,
     heights: Sequence[int],
     width: int,
     channels: int,
@@ -228,8 +229,8 @@ def grid(
     local_columns: Sequence[str],
 ) -> Grid:
     """The steps of tiles of several heights, and one width and number of channels."""
-    rows = runs(group, ROWS, tuple(heights), frozenset(local_rows))
-    columns = runs(group, COLUMNS, (width,), frozenset(local_columns))
+    rows = group_intervals(group, ROWS, tuple(heights), frozenset(local_rows))
+    columns = group_intervals(group, COLUMNS, (width,), frozenset(local_columns))
     extent = group.graph.tensors[group.operations[0].output].shape[1]
     blocks = -(-extent // channels) if channels else 1
     turns = (group.graph.images, blocks)
@@ -255,7 +256,7 @@ def grid(
     return Grid(group, np.array(heights), order, cells, sums)
 
 
-def span(found: Runs) -> Interval:
+def span(found: GroupIntervals) -> Interval:
     """For each size, the first tile in which anything happens, and one more than the last."""
     sums = (interval for each in found.taken_in.values() for interval in each.values())
     every = [*(run.new for run in found.of.values()), *sums]
@@ -265,7 +266,7 @@ def span(found: Runs) -> Interval:
     return np.where(used, np.argmax(busy, axis=1), 0), np.where(used, last, 1)
 
 
-def channels_of(group: Group, order: Order, tensor: str, channels: int) -> Interval:
+def channels_of(group: OperationGroup, order: Order, tensor: str, channels: int) -> Interval:
     """The channels of a tensor that each step works on."""
     operation, whole = group.operations[0], group.graph.tensors[tensor].shape[1]
     if not channels:
@@ -280,7 +281,7 @@ def channels_of(group: Group, order: Order, tensor: str, channels: int) -> Inter
     return np.where(start < end, start, 0), np.where(start < end, end, 0)
 
 
-def depth_taken(group: Group, order: Order, operation: Operation, tensor: str, channels: int) -> Integers:
+def depth_taken(group: OperationGroup, order: Order, operation: Operation, tensor: str, channels: int) -> Integers:
     """How many channels of a tensor an operation adds up in each step: it may be several parts of the operand."""
     whole = group.graph.tensors[operation.output].shape[1]
     first, stop = order.block * channels, np.minimum((order.block + 1) * channels, whole)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.grid import Box, Cells, Grid, largest
@@ -38,7 +38,7 @@ class Measures:
     steps: Grid
 
     @property
-    def group(self) -> Group:
+    def group(self) -> OperationGroup:
         """The group that is cut."""
         return self.steps.group
 

@@ -1,7 +1,9 @@
 """What all tiles along one axis of a group do: sums over tiles, and the largest of each.
 
-`Group` + axis + sizes + what is kept ──profile()──> `Profile`. Boxes are products of an interval of rows and one of
-columns, so that a sum over all steps is a product of a sum over rows and one over columns.
+    `OperationGroup` + axis + sizes + what is kept ──profile()──> `Profile`
+
+Boxes are products of an interval of rows and one of columns, so that a sum over all steps is a product of a sum over
+rows and one over columns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,8 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
-from polyfuse.plan.tiles.axis import Booleans, Run, runs
+from polyfuse.plan.graph.group import OperationGroup
+from polyfuse.plan.tiles.axis import AxisIntervals, Booleans, group_intervals
 from polyfuse.plan.tiles.grid import Interval, span
 
 
@@ -61,9 +63,9 @@ def least_of(profiles: Sequence[Profile]) -> Profile:
     )
 
 
-def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str]) -> Profile:
+def profile(group: OperationGroup, axis: int, sizes: Sequence[int], local: Iterable[str]) -> Profile:
     """The profile of tiles of several sizes along rows (1) or columns (2), `local` of whose tensors are kept."""
-    found = runs(group, axis, tuple(sizes), frozenset(local))
+    found = group_intervals(group, axis, tuple(sizes), frozenset(local))
     begin, stop = span(found)
     place = np.arange(found.tiles.shape[0])
     used = (place >= begin[:, None]) & (place < stop[:, None])
@@ -106,7 +108,7 @@ def length(interval: Interval) -> Integers:
     return np.maximum(np.asarray(interval[1] - interval[0]), 0)
 
 
-def work_of(group: Group, axis: int, name: str, interval: Interval, taken_in: bool) -> list[Integers]:
+def work_of(group: OperationGroup, axis: int, name: str, interval: Interval, taken_in: bool) -> list[Integers]:
     """The work of an operation along an axis, term by term, in each tile."""
     if taken_in:
         return [length(interval)]
@@ -119,7 +121,7 @@ def work_of(group: Group, axis: int, name: str, interval: Interval, taken_in: bo
 class Extents:
     """The lengths of one tensor's intervals in the tiles that are used."""
 
-    def __init__(self, run: Run, used: Booleans) -> None:
+    def __init__(self, run: AxisIntervals, used: Booleans) -> None:
         self.run, self.used = run, used
         self.new, self.need, self.fresh = (length(each) * used for each in (run.new, run.need, run.fresh))
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.tiles.grid import Box, Cells, Grid, Order, grid
 
-Place = Literal["local", "recompute"]
-Places = tuple[Place, Place]
+Retention = Literal["local", "recompute"]
+AxisRetention = tuple[Retention, Retention]
 Residence = Literal["resident", "streamed"]
-USUAL: Places = ("local", "recompute")
+USUAL: AxisRetention = ("local", "recompute")
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,18 @@ class Tile:
     rows: int
     columns: int = 0
     channels: int = 0
-    retention: Mapping[str, Places] = field(default_factory=dict)
+    retention: dict[str, AxisRetention] = field(default_factory=dict)
     weights: Residence = "resident"
 
-    def places(self, tensor: str) -> Places:
+    def __post_init__(self) -> None:
+        for tensor, along in self.retention.items():
+            if len(along) != 2:
+                raise InvalidInput(
+                    f"retention of {tensor!r}: expected one along rows and one along columns, got {len(along)}; "
+                    "give two of local, recompute"
+                )
+
+    def places(self, tensor: str) -> AxisRetention:
         """The places of a tensor along rows and along columns."""
         return self.retention.get(tensor, USUAL)
 
@@ -101,7 +109,7 @@ class Tables:
               step of an image and a block of channels on, until it makes its output in the last
     """
 
-    group: Group
+    group: OperationGroup
     tile: Tile
     steps: int
     counts: tuple[int, int, int, int]
@@ -115,7 +123,7 @@ class Tables:
         return {name: table.window() for name, table in self.of.items()}
 
 
-def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
+def tables(graph: Graph, group: Sequence[str] | OperationGroup, tile: Tile) -> Tables:
     """The steps of a group of operations that is cut in tiles.
 
     Errors: InvalidInput for tiles larger than the reference, blocks of channels of several operations, retention of
@@ -131,7 +139,7 @@ def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
     (30, {'x': (3, 32), 'a_out': (3, 30), 'b_out': (1, 28)}, \
 [[0, 3, 0, 32], [3, 4, 0, 32], [4, 5, 0, 32], [5, 6, 0, 32]])
     """
-    group = group if isinstance(group, Group) else group_of(graph, group)
+    group = group if isinstance(group, OperationGroup) else group_of(graph, group)
     check_tile(group, tile)
     cut = grid_of(group, tile, [tile.rows])
     return Tables(
@@ -152,7 +160,7 @@ def counts_of(order: Order) -> tuple[int, int, int, int]:
     return images, turns // images, sweeps // turns, steps // sweeps
 
 
-def grid_of(group: Group, tile: Tile, heights: Sequence[int]) -> Grid:
+def grid_of(group: OperationGroup, tile: Tile, heights: Sequence[int]) -> Grid:
     """The steps of tiles of several heights that are otherwise cut as one tile; whole images are one step."""
     height, width = group.graph.tensors[group.reference].shape[2:]
     rows = kept(group, tile, 0) if max(heights) < height else ()
@@ -174,7 +182,7 @@ def stacked(box: Box) -> Integers:
     return np.stack([edge[0] for edge in (*box.rows, *box.columns)], axis=1)
 
 
-def check_tile(group: Group, tile: Tile) -> None:
+def check_tile(group: OperationGroup, tile: Tile) -> None:
     """Refuse a tile that the group cannot be cut in.
 
     Errors: InvalidInput.
@@ -197,7 +205,7 @@ def check_tile(group: Group, tile: Tile) -> None:
             raise InvalidInput(
                 f"{where}: expected retention of a tensor of the group, got {name!r}; it has {', '.join(group.links)}"
             )
-        if len(places) != 2 or any(place not in ("local", "recompute") for place in places):
+        if any(place not in ("local", "recompute") for place in places):
             raise InvalidInput(f"{where}: expected local or recompute along rows and columns of {name!r}, got {places}")
     several = 0 < tile.columns < shape[3]
     if several and any(tile.places(name)[1] == "local" for name in group.links):
@@ -209,6 +217,6 @@ def check_tile(group: Group, tile: Tile) -> None:
             )
 
 
-def kept(group: Group, tile: Tile, d: int) -> tuple[str, ...]:
+def kept(group: OperationGroup, tile: Tile, d: int) -> tuple[str, ...]:
     """The tensors that are local along rows (0) or columns (1)."""
     return tuple(name for name in group.links if tile.places(name)[d] == "local")

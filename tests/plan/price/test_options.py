@@ -15,7 +15,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator, Memory, accelerator
 from polyfuse.network.network import Builder
 from polyfuse.network.operator import window_of
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.price.candidates import KINDS
 from polyfuse.plan.price.options import Option, Pricer, option_of, options
@@ -277,7 +277,7 @@ def best(found: Sequence[Option], room: int) -> float:
     return min((option.cycles for option in found if option.workspace_bytes <= room), default=float("inf"))
 
 
-def all_off(group: Group) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def all_off(group: OperationGroup) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Everything off chip."""
     return dict.fromkeys(group.inputs, "off"), dict.fromkeys(group.outputs, "off")
 

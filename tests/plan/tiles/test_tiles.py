@@ -12,7 +12,7 @@ import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import slice_of
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.tiles.tables import Table, Tile, tables
 from tests.plan.tiles.replay import replay
@@ -142,7 +142,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 @st.composite
-def cut_groups(draw: st.DrawFn, graph: Graph) -> tuple[Group, Tile]:
+def cut_groups(draw: st.DrawFn, graph: Graph) -> tuple[OperationGroup, Tile]:
     """Operations in a row of a graph, in tiles of every kind."""
     names = list(graph.by_name)
     first = draw(st.integers(0, len(names) - 1))

@@ -1,6 +1,6 @@
 """What tiles cost at least, for whole ranges of them at once: bounds that prove that the rest need not be priced.
 
-`Profile` of rows + `Profile` of columns + `Load` ──Bounds.of()──> `Floor`: arrays of (blocks, heights, widths)
+    `Profile` of rows + `Profile` of columns + `WeightLoads` ──GroupBounds.of()──> `LowerBound` of each tile
 
 Off-chip bytes, multiply-accumulates and energy are exact, as products of sums along axes. Workspace leaves out what a
 ring holds from one sweep to the next. Cycles are the larger of all computing and all transfers, with the first load and
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.price.latency import idle_factor, rate_of, step_cycles
-from polyfuse.plan.price.loads import Load
 from polyfuse.plan.price.objective import PARTS, Objective
 from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.price.space import Cutting
+from polyfuse.plan.price.weights import WeightLoads
 from polyfuse.plan.tiles.measures import SUM_BYTES, Numbers
 from polyfuse.plan.tiles.profiles import Profile
 
@@ -31,7 +31,7 @@ AnyNumbers = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Floor:
+class LowerBound:
     """Of each tile of a range, what it costs at least: workspace, and what is asked for in 1/1024 of its unit."""
 
     workspace: Integers
@@ -39,10 +39,10 @@ class Floor:
 
 
 @dataclass(frozen=True, eq=False)
-class Bounds:
+class GroupBounds:
     """Bounds of one group in one place: what it reads and leaves is on or off chip."""
 
-    group: Group
+    group: OperationGroup
     machine: Accelerator
     objective: Objective
     sources: Mapping[str, Source]
@@ -84,14 +84,16 @@ class Bounds:
                 found += [(operation, int(term[0][channels] - term[0][0])) for term in terms]
         return tuple(found)
 
-    def of(self, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool = False) -> Floor:
+    def of(
+        self, rows: Profile, columns: Profile, cutting: Cutting, load: WeightLoads, loose: bool = False
+    ) -> LowerBound:
         """The floor of every tile of some heights, widths and blocks; `loose`: whatever is kept along rows."""
         step = _Step(self, rows, columns, cutting, load, loose)
         cycles = step.cycles() if self.objective.goal == "latency" else 0.0 * step.moved
         energy = step.energy() if self.objective.goal == "energy" else 0.0 * step.moved
         asked = self.asked(cycles, step.moved, energy, step.macs)
         workspace, asked = np.broadcast_arrays(step.workspace(), asked)
-        return Floor(workspace, asked)
+        return LowerBound(workspace, asked)
 
     def asked(self, cycles: AnyNumbers, moved: Integers, energy_pj: AnyNumbers, macs: Integers) -> Integers:
         """What the objective asks for, as `Objective.price` counts it; nothing for the goal `peak`."""
@@ -113,7 +115,7 @@ class _Step:
     """One product of rows and columns, under way."""
 
     def __init__(
-        self, bounds: Bounds, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool
+        self, bounds: GroupBounds, rows: Profile, columns: Profile, cutting: Cutting, load: WeightLoads, loose: bool
     ) -> None:
         self.loose = loose
         self.bounds, self.rows, self.columns, self.cutting, self.load = bounds, rows, columns, cutting, load
@@ -322,6 +324,6 @@ class _Step:
         return lasting + passing
 
 
-def sums_up(group: Group, operation: Operation) -> bool:
+def sums_up(group: OperationGroup, operation: Operation) -> bool:
     """Whether an operation needs sums that are wider than what it makes."""
     return operation.cls != "elementwise" and group.graph.tensors[operation.output].element_bytes < SUM_BYTES

@@ -1,6 +1,6 @@
 """How the weights of a group come: resident, streamed, or in blocks of channels of every size at once.
 
-`Group` + machine ──whole_load(), block_load()──> `Load`, which floors.py bounds tiles with
+`OperationGroup` + machine ──whole_load(), block_load()──> `WeightLoads`, which bounds.py bounds tiles with
 """
 
 from collections.abc import Callable, Mapping
@@ -10,17 +10,17 @@ import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.memory.addresses import aligned_up
 from polyfuse.plan.price.latency import idle_factor
-from polyfuse.plan.price.sheet import Cut, channel_bytes
+from polyfuse.plan.price.sheet import TiledGroup, channel_bytes
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures, Numbers
 from polyfuse.plan.tiles.tables import Residence, Tile, grid_of
 
 
 @dataclass(frozen=True, eq=False)
-class Load:
+class WeightLoads:
     """How weights come: resident or streamed, or in blocks of channels; arrays have an entry for each size of block.
 
     depth, deepest, opening, closing  channels of each tensor: in all blocks, in the largest, the first, the last one
@@ -56,18 +56,18 @@ class Load:
     streams: Mapping[str, tuple[int, float, float]]
     in_blocks: bool
 
-    def part(self, some: slice) -> "Load":
+    def part(self, some: slice) -> "WeightLoads":
         """Some of the sizes of blocks."""
         return self._mapped(lambda _, values: values[some])
 
-    def coarse(self) -> "Load":
+    def coarse(self) -> "WeightLoads":
         """One entry for all sizes that make as many blocks: the least of each array, the most of `same`, `largest`."""
         starts = np.flatnonzero(np.diff(self.blocks, prepend=-1))
         return self._mapped(
             lambda name, values: (np.maximum if name in ("same", "largest") else np.minimum).reduceat(values, starts)
         )
 
-    def _mapped(self, change: Callable[[str, Integers], Integers]) -> "Load":
+    def _mapped(self, change: Callable[[str, Integers], Integers]) -> "WeightLoads":
         changed: dict[str, object] = {}
         for each in fields(self):
             value = getattr(self, each.name)
@@ -78,11 +78,11 @@ class Load:
         return replace(self, **changed)  # type: ignore[arg-type]
 
 
-def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load:
+def whole_loads(group: OperationGroup, residence: Residence, machine: Accelerator) -> WeightLoads:
     """Weights that are kept, or streamed; all channels at once."""
     rows = group.graph.tensors[group.reference].shape[2]
     tile = Tile(rows, weights=residence)
-    cut = Cut(tile, Measures(machine, grid_of(group, tile, [rows])))
+    cut = TiledGroup(tile, Measures(machine, grid_of(group, tile, [rows])))
     streams = {}
     for operation in cut.streams:
         cycles = cut.stream_cycles[operation.name]
@@ -92,7 +92,7 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
     kept = sum(operation.weight_bytes for operation in cut.kept)
     one = np.ones(1, np.int64)
     read = {operation.name: operation.weight_bytes * one for operation in group.operations}
-    return Load(
+    return WeightLoads(
         residence=residence,
         channels=0 * one,
         depth=depth,
@@ -115,7 +115,7 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
     )
 
 
-def block_load(group: Group, machine: Accelerator) -> Load | None:
+def block_loads(group: OperationGroup, machine: Accelerator) -> WeightLoads | None:
     """Weights in blocks of channels of every size; none where there are no blocks."""
     sizes = np.array(blocks_of(group), np.int64)
     if not len(sizes):
@@ -145,7 +145,7 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
     each = [{name: values[k] for name, values in arrays.items()} for k in range(6)]
     last = whole - (blocks - 1) * sizes
     read = (blocks - 1) * (sizes * operation.weight_bytes // whole) + last * operation.weight_bytes // whole
-    return Load(
+    return WeightLoads(
         residence="resident",
         channels=sizes,
         depth=each[0],
