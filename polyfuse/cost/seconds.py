@@ -1,4 +1,4 @@
-"""A time model: from exact counts of work to seconds, with few numbers for a machine.
+"""Host time: from exact counts of work to seconds, with few numbers for a machine; Winograd's transforms included.
 
     Work + Machine ──seconds()──> Seconds
 
@@ -8,7 +8,7 @@
     time      sqrt(compute^2 + memory^2)
 
 One of the two hides behind the other where it is much the smaller; where they are alike, they add up to 1.4 of each.
-Where a row comes from is told by the bytes touched since it was last touched (`plan.reuse`): half of a cache's bytes
+Where a row comes from follows from the bytes touched since it was last touched (`cost.reuse`): half of a cache's bytes
 away it is still there, all of them away it is gone, and in between in proportion. docs/use/model.md has the
 reasons and the errors.
 """
@@ -33,11 +33,11 @@ class KernelWork:
     """All executions of one row kernel in a run.
 
     macs        multiply-accumulates of the layer; taps that meet padding are none
-    vectors     operations on whole vectors, empty lanes included; of a scalar leaf its executions
+    vectors     operations on whole vectors, empty lanes included; the executions of a scalar kernel
     chunks      chunks of columns that are begun
     threads     whether threads can share the executions
-    transforms  operations of Winograd's transforms, beside `vectors`
-    again       bytes that calls read again and again, and the bytes that are touched between two times
+    transforms  operations of Winograd's transforms, which `vectors` leaves out
+    again       bytes that calls read again and again, and the bytes that are touched between two reads
     """
 
     name: str
@@ -53,7 +53,7 @@ class KernelWork:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What one run does: its kernels, and the rows that they touch in order of time."""
+    """The work of one run: its kernels, and the rows that they touch in order of time."""
 
     kernels: tuple[KernelWork, ...]
     touches: Touches
@@ -71,7 +71,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a run takes, in parts that add up: a kernel's time is shared out by the squares of computing and memory."""
+    """The time of a run in parts that add up: a kernel's is shared out by the squares of computing and memory."""
 
     compute: Mapping[str, float]
     memory: Mapping[str, float]
@@ -89,7 +89,7 @@ class Seconds:
 
 @dataclass(frozen=True, eq=False)
 class Amounts:
-    """What costs are multiplied with.
+    """The amounts that costs are multiplied with.
 
     compute    `[kernel, cost]`: vectors by kind, chunks and calls
     memory     `[kernel, cost]`: bytes read and written, and runs of bytes, by level
@@ -99,7 +99,7 @@ class Amounts:
     memory: Floats
 
     def linearised(self, compute_ns: Floats, memory_ns: Floats) -> tuple[Floats, Floats]:
-        """The time in nanoseconds as a linear function of the costs, near these and exact at them: what each is worth.
+        """The time in nanoseconds as a linear function of the costs, exact at these costs: the factor of each.
 
         The root of a sum of squares is the sum of its terms, each weighed by its share of the root.
         """
@@ -109,7 +109,7 @@ class Amounts:
 
 
 def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
-    """What a run takes, by the costs in the machine file; what it has none for is guessed from peak and bandwidths.
+    """The time of a run by the costs in the machine file; those it lacks are guessed from peak and bandwidths.
 
     With threads, what they can share of the computing is divided by their number, and bandwidths grow as measured.
     """
@@ -126,7 +126,7 @@ def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
 
 
 def amounts(work: Work, machine: Machine, held: Mapping[str, int], threads: int = 1) -> Amounts:
-    """What costs are multiplied with, in the order of `guessed_costs`."""
+    """The amounts that costs are multiplied with, in the order of `guessed_costs`."""
     compute = np.zeros((len(work.kernels), len(COMPUTING)))
     for row, kernel in zip(compute, work.kernels, strict=True):
         share = threads if kernel.threads else 1
@@ -177,7 +177,7 @@ def missing(away: NDArray[np.int64], held_bytes: int) -> NDArray[np.float64]:
 
 
 GUESSED_KINDS = {"stencil": 0.9, "max_pool": 1.5, "scalar": 4.0}
-"""How many times as long as a multiply-add, at best, a vector operation of these kinds takes; others 1.1 times."""
+"""Vector operations of these kinds take so many times as long as a multiply-add at best; others 1.1 times."""
 KINDS = (
     *("direct", "grouped", "few_channels", "depthwise", "stencil", "max_pool", "average_pool", "add", "mul"),
     *("apply", "lrn", "gather", "to_blocked", "to_planar", "winograd", "scalar"),

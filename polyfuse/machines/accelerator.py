@@ -34,7 +34,7 @@ CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """The types that elements are stored in; sums are made in 4 bytes whatever they are."""
 LARGEST = 1 << 40
-"""Bytes on chip, and lanes, that no machine has: what is above is a slip of the pen."""
+"""Bytes on chip, and lanes, that no machine has: a larger number is a slip of the pen."""
 HOST_CACHE = "host-cache"
 """The second cache of this host, taken for a scratchpad."""
 
@@ -66,7 +66,7 @@ class Accelerator:
                         taken in (pool) or made (elementwise) per cycle
     mac_pj              energy of a multiply-accumulate by type; the other classes' work costs as much an element
     offchip_writable    whether tensors between layers may be stored off chip; where not, the inputs of a network are
-                        read from there and its outputs handed over there, and what is between them stays on chip
+                        read from there and its outputs handed over there, and all others stay on chip
 
     Raises InvalidInput for numbers that are not positive and finite and for unknown classes and types.
     """
@@ -139,11 +139,11 @@ class Accelerator:
         return dataclasses.replace(self, capacity_bytes=capacity_bytes)
 
     def memory_alone(self) -> "Accelerator":
-        """The same with an off-chip memory that nothing between layers is stored in."""
+        """The same with an off-chip memory in which no tensor between layers is stored."""
         return dataclasses.replace(self, offchip_writable=False)
 
     def rate(self, cls: str, dtype: str) -> float:
-        """What a class does per cycle with elements of a type.
+        """The work of a class per cycle with elements of a type.
 
         Errors: InvalidInput where the machine does not compute with that type.
         """

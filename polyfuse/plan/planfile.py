@@ -22,12 +22,12 @@ RUN_BY: Mapping[MachineKind, str] = {
     "host": "a plan for this kind of host, which polyfuse compile, run and verify take with --plan",
     "scratchpad": "a plan for a scratchpad machine, which polyfuse compile, run, verify and plan take with --plan",
 }
-"""What a plan is for, in errors where another kind was expected."""
+"""The use of a plan, in errors where another kind was expected."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The file, or the name of a kernel, that a planned network was read from, as it was asked for.
+    """The file, or the name of a kernel, that a planned network was read from, with the options it was read with.
 
     shapes, values   those of the inputs of a model, by name; values as text, such as "480,640"
     first, last      the ends of the part that was planned, null where it was not cut there

@@ -13,8 +13,8 @@ import numpy as np
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import OperationGroup
+from polyfuse.plan.price.costs import CostTable, Sink, Source, tiled_group
 from polyfuse.plan.price.objective import Objective
-from polyfuse.plan.price.sheet import CostTable, Sink, Source, tiled_group
 from polyfuse.plan.tiles.tables import Tile, check_tile, tables
 
 PLACES = ("local", "recompute")

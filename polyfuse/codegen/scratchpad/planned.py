@@ -17,7 +17,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph, Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.sheet import block_channels, streamed
+from polyfuse.plan.price.costs import block_channels, streamed
 from polyfuse.plan.proof.placed import is_whole, placed_group
 from polyfuse.plan.proof.prove import prove_groups
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan

@@ -1,6 +1,8 @@
-"""Groups of operations that run together in steps: their tensors, and who reads what of them.
+"""Groups of operations that run together in steps: their tensors, and the reads of each.
 
-`Graph` + names ──group_of()──> `OperationGroup`. What a layer reads along each axis is tabulated once for a graph.
+    `Graph` + names ──group_of()──> `OperationGroup`
+
+The reads of layers along each axis are tabulated once for a graph.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +30,7 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What is known of a graph's layers: their tables, and the links of each operation by its name."""
+    """The layers of a graph analysed: their tables, and the links of each operation by its name."""
 
     graph: Graph
     tables: Mapping[str, LayerTables]
@@ -85,7 +87,7 @@ class OperationGroup:
 
     @cached_property
     def analysis(self) -> Analysis:
-        """What is known of the whole graph."""
+        """The analysis of the whole graph."""
         return analysis_of(self.graph)
 
     @cached_property

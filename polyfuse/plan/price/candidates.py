@@ -1,6 +1,6 @@
 """The tiles of a group that are tried first, by kind; none depends on the capacity of a machine.
 
-`OperationGroup` + kind + `Accelerator` ──candidates()──> `TiledGroup`s
+`OperationGroup` + kind + `Accelerator` ──CANDIDATES──> `TiledGroup`s
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,33 +10,27 @@ from typing import Literal, get_args
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.sheet import TiledGroup, channel_bytes, tiled_group
+from polyfuse.plan.price.costs import TiledGroup, channel_bytes, tiled_group
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.tables import AxisRetention, Tile
 
 TileKind = Literal["rows", "strips", "recompute", "blocks", "mixed"]
 KINDS: tuple[TileKind, ...] = get_args(TileKind)
-"""Tiles of rows that are kept; strips of columns; halos that are made again; blocks of channels; and, for the least
-memory, patches of a few elements between which narrow tensors are kept whole and others along rows of patches alone."""
+"""Tiles of rows with kept halos; strips of columns; recomputed halos; blocks of channels; and, for the least memory,
+patches of a few elements, narrow tensors kept along both axes and others along columns alone."""
 USUAL_KINDS: tuple[TileKind, ...] = KINDS[:-1]
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Images are cut into so many tiles of rows, and blocks of channels, at least; and into single rows."""
 FEW_PARTS = (1, 2, 4, 8, 16, 32)
 STRIPS = (2, 4, 8)
 WIDE_BYTES = 4096
-"""Strips are tried for groups whose tensors have more than this in a row of each; blocks of fewer channels than there
-are lanes for weights that have more than this in so many."""
+"""Strips are tried for groups with more bytes in a row of each tensor; blocks of fewer channels than lanes for weights
+with more bytes in as many channels as there are lanes."""
 MOST_PATCHES = 1024
 AGAIN: AxisRetention = ("recompute", "recompute")
 KEPT: AxisRetention = ("local", "local")
 ALONG_COLUMNS: AxisRetention = ("recompute", "local")
 Candidates = Iterator[TiledGroup]
-
-
-def heights_of(group: OperationGroup, parts: Sequence[int]) -> list[int]:
-    """The heights of tiles that cut the reference into so many, the tallest first, all of it left out."""
-    rows = group.graph.tensors[group.reference].shape[2]
-    return sorted({1, *(-(-rows // n) for n in parts)} - {rows}, reverse=True)
 
 
 def in_one(group: OperationGroup, tile: Tile, machine: Accelerator) -> TiledGroup:
@@ -45,22 +39,23 @@ def in_one(group: OperationGroup, tile: Tile, machine: Accelerator) -> TiledGrou
 
 
 def in_several(group: OperationGroup, tile: Tile, parts: Sequence[int], machine: Accelerator) -> Candidates:
-    """Tiles of fewer rows than there are, where there are several."""
-    if heights := heights_of(group, parts):
-        yield tiled_group(group, tile, heights, machine)
+    """Tiles that cut the rows of the reference into so many parts, and single rows, the tallest first; not all rows."""
+    rows = group.graph.tensors[group.reference].shape[2]
+    if heights := {1, *(-(-rows // n) for n in parts)} - {rows}:
+        yield tiled_group(group, tile, sorted(heights, reverse=True), machine)
 
 
 def by_rows(group: OperationGroup, machine: Accelerator) -> Candidates:
     """All rows in one step, or tiles of rows that are kept; weights loaded once, or in every step."""
-    for cut in (in_one(group, Tile(0), machine), *in_several(group, Tile(0), PARTS, machine)):
-        yield cut
+    for tiled in (in_one(group, Tile(0), machine), *in_several(group, Tile(0), PARTS, machine)):
+        yield tiled
         early = (operation for operation in group.operations if operation.name not in group.late)
         if not machine.weights_in_place and any(channel_bytes(group.graph, operation) for operation in early):
-            yield TiledGroup(replace(cut.tile, weights="streamed"), cut.measures)
+            yield TiledGroup(replace(tiled.tile, weights="streamed"), tiled.measures)
 
 
 def again(group: OperationGroup, machine: Accelerator) -> Candidates:
-    """Tiles of rows that each make and load all that they need."""
+    """Tiles of rows that each make and load their whole need."""
     if len(group.operations) > 1:
         yield from in_several(group, Tile(0, retention=dict.fromkeys(group.links, AGAIN)), FEW_PARTS, machine)
 
@@ -81,7 +76,7 @@ def row_bytes(group: OperationGroup, tensor: str) -> int:
 
 
 def by_patches(group: OperationGroup, machine: Accelerator) -> Candidates:
-    """Patches, row after row of them; of the narrow tensors the narrowest, half or all are kept."""
+    """Patches, one row of them after the other; none, one, half, all but one or all narrow tensors are kept."""
     rows, columns = group.graph.tensors[group.reference].shape[2:]
     if len(group.operations) == 1 or group.late or rows == 1:
         return
@@ -96,7 +91,7 @@ def by_patches(group: OperationGroup, machine: Accelerator) -> Candidates:
 
 
 def narrow_tensors(group: OperationGroup) -> list[str]:
-    """The tensors within a group whose rows are no larger than what they are made of and what is made of them."""
+    """The tensors within a group whose rows are no larger than those of its maker's inputs and its readers' outputs."""
     found = []
     for name, maker in group.makers.items():
         size = row_bytes(group, name)
@@ -125,8 +120,3 @@ CANDIDATES: dict[TileKind, Callable[[OperationGroup, Accelerator], Candidates]] 
     "blocks": by_blocks,
     "mixed": by_patches,
 }
-
-
-def candidates(group: OperationGroup, kind: TileKind, machine: Accelerator) -> Candidates:
-    """The tiles of one kind."""
-    return CANDIDATES[kind](group, machine)

@@ -1,12 +1,12 @@
-"""Scratchpad time: the cycles of the steps of a group, in one place; docs/use/accelerators.md has it in words.
+"""Scratchpad time: the cycles of transfers, operations and steps; docs/use/accelerators.md has it in words.
 
     work / rate_of()        cycles that an operation computes, idle_factor() times as many where lanes are idle
     transfer_cycles()       cycles of a transfer (`Accelerator`)
     overlapped()            in which step a transfer runs, and what of it no step hides
     step_cycles()           cycles that a step takes
 
-The search (sheet.py), the timeline and the prefetch of weights (early.py) add these up; bounds.py asks `step_cycles`
-for sums over steps, which is never above the sum of its answers. The simulator in codegen/scratchpad/ knows none of it.
+The search (costs.py), the timeline and the prefetch of weights (early.py) add these up; bounds.py calls `step_cycles`
+with sums over steps, which is never above the sum of its results. The simulator in codegen/scratchpad/ uses none of it.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""What a plan does when: loads, computation and stores of every step of its groups, and the bytes of each tensor.
+"""The timeline of a plan: loads, computation and stores of every step of its groups, and the bytes of each tensor.
 
-ScratchPlan + Graph ──timeline()──> (GroupTime, ...), one for each group
+    ScratchPlan + Graph ──timeline()──> (GroupTime, ...), one for each group
 
-The cycles are those of the model; they add up to what the plan says.
+The cycles are those of latency.py; they add up to the figures of the plan.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
+from polyfuse.plan.price.costs import tiled_group
 from polyfuse.plan.price.latency import overlapped, step_cycles
-from polyfuse.plan.price.sheet import tiled_group
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 
 Cycles = NDArray[np.float64]
@@ -30,9 +30,9 @@ class GroupTime:
     """One group: the cycles of its steps, and the bytes that it moves.
 
     start    cycles from the start of the plan
-    before   cycles of what is loaded whole before the first step: tensors that are fetched, weights
+    before   cycles of loads before the first step: tensors that are fetched whole, weights
     load     (steps,): of feature maps and blocks of weights that a step needs
-    weights  (steps,): of weights that are streamed meanwhile, or loaded for the next group
+    weights  (steps,): of weights that are streamed meanwhile, or prefetched for the next group
     compute, store   (steps,)
     loaded, stored   bytes by tensor; `weight_bytes`: all weights that are loaded
     """
@@ -54,7 +54,7 @@ class GroupTime:
         return len(self.compute)
 
     def prefetching(self, step: int, cycles: float) -> "GroupTime":
-        """The same with more weights to load while a step runs."""
+        """The same with more weights prefetched while a step runs."""
         weights = self.weights.copy()
         weights[step] += cycles
         return replace(self, weights=weights)
@@ -93,13 +93,13 @@ class GroupTime:
 
     @cached_property
     def loading(self) -> tuple[Cycles, float]:
-        """(steps,): the loads that run with each step; and what is loaded before the first one."""
+        """(steps,): cycles of the loads that run with each step; and those of the loads before the first one."""
         during, (before,) = overlapped(self.machine, self.load, np.zeros(1, np.int64), True)
         return self.weights + during, float(before)
 
     @cached_property
     def storing(self) -> tuple[Cycles, float]:
-        """(steps,): the stores that run with each step; and what is stored after the last one."""
+        """(steps,): cycles of the stores that run with each step; and those of the stores after the last one."""
         during, (after,) = overlapped(self.machine, self.store, np.zeros(1, np.int64), False)
         return during, float(after)
 
@@ -131,7 +131,7 @@ def timeline(plan: ScratchPlan, graph: Graph) -> tuple[GroupTime, ...]:
 
 
 def timed(groups: Sequence[PlannedGroup], graph: Graph, machine: Accelerator) -> tuple[GroupTime, ...]:
-    """Groups that run one after the other, each as if it began at 0, with weights that are loaded early."""
+    """Groups that run one after the other, each as if it began at 0, with prefetched weights."""
     times = [group_time(group, graph, machine) for group in groups]
     for index, group in enumerate(groups):
         for name, step in group.early.items():
@@ -142,11 +142,11 @@ def timed(groups: Sequence[PlannedGroup], graph: Graph, machine: Accelerator) ->
 
 
 def group_time(group: PlannedGroup, graph: Graph, machine: Accelerator) -> GroupTime:
-    """One group, as if it were alone: no weights are loaded early."""
+    """One group, as if it were alone, without prefetch."""
     tile = group.tile
-    cut = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
-    measures = cut.measures
-    compute, weights = (each[0] for each in cut.step_cycles)
+    tiled = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
+    measures = tiled.measures
+    compute, weights = (each[0] for each in tiled.step_cycles)
     loads = {n: measures.transfers(n, loaded=True) for n, source in group.sources.items() if source == "off"}
     stores = {
         n: measures.transfers(n, loaded=False, ring=sink == "off") for n, sink in group.sinks.items() if sink != "on"
@@ -155,14 +155,14 @@ def group_time(group: PlannedGroup, graph: Graph, machine: Accelerator) -> Group
     none = np.zeros(len(compute))
     return GroupTime(
         0.0,
-        cut.before_cycles + sum(machine.transfer_cycles(size) for size in fetched.values()),
-        cut.block_cycles[0] + sum((each.cycles[0] for each in loads.values()), none),
+        tiled.before_cycles + sum(machine.transfer_cycles(size) for size in fetched.values()),
+        tiled.block_cycles[0] + sum((each.cycles[0] for each in loads.values()), none),
         weights,
         compute,
         sum((each.cycles[0] for each in stores.values()), none),
         {**fetched, **{name: int(each.bytes[0]) for name, each in loads.items()}},
         {name: int(each.bytes[0]) for name, each in stores.items()},
-        int(cut.weight_bytes[0]),
+        int(tiled.weight_bytes[0]),
         machine,
     )
 

@@ -12,8 +12,8 @@ from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.price.costs import TiledGroup, channel_bytes
 from polyfuse.plan.price.latency import idle_factor
-from polyfuse.plan.price.sheet import TiledGroup, channel_bytes
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures, Numbers
 from polyfuse.plan.tiles.tables import Residence, Tile, grid_of
@@ -67,6 +67,10 @@ class WeightLoads:
             lambda name, values: (np.maximum if name in ("same", "largest") else np.minimum).reduceat(values, starts)
         )
 
+    def upright(self) -> "WeightLoads":
+        """Its arrays with sizes of blocks along the last axis but two."""
+        return self._mapped(lambda _, values: values[:, None, None])
+
     def _mapped(self, change: Callable[[str, Integers], Integers]) -> "WeightLoads":
         changed: dict[str, object] = {}
         for each in fields(self):
@@ -82,14 +86,14 @@ def whole_loads(group: OperationGroup, residence: Residence, machine: Accelerato
     """Weights that are kept, or streamed; all channels at once."""
     rows = group.graph.tensors[group.reference].shape[2]
     tile = Tile(rows, weights=residence)
-    cut = TiledGroup(tile, Measures(machine, grid_of(group, tile, [rows])))
+    tiled = TiledGroup(tile, Measures(machine, grid_of(group, tile, [rows])))
     streams = {}
-    for operation in cut.streams:
-        cycles = cut.stream_cycles[operation.name]
+    for operation in tiled.streams:
+        cycles = tiled.stream_cycles[operation.name]
         streams[operation.name] = (operation.weight_bytes, cycles, cycles if machine.double_buffer else 0.0)
     depth = {name: np.array([group.graph.tensors[name].shape[1]]) for name in group.links}
-    size = sum(aligned_up(each, machine.alignment_bytes) for each in cut.weight_buffers.values())
-    kept = sum(operation.weight_bytes for operation in cut.kept)
+    size = sum(aligned_up(each, machine.alignment_bytes) for each in tiled.weight_buffers.values())
+    kept = sum(operation.weight_bytes for operation in tiled.kept)
     one = np.ones(1, np.int64)
     read = {operation.name: operation.weight_bytes * one for operation in group.operations}
     return WeightLoads(
@@ -108,7 +112,7 @@ def whole_loads(group: OperationGroup, residence: Residence, machine: Accelerato
         read=read,
         block=0 * one,
         rest=0 * one,
-        before=cut.before_cycles,
+        before=tiled.before_cycles,
         kept_bytes=kept,
         streams=streams,
         in_blocks=False,
@@ -139,8 +143,8 @@ def block_loads(group: OperationGroup, machine: Accelerator) -> WeightLoads | No
     blocks = -(-whole // sizes)
     buffers = np.zeros_like(sizes)
     if operation.weight_bytes and not machine.weights_in_place:
-        copies = 2 if machine.double_buffer else 1
-        buffers = np.minimum(operation.weight_bytes, copies * sizes * channel_bytes(group.graph, operation))
+        slots = 2 if machine.double_buffer else 1
+        buffers = np.minimum(operation.weight_bytes, slots * sizes * channel_bytes(group.graph, operation))
     unit, size = machine.alignment_bytes, channel_bytes(group.graph, operation)
     each = [{name: values[k] for name, values in arrays.items()} for k in range(6)]
     last = whole - (blocks - 1) * sizes

@@ -1,4 +1,4 @@
-"""A group of a plan as its C runs it: the boxes of every step, and where each tensor lies on chip.
+"""A group of a plan as its C runs it: the boxes of each step, and the layout of each tensor on chip.
 
 ScratchPlan + Graph ──placed_group()──> `PlacedGroup`, which C is written from and which prove.py judges
 """
@@ -14,19 +14,19 @@ from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Graph, Operation, TensorInfo
 from polyfuse.plan.memory.addresses import Allocation
-from polyfuse.plan.price.sheet import channel_bytes
+from polyfuse.plan.price.costs import channel_bytes
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 from polyfuse.plan.tiles.tables import Table, Tables, tables
 
 
 @dataclass(frozen=True, eq=False)
 class BufferLayout:
-    """Where a tensor is on chip while a group runs.
+    """The layout of a tensor on chip while a group runs.
 
     In step s element (channel, row, column) is in plane channel - shifts[s, 2], at row (row + shifts[s, 0]) mod `rows`
     and column (column + shifts[s, 1]) mod `columns` of it.
 
-    room    an address, and the bytes there
+    room    its address and bytes
     whole   it is a pin: all of a tensor, which no element leaves
     """
 
@@ -39,12 +39,12 @@ class BufferLayout:
 
     @property
     def address(self) -> int:
-        """Where it begins."""
+        """The address of its first byte."""
         return self.room.address
 
     @property
     def planes(self) -> int:
-        """How many channels there is room for."""
+        """How many channels fit."""
         return self.room.bytes // (self.rows * self.columns * self.element_bytes)
 
     @cached_property
@@ -63,7 +63,7 @@ class BufferLayout:
 class BlockWeights:
     """Weights of the operation of a group that are loaded with each block of output channels.
 
-    place      where they are, a plane for each output channel
+    place      their layout, a plane for each output channel
     channels   how many output channels there are
     loaded     (steps, 2): the channels whose weights a step loads; used: those whose weights it reads
     """
@@ -77,9 +77,9 @@ class BlockWeights:
 
 @dataclass(frozen=True, eq=False)
 class PlacedGroup:
-    """A group with its tensors in their places.
+    """A group with the layouts of its tensors.
 
-    where          what errors call it
+    where          its name in errors
     operations     in the order in which they run within a step
     loaded         the inputs that arrive step by step; others are there, whole, from the start
     stored         the outputs that leave step by step
@@ -101,7 +101,7 @@ class PlacedGroup:
 
     @property
     def group(self) -> OperationGroup:
-        """Its operations and tensors."""
+        """The group."""
         return self.tables.group
 
     @cached_property
@@ -173,14 +173,14 @@ def block_weights(where: str, planned: PlannedGroup, cut: Tables, double_buffer:
 
 
 def whole_place(info: TensorInfo, room: Allocation, image: Integers) -> BufferLayout:
-    """The place of a tensor that is pinned: its images follow each other."""
+    """The layout of a tensor that is pinned: its images follow each other."""
     images, channels, rows, columns = info.shape
     skip = -channels * image if images > 1 else 0 * image
     return BufferLayout(room, rows, columns, np.stack([0 * skip, 0 * skip, skip], axis=1), info.element_bytes, True)
 
 
 def ring_place(info: TensorInfo, room: Allocation, table: Table) -> BufferLayout:
-    """The place of a tensor in a ring, which turns along one axis in as many rows or columns as there is room for."""
+    """The layout of a tensor in a ring, which turns along one axis in as many rows or columns as fit."""
     held = int((table.channels[:, 1] - table.channels[:, 0]).max(initial=0))
     turning = room.bytes // max(1, held * table.across * info.element_bytes)
     rows, columns = (turning, table.across) if table.turning == 0 else (table.across, turning)

@@ -1,4 +1,4 @@
-"""From a plan that was found to addresses: lifetimes of its buffers and pins, packed.
+"""Addresses of a plan that a search found: live ranges of its buffers and pins, packed.
 
 Found ──pinned()──> (Lived pin, ...)        Found + capacity ──placed_plan()──> Packing, or none
 """

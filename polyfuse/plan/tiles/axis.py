@@ -1,6 +1,6 @@
 """What tiles need and make along one axis, composed backwards from the outputs of a group, for many tile sizes at once.
 
-`OperationGroup` + sizes ──runs()──> `GroupIntervals`: arrays of tile sizes x tiles.
+    `OperationGroup` + sizes ──group_intervals()──> `GroupIntervals`: arrays of tile sizes x tiles
 
 A tensor that is local along the axis is made once, as late as the tiles allow: every tile makes what is new to it, and
 tiles before tile 0 make the halo at the border, as `shifted` placement does. One that is recomputed is made by every
@@ -47,7 +47,7 @@ class GroupIntervals:
 
     tiles     the numbers of the tiles, from those before tile 0 on
     last      for each tile size, the number of the last tile
-    of        the run of each tensor
+    of        the intervals of each tensor
     taken_in  for each accumulating operation, what it adds up of each tensor in each tile
     """
 
@@ -59,7 +59,7 @@ class GroupIntervals:
 
 @lru_cache(maxsize=32)
 def group_intervals(group: OperationGroup, axis: int, sizes: tuple[int, ...], local: frozenset[str]) -> GroupIntervals:
-    """The runs of all tensors along rows (axis 1) or columns (axis 2), for tiles of so many of the reference's.
+    """The intervals of all tensors along rows (axis 1) or columns (axis 2), for tiles of so many of the reference's.
 
     `local` are the tensors that are made once and kept; the others are recomputed.
     """
@@ -91,13 +91,13 @@ class Composition:
         return not links or any(self.group.accumulates(link.reader) for link in links)
 
     def composed(self) -> GroupIntervals:
-        """The runs, each tensor after its readers."""
+        """The intervals, each tensor after its readers."""
         cut = [name for name in self.group.links if self.is_cut(name)]
         last = np.max([-(-self.extent(name) // self.tile(name)) for name in cut], axis=0) - 1
         tiles = np.arange(-self.early(), int(last.max()) + 1)
         found: dict[str, AxisIntervals] = {}
         for name in reversed(list(self.group.links)):
-            found[name] = self.run(name, tiles, last, found)
+            found[name] = self.of_tensor(name, tiles, last, found)
         taken_in = {
             operation.name: {name: self.taken_in(name, tiles, found[name]) for name in self.group.added_up(operation)}
             for operation in self.group.operations
@@ -130,9 +130,9 @@ class Composition:
         begun = np.logical_or.reduce([(ahead[name] > 0) & (ahead[name][-1] <= 0) for name in self.local])
         return int(begun.sum())
 
-    def taken_in(self, tensor: str, tiles: Integers, run: AxisIntervals) -> tuple[Integers, Integers]:
+    def taken_in(self, tensor: str, tiles: Integers, along: AxisIntervals) -> tuple[Integers, Integers]:
         """What an accumulating operation adds up in each tile: everything once."""
-        return run.new if run.local else self.partition(tensor, tiles)
+        return along.new if along.local else self.partition(tensor, tiles)
 
     def partition(self, tensor: str, tiles: Integers) -> tuple[Integers, Integers]:
         """The rows or columns of each tile where a tensor is cut."""
@@ -140,8 +140,10 @@ class Composition:
         extent = self.extent(tensor)
         return np.clip(tiles * size, 0, extent), np.clip((tiles + 1) * size, 0, extent)
 
-    def run(self, tensor: str, tiles: Integers, last: Integers, found: Mapping[str, AxisIntervals]) -> AxisIntervals:
-        """The run of a tensor whose readers' runs are known."""
+    def of_tensor(
+        self, tensor: str, tiles: Integers, last: Integers, found: Mapping[str, AxisIntervals]
+    ) -> AxisIntervals:
+        """The intervals of a tensor whose readers' intervals are known."""
         shape = (len(self.sizes), len(tiles))
         start, end, ahead = np.full(shape, NONE), np.full(shape, -NONE), np.full(shape, -NONE)
         readers = [link for link in self.group.links[tensor] if not self.group.accumulates(link.reader)]
@@ -201,13 +203,13 @@ class Composition:
         return np.where(some & opening, 0, start), np.where(some, np.maximum(end, following), end)
 
 
-def loaded_late(run: AxisIntervals, begun: Booleans, opening: Booleans) -> AxisIntervals:
+def loaded_late(along: AxisIntervals, begun: Booleans, opening: Booleans) -> AxisIntervals:
     """An input that is not loaded before something is computed: the first such tile loads all until then."""
-    first = np.broadcast_to(run.span[0][:, None], begun.shape)
-    start = np.where(begun & ~opening, run.new[0], first)
-    end = np.where(begun, run.new[1], first)
-    alive = np.where(begun, run.alive, first)
-    return replace(run, new=(start, end), fresh=(start, end), alive=np.minimum(alive, end))
+    first = np.broadcast_to(along.span[0][:, None], begun.shape)
+    start = np.where(begun & ~opening, along.new[0], first)
+    end = np.where(begun, along.new[1], first)
+    alive = np.where(begun, along.alive, first)
+    return replace(along, new=(start, end), fresh=(start, end), alive=np.minimum(alive, end))
 
 
 def made_again(start: Integers, end: Integers, ahead: Integers) -> AxisIntervals:

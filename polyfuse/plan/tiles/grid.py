@@ -1,4 +1,4 @@
-"""The steps of a group for several tile sizes at once: which tile each step is, and the boxes of every tensor.
+"""The steps of a group for several tile sizes at once: which tile each step is, and the boxes of each tensor.
 
     `OperationGroup` + heights + width + channels + what is kept ──grid()──> `Grid`: arrays of (heights, steps)
 
@@ -53,7 +53,7 @@ class Order:
     """Which image, block of channels, tile of rows and tile of columns each step is; arrays of (heights, steps).
 
     busy   whether it is a step, and not filled up
-    sweep  counts runs through all tiles of the inner axis; turn: through all tiles of both
+    sweep  how often all tiles of the inner axis were gone through before; turn: those of both axes
     """
 
     image: Integers
@@ -110,18 +110,18 @@ class Cells:
 
     @cached_property
     def need(self) -> Box:
-        """What a step reads of it, or holds as an output."""
+        """Elements that a step reads, or holds as an output."""
         return self.box(self.rows.need, self.columns.need)
 
     @cached_property
     def new(self) -> Box:
-        """What a step makes or loads."""
+        """Elements that a step makes or loads."""
         every = self.box(self.rows.new, self.columns.new)
         return every.where(self.order.block == 0) if self.held else every
 
     @cached_property
     def fresh(self) -> Box:
-        """What of it was never made before."""
+        """New elements that no step made before."""
         if self.rows.fresh is self.rows.new and self.columns.fresh is self.columns.new:
             return self.new
         return self.box(self.rows.fresh, self.columns.fresh)
@@ -143,7 +143,7 @@ class Cells:
 
     @cached_property
     def shifts(self) -> Interval:
-        """What is added to rows and to columns to find them in the ring."""
+        """Offsets that lead from rows and from columns to those of the ring."""
         top, bottom = (edge[:, None] for edge in self.rows.span)
         left, right = (edge[:, None] for edge in self.columns.span)
         if self.turning == 1:
@@ -160,7 +160,7 @@ class Cells:
 
     @cached_property
     def alive(self) -> tuple[Integers, Integers, Integers]:
-        """Along the turning axis, with its shift: where what is read or new starts, where all ends, where new is."""
+        """Along the turning axis, shifted: the start of what is read or new, the end of all, the start of the new."""
         axis, shift = (self.columns, self.shifts[1]) if self.turning else (self.rows, self.shifts[0])
         if self.held:
             start, end = self.need.rows
@@ -183,7 +183,7 @@ class Cells:
     def window(self, ahead: bool = False, behind: bool = False) -> Interval:
         """The rows and columns of the ring for each height.
 
-        `ahead`: the next step's part is loaded while a step runs. `behind`: the last step's part is stored meanwhile.
+        ahead: the next step's elements are loaded while a step runs. behind: the last step's are stored meanwhile.
         """
         start, end, arriving = self.alive
         end = np.where(self.order.busy, end, -NONE)
@@ -202,7 +202,7 @@ def largest(values: Integers) -> Integers:
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """What an operation adds up of one tensor in each step: a box, and of how many channels."""
+    """The elements of one tensor that an operation adds up in each step: a box, and how many channels."""
 
     tensor: str
     box: Box
@@ -259,7 +259,7 @@ def grid(
 def span(found: GroupIntervals) -> Interval:
     """For each size, the first tile in which anything happens, and one more than the last."""
     sums = (interval for each in found.taken_in.values() for interval in each.values())
-    every = [*(run.new for run in found.of.values()), *sums]
+    every = [*(each.new for each in found.of.values()), *sums]
     busy = np.logical_or.reduce([start < end for start, end in every])
     used = busy.any(axis=1)
     last = busy.shape[1] - np.argmax(busy[:, ::-1], axis=1)

@@ -1,6 +1,6 @@
-"""What the steps of a group do, for several heights of tiles at once: work, transfers, buffers.
+"""Exact counts of the steps of a group, for several heights of tiles at once: work, transfers, buffers.
 
-`Grid` + `Accelerator` ──> `Measures`: arrays of (heights, steps), or of heights. Bytes and work are exact.
+`Grid` + `Accelerator` ──> `Measures`: arrays of (heights, steps), or of heights
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from polyfuse.plan.tiles.grid import Box, Cells, Grid, largest
 
 Numbers = NDArray[np.float64]
 SUM_BYTES = 4
-"""The bytes of a sum, whatever the type of what is summed up."""
+"""The bytes of a sum, whatever the type of its terms."""
 
 
 @dataclass(frozen=True, eq=False)
 class Transfers:
-    """What moves one tensor between the memories: bytes for each height, cycles in each step; the bytes of its ring."""
+    """Transfers of one tensor between the memories: bytes for each height, cycles in each step; bytes of its ring."""
 
     bytes: Integers
     cycles: Numbers
@@ -32,7 +32,7 @@ class Transfers:
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """What the steps of a group do, but for its weights and for where tensors are."""
+    """The counts of a group, but for its weights, wherever its tensors are."""
 
     machine: Accelerator
     steps: Grid
@@ -47,7 +47,7 @@ class Measures:
         return self.group.graph.tensors[tensor].element_bytes
 
     def made(self, operation: Operation) -> tuple[Box, ...]:
-        """What an operation works on in each step: what it makes, or what it adds up of each tensor."""
+        """The boxes an operation works on in each step: its output's, or those it adds up of each tensor."""
         taken = self.steps.taken_in.get(operation.name)
         return tuple(each.box for each in taken) if taken else (self.steps.of[operation.output].new,)
 
@@ -89,7 +89,7 @@ class Measures:
 
     @cached_property
     def onchip_bytes(self) -> Integers:
-        """What operations read and write of tensors on chip: the need of each operand, and what they make."""
+        """Bytes of tensors that operations read and write on chip: the need of each operand, and outputs."""
         total = np.zeros(len(self.steps.heights), np.int64)
         for name, cells in self.steps.of.items():
             readers = {link.reader.name for link in self.group.links[name]}

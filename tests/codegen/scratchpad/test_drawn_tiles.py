@@ -14,8 +14,8 @@ from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.errors import InvalidInput
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.graph.group import OperationGroup, group_of
+from polyfuse.plan.price.costs import block_channels, channel_bytes, tiled_group
 from polyfuse.plan.price.options import Option, option_of
-from polyfuse.plan.price.sheet import block_channels, channel_bytes, tiled_group
 from polyfuse.plan.proof.prove import prove_groups
 from polyfuse.plan.tiles.tables import Tile, check_tile
 from tests.codegen.scratchpad.placing import Placed, placed

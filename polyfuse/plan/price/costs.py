@@ -3,8 +3,8 @@
     `OperationGroup` + `Tile` + heights + `Accelerator` ──tiled_group()──> `TiledGroup`
     `TiledGroup`s ──CostTable.of()──> `CostTable` ──cost()──> `Cost`.
 
-A sheet holds the steps of all tiles one after the other, so that a price for tensors that are here or there is a few
-sums over them. Timing is as docs/use/accelerators.md describes.
+Bytes, multiply-accumulates and buffers are exact counts of measures.py; cycles are those of latency.py. A table holds
+the steps of all tiles one after the other, so that a cost for inputs and outputs on chip or off chip is a few sums.
 """
 
 from collections import Counter
@@ -29,13 +29,15 @@ from polyfuse.plan.tiles.tables import Tile, grid_of
 
 Source = Literal["on", "off"]
 Sink = Literal["on", "off", "both"]
+Sources = Mapping[str, Source]
+Sinks = Mapping[str, Sink]
 
 
 def streamed(group: OperationGroup, tile: Tile, operation: Operation, machine: Accelerator) -> bool:
     """Whether the weights of an operation are loaded in every step in which it runs, in blocks of output channels.
 
-    Late operations run once, in the last step, so that theirs always are. What is one block stays: it takes as much
-    room, and its load would have to wait for the step that uses it.
+    Late operations run once, in the last step, so that theirs always are. Weights that are a single block stay: they
+    take as much memory, and the load would have to wait for the step that uses them.
     """
     if tile.channels or not channel_bytes(group.graph, operation):
         return False
@@ -60,7 +62,7 @@ def block_channels(graph: Graph, operation: Operation, machine: Accelerator) -> 
 
 @dataclass(frozen=True, eq=False)
 class TiledGroup:
-    """A group in tiles of several heights, with its weights kept, streamed, or in blocks."""
+    """A group in tiles of several heights, its weights kept, streamed, or in blocks."""
 
     tile: Tile
     measures: Measures
@@ -128,22 +130,14 @@ class TiledGroup:
 
     @cached_property
     def weight_buffers(self) -> dict[str, int]:
-        """The bytes on chip of the weights of each operation that has some."""
-        graph, machine = self.measures.group.graph, self.measures.machine
-        copies = 2 if machine.double_buffer else 1
-        found = {operation.name: operation.weight_bytes for operation in self.kept}
-        for operation in self.streams:
-            block = block_channels(graph, operation, machine) * channel_bytes(graph, operation)
-            found[operation.name] = min(operation.weight_bytes, copies * block)
+        """The bytes of each buffer of weights, by its name."""
+        slots = 2 if self.measures.machine.double_buffer else 1
+        blocks = {operation: self._blocks(operation)[0][1] for operation in self.streams}
         if self.in_blocks and (operation := self.measures.group.operations[0]).weight_bytes:
-            block = self.tile.channels * channel_bytes(graph, operation)
-            found[operation.name] = min(operation.weight_bytes, copies * block)
-        return found
-
-    @cached_property
-    def named_buffers(self) -> dict[str, int]:
-        """The same by the names of the buffers."""
-        return {f"weights_{name}": size for name, size in self.weight_buffers.items()}
+            blocks[operation] = self.tile.channels * channel_bytes(self.measures.group.graph, operation)
+        sizes = {operation: operation.weight_bytes for operation in self.kept}
+        sizes |= {operation: min(operation.weight_bytes, slots * block) for operation, block in blocks.items()}
+        return {f"weights_{operation.name}": size for operation, size in sizes.items()}
 
     @cached_property
     def before_cycles(self) -> float:
@@ -213,7 +207,7 @@ def tiled_group(group: OperationGroup, tile: Tile, heights: Sequence[int], machi
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """The price of a group in each tile of a sheet."""
+    """The cost of a group in each tile of a table."""
 
     workspace_bytes: Integers
     load_bytes: Integers
@@ -231,162 +225,155 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class TensorTraffic:
-    """The transfers of a tensor in all tiles: bytes; cycles by the step that they run with, and outside of all steps.
-
-    aligned  the bytes of the ring, a multiple of the alignment
-    """
+    """The transfers of a tensor in all tiles: bytes, and cycles as of `overlapped`; the bytes of rings."""
 
     bytes: Integers
     during: Numbers
     outside: Numbers
     ring_bytes: Integers
-    aligned: Integers
 
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """Cuts of one group on one machine: their tiles, and the steps of all tiles one after the other.
+    """The costs of one group on one machine in many tiles.
 
-    tiles   for each, its cut and the position of its height
+    tiles   for each, the tiled group that has it, and the position of its height
     starts  where the steps of each tile begin
     """
 
     machine: Accelerator
-    cuts: tuple[TiledGroup, ...]
+    groups: tuple[TiledGroup, ...]
     tiles: tuple[tuple[TiledGroup, int], ...]
     starts: Integers
 
     @staticmethod
-    def of(cuts: Sequence[TiledGroup]) -> "CostTable":
-        """The sheet of some cuts, at least one."""
-        lengths = np.concatenate([cut.measures.steps.order.busy.sum(axis=1) for cut in cuts])
-        tiles = tuple((cut, k) for cut in cuts for k in range(len(cut.measures.steps.heights)))
-        return CostTable(cuts[0].measures.machine, tuple(cuts), tiles, np.cumsum(lengths) - lengths)
+    def of(groups: Sequence[TiledGroup]) -> "CostTable":
+        """The table of a group that is tiled in one way or in several."""
+        lengths = np.concatenate([tiled.measures.steps.order.busy.sum(axis=1) for tiled in groups])
+        tiles = tuple((tiled, k) for tiled in groups for k in range(len(tiled.measures.steps.heights)))
+        return CostTable(groups[0].measures.machine, tuple(groups), tiles, np.cumsum(lengths) - lengths)
 
     def tile(self, index: int) -> Tile:
         """A tile, with its height."""
-        if index not in self._named:
-            cut, k = self.tiles[index]
-            self._named[index] = replace(cut.tile, rows=int(cut.measures.steps.heights[k]))
-        return self._named[index]
-
-    @cached_property
-    def _named(self) -> dict[int, Tile]:
-        return {}
+        tiled, k = self.tiles[index]
+        return replace(tiled.tile, rows=int(tiled.measures.steps.heights[k]))
 
     def _joined(self, of: Callable[[TiledGroup], Integers]) -> Integers:
-        return np.concatenate([of(cut) for cut in self.cuts])
+        return np.concatenate([of(tiled) for tiled in self.groups])
+
+    def _repeated(self, of: Callable[[TiledGroup], float]) -> Numbers:
+        return np.repeat([of(tiled) for tiled in self.groups], [len(t.measures.steps.heights) for t in self.groups])
 
     def _flat(self, of: Callable[[TiledGroup], Numbers]) -> Numbers:
-        return np.concatenate([of(cut)[cut.measures.steps.order.busy] for cut in self.cuts])
+        return np.concatenate([of(tiled)[tiled.measures.steps.order.busy] for tiled in self.groups])
 
     def _aligned(self, sizes: Integers) -> Integers:
         alignment = self.machine.alignment_bytes
         return -(-sizes // alignment) * alignment
 
     @cached_property
-    def _streams(self) -> dict[tuple[str, bool, bool], TensorTraffic]:
+    def _traffic(self) -> dict[tuple[str, bool, bool], TensorTraffic]:
         return {}
 
-    def stream(self, tensor: str, *, loaded: bool, ring: bool = True) -> TensorTraffic:
+    def traffic(self, tensor: str, *, loaded: bool, ring: bool = True) -> TensorTraffic:
         """The transfers of an input, or of an output."""
         key = (tensor, loaded, ring)
-        if key not in self._streams:
-            each: list[Transfers] = [cut.measures.transfers(tensor, loaded=loaded, ring=ring) for cut in self.cuts]
-            busy = [cut.measures.steps.order.busy for cut in self.cuts]
+        if key not in self._traffic:
+            each: list[Transfers] = [
+                tiled.measures.transfers(tensor, loaded=loaded, ring=ring) for tiled in self.groups
+            ]
+            busy = [tiled.measures.steps.order.busy for tiled in self.groups]
             cycles = np.concatenate([one.cycles[steps] for one, steps in zip(each, busy, strict=True)])
             moved, rings = (np.concatenate([getattr(one, key) for one in each]) for key in ("bytes", "ring_bytes"))
-            times = overlapped(self.machine, cycles, self.starts, loaded)
-            self._streams[key] = TensorTraffic(moved, *times, rings, self._aligned(rings))
-        return self._streams[key]
+            self._traffic[key] = TensorTraffic(moved, *overlapped(self.machine, cycles, self.starts, loaded), rings)
+        return self._traffic[key]
 
     @cached_property
-    def rings(self) -> dict[str, Integers]:
-        """The rings of the tensors that are made in the group and neither stored nor kept."""
-        group = self.cuts[0].measures.group
-        every = [(name, [cut.measures.ring_bytes(name) for cut in self.cuts]) for name in group.makers]
-        return {name: np.concatenate(sizes) for name, sizes in every}
+    def _inner_rings(self) -> dict[str, Integers]:
+        makers = self.groups[0].measures.group.makers
+        return {name: np.concatenate([tiled.measures.ring_bytes(name) for tiled in self.groups]) for name in makers}
 
-    @cached_property
-    def _aligned_rings(self) -> dict[str, Integers]:
-        return {name: self._aligned(sizes) for name, sizes in self.rings.items()}
+    def rings(self, sources: Sources, sinks: Sinks) -> dict[str, Integers]:
+        """The bytes of the ring of each tensor that is not on chip as a whole."""
+        found = {name: self.traffic(name, loaded=True).ring_bytes for name, place in sources.items() if place == "off"}
+        for name, sizes in self._inner_rings.items():
+            if name not in sinks:
+                found[name] = sizes
+            elif sinks[name] == "off":
+                found[name] = self.traffic(name, loaded=False).ring_bytes
+        return found
 
     @cached_property
     def scratch_bytes(self) -> Integers:
         """The bytes of sums."""
-        return self._joined(lambda cut: cut.measures.scratch_bytes)
+        return self._joined(lambda tiled: tiled.measures.scratch_bytes)
 
-    def can_run(self, sinks: Mapping[str, Sink]) -> Booleans:
-        """Which tiles can run: the unit has room for their sums, and nothing is made again while it is stored.
+    def can_run(self, sinks: Sinks) -> Booleans:
+        """Which tiles can run: their sums fit the accumulators, and nothing is made again while it is stored.
 
-        What is left on chip as well is stored from where it is whole while the next step computes; in a ring, each step
-        has a part of its own.
+        A tensor that is left on chip as well is stored from where it is whole while the next step computes; in a ring,
+        each step has elements of its own.
         """
         sums = self.machine.accumulator_bytes
         found = np.asarray(self.scratch_bytes <= sums if sums else self.scratch_bytes >= 0)
         for name in self.made_again(sinks):
-            found = found & ~np.concatenate([cut.measures.steps.of[name].is_made_again for cut in self.cuts])
+            found = found & ~np.concatenate([tiled.measures.steps.of[name].is_made_again for tiled in self.groups])
         return found
 
-    def made_again(self, sinks: Mapping[str, Sink]) -> tuple[str, ...]:
+    def made_again(self, sinks: Sinks) -> tuple[str, ...]:
         """The outputs that no tile may make again: those that are stored while steps compute, and left on chip."""
         return tuple(name for name, sink in sinks.items() if sink == "both" and self.machine.double_buffer)
 
     @cached_property
     def _fixed_bytes(self) -> Integers:
         """The aligned buffers of weights and sums."""
-        alignment = self.machine.alignment_bytes
-        sizes = [sum(aligned_up(size, alignment) for size in cut.weight_buffers.values()) for cut in self.cuts]
-        weights = np.repeat(np.array(sizes, np.int64), [len(cut.measures.steps.heights) for cut in self.cuts])
+        unit = self.machine.alignment_bytes
+        sizes = self._repeated(lambda tiled: sum(aligned_up(size, unit) for size in tiled.weight_buffers.values()))
+        weights = sizes.astype(np.int64)
         return weights if self.machine.accumulator_bytes else weights + self._aligned(self.scratch_bytes)
 
     @cached_property
     def _blocks(self) -> tuple[Numbers, Numbers]:
-        """The cycles of the transfers of weights in blocks of channels, as `overlapped` has them."""
-        return overlapped(self.machine, self._flat(lambda cut: cut.block_cycles), self.starts, True)
+        """The cycles of the transfers of weights in blocks of channels, as of `overlapped`."""
+        return overlapped(self.machine, self._flat(lambda tiled: tiled.block_cycles), self.starts, True)
 
     @cached_property
     def _compute(self) -> Numbers:
-        return self._flat(lambda cut: cut.step_cycles[0])
+        return self._flat(lambda tiled: tiled.step_cycles[0])
 
     @cached_property
     def _weights(self) -> Numbers:
-        return self._flat(lambda cut: cut.step_cycles[1])
+        return self._flat(lambda tiled: tiled.step_cycles[1])
 
     @cached_property
     def _before(self) -> Numbers:
-        return np.concatenate([np.full(len(cut.measures.steps.heights), cut.before_cycles) for cut in self.cuts])
+        return self._repeated(lambda tiled: tiled.before_cycles)
 
     @cached_property
     def weight_bytes(self) -> Integers:
         """The weights that are loaded."""
-        return self._joined(lambda cut: cut.weight_bytes)
+        return self._joined(lambda tiled: tiled.weight_bytes)
 
     @cached_property
     def macs(self) -> Integers:
         """The multiply-accumulates that are executed."""
-        return self._joined(lambda cut: cut.measures.macs)
+        return self._joined(lambda tiled: tiled.measures.macs)
 
     @cached_property
     def _inside_pj(self) -> Numbers:
         """The energy of work and of what it reads and writes on chip."""
-        accesses = self._joined(lambda cut: cut.measures.onchip_bytes + cut.weights_read)
-        work = np.concatenate([cut.measures.work_pj for cut in self.cuts])
+        accesses = self._joined(lambda tiled: tiled.measures.onchip_bytes + tiled.weights_read)
+        work = np.concatenate([tiled.measures.work_pj for tiled in self.groups])
         return np.asarray(accesses * self.machine.onchip.pj_per_byte + work)
 
-    def cost(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Cost:
-        """The prices of all tiles for inputs that are on or off chip, and outputs that are left on, off or both."""
-        loads = [self.stream(name, loaded=True) for name, source in sources.items() if source == "off"]
-        stores = [self.stream(n, loaded=False, ring=sink == "off") for n, sink in sinks.items() if sink != "on"]
+    def cost(self, sources: Sources, sinks: Sinks) -> Cost:
+        """The costs of all tiles for inputs that are on or off chip, and outputs that are left on, off or both."""
+        loads = [self.traffic(name, loaded=True) for name, source in sources.items() if source == "off"]
+        stores = [self.traffic(n, loaded=False, ring=sink == "off") for n, sink in sinks.items() if sink != "on"]
         nothing = np.zeros(len(self.tiles), np.int64)
         loaded = sum((each.bytes for each in loads), nothing)
         stored = sum((each.bytes for each in stores), nothing)
-        workspace = self._fixed_bytes + sum((each.aligned for each in loads), nothing)
-        for name, size in self._aligned_rings.items():
-            if name not in sinks:
-                workspace = workspace + size
-            elif sinks[name] == "off":
-                workspace = workspace + self.stream(name, loaded=False).aligned
+        workspace = sum(map(self._aligned, self.rings(sources, sinks).values()), self._fixed_bytes)
         moved = loaded + stored + self.weight_bytes
         energy = moved * (self.machine.offchip.pj_per_byte + self.machine.onchip.pj_per_byte) + self._inside_pj
         cycles = self._cycles(loads, stores)
@@ -402,20 +389,15 @@ class CostTable:
         return np.asarray(self._before + outside + np.add.reduceat(steps, self.starts))
 
     def forget_steps(self) -> None:
-        """Drop what is known of single tensors in single steps; sums and transfers that are known stay."""
-        for cut in self.cuts:
-            forget(cut, cut.measures, *cut.measures.steps.of.values())
+        """Drop the arrays of single tensors in single steps; sums over steps and transfers stay."""
+        for tiled in self.groups:
+            forget(tiled, tiled.measures, *tiled.measures.steps.of.values())
 
-    def buffers(self, index: int, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> dict[str, int]:
+    def buffers(self, index: int, sources: Sources, sinks: Sinks) -> dict[str, int]:
         """The bytes of each buffer of one tile by its name."""
-        cut, _ = self.tiles[index]
-        rings = {name: self.stream(name, loaded=True).ring_bytes for name, place in sources.items() if place == "off"}
-        for name, sizes in self.rings.items():
-            if name not in sinks:
-                rings[name] = sizes
-            elif sinks[name] == "off":
-                rings[name] = self.stream(name, loaded=False).ring_bytes
-        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()} | cut.named_buffers
+        tiled, _ = self.tiles[index]
+        rings = self.rings(sources, sinks)
+        found = {f"ring_{name}": int(sizes[index]) for name, sizes in rings.items()} | tiled.weight_buffers
         if not self.machine.accumulator_bytes:
             found["scratch"] = int(self.scratch_bytes[index])
         return {name: size for name, size in found.items() if size}
