@@ -46,7 +46,7 @@ fuzz-files: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz.files --models $(FILES) --texts $(TEXTS) --seed $(SEED)
 
 certificates: $(VENV)/.installed-test
-	$(BIN)/python -m tests.plan.test_certificates 200 100
+	$(BIN)/python -m tests.plan.search.test_certificates 200 100
 	$(BIN)/python -m tests.codegen.scratchpad.test_drawn_tiles 1000
 
 mutants: $(VENV)/.installed-test

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
-from tests.plan.example import example
+from tests.machines.example import example
 
 WAYS: Mapping[str, Callable[[Any], Any]] = {
     "pickle": lambda value: pickle.loads(pickle.dumps(value)),

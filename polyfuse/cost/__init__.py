@@ -1,1 +1,1 @@
-"""From exact counts of work to seconds, with few numbers for a machine."""
+"""Host time: from exact counts of work to seconds, with few numbers for a machine."""

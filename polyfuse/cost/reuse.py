@@ -1,6 +1,6 @@
-"""Between two touches of a thing: how many bytes of other things are touched.
+"""Reuse distances: the bytes of other things that are touched between two touches of a thing.
 
-Touches in order of time, of a run that is repeated again and again, enter; distances in bytes leave. A cache that
+Enters: touches in order of time, of a run that is repeated again and again. Leaves: distances in bytes. A cache that
 holds less than the distance no longer has the thing. Source: Mattson et al., "Evaluation techniques for storage
 hierarchies", IBM Systems Journal 9, 1970.
 """
@@ -18,13 +18,13 @@ BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class Touches:
-    """What is touched, in order.
+    """Touches of things, in order.
 
-    things    the number of what is touched
-    bytes     how many of them
-    runs      in how many runs they lie
+    things    the number of the thing
+    bytes     of it that are touched
+    runs      contiguous runs that these bytes lie in
     writes    whether they are written
-    kernels   by which kernel of the work
+    kernels   the number of the kernel that touches it
     """
 
     things: Integers

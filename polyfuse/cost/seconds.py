@@ -1,4 +1,4 @@
-"""A time model: from exact counts of work to seconds, with few numbers for a machine.
+"""Host time: from exact counts of work to seconds, with few numbers for a machine; Winograd's transforms included.
 
     Work + Machine ──seconds()──> Seconds
 
@@ -8,7 +8,7 @@
     time      sqrt(compute^2 + memory^2)
 
 One of the two hides behind the other where it is much the smaller; where they are alike, they add up to 1.4 of each.
-Where a row comes from is told by the bytes touched since it was last touched (`plan.reuse`): half of a cache's bytes
+Where a row comes from follows from the bytes touched since it was last touched (`cost.reuse`): half of a cache's bytes
 away it is still there, all of them away it is gone, and in between in proportion. docs/use/model.md has the
 reasons and the errors.
 """
@@ -35,11 +35,11 @@ class KernelWork:
     """All executions of one row kernel in a run.
 
     macs        multiply-accumulates of the layer; taps that meet padding are none
-    vectors     operations on whole vectors, empty lanes included; of a scalar leaf its executions
+    vectors     operations on whole vectors, empty lanes included; the executions of a scalar kernel
     chunks      chunks of columns that are begun
     threads     whether threads can share the executions
-    transforms  operations of Winograd's transforms, beside `vectors`
-    again       bytes that calls read again and again, and the bytes that are touched between two times
+    transforms  operations of Winograd's transforms, which `vectors` leaves out
+    again       bytes that calls read again and again, and the bytes that are touched between two reads
     relative_cost  a guess, for kinds that were not fitted: a vector operation in multiply-adds of vectors at their best
     """
 
@@ -57,7 +57,7 @@ class KernelWork:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What one run does: its kernels, and the rows that they touch in order of time."""
+    """The work of one run: its kernels, and the rows that they touch in order of time."""
 
     kernels: tuple[KernelWork, ...]
     touches: Touches
@@ -80,7 +80,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a run takes, in parts that add up: a kernel's time is shared out by the squares of computing and memory."""
+    """The time of a run in parts that add up: a kernel's is shared out by the squares of computing and memory."""
 
     compute: Mapping[str, float]
     memory: Mapping[str, float]
@@ -98,7 +98,7 @@ class Seconds:
 
 @dataclass(frozen=True, eq=False)
 class Amounts:
-    """What costs are multiplied with.
+    """The amounts that costs are multiplied with.
 
     compute    `[kernel, cost]`: vectors by kind, chunks and calls
     memory     `[kernel, cost]`: bytes read and written, and runs of bytes, by level
@@ -108,7 +108,7 @@ class Amounts:
     memory: Floats
 
     def linearised(self, compute_ns: Floats, memory_ns: Floats) -> tuple[Floats, Floats]:
-        """The time in nanoseconds as a linear function of the costs, near these and exact at them: what each is worth.
+        """The time in nanoseconds as a linear function of the costs, exact at these costs: the factor of each.
 
         The root of a sum of squares is the sum of its terms, each weighed by its share of the root.
         """
@@ -118,7 +118,7 @@ class Amounts:
 
 
 def seconds(work: Work, machine: Machine, threads: int = 1) -> Seconds:
-    """What a run takes, by the costs in the machine file; what it has none for is guessed from peak and bandwidths.
+    """The time of a run by the costs in the machine file; those it lacks are guessed from peak and bandwidths.
 
     With threads, what they can share of the computing is divided by their number, and bandwidths grow as measured.
     """

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.choices import DTYPE_BYTES, HOST_CACHE, accelerators
 from polyfuse.doors import public
@@ -21,13 +24,16 @@ from polyfuse.files import read_text
 from polyfuse.machines.host import Machine, known_machine
 from polyfuse.machines.toml import check_positive, check_text, entries, record_of, toml
 
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
 FORMAT = "polyfuse-accelerator"
 VERSION = 1
 HEAD = "# An accelerator as polyfuse sees it. docs/use/accelerators.md says what each key means.\n"
 OperatorClass = Literal["conv", "depthwise", "matmul", "pool", "elementwise"]
 CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
 LARGEST = 1 << 40
-"""Bytes on chip, and lanes, that no machine has: what is above is a slip of the pen."""
+"""Bytes on chip, and lanes, that no machine has: a larger number is a slip of the pen."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Accelerator:
                         taken in (pool) or made (elementwise) per cycle
     mac_pj              energy of a multiply-accumulate by type; the other classes' work costs as much an element
     offchip_writable    whether tensors between layers may be stored off chip; where not, the inputs of a network are
-                        read from there and its outputs handed over there, and what is between them stays on chip
+                        read from there and its outputs handed over there, and all others stay on chip
 
     Raises InvalidInput for numbers that are not positive and finite and for unknown classes and types.
     """
@@ -130,11 +136,11 @@ class Accelerator:
         return dataclasses.replace(self, capacity_bytes=capacity_bytes)
 
     def memory_alone(self) -> "Accelerator":
-        """The same with an off-chip memory that nothing between layers is stored in."""
+        """The same with an off-chip memory in which no tensor between layers is stored."""
         return dataclasses.replace(self, offchip_writable=False)
 
     def rate(self, cls: str, dtype: str) -> float:
-        """What a class does per cycle with elements of a type.
+        """The work of a class per cycle with elements of a type.
 
         Errors: InvalidInput where the machine does not compute with that type.
         """
@@ -154,9 +160,13 @@ class Accelerator:
         self.rate(cls, dtype)
         return self.mac_pj[dtype]
 
-    def transfer_cycles(self, bytes_moved: float) -> float:
-        """How long one transfer between the memories takes."""
-        return self.offchip.latency_cycles + bytes_moved / self.offchip.bytes_per_cycle
+    @overload
+    def transfer_cycles(self, bytes_moved: float, transfers: int = 1) -> float: ...
+    @overload
+    def transfer_cycles(self, bytes_moved: Integers, transfers: Integers | Booleans | int = 1) -> Numbers: ...
+    def transfer_cycles(self, bytes_moved: Any, transfers: Any = 1) -> Any:
+        """How long it takes to move bytes between the memories, in one transfer or in several one after the other."""
+        return transfers * self.offchip.latency_cycles + bytes_moved / self.offchip.bytes_per_cycle
 
     def to_toml(self) -> str:
         """The text of an accelerator file, in the order of the fields."""

@@ -1,4 +1,4 @@
-"""What plans and time models know of a machine, as a value and as a TOML file that people read and edit.
+"""A host, as a value for plans and the time model and as a TOML file that people read and edit.
 
 Enters: measured numbers, or the text of a machine file. Leaves: a `Machine`, checked.
 
@@ -42,7 +42,7 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Level:
-    """A level of memory, and what one core and all cores together get from it.
+    """A level of memory, and the bandwidth of one core and of all cores together.
 
     `capacity_bytes` is that of one instance of the level, which `shared_by_cores` cores share.
     """
@@ -60,7 +60,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Peak:
-    """What one core reaches in single precision with vectors of this width: a multiply-add is two operations."""
+    """The peak of one core in single precision with vectors of this width: a multiply-add is two operations."""
 
     vector_bytes: int
     gflop_per_second: float
@@ -72,7 +72,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class Costs:
-    """What work takes on one core, fitted to measurements; docs/use/model.md says how.
+    """The costs of work on one core, fitted to measurements; docs/use/model.md says how.
 
     compute      nanoseconds of a vector operation of each kind of row kernel, of a `chunk`, and of a `call`
     memory       nanoseconds of a byte, as `L2 read`, `DRAM write` and so on; of a separate run of bytes, as `L2 run`

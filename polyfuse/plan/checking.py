@@ -1,9 +1,9 @@
-"""Whether a plan for a scratchpad machine is legal and says the truth: for plans that people have edited.
+"""The check of a plan for a scratchpad machine: that it is legal and its figures are true, whoever edited it.
 
-ScratchPlan + Graph + Accelerator ──check_plan()──> ScratchPlan, or an error that says what is wrong
+    ScratchPlan + Graph + Accelerator ──check_plan()──> ScratchPlan, or an error
 
-Every figure is computed again and has to be the same. What only a search can know, the certificate and the baselines,
-stays where the plan, the network and the machine are those that it was found out about, and goes otherwise.
+Every figure is computed again and has to be the same. The certificate and the baselines, which only a search can find,
+stay where the plan, the network and the machine are those of the search, and are dropped otherwise.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,13 +28,13 @@ from polyfuse.plan.search.problem import dag_of, fetch_of
 from polyfuse.plan.tiles.tables import check_tile
 
 RING = "ring_"
-"""What buffers of tensors are called."""
+"""The prefix of the names of buffers of tensors."""
 
 
 def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> ScratchPlan:
-    """The plan, where it can run on a machine and costs what it says; without certificate and baselines if edited.
+    """The plan, if it can run on a machine and its figures are true; without certificate and baselines if edited.
 
-    They go, too, where the network or the machine is not the one that was planned.
+    These are dropped, too, where the network or the machine is not the one that was planned.
 
     Errors: InvalidInput where operations are unknown, left out or in two groups; groups not convex, not connected or
     out of order; tensors read where they are not; pins that do not reach their readers; buffers that are missing, too
@@ -111,7 +111,7 @@ class _Check:
             )
 
     def flow(self) -> None:
-        """Tensors are read where they are, and left where they are wanted."""
+        """Tensors are read where they are, and left where later groups read them."""
         stored = set(self.graph.inputs)
         for index, group in enumerate(self.plan.groups):
             inside = set(group.operations)
@@ -182,15 +182,15 @@ class _Check:
         """The group can be cut in its tiles."""
         group = self.plan.groups[index]
         try:
-            check_tile(group_of(self.graph, group.operations), group.tile.tile)
+            check_tile(group_of(self.graph, group.operations), group.tile)
         except InvalidInput as error:
             self.refuse(index, str(error))
 
     def buffers(self, index: int) -> Option:
-        """The buffers are those that its tile needs; rings may have any size here. What it costs."""
+        """The buffers are those that its tile needs; rings may have any size here. The option of its tile."""
         group = self.plan.groups[index]
         try:
-            found = option_of(self.graph, group.operations, group.tile.tile, group.sources, group.sinks, self.machine)
+            found = option_of(self.graph, group.operations, group.tile, group.sources, group.sinks, self.machine)
         except InvalidInput as error:
             self.refuse(index, str(error))
         self.same_names(index, "buffers", group.buffers, set(found.workspace))
@@ -200,7 +200,7 @@ class _Check:
         return found
 
     def steps(self, priced: Sequence[Option]) -> None:
-        """Every step finds what it reads in the rings that there are; where isl cannot say, rings are as planned."""
+        """Every step finds what it reads in the rings; where isl cannot judge that, rings are as large as planned."""
         for index in prove_plan(self.plan, self.graph).unproved:
             for name, size in priced[index].workspace.items():
                 if self.plan.groups[index].buffers[name].bytes < size:
@@ -212,7 +212,7 @@ class _Check:
         self.refuse(index, f"buffer {name!r}: expected {size:,} B, got {got:,} B; enlarge it")
 
     def early(self, index: int) -> None:
-        """Weights that are loaded early stay for the whole group, and the group before has the step."""
+        """Prefetched weights stay for the whole group, and the group before has the step."""
         group = self.plan.groups[index]
         if not group.early:
             return
@@ -233,18 +233,18 @@ class _Check:
                 )
 
     def moved_cycles(self, index: int) -> float:
-        """The cycles that weights loaded early take from a group, less those that the next group's add to it."""
+        """The cycles that prefetches add to a group for the next one, less those that they take from it."""
         around = self.plan.groups[max(0, index - 1) : index + 2]
         alone = [replace(group, early={}) for group in around]
         if not any(group.early for group in around[1:]):
             return 0.0
-        place = index - max(0, index - 1)
+        position = index - max(0, index - 1)
         around = (replace(around[0], early={}), *around[1:])
-        with_early, without = (timed(each, self.graph, self.machine)[place] for each in (around, alone))
+        with_early, without = (timed(each, self.graph, self.machine)[position] for each in (around, alone))
         return with_early.cycles - without.cycles
 
     def figures(self, index: int, found: Option) -> None:
-        """What a group says that it costs."""
+        """The figures of a group."""
         group = self.plan.groups[index]
         fetched = [self.graph.tensors[tensor].bytes for tensor in group.fetched]
         fetches = [fetch_of(self.machine, size) for size in fetched]
@@ -261,7 +261,7 @@ class _Check:
                 self.refuse(index, f"expected {name} of {wanted:,}, got {got:,}; correct the figure, or plan again")
 
     def addresses(self) -> None:
-        """Buffers are aligned and within the capacity, and those that live together lie apart."""
+        """Buffers are aligned and within the capacity, and those with live ranges that meet do not overlap."""
         unit, capacity = self.machine.alignment_bytes, self.machine.capacity_bytes
         where = f"plan of {self.plan.network!r}"
         placed = self.plan.buffers
@@ -295,7 +295,7 @@ class _Check:
                 )
 
     def claims(self) -> None:
-        """The certificate and the baselines, which are those of the plan before weights were loaded early."""
+        """The certificate and the baselines, which are those of the plan without prefetch."""
         groups = [
             replace(group, cycles=figure(time.cycles), early={})
             for group, time in zip(
@@ -312,7 +312,7 @@ class _Check:
         check_claims(where, plan.objective, before, plan.certificate, plan.baselines, NAMES, capacity)
 
     def same_names(self, index: int, what: str, given: Iterable[str], expected: set[str]) -> None:
-        """Keys are those that there must be."""
+        """The keys of a table are the expected ones."""
         wrong = sorted(set(given) ^ expected)
         if wrong:
             self.refuse(
@@ -320,5 +320,5 @@ class _Check:
             )
 
     def refuse(self, index: int, problem: str) -> None:
-        """Raise what is wrong with a group."""
+        """Raise an error about a group."""
         raise InvalidInput(f"plan of {self.plan.network!r}, group {index} ({self.plan.groups[index].names}): {problem}")

@@ -1,7 +1,7 @@
-"""What a plan claims beyond its figures: that its certificate and its baselines do not contradict it or each other.
+"""The claims of a plan beyond its figures: its certificate and baselines must not contradict it or each other.
 
-A digest says whether a plan was edited, and can be made anew by who wants to; what is checked here holds of any plan
-that a search makes.
+A digest says whether a plan was edited, but anyone can compute it anew; the checks here hold for any plan that a search
+makes.
 """
 
 import math
@@ -16,7 +16,7 @@ CLOSE = 1e-6
 
 
 def gap_of(value: float, lower_bound: float) -> float:
-    """How far a value is above what nothing can be below, as a part of it; infinite where only 0 is known.
+    """How far a value is above a lower bound, relative to it; infinite where the bound is 0.
 
     >>> gap_of(110.0, 100.0), gap_of(0.0, 0.0), gap_of(1.0, 0.0)
     (0.10000000000000009, 0.0, inf)
@@ -27,14 +27,14 @@ def gap_of(value: float, lower_bound: float) -> float:
 
 
 def closeness(objective: Objective) -> float:
-    """How far figures may be apart, relative to them: not at all where they are whole numbers."""
+    """The relative distance that figures may have: 0 where they are whole numbers."""
     return CLOSE if objective.goal in ("latency", "energy") else 0.0
 
 
 def certificate_of(objective: Objective, value: float, lower_bound: float, scope: str) -> Certificate:
     """The certificate of a value; a bound that rounding put above the value is the value.
 
-    A plan that is below the bound by more than that is none of the plans that were searched: nothing is known of it.
+    A plan further below the bound is none of the plans that were searched: it gets no certificate.
     """
     if value < lower_bound * (1 - closeness(objective)):
         less = f"the plan takes {value:,.0f}, less than all that was searched ({lower_bound:,.0f}; {scope})"
@@ -52,9 +52,9 @@ def check_claims(
     names: tuple[str, ...],
     capacity_bytes: int,
 ) -> None:
-    """Nothing where a certificate and baselines can be those of a plan with such totals, without weights loaded early.
+    """Refuse a certificate and baselines that cannot be those of a plan with such totals and without prefetch.
 
-    names: the ways of planning that there are.
+    names: the ways of planning.
 
     Errors: InvalidInput for a value below its lower bound, a gap that is not that of both, and baselines that are
     unknown, of another network, above the capacity, or below the bound that holds for them too.
@@ -83,7 +83,7 @@ def check_claims(
 def _check_baseline(
     where: str, objective: Objective, totals: Totals, other: Totals, lower: float, capacity_bytes: int
 ) -> None:
-    """A plan of the same network, machine and space."""
+    """Refuse totals that cannot be those of a plan of the same network, machine and space."""
     if other.macs != totals.macs:
         raise InvalidInput(
             f"{where}: expected macs of {totals.macs:,}, those of the network, got {other.macs:,}; plan again"

@@ -17,17 +17,17 @@ from polyfuse.typed_json import decode, headed
 
 FORMAT = "polyfuse-plan"
 VERSION = 2
-Kind = Literal["host", "scratchpad"]
-RUN_BY: Mapping[Kind, str] = {
+MachineKind = Literal["host", "scratchpad"]
+RUN_BY: Mapping[MachineKind, str] = {
     "host": "a plan for this kind of host, which polyfuse compile, run and verify take with --plan",
     "scratchpad": "a plan for a scratchpad machine, which polyfuse compile, run, verify and plan take with --plan",
 }
-"""What a plan is for, in errors where another kind was expected."""
+"""The use of a plan, in errors where another kind was expected."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The file, or the name of a kernel, that a planned network was read from, as it was asked for.
+    """The file, or the name of a kernel, that a planned network was read from, with the options it was read with.
 
     shapes, values   those of the inputs of a model, by name; values as text, such as "480,640"
     first, last      the ends of the part that was planned, null where it was not cut there
@@ -42,7 +42,7 @@ class Origin:
     last: str | None = field(default_factory=lambda: None)
 
 
-def text_of(kind: Kind, fields: Mapping[str, object]) -> str:
+def text_of(kind: MachineKind, fields: Mapping[str, object]) -> str:
     """The text of a file; the machine of the fields gets the kind."""
     machine = fields["machine"]
     assert isinstance(machine, Mapping)
@@ -50,7 +50,7 @@ def text_of(kind: Kind, fields: Mapping[str, object]) -> str:
     return json.dumps({**head, **{key: value for key, value in fields.items() if key not in head}}, indent=1) + "\n"
 
 
-def document_of(text: str, where: str) -> tuple[Kind, dict[str, object]]:
+def document_of(text: str, where: str) -> tuple[MachineKind, dict[str, object]]:
     """The kind of machine that a plan is for, and its fields, whose machine is left without the kind.
 
     Errors: InvalidInput for what is no JSON, another format or version, and a machine of no known kind.
@@ -59,13 +59,13 @@ def document_of(text: str, where: str) -> tuple[Kind, dict[str, object]]:
     machine = document.get("machine")
     if not isinstance(machine, dict) or "kind" not in machine:
         raise InvalidInput(
-            f"{where}.machine: expected an object with a kind, one of {', '.join(get_args(Kind))}; plan again"
+            f"{where}.machine: expected an object with a kind, one of {', '.join(get_args(MachineKind))}; plan again"
         )
-    kind: Kind = decode(machine["kind"], Kind, f"{where}.machine.kind")
+    kind: MachineKind = decode(machine["kind"], MachineKind, f"{where}.machine.kind")
     return kind, {**document, "machine": {key: value for key, value in machine.items() if key != "kind"}}
 
 
-def fields_for(kind: Kind, text: str, where: str) -> dict[str, object]:
+def fields_for(kind: MachineKind, text: str, where: str) -> dict[str, object]:
     """The fields of a plan for machines of a kind.
 
     Errors: InvalidInput, as `document_of`, and for a plan for other machines.
@@ -76,7 +76,7 @@ def fields_for(kind: Kind, text: str, where: str) -> dict[str, object]:
     return document
 
 
-def kind_in(path: Path) -> Kind | None:
+def kind_in(path: Path) -> MachineKind | None:
     """The kind of machine that a file is a plan for; None for one that is no plan, or cannot be read."""
     try:
         return document_of(read_text(path, f"plan '{path}'", "JSON"), str(path))[0]

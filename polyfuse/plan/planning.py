@@ -17,26 +17,16 @@ from polyfuse.network.network import Network
 from polyfuse.plan.claims import certificate_of, closeness
 from polyfuse.plan.graph.group import graph_digest
 from polyfuse.plan.graph.operations import Graph, graph_of
-from polyfuse.plan.memory.addresses import Lived, Packing, aligned_up
+from polyfuse.plan.memory.addresses import Allocation, Lived, Packing, aligned_up
+from polyfuse.plan.price.costs import Sinks, Sources
 from polyfuse.plan.price.early import Moments, best_moments
 from polyfuse.plan.price.objective import Objective, asked, figure
 from polyfuse.plan.price.options import Option
-from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.price.space import ALL_TILES
 from polyfuse.plan.price.timeline import timed
-from polyfuse.plan.scratchplan import (
-    Buffer,
-    Certificate,
-    OffchipBytes,
-    Pin,
-    PlannedGroup,
-    PlannedTile,
-    ScratchPlan,
-    Totals,
-    value_of,
-)
+from polyfuse.plan.scratchplan import Certificate, OffchipBytes, Pin, PlannedGroup, ScratchPlan, Totals, value_of
 from polyfuse.plan.search.baselines import NAMES, Baseline, Baselines
-from polyfuse.plan.search.choices import Problem, Step
+from polyfuse.plan.search.choices import ChosenGroup, Problem
 from polyfuse.plan.search.pins import placed_plan
 from polyfuse.plan.search.program import Found
 from polyfuse.progress import Progress
@@ -44,8 +34,8 @@ from polyfuse.schedule.counts import macs_of
 
 LATENCY = Objective()
 MOST_RETRIES = 50
-EXACT_WORK = 4_000_000
-"""Work for all tiles of each group in each place, as covering.py counts it, before the exact model is asked."""
+EXACT_EFFORT = 4_000_000
+"""Effort for all tiles of one key, as covering.py counts it, before the exact model is asked."""
 
 
 def plan_for(
@@ -60,16 +50,16 @@ def plan_for(
     external: bool = True,
     ways: "Ways | None" = None,
 ) -> ScratchPlan:
-    """The cheapest plan of a network on a machine; `ways` from an earlier call knows what was priced before.
+    """The cheapest plan of a network on a machine; `ways` from an earlier call remembers the options it priced.
 
     dtype: the type it is priced in, where it is not that of the network. longest: operations of the longest group.
     baselines: whether to search those of `polyfuse.plan.search.baselines` too, for their totals.
-    early: whether weights may be loaded while the group before runs, once groups are chosen.
+    early: whether weights may be prefetched while the group before runs, once groups are chosen.
     external: whether tensors between layers may be stored off chip; on a machine whose off-chip memory cannot be
-    written they never are. `ways` are of a machine already, so that it is not given beside them.
+    written they never are. With `ways` of a machine whose off-chip memory can be written it is not given.
 
     Errors: DoesNotFit, naming layers and the smallest capacity that would do; InvalidInput for a type without rates,
-    and for `external=False` beside `ways` of a machine whose off-chip memory can be written.
+    and for `external=False` with `ways` of a machine whose off-chip memory can be written.
     """
     if not external:
         machine = machine.memory_alone()
@@ -93,7 +83,7 @@ def ways_of(
     longest: int = LONGEST,
     progress: Progress | None = None,
 ) -> "Ways":
-    """A network on a machine, for plans at several capacities; `progress` is told the groups that are priced.
+    """A network on a machine, for plans at several capacities; `progress` reports the groups that are priced.
 
     Errors: InvalidInput for a type without rates.
     """
@@ -102,7 +92,7 @@ def ways_of(
 
 
 def priced_type(plan: ScratchPlan, network: Network) -> str | None:
-    """The type that a network was priced in instead of its own; none where it was priced in its own."""
+    """The type that a network was planned in instead of its own; None where it was planned in its own."""
     own = graph_of(network)
     return None if own.tensors[own.operations[0].output].dtype == plan.dtype else plan.dtype
 
@@ -114,7 +104,7 @@ def graph_of_plan(plan: ScratchPlan, network: Network) -> Graph:
 
 @dataclass(frozen=True, eq=False)
 class Ways:
-    """What is known of a network, a machine and an objective at any capacity: for plans at several of them."""
+    """A network on a machine for an objective, at any capacity: plans at several share the options priced."""
 
     graph: Graph
     machine: Accelerator
@@ -211,15 +201,13 @@ class Ways:
         return replace(plan, certificate=certificate).sealed()
 
     def _every_tile(self, capacity_bytes: int) -> tuple[Problem, list[tuple[str, ...]]]:
-        """The problem with all tiles of each group that are not beaten; groups some of whose tiles were not priced."""
+        """The problem with all tiles that are not beaten, and the groups some of whose tiles were not priced."""
         tilings, left = self.problem.tilings, list[tuple[str, ...]]()
         assert tilings is not None
 
-        def options_of(
-            names: tuple[str, ...], sources: Mapping[str, Source], sinks: Mapping[str, Sink]
-        ) -> Sequence[Option]:
-            tiled = tilings.covered(names, sources, sinks, capacity_bytes, EXACT_WORK)
-            if tiled.floors:
+        def options_of(names: tuple[str, ...], sources: Sources, sinks: Sinks) -> Sequence[Option]:
+            tiled = tilings.covered(names, sources, sinks, capacity_bytes, EXACT_EFFORT)
+            if tiled.bounds_left:
                 left.append(names)
             return (*self.problem.options(names, sources, sinks), *tiled.options)
 
@@ -239,9 +227,9 @@ class Ways:
         )
 
     def _with_early(
-        self, steps: Sequence[Step], groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator
+        self, steps: Sequence[ChosenGroup], groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator
     ) -> tuple[tuple[PlannedGroup, ...], tuple[Pin, ...]]:
-        """The groups and pins of a plan with weights loaded early, where that saves cycles and there is room."""
+        """The groups and pins of a plan with prefetched weights, where that saves cycles and memory is free."""
         capacity, held = machine.capacity_bytes, [self.problem.held_bytes(step) for step in steps]
 
         def fits(moments: Sequence[Moments]) -> bool:
@@ -262,7 +250,7 @@ class Ways:
         return tuple(replace(g, cycles=figure(time.cycles)) for g, time in zip(ahead, times, strict=True)), whole
 
     def _totals(self, way: Baseline, capacity_bytes: int) -> Totals | None:
-        """What one way of planning takes; none where it has no plan."""
+        """The totals of one way of planning; None where it has no plan."""
         try:
             found, placed = self._placed(way, capacity_bytes)
         except DoesNotFit:
@@ -282,7 +270,7 @@ class Ways:
 
 
 def written(
-    problem: Problem, steps: Sequence[Step], pins: Sequence[Lived], packing: Packing
+    problem: Problem, steps: Sequence[ChosenGroup], pins: Sequence[Lived], packing: Packing
 ) -> tuple[tuple[PlannedGroup, ...], tuple[Pin, ...]]:
     """Steps and addresses as they are written down."""
     groups = tuple(_group(problem, index, step, packing.addresses) for index, step in enumerate(steps))
@@ -293,12 +281,12 @@ def written(
     return groups, whole
 
 
-def _group(problem: Problem, index: int, step: Step, addresses: Mapping[str, int]) -> PlannedGroup:
+def _group(problem: Problem, index: int, step: ChosenGroup, addresses: Mapping[str, int]) -> PlannedGroup:
     option, fetches = step.option, [problem.fetches[tensor] for tensor in step.fetched]
-    buffers = {name: Buffer(addresses[f"{name} of {index}"], size) for name, size in option.workspace.items()}
+    buffers = {name: Allocation(addresses[f"{name} of {index}"], size) for name, size in option.workspace.items()}
     return PlannedGroup(
         option.group,
-        PlannedTile.of(option.tile),
+        option.tile,
         dict(option.sources),
         dict(option.sinks),
         step.fetched,
@@ -313,7 +301,7 @@ def _group(problem: Problem, index: int, step: Step, addresses: Mapping[str, int
 
 
 def totals_of(graph: Graph, groups: Sequence[PlannedGroup], pins: Sequence[Pin], machine: Accelerator) -> Totals:
-    """The sums of groups, and the bytes of the arena that are used."""
+    """The sums over groups, and the bytes of the arena that are used."""
     tops = [buffer.address + buffer.bytes for group in groups for buffer in group.buffers.values()]
     tops += [pin.address + pin.bytes for pin in pins]
     moved = sum(group.load_bytes + group.store_bytes for group in groups)

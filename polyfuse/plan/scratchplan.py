@@ -6,86 +6,45 @@ The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind
 `ScratchPlan`, with those of its totals: docs/inside/scratchpad-plans.md. `polyfuse.plan.checking` says whether a
 plan is legal.
 
-What a search found out about a plan, its certificate and the baselines, cannot be recomputed cheaply. The certificate
-holds a digest of everything it was given for; a plan that differs from that in anything is an edited plan, and loses
-both where it is read, checked or shown.
+The certificate and the baselines, which a search finds, cannot be recomputed cheaply. The certificate holds a digest of
+the plan it was given for; a plan that differs from that in anything is an edited plan, and loses both where it is read,
+checked or shown.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from polyfuse.doors import public
-from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.memory.addresses import Lived
+from polyfuse.plan.memory.addresses import Allocation, Lived
 from polyfuse.plan.planfile import Origin, fields_for, text_of
+from polyfuse.plan.price.costs import Sink, Source
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.tiles.tables import Tile
 from polyfuse.typed_json import check_measure, decode, digest_of, encode
 
-Source = Literal["on", "off"]
-Sink = Literal["on", "off", "both"]
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """A piece of the on-chip arena."""
-
-    address: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class PlannedTile:
-    """A `Tile` as it is written down; retention holds the places along rows and along columns."""
-
-    rows: int
-    columns: int
-    channels: int
-    retention: dict[str, tuple[Literal["local", "recompute"], ...]]
-    weights: Literal["resident", "streamed"]
-
-    def __post_init__(self) -> None:
-        for tensor, places in self.retention.items():
-            if len(places) != 2:
-                raise InvalidInput(
-                    f"retention of {tensor!r}: expected a place along rows and one along columns, got {len(places)}; "
-                    "give two of local, recompute"
-                )
-
-    @staticmethod
-    def of(tile: Tile) -> "PlannedTile":
-        """A tile as it is written down."""
-        return PlannedTile(tile.rows, tile.columns, tile.channels, dict(tile.retention), tile.weights)
-
-    @property
-    def tile(self) -> Tile:
-        """The tile itself."""
-        retention = {tensor: (places[0], places[1]) for tensor, places in self.retention.items()}
-        return Tile(self.rows, self.columns, self.channels, retention, self.weights)
-
 
 @dataclass(frozen=True)
 class PlannedGroup:
-    """Operations that run as one, and all that is known of it.
+    """Operations that run as one, with their tile, buffers and figures.
 
-    sources      where each tensor is read that it does not make: on chip or off chip
-    sinks        where each tensor is left that is read later or wanted in the end
+    sources      where each of its inputs is read: on chip or off chip
+    sinks        where each of its outputs, read later or outputs of the network, is left
     fetched      tensors that are loaded whole, into their pins, before the first step; their source is "on"
     buffers      pieces of the arena while it runs, pins left out
     load_bytes   feature maps loaded, fetched ones included; weights are `weight_bytes`
-    early        operations whose weights are loaded while the group before runs, and in which step of that group
+    early        operations whose weights are prefetched, and the step of the group before in which that happens
     """
 
     operations: tuple[str, ...]
-    tile: PlannedTile
+    tile: Tile
     sources: dict[str, Source]
     sinks: dict[str, Sink]
     fetched: tuple[str, ...]
-    buffers: dict[str, Buffer]
+    buffers: dict[str, Allocation]
     load_bytes: int
     store_bytes: int
     weight_bytes: int
@@ -100,7 +59,7 @@ class PlannedGroup:
         return frozenset(self.sources) | frozenset(self.sinks)
 
     def is_early(self, buffer: str) -> bool:
-        """Whether a buffer holds weights that arrive while the group before runs."""
+        """Whether a buffer holds weights that are prefetched while the group before runs."""
         return buffer.removeprefix("weights_") in self.early and buffer.startswith("weights_")
 
     @property
@@ -111,7 +70,7 @@ class PlannedGroup:
 
 @dataclass(frozen=True)
 class Pin:
-    """A whole tensor on chip, from the first to the last of some groups, both included, by their places in the plan."""
+    """A whole tensor on chip, from a first to a last group, both included, by their numbers in the plan."""
 
     tensor: str
     first: int
@@ -139,7 +98,7 @@ class OffchipBytes:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a plan takes, over all groups; `macs` are those of the network, `macs_executed` include recomputation."""
+    """Figures of a plan, over all groups; `macs` are those of the network, `macs_executed` include recomputation."""
 
     latency_cycles: float
     offchip_bytes: OffchipBytes
@@ -156,11 +115,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What no plan can be below, in the unit of the objective, and how far above it this one is: 0 is optimal.
+    """A lower bound of all plans, in the unit of the objective, and how far above it this one is: 0 is optimal.
 
-    gap      infinite where nothing is known; `scope` then says why
-    scope    the plans that this is said of
-    digest   of the plan that this was found out about (`ScratchPlan.seal`), or of the point of a sweep
+    gap      infinite where there is no bound; `scope` then says why
+    scope    the plans that the bound holds for
+    digest   of the certified plan (`ScratchPlan.seal`), or of the point of a sweep
 
     Raises InvalidInput for a bound that is negative or not finite, and for a gap that is negative or no number.
     """
@@ -193,9 +152,9 @@ UNCERTIFIED = Certificate(
 @public
 @dataclass(frozen=True)
 class ScratchPlan:
-    """How a network runs on a scratchpad machine: groups in order, pins, addresses, and what all of it costs.
+    """How a network runs on a scratchpad machine: groups in order, pins, addresses, and figures.
 
-    dtype       the type that it was priced in
+    dtype       the type that it was planned in
     baselines   totals of restricted searches by name; null where they have no plan that fits
     origin      where the network was read from; null where it was built
     inputs      the names of the model's inputs, and outputs those of its outputs, in its order
@@ -218,7 +177,7 @@ class ScratchPlan:
 
     @property
     def seal(self) -> str:
-        """A digest of everything that the certificate and the baselines are said of, and of what they say."""
+        """A digest of the plan with its certificate and baselines."""
         return digest_of(replace(self, origin=None, certificate=replace(self.certificate, digest="")))
 
     @property
@@ -227,7 +186,7 @@ class ScratchPlan:
         return self.certificate.digest != self.seal
 
     def sealed(self) -> "ScratchPlan":
-        """The plan with its certificate bound to it: for what a search has just found."""
+        """The plan with its certificate bound to it: for a plan that a search has just found."""
         return replace(self, certificate=replace(self.certificate, digest=self.seal))
 
     def judged(self) -> "ScratchPlan":
@@ -236,7 +195,7 @@ class ScratchPlan:
 
     @property
     def buffers(self) -> tuple[tuple[Lived, int], ...]:
-        """Every buffer and pin with its lifetime in groups, and its address."""
+        """Every buffer and pin with its live range in groups, and its address."""
         own = [
             (Lived(f"{name} of {group.names}", buffer.bytes, index - group.is_early(name), index), buffer.address)
             for index, group in enumerate(self.groups)
@@ -267,18 +226,11 @@ class ScratchPlan:
 
 
 def value_of(objective: Objective, totals: Totals) -> float:
-    """What an objective asks for, of totals, in its unit."""
-    match objective.goal:
-        case "latency":
-            return totals.latency_cycles + objective.cycles_per_byte * totals.offchip_bytes.all
-        case "bytes":
-            return float(totals.offchip_bytes.all)
-        case "energy":
-            return totals.energy_pj
-        case "macs":
-            return float(totals.macs_executed)
-        case "peak":
-            return float(totals.onchip_peak_bytes)
+    """The figure of totals that an objective minimises, in its unit."""
+    if objective.goal == "peak":
+        return float(totals.onchip_peak_bytes)
+    figures = totals.latency_cycles, totals.offchip_bytes.all, totals.energy_pj, totals.macs_executed
+    return float(objective.wanted(*figures))
 
 
 def _gathered(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a network takes on a machine over its on-chip capacity: plans at many capacities, in parallel, resumable.
+"""Plans of a network on a machine at many on-chip capacities, in parallel and resumable.
 
-Network + Accelerator + capacities ──sweep()──> Sweep: a `Point` for each capacity, with every baseline
+    Network + Accelerator + capacities ──sweep()──> Sweep: a `Point` for each capacity, with all baselines
 
 Points are tasks of a `concurrent.futures.Executor`: processes of this host by default, or a cluster's. With a file,
 each point is in it as soon as it is done, and is not planned again by a later call that asks for the same.
@@ -12,7 +12,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -73,7 +73,7 @@ class Point:
 
     totals, certificate   null where nothing fits; `refusal` then says what would
     baselines             null where one has no plan that fits
-    digest                of all this and of the request, as `Point.seal` makes it: a point that differs was edited
+    digest                of all this and of the request, as `Point.seal` makes it: another one says it was edited
     """
 
     capacity_bytes: int
@@ -84,15 +84,15 @@ class Point:
     digest: str = field(default_factory=str)
 
     def seal(self, request: "Request") -> str:
-        """A digest of what was asked and found."""
+        """A digest of the request and the point."""
         return digest_of(request, replace(self, digest=""))
 
     def sealed(self, request: "Request") -> "Point":
-        """The point bound to what was asked: for what was just planned."""
+        """The point bound to its request: for a point that was just planned."""
         return replace(self, digest=self.seal(request))
 
     def check(self, request: "Request", where: str) -> None:
-        """Nothing where it is as it was planned.
+        """Refuse a point that is not as it was planned.
 
         Errors: InvalidInput for a point that was edited, and for claims that contradict each other.
         """
@@ -114,9 +114,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Request:
-    """What a sweep was asked for, but for capacities; points of another request are not those of this one.
+    """The request of a sweep, without capacities; a sweep resumes from points of an equal request alone.
 
-    digest: of shapes, layers and relations; weights are not in. The capacity of the machine is not looked at.
+    digest: of shapes, layers and relations, without weights. The capacity of the machine does not count.
     """
 
     network: str
@@ -208,16 +208,18 @@ def sweep(
                 point = task.result().sealed(request)
                 done[point.capacity_bytes] = point
                 if file is not None:
-                    write_atomically(file, _sorted(request, done).to_json().encode())
+                    points = tuple(done[capacity] for capacity in sorted(done))
+                    write_atomically(file, Sweep(request, points).to_json().encode())
                 tell()
         except BaseException:
-            _cancel(tasks)
+            for task in tasks:
+                task.cancel()
             raise
     return Sweep(request, tuple(done[capacity] for capacity in wanted))
 
 
 def planned_point(parcel: Parcel, machine: Accelerator, objective: Objective, longest: int, capacity: int) -> Point:
-    """The point of one capacity; a task that any process can do. What it priced is remembered for the next one."""
+    """The point of one capacity: a task for any process, which remembers its options for the next point."""
     with _ONE_AT_A_TIME:
         ways = _ways(parcel, machine.with_capacity(1), objective, longest)
         try:
@@ -252,13 +254,11 @@ def _kept(file: Path | None, request: Request) -> tuple[Point, ...]:
     for key, wanted, got in ((key, getattr(request, key), getattr(found.request, key)) for key in vars(request)):
         if wanted != got:
             named = (wanted.name, got.name) if key == "machine" else (str(wanted), str(got))
-            told = f"{key} {named[0]!r}, got {named[1]!r}" if named[0] != named[1] else f"the same {key}, got another"
-            raise InvalidInput(f"sweep '{file}': expected points of {told}; name another file, or remove it")
+            mismatch = (
+                f"{key} {named[0]!r}, got {named[1]!r}" if named[0] != named[1] else f"the same {key}, got another"
+            )
+            raise InvalidInput(f"sweep '{file}': expected points of {mismatch}; name another file, or remove it")
     return found.points
-
-
-def _sorted(request: Request, done: dict[int, Point]) -> Sweep:
-    return Sweep(request, tuple(done[capacity] for capacity in sorted(done)))
 
 
 @contextmanager
@@ -290,8 +290,3 @@ def processes(most: int | None = None) -> Iterator[Executor]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cancel(tasks: Sequence[Future[Point]]) -> None:
-    for task in tasks:
-        task.cancel()

@@ -1,8 +1,9 @@
-"""Why a tensor is not kept on chip: the tightest moment of its life, what is there then, and the price of forcing it.
+"""Why a tensor is not kept on chip: the tightest moment of its life, what is on chip then, the price of keeping it.
 
 ScratchPlan + Ways + tensor ──why()──> Why
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,35 +14,28 @@ from polyfuse.plan.planning import Ways
 from polyfuse.plan.scratchplan import ScratchPlan, value_of
 from polyfuse.plan.search.walk import Rules
 
-Place = Literal["pinned", "inside a group", "off chip"]
-
-
-@dataclass(frozen=True)
-class There:
-    """A buffer or pin that is on chip at a moment."""
-
-    name: str
-    bytes: int
+Location = Literal["pinned", "inside a group", "off chip"]
 
 
 @dataclass(frozen=True)
 class Why:
-    """Where a tensor is in a plan, and what it would take to have it on chip.
+    """Where a tensor is in a plan, and what keeping it on chip would cost.
 
     first, last   the groups that it lives from and to
-    moment        the group between them in which least of the chip is free, and what is there besides the tensor itself
-    forced        the objective of the cheapest plan that keeps it on chip, in the objective's unit; none if none fits
-    now           that of the plan
+    moment        the group between them in which least of the chip is free
+    there         the bytes of each buffer and pin on chip in that group, but for the tensor itself
+    forced        the objective of the cheapest plan that keeps it on chip, in the objective's unit; None if none fits
+    now           the objective of the plan
     refusal       why none fits
     """
 
     tensor: str
     bytes: int
-    place: Place
+    place: Location
     first: int
     last: int
     moment: int
-    there: tuple[There, ...]
+    there: Mapping[str, int]
     capacity_bytes: int
     now: float
     forced: float | None
@@ -50,12 +44,12 @@ class Why:
     @property
     def free_bytes(self) -> int:
         """What is free at the tightest moment, the tensor's own buffers counted as free."""
-        return self.capacity_bytes - sum(each.bytes for each in self.there)
+        return self.capacity_bytes - sum(self.there.values())
 
     def __str__(self) -> str:
         lines = [f"{self.tensor}: {self.bytes:,} B, {self.place}, groups {self.first} to {self.last}"]
-        lines.append(f"tightest in group {self.moment}: {self.free_bytes:,} B free of {self.capacity_bytes:,} B beside")
-        lines += [f"  {each.bytes:>12,} B  {each.name}" for each in self.there]
+        lines.append(f"tightest in group {self.moment}: {self.free_bytes:,} B free of {self.capacity_bytes:,} B")
+        lines += [f"  {size:>12,} B  {name}" for name, size in self.there.items()]
         if self.forced is None:
             lines.append(f"forcing it on chip fits nowhere: {self.refusal}")
         elif self.place != "pinned":
@@ -81,7 +75,7 @@ def why(plan: ScratchPlan, ways: Ways, tensor: str) -> Why:
     first, last = lifetime(plan, graph, tensor)
     moment, there = max(
         ((index, _there(plan, tensor, index)) for index in range(first, last + 1)),
-        key=lambda each: sum(piece.bytes for piece in each[1]),
+        key=lambda each: sum(each[1].values()),
     )
     forced, refusal = _forced(plan, ways, tensor)
     unit = plan.machine.alignment_bytes
@@ -108,27 +102,20 @@ def lifetime(plan: ScratchPlan, graph: Graph, tensor: str) -> tuple[int, int]:
     return min(lives), max(lives)
 
 
-def place_of(plan: ScratchPlan, tensor: str, first: int, last: int) -> Place:
+def place_of(plan: ScratchPlan, tensor: str, first: int, last: int) -> Location:
     """Where a tensor that lives from a first group to a last one is: pinned for all of its life, or not."""
     if any(pin.tensor == tensor and (pin.first, pin.last) == (first, last) for pin in plan.pins):
         return "pinned"
     return "inside a group" if first == last and tensor not in plan.groups[first].moved else "off chip"
 
 
-def _there(plan: ScratchPlan, tensor: str, index: int) -> tuple[There, ...]:
-    """What is on chip while a group runs, the largest first; without what holds the tensor itself."""
+def _there(plan: ScratchPlan, tensor: str, index: int) -> dict[str, int]:
+    """The bytes on chip while a group runs, the largest first; without what holds the tensor itself."""
     unit = plan.machine.alignment_bytes
-    found = [
-        There(name, aligned_up(buffer.bytes, unit))
-        for name, buffer in plan.groups[index].buffers.items()
-        if name != f"ring_{tensor}"
-    ]
-    found += [
-        There(f"pin {pin.tensor}", aligned_up(pin.bytes, unit))
-        for pin in plan.pins
-        if pin.first <= index <= pin.last and pin.tensor != tensor
-    ]
-    return tuple(sorted(found, key=lambda each: -each.bytes))
+    sizes = {name: buffer.bytes for name, buffer in plan.groups[index].buffers.items() if name != f"ring_{tensor}"}
+    pins = [pin for pin in plan.pins if pin.first <= index <= pin.last and pin.tensor != tensor]
+    sizes |= {f"pin {pin.tensor}": pin.bytes for pin in pins}
+    return dict(sorted(((name, aligned_up(size, unit)) for name, size in sizes.items()), key=lambda each: -each[1]))
 
 
 def _forced(plan: ScratchPlan, ways: Ways, tensor: str) -> tuple[float | None, str | None]:

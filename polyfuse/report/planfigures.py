@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.timeline import GroupTime, Work
+from polyfuse.plan.price.timeline import GroupTime, Lane
 from polyfuse.plan.scratchplan import ScratchPlan, Totals
 from polyfuse.plan.sweep import Sweep
 from polyfuse.report.format import byte_unit, short_bytes, significant
@@ -32,7 +32,7 @@ MOST_SPANS = 1500
 """Spans of a lane that are closer than this part of its group are drawn as one."""
 # Okabe and Ito's palette, which people of any colour vision tell apart.
 KINDS = {"pinned": "#56B4E9", "ring": "#009E73", "weights": "#E69F00", "sums": "#BBBBBB"}
-LANES: dict[Work, str] = {"load": "#0072B2", "compute": "#444444", "store": "#D55E00"}
+LANES: dict[Lane, str] = {"load": "#0072B2", "compute": "#444444", "store": "#D55E00"}
 WAYS = {
     "layers": ("#999999", "x"),
     "fuse_weak": ("#E69F00", "v"),

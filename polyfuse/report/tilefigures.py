@@ -33,7 +33,7 @@ def tile_figures(
     for index in sorted(longest):
         group, time = plan.groups[index], times[index]
         how = ", ".join(filter(None, (tile_text(group, time), retention_text(group, time))))
-        found = tables(graph, group.operations, group.tile.tile)
+        found = tables(graph, group.operations, group.tile)
         step = typical_step(graph, found)
         caption = (
             f"Step {step} of {found.steps}: rows x columns of each tensor, dark what is new in it, light what it keeps."

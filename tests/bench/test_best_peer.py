@@ -32,7 +32,7 @@ from polyfuse.report.peerpages import (
 from polyfuse.report.peers import print_peers
 from tests.bench.peers_example import comparison, timed
 from tests.bench.test_race import FAKE, pair
-from tests.plan.example import example as machine
+from tests.machines.example import example as machine
 
 NAMES = ("onnxruntime", "openvino", "torch-eager", "torch-inductor", "ncnn", "halide")
 WORDS = {"wrong": "wrong", "failed": "failed", "missing": "not installed"}

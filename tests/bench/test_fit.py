@@ -14,7 +14,7 @@ from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.target import Target
 from polyfuse.cost.reuse import Touches
 from polyfuse.cost.seconds import KernelWork, Work, guessed_costs, seconds
-from tests.plan.example import example
+from tests.machines.example import example
 
 NOTHING = Touches.joined([])
 GUESS = guessed_costs(example(), Target(16, 32).relative_costs)

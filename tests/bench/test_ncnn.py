@@ -18,9 +18,9 @@ from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.loading import Workload
 from polyfuse.network.network import Builder, Network
+from tests.machines.example import example as machine
 from tests.network.layers.test_whole_layers import LAYERS
 from tests.network.onnx.test_export import of_layers
-from tests.plan.example import example as machine
 
 (NCNN,) = peers_named("ncnn")
 needs_ncnn = pytest.mark.skipif(not NCNN.installed, reason=missing(NCNN))

@@ -24,7 +24,7 @@ from polyfuse.network.onnx.export import onnx_model
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from tests.deploy.networks import branches
-from tests.plan.example import example as machine
+from tests.machines.example import example as machine
 
 QUICK = [peer for peer in PEERS if peer.name != "torch-inductor"]
 

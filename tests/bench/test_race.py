@@ -20,7 +20,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs, run
 from tests.deploy.networks import branches
-from tests.plan.example import example as machine
+from tests.machines.example import example as machine
 
 FAKE = Path(__file__).with_name("fake_peer.py")
 QUICK = RaceRules(repeats=3, search_seconds=0, start_seconds=20, run_seconds=20)

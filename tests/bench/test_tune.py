@@ -32,7 +32,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Strategy
-from tests.plan.example import example
+from tests.machines.example import example
 
 QUICK = Options(flags=("-std=c11", "-O1"))
 

@@ -12,7 +12,7 @@ import pytest
 from polyfuse.bench.peers.results import PeerReport
 from polyfuse.cli import INTERRUPTED
 from tests.cli.calls import HEEDS_INTERRUPTS, KERNEL, call, refused
-from tests.plan.example import example as machine
+from tests.machines.example import example as machine
 
 
 @pytest.fixture

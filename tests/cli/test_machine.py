@@ -12,7 +12,7 @@ import pytest
 from polyfuse.bench import probe as probe_module
 from polyfuse.machines.host import read_machine
 from tests.cli.calls import HEEDS_INTERRUPTS, call, refused, shell
-from tests.plan.example import example
+from tests.machines.example import example
 
 TINY = ("--seconds", "0.05")
 

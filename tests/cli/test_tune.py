@@ -12,7 +12,7 @@ import pytest
 
 from polyfuse.bench import tune as tune_module
 from tests.cli.calls import HEEDS_INTERRUPTS, KERNEL, call, refused
-from tests.plan.example import example
+from tests.machines.example import example
 
 APART = """
 from polyfuse.network.network import Builder

@@ -23,7 +23,7 @@ from polyfuse.schedule.counts import counts, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
-from tests.plan.example import example
+from tests.machines.example import example
 
 TARGET = Target(4, 16)
 STRATEGIES = [

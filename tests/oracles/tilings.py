@@ -12,15 +12,15 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
+from polyfuse.plan.price.costs import CostTable, Sink, Source, tiled_group
 from polyfuse.plan.price.objective import Objective
-from polyfuse.plan.price.sheet import Sheet, Sink, Source, cut_of
 from polyfuse.plan.tiles.tables import Tile, check_tile, tables
 
 PLACES = ("local", "recompute")
 
 
-def every_tile(group: Group) -> Iterator[Tile]:
+def every_tile(group: OperationGroup) -> Iterator[Tile]:
     """All legal tiles of a group, by the words of a plan file."""
     rows, columns = group.graph.tensors[group.reference].shape[2:]
     channels = group.graph.tensors[group.operations[0].output].shape[1]
@@ -39,7 +39,7 @@ def every_tile(group: Group) -> Iterator[Tile]:
 
 
 def priced_tiles(
-    group: Group,
+    group: OperationGroup,
     machine: Accelerator,
     objective: Objective,
     places: list[tuple[Mapping[str, Source], Mapping[str, Sink]]],
@@ -54,7 +54,7 @@ def priced_tiles(
     found: list[list[tuple[int, int]]] = [[] for _ in places]
     for tiles in alike.values():
         try:
-            sheet = Sheet.of([cut_of(group, tiles[0], [tile.rows for tile in tiles], machine)])
+            sheet = CostTable.of([tiled_group(group, tiles[0], [tile.rows for tile in tiles], machine)])
         except InvalidInput:
             continue
         for prices, (sources, sinks) in zip(found, places, strict=True):
@@ -70,7 +70,7 @@ def priced_tiles(
     return found
 
 
-def made_again(group: Group, tile: Tile, tensor: str) -> bool:
+def made_again(group: OperationGroup, tile: Tile, tensor: str) -> bool:
     """Whether some step makes what was made before."""
     table = tables(group.graph, group, tile).of[tensor]
     return area(table.new) > area(table.fresh)

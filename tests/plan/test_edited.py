@@ -21,11 +21,12 @@ from polyfuse.machines.accelerator import Accelerator, accelerator
 from polyfuse.network.network import Builder, Network
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.memory.addresses import Allocation
 from polyfuse.plan.planning import plan_for, totals_of
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.options import option_of
 from polyfuse.plan.price.timeline import timeline
-from polyfuse.plan.scratchplan import Buffer, Certificate, Origin, PlannedTile, ScratchPlan, Totals, value_of
+from polyfuse.plan.scratchplan import Certificate, Origin, ScratchPlan, Totals, value_of
 from polyfuse.plan.tiles.tables import Tile
 from polyfuse.report.planfigures import figures_of
 from polyfuse.report.planpage import page
@@ -306,11 +307,11 @@ def with_tile(plan: ScratchPlan, graph: Graph, tile: Tile) -> ScratchPlan:
     found = option_of(graph, group.operations, tile, group.sources, group.sinks, plan.machine)
     address, buffers = 0, {}
     for name, size in found.workspace.items():
-        buffers[name] = Buffer(address, size)
+        buffers[name] = Allocation(address, size)
         address += -(-size // 64) * 64
     moved = replace(
         group,
-        tile=PlannedTile.of(tile),
+        tile=tile,
         buffers=buffers,
         load_bytes=found.load_bytes,
         store_bytes=found.store_bytes,

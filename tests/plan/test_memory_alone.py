@@ -19,10 +19,10 @@ from polyfuse.plan.planning import plan_for, ways_of
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.search.exact import exact
-from polyfuse.plan.search.program import search
+from polyfuse.plan.search.program import Searcher
 from tests.oracles.pinning import cheapest
-from tests.plan.invented import Invented, invented
 from tests.plan.planned import NETWORKS, branches, chain, machine, residual
+from tests.plan.search.invented import Invented, invented
 
 TIE = 1 << 20
 ROOM = 1 << 20
@@ -98,7 +98,7 @@ def test_no_order_grouping_or_place_in_memory_alone_is_cheaper(case: Invented, c
         spills=False,
     )
     try:
-        plan = search(problem, capacity, Objective())
+        plan = Searcher(problem, Objective()).found(capacity)
     except DoesNotFit:
         assert price is None
         return

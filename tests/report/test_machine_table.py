@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from polyfuse.report.machine import print_machine
-from tests.plan.example import example
+from tests.machines.example import example
 
 GOLDEN = """
 Example 9000

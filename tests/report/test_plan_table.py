@@ -9,8 +9,9 @@ from rich.console import Console
 from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.plan.price.timeline import GroupTime, timeline
-from polyfuse.plan.scratchplan import PlannedTile, ScratchPlan
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.sweep import Point, Request, Sweep
+from polyfuse.plan.tiles.tables import Tile
 from polyfuse.report.scratchplan import print_plan, print_sweep, retention_text, tile_text
 from tests.plan.planned import machine, residual
 
@@ -48,16 +49,16 @@ def test_names_are_no_markup(plan: ScratchPlan, times: tuple[GroupTime, ...]) ->
 @pytest.mark.parametrize(
     ("tile", "shown"),
     [
-        (PlannedTile(4, 0, 0, {}, "resident"), ("4 rows", "local")),
-        (PlannedTile(1, 0, 0, {}, "resident"), ("1 row", "local")),
-        (PlannedTile(4, 6, 0, {}, "resident"), ("4x6", "local/recompute")),
-        (PlannedTile(4, 0, 8, {}, "resident"), ("4 rows, 8 ch", "local")),
-        (PlannedTile(4, 6, 0, {"a": ("local", "local")}, "resident"), ("4x6", "mixed")),
-        (PlannedTile(4, 0, 0, {"a": ("recompute", "recompute")}, "resident"), ("4 rows", "mixed")),
+        (Tile(4, 0, 0, {}, "resident"), ("4 rows", "local")),
+        (Tile(1, 0, 0, {}, "resident"), ("1 row", "local")),
+        (Tile(4, 6, 0, {}, "resident"), ("4x6", "local/recompute")),
+        (Tile(4, 0, 8, {}, "resident"), ("4 rows, 8 ch", "local")),
+        (Tile(4, 6, 0, {"a": ("local", "local")}, "resident"), ("4x6", "mixed")),
+        (Tile(4, 0, 0, {"a": ("recompute", "recompute")}, "resident"), ("4 rows", "mixed")),
     ],
 )
 def test_tiles_and_overlaps_in_words(
-    plan: ScratchPlan, times: tuple[GroupTime, ...], tile: PlannedTile, shown: tuple[str, str]
+    plan: ScratchPlan, times: tuple[GroupTime, ...], tile: Tile, shown: tuple[str, str]
 ) -> None:
     several = next(time for time in times if time.steps > 1)
     group = replace(plan.groups[0], tile=tile, sources={"a": "off", "b": "off"}, buffers={})

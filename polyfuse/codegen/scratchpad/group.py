@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.proof.placed import Place, PlacedGroup, Room
+from polyfuse.plan.memory.addresses import Allocation
+from polyfuse.plan.proof.placed import BufferLayout, PlacedGroup
 from polyfuse.plan.tiles.tables import Tables
 
 Integers = NDArray[np.int64]
@@ -42,7 +43,7 @@ class GroupInPlace:
     functions: Mapping[str, ComputeFunction]
     machine: Accelerator
     placed: PlacedGroup
-    buffers: Mapping[str, Room]
+    buffers: Mapping[str, Allocation]
     pinned: Mapping[str, int]
     preloaded: tuple[str, ...]
     image_at: Mapping[str, int]
@@ -92,6 +93,6 @@ class GroupInPlace:
         """Whether steps work on some of the output channels."""
         return self.tables.tile.channels > 0
 
-    def place(self, tensor: str) -> Place:
+    def place(self, tensor: str) -> BufferLayout:
         """Where a tensor is while the group runs: whole, or in a ring."""
         return self.placed.places[tensor]

@@ -17,8 +17,8 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph, Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.sheet import block_channels, streamed
-from polyfuse.plan.proof.placed import Room, is_whole, placed_group
+from polyfuse.plan.price.costs import block_channels, streamed
+from polyfuse.plan.proof.placed import is_whole, placed_group
 from polyfuse.plan.proof.prove import prove_groups
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 from polyfuse.plan.tiles.measures import SUM_BYTES
@@ -83,7 +83,7 @@ def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> 
                 functions={name: functions[name] for name in names},
                 machine=plan.machine,
                 placed=at,
-                buffers={name: Room(buffer.address, buffer.bytes) for name, buffer in group.buffers.items()},
+                buffers=group.buffers,
                 pinned={name: address for name, address in pinned.items() if is_whole(group, name)},
                 preloaded=group.fetched,
                 image_at=image_at,

@@ -55,7 +55,7 @@ def heading(group: GroupInPlace) -> list[str]:
     lines.append(f"  tiles of {tile}, {group.tables.steps} steps, weights {tile.weights}")
     for name, room in group.buffers.items():
         tensor = name.removeprefix("ring_")
-        kept = f", {' and '.join(tile.places(tensor))}" if name != tensor else ""
+        kept = f", {' and '.join(tile.retention_of(tensor))}" if name != tensor else ""
         lines.append(f"  {name}: {room.bytes:,} bytes at {room.address:,}{kept}")
     for name in group.tensors:
         if name in group.pinned:

@@ -13,7 +13,7 @@ from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
 from polyfuse.codegen.scratchpad.runtime import unit_at
 from polyfuse.errors import InvalidInput
-from polyfuse.plan.proof.placed import Room
+from polyfuse.plan.memory.addresses import Allocation
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
 
@@ -141,7 +141,7 @@ def scratch(group: GroupInPlace, function: ComputeFunction) -> str:
     """
     room, operation = group.buffers.get("scratch"), function.operation
     if group.machine.accumulator_bytes:
-        room = Room(unit_at(group.machine), group.machine.accumulator_bytes)
+        room = Allocation(unit_at(group.machine), group.machine.accumulator_bytes)
     if room is None and function.accumulates:
         raise InvalidInput(
             f"group {group.number}: expected a buffer 'scratch' for sums of {operation.name!r}, found none; add it"

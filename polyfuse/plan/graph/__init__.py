@@ -1,1 +1,1 @@
-"""What is planned: operations on tensors, groups of them, and what they read along each axis, as tables."""
+"""The object of planning: operations on tensors, groups of them, and their reads along each axis, as tables."""

@@ -1,7 +1,9 @@
-"""What layers read along each axis of images, and their work, as tables of whole numbers.
+"""Reads of layers along each axis of images, and their work, as tables of whole numbers.
 
-`Layer` ──layer_tables()──> `LayerTables`: derived once from the access relations, exact for every layer whose reads are
-products of intervals, and their box hull otherwise.
+    `Layer` ──layer_tables()──> `LayerTables`
+
+Tables are derived once from the access relations: exact for every layer whose reads are products of intervals, else
+their box hull.
 
 A read is a table over the indices of the output along one axis: the first and the last index of the operand. Axes are
 those of `image_shape`: channels, rows, columns.
@@ -32,13 +34,13 @@ IN, OUT = isl.dim_type.in_, isl.dim_type.out
 
 @dataclass(frozen=True, eq=False)
 class AxisRead:
-    """What indices of an output read along one axis of an operand.
+    """The indices along one axis of an operand that indices of an output read.
 
     first   for index p: the first index read by p or a later one
     end     for index p: one more than the last index read by p or an earlier one
     ahead   the same as `end` without the borders of the image, for p from -MARGIN to size + MARGIN - 1
 
-    For windows that move on these are the window of p; where an operand is read in another order they hold more.
+    For sliding windows these are the window of p; where an operand is read in another order they hold more.
     """
 
     first: Integers
@@ -59,7 +61,7 @@ class AxisRead:
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class WorkTable:
     """A sum of products of three tables, one for each axis, each summed up from the start of its axis."""
 
     terms: tuple[tuple[Integers, Integers, Integers], ...]
@@ -76,14 +78,14 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class LayerTables:
-    """What a layer reads of each input along channels, rows and columns, and its work; `key` is equal for equal layers.
+    """The reads of each input of a layer along channels, rows and columns, and its work; equal layers have equal keys.
 
-    Work is multiply-accumulates; elements taken in of a pool, and elements made of what is elementwise.
+    Work is multiply-accumulates; for a pool elements taken in, and for an elementwise layer elements made.
     """
 
     key: tuple[object, ...]
     reads: tuple[tuple[AxisRead, AxisRead, AxisRead], ...]
-    work: Work
+    work: WorkTable
 
 
 def layer_tables(layers: Sequence[Layer]) -> dict[str, LayerTables]:
@@ -99,7 +101,7 @@ def layer_tables(layers: Sequence[Layer]) -> dict[str, LayerTables]:
 
 
 def layer_key(layer: Layer) -> tuple[object, ...]:
-    """All that the tables depend on, without names."""
+    """All that the tables of a layer depend on, without names."""
     operands: Mapping[Tensor, int] = {tensor: k for k, tensor in enumerate((*layer.inputs, *layer.weights))}
     shapes = tuple(tensor.shape for tensor in (layer.output, *layer.inputs))
     statements = tuple(text for statement in layer.statements for text in statement_key(statement, operands))
@@ -122,7 +124,7 @@ def image_axes(rank: int) -> tuple[int | None, int | None, int | None]:
 
 
 def reads_of(layer: Layer, tensor: Tensor) -> tuple[AxisRead, AxisRead, AxisRead]:
-    """What a layer reads of an input along channels, rows and columns."""
+    """The reads of an input along channels, rows and columns."""
     reads, anywhere = layer.reads(tensor), layer.extended_reads(tensor)
     made, read = image_axes(layer.rank), image_axes(len(tensor.shape))
     sizes = zip(image_shape(layer.output)[1:], image_shape(tensor)[1:], strict=True)
@@ -135,7 +137,7 @@ def reads_of(layer: Layer, tensor: Tensor) -> tuple[AxisRead, AxisRead, AxisRead
 def axis_read(
     reads: isl.Map, anywhere: isl.Map, axes: tuple[int | None, int | None], sizes: tuple[int, int]
 ) -> AxisRead:
-    """One axis of a read; what has no such axis is read as a whole, or by every index."""
+    """One axis of a read; an operand without it is read as a whole, and an output without it reads alike everywhere."""
     if axes[1] is None:
         return whole_read(sizes)
     first, last = bounds(along(reads, *axes), 0, sizes[0] if axes[0] is not None else 1)
@@ -182,12 +184,12 @@ def bounds(relation: isl.Map, start: int, end: int) -> tuple[Integers, Integers]
     return first, last
 
 
-def work_of(layer: Layer) -> Work:
+def work_of(layer: Layer) -> WorkTable:
     """The work of a layer along each axis of its output."""
     axes, sizes = image_axes(layer.rank), image_shape(layer.output)
     if class_of(layer) == "elementwise":
         ones = [summed_up(np.ones(size, np.int64)) for size in sizes[1:]]
-        return Work(((ones[0], ones[1], ones[2]),))
+        return WorkTable(((ones[0], ones[1], ones[2]),))
     counted = layer.macs or [s for s in layer.statements if len(s.dims) > layer.rank]
     terms: list[tuple[Integers, Integers, Integers]] = []
     for statement in counted:
@@ -195,7 +197,7 @@ def work_of(layer: Layer) -> Work:
         for channels, rows, columns in tables_of(domain, axes, sizes):
             weighted = channels * (statement.macs or 1)
             terms.append((summed_up(weighted), summed_up(rows), summed_up(columns)))
-    return Work(tuple(terms))
+    return WorkTable(tuple(terms))
 
 
 def summed_up(table: Integers) -> Integers:

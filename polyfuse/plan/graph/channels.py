@@ -1,4 +1,4 @@
-"""Which weights have a part for each output channel: what blocks of output channels load."""
+"""Weights that have a part for each output channel: the part that a block of output channels loads."""
 
 from functools import lru_cache
 

@@ -1,6 +1,8 @@
-"""Groups of operations that run together in steps: their tensors, and who reads what of them.
+"""Groups of operations that run together in steps: their tensors, and the reads of each.
 
-`Graph` + names ──group_of()──> `Group`. What a layer reads along each axis is tabulated once for a graph.
+    `Graph` + names ──group_of()──> `OperationGroup`
+
+The reads of layers along each axis are tabulated once for a graph.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +30,7 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What is known of a graph's layers: their tables, and the links of each operation by its name."""
+    """The layers of a graph analysed: their tables, and the links of each operation by its name."""
 
     graph: Graph
     tables: Mapping[str, LayerTables]
@@ -68,7 +70,7 @@ def of_part(channels: AxisRead, part: Part) -> AxisRead:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class OperationGroup:
     """Operations in order, and the tensors between them.
 
     inputs     read and not made; outputs: made, and read outside of the group or wanted of the network
@@ -85,7 +87,7 @@ class Group:
 
     @cached_property
     def analysis(self) -> Analysis:
-        """What is known of the whole graph."""
+        """The analysis of the whole graph."""
         return analysis_of(self.graph)
 
     @cached_property
@@ -116,7 +118,7 @@ class Group:
         return operation.reads if self.accumulates(operation) else ()
 
 
-def group_of(graph: Graph, names: Sequence[str]) -> Group:
+def group_of(graph: Graph, names: Sequence[str]) -> OperationGroup:
     """The group of some operations.
 
     Errors: InvalidInput for no names, unknown ones, and one twice.
@@ -135,7 +137,7 @@ def group_of(graph: Graph, names: Sequence[str]) -> Group:
         or not graph.readers(operation.output)
     )
     late = late_in(operations)
-    return Group(graph, operations, inputs, outputs, late, reference_of(operations, outputs, late))
+    return OperationGroup(graph, operations, inputs, outputs, late, reference_of(operations, outputs, late))
 
 
 def graph_digest(graph: Graph) -> str:

@@ -1,9 +1,9 @@
-"""A network as operations on tensors in memory: what a scratchpad machine loads, computes and stores.
+"""A network as operations on tensors in memory, which a scratchpad machine loads, computes and stores.
 
-`Network` ──graph_of()──> `Graph`: one `Operation` for each layer that computes or moves something.
+    `Network` ──graph_of()──> `Graph`: one `Operation` for each layer that computes or moves something
 
-Channel concatenations are no operations: who reads one reads its operands in parts. Nor are reshapes: they are views of
-what they reshape. Images of a batch are worked on one by one.
+Channel concatenations are no operations: their readers read the operands in parts. Nor are reshapes: they are views of
+their operands. Images of a batch are computed one by one.
 """
 
 from collections.abc import Mapping

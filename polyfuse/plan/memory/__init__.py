@@ -1,1 +1,1 @@
-"""Addresses in one piece of memory for what lives at different times."""
+"""Addresses in one piece of memory for buffers with different live ranges."""

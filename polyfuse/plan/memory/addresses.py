@@ -1,15 +1,23 @@
-"""Addresses in one piece of memory for what lives at different times.
+"""Addresses in one piece of memory for buffers with different live ranges.
 
-`Lived` (a name, bytes, the first and the last step at which it is needed) ──packed()──> `Packing`
+    `Lived` (a name, bytes, the first and the last step at which it is needed) ──packed()──> `Packing`
 
-What lives at the same step never shares a byte. The most bytes alive at any step bound every packing from below, so a
-packing says how far it is from the best that there can be.
+Buffers that are live at the same step never share a byte. The most bytes alive at any step bound every packing from
+below, so a packing says how far it is from the best that there can be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from polyfuse.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A piece of the on-chip arena."""
+
+    address: int
+    bytes: int
 
 
 @dataclass(frozen=True)

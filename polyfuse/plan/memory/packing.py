@@ -1,6 +1,6 @@
-"""Addresses for what lives at different times, by a solver where a simple rule does not reach the best there can be.
+"""Addresses for buffers with different live ranges, by a solver where a simple rule does not reach the optimum.
 
-    (Lived, ...) + capacity ──packed_within()──> Packing, or none
+    (Lived, ...) + capacity ──packed_within()──> Packing, or None
 
 The simple rule is `packed` of addresses.py; the solver is CP-SAT of OR-tools, which places rectangles of steps times
 addresses so that none overlap. It runs on one thread with a fixed seed and a limit counted in its own steps, so
@@ -22,9 +22,9 @@ EFFORT = 20.0
 def packed_within(
     buffers: Sequence[Lived], capacity_bytes: int, alignment: int, effort: float = EFFORT
 ) -> Packing | None:
-    """Addresses below a capacity, as low as can be found; none where the solver finds none.
+    """Addresses below a capacity, as low as can be found; None where the solver finds none.
 
-    A packing that takes no more than the most bytes alive is the best there is, and is not looked beyond.
+    A packing of no more than the most bytes alive is optimal and returned at once.
     Errors: InvalidInput, as `packed`.
 
     >>> packed_within([Lived("a", 100, 0, 1), Lived("b", 100, 1, 2)], 256, 64).addresses

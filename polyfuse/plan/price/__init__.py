@@ -1,1 +1,1 @@
-"""What tiles cost: exactly, over time, and at least."""
+"""Costs of tiles: exact counts, scratchpad time and bounds; and the price that an objective makes of them."""

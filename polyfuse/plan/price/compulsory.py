@@ -1,11 +1,12 @@
-"""What a group costs at least in any tile whatever: a bound that takes no enumeration.
+"""A lower bound of the cost of a group in any tile whatever, without enumerating tiles.
 
-`Model` + `Bounds` ──compulsory()──> points: with so much workspace or more, no tile asks for less
+    `GroupBounds` + `WeightLoads` ──compulsory()──> `BoundPoint`s
 
-Every index that an output depends on is made or loaded once at least; weights come once. Weights that are streamed come
-in every step in which their operation works, and a step makes no more than a ring holds, so that the bytes of both
-multiplied are no less than those of the weights and of the whole tensor multiplied. Where several are streamed and the
-rings share some room, the sum of what they move is least where each ring is in proportion to the root of that product.
+Every index that an output depends on is made or loaded once at least; weights are loaded once. Streamed weights are
+loaded in every step in which their operation works, and a step makes no more than a ring holds, so that the bytes of
+both multiplied are no less than those of the weights and of the whole tensor multiplied. Where several are streamed and
+the rings share some memory, the bytes that they move are fewest where each ring is in proportion to the root of that
+product.
 """
 
 from collections.abc import Iterator
@@ -16,24 +17,26 @@ from math import isqrt, prod
 import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.floors import Bounds, sums_up
-from polyfuse.plan.price.loads import Load
+from polyfuse.plan.price.bounds import GroupBounds, sums_up
+from polyfuse.plan.price.latency import rate_of, step_cycles
 from polyfuse.plan.price.objective import asked
+from polyfuse.plan.price.weights import WeightLoads
 from polyfuse.plan.tiles.axis import Booleans, Composition
 from polyfuse.plan.tiles.measures import SUM_BYTES
 
-ROOMS = 16
-"""Sizes of rings at which what is streamed is bounded."""
-Point = tuple[int, int]
+SIZES = 16
+"""Sizes of rings for which the bytes of streamed weights are bounded."""
+BoundPoint = tuple[int, int]
+"""Bytes of workspace, and the least objective with so many or more, in 1/1024 of its unit."""
 Axis = dict[str, tuple[Booleans, int]]
 
 
 @lru_cache(maxsize=4096)
-def needed(group: Group, axis: int) -> Axis:
-    """Of each tensor, which indices along an axis are made or loaded in any tiles, and how many one index reads."""
+def needed(group: OperationGroup, axis: int) -> Axis:
+    """For each tensor, the indices along an axis that are made or loaded in any tiles, and how many one index reads."""
     composition = Composition(group, axis, np.ones(1, np.int64), frozenset())
     found: Axis = {}
     for name in reversed(list(group.links)):
@@ -57,9 +60,12 @@ def needed(group: Group, axis: int) -> Axis:
 
 @dataclass(frozen=True)
 class Least:
-    """What a group does at least, wherever its tensors are: cycles and energy of work, multiply-accumulates, what
-    operations read and write on chip; of each tensor the bytes that are made or loaded, and those that one index reads
-    of each channel."""
+    """What a group does at least, wherever its tensors are.
+
+    compute_cycles, work_pj, macs   of its work
+    onchip_bytes   that operations read and write on chip
+    tensors        the bytes of each that are made or loaded; windows: those of a channel that one index reads
+    """
 
     compute_cycles: dict[str, float]
     work_pj: float
@@ -70,15 +76,14 @@ class Least:
 
 
 @lru_cache(maxsize=4096)
-def least_of(group: Group, machine: Accelerator) -> Least:
+def least_of(group: OperationGroup, machine: Accelerator) -> Least:
     """What a group does at least."""
     rows, columns = needed(group, 1), needed(group, 2)
     compute: dict[str, float] = {}
     energy, macs, accesses = 0.0, 0, 0
     for operation, work in work_of(group):
-        dtype = group.graph.tensors[operation.output].dtype
-        compute[operation.name] = work / machine.rate(operation.cls, dtype)
-        energy += work * machine.work_pj(operation.cls, dtype)
+        compute[operation.name] = work / rate_of(operation, group.graph, machine)
+        energy += work * machine.work_pj(operation.cls, group.graph.tensors[operation.output].dtype)
         macs += work if operation.layer.macs else 0
         accesses += operation.weight_bytes * group.graph.images
     tensors, windows = {}, {}
@@ -92,12 +97,12 @@ def least_of(group: Group, machine: Accelerator) -> Least:
     return Least(compute, energy, macs, accesses, tensors, windows)
 
 
-def compulsory(bounds: Bounds, loads: tuple[Load, ...]) -> tuple[Point, ...]:
-    """Points of workspace and of what is asked for in 1/1024 of its unit, for every way to load weights."""
+def compulsory(bounds: GroupBounds, loads: tuple[WeightLoads, ...]) -> tuple[BoundPoint, ...]:
+    """The points of every way to load weights."""
     return tuple(point for load in loads for point in points_of(bounds, load))
 
 
-def points_of(bounds: Bounds, load: Load) -> Iterator[Point]:
+def points_of(bounds: GroupBounds, load: WeightLoads) -> Iterator[BoundPoint]:
     """The points of one way to load weights."""
     group, unit = bounds.group, bounds.machine.alignment_bytes
     least = least_of(group, bounds.machine)
@@ -113,7 +118,7 @@ def points_of(bounds: Bounds, load: Load) -> Iterator[Point]:
         yield max(smallest, fixed + room), price_of(bounds, load, whole + streamed, least)
 
 
-def sums(bounds: Bounds, load: Load) -> int:
+def sums(bounds: GroupBounds, load: WeightLoads) -> int:
     """The bytes of sums, at least."""
     lasting = passing = 0
     for operation in bounds.group.operations:
@@ -125,8 +130,8 @@ def sums(bounds: Bounds, load: Load) -> int:
     return lasting + passing
 
 
-def streaming(bounds: Bounds, load: Load, tensors: dict[str, int]) -> Iterator[tuple[int, int]]:
-    """Rooms for rings, and the bytes of weights that are streamed with so much, or more but less than the next."""
+def streaming(bounds: GroupBounds, load: WeightLoads, tensors: dict[str, int]) -> Iterator[tuple[int, int]]:
+    """Bytes of rings, and the least bytes of streamed weights with so many, or more but less than the next."""
     images, group = bounds.group.graph.images, bounds.group
     weights = {group.graph.operation(name).output: size for name, (size, _, _) in load.streams.items()}
     once = images * sum(weights.values())
@@ -135,13 +140,13 @@ def streaming(bounds: Bounds, load: Load, tensors: dict[str, int]) -> Iterator[t
         yield 0, once
         return
     coupled = sum(isqrt(weights[name] * size) for name, size in sizes.items()) ** 2
-    rooms = sorted({int(each) for each in np.geomspace(64, 64 + sum(sizes.values()), ROOMS)})
+    rooms = sorted({int(each) for each in np.geomspace(64, 64 + sum(sizes.values()), SIZES)})
     for room, larger in zip([0, *rooms], [*rooms, None], strict=True):
         rest = images * sum(size for name, size in weights.items() if name not in sizes)
         yield room, max(once, rest + coupled // larger) if larger is not None else once
 
 
-def work_of(group: Group) -> Iterator[tuple[Operation, int]]:
+def work_of(group: OperationGroup) -> Iterator[tuple[Operation, int]]:
     """The least work of each operation, in all images."""
     axes = needed(group, 1), needed(group, 2)
     for operation in group.operations:
@@ -158,18 +163,18 @@ def work_of(group: Group) -> Iterator[tuple[Operation, int]]:
         yield operation, work * group.graph.images
 
 
-def price_of(bounds: Bounds, load: Load, moved: int, least: Least) -> int:
-    """What is asked for where so many bytes move, at least."""
+def price_of(bounds: GroupBounds, load: WeightLoads, moved: int, least: Least) -> int:
+    """The least objective where so many bytes move, in 1/1024 of its unit."""
     machine = bounds.machine
     pieces = bounds.group.graph.images * (len(bounds.loaded) + len(bounds.stored))
-    beside = moved - load.kept_bytes
-    transfers = beside / machine.offchip.bytes_per_cycle + pieces * machine.offchip.latency_cycles
+    transfers = machine.transfer_cycles(moved - load.kept_bytes, pieces)
     images, streams = bounds.group.graph.images, load.streams
     compute = sum(
         max(cycles, images * streams[name][2]) if name in streams else cycles
         for name, cycles in least.compute_cycles.items()
     )
-    cycles = compute + transfers if not machine.double_buffer else max(compute, transfers / machine.dma_engines)
+    half = np.array(transfers / 2)
+    cycles = float(step_cycles(machine, np.array(compute), half, half))
     energy = moved * (machine.offchip.pj_per_byte + machine.onchip.pj_per_byte)
     energy += least.onchip_bytes * machine.onchip.pj_per_byte + least.work_pj
     if bounds.objective.goal == "peak":

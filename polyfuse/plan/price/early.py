@@ -1,10 +1,10 @@
-"""Weights that arrive early: those that stay for a whole group are loaded while the group before it computes.
+"""Prefetch of weights: those that stay for a whole group are loaded while the group before it computes.
 
     groups of a plan ──best_moments()──> for each, {operation: step of the group before}
 
 The search prices every group by itself. What a group loads before its first step can be hidden behind steps of the
-group before that compute for longer than they move, as long as there is room on chip for both. The weights of each
-operation go where they lengthen a step least, the largest first; a step still waits for all that is loaded in it.
+group before that compute for longer than they transfer, as long as both fit on chip. The weights of each operation
+are loaded in the step that they lengthen least, the largest first; a step still waits for all its loads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,28 +14,25 @@ import numpy as np
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.sheet import cut_of
+from polyfuse.plan.price.costs import tiled_group
 from polyfuse.plan.price.timeline import GroupTime, group_time
 from polyfuse.plan.scratchplan import PlannedGroup
 
 Moments = Mapping[str, int]
-"""For some operations of a group, the step of the group before in which their weights are loaded."""
+"""For operations of a group, the step of the group before in which their weights are prefetched."""
 
 
 def kept_weights(group: PlannedGroup, graph: Graph, machine: Accelerator) -> dict[str, int]:
     """The bytes of the weights of operations that are loaded before the group's first step, and stay."""
-    tile = group.tile.tile
-    cut = cut_of(group_of(graph, group.operations), tile, [tile.rows], machine)
-    return {operation.name: operation.weight_bytes for operation in cut.kept}
+    tile = group.tile
+    tiled = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
+    return {operation.name: operation.weight_bytes for operation in tiled.kept}
 
 
 def best_moments(
-    groups: Sequence[PlannedGroup],
-    graph: Graph,
-    machine: Accelerator,
-    fits: Callable[[Sequence[Moments]], bool],
+    groups: Sequence[PlannedGroup], graph: Graph, machine: Accelerator, fits: Callable[[Sequence[Moments]], bool]
 ) -> tuple[Moments, ...]:
-    """For each group the moments that save cycles and for which there is room, those that save most first.
+    """For each group the moments that save cycles and fit on chip, those that save most first.
 
     fits: whether buffers find addresses with such moments.
     """
@@ -59,15 +56,15 @@ def best_moments(
 
 
 def _moments(weights: Mapping[str, int], before: GroupTime, machine: Accelerator) -> tuple[Moments, float]:
-    """Where the weights of each operation lengthen the group before least, and the cycles that this saves in all."""
+    """The step of the group before that the weights of each operation lengthen least, and the cycles saved in all."""
     moments: dict[str, int] = {}
     saved, time = 0.0, before
     for name, size in sorted(weights.items(), key=lambda each: (-each[1], each[0])):
         cycles = machine.transfer_cycles(size)
-        longer = np.array([time.loading(step, cycles).cycles for step in range(time.steps)]) - time.cycles
+        longer = np.array([time.prefetching(step, cycles).cycles for step in range(time.steps)]) - time.cycles
         step = int(longer.argmin())
         if longer[step] < cycles:
             moments[name] = step
             saved += cycles - longer[step]
-            time = time.loading(step, cycles)
+            time = time.prefetching(step, cycles)
     return moments, saved

@@ -1,11 +1,11 @@
-"""What a plan should have least of, as whole numbers that add up without rounding.
+"""The objective of a plan, and prices: costs as whole numbers that add up without rounding.
 
-A price is one number of Python: what is asked for in its upper part, in 1/1024 of a unit, and below it what decides
-between equals. Sums and comparisons of prices are exact, so two searches that agree agree to the last bit.
+A price is one number of Python: the figure to minimise in its upper part, in 1/1024 of its unit, and a tie-break below.
+Sums and comparisons of prices are exact, so two searches that agree agree to the last bit.
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from polyfuse.choices import Goal
 from polyfuse.doors import public
@@ -45,19 +45,23 @@ class Objective:
             )
 
     def price(self, cycles: float, moved_bytes: int, energy_pj: float, macs: int) -> int:
-        """The price of work with such totals, but for its peak.
+        """The price of a cost with such figures.
 
         >>> Objective().price(10.0, 5, 0.0, 0) < Objective().price(10.0, 6, 0.0, 0) < Objective().price(10.5, 0, 0.0, 0)
         True
         """
-        if self.goal in ("latency", "peak"):
-            return _price(cycles + self.cycles_per_byte * moved_bytes, moved_bytes)
-        wanted = {"bytes": moved_bytes, "energy": energy_pj, "macs": macs}[self.goal]
-        return _price(wanted, round(cycles))
+        wanted: float = self.wanted(cycles, moved_bytes, energy_pj, macs)
+        tie = moved_bytes if self.goal in ("latency", "peak") else round(cycles)
+        return (round(wanted * PARTS) << TIE_BITS) + tie
+
+    def wanted(self, cycles: Any, moved_bytes: Any, energy_pj: Any, macs: Any) -> Any:
+        """The figure to minimise, of one cost or of arrays of costs; for `peak`, which no cost has, the latency."""
+        weighted = cycles + self.cycles_per_byte * moved_bytes
+        return {"bytes": moved_bytes, "energy": energy_pj, "macs": macs}.get(self.goal, weighted)
 
     @staticmethod
     def value(price: int) -> float:
-        """What was asked for, in its unit, in a price: cycles, bytes, picojoules, multiply-accumulates.
+        """The figure to minimise in a price, in its unit: cycles, bytes, picojoules, multiply-accumulates.
 
         >>> Objective.value(Objective().price(10.25, 5, 0.0, 0))
         10.25
@@ -88,14 +92,10 @@ def is_figure(value: float, written: float) -> bool:
 
 
 def asked(price: int) -> int:
-    """The part of a price that is asked for."""
+    """The part of a price that holds the figure to minimise."""
     return price >> TIE_BITS
 
 
 def tie(price: int) -> int:
-    """The part of a price that decides between equals."""
+    """The part of a price that breaks ties."""
     return price & ((1 << TIE_BITS) - 1)
-
-
-def _price(wanted: float, second: int) -> int:
-    return (round(wanted * PARTS) << TIE_BITS) + second

@@ -1,6 +1,6 @@
-"""Ways to run a group on a machine: tiles and their prices, and of these the ones that no other beats in everything.
+"""Ways to run a group on a machine: tiles with their costs, and of these the ones that no other beats in everything.
 
-`Graph` + names + where tensors are + `Accelerator` ──options()──> `Option`s
+`Graph` + names + sources + sinks + `Accelerator` ──options()──> `Option`s
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.candidates import USUAL_KINDS, Kind, candidates
-from polyfuse.plan.price.sheet import Cost, Sheet, Sink, Source, cut_of
+from polyfuse.plan.price.candidates import CANDIDATES, USUAL_KINDS, TileKind
+from polyfuse.plan.price.costs import Cost, CostTable, Sinks, Sources, tiled_group
+from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.tiles.tables import Tile, check_tile
 
 
 @dataclass(frozen=True)
 class Option:
-    """A way to run a group: its tile, where what it reads is and where what it makes goes, and what that costs.
+    """A way to run a group: its tile, where its inputs are and its outputs go, and its cost.
 
-    workspace      bytes on chip while it runs, beside tensors that are on chip as a whole: `ring_<tensor>`,
+    workspace      bytes on chip while it runs, without tensors that are on chip as a whole: `ring_<tensor>`,
                    `weights_<operation>`, `scratch`
     load_bytes     feature maps loaded; store_bytes: stored; weight_bytes: weights loaded
     cycles         from the first transfer to the last
@@ -34,8 +35,8 @@ class Option:
 
     group: tuple[str, ...]
     tile: Tile
-    sources: Mapping[str, Source]
-    sinks: Mapping[str, Sink]
+    sources: Sources
+    sinks: Sinks
     workspace: Mapping[str, int]
     workspace_bytes: int
     load_bytes: int
@@ -50,14 +51,18 @@ class Option:
         """All bytes moved between the memories."""
         return self.load_bytes + self.store_bytes + self.weight_bytes
 
+    def price(self, objective: Objective) -> int:
+        """Its price for an objective."""
+        return objective.price(self.cycles, self.offchip_bytes, self.energy_pj, self.macs_executed)
+
 
 def options(
     graph: Graph,
     group: Sequence[str],
-    sources: Mapping[str, Source],
-    sinks: Mapping[str, Sink],
+    sources: Sources,
+    sinks: Sinks,
     machine: Accelerator,
-    kinds: Sequence[Kind] = USUAL_KINDS,
+    kinds: Sequence[TileKind] = USUAL_KINDS,
 ) -> tuple[Option, ...]:
     """The options of a group that no other beats in workspace, bytes, cycles, multiply-accumulates and energy.
 
@@ -82,12 +87,7 @@ def options(
 
 
 def option_of(
-    graph: Graph,
-    group: Sequence[str],
-    tile: Tile,
-    sources: Mapping[str, Source],
-    sinks: Mapping[str, Sink],
-    machine: Accelerator,
+    graph: Graph, group: Sequence[str], tile: Tile, sources: Sources, sinks: Sinks, machine: Accelerator
 ) -> Option:
     """The option of one tile, whether others beat it or not.
 
@@ -97,23 +97,23 @@ def option_of(
     wanted = group_of(graph, group)
     check_tile(wanted, tile)
     check_ends(wanted, sources, sinks)
-    sheet = Sheet.of([cut_of(wanted, tile, [tile.rows], machine)])
-    sums = int(sheet.scratch_bytes[0])
+    table = CostTable.of([tiled_group(wanted, tile, [tile.rows], machine)])
+    sums = int(table.scratch_bytes[0])
     if 0 < machine.accumulator_bytes < sums:
         raise InvalidInput(
             f"group {', '.join(group)}: expected sums of at most {machine.accumulator_bytes:,} B, the accumulators of "
             f"machine {machine.name!r}, got {sums:,} B; make the tile smaller"
         )
-    if not sheet.can_run(sinks)[0]:
-        names = ", ".join(sheet.made_again(sinks))
+    if not table.can_run(sinks)[0]:
+        names = ", ".join(table.made_again(sinks))
         raise InvalidInput(
             f"group {', '.join(group)}: expected each element of {names} to be made once, since it is left on chip and "
             "stored while steps compute, got some made again; keep it, or leave it off chip alone"
         )
-    return priced(tuple(group), sheet, sources, sinks, sheet.cost(sources, sinks), 0)
+    return priced(tuple(group), table, sources, sinks, table.cost(sources, sinks), 0)
 
 
-def check_ends(group: Group, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
+def check_ends(group: OperationGroup, sources: Sources, sinks: Sinks) -> None:
     """Refuse sources and sinks that are not those of a group.
 
     Errors: InvalidInput.
@@ -131,16 +131,14 @@ def check_ends(group: Group, sources: Mapping[str, Source], sinks: Mapping[str, 
             )
 
 
-def priced(
-    names: tuple[str, ...], sheet: Sheet, sources: Mapping[str, Source], sinks: Mapping[str, Sink], cost: Cost, k: int
-) -> Option:
-    """The option of the k-th tile of a sheet."""
+def priced(names: tuple[str, ...], table: CostTable, sources: Sources, sinks: Sinks, cost: Cost, k: int) -> Option:
+    """The option of the k-th tile of a table."""
     return Option(
         names,
-        sheet.tile(k),
+        table.tile(k),
         sources,
         sinks,
-        sheet.buffers(k, sources, sinks),
+        table.buffers(k, sources, sinks),
         int(cost.workspace_bytes[k]),
         int(cost.load_bytes[k]),
         int(cost.store_bytes[k]),
@@ -159,21 +157,17 @@ def pricer_of(graph: Graph, machine: Accelerator) -> "Pricer":
 
 @dataclass(frozen=True, eq=False)
 class Pricer:
-    """Prices groups of a graph; groups that are equal but for names are priced once."""
+    """Options of the groups of a graph; groups that are equal but for names are priced once."""
 
     graph: Graph
     machine: Accelerator
-    groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
-    models: dict[tuple[object, ...], Group] = field(default_factory=dict)
-    sheets: dict[tuple[Group, tuple[Kind, ...]], Sheet] = field(default_factory=dict)
+    groups: dict[tuple[str, ...], OperationGroup] = field(default_factory=dict)
+    models: dict[tuple[object, ...], OperationGroup] = field(default_factory=dict)
+    tables: dict[tuple[OperationGroup, tuple[TileKind, ...]], CostTable] = field(default_factory=dict)
     found: dict[tuple[object, ...], tuple[Option, ...]] = field(default_factory=dict)
 
     def options(
-        self,
-        names: tuple[str, ...],
-        sources: Mapping[str, Source],
-        sinks: Mapping[str, Sink],
-        kinds: tuple[Kind, ...],
+        self, names: tuple[str, ...], sources: Sources, sinks: Sinks, kinds: tuple[TileKind, ...]
     ) -> tuple[Option, ...]:
         """The options of a group; see `options`."""
         if names not in self.groups:
@@ -187,30 +181,30 @@ class Pricer:
         if key not in self.found:
             modelled_sources = dict(zip(model.inputs, places[0], strict=True))
             modelled_sinks = dict(zip(model.outputs, places[1], strict=True))
-            self.found[key] = self.best(model, cast(Mapping[str, Source], modelled_sources), modelled_sinks, kinds)
+            self.found[key] = self.best(model, cast(Sources, modelled_sources), modelled_sinks, kinds)
         return tuple(renamed(option, model, group, sources, sinks) for option in self.found[key])
 
     def best(
-        self, group: Group, sources: Mapping[str, Source], sinks: Mapping[str, Sink], kinds: tuple[Kind, ...]
+        self, group: OperationGroup, sources: Sources, sinks: Sinks, kinds: tuple[TileKind, ...]
     ) -> tuple[Option, ...]:
         """The options that no other beats."""
         names = tuple(operation.name for operation in group.operations)
-        if (group, kinds) not in self.sheets:
-            cuts = [cut for kind in kinds for cut in candidates(group, kind, self.machine)]
-            if not cuts:
+        if (group, kinds) not in self.tables:
+            tiled = [tiled for kind in kinds for tiled in CANDIDATES[kind](group, self.machine)]
+            if not tiled:
                 return ()
-            self.sheets[group, kinds] = Sheet.of(cuts)
-        sheet = self.sheets[group, kinds]
-        cost, fits = sheet.cost(sources, sinks), sheet.can_run(sinks)
-        sheet.forget_steps()
+            self.tables[group, kinds] = CostTable.of(tiled)
+        table = self.tables[group, kinds]
+        cost, fits = table.cost(sources, sinks), table.can_run(sinks)
+        table.forget_steps()
         terms = np.stack([cost.workspace_bytes, cost.offchip_bytes, cost.cycles, cost.macs, cost.energy_pj], axis=1)
         fitting = np.flatnonzero(fits)
         best = fitting[unbeaten(terms[fitting])]
-        return tuple(priced(names, sheet, sources, sinks, cost, int(index)) for index in best)
+        return tuple(priced(names, table, sources, sinks, cost, int(index)) for index in best)
 
 
-def signature(group: Group) -> tuple[object, ...]:
-    """All that the prices of a group depend on, without names."""
+def signature(group: OperationGroup) -> tuple[object, ...]:
+    """All that the costs of a group depend on, without names."""
     number = {name: k for k, name in enumerate(group.links)}
     tensors = tuple((info.shape, info.dtype) for info in map(group.graph.tensors.__getitem__, group.links))
     operations = tuple(
@@ -228,9 +222,7 @@ def signature(group: Group) -> tuple[object, ...]:
     return tensors, operations, tuple(number[name] for name in group.outputs)
 
 
-def renamed(
-    option: Option, model: Group, group: Group, sources: Mapping[str, Source], sinks: Mapping[str, Sink]
-) -> Option:
+def renamed(option: Option, model: OperationGroup, group: OperationGroup, sources: Sources, sinks: Sinks) -> Option:
     """The option of a group that is equal to its model but for names."""
     if model is group:
         return option

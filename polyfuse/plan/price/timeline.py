@@ -1,8 +1,8 @@
-"""What a plan does when: loads, computation and stores of every step of its groups, and the bytes of each tensor.
+"""The timeline of a plan: loads, computation and stores of every step of its groups, and the bytes of each tensor.
 
-ScratchPlan + Graph ──timeline()──> (GroupTime, ...), one for each group
+    ScratchPlan + Graph ──timeline()──> (GroupTime, ...), one for each group
 
-The cycles are those of the model; they add up to what the plan says.
+The cycles are those of latency.py; they add up to the figures of the plan.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.sheet import cut_of
+from polyfuse.plan.price.costs import tiled_group
+from polyfuse.plan.price.latency import overlapped, step_cycles
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 
 Cycles = NDArray[np.float64]
-Work = Literal["load", "compute", "store"]
+Lane = Literal["load", "compute", "store"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +30,11 @@ class GroupTime:
     """One group: the cycles of its steps, and the bytes that it moves.
 
     start    cycles from the start of the plan
-    before   cycles of what is loaded whole before the first step: tensors that are fetched, weights
+    before   cycles of loads before the first step: tensors that are fetched whole, weights
     load     (steps,): of feature maps and blocks of weights that a step needs
-    weights  (steps,): of weights that are streamed meanwhile, or loaded for the next group
+    weights  (steps,): of weights that are streamed meanwhile, or prefetched for the next group
     compute, store   (steps,)
     loaded, stored   bytes by tensor; `weight_bytes`: all weights that are loaded
-    overlaps, engines   whether transfers run while a step computes, and on how many DMA engines
     """
 
     start: float
@@ -46,16 +46,15 @@ class GroupTime:
     loaded: Mapping[str, int]
     stored: Mapping[str, int]
     weight_bytes: int
-    overlaps: bool
-    engines: int
+    machine: Accelerator
 
     @property
     def steps(self) -> int:
         """How many steps there are."""
         return len(self.compute)
 
-    def loading(self, step: int, cycles: float) -> "GroupTime":
-        """The same with more weights to load while a step runs."""
+    def prefetching(self, step: int, cycles: float) -> "GroupTime":
+        """The same with more weights prefetched while a step runs."""
         weights = self.weights.copy()
         weights[step] += cycles
         return replace(self, weights=weights)
@@ -63,7 +62,7 @@ class GroupTime:
     @property
     def cycles(self) -> float:
         """From the first transfer to the last."""
-        return float(self.first + self.lasting.sum() + (self.store[-1] if self.overlaps else 0))
+        return float(self.first + self.lasting.sum() + self.storing[1])
 
     @property
     def end(self) -> float:
@@ -80,7 +79,7 @@ class GroupTime:
         """How long the busier DMA engine moves something."""
         loads = self.before + float((self.load + self.weights).sum())
         stores = float(self.store.sum())
-        return loads + stores if self.engines == 1 else max(loads, stores)
+        return loads + stores if self.machine.dma_engines == 1 else max(loads, stores)
 
     @property
     def bound(self) -> Literal["dma", "compute"]:
@@ -90,46 +89,37 @@ class GroupTime:
     @property
     def first(self) -> float:
         """Cycles from the start of the group to its first step."""
-        return self.before + (float(self.load[0]) if self.overlaps else 0.0)
+        return self.before + self.loading[1]
 
     @cached_property
-    def ahead(self) -> Cycles:
-        """Loads of the next step."""
-        return np.append(self.load[1:], 0.0)
+    def loading(self) -> tuple[Cycles, float]:
+        """(steps,): cycles of the loads that run with each step; and those of the loads before the first one."""
+        during, (before,) = overlapped(self.machine, self.load, np.zeros(1, np.int64), True)
+        return self.weights + during, float(before)
 
     @cached_property
-    def behind(self) -> Cycles:
-        """Stores of the last step."""
-        return np.append(0.0, self.store[:-1])
+    def storing(self) -> tuple[Cycles, float]:
+        """(steps,): cycles of the stores that run with each step; and those of the stores after the last one."""
+        during, (after,) = overlapped(self.machine, self.store, np.zeros(1, np.int64), False)
+        return during, float(after)
 
     @cached_property
     def lasting(self) -> Cycles:
         """(steps,): how long each step takes."""
-        if not self.overlaps:
-            return self.load + self.weights + self.compute + self.store
-        loads = self.weights + self.ahead
-        moving = loads + self.behind if self.engines == 1 else np.maximum(loads, self.behind)
-        return np.asarray(np.maximum(self.compute, moving))
+        return step_cycles(self.machine, self.compute, self.loading[0], self.storing[0])
 
     @cached_property
-    def spans(self) -> dict[Work, NDArray[np.float64]]:
+    def spans(self) -> dict[Lane, NDArray[np.float64]]:
         """For loads, computation and stores, arrays of (start, cycles), counted from the start of the plan."""
         begin = self.start + self.first + np.append(0.0, np.cumsum(self.lasting)[:-1])
-        if not self.overlaps:
-            loads = self.load + self.weights
-            after = begin + loads
-            return {
-                "load": _spans([[self.start, self.before]], begin, loads),
-                "compute": _spans([], after, self.compute),
-                "store": _spans([], after + self.compute, self.store),
-            }
-        loads = self.weights + self.ahead
-        last = [self.end - float(self.store[-1]), float(self.store[-1])]
-        after = begin + loads if self.engines == 1 else begin
+        (loads, _), (stores, last) = self.loading, self.storing
+        computing = begin if self.machine.double_buffer else begin + loads
+        storing = begin if self.machine.dma_engines == 2 else begin + loads
+        storing = storing if self.machine.double_buffer else computing + self.compute
         return {
-            "load": _spans([[self.start, self.first]], begin, loads),
-            "compute": _spans([], begin, self.compute),
-            "store": _spans([last], after, self.behind),
+            "load": _spans([self.start, self.first], begin, loads),
+            "compute": _spans([self.start, 0.0], computing, self.compute),
+            "store": _spans([self.end - last, last], storing, stores),
         }
 
 
@@ -141,44 +131,42 @@ def timeline(plan: ScratchPlan, graph: Graph) -> tuple[GroupTime, ...]:
 
 
 def timed(groups: Sequence[PlannedGroup], graph: Graph, machine: Accelerator) -> tuple[GroupTime, ...]:
-    """Groups that run one after the other, each as if it began at 0, with weights that are loaded early."""
+    """Groups that run one after the other, each as if it began at 0, with prefetched weights."""
     times = [group_time(group, graph, machine) for group in groups]
     for index, group in enumerate(groups):
         for name, step in group.early.items():
             cycles = machine.transfer_cycles(graph.operation(name).weight_bytes)
             times[index] = replace(times[index], before=times[index].before - cycles)
-            times[index - 1] = times[index - 1].loading(step, cycles)
+            times[index - 1] = times[index - 1].prefetching(step, cycles)
     return tuple(times)
 
 
 def group_time(group: PlannedGroup, graph: Graph, machine: Accelerator) -> GroupTime:
-    """One group, as if it were alone: no weights are loaded early."""
-    tile = group.tile.tile
-    cut = cut_of(group_of(graph, group.operations), tile, [tile.rows], machine)
-    measures = cut.measures
-    compute, weights = (each[0] for each in cut.step_cycles)
+    """One group, as if it were alone, without prefetch."""
+    tile = group.tile
+    tiled = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
+    measures = tiled.measures
+    compute, weights = (each[0] for each in tiled.step_cycles)
     loads = {n: measures.transfers(n, loaded=True) for n, source in group.sources.items() if source == "off"}
     stores = {
         n: measures.transfers(n, loaded=False, ring=sink == "off") for n, sink in group.sinks.items() if sink != "on"
     }
-    blocks = measures.transfer_cycles(cut.block_weights, (cut.block_weights > 0) * 1)[0]
     fetched = {name: graph.tensors[name].bytes for name in group.fetched}
     none = np.zeros(len(compute))
     return GroupTime(
         0.0,
-        cut.before_cycles + sum(machine.transfer_cycles(size) for size in fetched.values()),
-        blocks + sum((each.cycles[0] for each in loads.values()), none),
+        tiled.before_cycles + sum(machine.transfer_cycles(size) for size in fetched.values()),
+        tiled.block_cycles[0] + sum((each.cycles[0] for each in loads.values()), none),
         weights,
         compute,
         sum((each.cycles[0] for each in stores.values()), none),
         {**fetched, **{name: int(each.bytes[0]) for name, each in loads.items()}},
         {name: int(each.bytes[0]) for name, each in stores.items()},
-        int(cut.weight_bytes[0]),
-        machine.double_buffer,
-        machine.dma_engines,
+        int(tiled.weight_bytes[0]),
+        machine,
     )
 
 
-def _spans(more: list[list[float]], start: Cycles, cycles: Cycles) -> NDArray[np.float64]:
-    spans = np.concatenate([np.array(more).reshape(-1, 2), np.stack([start, cycles], axis=1)])
+def _spans(outside: list[float], start: Cycles, cycles: Cycles) -> NDArray[np.float64]:
+    spans = np.concatenate([[outside], np.stack([start, cycles], axis=1)])
     return np.asarray(spans[spans[:, 1] > 0])

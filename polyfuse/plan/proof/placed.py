@@ -1,4 +1,4 @@
-"""A group of a plan as its C runs it: the boxes of every step, and where each tensor lies on chip.
+"""A group of a plan as its C runs it: the boxes of each step, and the layout of each tensor on chip.
 
 ScratchPlan + Graph ──placed_group()──> `PlacedGroup`, which C is written from and which prove.py judges
 """
@@ -11,33 +11,26 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Graph, Operation, TensorInfo
-from polyfuse.plan.price.sheet import channel_bytes
+from polyfuse.plan.memory.addresses import Allocation
+from polyfuse.plan.price.costs import channel_bytes
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
 from polyfuse.plan.tiles.tables import Table, Tables, tables
 
 
-@dataclass(frozen=True)
-class Room:
-    """An address and the bytes that are reserved there."""
-
-    address: int
-    bytes: int
-
-
 @dataclass(frozen=True, eq=False)
-class Place:
-    """Where a tensor is on chip while a group runs.
+class BufferLayout:
+    """The layout of a tensor on chip while a group runs.
 
     In step s element (channel, row, column) is in plane channel - shifts[s, 2], at row (row + shifts[s, 0]) mod `rows`
     and column (column + shifts[s, 1]) mod `columns` of it.
 
-    room    an address, and the bytes there
+    room    its address and bytes
     whole   it is a pin: all of a tensor, which no element leaves
     """
 
-    room: Room
+    room: Allocation
     rows: int
     columns: int
     shifts: Integers
@@ -46,12 +39,12 @@ class Place:
 
     @property
     def address(self) -> int:
-        """Where it begins."""
+        """The address of its first byte."""
         return self.room.address
 
     @property
     def planes(self) -> int:
-        """How many channels there is room for."""
+        """How many channels fit."""
         return self.room.bytes // (self.rows * self.columns * self.element_bytes)
 
     @cached_property
@@ -70,13 +63,13 @@ class Place:
 class BlockWeights:
     """Weights of the operation of a group that are loaded with each block of output channels.
 
-    place      where they are, a plane for each output channel
+    place      their layout, a plane for each output channel
     channels   how many output channels there are
     loaded     (steps, 2): the channels whose weights a step loads; used: those whose weights it reads
     """
 
     operation: str
-    place: Place
+    place: BufferLayout
     channels: int
     loaded: Integers
     used: Integers
@@ -84,9 +77,9 @@ class BlockWeights:
 
 @dataclass(frozen=True, eq=False)
 class PlacedGroup:
-    """A group with its tensors in their places.
+    """A group with the layouts of its tensors.
 
-    where          what errors call it
+    where          its name in errors
     operations     in the order in which they run within a step
     loaded         the inputs that arrive step by step; others are there, whole, from the start
     stored         the outputs that leave step by step
@@ -99,7 +92,7 @@ class PlacedGroup:
     graph: Graph
     operations: tuple[Operation, ...]
     tables: Tables
-    places: Mapping[str, Place]
+    places: Mapping[str, BufferLayout]
     loaded: tuple[str, ...]
     stored: tuple[str, ...]
     kept: tuple[str, ...]
@@ -107,8 +100,8 @@ class PlacedGroup:
     weights: Mapping[str, BlockWeights] = field(default_factory=dict)
 
     @property
-    def group(self) -> Group:
-        """Its operations and tensors."""
+    def group(self) -> OperationGroup:
+        """The group."""
         return self.tables.group
 
     @cached_property
@@ -125,9 +118,9 @@ def placed_group(plan: ScratchPlan, number: int, graph: Graph, cut: Tables | Non
     """
     planned = plan.groups[number]
     where = f"plan of {plan.network!r}, group {number} ({planned.names})"
-    cut = cut or tables(graph, planned.operations, planned.tile.tile)
+    cut = cut or tables(graph, planned.operations, planned.tile)
     check_ends(where, planned, cut.group)
-    pinned = {pin.tensor: Room(pin.address, pin.bytes) for pin in plan.pins if pin.first <= number <= pin.last}
+    pinned = {pin.tensor: Allocation(pin.address, pin.bytes) for pin in plan.pins if pin.first <= number <= pin.last}
     whole = {name for name in cut.of if is_whole(planned, name)}
     if unpinned := sorted((whole | set(planned.fetched)) - set(pinned)):
         raise InvalidInput(f"{where}: expected a pin of {unpinned[0]!r}, there is none; add it, or leave it off chip")
@@ -174,38 +167,38 @@ def block_weights(where: str, planned: PlannedGroup, cut: Tables, double_buffer:
     taken = [table.new, *cut.taken_in.get(operation.name, {}).values()]
     runs = np.logical_or.reduce([(boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3]) for boxes in taken])
     loaded, used = (table.channels * when[:, None] for when in (arrivals(cut), runs))
-    place = Place(buffer(where, planned, name), 1, 1, shifts, size, False)
+    place = BufferLayout(buffer(where, planned, name), 1, 1, shifts, size, False)
     channels = cut.group.graph.tensors[operation.output].shape[1]
     return {name: BlockWeights(operation.name, place, channels, loaded, used)}
 
 
-def whole_place(info: TensorInfo, room: Room, image: Integers) -> Place:
-    """The place of a tensor that is pinned: its images follow each other."""
+def whole_place(info: TensorInfo, room: Allocation, image: Integers) -> BufferLayout:
+    """The layout of a tensor that is pinned: its images follow each other."""
     images, channels, rows, columns = info.shape
     skip = -channels * image if images > 1 else 0 * image
-    return Place(room, rows, columns, np.stack([0 * skip, 0 * skip, skip], axis=1), info.element_bytes, True)
+    return BufferLayout(room, rows, columns, np.stack([0 * skip, 0 * skip, skip], axis=1), info.element_bytes, True)
 
 
-def ring_place(info: TensorInfo, room: Room, table: Table) -> Place:
-    """The place of a tensor in a ring, which turns along one axis in as many rows or columns as there is room for."""
+def ring_place(info: TensorInfo, room: Allocation, table: Table) -> BufferLayout:
+    """The layout of a tensor in a ring, which turns along one axis in as many rows or columns as fit."""
     held = int((table.channels[:, 1] - table.channels[:, 0]).max(initial=0))
     turning = room.bytes // max(1, held * table.across * info.element_bytes)
     rows, columns = (turning, table.across) if table.turning == 0 else (table.across, turning)
     shifts = np.concatenate([table.origin, table.channels[:, :1]], axis=1)
-    return Place(room, max(1, rows), max(1, columns), shifts, info.element_bytes, False)
+    return BufferLayout(room, max(1, rows), max(1, columns), shifts, info.element_bytes, False)
 
 
-def buffer(where: str, planned: PlannedGroup, name: str) -> Room:
+def buffer(where: str, planned: PlannedGroup, name: str) -> Allocation:
     """A buffer of a group.
 
     Errors: InvalidInput where there is none.
     """
     if name not in planned.buffers:
         raise InvalidInput(f"{where}: expected a buffer {name!r}, got {', '.join(planned.buffers)}; add it")
-    return Room(planned.buffers[name].address, planned.buffers[name].bytes)
+    return planned.buffers[name]
 
 
-def check_ends(where: str, planned: PlannedGroup, group: Group) -> None:
+def check_ends(where: str, planned: PlannedGroup, group: OperationGroup) -> None:
     """Refuse a group whose sources and sinks are not its inputs and outputs.
 
     Errors: InvalidInput.

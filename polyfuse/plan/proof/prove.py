@@ -1,4 +1,4 @@
-"""Proofs of plans for a scratchpad machine: isl's judgement of what the C of every group does.
+"""Proofs of plans for a scratchpad machine: isl's judgement of the C of each group.
 
     PlacedGroup ──prove()──> None, or IllegalSchedule with a witness
     ScratchPlan + Graph ──prove_plan()──> `Proof`: how many groups are proved, and why others are not
@@ -50,10 +50,10 @@ def prove(placed: PlacedGroup) -> None:
 @public
 @dataclass(frozen=True)
 class Proof:
-    """What isl says of a plan that it does not refuse.
+    """isl's judgement of a plan that it does not refuse.
 
-    groups    how many it has
-    unproved  for groups that it could not judge, why
+    groups    the number of groups
+    unproved  the reason for each group that isl could not judge
     """
 
     groups: int
@@ -77,7 +77,7 @@ def prove_plan(plan: ScratchPlan, graph: Graph) -> Proof:
 
 
 def prove_groups(groups: Sequence[PlacedGroup]) -> Proof:
-    """The same for the groups of a plan in their places."""
+    """The same for the placed groups of a plan."""
     reasons = [reason_of(placed) for placed in groups]
     return Proof(len(groups), {number: reason for number, reason in enumerate(reasons) if reason is not None})
 
@@ -134,7 +134,7 @@ class _Judge:
         return Relations(self.placed)
 
     def tensor(self, name: str) -> None:
-        """Every read of a tensor finds the element that it wants, and all of it is left where it is wanted."""
+        """Every read of a tensor finds its element, and every output is left as a whole."""
         relations, placed = self.relations, self.placed
         self.capacity(name)
         writes = relations.writes(name)
@@ -155,7 +155,7 @@ class _Judge:
             self.complete(name, relations.made(name), once=False)
 
     def served(self, name: str, reads: Accesses, writes: Accesses) -> None:
-        """Every read finds what it wants."""
+        """Every read finds its element."""
         lost = unserved(reads, [writes])
         if lost.is_empty():
             return

@@ -18,7 +18,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.operations import Operation, Part, image_shape
-from polyfuse.plan.proof.placed import BlockWeights, Place, PlacedGroup
+from polyfuse.plan.proof.placed import BlockWeights, BufferLayout, PlacedGroup
 from polyfuse.schedule.valueflow import Accesses
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.grids import pieces
@@ -139,8 +139,8 @@ class Relations:
         weights = self.placed.weights.get(tensor)
         return self.placed.graph.tensors[tensor].shape if weights is None else (1, weights.channels, 1, 1)
 
-    def place(self, tensor: str) -> Place:
-        """Where it lies."""
+    def place(self, tensor: str) -> BufferLayout:
+        """Its layout."""
         weights = self.placed.weights.get(tensor)
         return self.placed.places[tensor] if weights is None else weights.place
 
@@ -158,7 +158,7 @@ class Relations:
         return Boxes((1, weights.channels, 1, 1), ends)
 
     def made(self, tensor: str) -> Boxes:
-        """What each step makes or loads of a tensor."""
+        """The box that each step makes or loads of a tensor."""
         if (weights := self.placed.weights.get(tensor)) is not None:
             return self.of_channels(weights, weights.loaded)
         return self.boxes(tensor, self.placed.tables.of[tensor].new)
@@ -194,7 +194,7 @@ class Relations:
         return found
 
     def accesses(self, name: str, tensor: str, instances: isl.Set, begins: isl.Map, ends: isl.Map) -> Accesses:
-        """Accesses to a tensor in its place."""
+        """Accesses to a tensor in its layout."""
         axes, shape = self.axes(tensor), self.shape(tensor)
         number = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(instances.get_space()))
         for k, axis in enumerate(axes):
@@ -214,7 +214,7 @@ class Relations:
         return self.accesses(f"'{maker.name}'", tensor, self.steps.instances(self.made(tensor), axes), moment, moment)
 
     def reads(self, tensor: str) -> Iterator[Accesses]:
-        """What operations read of a tensor, and its stores."""
+        """The reads of a tensor by operations, and its stores."""
         placed, axes = self.placed, self.axes(tensor)
         if (weights := placed.weights.get(tensor)) is not None:
             moment = self.moment(placed.graph.operation(weights.operation), axes)
@@ -230,7 +230,7 @@ class Relations:
             yield self.transfer(f"the store of {tensor}", tensor, self.stored(tensor), 1)
 
     def stored(self, tensor: str) -> Boxes:
-        """What each step stores of a tensor."""
+        """The box that each step stores of a tensor."""
         return self.boxes(tensor, self.placed.tables.of[tensor].fresh)
 
     def moment(self, operation: Operation, axes: Sequence[int]) -> isl.Map:
@@ -250,7 +250,7 @@ class Relations:
         return self.accesses(name, tensor, instances, begins, ends)
 
     def instances_read(self, operation: Operation, tensor: str, axes: Sequence[int]) -> isl.Set:
-        """`{ [s, a] }`: what an operation reads of a tensor in each step."""
+        """`{ [s, a] }`: the elements of a tensor that an operation reads in each step."""
         found = isl.Set.empty(self.steps.space(len(axes)))
         for operand, parts in zip(operation.layer.inputs, operation.operands, strict=True):
             for part in parts:
@@ -264,7 +264,7 @@ class Relations:
         return coalesced(found)
 
     def elements(self, output: str, reads: isl.Map, axes: Sequence[int]) -> isl.Set:
-        """`{ [s, a] }`: what the points that a step makes read, by `{ [p] -> [a] }` over all four axes."""
+        """`{ [s, a] }`: the elements read by the points that a step makes, by `{ [p] -> [a] }` over all four axes."""
         made, rank = self.made(output), self.steps.rank
         points = self.steps.instances(made, made.cut)
         for axis in reversed(AXES):
@@ -294,7 +294,7 @@ class Relations:
         return reads
 
     def taken(self, operation: Operation, part: Part) -> Boxes:
-        """What an operation adds up of a part in each step, counted in the channels of the part's tensor."""
+        """The box of a part that an operation adds up in each step, in the channels of the part's tensor."""
         channels = np.clip(self.placed.tables.of[operation.output].channels - part.offset, 0, part.channels)
         return self.boxes(part.tensor, self.placed.tables.taken_in[operation.name][part.tensor], channels)
 

@@ -12,19 +12,18 @@ An operation by itself may be tiled in any way everywhere, as it may in `layers`
 `joint` is no worse than any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
 from polyfuse.choices import LONGEST
-from polyfuse.errors import DoesNotFit
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.candidates import KINDS, USUAL_KINDS, Kind
+from polyfuse.plan.price.candidates import KINDS, USUAL_KINDS, TileKind
+from polyfuse.plan.price.costs import Sinks, Sources
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.options import Option, option_of, options
-from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.search.choices import Problem
 from polyfuse.plan.search.ideals import lattice
 from polyfuse.plan.search.problem import problem_of
@@ -40,7 +39,7 @@ NAMES: tuple[Baseline, ...] = get_args(Baseline)
 
 
 class Baselines:
-    """The restricted searches of one network on one machine; what is priced for one is remembered for the others."""
+    """The restricted searches of one network on one machine, which share what is priced."""
 
     def __init__(
         self,
@@ -54,12 +53,12 @@ class Baselines:
         self.problem = problem_of(graph, machine, kinds_for(objective), objective)
         self.lattice = lattice(self.problem.dag, longest)
         if progress is not None:
-            self.problem = told(self.problem, len(self.lattice.groups), progress)
+            self.problem = reporting(self.problem, len(self.lattice.groups), progress)
         self.joint = Searcher(self.problem, objective, self.lattice)
         self._weak = Searcher(replace(self.problem, options=self._weak_options, tilings=None), objective, self.lattice)
 
     def found(self, name: Baseline, capacity_bytes: int) -> Found:
-        """What one way of planning finds. Errors: DoesNotFit."""
+        """The cheapest plan in one way of planning. Errors: DoesNotFit."""
         alone = Rules(allowed=lambda group: len(group) == 1)
         match name:
             case "layers":
@@ -75,32 +74,22 @@ class Baselines:
             case "joint":
                 return self.joint.found(capacity_bytes)
 
-    def all(self, capacity_bytes: int) -> dict[str, Found | None]:
-        """What each of them finds; none where nothing fits."""
-        found: dict[str, Found | None] = {}
-        for name in NAMES:
-            try:
-                found[name] = self.found(name, capacity_bytes)
-            except DoesNotFit:
-                found[name] = None
-        return found
-
     def _afterwards(self, capacity_bytes: int, keep_tiles: bool) -> Found:
-        """Pins for groups that were chosen without."""
+        """Pins for groups that were chosen without pins."""
         tiles = {step.option.group: step.option.tile for step in self.found("fuse_strong", capacity_bytes).steps}
         rules = Rules(allowed=tiles.__contains__)
         if not keep_tiles:
             return self.joint.found(capacity_bytes, rules, close=False)
 
-        def kept(group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
+        def kept(group: Names, sources: Sources, sinks: Sinks) -> Sequence[Option]:
             return [option_of(self.graph, group, tiles[group], sources, sinks, self.machine)]
 
         return Searcher(replace(self.problem, options=kept, tilings=None), self.objective, self.lattice).found(
             capacity_bytes, rules
         )
 
-    def _weak_options(self, group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
-        """An operation by itself as ever; several with one output in one step, or in tiles that recompute halos."""
+    def _weak_options(self, group: Names, sources: Sources, sinks: Sinks) -> Sequence[Option]:
+        """All options of single operations; of several with one output, those of one step or with recomputed halos."""
         if len(group) == 1:
             return self.problem.options(group, sources, sinks)
         if len(sinks) > 1:
@@ -113,16 +102,16 @@ class Baselines:
         )
 
 
-def kinds_for(objective: Objective) -> tuple[Kind, ...]:
-    """The tiles that are tried: where memory is what counts, or work that it saves, those of least memory too."""
+def kinds_for(objective: Objective) -> tuple[TileKind, ...]:
+    """The kinds of tiles that are tried: for the goals `peak` and `macs` those of least memory too."""
     return KINDS if objective.goal in ("macs", "peak") else USUAL_KINDS
 
 
-def told(problem: Problem, groups: int, progress: Progress) -> Problem:
-    """A problem that tells how many of its groups are priced."""
+def reporting(problem: Problem, groups: int, progress: Progress) -> Problem:
+    """A problem that reports how many of its groups are priced."""
     seen: set[Names] = set()
 
-    def options_of(group: Names, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Sequence[Option]:
+    def options_of(group: Names, sources: Sources, sinks: Sinks) -> Sequence[Option]:
         if group not in seen:
             seen.add(group)
             progress("planning", len(seen), groups)

@@ -1,34 +1,38 @@
-"""Options by where a group finds what it reads and leaves what it makes: priced once, asked often.
+"""Pareto fronts of the options of groups, for every place of their inputs and outputs: priced once, asked often.
 
-Problem + Objective ──Choices.pick()──> Choice that fits what is free on chip
+Problem + Objective ──Fronts.pick()──> `FrontPoint` that fits the free bytes on chip
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from polyfuse.plan.price.costs import Sink, Sinks, Source, Sources
 from polyfuse.plan.price.objective import TIE_BITS, Objective
 from polyfuse.plan.price.options import Option
-from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.search.ideals import Dag, bits
 from polyfuse.plan.search.tiling import Tilings
 
-OptionsOf = Callable[[tuple[str, ...], Mapping[str, Source], Mapping[str, Sink]], Sequence[Option]]
+OptionsOf = Callable[[tuple[str, ...], Sources, Sinks], Sequence[Option]]
 """The options of a group by its operations, its sources ("on" or "off") and its sinks ("on", "off" or "both")."""
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """What it takes to load a tensor whole, before the first step of a group: bytes, cycles, picojoules."""
+    """The cost of loading a tensor whole before the first step of a group: bytes, cycles, picojoules."""
 
     bytes: int
     cycles: float
     energy_pj: float
 
+    def price(self, objective: Objective) -> int:
+        """Its price for an objective."""
+        return objective.price(self.cycles, self.bytes, self.energy_pj, 0)
+
 
 @dataclass(frozen=True)
-class Step:
-    """A group as it runs: its option, the tensors loaded whole before it, and all that are on chip whole meanwhile."""
+class ChosenGroup:
+    """A group of a plan: its option, the tensors loaded whole before it, and all that are on chip whole meanwhile."""
 
     option: Option
     fetched: tuple[str, ...]
@@ -37,11 +41,13 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What a search knows of a network on a machine.
+    """A network on a machine, as a search sees it.
 
-    tensor_bytes: what a whole tensor takes on chip, a multiple of the alignment. fetches: what loading it takes.
-    spills: whether what is between layers may be stored off chip.
-    tilings: all tiles, of which `options` are some; none where the options are all that there are. scope: of these.
+    tensor_bytes  of each whole tensor on chip, a multiple of the alignment
+    fetches       the cost of loading each tensor whole
+    spills        whether tensors between layers may be stored off chip
+    tilings       all tiles, of which `options` are some; None where the options are all tiles
+    scope         of the options, in words
     """
 
     dag: Dag
@@ -53,14 +59,14 @@ class Problem:
     tilings: Tilings | None = None
     scope: str = ""
 
-    def held_bytes(self, step: Step) -> int:
+    def held_bytes(self, step: ChosenGroup) -> int:
         """What is on chip while a step runs."""
         return step.option.workspace_bytes + sum(self.tensor_bytes[name] for name in step.held)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """An option, its price and the bytes of its workspace; without an option, a bound of options that are not known."""
+class FrontPoint:
+    """An option, its price and the bytes of its workspace; without an option, a bound of options not priced yet."""
 
     option: Option | None
     price: int
@@ -69,13 +75,13 @@ class Choice:
 
 
 Key = tuple[int, int, int, int]
-"""A group, what it reads on chip, what it leaves on chip and off chip."""
-Front = tuple[tuple[int, ...], tuple[Choice, ...]]
-"""Choices from the smallest workspace to the cheapest price, each cheaper than all that are smaller; and workspaces."""
+"""The operations of a group, the tensors it reads on chip, those it leaves on chip and those off chip, as bits."""
+Front = tuple[tuple[int, ...], tuple[FrontPoint, ...]]
+"""The workspaces of points, growing, and the points, each cheaper than all before it."""
 
 
-class Choices:
-    """The choices of the groups of a problem, remembered; groups and tensors are bits."""
+class Fronts:
+    """The fronts of the groups of a problem, remembered; groups and tensors are bits."""
 
     def __init__(self, problem: Problem, objective: Objective) -> None:
         self.problem, self.objective = problem, objective
@@ -84,16 +90,12 @@ class Choices:
 
     def pick(
         self, group: int, on: int, out_on: int, out_off: int, room: int, smallest: bool
-    ) -> tuple[Choice | None, bool]:
-        """The cheapest choice whose workspace fits, or the `smallest` one, and whether more room would not help.
+    ) -> tuple[FrontPoint | None, bool]:
+        """The cheapest point whose workspace fits `room` bytes, or the `smallest` one; whether it is the front's last.
 
-        on: what the group reads on chip. out_on, out_off: what it leaves on chip and off chip.
+        on: tensors the group reads on chip. out_on, out_off: those it leaves on chip and off chip.
         """
-        key = (group, on, out_on, out_off)
-        front = self._fronts.get(key)
-        if front is None:
-            self._fronts[key] = front = self._front(*key)
-        sizes, choices = front
+        sizes, choices = self.front((group, on, out_on, out_off))
         fitting = bisect_right(sizes, room)
         if smallest:
             return (choices[0] if fitting else None), False
@@ -101,22 +103,22 @@ class Choices:
 
     @property
     def priced(self) -> int:
-        """How many groups and places are priced."""
+        """How many fronts are priced."""
         return len(self._fronts)
 
     def fetch_price(self, tensor: str) -> int:
         """The price of loading a tensor whole."""
-        fetch = self.problem.fetches[tensor]
-        return self.objective.price(fetch.cycles, fetch.bytes, fetch.energy_pj, 0)
+        return self.problem.fetches[tensor].price(self.objective)
 
     def front(self, key: Key) -> Front:
-        """The choices of a group in one place."""
-        if key not in self._fronts:
-            self._fronts[key] = self._front(*key)
-        return self._fronts[key]
+        """The front of one key."""
+        front = self._fronts.get(key)
+        if front is None:
+            self._fronts[key] = front = self._front(*key)
+        return front
 
     def add(self, key: Key, options: Sequence[Option]) -> None:
-        """Know more options of a group in one place, until `reset`."""
+        """Know more options of a key, until `reset`."""
         self._tried.setdefault(key, self.front(key))
         self._fronts[key] = merged([*self._fronts[key][1], *map(self._choice, options)])
 
@@ -129,7 +131,7 @@ class Choices:
         return merged(list(map(self._choice, self.problem.options(*self.places((group, on, out_on, out_off))))))
 
     def places(self, key: Key) -> tuple[tuple[str, ...], dict[str, Source], dict[str, Sink]]:
-        """The names of a group, and where what it reads and leaves is."""
+        """The names of a group's operations, its sources and its sinks."""
         group, on, out_on, out_off = key
         dag, members = self.problem.dag, set(bits(group))
         made = {dag.makes[index] for index in members}
@@ -140,18 +142,14 @@ class Choices:
         }
         return dag.names(group), sources, sinks
 
-    def _choice(self, option: Option) -> Choice:
-        price = self.objective.price(option.cycles, option.offchip_bytes, option.energy_pj, option.macs_executed)
-        return Choice(option, price, option.workspace_bytes)
+    def _choice(self, option: Option) -> FrontPoint:
+        return FrontPoint(option, option.price(self.objective), option.workspace_bytes)
 
 
-class Floors(Choices):
-    """Choices that are no dearer than those of any tile: what is known, and bounds of all that is not.
+class BoundedFronts(Fronts):
+    """Fronts below those of all tiles: known options, and bounds of all others; peak: bounds of workspace alone."""
 
-    peak: bounds of workspace alone.
-    """
-
-    def __init__(self, known: Choices, tilings: Tilings, peak: bool = False) -> None:
+    def __init__(self, known: Fronts, tilings: Tilings, peak: bool = False) -> None:
         super().__init__(known.problem, known.objective)
         self.known, self.tilings, self.peak = known, tilings, peak
         self.covered: set[Key] = set()
@@ -163,39 +161,39 @@ class Floors(Choices):
         self.covered.clear()
         self.counted.clear()
 
-    def cover(self, key: Key, capacity_bytes: int, most_work: int) -> int:
-        """Look at all tiles of a group in one place, or at as many as can be; the work, counted once for equal groups.
+    def cover(self, key: Key, capacity_bytes: int, most_effort: int) -> int:
+        """Price or bound the tiles of a key within an effort; the effort spent, counted once for equal groups.
 
-        That is done as if nothing else were on chip: what a group costs at least is asked without knowing what is.
+        The capacity is taken to be free, since bounds are asked for without knowing what else is on chip.
         """
-        tiled = self.tilings.covered(*self.places(key), capacity_bytes, most_work, self.peak)
+        tiled = self.tilings.covered(*self.places(key), capacity_bytes, most_effort, self.peak)
         self.covered.add(key)
         self.known.add(key, tiled.options)
         self._tried.setdefault(key, self.front(key))
-        self._fronts[key] = self._with(key, tiled.floors)
-        work = 0 if tiled.model in self.counted else tiled.work
+        self._fronts[key] = self._with(key, tiled.bounds_left)
+        effort = 0 if tiled.model in self.counted else tiled.effort
         self.counted.add(tiled.model)
-        return work
+        return effort
 
     def settle(self, keys: Sequence[Key]) -> None:
-        """Keep to what is known of groups in some places: their bounds are taken account of elsewhere."""
+        """Drop the bounds of some keys, which the caller takes account of, and keep their known options."""
         for key in keys:
             self._tried.setdefault(key, self.front(key))
             self._fronts[key] = self.known.front(key)
 
     def _front(self, group: int, on: int, out_on: int, out_off: int) -> Front:
         key = (group, on, out_on, out_off)
-        return self._with(key, self.tilings.floors(*self.places(key)))
+        return self._with(key, self.tilings.compulsory(*self.places(key)))
 
     def _with(self, key: Key, points: Sequence[tuple[int, int]]) -> Front:
-        bounds = [Choice(None, asked << TIE_BITS, size, key) for size, asked in points]
+        bounds = [FrontPoint(None, asked << TIE_BITS, size, key) for size, asked in points]
         return merged([*self.known.front(key)[1], *bounds])
 
 
-def merged(choices: Sequence[Choice]) -> Front:
-    """Of some choices those that are cheaper than all that take no more workspace."""
-    front: list[Choice] = []
-    for choice in sorted(choices, key=lambda each: (each.workspace_bytes, each.price)):
+def merged(points: Sequence[FrontPoint]) -> Front:
+    """The points that are cheaper than all with no more workspace."""
+    front: list[FrontPoint] = []
+    for choice in sorted(points, key=lambda each: (each.workspace_bytes, each.price)):
         if not front or choice.price < front[-1].price:
             front.append(choice)
     return tuple(choice.workspace_bytes for choice in front), tuple(front)

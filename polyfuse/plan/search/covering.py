@@ -1,10 +1,10 @@
-"""All tiles of a group, proved to be beaten or priced: the best are found without pricing every one.
+"""All tiles of a group, each proved to be beaten or priced.
 
-`Group` + places + options that are known + room ──cover()──> `Covered`: more options, and floors of what is left
+    `TileSpace` + `GroupBounds` + options that are known ──cover()──> `Covered`: more options, and bounds of the rest
 
-A tile whose floor (floors.py) is not below an option that takes no more workspace cannot be better than it. What
-no option beats is priced, the most promising first, until nothing is left, or until so much work is done; floors of
-the rest are given back, so that a search can bound what it does not know.
+A tile whose lower bound (bounds.py) is not below an option that takes no more workspace cannot be better than it.
+Tiles that no option beats are priced, the most promising first, until none is left or the effort is spent; the bounds
+of the rest are returned, so that a search can bound the tiles it does not know.
 """
 
 from collections import deque
@@ -17,11 +17,12 @@ import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
-from polyfuse.plan.price.floors import Bounds, Floor
-from polyfuse.plan.price.loads import Load, block_load, whole_load
-from polyfuse.plan.price.sheet import Cost, Sheet, cut_of
+from polyfuse.plan.graph.group import OperationGroup
+from polyfuse.plan.price.bounds import GroupBounds, LowerBound
+from polyfuse.plan.price.compulsory import BoundPoint
+from polyfuse.plan.price.costs import Cost, CostTable, tiled_group
 from polyfuse.plan.price.space import NOTHING, Cutting, Names, residences, subsets_of
+from polyfuse.plan.price.weights import WeightLoads, block_loads, whole_loads
 from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.grid import COLUMNS, ROWS
 from polyfuse.plan.tiles.profiles import Profile, least_of, profile
@@ -29,19 +30,16 @@ from polyfuse.plan.tiles.tables import Tile
 
 MOST_TENSORS = 7
 """Tensors of a group whose ways of being kept are all looked at."""
-LOOK, KEPT, STRIP, STEP = 3000, 150, 7000, 2
-"""Work is counted in floors of tiles: looking at few takes as long as at `LOOK`; keeping a strip, pricing it, and
-pricing one of its steps, as long as at so many."""
+BOUND, KEEP, PRICE, PRICE_STEP = 3000, 150, 7000, 2
+"""Effort, counted in bounds of tiles: at least of a call, of keeping tiles of one width, of pricing them, of a step."""
 BATCH = 24
 CELLS = 400_000
 POINTS = 24
-FloorPoint = tuple[int, int]
-"""Bytes of workspace, and the least that is asked for with so many or more."""
 
 
 @dataclass(frozen=True)
 class Front:
-    """Options by workspace: what is asked for of each is less than of those before it."""
+    """A Pareto front of options: workspaces that grow, and asked parts of prices that fall."""
 
     sizes: Integers
     asked: Integers
@@ -60,46 +58,46 @@ class Front:
         """Both."""
         return Front.of(np.concatenate([self.sizes, other.sizes]), np.concatenate([self.asked, other.asked]))
 
-    def beats(self, floor: Floor) -> Booleans:
-        """Whether an option is no larger and asks for no more than each floor."""
+    def beats(self, bound: LowerBound) -> Booleans:
+        """For each bound, whether an option takes no more workspace and costs no more."""
         if not len(self.sizes):
-            return np.zeros(floor.workspace.shape, bool)
-        index = np.searchsorted(self.sizes, floor.workspace, "right") - 1
-        return np.asarray((index >= 0) & (self.asked[np.maximum(index, 0)] <= floor.asked))
+            return np.zeros(bound.workspace.shape, bool)
+        index = np.searchsorted(self.sizes, bound.workspace, "right") - 1
+        return np.asarray((index >= 0) & (self.asked[np.maximum(index, 0)] <= bound.asked))
 
 
 @dataclass(frozen=True, eq=False)
-class Strip:
-    """Tiles that differ in their height alone and are not beaten yet, each with its floor."""
+class OpenTiles:
+    """Tiles that differ in their height alone and are not beaten yet, each with its bound."""
 
     tile: Tile
     heights: Integers
-    floor: Floor
+    bound: LowerBound
 
     @property
     def least(self) -> tuple[int, int]:
         """What decides which is priced first."""
-        return int(self.floor.asked.min()), int(self.floor.workspace.min())
+        return int(self.bound.asked.min()), int(self.bound.workspace.min())
 
 
 @dataclass(frozen=True, eq=False)
 class Covered:
-    """Tiles that were priced, as sheets with their costs; floors of all that were not, none where nothing is left.
+    """Tiles that were priced, as tables with their costs; bounds of the tiles left, none where none is.
 
-    whole: whether all tiles were looked at; where not, the floors are not of all. work: how much was done.
+    whole: whether all tiles were looked at; where not, the bounds are not of all. effort: what was spent.
     """
 
-    sheets: tuple[tuple[Sheet, Cost], ...]
-    floors: tuple[FloorPoint, ...]
+    tables: tuple[tuple[CostTable, Cost], ...]
+    bounds_left: tuple[BoundPoint, ...]
     whole: bool
-    work: int
+    effort: int
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """What is known of a group on a machine wherever its tensors are: profiles, ways to load weights."""
+class TileSpace:
+    """The tiles of a group on a machine wherever its tensors are: their profiles, and ways to load weights."""
 
-    group: Group
+    group: OperationGroup
     machine: Accelerator
     profiles: dict[tuple[int, Names, bool], Profile] = field(default_factory=dict)
     equal: dict[bytes, Profile] = field(default_factory=dict)
@@ -116,10 +114,10 @@ class Model:
         return tuple(self.group.links)
 
     @cached_property
-    def loads(self) -> tuple[Load, ...]:
+    def loads(self) -> tuple[WeightLoads, ...]:
         """The ways to load weights."""
-        found = [whole_load(self.group, residence, self.machine) for residence in residences(self.group, self.machine)]
-        blocks = block_load(self.group, self.machine)
+        found = [whole_loads(self.group, residence, self.machine) for residence in residences(self.group, self.machine)]
+        blocks = block_loads(self.group, self.machine)
         return (*found, blocks) if blocks is not None else tuple(found)
 
     @property
@@ -142,7 +140,7 @@ class Model:
 
     @cached_property
     def rows_alike(self) -> tuple[Names, ...]:
-        """Ways of keeping along rows that differ: where all tiles make the same, one is as good as another."""
+        """Ways to keep tensors along rows, one of those with equal profiles."""
         seen: dict[bytes, Names] = {}
         for local in subsets_of(self.tensors) if self.shape[0] > 1 else ():
             seen.setdefault(self.profile(ROWS, local, True).key, local)
@@ -170,145 +168,146 @@ class Model:
         return least_of([self.profile(ROWS, local, True) for local in self.rows_alike])
 
 
-def parts_of(load: Load, tiles: int) -> Iterator[Load]:
+def parts_of(load: WeightLoads, tiles: int) -> Iterator[WeightLoads]:
     """A way to load weights, for so few sizes of blocks at one time that arrays of all tiles stay small."""
     some = max(1, CELLS // tiles)
     yield from (load.part(slice(start, start + some)) for start in range(0, len(load.channels), some))
 
 
-def cover(model: Model, bounds: Bounds, known: Front, room: int, most_work: int) -> Covered:
-    """All tiles of a group in one place that take no more room than there is.
-
-    room: bytes of workspace. most_work: as `Covered.work` counts it, about.
-    """
-    return _Cover(model, bounds, known, room, most_work).covered()
+def cover(space: TileSpace, bounds: GroupBounds, known: Front, room: int, most_effort: int) -> Covered:
+    """All tiles of a group that take no more workspace than `room` bytes; most_effort: about, as of `Covered`."""
+    return _Cover(space, bounds, known, room, most_effort).covered()
 
 
 class _Cover:
     """A covering under way."""
 
-    def __init__(self, model: Model, bounds: Bounds, known: Front, room: int, most_work: int) -> None:
-        self.model, self.bounds, self.front, self.room, self.most_work = model, bounds, known, room, most_work
-        self.strips: list[Strip] = []
-        self.sheets: list[tuple[Sheet, Cost]] = []
-        self.work, self.whole = 0, model.coverable
+    def __init__(self, space: TileSpace, bounds: GroupBounds, known: Front, room: int, most_effort: int) -> None:
+        self.space, self.bounds, self.front, self.room, self.most_effort = space, bounds, known, room, most_effort
+        self.waiting_tiles: list[OpenTiles] = []
+        self.tables: list[tuple[CostTable, Cost]] = []
+        self.effort, self.whole = 0, space.coverable
 
     def covered(self) -> Covered:
-        """Whole images, rows and strips first: what they are proved to be beats many patches."""
+        """Whole images, rows and columns first: their options beat many patches."""
         for patches in (False, True):
-            for family in self.model.families(patches):
-                for load in self.model.loads:
-                    if len(family) < 2 or not self.model.coverable or self.any_alive(family[0], load):
+            for family in self.space.families(patches):
+                for load in self.space.loads:
+                    if len(family) < 2 or not self.space.coverable or self.any_alive(family[0], load):
                         for cutting in family:
                             self.look(cutting, load)
             self.price()
-        return Covered(tuple(self.sheets), tuple(self.left()), self.whole, self.work)
+        return Covered(tuple(self.tables), tuple(self.left()), self.whole, self.effort)
 
     def sizes(self, cutting: Cutting) -> tuple[Integers, Integers]:
         """The heights and widths of a cutting."""
-        heights = np.array(self.model.sizes(ROWS, cutting.cuts_rows))
-        return heights, np.array(self.model.sizes(COLUMNS, cutting.cuts_columns))
+        heights = np.array(self.space.sizes(ROWS, cutting.cuts_rows))
+        return heights, np.array(self.space.sizes(COLUMNS, cutting.cuts_columns))
 
-    def any_alive(self, cutting: Cutting, load: Load) -> bool:
+    def any_alive(self, cutting: Cutting, load: WeightLoads) -> bool:
         """Whether any tile of a family may not be beaten."""
         heights, widths = self.sizes(cutting)
         if not len(heights) or not len(widths):
             return False
-        columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
+        columns = self.space.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
         return any(
-            self.alive(self.floor(self.model.least_rows, columns, cutting, part, True)).any()
+            self.alive(self.bound(self.space.least_rows, columns, cutting, part, True)).any()
             for part in parts_of(load.coarse(), len(heights) * len(widths))
         )
 
-    def floor(self, rows: Profile, columns: Profile, cutting: Cutting, load: Load, loose: bool = False) -> Floor:
-        """The floor of some tiles."""
+    def bound(
+        self, rows: Profile, columns: Profile, cutting: Cutting, load: WeightLoads, loose: bool = False
+    ) -> LowerBound:
+        """The bounds of some tiles."""
         found = self.bounds.of(rows, columns, cutting, load, loose)
-        self.work += max(LOOK, found.asked.size)
+        self.effort += max(BOUND, found.asked.size)
         return found
 
-    def alive(self, floor: Floor) -> Booleans:
+    def alive(self, bound: LowerBound) -> Booleans:
         """Which tiles are not beaten and fit."""
-        return np.asarray(~self.front.beats(floor) & (floor.workspace <= self.room))
+        return np.asarray(~self.front.beats(bound) & (bound.workspace <= self.room))
 
-    def look(self, cutting: Cutting, load: Load) -> None:
+    def look(self, cutting: Cutting, load: WeightLoads) -> None:
         """Keep the tiles of a cutting that no option beats."""
         heights, widths = self.sizes(cutting)
         if not len(heights) or not len(widths):
             return
-        if self.work > self.most_work:
+        if self.effort > self.most_effort:
             self.whole = False
             return
-        rows = self.model.profile(ROWS, cutting.rows, cutting.cuts_rows)
-        columns = self.model.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
+        rows = self.space.profile(ROWS, cutting.rows, cutting.cuts_rows)
+        columns = self.space.profile(COLUMNS, cutting.columns, cutting.cuts_columns)
         for part in parts_of(load.coarse(), len(heights) * len(widths)):
-            alive = self.alive(self.floor(rows, columns, cutting, part)).any(axis=(1, 2))
+            alive = self.alive(self.bound(rows, columns, cutting, part)).any(axis=(1, 2))
             for blocks in part.blocks[alive]:
                 some = np.flatnonzero(load.blocks == blocks)
                 for fine in parts_of(load.part(slice(some[0], some[-1] + 1)), len(heights) * len(widths)):
-                    self.keep(fine, self.floor(rows, columns, cutting, fine), heights, widths, cutting)
+                    self.keep(fine, self.bound(rows, columns, cutting, fine), heights, widths, cutting)
 
-    def keep(self, part: Load, floor: Floor, heights: Integers, widths: Integers, cutting: Cutting) -> None:
-        """Keep those that are not beaten, strip by strip."""
-        retention, alive = cutting.retention(self.model.tensors), self.alive(floor)
+    def keep(self, part: WeightLoads, bound: LowerBound, heights: Integers, widths: Integers, cutting: Cutting) -> None:
+        """Keep those that are not beaten."""
+        retention, alive = cutting.retention(self.space.tensors), self.alive(bound)
         for c, w in np.argwhere(alive.any(axis=1)):
-            self.work += KEPT
-            if self.work > self.most_work:
+            self.effort += KEEP
+            if self.effort > self.most_effort:
                 self.whole = False
                 return
             which = alive[c, :, w]
             width = int(widths[w]) if cutting.cuts_columns else 0
             tile = Tile(0, width, int(part.channels[c]), retention, part.residence)
-            self.strips.append(
-                Strip(tile, heights[which], Floor(floor.workspace[c, which, w], floor.asked[c, which, w]))
+            self.waiting_tiles.append(
+                OpenTiles(tile, heights[which], LowerBound(bound.workspace[c, which, w], bound.asked[c, which, w]))
             )
 
     def price(self) -> None:
-        """Price what is not beaten, the most promising first."""
-        self.strips.sort(key=lambda strip: strip.least)
-        waiting, self.strips = deque(self.strips), []
-        while waiting and self.work <= self.most_work:
-            batch: list[Strip] = []
+        """Price the tiles that are not beaten, the most promising first."""
+        self.waiting_tiles.sort(key=lambda tiles: tiles.least)
+        waiting, self.waiting_tiles = deque(self.waiting_tiles), []
+        while waiting and self.effort <= self.most_effort:
+            batch: list[OpenTiles] = []
             while waiting and len(batch) < BATCH:
-                strip = self.unbeaten(waiting.popleft())
-                self.work += KEPT
-                if strip is not None:
-                    batch.append(strip)
+                tiles = self.unbeaten(waiting.popleft())
+                self.effort += KEEP
+                if tiles is not None:
+                    batch.append(tiles)
             if batch:
                 self.add(batch)
-        self.strips = list(waiting)
+        self.waiting_tiles = list(waiting)
 
-    def unbeaten(self, strip: Strip) -> Strip | None:
-        """What is left of a strip."""
-        open_ = ~self.front.beats(strip.floor)
+    def unbeaten(self, tiles: OpenTiles) -> OpenTiles | None:
+        """The tiles that are still not beaten."""
+        open_ = ~self.front.beats(tiles.bound)
         if open_.all():
-            return strip
+            return tiles
         if not open_.any():
             return None
-        return Strip(strip.tile, strip.heights[open_], Floor(strip.floor.workspace[open_], strip.floor.asked[open_]))
+        return OpenTiles(
+            tiles.tile, tiles.heights[open_], LowerBound(tiles.bound.workspace[open_], tiles.bound.asked[open_])
+        )
 
-    def add(self, batch: Sequence[Strip]) -> None:
-        """Price some strips."""
-        group, machine = self.model.group, self.model.machine
-        cuts = [cut_of(group, strip.tile, strip.heights.tolist(), machine) for strip in batch]
-        sheet = Sheet.of(cuts)
-        cost, fits = sheet.cost(self.bounds.sources, self.bounds.sinks), sheet.can_run(self.bounds.sinks)
-        self.work += sum(STRIP + STEP * cut.measures.steps.order.busy.size for cut in cuts)
-        sheet.forget_steps()
-        self.sheets.append((sheet, cost))
+    def add(self, batch: Sequence[OpenTiles]) -> None:
+        """Price some tiles."""
+        group, machine = self.space.group, self.space.machine
+        tiled = [tiled_group(group, tiles.tile, tiles.heights.tolist(), machine) for tiles in batch]
+        table = CostTable.of(tiled)
+        cost, fits = table.cost(self.bounds.sources, self.bounds.sinks), table.can_run(self.bounds.sinks)
+        self.effort += sum(PRICE + PRICE_STEP * each.measures.steps.order.busy.size for each in tiled)
+        table.forget_steps()
+        self.tables.append((table, cost))
         asked = self.bounds.asked(cost.cycles, cost.offchip_bytes, cost.energy_pj, cost.macs)
         self.front = self.front.joined(Front.of(cost.workspace_bytes[fits], asked[fits]))
 
-    def left(self) -> list[FloorPoint]:
-        """The floors of what is neither beaten nor priced, as few points."""
-        rest = [strip for strip in map(self.unbeaten, self.strips) if strip is not None]
+    def left(self) -> list[BoundPoint]:
+        """Bounds of the tiles that are neither beaten nor priced, as few points."""
+        rest = [tiles for tiles in map(self.unbeaten, self.waiting_tiles) if tiles is not None]
         if not rest:
             return []
-        sizes = np.concatenate([strip.floor.workspace for strip in rest])
-        asked = np.concatenate([strip.floor.asked for strip in rest])
+        sizes = np.concatenate([tiles.bound.workspace for tiles in rest])
+        asked = np.concatenate([tiles.bound.asked for tiles in rest])
         return few(Front.of(sizes, asked))
 
 
-def few(front: Front) -> list[FloorPoint]:
-    """Points below a front: some of its sizes, each with the least that is asked for before the next."""
+def few(front: Front) -> list[BoundPoint]:
+    """Points below a front: some of its sizes, each with the least price before the next."""
     cuts = np.unique(np.linspace(0, len(front.sizes), min(POINTS, len(front.sizes)) + 1).astype(int))
     return [(int(front.sizes[start]), int(front.asked[end - 1])) for start, end in pairwise(cuts)]

@@ -5,26 +5,27 @@
 Of the search it uses the graph, its groups and the options, and nothing else. There are no ideals and no states here:
 
     which group   of the groups that hold an operation one is chosen, and of its options one
-    order         every operation has the place of its group; who reads comes after who makes, or in one group with it
-    pins          a tensor is on chip from what makes it, or loads it whole, to each operation that reads it there
+    order         every operation has the position of its group; readers come after makers, or in one group with them
+    pins          a tensor is on chip from its maker, or from a load of all of it, to each operation that reads it there
     capacity      at every operation, the workspace of its group and the pins that reach over it
-    addresses     pins and workspaces are rectangles of places and addresses that do not overlap
+    addresses     pins and workspaces are rectangles of positions and addresses that do not overlap
 
-A workspace is one piece here, which a plan need not obey; where that forbids the optimum, the answer is above it.
+A workspace is one piece here, which it need not be in a plan; where that forbids the optimum, the result is above it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TypeVar
 
 from ortools.sat.python import cp_model
 
 from polyfuse.errors import TooComplex
 from polyfuse.plan.memory.packing import deterministic
+from polyfuse.plan.price.costs import Sink, Source
 from polyfuse.plan.price.objective import TIE_BITS, Objective, asked, tie
 from polyfuse.plan.price.options import Option
-from polyfuse.plan.price.sheet import Sink, Source
 from polyfuse.plan.search.choices import Problem
 from polyfuse.plan.search.ideals import bits
 
@@ -43,11 +44,11 @@ class Exact:
     lower: int
     optimal: bool
     options: tuple[Option, ...]
-    placed: tuple["Placed", ...]
+    placed: tuple["PlacedBuffer", ...]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedBuffer:
     """A pin by its tensor, or a workspace ("workspace"): operations that have run when it begins and ends; bytes."""
 
     name: str
@@ -66,7 +67,7 @@ def exact(
     addresses: bool = True,
     effort: float = EFFORT,
 ) -> Exact | None:
-    """The cheapest plan made of such groups, which are sets of operations as bits; none if there is none.
+    """The cheapest plan of groups, which are sets of operations as bits; None if there is none.
 
     Without `addresses` only the bytes that are on chip at once are bounded. `effort` is the solver's deterministic
     limit, about seconds; where it is passed the result is not optimal, or TooComplex if there is none yet.
@@ -92,7 +93,7 @@ class _Solved:
     bound: int
     optimal: bool
     options: tuple[Option, ...]
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedBuffer, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class _Rectangle:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A group with an option: where it reads and leaves, its workspace and price, and whether it is chosen."""
+    """A group with an option, its workspace and price, and whether it is chosen."""
 
     group: int
     option: Option
@@ -128,7 +129,7 @@ class _Pin:
 
 
 class _Model:
-    """The model, built once and solved for what is asked for, then for what decides between equals."""
+    """The model, built once and solved for the figure to minimise, then for the tie-break."""
 
     def __init__(
         self, problem: Problem, capacity: int, objective: Objective, groups: Sequence[int], addresses: bool
@@ -146,14 +147,14 @@ class _Model:
         self._before: dict[tuple[int, int], cp_model.IntVar] = {}
         self._partition()
         self._order()
-        self._places()
+        self._ends()
         spans = self._spans()
         self._bound(spans)
         if addresses:
             self._addresses(spans)
 
     def solve(self, part: int, effort: float) -> _Solved | None:
-        """The least of the asked part (0) of the price or of its ties (1); none where no plan fits."""
+        """The least of the asked part (0) of the price or of its ties (1); None where no plan fits."""
         self.model.minimize(self._total(part))
         solver = deterministic(effort)
         solver.parameters.linearization_level = 2
@@ -167,7 +168,7 @@ class _Model:
         value, bound = round(solver.objective_value), round(solver.best_objective_bound)
         unit = self.problem.alignment_bytes
         placed = tuple(
-            Placed(
+            PlacedBuffer(
                 each.name,
                 solver.value(each.first),
                 solver.value(each.end),
@@ -180,7 +181,7 @@ class _Model:
         return _Solved(value, bound, status == cp_model.OPTIMAL, tuple(each.option for each in picked), placed)
 
     def keep(self, least: int) -> None:
-        """Only plans of that price are left."""
+        """Allow only plans of that price."""
         self.model.add(self._total(0) == least)
 
     def _total(self, part: int) -> cp_model.LinearExpr:
@@ -190,15 +191,14 @@ class _Model:
         return cp_model.LinearExpr.weighted_sum([*chosen, *self.loaded.values()], [*prices, *loads])
 
     def _load(self, tensor: str) -> int:
-        fetch = self.problem.fetches[tensor]
-        return self.objective.price(fetch.cycles, fetch.bytes, fetch.energy_pj, 0)
+        return self.problem.fetches[tensor].price(self.objective)
 
     @cached_property
     def _reads(self) -> tuple[tuple[str, int], ...]:
         return tuple((name, index) for index, reads in enumerate(self.dag.reads) for name in reads)
 
     def _candidates(self, group: int) -> list[_Candidate]:
-        """All options of a group, for every place of what it reads and leaves, that could fit by themselves."""
+        """All options of a group that could fit by themselves, for all places of its inputs and outputs."""
         members = list(bits(group))
         made = [self.dag.makes[v] for v in members]
         reads = sorted({name for v in members for name in self.dag.reads[v]} - set(made))
@@ -221,12 +221,8 @@ class _Model:
         return found
 
     def _fitting(self, group: int, options: Sequence[Option], room: int) -> list[_Candidate]:
-        """Those that fit and that no smaller one undercuts."""
-        priced = []
-        for option in options:
-            price = self.objective.price(option.cycles, option.offchip_bytes, option.energy_pj, option.macs_executed)
-            if option.workspace_bytes <= room:
-                priced.append((option.workspace_bytes, price, option))
+        """The options that fit and that no smaller one undercuts."""
+        priced = [(o.workspace_bytes, o.price(self.objective), o) for o in options if o.workspace_bytes <= room]
         priced.sort(key=lambda each: each[:2])
         found: list[_Candidate] = []
         for size, price, option in priced:
@@ -265,15 +261,15 @@ class _Model:
         self.end = [start + length for start, length in zip(self.start, lengths, strict=True)]
 
     def _order(self) -> None:
-        """Who reads comes after the group of who makes, unless they are in one."""
+        """Readers come after the group of the maker, unless they are in it."""
         for name, reader in self._reads:
             maker = self._maker(name)
             if maker is not None:
                 same = _total(self._together(maker, reader))
                 self.model.add(self.end[maker] <= self.start[reader] + self.count * same)
 
-    def _places(self) -> None:
-        """Chosen options say where tensors are read and left; what is read off chip, or loaded whole, was stored."""
+    def _ends(self) -> None:
+        """Chosen options say where tensors are read and left; those read off chip, or loaded whole, were stored."""
         holding: list[list[_Candidate]] = [[] for _ in range(self.count)]
         for candidate in self.candidates:
             for v in bits(candidate.group):
@@ -296,7 +292,7 @@ class _Model:
         return self.dag.makes.index(tensor) if tensor in self.dag.makes else None
 
     def _spans(self) -> list[tuple[_Pin, dict[int, cp_model.IntVar]]]:
-        """Every pin that there may be, and for each reader of its tensor whether it reads this one."""
+        """All possible pins, and for each reader of a pin's tensor whether it reads this one."""
         found: list[tuple[_Pin, dict[int, cp_model.IntVar]]] = []
         for name in self.dag.tensors:
             readers = [reader for tensor, reader in self._reads if tensor == name]
@@ -318,7 +314,7 @@ class _Model:
         return found
 
     def _bound(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
-        """At each operation: the workspace of its group, and every pin from its start to what reads it last."""
+        """At each operation: the workspace of its group, and every pin from its start to its last reader."""
         for v in range(self.count):
             there = [candidate for candidate in self.candidates if candidate.group >> v & 1]
             taken = [cp_model.LinearExpr.weighted_sum([c.chosen for c in there], [c.workspace for c in there])]
@@ -332,7 +328,7 @@ class _Model:
             self.model.add(cp_model.LinearExpr.sum(taken) <= self.capacity)
 
     def _reasons(self, pin: _Pin, users: Mapping[int, cp_model.IntVar], v: int) -> Iterator[cp_model.LinearExpr]:
-        """What is 1 where a pin is on chip with an operation: it begins in its group, or lasts until a reader."""
+        """Expressions that are 1 where a pin is on chip at an operation: from its own group, or until a reader."""
         since = self._not_after(pin.start, v)
         if isinstance(since, int) and since == 0:
             return
@@ -361,7 +357,7 @@ class _Model:
         return self._before[a, b]
 
     def _addresses(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
-        """Rectangles of places times addresses: one for each pin, and one for the workspace of each first operation."""
+        """Rectangles of positions and addresses: one for each pin, and for the workspace of each first operation."""
         unit = self.problem.alignment_bytes
         most = self.capacity // unit
         times, spaces = [], []
@@ -400,10 +396,7 @@ class _Model:
 
 def _assignments(places: Mapping[str, Sequence[P]]) -> list[dict[str, P]]:
     """Every choice of one place for each name."""
-    found: list[dict[str, P]] = [{}]
-    for name, each in places.items():
-        found = [{**chosen, name: place} for chosen in found for place in each]
-    return found
+    return [dict(zip(places, chosen, strict=True)) for chosen in product(*places.values())]
 
 
 def _total(chosen: Iterable[cp_model.IntVar]) -> cp_model.LinearExpr:

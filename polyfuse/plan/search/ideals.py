@@ -12,7 +12,8 @@ Sets of operations are numbers whose bits are the operations.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
 from polyfuse.choices import LONGEST
 from polyfuse.errors import InvalidInput
@@ -26,7 +27,7 @@ MOST_ENDS = 6
 
 @dataclass(frozen=True, eq=False)
 class Dag:
-    """Operations in topological order, what each reads and makes, and the tensors that are wanted in the end.
+    """Operations in topological order, the tensors that each reads and makes, and the outputs.
 
     Errors: InvalidInput where an operation reads what a later one makes, or two make the same.
     """
@@ -46,13 +47,13 @@ class Dag:
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:
-        """All tensors: what is not made, in the order in which it is read, then what is made."""
+        """All tensors: inputs in the order in which they are read, then those that operations make."""
         given = dict.fromkeys(name for reads in self.reads for name in reads if name not in set(self.makes))
         return (*given, *self.makes)
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """What is read and not made."""
+        """The tensors that are read and not made."""
         return self.tensors[: len(self.tensors) - len(self.makes)]
 
     @cached_property
@@ -124,7 +125,7 @@ class Dag:
         return len(read) + len(left)
 
     def live(self, ideal: int) -> int:
-        """The tensors, as bits, that are there when an ideal has run and that a later operation reads."""
+        """The tensors, as bits, that exist after an ideal and that a later operation reads."""
         return self._union(
             1 << number
             for number, (maker, readers) in enumerate(zip(self.makers, self.readers, strict=True))
@@ -133,10 +134,7 @@ class Dag:
 
     @staticmethod
     def _union(sets: Iterable[int]) -> int:
-        found = 0
-        for each in sets:
-            found |= each
-        return found
+        return reduce(or_, sets, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +165,7 @@ class Lattice:
 def lattice(
     dag: Dag, longest: int = LONGEST, most_ideals: int = MOST_IDEALS, most_groups: int = MOST_GROUPS
 ) -> Lattice:
-    """The ideals and groups of a graph; caps that are hit are said in the result.
+    """The ideals and groups of a graph; the result names the caps that were hit.
 
     Where there are more than `most_ideals`, operations stay within a window of their topological order: none runs
     while one that is further behind waits. Where there are more than `most_groups`, or fewer that share many tensors
@@ -279,7 +277,7 @@ def _next(dag: Dag, ideal: int, known: frozenset[int], longest: int) -> set[int]
 
 
 def _ready(dag: Dag, there: int, ready: set[int], group: int) -> Iterator[int]:
-    """Operations that are not there and whose operands are, in an ideal with a group."""
+    """Operations outside of an ideal with a group whose operands it makes."""
     tried: set[int] = set()
     for index in ready:
         if not there >> index & 1:

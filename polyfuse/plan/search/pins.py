@@ -1,4 +1,4 @@
-"""From a plan that was found to addresses: lifetimes of its buffers and pins, packed.
+"""Addresses of a plan that a search found: live ranges of its buffers and pins, packed.
 
 Found ──pinned()──> (Lived pin, ...)        Found + capacity ──placed_plan()──> Packing, or none
 """
@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Sequence
 
 from polyfuse.plan.memory.addresses import Lived, Packing
 from polyfuse.plan.memory.packing import packed_within
-from polyfuse.plan.search.choices import Problem, Step
+from polyfuse.plan.search.choices import ChosenGroup, Problem
 
 
-def pinned(problem: Problem, steps: Sequence[Step]) -> tuple[Lived, ...]:
+def pinned(problem: Problem, steps: Sequence[ChosenGroup]) -> tuple[Lived, ...]:
     """The whole tensors on chip: each from the step that makes or loads it to the last one that reads it there."""
     return tuple(pin for tensor in problem.dag.tensors for pin in _stays(problem, tensor, steps))
 
 
-def _stays(problem: Problem, tensor: str, steps: Sequence[Step]) -> Iterator[Lived]:
+def _stays(problem: Problem, tensor: str, steps: Sequence[ChosenGroup]) -> Iterator[Lived]:
     first = None
     for index, step in enumerate(steps):
         starts = tensor in step.held and (first is None or tensor in step.fetched)
@@ -28,13 +28,13 @@ def _stays(problem: Problem, tensor: str, steps: Sequence[Step]) -> Iterator[Liv
         yield _stay(problem, tensor, first, len(steps), steps)
 
 
-def _stay(problem: Problem, tensor: str, first: int, end: int, steps: Sequence[Step]) -> Lived:
+def _stay(problem: Problem, tensor: str, first: int, end: int, steps: Sequence[ChosenGroup]) -> Lived:
     reads = [index for index in range(first, end) if steps[index].option.sources.get(tensor) == "on"]
     return Lived(tensor, problem.tensor_bytes[tensor], first, max([first, *reads]))
 
 
 def placed_plan(
-    problem: Problem, steps: Sequence[Step], capacity_bytes: int, early: Sequence[Collection[str]] = ()
+    problem: Problem, steps: Sequence[ChosenGroup], capacity_bytes: int, early: Sequence[Collection[str]] = ()
 ) -> tuple[tuple[Lived, ...], Packing] | None:
     """The pins, and the addresses of buffers ("name of 3", in the step of that number) and pins ("pin x of 3").
 

@@ -1,6 +1,6 @@
 """The cheapest sequence of groups, and what is kept on chip between them: a dynamic program.
 
-    Problem + capacity + Objective ──search()──> Found
+    Problem + Objective ──Searcher()──> ──found()──> Found at a capacity
 
 A state is an order ideal (what has run) and, for each live tensor, whether it is on chip whole, off chip, or both. A
 transition runs a connected convex group with one of its options. Before it, tensors that are off chip too may be
@@ -9,7 +9,7 @@ tensor that is kept, read by the group or not; what it leaves there; its workspa
 
 Of two states of one ideal, one is dropped if the other can become it for no more than they differ in price: what is on
 chip may be dropped, what is off chip may be loaded whole by the first group that reads it. Options must be such that
-reading or leaving a tensor in place takes no more workspace and no higher price than streaming it.
+reading or leaving a tensor whole on chip takes no more workspace and no higher price than moving it step by step.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from polyfuse.choices import LONGEST
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.price.objective import Objective, asked
 from polyfuse.plan.price.space import ALL_TILES
-from polyfuse.plan.search.choices import Choices, Floors, Key, Problem, Step
+from polyfuse.plan.search.choices import BoundedFronts, ChosenGroup, Fronts, Key, Problem
 from polyfuse.plan.search.ideals import Lattice, bits, lattice
 from polyfuse.plan.search.walk import Arrived, Bound, Rules, Walk
 
 MOST_STATES = 1000
 ROUGH = ((1, 2), (4, 3), (8, LONGEST), (64, LONGEST))
-"""States of an ideal and operations of a group in first searches, whose plans tell later ones what not to look at."""
+"""States of an ideal and operations of a group in first searches, whose prices bound later ones."""
 MOST_PRICED = 80_000
-"""Groups and places that are priced before a search goes on to more states of an ideal."""
-MOST_WORK = 20_000_000
-"""Work for all tiles of a group in one place, as plan/search/covering.py counts it."""
-ALL_WORK = 40_000_000
+"""Fronts that are priced before a search goes on to more states of an ideal."""
+MOST_EFFORT = 20_000_000
+"""For all tiles of one key, as covering.py counts it."""
+ALL_EFFORT = 40_000_000
 FEW_OPERATIONS = 20
-"""Work for all tiles of a network; in proportion less for more operations, whose search itself takes longer."""
+"""Effort for all tiles of a network of so many operations; in proportion less for more, whose search takes longer."""
 TRANSITION = 120
-"""The work that a transition of a search for what to look at counts as."""
+"""The effort of a transition in a search over bounds."""
 UNLIMITED = 1 << 62
 EVERYTHING = Rules()
 
@@ -43,11 +43,11 @@ EVERYTHING = Rules()
 class Found:
     """A cheapest plan: its steps, its price, and the most bytes that are on chip at once.
 
-    lower: the least price of any plan in the scope; the price itself unless states were cut or tiles left.
-    lower_peak: with the goal `peak`, no plan takes less; 0 with others
+    lower       the least price of any plan in the scope; the price itself unless states were cut or tiles left
+    lower_peak  with the goal `peak`, the least bytes of any plan; 0 with others
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[ChosenGroup, ...]
     price: int
     lower: int
     peak_bytes: int
@@ -76,12 +76,12 @@ class Searcher:
     def __init__(self, problem: Problem, objective: Objective, graph: Lattice | None = None) -> None:
         self.problem, self.objective = problem, objective
         self.graph = graph or lattice(problem.dag)
-        self.choices = Choices(problem, objective)
+        self.choices = Fronts(problem, objective)
         tilings = problem.tilings
-        self.floors = Floors(self.choices, tilings) if tilings is not None else None
-        self.peak_floors = Floors(self.choices, tilings, peak=True) if tilings is not None else None
-        self.most_work = ALL_WORK * FEW_OPERATIONS // max(FEW_OPERATIONS, len(problem.dag.operations))
-        self.work = 0
+        self.bounded = BoundedFronts(self.choices, tilings) if tilings is not None else None
+        self.bounded_peak = BoundedFronts(self.choices, tilings, peak=True) if tilings is not None else None
+        self.most_effort = ALL_EFFORT * FEW_OPERATIONS // max(FEW_OPERATIONS, len(problem.dag.operations))
+        self.effort = 0
 
     def found(
         self, capacity_bytes: int, rules: Rules = EVERYTHING, most_states: int = MOST_STATES, close: bool = True
@@ -89,7 +89,7 @@ class Searcher:
         """The cheapest plan that fits a capacity; with the goal `peak`, that fits the smallest there is.
 
         Where an ideal has more than `most_states`, the cheapest of them go on, and the lower bound is below the price.
-        close: whether to look at all tiles, not at those alone that are tried.
+        close: whether to price or bound all tiles, and not only those that are tried.
 
         Errors: DoesNotFit where there is none; it names layers and the smallest capacity that would do.
         """
@@ -107,12 +107,12 @@ class Searcher:
                 arrived = self._arrived(walk, capacity_bytes, most_states)
         if arrived is None:
             raise DoesNotFit(self._too_small(capacity_bytes, smallest, rules))
-        if close and self.floors is not None and self.objective.goal != "peak":
-            self.work = min(self.work, 1)
-            arrived = self._closed(self.floors, walk, arrived, capacity_bytes, most_states)
+        if close and self.bounded is not None and self.objective.goal != "peak":
+            self.effort = min(self.effort, 1)
+            arrived = self._closed(self.bounded, walk, arrived, capacity_bytes, most_states)
         steps = self._steps(arrived)
         peak = max((self.problem.held_bytes(step) for step in steps), default=0)
-        closes = close and self.floors is not None
+        closes = close and self.bounded is not None
         tiles = ALL_TILES if closes else self.problem.scope
         return Found(
             steps,
@@ -127,7 +127,7 @@ class Searcher:
 
     @property
     def scope(self) -> str:
-        """The plans that are searched, in words; their tiles are another matter."""
+        """The plans that are searched, in words, without their tiles."""
         alone = "" if self.problem.spills else ", nothing between layers stored off chip"
         return self.graph.scope + alone
 
@@ -142,14 +142,14 @@ class Searcher:
         return None if smallest is None else smallest.bytes
 
     def _reset(self) -> None:
-        """Forget what earlier searches looked at beyond what is tried: a plan depends on its capacity alone."""
-        self.work = 0
-        for choices in (self.choices, self.floors, self.peak_floors):
+        """Forget the options that earlier searches added: a plan depends on its capacity alone."""
+        self.effort = 0
+        for choices in (self.choices, self.bounded, self.bounded_peak):
             if choices is not None:
                 choices.reset()
 
     def _smallest(self, rules: Rules, close: bool) -> Smallest | None:
-        """A plan of the smallest peak. What is small may be on chip whole: a ring that is loaded ahead is larger."""
+        """A plan of the smallest peak. Small tensors may be on chip whole: a ring with prefetch is larger."""
         rules = self._allowed(rules)
 
         def known() -> Arrived | None:
@@ -158,44 +158,46 @@ class Searcher:
         arrived = known()
         if arrived is None:
             return None
-        if not close or self.peak_floors is None:
+        if not close or self.bounded_peak is None:
             return Smallest(arrived, arrived.lower)
         lower = 0
         while True:
-            below = Walk(self.peak_floors, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
+            below = Walk(self.bounded_peak, rules, self.graph, peak=True).run(UNLIMITED, MOST_STATES)
             assert below is not None
             lower = below.lower
-            self.work += (below.transitions + arrived.transitions) * TRANSITION
-            if lower >= arrived.price or not self._cover(self.peak_floors, keys_of(below), arrived.price):
+            self.effort += (below.transitions + arrived.transitions) * TRANSITION
+            if lower >= arrived.price or not self._cover(self.bounded_peak, keys_of(below), arrived.price):
                 break
             arrived = known() or arrived
         return Smallest(arrived, min(arrived.price, lower))
 
-    def _closed(self, floors: Floors, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int) -> Arrived:
-        """A plan that is no dearer than one with any other tiles, or as near to that as the work allows.
+    def _closed(
+        self, bounded: BoundedFronts, walk: Walk, arrived: Arrived, capacity_bytes: int, most_states: int
+    ) -> Arrived:
+        """A plan that costs no more than one with any other tiles, or as near to that as the effort allows.
 
-        What bounds allow is looked at until a cheapest way needs none of them: that way is a plan. Where a way needs
-        groups that cannot be looked at, its price bounds all plans, and the others are looked at without these bounds.
+        Keys of which the cheapest way has bounds alone are covered until it has none: that way is a plan. Where a way
+        has keys that cannot be covered, its price bounds all plans, and the search goes on without these bounds.
         """
         lower: int | None = None
         while True:
-            below = Walk(floors, walk.rules, self.graph)
+            below = Walk(bounded, walk.rules, self.graph)
             bound = Bound(below, capacity_bytes)
             bound.known = arrived.price
             found = below.run(capacity_bytes, most_states, bound)
-            self.work += found.transitions * TRANSITION if found is not None else 0
+            self.effort += found.transitions * TRANSITION if found is not None else 0
             if found is None or asked(found.lower) >= asked(arrived.price):
                 if lower is None:
                     return replace(arrived, lower=arrived.price)
                 break
-            bounded = keys_of(found)
-            if not bounded:
+            keys = keys_of(found)
+            if not keys:
                 return found if lower is None else replace(found, lower=min(found.price, lower))
-            if not self._cover(floors, bounded, capacity_bytes):
+            if not self._cover(bounded, keys, capacity_bytes):
                 lower = found.lower if lower is None else lower
-                if self.work >= self.most_work:
+                if self.effort >= self.most_effort:
                     break
-                floors.settle(bounded)
+                bounded.settle(keys)
         bound = Bound(self._bounding(walk), capacity_bytes)
         bound.known = arrived.price
         again = walk.run(capacity_bytes, most_states, bound)
@@ -203,20 +205,20 @@ class Searcher:
         return replace(best, lower=min(best.price, lower))
 
     def _bounding(self, walk: Walk) -> Walk:
-        """A walk whose groups cost no more in place than streamed: where some tiles are known in some places alone."""
-        return Walk(self.floors, walk.rules, self.graph) if self.floors is not None and self.work else walk
+        """A walk in which tensors whole on chip never cost more: options may have been added for some keys alone."""
+        return Walk(self.bounded, walk.rules, self.graph) if self.bounded is not None and self.effort else walk
 
-    def _cover(self, floors: Floors, bounded: Sequence[Key], capacity_bytes: int) -> bool:
-        """Look at all tiles of groups that are bounded; whether there was anything new to look at."""
+    def _cover(self, bounded: BoundedFronts, keys: Sequence[Key], capacity_bytes: int) -> bool:
+        """Cover keys that are bounded; whether any was new."""
         worked = False
-        for key in (key for key in bounded if key not in floors.covered):
-            if self.work < self.most_work:
-                self.work += floors.cover(key, capacity_bytes, min(MOST_WORK, self.most_work - self.work))
+        for key in (key for key in keys if key not in bounded.covered):
+            if self.effort < self.most_effort:
+                self.effort += bounded.cover(key, capacity_bytes, min(MOST_EFFORT, self.most_effort - self.effort))
                 worked = True
         return worked
 
     def _arrived(self, walk: Walk, capacity_bytes: int, most_states: int) -> Arrived | None:
-        """A cheap plan without pins, then a better one of few states, then the best of those that are not worse."""
+        """A cheap plan without pins, then better ones of few states, then the best of all states that cost no more."""
         streams = None
         if walk.rules.spills and not walk.rules.pinned:
             streams = Walk(self.choices, replace(walk.rules, pins=False), self.graph).run(capacity_bytes, most_states)
@@ -238,12 +240,12 @@ class Searcher:
         best = min(known, key=lambda each: each.price, default=None)
         return best if best is None else replace(best, lower=min(best.price, lower))
 
-    def _steps(self, arrived: Arrived) -> tuple[Step, ...]:
+    def _steps(self, arrived: Arrived) -> tuple[ChosenGroup, ...]:
         def names(tensors: int) -> tuple[str, ...]:
             return tuple(self.problem.dag.tensors[number] for number in bits(tensors))
 
         return tuple(
-            Step(node.choice.option, names(node.fetched), names(node.held))
+            ChosenGroup(node.choice.option, names(node.fetched), names(node.held))
             for node in arrived.way
             if node.choice is not None and node.choice.option is not None
         )
@@ -268,11 +270,6 @@ class Searcher:
 
 
 def keys_of(found: Arrived) -> tuple[Key, ...]:
-    """The groups of a way, with their places, of which it has bounds alone."""
+    """The keys of a way of which it has bounds alone."""
     choices = (node.choice for node in found.way)
     return tuple(dict.fromkeys(each.key for each in choices if each is not None and each.option is None))
-
-
-def search(problem: Problem, capacity_bytes: int, objective: Objective, rules: Rules = EVERYTHING) -> Found:
-    """The cheapest plan of a problem that fits a capacity. Errors: as `Searcher.found`."""
-    return Searcher(problem, objective).found(capacity_bytes, rules)

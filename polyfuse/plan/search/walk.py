@@ -9,9 +9,10 @@ follow is bounded by the cheapest groups, each with all that fits on chip there.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
-from polyfuse.plan.search.choices import Choice, Choices
+from polyfuse.plan.search.choices import FrontPoint, Fronts
 from polyfuse.plan.search.ideals import Lattice, bits
 
 State = tuple[int, int]
@@ -46,7 +47,7 @@ class Reached:
     state: State = (0, 0)
     held: int = 0
     fetched: int = 0
-    choice: Choice | None = None
+    choice: FrontPoint | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Arrived:
 
 @dataclass(frozen=True)
 class _Group:
-    """Tensors that a group reads from outside, those live after it, and the ways to leave what it leaves."""
+    """The tensors that a group reads from outside, those live after it, and the ways to leave its outputs."""
 
     operations: int
     end: int
@@ -78,7 +79,7 @@ class _Group:
 class Walk:
     """A lattice to walk over with choices and rules; `peak`: the price is the most bytes on chip at any moment."""
 
-    def __init__(self, choices: Choices, rules: Rules, graph: Lattice, peak: bool = False) -> None:
+    def __init__(self, choices: Fronts, rules: Rules, graph: Lattice, peak: bool = False) -> None:
         self.choices, self.rules, self.graph, self.peak = choices, rules, graph, peak
         self.dag = graph.dag
         self.sizes = tuple(choices.problem.tensor_bytes[name] for name in self.dag.tensors)
@@ -93,7 +94,7 @@ class Walk:
     ) -> Arrived | None:
         """The cheapest way through; none where nothing is reached.
 
-        most_states: of one ideal; the cheapest of more go on. bound: what need not be looked at. longest: operations of
+        most_states: of one ideal; the cheapest of more go on. bound: drops states. longest: operations of
         a group, where it is less than that of the lattice; the lower bound is then one of such plans.
         """
         reached: dict[int, dict[State, Reached]] = {ideal: {} for ideal in self.graph.ideals}
@@ -136,9 +137,9 @@ class Walk:
         return found
 
     def least(self, group: _Group, capacity_bytes: int) -> int | None:
-        """What a group costs at least, wherever its operands are; none where it cannot run.
+        """The least price of a group, wherever its operands are; None where it cannot run.
 
-        In place is never dearer than streamed, so whatever fits on chip at all is taken to be there.
+        Tensors whole on chip never cost more than moved step by step, so all that fit on chip are taken to be there.
         """
         reads = self._fitting(group.reads, capacity_bytes) if self.rules.pins else 0
         kept = 0
@@ -210,7 +211,7 @@ class Walk:
         yield tensors
 
     def _group(self, ideal: int, operations: int) -> _Group | None:
-        """What a group reads and leaves; nothing where it would not leave a tensor that must be pinned."""
+        """The inputs and outputs of a group; None where it would not leave a tensor that must be pinned."""
         members = list(bits(operations))
         made = self._set(self.dag.makes[index] for index in members)
         reads = self._set(name for index in members for name in self.dag.reads[index]) & ~made
@@ -229,7 +230,7 @@ class Walk:
     def _sinks(self, leaves: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Ways to leave tensors: those on chip, those off chip, the bytes of those on chip.
 
-        Both pays where several operations read a tensor later; what is wanted in the end is off chip always.
+        Both pays where several operations read a tensor later; outputs of the network are always stored.
         """
         ways: list[tuple[int, int]] = [(0, 0)]
         for number in bits(leaves):
@@ -281,19 +282,16 @@ class Walk:
         return sum(1 << number for number in bits(tensors) if self.sizes[number] <= capacity_bytes)
 
     def _set(self, names: "Sequence[str] | frozenset[str] | Iterator[str]") -> int:
-        found = 0
-        for name in names:
-            found |= 1 << self.dag.number[name]
-        return found
+        return reduce(or_, (1 << self.dag.number[name] for name in names), 0)
 
     def _bytes(self, tensors: int) -> int:
         return sum(self.sizes[number] for number in bits(tensors))
 
 
 class Bound:
-    """What it takes at least to run all that is left of each ideal, and what a plan that is known costs.
+    """The least price of all that is left after each ideal, and the price of a known plan, None for none.
 
-    known: the price of that plan; what must end above it need not be looked at.
+    States that must end above a known price are dropped.
     """
 
     def __init__(self, walk: Walk, capacity_bytes: int) -> None:
@@ -312,11 +310,11 @@ class Bound:
                 self._after[ideal] = min(prices)
 
     def after(self, ideal: int) -> int:
-        """The least price of all that is left of an ideal."""
+        """The least price of all that is left after an ideal."""
         return self._after.get(ideal, 0)
 
     def spare(self, group: _Group) -> int | None:
-        """The most that what comes before a group may have cost; none for any price."""
+        """The highest price of all before a group; None for any price."""
         own, after = self._least.get(group.operations), self._after.get(group.end)
         if own is None or after is None:
             return -1

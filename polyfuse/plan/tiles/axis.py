@@ -1,6 +1,6 @@
 """What tiles need and make along one axis, composed backwards from the outputs of a group, for many tile sizes at once.
 
-`Group` + sizes ──runs()──> `Runs`: arrays of tile sizes x tiles.
+    `OperationGroup` + sizes ──group_intervals()──> `GroupIntervals`: arrays of tile sizes x tiles
 
 A tensor that is local along the axis is made once, as late as the tiles allow: every tile makes what is new to it, and
 tiles before tile 0 make the halo at the border, as `shifted` placement does. One that is recomputed is made by every
@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.plan.graph.access import MARGIN, NONE, Integers
-from polyfuse.plan.graph.group import Group, Link
+from polyfuse.plan.graph.group import Link, OperationGroup
 
 Booleans = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class AxisIntervals:
     """One tensor along one axis: arrays of tile sizes x tiles, of starts and ends of intervals.
 
     need    what is read of it in the tile, or held as an output
@@ -42,24 +42,24 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class GroupIntervals:
     """All tensors of a group along one axis.
 
     tiles     the numbers of the tiles, from those before tile 0 on
     last      for each tile size, the number of the last tile
-    of        the run of each tensor
+    of        the intervals of each tensor
     taken_in  for each accumulating operation, what it adds up of each tensor in each tile
     """
 
     tiles: Integers
     last: Integers
-    of: Mapping[str, Run]
+    of: Mapping[str, AxisIntervals]
     taken_in: Mapping[str, Mapping[str, tuple[Integers, Integers]]]
 
 
 @lru_cache(maxsize=32)
-def runs(group: Group, axis: int, sizes: tuple[int, ...], local: frozenset[str]) -> Runs:
-    """The runs of all tensors along rows (axis 1) or columns (axis 2), for tiles of so many of the reference's.
+def group_intervals(group: OperationGroup, axis: int, sizes: tuple[int, ...], local: frozenset[str]) -> GroupIntervals:
+    """The intervals of all tensors along rows (axis 1) or columns (axis 2), for tiles of so many of the reference's.
 
     `local` are the tensors that are made once and kept; the others are recomputed.
     """
@@ -70,7 +70,7 @@ def runs(group: Group, axis: int, sizes: tuple[int, ...], local: frozenset[str])
 class Composition:
     """A composition under way: tensors from the outputs back to the inputs."""
 
-    group: Group
+    group: OperationGroup
     axis: int
     sizes: Integers
     local: frozenset[str]
@@ -90,14 +90,14 @@ class Composition:
         links = self.group.links[tensor]
         return not links or any(self.group.accumulates(link.reader) for link in links)
 
-    def composed(self) -> Runs:
-        """The runs, each tensor after its readers."""
+    def composed(self) -> GroupIntervals:
+        """The intervals, each tensor after its readers."""
         cut = [name for name in self.group.links if self.is_cut(name)]
         last = np.max([-(-self.extent(name) // self.tile(name)) for name in cut], axis=0) - 1
         tiles = np.arange(-self.early(), int(last.max()) + 1)
-        found: dict[str, Run] = {}
+        found: dict[str, AxisIntervals] = {}
         for name in reversed(list(self.group.links)):
-            found[name] = self.run(name, tiles, last, found)
+            found[name] = self.of_tensor(name, tiles, last, found)
         taken_in = {
             operation.name: {name: self.taken_in(name, tiles, found[name]) for name in self.group.added_up(operation)}
             for operation in self.group.operations
@@ -109,7 +109,7 @@ class Composition:
         begun = np.logical_or.accumulate(busy, axis=1)
         opening = begun & ~np.pad(begun, ((0, 0), (1, 0)))[:, :-1]
         loaded = {name: loaded_late(found[name], begun, opening) for name in self.group.inputs if found[name].local}
-        return Runs(tiles, last, found | loaded, taken_in)
+        return GroupIntervals(tiles, last, found | loaded, taken_in)
 
     def early(self) -> int:
         """How many tiles before tile 0 make or load something.
@@ -130,9 +130,9 @@ class Composition:
         begun = np.logical_or.reduce([(ahead[name] > 0) & (ahead[name][-1] <= 0) for name in self.local])
         return int(begun.sum())
 
-    def taken_in(self, tensor: str, tiles: Integers, run: Run) -> tuple[Integers, Integers]:
+    def taken_in(self, tensor: str, tiles: Integers, along: AxisIntervals) -> tuple[Integers, Integers]:
         """What an accumulating operation adds up in each tile: everything once."""
-        return run.new if run.local else self.partition(tensor, tiles)
+        return along.new if along.local else self.partition(tensor, tiles)
 
     def partition(self, tensor: str, tiles: Integers) -> tuple[Integers, Integers]:
         """The rows or columns of each tile where a tensor is cut."""
@@ -140,8 +140,10 @@ class Composition:
         extent = self.extent(tensor)
         return np.clip(tiles * size, 0, extent), np.clip((tiles + 1) * size, 0, extent)
 
-    def run(self, tensor: str, tiles: Integers, last: Integers, found: Mapping[str, Run]) -> Run:
-        """The run of a tensor whose readers' runs are known."""
+    def of_tensor(
+        self, tensor: str, tiles: Integers, last: Integers, found: Mapping[str, AxisIntervals]
+    ) -> AxisIntervals:
+        """The intervals of a tensor whose readers' intervals are known."""
         shape = (len(self.sizes), len(tiles))
         start, end, ahead = np.full(shape, NONE), np.full(shape, -NONE), np.full(shape, -NONE)
         readers = [link for link in self.group.links[tensor] if not self.group.accumulates(link.reader)]
@@ -162,7 +164,7 @@ class Composition:
             start, end = self.without_gaps(tensor, tiles, last, start, end)
         return made_again(start, end, ahead)
 
-    def read(self, link: Link, found: Mapping[str, Run]) -> tuple[Integers, Integers, Integers]:
+    def read(self, link: Link, found: Mapping[str, AxisIntervals]) -> tuple[Integers, Integers, Integers]:
         """What a reader needs in each tile: from, to, and to without borders."""
         made, reads = found[link.reader.output], link.reads[self.axis]
         some = made.new[0] < made.new[1]
@@ -174,7 +176,9 @@ class Composition:
         here, extent = tiles == last[:, None], self.extent(tensor)
         return np.where(here, 0, NONE), np.where(here, extent, -NONE), np.where(here, extent, -NONE)
 
-    def kept(self, tensor: str, over: Booleans, start: Integers, end: Integers, ahead: Integers, wanted: bool) -> Run:
+    def kept(
+        self, tensor: str, over: Booleans, start: Integers, end: Integers, ahead: Integers, wanted: bool
+    ) -> AxisIntervals:
         """A tensor of which each tile makes what is new."""
         first, stop = start.min(axis=1, keepdims=True), end.max(axis=1, keepdims=True)
         if wanted:
@@ -185,7 +189,7 @@ class Composition:
         begins = np.concatenate([first, ends[:, :-1]], axis=1)
         alive = np.minimum(np.where(begins < ends, np.minimum(start, begins), start), ends)
         need = intervals(start, end)
-        return Run(need, (begins, ends), (begins, ends), alive, ahead, (first[:, 0], stop[:, 0]), True)
+        return AxisIntervals(need, (begins, ends), (begins, ends), alive, ahead, (first[:, 0], stop[:, 0]), True)
 
     def without_gaps(
         self, tensor: str, tiles: Integers, last: Integers, start: Integers, end: Integers
@@ -199,23 +203,25 @@ class Composition:
         return np.where(some & opening, 0, start), np.where(some, np.maximum(end, following), end)
 
 
-def loaded_late(run: Run, begun: Booleans, opening: Booleans) -> Run:
+def loaded_late(along: AxisIntervals, begun: Booleans, opening: Booleans) -> AxisIntervals:
     """An input that is not loaded before something is computed: the first such tile loads all until then."""
-    first = np.broadcast_to(run.span[0][:, None], begun.shape)
-    start = np.where(begun & ~opening, run.new[0], first)
-    end = np.where(begun, run.new[1], first)
-    alive = np.where(begun, run.alive, first)
-    return replace(run, new=(start, end), fresh=(start, end), alive=np.minimum(alive, end))
+    first = np.broadcast_to(along.span[0][:, None], begun.shape)
+    start = np.where(begun & ~opening, along.new[0], first)
+    end = np.where(begun, along.new[1], first)
+    alive = np.where(begun, along.alive, first)
+    return replace(along, new=(start, end), fresh=(start, end), alive=np.minimum(alive, end))
 
 
-def made_again(start: Integers, end: Integers, ahead: Integers) -> Run:
+def made_again(start: Integers, end: Integers, ahead: Integers) -> AxisIntervals:
     """A tensor that every tile makes as it needs it."""
     need = intervals(start, end)
     before = np.maximum.accumulate(end, axis=1)
     before = np.concatenate([np.full((len(end), 1), -NONE), before[:, :-1]], axis=1)
     fresh = intervals(np.maximum(start, before), end)
     first, stop = start.min(axis=1), end.max(axis=1)
-    return Run(need, need, fresh, need[0], ahead, (np.where(first < stop, first, 0), np.maximum(stop, 0)), False)
+    return AxisIntervals(
+        need, need, fresh, need[0], ahead, (np.where(first < stop, first, 0), np.maximum(stop, 0)), False
+    )
 
 
 def intervals(start: Integers, end: Integers) -> tuple[Integers, Integers]:

@@ -1,7 +1,8 @@
-"""The steps of a group for several tile sizes at once: which tile each step is, and the boxes of every tensor.
+"""The steps of a group for several tile sizes at once: which tile each step is, and the boxes of each tensor.
 
-`Group` + `Tile` + heights ──grid()──> `Grid`: arrays of (heights, steps). Fewer steps than the most are filled up with
-empty ones at the end.
+    `OperationGroup` + heights + width + channels + what is kept ──grid()──> `Grid`: arrays of (heights, steps)
+
+Fewer steps than the most are filled up with empty ones at the end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from polyfuse.plan.graph.access import NONE, Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
-from polyfuse.plan.tiles.axis import Booleans, Run, Runs, runs
+from polyfuse.plan.tiles.axis import AxisIntervals, Booleans, GroupIntervals, group_intervals
 
 ROWS, COLUMNS = 1, 2
 Interval = tuple[Integers, Integers]
@@ -52,7 +53,7 @@ class Order:
     """Which image, block of channels, tile of rows and tile of columns each step is; arrays of (heights, steps).
 
     busy   whether it is a step, and not filled up
-    sweep  counts runs through all tiles of the inner axis; turn: through all tiles of both
+    sweep  how often all tiles of the inner axis were gone through before; turn: those of both axes
     """
 
     image: Integers
@@ -88,14 +89,14 @@ class Cells:
 
     order: Order
     channels: Interval
-    rows: Run
-    columns: Run
+    rows: AxisIntervals
+    columns: AxisIntervals
     held: bool
 
-    def _at(self, axis: Run, interval: Interval) -> Interval:
+    def _at(self, axis: AxisIntervals, interval: Interval) -> Interval:
         return self._of(axis, interval[0]), self._of(axis, interval[1])
 
-    def _of(self, axis: Run, values: Integers) -> Integers:
+    def _of(self, axis: AxisIntervals, values: Integers) -> Integers:
         index = self.order.row if axis is self.rows else self.order.column
         if len(values) == 1:
             return np.asarray(values[0].take(index))
@@ -109,18 +110,18 @@ class Cells:
 
     @cached_property
     def need(self) -> Box:
-        """What a step reads of it, or holds as an output."""
+        """Elements that a step reads, or holds as an output."""
         return self.box(self.rows.need, self.columns.need)
 
     @cached_property
     def new(self) -> Box:
-        """What a step makes or loads."""
+        """Elements that a step makes or loads."""
         every = self.box(self.rows.new, self.columns.new)
         return every.where(self.order.block == 0) if self.held else every
 
     @cached_property
     def fresh(self) -> Box:
-        """What of it was never made before."""
+        """New elements that no step made before."""
         if self.rows.fresh is self.rows.new and self.columns.fresh is self.columns.new:
             return self.new
         return self.box(self.rows.fresh, self.columns.fresh)
@@ -142,7 +143,7 @@ class Cells:
 
     @cached_property
     def shifts(self) -> Interval:
-        """What is added to rows and to columns to find them in the ring."""
+        """Offsets that lead from rows and from columns to those of the ring."""
         top, bottom = (edge[:, None] for edge in self.rows.span)
         left, right = (edge[:, None] for edge in self.columns.span)
         if self.turning == 1:
@@ -159,7 +160,7 @@ class Cells:
 
     @cached_property
     def alive(self) -> tuple[Integers, Integers, Integers]:
-        """Along the turning axis, with its shift: where what is read or new starts, where all ends, where new is."""
+        """Along the turning axis, shifted: the start of what is read or new, the end of all, the start of the new."""
         axis, shift = (self.columns, self.shifts[1]) if self.turning else (self.rows, self.shifts[0])
         if self.held:
             start, end = self.need.rows
@@ -182,7 +183,7 @@ class Cells:
     def window(self, ahead: bool = False, behind: bool = False) -> Interval:
         """The rows and columns of the ring for each height.
 
-        `ahead`: the next step's part is loaded while a step runs. `behind`: the last step's part is stored meanwhile.
+        ahead: the next step's elements are loaded while a step runs. behind: the last step's are stored meanwhile.
         """
         start, end, arriving = self.alive
         end = np.where(self.order.busy, end, -NONE)
@@ -201,7 +202,7 @@ def largest(values: Integers) -> Integers:
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """What an operation adds up of one tensor in each step: a box, and of how many channels."""
+    """The elements of one tensor that an operation adds up in each step: a box, and how many channels."""
 
     tensor: str
     box: Box
@@ -212,7 +213,7 @@ class Taken:
 class Grid:
     """A group in tiles of several heights: the order of steps, the cells of each tensor, what is added up."""
 
-    group: Group
+    group: OperationGroup
     heights: Integers
     order: Order
     of: Mapping[str, Cells]
@@ -220,7 +221,7 @@ class Grid:
 
 
 def grid(
-    group: Group,
+    group: OperationGroup,
     heights: Sequence[int],
     width: int,
     channels: int,
@@ -228,8 +229,8 @@ def grid(
     local_columns: Sequence[str],
 ) -> Grid:
     """The steps of tiles of several heights, and one width and number of channels."""
-    rows = runs(group, ROWS, tuple(heights), frozenset(local_rows))
-    columns = runs(group, COLUMNS, (width,), frozenset(local_columns))
+    rows = group_intervals(group, ROWS, tuple(heights), frozenset(local_rows))
+    columns = group_intervals(group, COLUMNS, (width,), frozenset(local_columns))
     extent = group.graph.tensors[group.operations[0].output].shape[1]
     blocks = -(-extent // channels) if channels else 1
     turns = (group.graph.images, blocks)
@@ -255,17 +256,17 @@ def grid(
     return Grid(group, np.array(heights), order, cells, sums)
 
 
-def span(found: Runs) -> Interval:
+def span(found: GroupIntervals) -> Interval:
     """For each size, the first tile in which anything happens, and one more than the last."""
     sums = (interval for each in found.taken_in.values() for interval in each.values())
-    every = [*(run.new for run in found.of.values()), *sums]
+    every = [*(each.new for each in found.of.values()), *sums]
     busy = np.logical_or.reduce([start < end for start, end in every])
     used = busy.any(axis=1)
     last = busy.shape[1] - np.argmax(busy[:, ::-1], axis=1)
     return np.where(used, np.argmax(busy, axis=1), 0), np.where(used, last, 1)
 
 
-def channels_of(group: Group, order: Order, tensor: str, channels: int) -> Interval:
+def channels_of(group: OperationGroup, order: Order, tensor: str, channels: int) -> Interval:
     """The channels of a tensor that each step works on."""
     operation, whole = group.operations[0], group.graph.tensors[tensor].shape[1]
     if not channels:
@@ -280,7 +281,7 @@ def channels_of(group: Group, order: Order, tensor: str, channels: int) -> Inter
     return np.where(start < end, start, 0), np.where(start < end, end, 0)
 
 
-def depth_taken(group: Group, order: Order, operation: Operation, tensor: str, channels: int) -> Integers:
+def depth_taken(group: OperationGroup, order: Order, operation: Operation, tensor: str, channels: int) -> Integers:
     """How many channels of a tensor an operation adds up in each step: it may be several parts of the operand."""
     whole = group.graph.tensors[operation.output].shape[1]
     first, stop = order.block * channels, np.minimum((order.block + 1) * channels, whole)

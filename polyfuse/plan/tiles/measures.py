@@ -1,6 +1,6 @@
-"""What the steps of a group do, for several heights of tiles at once: work, transfers, buffers.
+"""Exact counts of the steps of a group, for several heights of tiles at once: work, transfers, buffers.
 
-`Grid` + `Accelerator` ──> `Measures`: arrays of (heights, steps), or of heights. Bytes and work are exact.
+`Grid` + `Accelerator` ──> `Measures`: arrays of (heights, steps), or of heights
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Operation
 from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.grid import Box, Cells, Grid, largest
 
 Numbers = NDArray[np.float64]
 SUM_BYTES = 4
-"""The bytes of a sum, whatever the type of what is summed up."""
+"""The bytes of a sum, whatever the type of its terms."""
 
 
 @dataclass(frozen=True, eq=False)
 class Transfers:
-    """What moves one tensor between the memories: bytes for each height, cycles in each step; the bytes of its ring."""
+    """Transfers of one tensor between the memories: bytes for each height, cycles in each step; bytes of its ring."""
 
     bytes: Integers
     cycles: Numbers
@@ -32,13 +32,13 @@ class Transfers:
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """What the steps of a group do, but for its weights and for where tensors are."""
+    """The counts of a group, but for its weights, wherever its tensors are."""
 
     machine: Accelerator
     steps: Grid
 
     @property
-    def group(self) -> Group:
+    def group(self) -> OperationGroup:
         """The group that is cut."""
         return self.steps.group
 
@@ -47,7 +47,7 @@ class Measures:
         return self.group.graph.tensors[tensor].element_bytes
 
     def made(self, operation: Operation) -> tuple[Box, ...]:
-        """What an operation works on in each step: what it makes, or what it adds up of each tensor."""
+        """The boxes an operation works on in each step: its output's, or those it adds up of each tensor."""
         taken = self.steps.taken_in.get(operation.name)
         return tuple(each.box for each in taken) if taken else (self.steps.of[operation.output].new,)
 
@@ -73,15 +73,6 @@ class Measures:
         }
 
     @cached_property
-    def compute_cycles(self) -> dict[str, Numbers]:
-        """The cycles of each operation in each step."""
-        found = {}
-        for operation in self.group.operations:
-            rate = self.machine.rate(operation.cls, self.group.graph.tensors[operation.output].dtype)
-            found[operation.name] = np.asarray(self.work[operation.name] / rate)
-        return found
-
-    @cached_property
     def work_pj(self) -> Numbers:
         """The energy of all work."""
         total = np.zeros(len(self.steps.heights))
@@ -98,7 +89,7 @@ class Measures:
 
     @cached_property
     def onchip_bytes(self) -> Integers:
-        """What operations read and write of tensors on chip: the need of each operand, and what they make."""
+        """Bytes of tensors that operations read and write on chip: the need of each operand, and outputs."""
         total = np.zeros(len(self.steps.heights), np.int64)
         for name, cells in self.steps.of.items():
             readers = {link.reader.name for link in self.group.links[name]}
@@ -106,20 +97,15 @@ class Measures:
             total = total + (accesses * cells.depth).sum(axis=1) * self.element_bytes(name)
         return total
 
-    def transfer_cycles(self, moved: Integers, transfers: Integers) -> Numbers:
-        """The cycles of some transfers of some bytes together."""
-        offchip = self.machine.offchip
-        return np.asarray(transfers * offchip.latency_cycles + moved / offchip.bytes_per_cycle)
-
     def transfers(self, tensor: str, *, loaded: bool, ring: bool = True) -> Transfers:
         """An input that is loaded into its ring; an output that is stored from its ring, or from where it is whole."""
         cells, double = self.steps.of[tensor], self.machine.double_buffer
         window = cells.window(ahead=double and loaded, behind=double and not loaded)
         box = cells.new if loaded else cells.fresh
         moved = box.area * cells.depth * self.element_bytes(tensor)
-        pieces = (moved > 0) + wraps(cells, box, window) * 1 if ring else (moved > 0) * 1
+        pieces = (moved > 0) + wraps(cells, box, window) * 1 if ring else moved > 0
         held = window[0] * window[1] * largest(cells.depth) * self.element_bytes(tensor)
-        return Transfers(moved.sum(axis=1), self.transfer_cycles(moved, pieces), held)
+        return Transfers(moved.sum(axis=1), self.machine.transfer_cycles(moved, pieces), held)
 
     def ring_bytes(self, tensor: str) -> Integers:
         """The ring of a tensor that is made and read in the group alone."""

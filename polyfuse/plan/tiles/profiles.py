@@ -1,7 +1,9 @@
-"""What all tiles along one axis of a group do: sums over tiles, and the largest of each.
+"""What tiles along one axis of a group do in all: sums over tiles, and the largest tile.
 
-`Group` + axis + sizes + what is kept ──profile()──> `Profile`. Boxes are products of an interval of rows and one of
-columns, so that a sum over all steps is a product of a sum over rows and one over columns.
+    `OperationGroup` + axis + sizes + what is kept ──profile()──> `Profile`
+
+Boxes are products of an interval of rows and one of columns, so that a sum over all steps is a product of a sum over
+rows and one over columns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,24 +12,24 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
-from polyfuse.plan.tiles.axis import Booleans, Run, runs
+from polyfuse.plan.graph.group import OperationGroup
+from polyfuse.plan.tiles.axis import AxisIntervals, Booleans, group_intervals
 from polyfuse.plan.tiles.grid import Interval, span
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Arrays of (tensors, sizes), in the order of the group's links; of operations or of their work where it says so.
+    """Sums over tiles: arrays of (tensors, sizes), in the order of the group's links, where nothing else is said.
 
-    steps     how many tiles do anything, for each size
-    new       indices made or loaded in all tiles, needed, and stored: `needed`, `fresh`
-    loads     how many tiles make or load anything, and store anything: `stores`
-    first     indices loaded in the first tile, and stored in the last: `last`
-    widest    the most new ones of a tile; `most`: of the need, too
-    window    the extent of a ring that turns along this axis; `ahead`: with the next tile's; `behind`: with the last's
-    extent    the extent of all that is made
-    active    (operations, sizes): in how many tiles each works, or takes in the first tensor that it adds up
-    work      (terms, sizes): the work of all tiles; `ending`: of the last one
+    steps     (sizes,): tiles that do anything
+    new       indices made or loaded; needed, fresh: indices needed, and stored
+    loads     tiles that make or load any index; stores: tiles that store any
+    first     indices loaded in the first tile; last: indices stored in the last one
+    widest    the most new indices of a tile
+    window    the extent of a ring that turns along this axis; ahead, behind: with the next or the last tile's part
+    extent    the extent of all indices made
+    active    (operations, sizes): tiles in which each works, or takes in the first tensor that it adds up
+    work      (terms, sizes): the work of all tiles; ending: of the last one
     """
 
     steps: Integers
@@ -52,24 +54,27 @@ class Profile:
         """Equal for profiles that are equal."""
         return b"".join(getattr(self, field.name).tobytes() for field in fields(self))
 
+    def upright(self) -> "Profile":
+        """Its arrays with sizes along the last axis but one."""
+        return Profile(*(getattr(self, field.name)[..., None] for field in fields(self)))
+
 
 def least_of(profiles: Sequence[Profile]) -> Profile:
-    """The least of each entry: below every one of the profiles. Of the work of the last tile it is the most."""
+    """A profile below all of some: the least of each entry, but the most of `ending`, the work of the last tile."""
     names = [field.name for field in fields(Profile)]
     return Profile(
         **{n: (np.max if n == "ending" else np.min)([getattr(p, n) for p in profiles], axis=0) for n in names}
     )
 
 
-def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str]) -> Profile:
+def profile(group: OperationGroup, axis: int, sizes: Sequence[int], local: Iterable[str]) -> Profile:
     """The profile of tiles of several sizes along rows (1) or columns (2), `local` of whose tensors are kept."""
-    found = runs(group, axis, tuple(sizes), frozenset(local))
+    found = group_intervals(group, axis, tuple(sizes), frozenset(local))
     begin, stop = span(found)
-    place = np.arange(found.tiles.shape[0])
-    used = (place >= begin[:, None]) & (place < stop[:, None])
+    number = np.arange(found.tiles.shape[0])
+    used = (number >= begin[:, None]) & (number < stop[:, None])
     row = np.arange(len(sizes))
-    boxes = {name: Extents(run, used) for name, run in found.of.items() if name in group.links}
-    every = [boxes[name] for name in group.links]
+    every = [Extents(found.of[name], used) for name in group.links]
     made: list[list[Interval]] = []
     for operation in group.operations:
         taken = found.taken_in.get(operation.name)
@@ -94,7 +99,7 @@ def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str])
         np.array([each.window(0, 0) for each in every]),
         np.array([each.window(1, 0) for each in every]),
         np.array([each.window(0, 1) for each in every]),
-        np.array([np.broadcast_to(each.run.span[1] - each.run.span[0], len(sizes)) for each in every]),
+        np.array([np.broadcast_to(each.along.span[1] - each.along.span[0], len(sizes)) for each in every]),
         active,
         np.array([(each * used).sum(axis=1) for each in work]).reshape(-1, len(sizes)),
         np.array([each[row, stop - 1] for each in work]).reshape(-1, len(sizes)),
@@ -102,11 +107,11 @@ def profile(group: Group, axis: int, sizes: Sequence[int], local: Iterable[str])
 
 
 def length(interval: Interval) -> Integers:
-    """How long intervals are."""
+    """The lengths of intervals."""
     return np.maximum(np.asarray(interval[1] - interval[0]), 0)
 
 
-def work_of(group: Group, axis: int, name: str, interval: Interval, taken_in: bool) -> list[Integers]:
+def work_of(group: OperationGroup, axis: int, name: str, interval: Interval, taken_in: bool) -> list[Integers]:
     """The work of an operation along an axis, term by term, in each tile."""
     if taken_in:
         return [length(interval)]
@@ -119,14 +124,14 @@ def work_of(group: Group, axis: int, name: str, interval: Interval, taken_in: bo
 class Extents:
     """The lengths of one tensor's intervals in the tiles that are used."""
 
-    def __init__(self, run: Run, used: Booleans) -> None:
-        self.run, self.used = run, used
-        self.new, self.need, self.fresh = (length(each) * used for each in (run.new, run.need, run.fresh))
+    def __init__(self, along: AxisIntervals, used: Booleans) -> None:
+        self.along, self.used = along, used
+        self.new, self.need, self.fresh = (length(each) * used for each in (along.new, along.need, along.fresh))
 
     def window(self, ahead: int, behind: int) -> Integers:
-        """The most that is alive in a tile, with the next one's or the last one's where they are steps one by one."""
-        if self.run.local:
-            start, end, arriving = self.run.alive, self.run.new[1], self.run.new[0]
+        """The most indices alive in a tile, with those of the next or the last one where both are steps."""
+        if self.along.local:
+            start, end, arriving = self.along.alive, self.along.new[1], self.along.new[0]
         else:
             end = np.cumsum(self.new, axis=1)
             start = arriving = end - self.new

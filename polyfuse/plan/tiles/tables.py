@@ -1,7 +1,8 @@
-"""The steps of a group: what each of them needs, makes, loads and stores of every tensor, as boxes of rows and columns.
+"""The steps of a group: the boxes of rows and columns of each tensor that a step needs, makes, loads and stores.
 
-`Graph` + names + `Tile` ──tables()──> `Tables`: exact, and derived from access relations alone; boxes are hulls where
-strides leave holes.
+    `Graph` + names + `Tile` ──tables()──> `Tables`
+
+Tables are exact, and derived from access relations alone; boxes are hulls where strides leave holes.
 
 Steps go through images, then blocks of output channels, then strips of columns, then tiles of rows. Where a tensor is
 local along columns, tiles of rows come before those of columns.
@@ -15,14 +16,14 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.tiles.grid import Box, Cells, Grid, Order, grid
 
-Place = Literal["local", "recompute"]
-Places = tuple[Place, Place]
+Retention = Literal["local", "recompute"]
+AxisRetention = tuple[Retention, Retention]
 Residence = Literal["resident", "streamed"]
-USUAL: Places = ("local", "recompute")
+USUAL: AxisRetention = ("local", "recompute")
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,26 @@ class Tile:
     channels   output channels of a block, for groups of one operation; 0 takes all of them. Blocks load their inputs
                again, unless each is one step that reads all channels
     retention  for a tensor, whether it is kept along rows and along columns, or made (loaded, for an input) again by
-               every tile that needs it; others are kept along rows and made again along columns
-    weights    loaded before the first step and kept, or again in every step
+               each tile that needs it; others are kept along rows and made again along columns
+    weights    loaded before the first step and kept, or again in each step
     """
 
     rows: int
     columns: int = 0
     channels: int = 0
-    retention: Mapping[str, Places] = field(default_factory=dict)
+    retention: dict[str, AxisRetention] = field(default_factory=dict)
     weights: Residence = "resident"
 
-    def places(self, tensor: str) -> Places:
-        """The places of a tensor along rows and along columns."""
+    def __post_init__(self) -> None:
+        for tensor, along in self.retention.items():
+            if len(along) != 2:
+                raise InvalidInput(
+                    f"retention of {tensor!r}: expected one along rows and one along columns, got {len(along)}; "
+                    "give two of local, recompute"
+                )
+
+    def retention_of(self, tensor: str) -> AxisRetention:
+        """The retention of a tensor along rows and along columns."""
         return self.retention.get(tensor, USUAL)
 
     def __str__(self) -> str:
@@ -56,15 +65,13 @@ class Tile:
 class Table:
     """One tensor in every step; boxes are arrays of (steps, 4): row start, row end, column start, column end.
 
-    need      what the step reads of it, or holds as an output
-    new       what the step makes or loads
-    fresh     what of it was never made before: what is stored of an output
-    channels  (steps, 2): the channels of all of these
+    need      elements that the step reads, or holds as an output
+    new       elements that it makes or loads
+    fresh     new ones that no step made before: those stored of an output
+    channels  (steps, 2): the channels of these boxes
     origin    (steps, 2): row r and column c of a step lie in the ring at row (r + origin[0]) mod the window's rows, and
               column (c + origin[1]) mod its columns
     turning   the axis that the ring turns along: 0 for rows, 1 for columns; `across` is its extent along the other one
-    alive     (steps, 3), along that axis with its origin added: the start of what is read or new, the end
-              of all that there is, the start of what is new
     """
 
     need: Integers
@@ -74,20 +81,15 @@ class Table:
     origin: Integers
     turning: int
     across: int
-    alive: Integers
+    cells: Cells
 
     def window(self, ahead: bool = False, behind: bool = False) -> tuple[int, int]:
         """The rows and columns of the ring.
 
-        `ahead`: the next step's part is loaded while a step runs. `behind`: the last step's part is stored meanwhile.
+        ahead: the next step's elements are loaded while a step runs. behind: the last step's are stored meanwhile.
         """
-        start, end, arriving = self.alive.T
-        if ahead:
-            end = np.maximum(end, np.append(end[1:], end[-1:]))
-        if behind:
-            start = np.minimum(start, np.append(start[:1], arriving[:-1]))
-        turned = int((end - start).max(initial=0))
-        return (turned, self.across) if self.turning == 0 else (self.across, turned)
+        rows, columns = self.cells.window(ahead, behind)
+        return int(rows[0]), int(columns[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class Tables:
               step of an image and a block of channels on, until it makes its output in the last
     """
 
-    group: Group
+    group: OperationGroup
     tile: Tile
     steps: int
     counts: tuple[int, int, int, int]
@@ -109,13 +111,8 @@ class Tables:
     of: Mapping[str, Table]
     taken_in: Mapping[str, Mapping[str, Integers]]
 
-    @property
-    def window(self) -> dict[str, tuple[int, int]]:
-        """The rows and columns that each tensor's ring has where no transfer runs while a step computes."""
-        return {name: table.window() for name, table in self.of.items()}
 
-
-def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
+def tables(graph: Graph, group: Sequence[str] | OperationGroup, tile: Tile) -> Tables:
     """The steps of a group of operations that is cut in tiles.
 
     Errors: InvalidInput for tiles larger than the reference, blocks of channels of several operations, retention of
@@ -127,11 +124,10 @@ def tables(graph: Graph, group: Sequence[str] | Group, tile: Tile) -> Tables:
     >>> x = build.input("x", (1, 16, 32, 32))
     >>> y = build.conv("b", build.conv("a", x, 16, kernel=3), 16, kernel=3)
     >>> found = tables(graph_of(build.network(y)), ("a", "b"), Tile(1))
-    >>> found.steps, found.window, found.of["x"].new[:4].tolist()
-    (30, {'x': (3, 32), 'a_out': (3, 30), 'b_out': (1, 28)}, \
-[[0, 3, 0, 32], [3, 4, 0, 32], [4, 5, 0, 32], [5, 6, 0, 32]])
+    >>> found.steps, found.of["x"].window(), found.of["x"].new[:4].tolist()
+    (30, (3, 32), [[0, 3, 0, 32], [3, 4, 0, 32], [4, 5, 0, 32], [5, 6, 0, 32]])
     """
-    group = group if isinstance(group, Group) else group_of(graph, group)
+    group = group if isinstance(group, OperationGroup) else group_of(graph, group)
     check_tile(group, tile)
     cut = grid_of(group, tile, [tile.rows])
     return Tables(
@@ -152,7 +148,7 @@ def counts_of(order: Order) -> tuple[int, int, int, int]:
     return images, turns // images, sweeps // turns, steps // sweeps
 
 
-def grid_of(group: Group, tile: Tile, heights: Sequence[int]) -> Grid:
+def grid_of(group: OperationGroup, tile: Tile, heights: Sequence[int]) -> Grid:
     """The steps of tiles of several heights that are otherwise cut as one tile; whole images are one step."""
     height, width = group.graph.tensors[group.reference].shape[2:]
     rows = kept(group, tile, 0) if max(heights) < height else ()
@@ -165,8 +161,8 @@ def table_of(cells: Cells) -> Table:
     steps = cells.order.row.shape[1]
     channels = np.stack([np.broadcast_to(edge, (1, steps))[0] for edge in cells.channels], axis=1)
     need, new, fresh = (stacked(box) for box in (cells.need, cells.new, cells.fresh))
-    origin, alive = (np.stack([edge[0] for edge in edges], axis=1) for edges in (cells.shifts, cells.alive))
-    return Table(need, new, fresh, channels, origin, cells.turning, int(cells.across[0]), alive)
+    origin = np.stack([edge[0] for edge in cells.shifts], axis=1)
+    return Table(need, new, fresh, channels, origin, cells.turning, int(cells.across[0]), cells)
 
 
 def stacked(box: Box) -> Integers:
@@ -174,7 +170,7 @@ def stacked(box: Box) -> Integers:
     return np.stack([edge[0] for edge in (*box.rows, *box.columns)], axis=1)
 
 
-def check_tile(group: Group, tile: Tile) -> None:
+def check_tile(group: OperationGroup, tile: Tile) -> None:
     """Refuse a tile that the group cannot be cut in.
 
     Errors: InvalidInput.
@@ -192,16 +188,16 @@ def check_tile(group: Group, tile: Tile) -> None:
             f"{where}: expected blocks of channels of one operation, of at most {channels}, got {tile.channels} of "
             f"{len(group.operations)}; take all channels"
         )
-    for name, places in tile.retention.items():
+    for name, along in tile.retention.items():
         if name not in group.links:
             raise InvalidInput(
                 f"{where}: expected retention of a tensor of the group, got {name!r}; it has {', '.join(group.links)}"
             )
-        if len(places) != 2 or any(place not in ("local", "recompute") for place in places):
-            raise InvalidInput(f"{where}: expected local or recompute along rows and columns of {name!r}, got {places}")
+        if any(way not in ("local", "recompute") for way in along):
+            raise InvalidInput(f"{where}: expected local or recompute along rows and columns of {name!r}, got {along}")
     several = 0 < tile.columns < shape[3]
-    if several and any(tile.places(name)[1] == "local" for name in group.links):
-        alone = [name for name in group.links if tile.places(name) == USUAL]
+    if several and any(tile.retention_of(name)[1] == "local" for name in group.links):
+        alone = [name for name in group.links if tile.retention_of(name) == USUAL]
         if alone:
             raise InvalidInput(
                 f"{where}: {alone[0]!r} is kept along rows alone and others are kept along columns, "
@@ -209,6 +205,6 @@ def check_tile(group: Group, tile: Tile) -> None:
             )
 
 
-def kept(group: Group, tile: Tile, d: int) -> tuple[str, ...]:
+def kept(group: OperationGroup, tile: Tile, d: int) -> tuple[str, ...]:
     """The tensors that are local along rows (0) or columns (1)."""
-    return tuple(name for name in group.links if tile.places(name)[d] == "local")
+    return tuple(name for name in group.links if tile.retention_of(name)[d] == "local")

@@ -10,12 +10,12 @@ from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, weig
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.memory.addresses import aligned_up
+from polyfuse.plan.memory.addresses import Allocation, aligned_up
 from polyfuse.plan.price.options import Option, option_of
-from polyfuse.plan.proof.placed import PlacedGroup, Room, ring_place, whole_place
+from polyfuse.plan.proof.placed import PlacedGroup, ring_place, whole_place
 from polyfuse.plan.tiles.tables import Tile, tables
 
-Edit = Callable[[Room, Mapping[str, Room]], Room]
+Edit = Callable[[Allocation, Mapping[str, Allocation]], Allocation]
 """A buffer, and all buffers of its group, to another buffer."""
 
 
@@ -74,11 +74,11 @@ def placed(
         options.append(option)
         free, rooms = start, {}
         for name, size in option.workspace.items():
-            rooms[name] = Room(free, size)
+            rooms[name] = Allocation(free, size)
             free += aligned_up(size, machine.alignment_bytes)
         rooms |= {name: edit(rooms[name], rooms) for name, edit in (edited or {}).items() if name in rooms}
         places = {
-            name: whole_place(graph.tensors[name], Room(whole[name], graph.tensors[name].bytes), each.image)
+            name: whole_place(graph.tensors[name], Allocation(whole[name], graph.tensors[name].bytes), each.image)
             if name in whole
             else ring_place(graph.tensors[name], rooms[f"ring_{name}"], each.of[name])
             for name in group.links

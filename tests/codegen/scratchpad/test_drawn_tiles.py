@@ -13,9 +13,9 @@ from polyfuse.codegen.build import Options
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.errors import InvalidInput
 from polyfuse.network.reference import max_relative_error, random_inputs, run
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
+from polyfuse.plan.price.costs import block_channels, channel_bytes, tiled_group
 from polyfuse.plan.price.options import Option, option_of
-from polyfuse.plan.price.sheet import block_channels, channel_bytes, cut_of
 from polyfuse.plan.proof.prove import prove_groups
 from polyfuse.plan.tiles.tables import Tile, check_tile
 from tests.codegen.scratchpad.placing import Placed, placed
@@ -36,7 +36,7 @@ def groups_of(case: Drawn, rng: random.Random) -> list[tuple[tuple[str, ...], Ti
     return found
 
 
-def tile_of(case: Drawn, group: Group, rng: random.Random) -> Tile:
+def tile_of(case: Drawn, group: OperationGroup, rng: random.Random) -> Tile:
     """A tile that a plan file may hold."""
     rows, columns = case.graph.tensors[group.reference].shape[2:]
     first = group.operations[0]
@@ -95,7 +95,7 @@ def blocks_beyond(case: Drawn, option: Option) -> float:
     Behind the last block of weights that are streamed the model loads a first one again.
     """
     group = group_of(case.graph, option.group)
-    streams = cut_of(group, option.tile, [option.tile.rows], case.machine).streams
+    streams = tiled_group(group, option.tile, [option.tile.rows], case.machine).streams
     sizes = [block_channels(case.graph, o, case.machine) * channel_bytes(case.graph, o) for o in streams]
     return max(map(case.machine.transfer_cycles, sizes), default=0.0) * case.graph.images
 

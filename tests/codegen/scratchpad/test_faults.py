@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.scratchpad.group import Room
 from polyfuse.codegen.scratchpad.kernel import build_program
 from polyfuse.codegen.scratchpad.program import ScratchProgram
 from polyfuse.errors import SimulationError
@@ -15,6 +14,7 @@ from polyfuse.machines.accelerator import accelerator
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.plan.graph.operations import graph_of
+from polyfuse.plan.memory.addresses import Allocation
 from polyfuse.plan.tiles.tables import Tile
 from tests.codegen.scratchpad.networks import branches, chain, squeeze
 from tests.codegen.scratchpad.placing import Edit, Placed, placed
@@ -38,16 +38,16 @@ def edited(program: ScratchProgram, old: str, new: str, count: int = 1) -> Scrat
 
 
 def shifted(by: int) -> Edit:
-    return lambda room, _: Room(room.address + by, room.bytes)
+    return lambda room, _: Allocation(room.address + by, room.bytes)
 
 
 def onto(other: str, by: int = 0) -> Edit:
-    return lambda room, rooms: Room(rooms[other].address + by, room.bytes)
+    return lambda room, rooms: Allocation(rooms[other].address + by, room.bytes)
 
 
 def lower(rows: int) -> Edit:
     """A ring with fewer rows, of 8 channels and 12 columns."""
-    return lambda room, _: Room(room.address, room.bytes - rows * 8 * 12)
+    return lambda room, _: Allocation(room.address, room.bytes - rows * 8 * 12)
 
 
 def test_what_is_broken_here_is_whole_before() -> None:
@@ -81,7 +81,7 @@ def test_misplaced_buffers_are_found(rooms: dict[str, Edit], message: str) -> No
 
 
 def test_an_input_ring_that_has_no_room_for_the_next_step_is_found() -> None:
-    short: Edit = lambda room, _: Room(room.address, room.bytes - 4 * 24)  # noqa: E731
+    short: Edit = lambda room, _: Allocation(room.address, room.bytes - 4 * 24)  # noqa: E731
     with pytest.raises(SimulationError, match=r"found what is still being loaded|expected x\[.*\], found x\["):
         run(whole({"ring_x": short}).program)
 

@@ -18,8 +18,9 @@ from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.memory.addresses import Allocation
 from polyfuse.plan.planning import plan_for
-from polyfuse.plan.scratchplan import Buffer, ScratchPlan
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.rewrite.rewriting import rewrite
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze
 from tests.network.quantised.models import NETWORKS as NETWORKS_IN_FLOAT
@@ -68,7 +69,7 @@ def test_a_block_of_mobilenet_takes_the_time_of_the_model() -> None:
         assert taken.cycles == pytest.approx(plan.totals.latency_cycles, rel=0.02)
 
 
-def broken(plan: ScratchPlan, buffer: str, change: Callable[[Buffer], Buffer]) -> ScratchPlan:
+def broken(plan: ScratchPlan, buffer: str, change: Callable[[Allocation], Allocation]) -> ScratchPlan:
     """The plan with a buffer of its first group changed."""
     first, *others = plan.groups
     buffers = {**first.buffers, buffer: change(first.buffers[buffer])}
@@ -79,7 +80,7 @@ def broken(plan: ScratchPlan, buffer: str, change: Callable[[Buffer], Buffer]) -
 def test_a_plan_edited_into_something_illegal_is_found(by: int) -> None:
     graph = graph_of(chain(), "int8")
     plan = planned(graph, "npu", 8192)
-    wrong = broken(plan, "ring_c1_out", lambda b: Buffer(b.address + by if b.address + by >= 0 else 8192, b.bytes))
+    wrong = broken(plan, "ring_c1_out", lambda b: Allocation(b.address + by if b.address + by >= 0 else 8192, b.bytes))
     with pytest.raises(SimulationError, match="group 0"):
         build_scratchpad(wrong, graph, FAST)(**random_inputs(graph.network, 0))
 

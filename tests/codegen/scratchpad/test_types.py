@@ -16,7 +16,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.onnx.load import imported
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.graph.operations import Graph, graph_of
-from polyfuse.plan.price.sheet import channel_bytes
+from polyfuse.plan.price.costs import channel_bytes
 from polyfuse.plan.tiles.tables import Tile
 from polyfuse.rewrite.rewriting import rewrite
 from tests.codegen.scratchpad.networks import branches, chain, classifier, squeeze

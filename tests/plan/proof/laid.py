@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.proof.placed import PlacedGroup, Room, ring_place, whole_place
+from polyfuse.plan.memory.addresses import Allocation
+from polyfuse.plan.proof.placed import PlacedGroup, ring_place, whole_place
 from polyfuse.plan.tiles.tables import Tables
 
 
@@ -13,13 +14,13 @@ def laid(graph: Graph, found: Tables, *, double_buffer: bool, whole: Sequence[st
     for name, table in found.of.items():
         info = graph.tensors[name]
         if name in whole:
-            places[name] = whole_place(info, Room(0, info.bytes), found.image)
+            places[name] = whole_place(info, Allocation(0, info.bytes), found.image)
             continue
         rows, columns = table.window(
             ahead=double_buffer and name in group.inputs, behind=double_buffer and name in group.outputs
         )
         held = int((table.channels[:, 1] - table.channels[:, 0]).max(initial=0))
-        places[name] = ring_place(info, Room(0, rows * columns * held * info.element_bytes), table)
+        places[name] = ring_place(info, Allocation(0, rows * columns * held * info.element_bytes), table)
     return PlacedGroup(
         "group",
         graph,

@@ -16,18 +16,19 @@ from polyfuse.network.reference import random_inputs
 from polyfuse.plan.checking import check_plan
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph, graph_of
+from polyfuse.plan.memory.addresses import Allocation
 from polyfuse.plan.planning import plan_for
 from polyfuse.plan.price.options import option_of
-from polyfuse.plan.proof.placed import PlacedGroup, Room, placed_group
+from polyfuse.plan.proof.placed import PlacedGroup, placed_group
 from polyfuse.plan.proof.prove import prove, prove_plan
-from polyfuse.plan.scratchplan import Buffer, PlannedTile, ScratchPlan
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.tiles.tables import Tables, Tile, tables
 from tests.codegen.scratchpad import networks as networks_of_c
 from tests.plan import planned
-from tests.plan.laid import laid
 from tests.plan.planned import inception
-from tests.plan.replay import replay
-from tests.plan.test_tiles import cut_groups, networks, pair
+from tests.plan.proof.laid import laid
+from tests.plan.tiles.replay import replay
+from tests.plan.tiles.test_tiles import cut_groups, networks, pair
 
 
 def is_proved(placed: PlacedGroup) -> bool:
@@ -232,12 +233,12 @@ BROKEN: dict[str, tuple[Callable[[], PlacedGroup], Callable[[PlacedGroup], Place
     ),
     "a row that is added up twice": (
         pooled,
-        lambda g: added_up(with_place(g, "c_out", rows=6, room=Room(0, 360)), 3, (2, 4, 0, 5)),
+        lambda g: added_up(with_place(g, "c_out", rows=6, room=Allocation(0, 360)), 3, (2, 4, 0, 5)),
         r"'mean' adds up c_out\[:, :, 2, :\] in step \d and again in step \d; take it once",
     ),
     "a row that is added up too early": (
         pooled,
-        lambda g: added_up(with_place(g, "c_out", rows=6, room=Room(0, 360)), 2, (2, 4, 0, 5)),
+        lambda g: added_up(with_place(g, "c_out", rows=6, room=Allocation(0, 360)), 2, (2, 4, 0, 5)),
         r"step 2: 'mean' reads c_out\[:, :, 3, :\], but nothing has put it there before",
     ),
     "sums that start again": (
@@ -247,7 +248,7 @@ BROKEN: dict[str, tuple[Callable[[], PlacedGroup], Callable[[PlacedGroup], Place
     ),
     "planes behind the end": (
         chain,
-        lambda g: with_place(g, "x", room=Room(0, g.places["x"].room.bytes - 4)),
+        lambda g: with_place(g, "x", room=Allocation(0, g.places["x"].room.bytes - 4)),
         r"x has 2 planes of \d+ B in a buffer of \d+ B; enlarge it",
     ),
     "made again while it is stored": (
@@ -325,7 +326,7 @@ class Edited:
         """The plan with a ring of so many bytes."""
         groups = list(self.plan.groups)
         group = groups[self.number]
-        found = Buffer(group.buffers[self.ring].address, size)
+        found = Allocation(group.buffers[self.ring].address, size)
         groups[self.number] = replace(group, buffers={**group.buffers, self.ring: found})
         return replace(self.plan, groups=tuple(groups))
 
@@ -398,10 +399,8 @@ def in_blocks() -> PlacedGroup:
     (group,) = plan.groups
     tile = Tile(3, channels=5)
     found = option_of(graph, ("conv",), tile, {"x": "off"}, {"conv_out": "off"}, plan.machine)
-    buffers = {name: Buffer(0, size) for name, size in found.workspace.items()}
-    group = replace(
-        group, tile=PlannedTile.of(tile), buffers=buffers, sources={"x": "off"}, sinks={"conv_out": "off"}, fetched=()
-    )
+    buffers = {name: Allocation(0, size) for name, size in found.workspace.items()}
+    group = replace(group, tile=tile, buffers=buffers, sources={"x": "off"}, sinks={"conv_out": "off"}, fetched=())
     return placed_group(replace(plan, groups=(group,), pins=()), 0, graph)
 
 
@@ -426,6 +425,6 @@ def test_weights_that_come_in_blocks_are_there_when_they_are_read() -> None:
         IllegalSchedule, match=r"step [01]: 'conv' reads weights_conv\[.*\], but nothing has put it there"
     ):
         prove(with_weights(placed, loaded=fewer))
-    room = Room(0, weights.place.room.bytes - 1)
+    room = Allocation(0, weights.place.room.bytes - 1)
     with pytest.raises(IllegalSchedule, match=r"weights_conv has 10 planes of \d+ B in a buffer of \d+ B; enlarge it"):
         prove(with_weights(placed, place=replace(weights.place, room=room)))

@@ -1,6 +1,6 @@
 """Certificates against brute force over every tile, order, grouping and place; 200 graphs and 100 layers by themselves:
 
-python -m tests.plan.test_certificates 200 100
+python -m tests.plan.search.test_certificates 200 100
 """
 
 import random
@@ -21,7 +21,7 @@ from polyfuse.plan.planning import ways_of
 from polyfuse.plan.price.objective import Objective, asked
 from polyfuse.plan.price.options import option_of
 from polyfuse.plan.search.baselines import Baselines
-from polyfuse.plan.search.covering import Model
+from polyfuse.plan.search.covering import TileSpace
 from polyfuse.plan.search.exact import EFFORT
 from polyfuse.plan.search.problem import fetch_of
 from polyfuse.plan.tiles.profiles import Profile
@@ -129,20 +129,20 @@ def disagrees(case: Drawn, seed: int) -> bool:
 
 
 def test_a_search_of_the_tiles_that_are_tried_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Model, "families", lambda self, patches: iter(()))
+    monkeypatch.setattr(TileSpace, "families", lambda self, patches: iter(()))
     assert any(disagrees(drawn(seed, 1, 5, 4), seed) for seed in range(SUITE_LAYERS))
 
 
 def test_heights_that_are_left_out_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tile of fewer rows than there are is taken for larger than any memory."""
-    profile_of = Model.profile
+    profile_of = TileSpace.profile
 
-    def without(self: Model, axis: int, local: frozenset[str], cut: bool) -> Profile:
+    def without(self: TileSpace, axis: int, local: frozenset[str], cut: bool) -> Profile:
         found = profile_of(self, axis, local, cut)
         large = np.full_like(found.window, 1 << 30)
         return replace(found, window=large, ahead=large, behind=large, widest=large) if cut and axis == 1 else found
 
-    monkeypatch.setattr(Model, "profile", without)
+    monkeypatch.setattr(TileSpace, "profile", without)
     assert any(disagrees(drawn(seed, 1, 5, 4), seed) for seed in range(SUITE_LAYERS))
 
 

@@ -12,7 +12,7 @@ from polyfuse.cost.reuse import BLOCK, Touches, distances
 from polyfuse.cost.seconds import Amounts, KernelWork, Work, guessed_costs, missing, seconds
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Costs, Machine
-from tests.plan.example import example
+from tests.machines.example import example
 
 
 def touches(things: list[int], sizes: list[int], writes: bool = False) -> Touches:

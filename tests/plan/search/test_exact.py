@@ -17,12 +17,12 @@ from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.search.baselines import Baselines
 from polyfuse.plan.search.exact import EFFORT, exact
 from polyfuse.plan.search.ideals import lattice
-from polyfuse.plan.search.program import Searcher, search
+from polyfuse.plan.search.program import Searcher
 from polyfuse.plan.search.walk import Rules
 from polyfuse.rewrite.rewriting import rewrite
-from tests.plan.invented import Invented, invented
-from tests.plan.planned import NETWORKS, inception, machine, residual, squeeze_and_excite
-from tests.plan.test_search import oracle
+from tests.plan.planned import NETWORKS, chain, inception, machine, residual, squeeze_and_excite
+from tests.plan.search.invented import Invented, invented
+from tests.plan.search.test_search import oracle
 
 
 def solved(case: Invented, capacity: int, addresses: bool) -> tuple[int, int] | None:
@@ -75,7 +75,7 @@ def test_pins_and_workspaces_lie_apart(seed: int) -> None:
 @given(invented(7), st.integers(10, 40))
 def test_the_search_agrees_with_the_exact_model(case: Invented, capacity: int) -> None:
     try:
-        plan = search(case.problem(), capacity, Objective())
+        plan = Searcher(case.problem(), Objective()).found(capacity)
         found = round(Objective.value(plan.price)), plan.price % (1 << 48)
     except DoesNotFit:
         found = None
@@ -121,7 +121,7 @@ def test_a_peak_is_not_asked_of_the_exact_model() -> None:
 
 
 def test_an_effort_that_is_too_small_is_said() -> None:
-    graph = graph_of(residual(), "int8")
+    graph = graph_of(chain(2), "int8")
     ways = Ways(graph, machine(), Baselines(graph, machine(), Objective()))
     with pytest.raises(TooComplex, match="expected a plan within an effort of 1e-06, found none"):
         ways.confirmed(ways.plan(20000), effort=1e-6)

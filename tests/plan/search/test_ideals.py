@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.search.ideals import Dag, lattice
-from tests.plan.invented import Invented, chain, invented
+from tests.plan.search.invented import Invented, chain, invented
 
 
 def closed(case: Invented) -> set[frozenset[str]]:

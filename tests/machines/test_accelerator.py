@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyfuse.choices import accelerators
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import CLASSES, Accelerator, Memory, accelerator, host_accelerator
-from tests.plan.example import example
+from tests.machines.example import example
 
 SHIPPED = [name for name in accelerators() if name != "host-cache"]
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)

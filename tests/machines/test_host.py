@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Bandwidth, Level, Machine, Peak, machine_path, read_machine
-from tests.plan.example import example
+from tests.machines.example import example
 
 GOLDEN = """\
 # A machine as polyfuse sees it. docs/use/machine.md says what each key means and how it is measured.

@@ -13,7 +13,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.plan.graph.operations import Graph, Part, graph_of
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
-KERNELS = sorted((Path(__file__).parents[2] / "kernels").glob("*.py"))
+KERNELS = sorted((Path(__file__).parents[3] / "kernels").glob("*.py"))
 
 
 def consistent(network: Network, graph: Graph) -> None:

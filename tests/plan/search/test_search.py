@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import DoesNotFit
 from polyfuse.plan.price.objective import Objective
-from polyfuse.plan.search.program import EVERYTHING, Searcher, search
+from polyfuse.plan.search.program import EVERYTHING, Searcher
 from polyfuse.plan.search.walk import Rules
 from tests.oracles.pinning import cheapest
-from tests.plan.invented import Invented, invented
+from tests.plan.search.invented import Invented, invented
 
 TIE = 1 << 20
 
@@ -33,7 +33,7 @@ def oracle(case: Invented, capacity: int, rules: Rules = EVERYTHING) -> tuple[in
 def found(case: Invented, capacity: int, rules: Rules = EVERYTHING) -> tuple[int, int] | None:
     """The same by the search."""
     try:
-        plan = search(case.problem(), capacity, Objective(), rules)
+        plan = Searcher(case.problem(), Objective()).found(capacity, rules)
     except DoesNotFit:
         return None
     assert plan.lower == plan.price and plan.peak_bytes <= capacity
@@ -67,8 +67,8 @@ def test_the_smallest_capacity_is_the_smallest(case: Invented) -> None:
     assert oracle(case, least) is not None
     assert oracle(case, least - 1) is None
     with pytest.raises(DoesNotFit, match=f"{least:,} B are the smallest capacity that would do"):
-        search(case.problem(), least - 1, Objective())
-    assert search(case.problem(), 10**6, Objective("peak")).peak_bytes == least
+        Searcher(case.problem(), Objective()).found(least - 1)
+    assert Searcher(case.problem(), Objective("peak")).found(10**6).peak_bytes == least
 
 
 @settings(max_examples=8, deadline=None)
@@ -95,4 +95,4 @@ def test_states_that_are_cut_are_said_and_the_bound_holds(case: Invented, capaci
 def test_what_was_priced_before_changes_nothing(case: Invented, capacity: int) -> None:
     searcher = Searcher(case.problem(), Objective())
     searcher.found(capacity + 30)
-    assert searcher.found(capacity).price == search(case.problem(), capacity, Objective()).price
+    assert searcher.found(capacity).price == Searcher(case.problem(), Objective()).found(capacity).price

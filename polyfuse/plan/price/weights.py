@@ -1,6 +1,6 @@
 """How the weights of a group come: resident, streamed, or in blocks of channels of every size at once.
 
-`Group` + machine ──whole_load(), block_load()──> `Load`, which floors.py bounds tiles with
+`OperationGroup` + machine ──whole_load(), block_load()──> `WeightLoads`, which bounds.py bounds tiles with
 """
 
 from collections.abc import Callable, Mapping
@@ -10,16 +10,17 @@ import numpy as np
 
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
-from polyfuse.plan.graph.group import Group
+from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.sheet import Cut, block_channels, channel_bytes
+from polyfuse.plan.price.costs import TiledGroup, channel_bytes
+from polyfuse.plan.price.latency import idle_factor
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures, Numbers
 from polyfuse.plan.tiles.tables import Residence, Tile, grid_of
 
 
 @dataclass(frozen=True, eq=False)
-class Load:
+class WeightLoads:
     """How weights come: resident or streamed, or in blocks of channels; arrays have an entry for each size of block.
 
     depth, deepest, opening, closing  channels of each tensor: in all blocks, in the largest, the first, the last one
@@ -55,18 +56,22 @@ class Load:
     streams: Mapping[str, tuple[int, float, float]]
     in_blocks: bool
 
-    def part(self, some: slice) -> "Load":
+    def part(self, some: slice) -> "WeightLoads":
         """Some of the sizes of blocks."""
         return self._mapped(lambda _, values: values[some])
 
-    def coarse(self) -> "Load":
+    def coarse(self) -> "WeightLoads":
         """One entry for all sizes that make as many blocks: the least of each array, the most of `same`, `largest`."""
         starts = np.flatnonzero(np.diff(self.blocks, prepend=-1))
         return self._mapped(
             lambda name, values: (np.maximum if name in ("same", "largest") else np.minimum).reduceat(values, starts)
         )
 
-    def _mapped(self, change: Callable[[str, Integers], Integers]) -> "Load":
+    def upright(self) -> "WeightLoads":
+        """Its arrays with sizes of blocks along the last axis but two."""
+        return self._mapped(lambda _, values: values[:, None, None])
+
+    def _mapped(self, change: Callable[[str, Integers], Integers]) -> "WeightLoads":
         changed: dict[str, object] = {}
         for each in fields(self):
             value = getattr(self, each.name)
@@ -77,23 +82,21 @@ class Load:
         return replace(self, **changed)  # type: ignore[arg-type]
 
 
-def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load:
+def whole_loads(group: OperationGroup, residence: Residence, machine: Accelerator) -> WeightLoads:
     """Weights that are kept, or streamed; all channels at once."""
     rows = group.graph.tensors[group.reference].shape[2]
     tile = Tile(rows, weights=residence)
-    cut = Cut(tile, Measures(machine, grid_of(group, tile, [rows])))
+    tiled = TiledGroup(tile, Measures(machine, grid_of(group, tile, [rows])))
     streams = {}
-    for operation in cut.streams:
-        channels = group.graph.tensors[operation.output].shape[1]
-        count = -(-channels // block_channels(group.graph, operation, machine))
-        cycles = count * machine.offchip.latency_cycles + operation.weight_bytes / machine.offchip.bytes_per_cycle
+    for operation in tiled.streams:
+        cycles = tiled.stream_cycles[operation.name]
         streams[operation.name] = (operation.weight_bytes, cycles, cycles if machine.double_buffer else 0.0)
     depth = {name: np.array([group.graph.tensors[name].shape[1]]) for name in group.links}
-    size = sum(aligned_up(each, machine.alignment_bytes) for each in cut.weight_buffers.values())
-    kept = sum(operation.weight_bytes for operation in cut.kept)
+    size = sum(aligned_up(each, machine.alignment_bytes) for each in tiled.weight_buffers.values())
+    kept = sum(operation.weight_bytes for operation in tiled.kept)
     one = np.ones(1, np.int64)
     read = {operation.name: operation.weight_bytes * one for operation in group.operations}
-    return Load(
+    return WeightLoads(
         residence=residence,
         channels=0 * one,
         depth=depth,
@@ -109,14 +112,14 @@ def whole_load(group: Group, residence: Residence, machine: Accelerator) -> Load
         read=read,
         block=0 * one,
         rest=0 * one,
-        before=cut.before_cycles,
+        before=tiled.before_cycles,
         kept_bytes=kept,
         streams=streams,
         in_blocks=False,
     )
 
 
-def block_load(group: Group, machine: Accelerator) -> Load | None:
+def block_loads(group: OperationGroup, machine: Accelerator) -> WeightLoads | None:
     """Weights in blocks of channels of every size; none where there are no blocks."""
     sizes = np.array(blocks_of(group), np.int64)
     if not len(sizes):
@@ -140,13 +143,13 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
     blocks = -(-whole // sizes)
     buffers = np.zeros_like(sizes)
     if operation.weight_bytes and not machine.weights_in_place:
-        copies = 2 if machine.double_buffer else 1
-        buffers = np.minimum(operation.weight_bytes, copies * sizes * channel_bytes(group.graph, operation))
+        slots = 2 if machine.double_buffer else 1
+        buffers = np.minimum(operation.weight_bytes, slots * sizes * channel_bytes(group.graph, operation))
     unit, size = machine.alignment_bytes, channel_bytes(group.graph, operation)
     each = [{name: values[k] for name, values in arrays.items()} for k in range(6)]
     last = whole - (blocks - 1) * sizes
     read = (blocks - 1) * (sizes * operation.weight_bytes // whole) + last * operation.weight_bytes // whole
-    return Load(
+    return WeightLoads(
         residence="resident",
         channels=sizes,
         depth=each[0],
@@ -158,7 +161,7 @@ def block_load(group: Group, machine: Accelerator) -> Load | None:
         blocks=blocks,
         largest=sizes,
         weights=-(-buffers // unit) * unit,
-        idle=-(-sizes // machine.lanes) * machine.lanes / sizes,
+        idle=idle_factor(sizes, machine),
         read={operation.name: read},
         block=sizes * size,
         rest=last * size,

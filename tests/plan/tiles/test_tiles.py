@@ -12,10 +12,10 @@ import polyfuse as pf
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import slice_of
 from polyfuse.network.network import Builder, Network
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.tiles.tables import Table, Tile, tables
-from tests.plan.replay import replay
+from tests.plan.tiles.replay import replay
 
 Boxes = np.ndarray
 
@@ -62,7 +62,7 @@ def chain(sizes: tuple[int, int], specs: Sequence[tuple[str, int, int, int]]) ->
 def strategy_of(network: Network, tile: Tile, names: Sequence[str]) -> pf.Strategy:
     """The core's strategy that means the same tile."""
     d = 2 if tile.columns else 1
-    retention = {name: tile.places(name)[:d] for name in names}
+    retention = {name: tile.retention_of(name)[:d] for name in names}
     sizes = (tile.rows, tile.columns)[:d]
     return pf.Strategy(sizes, ("local", "recompute")[:d], retention, placement="shifted")
 
@@ -81,7 +81,7 @@ def check_against_isl(network: Network, tile: Tile) -> None:
         assert elements(table, table.new) == pf.count(flow.arrivals), (name, "new")
         if name in graph.outputs:
             assert elements(table, table.fresh) == pf.count(flow.stores), (name, "stores")
-        if tile.places(name) != ("local", "local"):
+        if tile.retention_of(name) != ("local", "local"):
             held = storage.buffers[name].shape[-2:]
             assert table.window()[0] <= held[0] and table.window()[1] <= held[1], (name, "ring")
 
@@ -142,7 +142,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 @st.composite
-def cut_groups(draw: st.DrawFn, graph: Graph) -> tuple[Group, Tile]:
+def cut_groups(draw: st.DrawFn, graph: Graph) -> tuple[OperationGroup, Tile]:
     """Operations in a row of a graph, in tiles of every kind."""
     names = list(graph.by_name)
     first = draw(st.integers(0, len(names) - 1))
@@ -210,7 +210,8 @@ def test_two_convolutions_roll_by_hand() -> None:
         "l0_out": [[0, 1], [1, 5], [5, 9], [0, 0]],
         "l1_out": [[0, 0], [0, 4], [4, 8], [8, 9]],
     }
-    assert found.window == {"x": (6, 7), "l0_out": (6, 7), "l1_out": (4, 7)}
+    windows = {name: table.window() for name, table in found.of.items()}
+    assert windows == {"x": (6, 7), "l0_out": (6, 7), "l1_out": (4, 7)}
 
 
 def test_squeeze_and_excite_keeps_the_map_until_its_mean_is_known() -> None:

@@ -15,17 +15,17 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator, Memory, accelerator
 from polyfuse.network.network import Builder
 from polyfuse.network.operator import window_of
-from polyfuse.plan.graph.group import Group, group_of
+from polyfuse.plan.graph.group import OperationGroup, group_of
 from polyfuse.plan.graph.operations import Graph, graph_of
 from polyfuse.plan.price.candidates import KINDS
+from polyfuse.plan.price.costs import Source, block_channels
 from polyfuse.plan.price.options import Option, Pricer, option_of, options
-from polyfuse.plan.price.sheet import Source, block_channels
 from polyfuse.plan.price.space import blocks_of
 from polyfuse.plan.tiles.measures import Measures
 from polyfuse.plan.tiles.tables import Tables, Tile, grid_of, tables
-from tests.plan.test_tiles import networks
+from tests.plan.tiles.test_tiles import networks
 
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = Path(__file__).parents[3] / "kernels"
 AGAIN = ("recompute", "recompute")
 
 
@@ -253,7 +253,7 @@ def test_bytes_and_work_are_those_that_isl_counts(tile: Tile) -> None:
     graph = graph_of(network)
     option = option_of(graph, ("a", "b"), tile, {"x": "off"}, {"b_out": "off"}, plain())
     d = 2 if tile.columns else 1
-    retention = {name: tile.places(name)[:d] for name in ("x", "a_out", "b_out")}
+    retention = {name: tile.retention_of(name)[:d] for name in ("x", "a_out", "b_out")}
     strategy = pf.Strategy((tile.rows, tile.columns)[:d], ("local", "recompute")[:d], retention, placement="shifted")
     counts = pf.counts(pf.storage(pf.scheduled(network, strategy)))
     assert option.load_bytes + option.weight_bytes == counts.offchip_read_bytes
@@ -277,7 +277,7 @@ def best(found: Sequence[Option], room: int) -> float:
     return min((option.cycles for option in found if option.workspace_bytes <= room), default=float("inf"))
 
 
-def all_off(group: Group) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def all_off(group: OperationGroup) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Everything off chip."""
     return dict.fromkeys(group.inputs, "off"), dict.fromkeys(group.outputs, "off")
 
@@ -500,7 +500,7 @@ def test_front_of_a_small_mobilenet_needs_less_memory_and_repeats_less_than_publ
     alone = min(option.macs_executed for option in found)
     fitting = [o for o in found if o.workspace_bytes + graph.tensors[output].bytes <= 15_340]
     assert min(1 + (option.macs_executed - alone) / work for option in fitting) < 1.2 < 1.382
-    assert {option.tile.places("b2_project_out") for option in fitting} == {("local", "local")}
+    assert {option.tile.retention_of("b2_project_out") for option in fitting} == {("local", "local")}
 
 
 def test_what_single_steps_do_is_not_kept() -> None:
@@ -513,7 +513,10 @@ def test_what_single_steps_do_is_not_kept() -> None:
         pricer.found.clear()
         assert pricer.options(("a", "b"), {"x": place}, {"b_out": "off"}, KINDS) == first
     cells = [
-        cells for sheet in pricer.sheets.values() for cut in sheet.cuts for cells in cut.measures.steps.of.values()
+        cells
+        for table in pricer.tables.values()
+        for tiled in table.groups
+        for cells in tiled.measures.steps.of.values()
     ]
     assert cells and not any({"need", "new", "fresh", "alive"} & set(vars(each)) for each in cells)
 
