@@ -13,7 +13,7 @@ from polyfuse.cost.seconds import guessed_costs
 from polyfuse.deploy import model
 from polyfuse.deploy.algorithms import algorithms_of
 from polyfuse.network.network import Network
-from tests.plan.example import example
+from tests.machines.example import example
 
 RUN = ("compile", "two_convs", "--set", "size=20", "--set", "channels=8")
 
