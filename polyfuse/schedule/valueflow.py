@@ -18,7 +18,7 @@ from functools import cached_property
 import islpy as isl
 
 from polyfuse.sets.coalescing import coalesced
-from polyfuse.sets.spaces import union
+from polyfuse.sets.spaces import tidied, union
 
 IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
 
@@ -143,7 +143,7 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
         writes = reader.before(writer).intersect_domain(at).range()
         if writes.is_empty():
             continue
-        moments = writes.apply(writer.ends)
+        moments = tidied(writes.apply(writer.ends))
         moment = []
         for d in range(moments.dim(SET)):
             end = moments.dim_max_val(d)
