@@ -35,7 +35,15 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput, PolyfuseError, TooComplex, Unbounded, UnsupportedOperator
+from polyfuse.errors import (
+    BuildError,
+    IllegalSchedule,
+    InvalidInput,
+    PolyfuseError,
+    TooComplex,
+    Unbounded,
+    UnsupportedOperator,
+)
 
 if TYPE_CHECKING:
     from polyfuse.bench.compare import Choices, candidates, compare, default_tiles

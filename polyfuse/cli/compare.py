@@ -5,7 +5,18 @@ from typing import Any
 import click
 
 from polyfuse.choices import LAYOUTS, LEAF_NAMES
-from polyfuse.cli.options import BLOCKED, EXACT_ARITHMETIC, ROWS, WORKLOAD, json_file, layout, picture, repeats, threads, with_options
+from polyfuse.cli.options import (
+    BLOCKED,
+    EXACT_ARITHMETIC,
+    ROWS,
+    WORKLOAD,
+    json_file,
+    layout,
+    picture,
+    repeats,
+    threads,
+    with_options,
+)
 from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 

@@ -14,7 +14,18 @@ from pathlib import Path
 from threading import Event
 
 from polyfuse.choices import DEFAULT_FLAGS
-from polyfuse.codegen.cache import VARIABLE, CacheEntry, building, cache_folder, entry_of, is_complete, store_product, store_source, storing, unusable
+from polyfuse.codegen.cache import (
+    VARIABLE,
+    CacheEntry,
+    building,
+    cache_folder,
+    entry_of,
+    is_complete,
+    store_product,
+    store_source,
+    storing,
+    unusable,
+)
 from polyfuse.codegen.compiler import Compiler, Finished, find_compiler, first_error, run
 from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput

@@ -20,7 +20,16 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network
 from polyfuse.progress import Progress
 from polyfuse.rewrite.counting import operations
-from polyfuse.rewrite.fusion import Block, FusionOperator, Profitable, always, by_traffic, fusion_plan, never, operators_of
+from polyfuse.rewrite.fusion import (
+    Block,
+    FusionOperator,
+    Profitable,
+    always,
+    by_traffic,
+    fusion_plan,
+    never,
+    operators_of,
+)
 from polyfuse.rewrite.mapping import MappingType
 from polyfuse.rewrite.rewriting import Applied, NearMiss, rewrite
 from polyfuse.schedule.counts import counts, total

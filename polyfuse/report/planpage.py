@@ -12,7 +12,19 @@ from polyfuse.plan.price.timeline import GroupTime
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.report.format import short_bytes, short_share, significant
 from polyfuse.report.planfigures import Picture
-from polyfuse.report.scratchplan import aim_text, difference, heading, layers_text, memory_text, onchip_bytes, retention_text, tile_text, time_bytes, totals_lines, weights_text
+from polyfuse.report.scratchplan import (
+    aim_text,
+    difference,
+    heading,
+    layers_text,
+    memory_text,
+    onchip_bytes,
+    retention_text,
+    tile_text,
+    time_bytes,
+    totals_lines,
+    weights_text,
+)
 
 TEMPLATE = "plan.html"
 

@@ -13,7 +13,18 @@ import islpy as isl
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.schedule.retention import Retained, first_along
-from polyfuse.schedule.schedule import Flow, Schedule, coordinate_places, effective_places, flow_of_made, loaded_flows, made_flow, needed, pulled, stages_of
+from polyfuse.schedule.schedule import (
+    Flow,
+    Schedule,
+    coordinate_places,
+    effective_places,
+    flow_of_made,
+    loaded_flows,
+    made_flow,
+    needed,
+    pulled,
+    stages_of,
+)
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import unnamed

@@ -19,7 +19,16 @@ from polyfuse.bench.peers.contender import PEERS, Contender
 from polyfuse.bench.peers.race import RaceRules, race
 from polyfuse.bench.peers.results import STATES, PeerComparison, PeerReport, PeerRow
 from polyfuse.network.reference import random_inputs, run
-from polyfuse.report.peerpages import ALONE_COLUMNS, PEER_COLUMNS, Kept, best_peer_cells, contender_rows, markdown, one_by_one, peer_cells
+from polyfuse.report.peerpages import (
+    ALONE_COLUMNS,
+    PEER_COLUMNS,
+    Kept,
+    best_peer_cells,
+    contender_rows,
+    markdown,
+    one_by_one,
+    peer_cells,
+)
 from polyfuse.report.peers import print_peers
 from tests.bench.peers_example import comparison, timed
 from tests.bench.test_race import FAKE, pair

@@ -15,7 +15,20 @@ import pytest
 from numpy.typing import NDArray
 
 from polyfuse.bench import probe as probe_module
-from polyfuse.bench.probe import CHAINS, MOST_DRAM_BYTES, STREAMS, WIDTHS, Capacity, cache_capacities, chase_seconds, plateau_ends, probe, shortest, usable_width, working_bytes
+from polyfuse.bench.probe import (
+    CHAINS,
+    MOST_DRAM_BYTES,
+    STREAMS,
+    WIDTHS,
+    Capacity,
+    cache_capacities,
+    chase_seconds,
+    plateau_ends,
+    probe,
+    shortest,
+    usable_width,
+    working_bytes,
+)
 from polyfuse.bench.probe_kernels import ADDS, PAGE_BYTES, STOP, ProbeLibrary, ProbeMemory, probe_source
 from polyfuse.codegen.build import WARNINGS, Options, compile_shared
 from polyfuse.errors import BuildError, InvalidInput

@@ -15,7 +15,16 @@ from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import Seconds
 from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.space import Choice, Prediction, algorithm_sets, search_space
-from polyfuse.deploy.tuned import FILE, MeasuredChoice, TunedEntry, best_known, key_of, network_digest, read_tuned, tuned
+from polyfuse.deploy.tuned import (
+    FILE,
+    MeasuredChoice,
+    TunedEntry,
+    best_known,
+    key_of,
+    network_digest,
+    read_tuned,
+    tuned,
+)
 from polyfuse.errors import InvalidInput, PolyfuseError
 from polyfuse.loading import load_workload
 from polyfuse.network.custom import statement_layer

@@ -20,7 +20,19 @@ import pytest
 from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen import cache as cache_module
 from polyfuse.codegen import compiler as compiler_module
-from polyfuse.codegen.build import OPENMP, SANITIZE, WARNINGS, Built, Options, compile_file, compile_many, compile_program, compile_shared, find_compiler, load
+from polyfuse.codegen.build import (
+    OPENMP,
+    SANITIZE,
+    WARNINGS,
+    Built,
+    Options,
+    compile_file,
+    compile_many,
+    compile_program,
+    compile_shared,
+    find_compiler,
+    load,
+)
 from polyfuse.errors import BuildError, InvalidInput
 
 PLUS_ONE = "int f(int x) { return x + 1; }\n"

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyfuse.codegen.kernel import LARGE_PAGE, Kernel, Options, build, compile_programs, memory_of, rebuild, side_by_side
+from polyfuse.codegen.kernel import (
+    LARGE_PAGE,
+    Kernel,
+    Options,
+    build,
+    compile_programs,
+    memory_of,
+    rebuild,
+    side_by_side,
+)
 from polyfuse.codegen.lower.program import ALIGNMENT
 from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput

@@ -12,7 +12,16 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.expression import FLOAT_FUNCTIONS, Given, check_expression, evaluator, names_in, parenthesised, tables_in, to_c
+from polyfuse.network.expression import (
+    FLOAT_FUNCTIONS,
+    Given,
+    check_expression,
+    evaluator,
+    names_in,
+    parenthesised,
+    tables_in,
+    to_c,
+)
 
 
 def evaluate(expression: str, names: Mapping[str, Given]) -> float:

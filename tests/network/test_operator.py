@@ -10,7 +10,22 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies, matrices, pointwise, pooling, reductions
 from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.layers.deconvolution import conv_transpose
-from polyfuse.network.operator import Affine, Arithmetic, Conv, ConvTranspose, Custom, GlobalPool, LocalResponse, Matmul, Operator, Pool, Quantised, Reduce, SpaceToDepth, window_of
+from polyfuse.network.operator import (
+    Affine,
+    Arithmetic,
+    Conv,
+    ConvTranspose,
+    Custom,
+    GlobalPool,
+    LocalResponse,
+    Matmul,
+    Operator,
+    Pool,
+    Quantised,
+    Reduce,
+    SpaceToDepth,
+    window_of,
+)
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window

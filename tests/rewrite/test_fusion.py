@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from polyfuse.network.network import Builder, Network
-from polyfuse.rewrite.fusion import TABLE, Block, FusionOperator, Verdict, always, by_traffic, fusion_plan, never, operators_of
+from polyfuse.rewrite.fusion import (
+    TABLE,
+    Block,
+    FusionOperator,
+    Verdict,
+    always,
+    by_traffic,
+    fusion_plan,
+    never,
+    operators_of,
+)
 from polyfuse.rewrite.mapping import MappingType
 from tests.rewrite.operator_graphs import LIGHT, operators
 

@@ -14,7 +14,20 @@ from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import copies_bound, lower
 from polyfuse.schedule.schedule import Schedule, Stage, Strategy, scheduled
 from polyfuse.schedule.storage import storage
-from tests.schedule.networks import Chain, Element, Pairs, chains, elements, image_pairs, pair, pairs, retained, same_chain, size_of, stencils
+from tests.schedule.networks import (
+    Chain,
+    Element,
+    Pairs,
+    chains,
+    elements,
+    image_pairs,
+    pair,
+    pairs,
+    retained,
+    same_chain,
+    size_of,
+    stencils,
+)
 
 
 def executed(found: Schedule) -> dict[str, int]:

@@ -17,7 +17,18 @@ from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
-from polyfuse.network.operator import Activate, Affine, Arithmetic, Concat, Conv, Copy, GlobalPool, Pool, Prelu, window_of
+from polyfuse.network.operator import (
+    Activate,
+    Affine,
+    Arithmetic,
+    Concat,
+    Conv,
+    Copy,
+    GlobalPool,
+    Pool,
+    Prelu,
+    window_of,
+)
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 

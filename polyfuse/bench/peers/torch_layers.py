@@ -12,7 +12,26 @@ import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
-from polyfuse.network.operator import ConvTranspose, DepthToSpace, Expand, Gather, Gemm, InstanceNorm, LocalResponse, Matmul, Pad, Reduce, Reshape, Resize, Shuffle, Slice, SpaceToDepth, Transpose, Variance, View
+from polyfuse.network.operator import (
+    ConvTranspose,
+    DepthToSpace,
+    Expand,
+    Gather,
+    Gemm,
+    InstanceNorm,
+    LocalResponse,
+    Matmul,
+    Pad,
+    Reduce,
+    Reshape,
+    Resize,
+    Shuffle,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    Variance,
+    View,
+)
 from polyfuse.network.resampling import Resampling
 
 Function = Callable[[dict[str, Any]], Any]

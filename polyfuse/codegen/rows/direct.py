@@ -15,7 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyfuse.codegen.c.text import braces, scope
-from polyfuse.codegen.rows.accumulate import accumulators, finish, group_floats, in_blocks, input_blocks, place_of, prefetch_in, products, start, suffix, terms_of
+from polyfuse.codegen.rows.accumulate import (
+    accumulators,
+    finish,
+    group_floats,
+    in_blocks,
+    input_blocks,
+    place_of,
+    prefetch_in,
+    products,
+    start,
+    suffix,
+    terms_of,
+)
 from polyfuse.codegen.rows.chunked import Convolution, Part, blocks_of_weights, packed_groups
 from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, runs, uses
 from polyfuse.codegen.rows.folds import Folds

@@ -11,7 +11,15 @@ differs from that of the other blocks.
 import numpy as np
 
 from polyfuse.codegen.c.text import braces, listed
-from polyfuse.codegen.rows.accumulate import accumulators, input_blocks, place_of, pointers, prefetch_in, products, terms_of
+from polyfuse.codegen.rows.accumulate import (
+    accumulators,
+    input_blocks,
+    place_of,
+    pointers,
+    prefetch_in,
+    products,
+    terms_of,
+)
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import Folds

@@ -21,7 +21,17 @@ from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.chunked import Chunked, blocks_of_weights
 from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, taps_inside, uses
 from polyfuse.codegen.rows.folds import MOST, Folds
-from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, RowWork, Site, Tuning, Vectors, block_sizes
+from polyfuse.codegen.rows.shape import (
+    WIDEST_WINDOW,
+    Floats,
+    Kind,
+    RowShape,
+    RowWork,
+    Site,
+    Tuning,
+    Vectors,
+    block_sizes,
+)
 from polyfuse.codegen.rows.text import LINE
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer

@@ -14,7 +14,16 @@ from polyfuse.codegen.c.text import braces, comment, fold, words
 from polyfuse.codegen.c.text import function as c_function
 from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.codegen.scratchpad.group import GroupInPlace, Integers
-from polyfuse.codegen.scratchpad.weights import block_loads, blockwise, channels_of, constants, resident, scratch, streams, weights
+from polyfuse.codegen.scratchpad.weights import (
+    block_loads,
+    blockwise,
+    channels_of,
+    constants,
+    resident,
+    scratch,
+    streams,
+    weights,
+)
 from polyfuse.plan.graph.operations import Part
 from polyfuse.plan.proof.placed import arrivals, slots
 

@@ -18,7 +18,20 @@ from polyfuse.network.dtypes import Array, is_whole, stored
 from polyfuse.network.indexing import along, check_entries, index_runs, reshaped_index
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.layers.pointwise import arranged, broadcast_index, pointwise
-from polyfuse.network.operator import Concat, Copy, DepthToSpace, Expand, Gather, Operator, Pad, Reshape, Slice, SpaceToDepth, Split, Transpose
+from polyfuse.network.operator import (
+    Concat,
+    Copy,
+    DepthToSpace,
+    Expand,
+    Gather,
+    Operator,
+    Pad,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    Transpose,
+)
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor
 

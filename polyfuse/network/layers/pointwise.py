@@ -13,7 +13,16 @@ from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Activation, Spec
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Layer
-from polyfuse.network.operator import Activate, Affine, Arithmetic, BinaryFunction, Operator, Pointwise, Prelu, VariadicFunction
+from polyfuse.network.operator import (
+    Activate,
+    Affine,
+    Arithmetic,
+    BinaryFunction,
+    Operator,
+    Pointwise,
+    Prelu,
+    VariadicFunction,
+)
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Size, Tensor, check_float32
 

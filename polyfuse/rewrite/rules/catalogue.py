@@ -2,11 +2,25 @@
 
 from polyfuse.rewrite.rule import Rule
 from polyfuse.rewrite.rules.algebra import CONSTANT, SHARED_FACTOR, SUM_OF_CONVOLUTIONS
-from polyfuse.rewrite.rules.copies import ACTIVATION_BEFORE_COPY, COPY_AS_RESHAPE, COPY_CHAIN, RESHAPE_CHAIN, TRANSPOSE_CHAIN
+from polyfuse.rewrite.rules.copies import (
+    ACTIVATION_BEFORE_COPY,
+    COPY_AS_RESHAPE,
+    COPY_CHAIN,
+    RESHAPE_CHAIN,
+    TRANSPOSE_CHAIN,
+)
 from polyfuse.rewrite.rules.dense import FLATTENED_PRODUCT, MEAN_OF_IMAGE, PRODUCT_OF_ROWS
 from polyfuse.rewrite.rules.normalisation import NORM_THEN_SCALING, SCALING_THEN_NORM, SCALING_THEN_NORM_WITH_EPSILON
 from polyfuse.rewrite.rules.pointwise import ACTIVATION_INTO_PRODUCER, HARD_SWISH, IDENTITY, SILU
-from polyfuse.rewrite.rules.quantised import CLAMP_INTO_PRODUCER, QUANTISED_BINARY, QUANTISED_COPY, QUANTISED_FUNCTION, QUANTISED_MEANS, QUANTISED_PAIR, QUANTISED_SUMS
+from polyfuse.rewrite.rules.quantised import (
+    CLAMP_INTO_PRODUCER,
+    QUANTISED_BINARY,
+    QUANTISED_COPY,
+    QUANTISED_FUNCTION,
+    QUANTISED_MEANS,
+    QUANTISED_PAIR,
+    QUANTISED_SUMS,
+)
 from polyfuse.rewrite.rules.scaling import INTO_CONV_AFTER, INTO_CONV_BEFORE, SCALING_CHAIN
 
 RULES: tuple[Rule, ...] = (

@@ -14,10 +14,30 @@ import numpy as np
 from polyfuse.network.dtypes import Array
 from polyfuse.network.layer import Access, Layer, Statement, identity
 from polyfuse.network.layers import copies, pointwise
-from polyfuse.network.operator import Activate, DepthToSpace, Expand, Reshape, Shuffle, Slice, SpaceToDepth, Transpose, View
+from polyfuse.network.operator import (
+    Activate,
+    DepthToSpace,
+    Expand,
+    Reshape,
+    Shuffle,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    View,
+)
 from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.mapping import MappingType, mapping_type
-from polyfuse.rewrite.rule import Condition, Match, Pattern, Refusal, Rule, Wanted, is_one_of, only_read_by_root, pattern
+from polyfuse.rewrite.rule import (
+    Condition,
+    Match,
+    Pattern,
+    Refusal,
+    Rule,
+    Wanted,
+    is_one_of,
+    only_read_by_root,
+    pattern,
+)
 from polyfuse.rewrite.rules.forms import TAKES_ACTIVATION
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit

@@ -16,14 +16,45 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import bounds
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies, pooling
-from polyfuse.network.operator import Activate, Arithmetic, Clamp, Concat, Conv, Copy, Dequantize, Gather, Gemm, GlobalPool, Matmul, Pad, Pool, Prelu, Quantised, Quantize, Resize
+from polyfuse.network.operator import (
+    Activate,
+    Arithmetic,
+    Clamp,
+    Concat,
+    Conv,
+    Copy,
+    Dequantize,
+    Gather,
+    Gemm,
+    GlobalPool,
+    Matmul,
+    Pad,
+    Pool,
+    Prelu,
+    Quantised,
+    Quantize,
+    Resize,
+)
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, check_values
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.copies import COPIES
-from polyfuse.rewrite.rules.dequantised import CLIPS, NO_FLOATS, PRODUCER, QuantisedOperand, has_one_scale, known, limits, made_scale, operand, possible, quantised_rule, scale_of
+from polyfuse.rewrite.rules.dequantised import (
+    CLIPS,
+    NO_FLOATS,
+    PRODUCER,
+    QuantisedOperand,
+    has_one_scale,
+    known,
+    limits,
+    made_scale,
+    operand,
+    possible,
+    quantised_rule,
+    scale_of,
+)
 from polyfuse.rewrite.rules.forms import SCALES
 
 MOVING = (*COPIES, Pad, Concat, Pool, Gather, Copy, Resize)

@@ -9,7 +9,19 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv, window_of
 from polyfuse.rewrite.graph import Replacement
 from polyfuse.rewrite.rule import Condition, Match, Pattern, Refusal, Rule, only_read_by_root, pattern
-from polyfuse.rewrite.rules.forms import CONVOLUTIONS, LARGEST, SCALES, Scaling, affine, bias_of, convolution_like, groups_of, per_channel, scaling, without_activation
+from polyfuse.rewrite.rules.forms import (
+    CONVOLUTIONS,
+    LARGEST,
+    SCALES,
+    Scaling,
+    affine,
+    bias_of,
+    convolution_like,
+    groups_of,
+    per_channel,
+    scaling,
+    without_activation,
+)
 
 BEFORE, AFTER = "layer before", "layer after"
 

@@ -11,7 +11,16 @@ from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation
 from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
-from polyfuse.network.operator import Affine, Arithmetic, BinaryFunction, Copy, InstanceNorm, LocalResponse, Prelu, VariadicFunction
+from polyfuse.network.operator import (
+    Affine,
+    Arithmetic,
+    BinaryFunction,
+    Copy,
+    InstanceNorm,
+    LocalResponse,
+    Prelu,
+    VariadicFunction,
+)
 from polyfuse.network.quantised.elements import clamp
 from polyfuse.network.tensor import Tensor
 
