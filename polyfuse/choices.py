@@ -6,9 +6,13 @@ Options of commands read this module, so that help imports nothing of the floors
 from pathlib import Path
 from typing import Literal, get_args
 
-Place = Literal["recompute", "local", "global"]
-"""What happens to a value that two tiles need: it is computed again, kept on chip, or written and loaded."""
-PLACES: tuple[str, ...] = get_args(Place)
+Place = str
+"""What happens to a value that two tiles need, by name."""
+BUFFER, OFF_CHIP = "chip", "offchip"
+RETAINED_IN: dict[Place, str | None] = {"recompute": None, "local": BUFFER, "global": OFF_CHIP}
+"""The memory in which each place retains values: none, so that they are computed again; the buffer of their tensor; or
+another one, to which they are stored once and from which later tiles load them. A line here is a place."""
+PLACES = tuple(RETAINED_IN)
 STRATEGIES = (*PLACES, "mixed")
 """Strategies by name: one place for every tensor along every tile dimension, or mixed."""
 

@@ -5,13 +5,13 @@ Network + tiles + strategies ──compare()──> Comparison
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
-from polyfuse.choices import PLACES, STRATEGIES, LeafName, Place
+from polyfuse.choices import BUFFER, PLACES, STRATEGIES, LeafName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
@@ -160,7 +160,7 @@ def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strat
         return choices.mixed_strategies(tile)
     if name not in PLACES:
         raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(STRATEGIES)}")
-    places = (cast(Place, name),) * len(tile)
+    places = (name,) * len(tile)
     usual: tuple[Placement, ...] = ("first", "shifted") if name == "local" else ("first",)
     placements = (choices.placement,) if choices.placement is not None else usual
     return [choices.strategy(tile, places, placement) for placement in placements]
@@ -371,7 +371,7 @@ def counted(case: Case, kernel: Kernel) -> dict[str, int]:
         executions += sum(executions_of_points(layer, ran) for layer in network.layers)
         macs += sum(s.macs * ran[s.name] for layer in network.layers for s in layer.macs)
         touches = [touch for step in (*group.steps, *group.preload) for touch in step.touches]
-        chip = {touch.array for touch in touches if touch.memory == "chip"}
+        chip = {touch.array for touch in touches if touch.memory == BUFFER}
         read += sum(n for (kind, name), n in mine.items() if kind == "read_bytes" and name not in chip)
         write += sum(n for (kind, name), n in mine.items() if kind == "write_bytes" and name not in chip)
     return {

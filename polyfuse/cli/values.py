@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -32,7 +32,7 @@ class PlacesParam(click.ParamType):  # type: ignore[type-arg]
         places = tuple(value.split(","))
         if len(places) > 2 or any(place not in PLACES for place in places):
             self.fail(f"expected one or two of {', '.join(PLACES)}, with a comma between; got {value!r}")
-        return cast(tuple[Place, ...], places)
+        return places
 
 
 class PairParam(click.ParamType):  # type: ignore[type-arg]

@@ -116,7 +116,7 @@ def _strategy(group: ExplainedGroup) -> Iterator[str]:
     if group.tile is None:
         yield "layer by layer" if len(group.layers) > 1 else "-"
         return
-    yield label_of(Strategy(group.tile, group.others, group.retention))  # type: ignore[arg-type]
+    yield label_of(Strategy(group.tile, group.others, group.retention))
     losses = sorted((price / group.seconds - 1, label) for label, price in group.looked_at.items() if price < math.inf)
     for loss, label in dict.fromkeys(losses[:1] + losses[-1:]):
         yield f"{label} {100 * loss:+.0f}%"

@@ -1,11 +1,13 @@
 """Exact counts of a group: executions, recomputation, bytes moved, buffers; predicted from sets, nothing is run."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import islpy as isl
 
+from polyfuse.choices import BUFFER, OFF_CHIP
 from polyfuse.doors import public
 from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
@@ -27,6 +29,7 @@ class Counts:
     offchip_read_bytes       loads of inputs, of weights and of what retention stored
     offchip_write_bytes      stores of outputs and of what retention stores
     onchip_bytes             all buffers of a group; of several groups the largest
+    other_bytes              read from and written to each other memory in which a place retains values
     """
 
     instances: int
@@ -38,6 +41,7 @@ class Counts:
     offchip_write_bytes: int
     onchip_bytes: int
     steps: Mapping[str, int]
+    other_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def offchip_bytes(self) -> int:
@@ -79,10 +83,11 @@ off-chip, 1,312 B on chip
     network = storage.schedule.network
     every = (*steps(storage.schedule), *preload_steps(storage.schedule))
     executed = {step.name: count(step.executions) for step in every}
-    moved = {"load": 0, "store": 0}
+    moved: Counter[tuple[str, str]] = Counter()
     for step in every:
         if step.action != "make":
-            moved[step.action] += executed[step.name] * step.touches[0].tensor.element_bytes
+            (far,) = {touch.memory for touch in step.touches} - {BUFFER}
+            moved[far, step.action] += executed[step.name] * step.touches[0].tensor.element_bytes
     executions = sum(executions_of_points(layer, executed) for layer in network.layers)
     flows = storage.schedule.flows
     return Counts(
@@ -91,10 +96,11 @@ off-chip, 1,312 B on chip
         recomputed=executions - sum(count(flows[layer.output.name].executions.domain()) for layer in network.layers),
         macs=macs_of(network.layers),
         macs_executed=sum(s.macs * executed[s.name] for layer in network.layers for s in layer.macs),
-        offchip_read_bytes=moved["load"],
-        offchip_write_bytes=moved["store"],
+        offchip_read_bytes=moved[OFF_CHIP, "load"],
+        offchip_write_bytes=moved[OFF_CHIP, "store"],
         onchip_bytes=storage.onchip_bytes,
         steps=executed,
+        other_bytes={m: (moved[m, "load"], moved[m, "store"]) for m, _ in moved if m != OFF_CHIP},
     )
 
 
@@ -116,6 +122,11 @@ def total(groups: Iterable[Counts]) -> Counts:
         offchip_write_bytes=sum(part.offchip_write_bytes for part in parts),
         onchip_bytes=max(part.onchip_bytes for part in parts),
         steps={f"{k}.{name}": n for k, part in enumerate(parts) for name, n in part.steps.items()},
+        other_bytes={
+            memory: (sum(m[0] for m in every), sum(m[1] for m in every))
+            for memory in dict.fromkeys(name for part in parts for name in part.other_bytes)
+            if (every := [part.other_bytes[memory] for part in parts if memory in part.other_bytes])
+        },
     )
 
 

@@ -12,7 +12,7 @@ import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
-from polyfuse.schedule.retention import Retained, first_along
+from polyfuse.schedule.retention import Retained, first_along, in_buffer, stored_in
 from polyfuse.schedule.schedule import (
     Flow,
     Schedule,
@@ -72,16 +72,15 @@ def with_executions(schedule: Schedule, executions: Mapping[str, isl.Map], *, pu
 
 
 def given_flow(schedule: Schedule, layer: Layer, executions: isl.Map, flows: Mapping[str, Flow]) -> Flow:
-    """The flow of a layer's output whose executions are given: what tiles need and do not make, `global` loads."""
+    """The flow of a layer's output whose executions are given: what tiles need and do not make, they load."""
     tensor = layer.output
     need, extended = needed(schedule.network, schedule.tiling, tensor, flows)
     made = coalesced(layer.makes.reverse().apply_range(executions))
     extended = coalesced(extended.union(made))
     places = effective_places(coordinate_places(schedule.strategy, schedule.tiling, tensor.name), extended)
     loads = isl.Map.empty(need.get_space())
-    if "global" in places:
-        local = frozenset(d for d, place in enumerate(places) if place == "local")
-        loads = coalesced(first_along(need.union(made), local).subtract(made))
+    if stored_in(places):
+        loads = coalesced(first_along(need.union(made), in_buffer(places)).subtract(made))
     kept = Retained(coalesced(made.union(loads)), made, loads)
     return flow_of_made(schedule.network, tensor, places, need, extended, kept)
 

@@ -15,6 +15,7 @@ import islpy as isl
 import numpy as np
 from numpy.typing import ArrayLike
 
+from polyfuse.choices import BUFFER
 from polyfuse.errors import InvalidInput, TooComplex
 from polyfuse.network.dtypes import HALVES, Array, decoded, stored
 from polyfuse.network.expression import Given, evaluator
@@ -126,7 +127,7 @@ def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None
     for touch, cells in zip(step.touches, runs.cells, strict=True):
         if touch.writes:
             continue
-        found, whole = (offchip if touch.memory == "offchip" else chip).get(touch.tensor.name, {}), runs.whole
+        found, whole = (chip if touch.memory == BUFFER else offchip).get(touch.tensor.name, {}), runs.whole
         if touch.operand in runs.tables:
             every = [found.get(tuple(each[k]), np.nan) for each in runs.tables[touch.operand]]
             values[touch.operand] = as_given(np.array(every), whole[touch.operand])
@@ -139,7 +140,7 @@ def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None
         result = float(stored(result, runs.rounds))
     for touch, cells in zip(step.touches, runs.cells, strict=True):
         if touch.writes:
-            memory = offchip if touch.memory == "offchip" else chip
+            memory = chip if touch.memory == BUFFER else offchip
             memory.setdefault(touch.tensor.name, {})[tuple(cells[k])] = result
 
 
@@ -191,7 +192,7 @@ def one_element(touch: Touch, k: int) -> Touch:
 
 def cells_of(storage: Storage, touch: Touch) -> isl.Map:
     """`{ step[t, i] -> [cell] }`: the cell of a buffer, or the element itself off chip."""
-    if touch.memory == "offchip":
+    if touch.memory != BUFFER:
         return touch.element.range_factor_range()
     return touch.element.apply_range(isl.Map.from_multi_aff(storage.buffers[touch.tensor.name].cell))
 

@@ -18,6 +18,7 @@ import islpy as isl
 
 from polyfuse.errors import IllegalSchedule
 from polyfuse.schedule.buffers import check_buffers, check_complete
+from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
 from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
@@ -138,7 +139,8 @@ def check_values(
     timed = {event.name: timed_accesses(schedule, flow, event, axes, cell, clock) for event in (*writes, *reads)}
     for write in writes:
         check_one_cell_each(flow, write, timed[write.name].cells)
-    private = [d for d, place in enumerate(flow.places) if place != "local"] if buffer is not None else []
+    kept = in_buffer(flow.places)
+    private = [d for d in range(len(flow.places)) if d not in kept] if buffer is not None else []
     sources = [timed[write.name] for write in writes]
     for read in reads:
         lost = unserved(timed[read.name], sources, private)

@@ -11,12 +11,13 @@ No retained coordinate: `R = E = S`, everything is recomputed. All local: `R = E
 `R = S`, `E = lexmin(S)`, and what lowering calls the further copies of an instance become loads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import islpy as isl
 
-from polyfuse.choices import Place
+from polyfuse.choices import BUFFER, RETAINED_IN, Place
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.spaces import freed
 
@@ -46,6 +47,25 @@ def first_along(relation: isl.Map, kept: frozenset[int]) -> isl.Map:
     return coalesced(relation.set_tuple_name(isl.dim_type.out, space.get_tuple_name(isl.dim_type.out)))
 
 
+def in_buffer(places: Sequence[Place]) -> frozenset[int]:
+    """The coordinates along which a value is retained in its buffer.
+
+    >>> in_buffer(("recompute", "local", "global"))
+    frozenset({1})
+    """
+    return frozenset(d for d, place in enumerate(places) if RETAINED_IN[place] == BUFFER)
+
+
+def stored_in(places: Sequence[Place]) -> str | None:
+    """The memory besides the buffer in which a value is retained along some coordinate; None where there is none.
+
+    >>> stored_in(("local", "global")), stored_in(("local", "recompute"))
+    ('offchip', None)
+    """
+    memories = (RETAINED_IN[place] for place in places)
+    return next((memory for memory in memories if memory not in (None, BUFFER)), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Retained:
     """The arrivals of elements in the on-chip buffer, computed and loaded ones: maps `{ A[a] -> tile[t] }`."""
@@ -63,8 +83,8 @@ def retain(need: isl.Map, extended_need: isl.Map, places: tuple[Place, ...], pla
     `shifted` takes the first tile of the *extended* need, so that every tile makes only what is new and the halo at
     the border is made in tiles before tile 0: one piece per statement, smallest rings, the same executions.
     """
-    local = frozenset(d for d, place in enumerate(places) if place == "local")
-    kept = local | frozenset(d for d, place in enumerate(places) if place == "global")
+    local = in_buffer(places)
+    kept = frozenset(d for d, place in enumerate(places) if RETAINED_IN[place] is not None)
     if placement == "first":
         arrivals = first_along(need, local)
     else:

@@ -13,13 +13,13 @@ from typing import Literal
 
 import islpy as isl
 
-from polyfuse.choices import PLACES, Place
+from polyfuse.choices import BUFFER, RETAINED_IN, Place
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.retention import Placement, Retained, retain
+from polyfuse.schedule.retention import Placement, Retained, retain, stored_in
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit
@@ -54,11 +54,13 @@ class Strategy:
         others = self.others or ("recompute",) * len(self.tile)
         object.__setattr__(self, "others", others)
         for name, places in {"others": others, **self.retention}.items():
-            if len(places) != len(self.tile) or any(place not in PLACES for place in places):
+            if len(places) != len(self.tile) or any(place not in RETAINED_IN for place in places):
                 raise InvalidInput(
-                    f"retention of {name!r}: expected one of {', '.join(PLACES)} for each of the {len(self.tile)} tile "
-                    f"dimensions, got {places}"
+                    f"retention of {name!r}: expected one of {', '.join(RETAINED_IN)} for each of the "
+                    f"{len(self.tile)} tile dimensions, got {places}"
                 )
+            if len({RETAINED_IN[place] for place in places} - {None, BUFFER}) > 1:
+                raise InvalidInput(f"retention of {name!r}: expected one memory besides the buffer, got {places}")
         if self.placement not in ("first", "shifted"):
             raise InvalidInput(f"placement {self.placement!r}: expected 'first' or 'shifted'")
         if self.weights not in ("once", "tile"):
@@ -73,16 +75,15 @@ class Strategy:
         if self.order is not None:
             return self.order
         every = [self.others, *self.retention.values()]
-        kept = [any(places[d] != "recompute" for places in every) for d in range(len(self.tile))]
+        kept = [any(RETAINED_IN[places[d]] is not None for places in every) for d in range(len(self.tile))]
         return tuple(sorted(range(len(self.tile)), key=lambda d: kept[d]))
 
     @staticmethod
     def named(name: str, tile: tuple[int, ...], placement: Placement = "first") -> "Strategy":
-        """`recompute`, `local` or `global` for every tensor and dimension. Errors: InvalidInput."""
-        if name not in PLACES:
-            raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(PLACES)}")
-        place: Place = name  # type: ignore[assignment]
-        return Strategy(tile, (place,) * len(tile), placement=placement)
+        """One place for every tensor and dimension. Errors: InvalidInput."""
+        if name not in RETAINED_IN:
+            raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(RETAINED_IN)}")
+        return Strategy(tile, (name,) * len(tile), placement=placement)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Flow:
     arrivals    when it enters its on-chip buffer: executions and loads together
     executions  when it is computed (none for an input)
     loads       when it is loaded from off-chip
-    stores      when it is written off-chip: at most once
+    stores      when it is written off-chip, or to the memory in which it is retained: at most once
     """
 
     tensor: Tensor
@@ -249,7 +250,7 @@ def has_first_tile(extended: isl.Map) -> bool:
 
 def without_borders(layer: Layer, flow: Flow) -> isl.Map:
     """`{ L[p] -> tile[t] }`: the extended executions of a layer: the first extended need along what is retained."""
-    kept: tuple[Place, ...] = tuple("recompute" if place == "recompute" else "local" for place in flow.places)
+    kept = tuple("recompute" if RETAINED_IN[place] is None else "local" for place in flow.places)
     executions = retain(flow.extended, flow.extended, kept, "first").executions
     return layer.makes_anywhere.apply_range(executions)
 
@@ -288,17 +289,17 @@ def flow_of_made(
     stored = isl.Set.empty(tensor.box.get_space())
     if tensor in network.outputs:
         stored = tensor.box
-    elif "global" in places:
+    elif stored_in(places):
         stored = kept.loads.domain()
     stores = first_along_all(kept.executions.intersect_domain(stored))
     return Flow(tensor, "made", places, need, extended, kept.arrivals, kept.executions, kept.loads, stores)
 
 
 def input_flow(network: Network, strategy: Strategy, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> Flow:
-    """The flow of an input: nothing computes it, every arrival is a load; `global` and `recompute` both reload."""
+    """The flow of an input: nothing computes it, every arrival is a load; what no buffer retains is loaded again."""
     need, extended = pulled(network, tiling, tensor, flows)
     wanted = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
-    places: tuple[Place, ...] = tuple("local" if place == "local" else "recompute" for place in wanted)
+    places = tuple("local" if RETAINED_IN[place] == BUFFER else "recompute" for place in wanted)
     arrivals = retain(need, extended, places, strategy.placement).arrivals
     nothing = isl.Map.empty(need.get_space())
     return Flow(tensor, "input", places, need, extended, arrivals, nothing, arrivals, nothing)
@@ -308,7 +309,7 @@ def weight_flow(network: Network, tiling: Tiling, weight: Tensor, flows: Mapping
     """The flow of a weight that every tile loads again."""
     need, extended = pulled(network, tiling, weight, flows)
     nothing = isl.Map.empty(need.get_space())
-    places: tuple[Place, ...] = tuple("recompute" for _ in tiling.dims)
+    places = ("recompute",) * len(tiling.dims)
     return Flow(weight, "weight", places, need, extended, need, nothing, need, nothing)
 
 

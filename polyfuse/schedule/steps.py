@@ -9,18 +9,20 @@ the schedule of executions is singular. Counting, code generation and the interp
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import islpy as isl
 
+from polyfuse.choices import BUFFER, OFF_CHIP
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor, distinct_name
+from polyfuse.schedule.retention import stored_in
 from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 
-Memory = Literal["chip", "offchip"]
+Memory = str
+"""`chip`, the buffer of a tensor; `offchip`; or another one in which a place retains values."""
 REDUCTION_DIMS = 4
 """The most reduction indices a statement may have."""
 
@@ -38,7 +40,7 @@ class Touch:
     @property
     def array(self) -> str:
         """The name of the array in C and in counts: the tensor's, or that of its on-chip buffer."""
-        return self.tensor.name if self.memory == "offchip" else chip_name(self.tensor)
+        return chip_name(self.tensor) if self.memory == BUFFER else self.tensor.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +141,13 @@ def check_reductions(layer: Layer, statement: Statement) -> None:
 
 
 def copy_step(schedule: Schedule, flow: Flow, action: Action, moments: isl.Map, stage: int) -> Step:
-    """The copy of one tensor between off-chip memory and its buffer."""
+    """The copy of one tensor between off-chip memory, or the memory that retains it, and its buffer."""
     tensor, name = flow.tensor, f"{action}_{flow.tensor.name}"
     executions = flat_executions(moments, name)
     element = touched(executions, schedule, isl.Map.identity(tensor.box.get_space().map_from_set()))
-    source: Memory = "offchip" if action == "load" else "chip"
-    target: Memory = "chip" if action == "load" else "offchip"
+    given = flow.role != "made" or tensor in schedule.network.outputs
+    far = OFF_CHIP if given else stored_in(flow.places) or OFF_CHIP
+    source, target = (far, BUFFER) if action == "load" else (BUFFER, far)
     touches = (Touch("x", tensor, source, False, element), Touch("acc", tensor, target, True, element))
     dims = tuple(f"a{d}" for d in range(len(tensor.shape)))
     time = step_time(schedule, executions, stage, len(tensor.shape), 0)

@@ -19,6 +19,7 @@ import islpy as isl
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -163,7 +164,7 @@ def buffer(schedule: Schedule, flow: Flow) -> Buffer:
     """
     space = tile_and_element(schedule, flow.tensor)
     dims = schedule.tiling.dims
-    retained = {d for d, place in enumerate(flow.places) if place == "local"}
+    retained = in_buffer(flow.places)
     conflicts = Conflicts.of(schedule, flow, retained)
     indices = []
     for d in range(len(dims)):
@@ -209,7 +210,7 @@ class Conflicts:
     pairs: isl.Map
 
     @staticmethod
-    def of(schedule: Schedule, flow: Flow, retained: set[int]) -> "Conflicts":
+    def of(schedule: Schedule, flow: Flow, retained: frozenset[int]) -> "Conflicts":
         """The conflicts of one flow."""
         axes = tuple(sorted({dim.axis for dim in schedule.tiling.dims if dim.axis < len(flow.tensor.shape)}))
         tiles = tuple(d for d in range(len(schedule.tiling.dims)) if d not in retained)
@@ -275,7 +276,7 @@ def keyed(relation: isl.Map, tiles: tuple[int, ...]) -> isl.Map:
     return relation.reset_tuple_id(isl.dim_type.in_) if relation.has_tuple_id(isl.dim_type.in_) else relation
 
 
-def tile_origin(schedule: Schedule, flow: Flow, axis: int, retained: set[int]) -> isl.Aff | None:
+def tile_origin(schedule: Schedule, flow: Flow, axis: int, retained: frozenset[int]) -> isl.Aff | None:
     """The first element of an axis that a tile needs, as an affine expression of its coordinates: `{ [tile -> A] }`.
 
     Up to a constant. Taken from the extended need, where borders do not bend it; None where it is not bounded or not

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import islpy as isl
 
+from polyfuse.choices import RETAINED_IN
 from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
@@ -192,7 +193,7 @@ def parallel_coordinate(places: Places) -> int | None:
     for flow in flows:
         executed = executed.union(flow.arrivals.range())
     for d in range(len(schedule.tiling.dims)):
-        if any(flow.places[d] != "recompute" for flow in flows):
+        if any(RETAINED_IN[flow.places[d]] is not None for flow in flows):
             return None
         if executed.dim_min_val(d) != executed.dim_max_val(d):
             return d

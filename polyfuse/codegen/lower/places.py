@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
+from polyfuse.choices import BUFFER
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.selection import SCALAR, Leaves
 from polyfuse.network.tensor import Tensor
@@ -48,7 +49,7 @@ class Places:
 
     def is_offchip(self, touch: Touch) -> bool:
         """The access goes to an off-chip array: because it is a copy's far end, or because there is no copy."""
-        return touch.memory == "offchip" or self.stays(touch.tensor)
+        return touch.memory != BUFFER or self.stays(touch.tensor)
 
     def buffer(self, tensor: Tensor) -> Buffer:
         """A buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""

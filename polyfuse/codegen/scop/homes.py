@@ -16,6 +16,7 @@ import islpy as isl
 from polyfuse.codegen.lower.places import Places
 from polyfuse.network.scop.scop import ScopArray
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Touch, chip_name
 from polyfuse.schedule.storage import Index, Storage, tile_and_element, variable
@@ -94,7 +95,7 @@ def copies(storage: Storage, tensor: Tensor) -> Home:
     flow = schedule.flows[tensor.name]
     space = tile_and_element(schedule, tensor)
     arrivals = flow.arrivals.reverse().wrap()
-    free = [variable(space, d) for d, place in enumerate(flow.places) if place != "local"]
+    free = [variable(space, d) for d in range(len(flow.places)) if d not in in_buffer(flow.places)]
     local = [index.origin for index in axes_of(storage, tensor)]
     affs, sizes = [], []
     for aff in (*free, *local):

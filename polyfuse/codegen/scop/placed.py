@@ -173,7 +173,7 @@ def _from_origin(schedule: Schedule, step: Step) -> isl.Map:
     flow, dims = schedule.flows[tensor.name], schedule.tiling.dims
     local = isl.MultiAff.identity_on_domain_space(step.executions.get_space())
     for axis in sorted({dim.axis for dim in dims if dim.axis < len(tensor.shape)}):
-        origin = tile_origin(schedule, flow, axis, set())
+        origin = tile_origin(schedule, flow, axis, frozenset())
         if origin is None:
             continue
         index = local.get_at(len(dims) + axis)
