@@ -16,9 +16,9 @@ PLACES = tuple(RETAINED_IN)
 STRATEGIES = (*PLACES, "mixed")
 """Strategies by name: one place for every tensor along every tile dimension, or mixed."""
 
-LeafName = Literal["rows", "scalar"]
+KernelsName = Literal["rows", "scalar"]
 """What computes a layer in C: kernels of whole rows, or loops over single statements."""
-LEAF_NAMES: tuple[LeafName, ...] = get_args(LeafName)
+KERNELS_NAMES: tuple[KernelsName, ...] = get_args(KernelsName)
 LAYOUTS = ("nchw", "nchw4c", "nchw8c", "nchw16c", "blocked")
 """Layouts of inputs and outputs; `blocked` is the one of these that fits the machine's vectors."""
 DEFAULT_FLAGS = ("-std=c11", "-O3", "-march=native", "-ffp-contract=fast")

@@ -50,7 +50,7 @@ def right_values() -> Mapping[str, Any]:
     """A value for each parameter by its name, or by function and name, so that the others are reached."""
     net = network()
     group = storage()
-    program = pf.generate(group.schedule.network, [group], leaf="scalar")
+    program = pf.generate(group.schedule.network, [group], kernels="scalar")
     plan = EXAMPLES["ScratchPlan"]()
     small = net.select(["a", "p", "b"])
     found: dict[str, Any] = {

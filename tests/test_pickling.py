@@ -76,7 +76,7 @@ EXAMPLES: Mapping[str, Callable[[], Any]] = {
     "Objective": pf.Objective,
     "Options": pf.Options,
     "Plan": lambda: pf.load(used().select(["a"])).plan,
-    "Program": lambda: pf.generate(used(), [storage()], leaf="scalar", staged=True),
+    "Program": lambda: pf.generate(used(), [storage()], kernels="scalar", staged=True),
     "Proof": lambda: pf.prove_plan(scratch(), pf.graph_of(used().select(["a", "p", "b"]))),
     "Row": lambda: compared().rows[-1],
     "Schedule": lambda: pf.scheduled(used(), strategy()),
@@ -152,7 +152,7 @@ def test_what_is_read_again_works() -> None:
     for again in WAYS.values():
         pf.check(again(group))
         assert np.array_equal(pf.reference(again(net), inputs)["doubled"], wanted)
-        program = again(pf.generate(net, [group], leaf="scalar"))
+        program = again(pf.generate(net, [group], kernels="scalar"))
         assert pf.max_relative_error(pf.build(program)(**inputs)["doubled"], wanted) < 1e-5
 
 
@@ -185,7 +185,7 @@ def test_relations_of_isl(text: str, way: str) -> None:
 
 
 def test_loaded_code_says_what_to_pickle() -> None:
-    kernel = pf.build(pf.generate(used(), [storage()], leaf="scalar"))
+    kernel = pf.build(pf.generate(used(), [storage()], kernels="scalar"))
     model = pf.load(used().select(["a"]))
     for value, advice in ((kernel, "pickle its program"), (model, "keep its plan")):
         for again in WAYS.values():

@@ -80,7 +80,7 @@ def strategy_lines() -> tuple[pf.Comparison, list[str]]:
     for name, parameters in KERNELS:
         network = pf.load_workload(str(ROOT / "kernels" / f"{name}.py"), parameters=parameters)
         rows = pf.candidates(pf.default_tiles(network), ("recompute", "local", "global", "mixed"))
-        comparison = pf.compare(network, rows, repeats=5, leaf="scalar")
+        comparison = pf.compare(network, rows, repeats=5, kernels="scalar")
         (unfused, *_) = comparison.rows
         before = unfused.offchip_read_bytes + unfused.offchip_write_bytes
         for row, exact in fastest(comparison.rows[1:]):

@@ -11,12 +11,12 @@ import numpy as np
 
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
-from polyfuse.choices import BUFFER, PLACES, STRATEGIES, LeafName, Place
+from polyfuse.choices import BUFFER, PLACES, STRATEGIES, KernelsName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.lower.selection import SCALAR, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import SCALAR, Selection, named_selection
 from polyfuse.codegen.program import Program, generate
 from polyfuse.deploy.host import host_facts
 from polyfuse.deploy.settings import Settings
@@ -40,12 +40,12 @@ DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recomp
 class Candidate:
     """One row of a comparison before it runs: the name of its strategy, and the strategy; None is layer by layer.
 
-    `leaf` are leaves of its own, in the place of those that all rows share.
+    `kernels` is a selection of its own, in place of that which all rows share.
     """
 
     label: str
     strategy: Strategy | None
-    leaf: Leaves | None = None
+    kernels: Selection | None = None
 
     @property
     def tile(self) -> tuple[int, ...]:
@@ -166,17 +166,17 @@ def strategies(name: str, tile: tuple[int, ...], choices: Choices) -> list[Strat
     return [choices.strategy(tile, places, placement) for placement in placements]
 
 
-def prepare(network: Network, candidate: Candidate, leaf: Leaves = SCALAR) -> Case:
+def prepare(network: Network, candidate: Candidate, kernels: Selection = SCALAR) -> Case:
     """Schedule, prove, count and generate one candidate.
 
     Errors: InvalidInput, IllegalSchedule, TooComplex, Unbounded.
     """
-    strategy, leaf = candidate.strategy, candidate.leaf or leaf
-    groups = layer_by_layer(network, leaf.tallest) if strategy is None else fused(network, strategy)
+    strategy, kernels = candidate.strategy, candidate.kernels or kernels
+    groups = layer_by_layer(network, kernels.tallest) if strategy is None else fused(network, strategy)
     predicted = total(counts(group) for group in groups)
-    timed = generate(network, groups, leaf=leaf)
-    counting = generate(network, groups, leaf="scalar", instrumented=True)
-    proving = generate(network, groups, leaf=leaf, instrumented=True) if leaf.target.has_rows else None
+    timed = generate(network, groups, kernels=kernels)
+    counting = generate(network, groups, kernels="scalar", instrumented=True)
+    proving = generate(network, groups, kernels=kernels, instrumented=True) if kernels.target.has_rows else None
     return Case(candidate, groups, predicted, timed, counting, proving)
 
 
@@ -188,7 +188,7 @@ def compare(
     run: bool = True,
     threads: int = 1,
     repeats: int = 5,
-    leaf: LeafName = "rows",
+    kernels: KernelsName = "rows",
     layout: str = "nchw",
     exact: bool = False,
     options: Options | None = None,
@@ -196,18 +196,18 @@ def compare(
 ) -> Comparison:
     """Predict every candidate and, with `run`, compile, count, check and time it.
 
-    `leaf` and `layout` are those of the code that is timed, `exact` keeps it to the direct algorithm. Candidates that
-    cannot share threads are timed with one; their row says so.
+    `kernels` and `layout` are those of the code that is timed, `exact` keeps it to the direct algorithm. Candidates
+    that cannot share threads are timed with one; their row says so.
     Errors: as `prepare`; BuildError; InvalidInput for no rows, and for what says how code is run where none is.
     """
     options = options or Options()
     if run:
         options = ready_to_build(options)
-    elif (threads, repeats, leaf, layout, exact) != (1, 5, "rows", "nchw", False):
+    elif (threads, repeats, kernels, layout, exact) != (1, 5, "rows", "nchw", False):
         raise InvalidInput(
-            "compare: threads, repeats, leaf, layout and exact say how code is run; with run=False leave them out"
+            "compare: threads, repeats, kernels, layout and exact say how code is run; with run=False leave them out"
         )
-    cases = prepared(network, rows, progress, leaves_to_run(network, leaf, layout, exact, options, run))
+    cases = prepared(network, rows, progress, selection_to_run(network, kernels, layout, exact, options, run))
     return compare_cases(
         network, cases, workload=workload, run=run, threads=threads, repeats=repeats, options=options, progress=progress
     )
@@ -222,18 +222,20 @@ def ready_to_build(options: Options) -> Options:
     return replace(options, compiler=options.compiler or find_compiler())
 
 
-def leaves_to_run(network: Network, leaf: LeafName, layout: str, exact: bool, options: Options, run: bool) -> Leaves:
-    """The leaves of the code that is timed; scalar where nothing is run, which needs no compiler.
+def selection_to_run(
+    network: Network, kernels: KernelsName, layout: str, exact: bool, options: Options, run: bool
+) -> Selection:
+    """The selection for the code that is timed; scalar where nothing is run, which needs no compiler.
 
     Errors: InvalidInput for unknown names, BuildError.
     """
     if not run:
         return SCALAR
-    return named_leaves(network, leaf, layout, exact=exact, compiler=options.compiler, flags=options.flags)
+    return named_selection(network, kernels, layout, exact=exact, compiler=options.compiler, flags=options.flags)
 
 
 def prepared(
-    network: Network, rows: Sequence[Candidate], progress: Progress | None = None, leaf: Leaves = SCALAR
+    network: Network, rows: Sequence[Candidate], progress: Progress | None = None, kernels: Selection = SCALAR
 ) -> tuple[Case, ...]:
     """Prepare every candidate, once all of them fit the network.
 
@@ -244,7 +246,7 @@ def prepared(
     cases = []
     for k, row in enumerate(rows):
         tell("scheduling", k, len(rows))
-        cases.append(prepare(network, row, leaf))
+        cases.append(prepare(network, row, kernels))
     tell("scheduling", len(rows), len(rows))
     return tuple(cases)
 
@@ -350,7 +352,7 @@ def error_of(kernel: Kernel, inputs: Mapping[str, np.ndarray], expected: Mapping
 
 
 def executed_points(kernel: Kernel) -> int:
-    """How often points were executed, by row kernels and by scalar leaves."""
+    """How often points were executed, by row kernels and by scalar code."""
     found = 0
     for group in kernel.program.groups:
         mine = {(c.kind, c.name): n for c, n in kernel.counts.items() if c.group == group.index}
@@ -433,5 +435,5 @@ def tuned_row(network: Network, settings: Settings) -> Candidate | None:
     found = best_for(network, settings)
     if found is None:
         return None
-    leaf = found.choice.leaves(network, settings.target, settings.interface)
-    return Candidate("tuned", found.choice.strategy, leaf)
+    kernels = found.choice.selection(network, settings.target, settings.interface)
+    return Candidate("tuned", found.choice.strategy, kernels)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.lower.selection import Interface, Leaves, leaves
+from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target, probe
@@ -84,15 +84,15 @@ def samples(target: Target, options: Options, tell: Progress) -> list[Sample]:
 def generated(target: Target) -> Iterator[tuple[str, Program, Work]]:
     """Every chain under every strategy: its name, the program and its work."""
     for network, interface, exact in chains():
-        leaf = leaves(network, target, interface, exact=exact)
-        for label, groups in ways(network, leaf):
+        kernels = select_kernels(network, target, interface, exact=exact)
+        for label, groups in ways(network, kernels):
             name = f"{network.name} {interface} {'direct' if exact else 'priced'} {label}"
-            yield name, generate(network, groups, leaf=leaf), work_of(groups, leaf)
+            yield name, generate(network, groups, kernels=kernels), work_of(groups, kernels)
 
 
-def ways(network: Network, leaf: Leaves) -> Iterator[tuple[str, Sequence[Storage]]]:
+def ways(network: Network, kernels: Selection) -> Iterator[tuple[str, Sequence[Storage]]]:
     """Layer by layer, and a few strategies that differ in what they recompute and where values wait."""
-    yield "unfused", layer_by_layer(network, leaf.tallest)
+    yield "unfused", layer_by_layer(network, kernels.tallest)
     *_, rows, columns = network.outputs[-1].concrete_shape
     for name, tile in (("recompute", (3,)), ("local", (3,)), ("local", (24,)), ("global", (6,))):
         yield f"{name} {tile[0]}", fused(network, Strategy.named(name, (min(tile[0], rows),), "shifted"))

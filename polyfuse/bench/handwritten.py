@@ -79,7 +79,7 @@ def rows(repeats: int) -> Iterator[tuple[str, ...]]:
     """For each layer: what it is, both ratios, and the largest error of the three forms."""
     for channels, height, width, taps in ((16, 135, 240, 3), (64, 56, 56, 3), (1, 1024, 1024, 3), (32, 56, 56, 5)):
         network = layer(channels, height, width, taps)
-        kernel = build(generate(network, layer_by_layer(network), leaf="scalar"))
+        kernel = build(generate(network, layer_by_layer(network), kernels="scalar"))
         inputs = random_inputs(network, 0)
         kernel.set_inputs(inputs)
         shape = (channels, height, width, taps)

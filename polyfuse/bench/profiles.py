@@ -9,7 +9,7 @@ The file is "format" ("polyfuse-profile"), "version" (1), and "entries", a list 
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyfuse.bench.compare import leaves_to_run, ready_to_build
+from polyfuse.bench.compare import ready_to_build, selection_to_run
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
@@ -60,7 +60,7 @@ def measured_on(network: Network, options: Options) -> Measure:
 
 def _program(network: Network, parts: Sequence[Sequence[str]], options: Options) -> Program:
     groups = tuple(_group(network.select(part)) for part in parts)
-    return generate(network, groups, leaf=leaves_to_run(network, "rows", "nchw", False, options, True))
+    return generate(network, groups, kernels=selection_to_run(network, "rows", "nchw", False, options, True))
 
 
 def _group(part: Network) -> Storage:

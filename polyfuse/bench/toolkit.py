@@ -70,7 +70,7 @@ def stage_seconds(layers: int, tile: tuple[int, ...], places: tuple[Place, ...],
     timed(lambda: check(group))
     timed(lambda: [lower(group_schedule.executions(layer)) for layer in network.layers])
     timed(lambda: counts(group))
-    timed(lambda: generate(network, [group], leaf="scalar"))
+    timed(lambda: generate(network, [group], kernels="scalar"))
     return seconds
 
 

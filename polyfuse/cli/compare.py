@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from polyfuse.choices import LAYOUTS, LEAF_NAMES
+from polyfuse.choices import KERNELS_NAMES, LAYOUTS
 from polyfuse.cli.options import (
     BLOCKED,
     EXACT_ARITHMETIC,
@@ -24,8 +24,8 @@ from polyfuse.cli.values import FILE
 @click.command("compare", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS, repeats(5), threads())
 @click.option(
-    "--leaf",
-    type=click.Choice(LEAF_NAMES),
+    "--kernels",
+    type=click.Choice(KERNELS_NAMES),
     default="rows",
     show_default=True,
     help="Time fast row kernels, or readable loops over single statements (scalar).",

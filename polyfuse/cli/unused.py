@@ -118,11 +118,13 @@ NOT_SIMULATED = Unused(
 UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "compare": (
         Unused(
-            ("repeats", "threads", "leaf", "layout", "exact"),
+            ("repeats", "threads", "kernels", "layout", "exact"),
             lambda request: request["no_run"],
             "with --no-run, which runs no code",
         ),
-        Unused(("exact",), lambda request: request["leaf"] == "scalar", "with --leaf scalar, which is always exact"),
+        Unused(
+            ("exact",), lambda request: request["kernels"] == "scalar", "with --kernels scalar, which is always exact"
+        ),
         PLACEMENT,
     ),
     "show": (replace(PLACEMENT, when=lambda request: keeps_nothing(request) or not asks_for_rows(request)),),

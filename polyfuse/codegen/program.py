@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from polyfuse.choices import LeafName
+from polyfuse.choices import KernelsName
 from polyfuse.codegen.emit.cfile import c_body, entry
 from polyfuse.codegen.emit.group import Counter, Emitter, Group
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.program import Lowered, lowered
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.doors import public
 from polyfuse.network.network import Network
 from polyfuse.schedule.storage import Storage
@@ -60,7 +60,7 @@ class Program(Lowered):
     def __reduce__(self) -> tuple[Callable[..., "Program"], tuple[object, ...]]:
         """A program is pickled and copied as what it is generated from: isl's loops cannot be."""
         storages = tuple(group.storage for group in self.groups)
-        return _generated, (self.network, storages, self.leaves, self.staged, self.instrumented)
+        return _generated, (self.network, storages, self.selection, self.staged, self.instrumented)
 
     def __str__(self) -> str:
         size = f"{len(self.source.splitlines())} lines of C, {self.loops} loops, {self.branches} branches"
@@ -76,20 +76,20 @@ def generate(
     network: Network,
     groups: Sequence[Storage],
     *,
-    leaf: Leaves | LeafName | None = None,
+    kernels: Selection | KernelsName | None = None,
     staged: bool = False,
     instrumented: bool = False,
 ) -> Program:
     """Generate the C of a network whose groups are scheduled and stored, and proved legal, by the caller.
 
-    `leaf` is `"rows"`, `"scalar"` or what `leaves()` chose; row kernels are the default of the in-place form.
-    `instrumented` implies `staged` for scalar leaves: what is counted is what a machine without caches would do; with
+    `kernels` is `"rows"`, `"scalar"` or what `select_kernels()` chose; `"rows"` is the default of the in-place form.
+    `instrumented` implies `staged` for scalar code: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
     Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
     Unbounded, IllegalSchedule from the loops; BuildError for row kernels where there is no compiler whose vectors they
     could be made for.
     """
-    program = lowered(network, groups, leaf=leaf, staged=staged, instrumented=instrumented)
+    program = lowered(network, groups, kernels=kernels, staged=staged, instrumented=instrumented)
     emitter = Emitter(program.instrumented)
     constants = {name: Array(name, value.shape) for name, value in program.kernels.constants.items()}
     parts = tuple(emitter.group(group, constants) for group in program.groups)
@@ -108,7 +108,7 @@ def generate(
         program.groups,
         program.kernels,
         program.scratch,
-        program.leaves,
+        program.selection,
         program.staged,
         program.instrumented,
         parts,
@@ -117,6 +117,8 @@ def generate(
     )
 
 
-def _generated(network: Network, groups: Sequence[Storage], leaf: Leaves, staged: bool, instrumented: bool) -> Program:
+def _generated(
+    network: Network, groups: Sequence[Storage], kernels: Selection, staged: bool, instrumented: bool
+) -> Program:
     """The program again, from what it was generated from."""
-    return generate(network, groups, leaf=leaf, staged=staged, instrumented=instrumented)
+    return generate(network, groups, kernels=kernels, staged=staged, instrumented=instrumented)

@@ -25,7 +25,7 @@ from polyfuse.machines.host import Costs, Machine
 
 Floats = NDArray[np.float64]
 PLAIN_COST, SCALAR_COST = 1.1, 4.0
-"""What a vector operation, and an execution of a scalar leaf, takes in multiply-adds of vectors, as a guess."""
+"""What a vector operation, and an execution of scalar code, takes in multiply-adds of vectors, as a guess."""
 KEPT = 0.5
 """The share of a cache below which everything that was touched is still there."""
 

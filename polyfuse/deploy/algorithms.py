@@ -8,7 +8,7 @@ costs decide. Only layers that this changes are in the result: for others kernel
 
 from dataclasses import replace
 
-from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, leaves
+from polyfuse.codegen.lower.selection import Interface, Selection, is_3x3, select_kernels
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.winograd import Winograd
@@ -28,7 +28,7 @@ def algorithms_of(network: Network, target: Target, interface: Interface, price:
 
     Errors: those of a layer that cannot be scheduled even by itself.
     """
-    usual = leaves(network, target, interface)
+    usual = select_kernels(network, target, interface)
     found: dict[str, int] = {}
     known: dict[tuple[object, ...], int] = {}
     for layer in network.layers:
@@ -43,12 +43,12 @@ def algorithms_of(network: Network, target: Target, interface: Interface, price:
     return found
 
 
-def cheapest_tile(network: Network, layer: Layer, usual: Leaves, target: Target, price: Price) -> int:
+def cheapest_tile(network: Network, layer: Layer, usual: Selection, target: Target, price: Price) -> int:
     """The tile that a layer by itself is cheapest with, unless the usual one is nearly as cheap."""
     alone, now = network.select([layer.name]), usual.tiles.get(layer.name, 0)
 
     def price_with(tile: int) -> float:
-        chosen = leaves(alone, target, "blocked", exact=True, winograd={layer.name: tile})
+        chosen = select_kernels(alone, target, "blocked", exact=True, winograd={layer.name: tile})
         return price(layer_by_layer(alone, chosen.tallest), replace(chosen, interface=usual.interface))
 
     prices = {now: price_with(now)}

@@ -9,7 +9,7 @@ to it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.deploy.grouping import scheduled_part
 from polyfuse.deploy.model import plan_of
 from polyfuse.deploy.plan import Plan
@@ -156,7 +156,7 @@ def explained(
     try:
         ready = settings.ready
         made = plan or plan_of(network, ready, progress)
-        leaves = made.leaves(network, ready.target)
+        selection = made.selection(network, ready.target)
     except PolyfuseError as error:
         if plan is not None:
             raise
@@ -166,7 +166,7 @@ def explained(
     groups = []
     for group in made.groups:
         members = [known[name] for name in group.layers]
-        apart, together = moved(network, group.part, leaves)
+        apart, together = moved(network, group.part, selection)
         groups.append(
             ExplainedGroup(
                 group.layers,
@@ -186,13 +186,13 @@ def explained(
     return tuple(groups), ""
 
 
-def moved(network: Network, part: PricedGroup, leaves: Leaves) -> tuple[int, int]:
+def moved(network: Network, part: PricedGroup, selection: Selection) -> tuple[int, int]:
     """The off-chip bytes of some layers one by one, and as the group."""
     alone = network.select(part.layers)
-    apart = total(counts(each) for each in scheduled_part(alone, None, leaves)).offchip_bytes
+    apart = total(counts(each) for each in scheduled_part(alone, None, selection)).offchip_bytes
     if part.strategy is None:
         return apart, apart
-    return apart, total(counts(each) for each in scheduled_part(alone, part.strategy, leaves)).offchip_bytes
+    return apart, total(counts(each) for each in scheduled_part(alone, part.strategy, selection)).offchip_bytes
 
 
 def worst(operators: Sequence[FusionOperator]) -> MappingType:

@@ -1,6 +1,6 @@
 """Which layers of a network to fuse: groups of least predicted time, by dynamic programming over an order of layers.
 
-    Network + Leaves + Price ──grouped()──> Grouping ──groups()──> (Storage, ...), proved legal
+    Network + Selection + Price ──grouped()──> Grouping ──groups()──> (Storage, ...), proved legal
 
 Layers are put into an order in which chains stay together. Every run of neighbours in it that hang together is a
 group that could be: nothing outside lies between its layers, so what is left can still be run. Its price is that of
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from polyfuse.choices import LONGEST
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -38,18 +38,18 @@ class Grouping:
         """The price of all groups together."""
         return sum(part.price for part in self.parts)
 
-    def groups(self, leaves: Leaves) -> tuple[Storage, ...]:
+    def groups(self, selection: Selection) -> tuple[Storage, ...]:
         """The groups, scheduled and proved legal."""
         found: list[Storage] = []
         for part in self.parts:
             alone = self.network.select(part.layers)
-            found.extend(scheduled_part(alone, part.strategy, leaves))
+            found.extend(scheduled_part(alone, part.strategy, selection))
         return tuple(found)
 
 
-def scheduled_part(part: Network, strategy: Strategy | None, leaves: Leaves) -> tuple[Storage, ...]:
+def scheduled_part(part: Network, strategy: Strategy | None, selection: Selection) -> tuple[Storage, ...]:
     """A part of a network under a strategy, proved legal."""
-    return layer_by_layer(part, leaves.tallest) if strategy is None else fused(part, strategy)
+    return layer_by_layer(part, selection.tallest) if strategy is None else fused(part, strategy)
 
 
 def ungrouped(network: Network) -> Grouping:
@@ -60,7 +60,7 @@ def ungrouped(network: Network) -> Grouping:
 
 def grouped(
     network: Network,
-    leaves: Leaves,
+    selection: Selection,
     price: Price,
     *,
     longest: int = LONGEST,
@@ -78,7 +78,7 @@ def grouped(
     tell = progress or silent
     ordered = in_chains(network)
     names = tuple(layer.name for layer in ordered.layers)
-    prices = Prices(ordered, leaves, price)
+    prices = Prices(ordered, selection, price)
     best: dict[tuple[int, int], Partition] = {}
     growing: set[tuple[int, int]] = set()
     for length in range(1, min(longest, len(names)) + 1):

@@ -1,6 +1,6 @@
 """Less memory where fusing for time takes more than layers one by one would.
 
-    Grouping + Leaves + Price ──leaner()──> Grouping
+    Grouping + Selection + Price ──leaner()──> Grouping
 
 A concat that needs no copies costs no time, but its result is there from the first operand to the last reader: in a
 U-Net each level's is, all the way down and up again. Joined to the group that reads it, it is made some rows at a time.
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from polyfuse.codegen.lower.concats import is_placeable, placed_concats
 from polyfuse.codegen.lower.program import lowered
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.deploy.grouping import Grouping
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.prices import Price, PricedGroup, Prices
@@ -22,30 +22,30 @@ MOST_TRIED = 4
 """So many concats are tried; each takes as long as lowering the network."""
 
 
-def leaner(grouping: Grouping, leaves: Leaves, price: Price) -> Grouping:
+def leaner(grouping: Grouping, selection: Selection, price: Price) -> Grouping:
     """Join concats without copies to their readers, the largest first, until layers one by one would need more memory.
 
     Each must save memory, and all together may cost 2 % of the price at most.
     """
-    concats = [layer for layer in grouping.network.layers if is_placeable(grouping.network, layer, leaves)]
+    concats = [layer for layer in grouping.network.layers if is_placeable(grouping.network, layer, selection)]
     most = least_layer_by_layer(grouping.network)
-    if not concats or (least := memory(grouping, leaves)) <= most:
+    if not concats or (least := memory(grouping, selection)) <= most:
         return grouping
     limit = SLACK * grouping.price
-    prices = Prices(grouping.network, leaves, price)
+    prices = Prices(grouping.network, selection, price)
     for concat in sorted(concats, key=lambda layer: -layer.output.elements)[:MOST_TRIED]:
         found = joined(grouping, concat, prices)
-        if found is not None and found.price <= limit and (needed := memory(found, leaves)) < least:
+        if found is not None and found.price <= limit and (needed := memory(found, selection)) < least:
             grouping, least = found, needed
         if least <= most:
             break
     return grouping
 
 
-def memory(grouping: Grouping, leaves: Leaves) -> int:
+def memory(grouping: Grouping, selection: Selection) -> int:
     """The bytes that the C of a grouping needs apart from weights."""
-    placed, groups = placed_concats(grouping.network, grouping.groups(leaves), leaves)
-    return footprint(lowered(grouping.network, groups, leaf=placed)).memory
+    placed, groups = placed_concats(grouping.network, grouping.groups(selection), selection)
+    return footprint(lowered(grouping.network, groups, kernels=placed)).memory
 
 
 def joined(grouping: Grouping, concat: Layer, prices: Prices) -> Grouping | None:

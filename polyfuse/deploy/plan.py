@@ -13,7 +13,7 @@ from typing import Literal
 
 from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.lower.concats import placed_concats
-from polyfuse.codegen.lower.selection import Interface, Leaves, leaves
+from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
 from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
@@ -107,7 +107,7 @@ class Plan:
         unknown = {"price": math.nan, "looked_at": {}, "tuned": False}
         return replace(self, groups=tuple(replace(group, **unknown) for group in self.groups))  # type: ignore[arg-type]
 
-    def leaves(self, network: Network, target: Target) -> Leaves:
+    def selection(self, network: Network, target: Target) -> Selection:
         """The row kernels of the network's layers.
 
         Errors: InvalidInput for vectors of another width than the plan's, and an algorithm that suits a layer not.
@@ -117,7 +117,9 @@ class Plan:
                 f"plan of {self.network!r}: it is for vectors of {self.machine.vector_floats} floats, this compiler "
                 f"and its flags have {target.floats}; plan again"
             )
-        return leaves(network, target, self.interface, exact=self.arithmetic == "exact", winograd=self.algorithms)
+        return select_kernels(
+            network, target, self.interface, exact=self.arithmetic == "exact", winograd=self.algorithms
+        )
 
     def grouping(self, network: Network) -> Grouping:
         """The groups of a network.
@@ -175,14 +177,14 @@ def planned(
     processes price groups.
     Errors: InvalidInput, TooComplex, Unbounded, as scheduling a layer by itself has them.
     """
-    leaf = leaves(network, target, interface, exact=exact, winograd=algorithms)
+    kernels = select_kernels(network, target, interface, exact=exact, winograd=algorithms)
     if price is None or groups == "single":
         found = ungrouped(network)
     elif groups == "published":
-        found = published(network, leaf, price)
+        found = published(network, kernels, price)
     else:
-        fastest = grouped(network, leaf, price, longest=longest, workers=workers, progress=progress)
-        found = leaner(fastest, leaf, price)
+        fastest = grouped(network, kernels, price, longest=longest, workers=workers, progress=progress)
+        found = leaner(fastest, kernels, price)
     parts = tuple(HostGroup.of(part) for part in found.parts)
     ends = network.ends.input_names, network.ends.output_names
     return Plan(
@@ -195,7 +197,7 @@ def program(network: Network, plan: Plan, target: Target) -> Program:
 
     Errors: InvalidInput for a plan of another network; IllegalSchedule with a witness.
     """
-    leaf = plan.leaves(network, target)
+    kernels = plan.selection(network, target)
     grouping = plan.grouping(network)
-    placed, groups = placed_concats(network, grouping.groups(leaf), leaf)
-    return generate(grouping.network, groups, leaf=placed)
+    placed, groups = placed_concats(network, grouping.groups(kernels), kernels)
+    return generate(grouping.network, groups, kernels=placed)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import islpy as isl
 
 from polyfuse.codegen.lower.concats import is_placeable
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.lower.work import work_of
 from polyfuse.cost.seconds import seconds
 from polyfuse.deploy.space import label_of, strategies
@@ -30,7 +30,7 @@ from polyfuse.sets.limits import operation_limit
 
 A = TypeVar("A")
 B = TypeVar("B")
-Price = Callable[[Sequence[Storage], Leaves], float]
+Price = Callable[[Sequence[Storage], Selection], float]
 """What running some groups costs, one after the other: seconds, or anything that adds up."""
 HEIGHTS, ALL_HEIGHTS = (4, 16), (1, 2, 4, 8, 16, 32)
 """The rows of tiles that are priced: of every part, and of those that were chosen."""
@@ -60,7 +60,7 @@ class PricedGroup:
 
 def seconds_on(machine: Machine, threads: int = 1) -> Price:
     """The price of a run in seconds, by the time model of a machine."""
-    return lambda groups, leaves: seconds(work_of(groups, leaves), machine, threads).total
+    return lambda groups, selection: seconds(work_of(groups, selection), machine, threads).total
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Prices:
     """The best strategy and the price of every part that was asked for; equal parts are priced once."""
 
     network: Network
-    leaves: Leaves
+    selection: Selection
     price: Price
     known: dict[tuple[object, ...], tuple[Strategy | None, float] | None] = field(default_factory=dict)
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -115,13 +115,13 @@ class Prices:
     def fusible(self, names: Sequence[str]) -> bool:
         """Whether layers may share a group: where there are row kernels, only layers that have them may.
 
-        Scalar leaves take time for what they compute, not for where it lies.
+        Scalar code take time for what they compute, not for where it lies.
         """
-        return not self.leaves.target.has_rows or all(name in self.leaves.kinds for name in names)
+        return not self.selection.target.has_rows or all(name in self.selection.kinds for name in names)
 
     def is_free(self, part: Network) -> bool:
         """Whether the part is one concat that needs no copies."""
-        return len(part.layers) == 1 and is_placeable(self.network, part.layers[0], self.leaves)
+        return len(part.layers) == 1 and is_placeable(self.network, part.layers[0], self.selection)
 
     def best(self, part: Network) -> tuple[Strategy | None, float] | None:
         """The cheapest strategy; None for a layer by itself, which runs as `layer_by_layer` does.
@@ -129,7 +129,7 @@ class Prices:
         Errors: those of a layer that cannot be scheduled even by itself.
         """
         if len(part.layers) == 1:
-            return None, self.price(layer_by_layer(part, self.leaves.tallest), self.leaves)
+            return None, self.price(layer_by_layer(part, self.selection.tallest), self.selection)
         return self.cheapest(part, HEIGHTS, TALL_HEIGHTS)
 
     def refined(
@@ -167,13 +167,13 @@ class Prices:
         """The price of a part under a strategy; infinite where it cannot be scheduled."""
         try:
             with operation_limit(MAX_OPERATIONS, "the price of a group"):
-                return self.price((storage(scheduled(part, strategy)),), self.leaves)
+                return self.price((storage(scheduled(part, strategy)),), self.selection)
         except PolyfuseError:
             return math.inf
 
     def cheapest(self, part: Network, heights: Sequence[int], tall: Sequence[int]) -> tuple[Strategy, float] | None:
         """The cheapest of the strategies that can be scheduled and priced; None where none can."""
-        wanted = tall if any(kind and kind.tall > 1 for kind in map(self.leaves.kind, part.layers)) else heights
+        wanted = tall if any(kind and kind.tall > 1 for kind in map(self.selection.kind, part.layers)) else heights
         found = [(strategy, self.priced(part, strategy)) for strategy in kept_rows(part, wanted)]
         return min((each for each in found if each[1] < math.inf), key=lambda each: each[1], default=None)
 
@@ -183,10 +183,10 @@ class Prices:
         for tensor in (*part.inputs, *(layer.output for layer in part.layers)):
             number[tensor] = len(number)
         layers = tuple(
-            (*self.text(layer), *(number[tensor] for tensor in layer.inputs), self.leaves.tiles.get(layer.name, 0))
+            (*self.text(layer), *(number[tensor] for tensor in layer.inputs), self.selection.tiles.get(layer.name, 0))
             for layer in part.layers
         )
-        layouts = tuple((t.shape, self.leaves.layout(t, True), self.leaves.layout(t, False)) for t in number)
+        layouts = tuple((t.shape, self.selection.layout(t, True), self.selection.layout(t, False)) for t in number)
         return layers, layouts, tuple(number[tensor] for tensor in part.outputs)
 
     def text(self, layer: Layer) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ class Prices:
         if layer.name not in self.texts:
             statements = (text for statement in layer.statements for text in statement_texts(statement))
             weights = (str(weight.shape) for weight in layer.weights)
-            self.texts[layer.name] = (repr(layer.operator), str(self.leaves.kind(layer)), *weights, *statements)
+            self.texts[layer.name] = (repr(layer.operator), str(self.selection.kind(layer)), *weights, *statements)
         return self.texts[layer.name]
 
 

@@ -1,6 +1,6 @@
 """DNNFusion's plan, built literally: the blocks of its table as the groups of a network.
 
-    Network + Leaves + Price ──published()──> Grouping
+    Network + Selection + Price ──published()──> Grouping
 
 Blocks, found by `polyfuse.rewrite.fusion`, run in an order in which each comes after those that it reads. A block runs
 in the cheapest tiles of rows; one that no tiles can run is a group whose layers run one by one.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.deploy.grouping import Grouping
 from polyfuse.deploy.prices import Price, PricedGroup, Prices
 from polyfuse.errors import InvalidInput
@@ -18,7 +18,7 @@ from polyfuse.network.network import Network
 from polyfuse.rewrite.fusion import Block, Profitable, by_traffic, fusion_plan, operators_of
 
 
-def published(network: Network, leaves: Leaves, price: Price, profitable: Profitable = by_traffic) -> Grouping:
+def published(network: Network, selection: Selection, price: Price, profitable: Profitable = by_traffic) -> Grouping:
     """The groups of the published plan; `profitable` decides where its table only says "if it pays".
 
     Errors: InvalidInput where blocks wait for each other, so that no order runs them; TooComplex.
@@ -27,7 +27,7 @@ def published(network: Network, leaves: Leaves, price: Price, profitable: Profit
     order = in_order(network, blocks)
     layers = {layer.name: layer for layer in network.layers}
     ordered = replace(network, layers=tuple(layers[name] for block in order for name in block.names))
-    prices = Prices(ordered, leaves, price)
+    prices = Prices(ordered, selection, price)
     return Grouping(ordered, prices.refined([part_of(prices, block.names) for block in order]))
 
 

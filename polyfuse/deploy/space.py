@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polyfuse.choices import Place
-from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, kinds_and_blocked, leaves
+from polyfuse.codegen.lower.selection import Interface, Selection, is_3x3, kinds_and_blocked, select_kernels
 from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.direct import Direct
@@ -60,24 +60,24 @@ class Choice:
             return " ".join([*words, *(f"{layer}=F{m}" for layer, m in self.algorithms.items() if m)])
         return " ".join([*words, *(f"F{m}" for m in tiles if m)])
 
-    def groups(self, network: Network, leaf: Leaves) -> tuple[Storage, ...]:
+    def groups(self, network: Network, kernels: Selection) -> tuple[Storage, ...]:
         """The scheduled groups, proved legal.
 
         Errors: InvalidInput for a strategy that does not fit; IllegalSchedule, TooComplex, Unbounded.
         """
-        return layer_by_layer(network, leaf.tallest) if self.strategy is None else fused(network, self.strategy)
+        return layer_by_layer(network, kernels.tallest) if self.strategy is None else fused(network, self.strategy)
 
     def program(self, network: Network, target: Target, interface: Interface) -> Program:
-        """The program, proved legal. Errors: as `groups` and `leaves`."""
-        leaf = self.leaves(network, target, interface)
-        return generate(network, self.groups(network, leaf), leaf=leaf)
+        """The program, proved legal. Errors: as `groups` and `selection`."""
+        kernels = self.selection(network, target, interface)
+        return generate(network, self.groups(network, kernels), kernels=kernels)
 
-    def leaves(self, network: Network, target: Target, interface: Interface) -> Leaves:
+    def selection(self, network: Network, target: Target, interface: Interface) -> Selection:
         """The row kernels of the network's layers.
 
         Errors: InvalidInput for an algorithm that does not suit a layer.
         """
-        return leaves(network, target, interface, exact=True, winograd=self.algorithms)
+        return select_kernels(network, target, interface, exact=True, winograd=self.algorithms)
 
 
 def label_of(strategy: Strategy) -> str:
@@ -106,7 +106,7 @@ def algorithm_sets(network: Network, target: Target, exact: bool = False) -> lis
     direct = dict.fromkeys(names, 0)
     if exact or not names:
         return [direct]
-    priced = direct | dict(leaves(network, target).tiles)
+    priced = direct | dict(select_kernels(network, target).tiles)
     found = [direct, priced, *(dict.fromkeys(names, tile) for tile in (4, 6))]
     return [each for k, each in enumerate(found) if each not in found[:k]]
 
@@ -183,12 +183,12 @@ def predict(
 
     Errors: InvalidInput, TooComplex, Unbounded.
     """
-    leaf = choice.leaves(network, target, interface)
+    kernels = choice.selection(network, target, interface)
     if choice.strategy is None:
-        groups = choice.groups(network, leaf)
+        groups = choice.groups(network, kernels)
     else:
         groups = (storage(scheduled(network, choice.strategy)),)
-    return Prediction(choice, seconds(work_of(groups, leaf), machine, threads))
+    return Prediction(choice, seconds(work_of(groups, kernels), machine, threads))
 
 
 def ranked(

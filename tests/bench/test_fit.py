@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polyfuse.bench.fit import Sample, chains, fitted, non_negative, ways
 from polyfuse.bench.model import PredictedChoice, PredictedChoices, thinned
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.target import Target
 from polyfuse.cost.reuse import Touches
@@ -62,11 +62,11 @@ def test_chains_hold_every_kind_of_row_kernel_but_the_plain_ones() -> None:
     kinds = {
         kind.name
         for network, layout, exact in chains()
-        for kind in leaves(network, target, layout, exact=exact).kinds.values()
+        for kind in select_kernels(network, target, layout, exact=exact).kinds.values()
     }
     assert kinds >= {kind.name for kind in VECTOR_KINDS} - {"to_blocked", "to_planar"}
     network, layout, exact = chains()[0]
-    assert len(dict(ways(network, leaves(network, target, layout, exact=exact)))) == 8
+    assert len(dict(ways(network, select_kernels(network, target, layout, exact=exact)))) == 8
 
 
 def test_a_sweep_tells_what_it_picked_and_what_was_best() -> None:

@@ -45,8 +45,8 @@ def mode(words: str, *void: str) -> Mode:
 
 MODES = (
     mode(f"compare {NET}"),
-    mode(f"compare {NET} --no-run", "repeats", "threads", "leaf", "layout", "exact"),
-    mode(f"compare {NET} --leaf scalar", "exact"),
+    mode(f"compare {NET} --no-run", "repeats", "threads", "kernels", "layout", "exact"),
+    mode(f"compare {NET} --kernels scalar", "exact"),
     mode(f"compare {NET} --strategy recompute", "placement"),
     mode(f"compare {NET} --strategy recompute --strategy local"),
     mode(f"compare {NET} --strategy mixed"),
@@ -258,7 +258,7 @@ def test_load_refuses_what_it_would_ignore() -> None:
     assert pf.load(TWO, plan=plan, settings=pf.Settings(threads=2)).plan is plan
 
 
-@pytest.mark.parametrize("option", [{"threads": 2}, {"repeats": 3}, {"leaf": "scalar"}, {"exact": True}])
+@pytest.mark.parametrize("option", [{"threads": 2}, {"repeats": 3}, {"kernels": "scalar"}, {"exact": True}])
 def test_compare_refuses_how_to_run_where_nothing_runs(option: dict[str, Any]) -> None:
     with pytest.raises(pf.InvalidInput, match="say how code is run"):
         pf.compare(TWO, pf.candidates([(2,)], ["recompute"]), run=False, **option)

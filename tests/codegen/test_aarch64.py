@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network
@@ -74,7 +74,7 @@ def outputs_of(network: Network, program: Program, folder: Path) -> list[np.ndar
 def test_fused_programs_are_right_on_aarch64(name: str, tmp_path: Path) -> None:
     network = kernel(name, **SIZES[name])
     strategy = Strategy((3, 4), ("local", "recompute"), placement="shifted")
-    program = generate(network, fused(network, strategy), leaf=leaves(network, NEON))
+    program = generate(network, fused(network, strategy), kernels=select_kernels(network, NEON))
     expected = run(network, random_inputs(network, 5))
     for tensor, value in zip(network.outputs, outputs_of(network, program, tmp_path), strict=True):
         assert max_relative_error(value, expected[tensor.name]) <= 1e-5

@@ -149,7 +149,7 @@ def every_group(net: Network) -> list[tuple[Storage, ...]]:
 def test_scalar_and_row_leaves_agree_with_the_reference(name: str) -> None:
     net = network(name)
     groups = every_group(net)
-    scalar = [generate(net, each, leaf="scalar", staged=k % 2 == 0) for k, each in enumerate(groups)]
+    scalar = [generate(net, each, kernels="scalar", staged=k % 2 == 0) for k, each in enumerate(groups)]
     rows = [generate(net, each) for each in groups[:2]]
     inputs = random_inputs(net, 5)
     expected = run(net, inputs)

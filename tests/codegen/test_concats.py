@@ -4,7 +4,7 @@ import pytest
 
 from polyfuse.codegen.kernel import build
 from polyfuse.codegen.lower.concats import placed_concats
-from polyfuse.codegen.lower.selection import SCALAR, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import SCALAR, Selection, named_selection
 from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
@@ -32,23 +32,23 @@ def outside() -> Network:
     return b.network(b.concat("tooutput", y, b.conv("z", y, 16, kernel=1)))
 
 
-def program(network: Network, leaves: Leaves) -> tuple[Program, set[str]]:
+def program(network: Network, selection: Selection) -> tuple[Program, set[str]]:
     """Layer by layer without the copies that can go, and the concats that went."""
-    groups = layer_by_layer(network, leaves.tallest)
-    placed, left = placed_concats(network, groups, leaves)
+    groups = layer_by_layer(network, selection.tallest)
+    placed, left = placed_concats(network, groups, selection)
     ran = {layer.name for group in left for layer in group.schedule.network.layers}
-    return generate(network, left, leaf=placed), {layer.name for layer in network.layers} - ran
+    return generate(network, left, kernels=placed), {layer.name for layer in network.layers} - ran
 
 
-@pytest.mark.parametrize("leaf", ["rows", "scalar"])
+@pytest.mark.parametrize("kernels", ["rows", "scalar"])
 @pytest.mark.parametrize(
     ("network", "gone"),
     [(branches(), {"both"}), (growing(), {"x0", "x1", "x2"}), (twice(), {"second"}), (outside(), set())],
     ids=lambda each: each.name if isinstance(each, Network) else "",
 )
-def test_values_are_those_of_the_reference(network: Network, gone: set[str], leaf: str) -> None:
-    leaves = named_leaves(network) if leaf == "rows" else SCALAR
-    made, went = program(network, leaves)
+def test_values_are_those_of_the_reference(network: Network, gone: set[str], kernels: str) -> None:
+    selection = named_selection(network) if kernels == "rows" else SCALAR
+    made, went = program(network, selection)
     assert went == gone
     kernel = build(made)
     inputs = random_inputs(network, seed=4)
@@ -62,7 +62,7 @@ def test_values_are_those_of_the_reference(network: Network, gone: set[str], lea
 
 def test_operands_lie_next_to_each_other() -> None:
     network = growing()
-    made, _ = program(network, named_leaves(network))
+    made, _ = program(network, named_selection(network))
     whole = network.layer("x2").output
     pitch = 4 * made.array(whole).pitch
     base = made.addresses["x2_out"]
@@ -76,14 +76,14 @@ def test_operands_that_fill_no_block_are_copied_but_for_the_last() -> None:
     x = b.conv("stem", b.input("x", (1, 3, 6, 6)), 24, kernel=1)
     y = b.conv("y", x, 16, kernel=1)
     network = b.network(b.conv("end", b.concat("both", x, y), 16, kernel=1))
-    if named_leaves(network).layout(x, True).floats == 16:
-        assert program(network, named_leaves(network))[1] == set()
+    if named_selection(network).layout(x, True).floats == 16:
+        assert program(network, named_selection(network))[1] == set()
 
 
 def test_a_tensor_that_is_read_before_all_its_parts_are_made_is_refused() -> None:
     network = branches()
-    leaves = named_leaves(network)
-    placed, left = placed_concats(network, layer_by_layer(network, leaves.tallest), leaves)
+    selection = named_selection(network)
+    placed, left = placed_concats(network, layer_by_layer(network, selection.tallest), selection)
     early = (*left[:4], left[-1])
     with pytest.raises(InvalidInput, match="reads both_out"):
-        generate(network, early, leaf=placed)
+        generate(network, early, kernels=placed)

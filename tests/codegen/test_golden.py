@@ -54,7 +54,7 @@ def worked_example() -> Network:
 def program(name: str) -> Program:
     network = worked_example()
     groups = fused(network, STRATEGIES[name])
-    return generate(network, groups, leaf="scalar", instrumented=name.startswith("instrumented"))
+    return generate(network, groups, kernels="scalar", instrumented=name.startswith("instrumented"))
 
 
 def kept(name: str, compiler: str) -> Kernel:

@@ -34,7 +34,7 @@ def program() -> Program:
     build = Builder("pair")
     x = build.input("x", (1, 1, 12, 12))
     net = build.network(build.conv("conv2", build.conv("conv1", x, 1, kernel=3, bias=False), 1, kernel=3, bias=False))
-    return generate(net, fused(net, Strategy.named("local", (4,))), leaf="scalar")
+    return generate(net, fused(net, Strategy.named("local", (4,))), kernels="scalar")
 
 
 @pytest.fixture(scope="module")

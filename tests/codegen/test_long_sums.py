@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build, build_many
 from polyfuse.codegen.lower import sums
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows import folds
 from polyfuse.codegen.scratchpad import longsums
@@ -110,7 +110,7 @@ def test_row_kernels_are_within_the_bound(name: str, floats: int) -> None:
     build_ = Builder("many")
     out, terms = summing(name, build_)
     network = build_.network(out)
-    program = generate(network, layer_by_layer(network), leaf=leaves(network, Target(floats, 32)))
+    program = generate(network, layer_by_layer(network), kernels=select_kernels(network, Target(floats, 32)))
     assert any(group.rows for group in program.groups)
     assert errors(program) <= folds.error_bound(terms) + PRODUCTS < one_by_one(terms)
 
@@ -120,7 +120,7 @@ def test_scalar_leaves_are_within_the_bound(name: str) -> None:
     build_ = Builder("many")
     out, terms = summing(name, build_)
     network = build_.network(out)
-    program = generate(network, layer_by_layer(network), leaf="scalar")
+    program = generate(network, layer_by_layer(network), kernels="scalar")
     assert errors(program) <= sums.error_bound(terms) + PRODUCTS < one_by_one(terms)
 
 
@@ -130,7 +130,9 @@ def test_winograd_is_within_the_bound(floats: int) -> None:
     x = build_.input("x", (1, 12_000, 4, 4))
     y = build_.conv("c", x, 4, kernel=3, weight=np.ones((4, 12_000, 3, 3), np.float32), bias=False)
     network = build_.network(y)
-    program = generate(network, layer_by_layer(network), leaf=leaves(network, Target(floats, 32), winograd={"c": 2}))
+    program = generate(
+        network, layer_by_layer(network), kernels=select_kernels(network, Target(floats, 32), winograd={"c": 2})
+    )
     assert program.workspace_bytes > 0
     assert errors(program) <= folds.error_bound(12_000) + program.error_bound + PRODUCTS < one_by_one(12_000)
 
@@ -197,7 +199,7 @@ def test_windows_that_reach_outside_are_summed_in_blocks(strategy: Strategy) -> 
     build_ = Builder("windows")
     x = build_.conv("wide", build_.input("x", (1, 3, 19, 17)), 2, kernel=(11, 13), padding=(5, 6))
     network = build_.network(build_.conv("next", x, 2, kernel=(17, 9), padding=(8, 4), bias=True))
-    check(network, [generate(network, fused(network, strategy), leaf="scalar")])
+    check(network, [generate(network, fused(network, strategy), kernels="scalar")])
 
 
 def check(network: Network, programs: Sequence[Program]) -> None:

@@ -23,7 +23,7 @@ def pair() -> Network:
 
 def test_an_interrupt_while_isl_asks_for_leaves_is_an_interrupt(pair: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     groups = fused(pair, Strategy((4,)))
-    expected = generate(pair, groups, leaf="scalar").source
+    expected = generate(pair, groups, kernels="scalar").source
     honest = Emitter.leaf
 
     def interrupted(*given: object) -> object:
@@ -40,11 +40,11 @@ def test_an_interrupt_while_isl_asks_for_leaves_is_an_interrupt(pair: Network, m
     try:
         for _ in range(20):
             with pytest.raises(KeyboardInterrupt):
-                generate(pair, groups, leaf="scalar")
+                generate(pair, groups, kernels="scalar")
     finally:
         signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
-    assert generate(pair, groups, leaf="scalar").source == expected
+    assert generate(pair, groups, kernels="scalar").source == expected
 
 
 @dataclass(frozen=True, eq=False)

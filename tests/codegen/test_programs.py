@@ -1,4 +1,4 @@
-"""Programs of all kernels with scalar leaves: right under every strategy and tile, with threads, under sanitizers."""
+"""Programs of all kernels with scalar code: right under every strategy and tile, with threads, under sanitizers."""
 
 import subprocess
 from pathlib import Path
@@ -70,21 +70,21 @@ def check(network: Network, programs: list[Program], threads: int = 1, options: 
 def test_all_strategies_and_tiles_agree_with_the_reference(name: str) -> None:
     network = kernel(name)
     groups = every_group(network)
-    check(network, [generate(network, each, leaf="scalar") for each in groups])
+    check(network, [generate(network, each, kernels="scalar") for each in groups])
 
 
 @pytest.mark.parametrize("name", ["mbv2_block", "vgg_pair"])
 def test_optimised_code_agrees_with_the_reference(name: str) -> None:
     network = kernel(name)
     groups = [fused(network, strategy) for strategy in strategies((3, 4))[:4]]
-    check(network, [generate(network, each, leaf="scalar") for each in groups], options=Options())
+    check(network, [generate(network, each, kernels="scalar") for each in groups], options=Options())
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_two_threads_agree_with_the_reference(name: str) -> None:
     network = kernel(name, batch=2)
     programs = [
-        generate(network, each, leaf="scalar", staged=k % 2 == 0) for k, each in enumerate(every_group(network))
+        generate(network, each, kernels="scalar", staged=k % 2 == 0) for k, each in enumerate(every_group(network))
     ]
     shared = [program for program in programs if program.is_parallel]
     assert shared
@@ -114,7 +114,7 @@ def test_sanitizers_find_nothing(name: str) -> None:
     network = kernel(name)
     groups = [fused(network, strategy) for strategy in strategies((3, 4))]
     for k, each in enumerate(groups):
-        compile_and_run(generate(network, each, leaf="scalar", staged=k % 2 == 0))
+        compile_and_run(generate(network, each, kernels="scalar", staged=k % 2 == 0))
 
 
 def compile_and_run(program: Program) -> None:

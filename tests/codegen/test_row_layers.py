@@ -2,7 +2,7 @@
 
 import pytest
 
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.channels import channel_sources
@@ -30,8 +30,8 @@ def check_everywhere(network: Network, kinds: set[str]) -> None:
     tiles = [Strategy((3,)), Strategy.named("local", (2,), "shifted"), Strategy((3, 4), ("local", "recompute"))]
     every = []
     for k, groups in enumerate([layer_by_layer(network), *(fused(network, strategy) for strategy in tiles)]):
-        leaf = leaves(network, NARROW, ("nchw", "blocked")[k % 2], exact=True)
-        every.append(generate(network, groups, leaf=leaf, instrumented=True))
+        kernels = select_kernels(network, NARROW, ("nchw", "blocked")[k % 2], exact=True)
+        every.append(generate(network, groups, kernels=kernels, instrumented=True))
     for program in every:
         made = {tensor.name for group in program.groups for step in group.rows for tensor in step.makes}
         assert made == {layer.output.name for layer in network.layers} and kinds <= set(kinds_of(program))
@@ -58,8 +58,11 @@ def test_scales_that_are_not_of_channels_keep_scalar_leaves(shape: tuple[int, ..
     x = build.input("x", (1, 10, 9, 11))
     conv = build.conv("conv", x, 10, kernel=3, padding=1)
     network = build.network(affine(build, "last", conv, (shape, shape), None))
-    assert leaves(network, NARROW).kinds.keys() == {"conv"}
-    check(network, [generate(network, layer_by_layer(network), leaf=leaves(network, NARROW), instrumented=True)])
+    assert select_kernels(network, NARROW).kinds.keys() == {"conv"}
+    check(
+        network,
+        [generate(network, layer_by_layer(network), kernels=select_kernels(network, NARROW), instrumented=True)],
+    )
 
 
 def test_activations_by_themselves_are_row_kernels_where_others_want_blocks() -> None:
@@ -75,7 +78,7 @@ def test_activations_of_planar_rows_keep_scalar_leaves() -> None:
     build = Builder("planar")
     x = build.input("x", (1, 10, 9, 11))
     network = build.network(build.activation("soft", x, "relu"))
-    assert not leaves(network, NARROW).kinds
+    assert not select_kernels(network, NARROW).kinds
 
 
 @pytest.mark.parametrize("kind", ["mul", "add"])
@@ -119,8 +122,8 @@ def test_slopes_of_channels_are_finished_by_the_kernel_before_them(shape: tuple[
         x = build.add(pointwise.prelu(f"prelu{k}", conv, build.weight(f"slope{k}", shape, 4)))
     network = build.network(x)
     check_everywhere(network, {"few_channels", "direct"})
-    leaf = leaves(network, NARROW, winograd={"conv2": 2})
-    program = generate(network, fused(network, Strategy((4,))), leaf=leaf, instrumented=True)
+    kernels = select_kernels(network, NARROW, winograd={"conv2": 2})
+    program = generate(network, fused(network, Strategy((4,))), kernels=kernels, instrumented=True)
     assert "apply" not in kinds_of(program) and "winograd" in kinds_of(program)
     check(network, [program])
 
@@ -152,9 +155,9 @@ def test_transposed_convolutions_are_direct_ones_for_each_phase(name: str) -> No
         build.conv("last", soft, 5, kernel=3, padding=1), build.conv_transpose("one", soft, 1, **TRANSPOSED[name])
     )
     check_everywhere(network, {"direct"})
-    leaf = leaves(network, NARROW, exact=True)
+    kernels = select_kernels(network, NARROW, exact=True)
     groups = layer_by_layer(network)
-    assert work_of(groups, leaf).macs == sum(counts(storage).macs for storage in groups)
+    assert work_of(groups, kernels).macs == sum(counts(storage).macs for storage in groups)
 
 
 def test_what_follows_a_transposed_convolution_is_finished_by_its_kernels() -> None:
@@ -164,10 +167,10 @@ def test_what_follows_a_transposed_convolution_is_finished_by_its_kernels() -> N
     both = build.prelu("soft", build.arithmetic("both", "add", wider, skip))
     again = build.conv_transpose("again", both, 5, kernel=4, stride=2, padding=1)
     network = build.network(build.activation("smooth", again, "softplus"))
-    leaf = leaves(network, NARROW, "blocked", exact=True)
+    kernels = select_kernels(network, NARROW, "blocked", exact=True)
     every = []
     for groups in (layer_by_layer(network), *(fused(network, Strategy(tile)) for tile in ((3,), (3, 5)))):
-        every.append(generate(network, groups, leaf=leaf, instrumented=True))
+        every.append(generate(network, groups, kernels=kernels, instrumented=True))
     assert {kind for program in every[1:] for kind in kinds_of(program)} == {"direct"}
     check(network, every)
 
@@ -180,9 +183,9 @@ def test_groups_that_do_not_fill_blocks_are_parts_of_them(channels: tuple[int, i
     both = build.arithmetic("both", "add", first, build.conv("second", x, channels[1], kernel=1, groups=groups))
     network = build.network(build.activation("soft", both, "relu"))
     check_everywhere(network, {"grouped"})
-    leaf = leaves(network, NARROW, exact=True)
+    kernels = select_kernels(network, NARROW, exact=True)
     groups_of_layers = layer_by_layer(network)
-    assert work_of(groups_of_layers, leaf).macs == sum(counts(storage).macs for storage in groups_of_layers)
+    assert work_of(groups_of_layers, kernels).macs == sum(counts(storage).macs for storage in groups_of_layers)
 
 
 def test_moved_channels_are_row_kernels_where_others_want_blocks() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.target import probe
 from polyfuse.network.network import Builder, Network
@@ -29,7 +29,7 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def exact(network: Network) -> Kernel:
     groups = fused(network, Strategy.named("local", (4,), "shifted"))
-    return build(generate(network, groups, leaf=leaves(network, probe(), exact=True)))
+    return build(generate(network, groups, kernels=select_kernels(network, probe(), exact=True)))
 
 
 def image(seed: int = 3) -> np.ndarray:
@@ -66,8 +66,8 @@ def test_with_winograd_nan_spreads_over_tiles_and_not_further() -> None:
     build_ = Builder("tiles")
     x = build_.input("x", (1, 8, 24, 24))
     network = build_.network(build_.conv("conv", x, 8, kernel=3, padding=1))
-    leaf = leaves(network, probe(), winograd={"conv": 4})
-    kernel = build(generate(network, fused(network, Strategy((12,))), leaf=leaf))
+    kernels = select_kernels(network, probe(), winograd={"conv": 4})
+    kernel = build(generate(network, fused(network, Strategy((12,))), kernels=kernels))
     values = np.random.default_rng(0).standard_normal((1, 8, 24, 24)).astype(np.float32)
     values[0, 2, 13, 13] = np.nan
     made = np.isnan(kernel(x=values)["conv_out"][0])

@@ -8,7 +8,7 @@ from polyfuse.bench.compare import executed_points
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.lower import rowsteps
-from polyfuse.codegen.lower.selection import Interface, leaves
+from polyfuse.codegen.lower.selection import Interface, select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target, probe
 from polyfuse.errors import InvalidInput
@@ -29,8 +29,8 @@ def workload(name: str, **more: int) -> Network:
 
 
 def programs(network: Network, groups: list[tuple[Storage, ...]], target: Target = NARROW) -> list[Program]:
-    chosen = [leaves(network, target, interface, exact=True) for interface in ("nchw", "blocked")]
-    return [generate(network, each, leaf=chosen[k % 2], instrumented=True) for k, each in enumerate(groups)]
+    chosen = [select_kernels(network, target, interface, exact=True) for interface in ("nchw", "blocked")]
+    return [generate(network, each, kernels=chosen[k % 2], instrumented=True) for k, each in enumerate(groups)]
 
 
 def check(network: Network, every: list[Program], threads: int = 1, options: Options = QUICK) -> None:
@@ -57,7 +57,7 @@ def test_all_strategies_and_tiles_agree_with_the_reference(name: str) -> None:
     every = programs(network, every_group(network))
     for program in every:
         made = {tensor.name for group in program.groups for step in group.rows for tensor in step.makes}
-        thin = {layer.output.name for layer in network.layers if program.leaves.kind(layer) is None}
+        thin = {layer.output.name for layer in network.layers if program.selection.kind(layer) is None}
         assert made | thin == {layer.output.name for layer in network.layers} and len(thin) < len(network.layers)
     check(network, every)
 
@@ -97,8 +97,8 @@ def test_two_tiles_along_a_recomputed_coordinate_are_one_loop_for_threads(name: 
         Strategy((rows,)),
     ]
     wide = [layer.name for layer in network.layers if layer.kind == "conv" and layer.inputs[0].concrete_shape[1] > 1]
-    leaf = leaves(network, NARROW, "blocked", winograd=dict.fromkeys(wide, tile))
-    every = [generate(network, fused(network, strategy), leaf=leaf, instrumented=True) for strategy in chosen]
+    kernels = select_kernels(network, NARROW, "blocked", winograd=dict.fromkeys(wide, tile))
+    every = [generate(network, fused(network, strategy), kernels=kernels, instrumented=True) for strategy in chosen]
     assert [program.groups[0].parallel for program in every] == ["tx", "tx", "ty", "ty"]
     assert [program.source.count("OMP(omp parallel for") for program in every] == [1, 1, 1, 1]
     check(network, every, threads=2)
@@ -150,7 +150,7 @@ def test_wide_windows_have_row_kernels() -> None:
     deep = build.depthwise("deep", along, kernel=(3, 32), padding=(1, 16))
     network = build.network(build.max_pool("largest", deep, kernel=(1, 20), stride=1))
     every = programs(network, [layer_by_layer(network), fused(network, Strategy((2,)))])
-    kinds = {name: kind.name for name, kind in every[0].leaves.kinds.items()}
+    kinds = {name: kind.name for name, kind in every[0].selection.kinds.items()}
     assert kinds == {
         "along": "direct",
         "deep": "depthwise",
@@ -165,7 +165,9 @@ def test_an_addition_and_an_activation_are_finished_by_the_kernel_before_them() 
     conv = build.conv("conv", x, 8, kernel=1)
     both = build.arithmetic("both", "add", conv, x)
     network = build.network(build.activation("act", both, "relu"))
-    program = generate(network, fused(network, Strategy((3,))), leaf=leaves(network, NARROW, "blocked", exact=True))
+    program = generate(
+        network, fused(network, Strategy((3,))), kernels=select_kernels(network, NARROW, "blocked", exact=True)
+    )
     (step,) = program.groups[0].rows[:1]
     assert [tensor.name for tensor in step.makes] == ["act_out", "both_out", "conv_out"]
     assert (step.shape.residual, step.shape.activation) == ("before", "relu")
@@ -183,7 +185,9 @@ def test_a_sum_that_is_an_output_too_is_not_lost() -> None:
 @pytest.mark.parametrize("interface", ["nchw", "blocked"])
 def test_blocks_at_the_interface_need_no_conversion(interface: Interface) -> None:
     network = workload("resnet_block")
-    program = generate(network, fused(network, Strategy((4,))), leaf=leaves(network, NARROW, interface, exact=True))
+    program = generate(
+        network, fused(network, Strategy((4,))), kernels=select_kernels(network, NARROW, interface, exact=True)
+    )
     kinds = {step.shape.kind.name for step in program.groups[0].rows}
     assert kinds == ({"direct"} if interface == "blocked" else {"direct", "to_blocked", "to_planar"})
 
@@ -193,8 +197,8 @@ def test_blocks_at_the_interface_need_no_conversion(interface: Interface) -> Non
 def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: str, tile: int) -> None:
     network = workload(name)
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
-    leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, tile))
-    every = [generate(network, each, leaf=leaf, instrumented=True) for each in every_group(network)[::2]]
+    kernels = select_kernels(network, NARROW, winograd=dict.fromkeys(convolutions, tile))
+    every = [generate(network, each, kernels=kernels, instrumented=True) for each in every_group(network)[::2]]
     assert all(program.error_bound > 0 and program.workspace_bytes > 0 for program in every)
     check(network, every)
 
@@ -202,8 +206,8 @@ def test_winograd_agrees_with_the_reference_and_executes_the_same_points(name: s
 def test_rows_whose_first_one_is_a_condition_on_the_tile_are_right() -> None:
     network = workload("resnet_block", size=56)
     convolutions = [layer.name for layer in network.layers if layer.kind == "conv"]
-    leaf = leaves(network, NARROW, winograd=dict.fromkeys(convolutions, 4))
-    program = generate(network, fused(network, Strategy((28,))), leaf=leaf, instrumented=True)
+    kernels = select_kernels(network, NARROW, winograd=dict.fromkeys(convolutions, 4))
+    program = generate(network, fused(network, Strategy((28,))), kernels=kernels, instrumented=True)
     assert "INSIDE((ty == 0 ? " in program.source
     check(network, [program])
 
@@ -212,18 +216,20 @@ def test_winograd_is_chosen_by_price_and_can_be_forbidden() -> None:
     build = Builder("both")
     x = build.input("x", (1, 64, 56, 56))
     network = build.network(build.conv("narrow", build.conv("wide", x, 64, kernel=3), 6, kernel=3))
-    assert "wide" in leaves(network, Target(16, 32)).tiles
-    assert not leaves(network, Target(16, 32), exact=True).tiles
-    assert leaves(network, Target(16, 32), winograd={"wide": 2}).tiles["wide"] == 2
+    assert "wide" in select_kernels(network, Target(16, 32)).tiles
+    assert not select_kernels(network, Target(16, 32), exact=True).tiles
+    assert select_kernels(network, Target(16, 32), winograd={"wide": 2}).tiles["wide"] == 2
     with pytest.raises(InvalidInput, match=r"winograd of layer 'wide': expected a 3x3 convolution .* got 5"):
-        leaves(network, Target(16, 32), winograd={"wide": 5})
+        select_kernels(network, Target(16, 32), winograd={"wide": 5})
 
 
 def test_weights_that_scalar_leaves_read_lie_as_they_are_given() -> None:
     build = Builder("wide")
     x = build.input("x", (1, 6, 4, 128))
     network = build.network(build.conv("wide", x, 6, kernel=(1, 64)))
-    program = generate(network, fused(network, Strategy((2,))), leaf=leaves(network, NARROW), instrumented=True)
+    program = generate(
+        network, fused(network, Strategy((2,))), kernels=select_kernels(network, NARROW), instrumented=True
+    )
     assert not program.groups[0].rows and "wide_weight[restrict 6][6][1][64]" in program.source
     check(network, [program])
 
@@ -239,7 +245,7 @@ def test_tensors_may_have_the_names_of_counters(name: str) -> None:
 def test_row_kernels_are_not_staged() -> None:
     network = workload("two_convs")
     with pytest.raises(InvalidInput, match="row kernels work in place; expected staged=False"):
-        generate(network, fused(network, Strategy()), leaf="rows", staged=True)
+        generate(network, fused(network, Strategy()), kernels="rows", staged=True)
 
 
 @pytest.mark.parametrize("kind", ["add", "mul"])
@@ -249,9 +255,9 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
     conv = build.conv("conv", x, 8, kernel=3, padding=1)
     wide = build.conv("wide", x, 8, kernel=5, padding=2)
     network = build.network(build.arithmetic("both", kind, conv, x), build.arithmetic("other", kind, conv, wide))
-    leaf = leaves(network, NARROW, "blocked", exact=True)
+    kernels = select_kernels(network, NARROW, "blocked", exact=True)
     groups = [layer_by_layer(network), *(fused(network, strategy) for strategy in strategies((3, 4)))]
-    every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
+    every = [generate(network, each, kernels=kernels, instrumented=True) for each in groups]
     assert all(any(step.shape.kind.name == kind for step in group.rows) for group in every[1].groups)
     check(network, every)
 
@@ -259,7 +265,7 @@ def test_operands_whose_rows_lie_differently_are_added_by_a_row_kernel(kind: str
 def test_a_stencil_asks_for_the_rows_of_its_next_execution_where_they_are_in_memory() -> None:
     network = workload("stencil3")
     strategy = Strategy((8,), ("local",), placement="shifted")
-    program = generate(network, fused(network, strategy), leaf=leaves(network, NARROW), instrumented=True)
+    program = generate(network, fused(network, strategy), kernels=select_kernels(network, NARROW), instrumented=True)
     steps = {step.name.split("__")[0]: step for step in program.groups[0].rows}
     asking = {name: (step.prefetches_in, step.prefetches_out) for name, step in steps.items()}
     assert asking == {"conv1": (True, False), "conv2": (False, False), "conv3": (False, True)}
@@ -289,10 +295,10 @@ def test_rows_of_narrow_maps_are_joined(
     deep = build.depthwise("deep", build.conv("expand", small, 48, kernel=1), kernel=3, padding=1)
     sums = build.arithmetic("sum", "add", build.conv("project", deep, 24, kernel=1), small)
     network = build.network(build.conv("other", sums, 18, kernel=1, activation="silu"))
-    leaf = leaves(network, Target(4, 32), "blocked")
+    kernels = select_kernels(network, Target(4, 32), "blocked")
     strategy = Strategy.named("local", tile or (), "shifted")
-    groups = layer_by_layer(network, leaf.tallest) if tile is None else fused(network, strategy)
-    program = generate(network, groups, leaf=leaf, instrumented=True)
+    groups = layer_by_layer(network, kernels.tallest) if tile is None else fused(network, strategy)
+    program = generate(network, groups, kernels=kernels, instrumented=True)
     heights: dict[str, int] = {}
     for step in (step for group in program.groups for step in group.rows if step.layer):
         heights[step.layer.name] = max(heights.get(step.layer.name, 1), step.shape.height)
@@ -310,10 +316,10 @@ def test_pointwise_rows_of_large_arrays_are_asked_for(tile: tuple[int, ...], mon
     x = build.input("x", (1, 8, 9, 12))
     wide = build.depthwise("middle", build.conv("expand", x, 16, kernel=1), kernel=3, padding=1)
     network = build.network(build.conv("project", wide, 8, kernel=1), build.conv("other", small, 8, kernel=1))
-    leaf = leaves(network, NARROW, "blocked")
+    kernels = select_kernels(network, NARROW, "blocked")
     groups = fused(network.select(["expand", "middle", "project"]), Strategy.named("local", tile, "shifted"))
     apart = layer_by_layer(network.select(["other"]))
-    program = generate(network, (*groups, *apart), leaf=leaf, instrumented=True)
+    program = generate(network, (*groups, *apart), kernels=kernels, instrumented=True)
     asking = {step.layer.name for group in program.groups for step in group.rows if step.layer and step.prefetches_in}
     assert asking == {"expand"}
     calls = calls_of(program, "expand")
@@ -340,13 +346,13 @@ def test_windows_of_large_arrays_are_asked_for(
     x = build.input("x", (1, 8, 21, 15))
     middle = build.conv("first", x, 8, kernel=3, padding=1, activation="relu")
     network = build.network(build.conv("last", middle, 8, kernel=3, padding=1))
-    leaf = leaves(network, NARROW, "blocked", exact=True, winograd=tiles)
+    kernels = select_kernels(network, NARROW, "blocked", exact=True, winograd=tiles)
     groups = (
-        layer_by_layer(network, leaf.tallest)
+        layer_by_layer(network, kernels.tallest)
         if tile is None
         else fused(network, Strategy(tile, ("local",) * len(tile)))
     )
-    program = generate(network, groups, leaf=leaf, instrumented=True)
+    program = generate(network, groups, kernels=kernels, instrumented=True)
     steps = [step for group in program.groups for step in group.rows if step.layer]
     reading = {step.layer.name for step in steps if step.layer and step.prefetches_in}
     writing = {step.layer.name for step in steps if step.layer and step.prefetches_out}
@@ -370,14 +376,14 @@ def test_a_stencil_writes_fewer_wide_rows_at_once_to_memory(monkeypatch: pytest.
     for k in (1, 2, 3):
         x = build.conv(f"s{k}", x, 1, kernel=3)
     network = build.network(x)
-    leaf = leaves(network, NARROW, "nchw")
+    kernels = select_kernels(network, NARROW, "nchw")
     tall: dict[int, dict[str, int]] = {}
     for most in (4 * 8 * 34, 4 * 8 * 34 - 1):
         monkeypatch.setattr(rowsteps, "FIRST_BYTES", most)
-        program = generate(network, fused(network, Strategy((16,), ("local",), placement="shifted")), leaf=leaf)
+        program = generate(network, fused(network, Strategy((16,), ("local",), placement="shifted")), kernels=kernels)
         rows = [(step.layer.name, step.shape.height) for group in program.groups for step in group.rows if step.layer]
         tall[most] = {name: max(height for each, height in rows if each == name) for name, _ in rows}
-        check(network, [generate(network, [g.storage for g in program.groups], leaf=leaf, instrumented=True)])
+        check(network, [generate(network, [g.storage for g in program.groups], kernels=kernels, instrumented=True)])
     few, many = tall[4 * 8 * 34 - 1], tall[4 * 8 * 34]
     assert many == {"s1": 8, "s2": 8, "s3": 8} and few == many | {"s3": 4}
 
@@ -391,21 +397,21 @@ def test_tiles_of_large_arrays_that_their_group_does_not_read_are_streamed(
     tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = workload("sr4")
-    leaf = leaves(network, NARROW, "blocked", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
+    kernels = select_kernels(network, NARROW, "blocked", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
     groups = [
-        layer_by_layer(network, leaf.tallest),
+        layer_by_layer(network, kernels.tallest),
         fused(network, Strategy((5,), ("local",), placement="shifted")),
         fused(network, Strategy((5, 11), ("local", "recompute"), placement="shifted")),
         fused(network, Strategy((5,), ("global",))),
     ]
-    assert not any(streamed(generate(network, each, leaf=leaf)) for each in groups)
+    assert not any(streamed(generate(network, each, kernels=kernels)) for each in groups)
     monkeypatch.setattr(rowsteps, "STREAM_BYTES", 1)
-    every = [generate(network, each, leaf=leaf, instrumented=True) for each in groups]
+    every = [generate(network, each, kernels=kernels, instrumented=True) for each in groups]
     tiled = {f"conv{k}_out" for k in (1, 2, 3, 4)} if tile else {"conv1_out"}
     last = tiled & {"conv4_out"}
     assert [streamed(each) for each in every] == [tiled, last, last, last]
     assert [each.source.count("  STREAMED();") for each in every] == [len(tiled), len(last), len(last), len(last)]
     check(network, every)
     check(network, [every[2]], threads=2)
-    planar = leaves(network, NARROW, "nchw", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
-    assert not streamed(generate(network, groups[1], leaf=planar))
+    planar = select_kernels(network, NARROW, "nchw", winograd=dict.fromkeys(["conv2", "conv3", "conv4"], tile))
+    assert not streamed(generate(network, groups[1], kernels=planar))

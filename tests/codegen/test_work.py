@@ -7,7 +7,7 @@ import pytest
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.lower.selection import Leaves, leaves
+from polyfuse.codegen.lower.selection import Selection, select_kernels
 from polyfuse.codegen.lower.work import predicted_seconds, work_of
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.direct import Direct
@@ -48,13 +48,13 @@ def stencils() -> Network:
     return build_.network(build_.conv("second", build_.conv("first", x, 1, kernel=3, padding=1), 1, kernel=3))
 
 
-def leaf(network: Network) -> Leaves:
-    return leaves(network, TARGET, "blocked", exact=True)
+def kernels(network: Network) -> Selection:
+    return select_kernels(network, TARGET, "blocked", exact=True)
 
 
 def works(network: Network, strategy: Strategy) -> tuple[Work, tuple[Storage, ...]]:
     groups = fused(network, strategy)
-    return work_of(groups, leaf(network)), groups
+    return work_of(groups, kernels(network)), groups
 
 
 @pytest.mark.parametrize("network", [pair(), stencils()], ids=["pair", "stencils"])
@@ -67,14 +67,14 @@ def test_macs_are_those_that_are_executed(network: Network, strategy: Strategy) 
 
 def test_macs_layer_by_layer() -> None:
     groups = layer_by_layer(pair())
-    assert work_of(groups, leaf(pair())).macs == total(counts(group) for group in groups).macs
+    assert work_of(groups, kernels(pair())).macs == total(counts(group) for group in groups).macs
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_calls_are_those_of_an_instrumented_run(strategy: Strategy) -> None:
     network = pair()
     work, groups = works(network, strategy)
-    program = generate(network, groups, leaf=leaf(network), instrumented=True)
+    program = generate(network, groups, kernels=kernels(network), instrumented=True)
     kernel = build(program, options=Options(flags=("-std=c11", "-O0")))
     kernel.set_inputs(random_inputs(network, 1))
     kernel.run()
@@ -141,15 +141,15 @@ def test_more_recomputing_never_costs_less() -> None:
 def test_a_program_is_predicted_by_its_groups() -> None:
     network = pair()
     groups = fused(network, STRATEGIES[1])
-    program = generate(network, groups, leaf=leaf(network))
-    assert predicted_seconds(program, example()) == seconds(work_of(groups, leaf(network)), example()).total > 0
+    program = generate(network, groups, kernels=kernels(network))
+    assert predicted_seconds(program, example()) == seconds(work_of(groups, kernels(network)), example()).total > 0
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_winograd_counts_the_multiply_accumulates_of_the_layer(strategy: Strategy) -> None:
     network = pair()
     groups = fused(network, strategy)
-    work = work_of(groups, leaves(network, TARGET, "blocked", winograd={"conv": 4}))
+    work = work_of(groups, select_kernels(network, TARGET, "blocked", winograd={"conv": 4}))
     assert "winograd" in {kernel.kind for kernel in work.kernels}
     assert work.macs == total(counts(group) for group in groups).macs_executed
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.target import Target
 from polyfuse.deploy.library import Library, library
@@ -77,8 +77,8 @@ def made(name: str, floats: int) -> Library:
     """The library of a network for vectors of so many floats."""
     network = NETWORKS[name]()
     tiles = {"tiles": 4} if name == "kinds" else {}
-    chosen = leaves(network, Target(floats, 32), winograd=tiles)
-    return library(generate(network, layer_by_layer(network), leaf=chosen))
+    chosen = select_kernels(network, Target(floats, 32), winograd=tiles)
+    return library(generate(network, layer_by_layer(network), kernels=chosen))
 
 
 MAIN = """\

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from polyfuse.codegen.lower.selection import SCALAR, Leaves, named_leaves
+from polyfuse.codegen.lower.selection import SCALAR, Selection, named_selection
 from polyfuse.deploy.grouping import Grouping, grouped, in_chains, ungrouped
 from polyfuse.deploy.prices import Prices, hangs_together, seconds_on
 from polyfuse.machines.host import known_machine
@@ -15,7 +15,7 @@ from polyfuse.schedule.storage import Storage
 from tests.deploy.networks import block, branches, chain
 
 
-def bytes_moved(groups: Sequence[Storage], leaves: Leaves) -> float:
+def bytes_moved(groups: Sequence[Storage], selection: Selection) -> float:
     """Off-chip bytes and, so that fusing does not always pay, twice the buffers."""
     found = [counts(group) for group in groups]
     return float(sum(each.offchip_bytes + 2 * each.onchip_bytes for each in found))
@@ -46,10 +46,10 @@ def test_no_way_to_cut_is_cheaper(network: Network) -> None:
 
 def test_every_layer_is_in_one_group_and_groups_are_legal() -> None:
     network = block()
-    leaves = named_leaves(network)
-    found = grouped(network, leaves, seconds_on(known_machine()))
+    selection = named_selection(network)
+    found = grouped(network, selection, seconds_on(known_machine()))
     assert sorted(name for part in found.parts for name in part.layers) == sorted(x.name for x in network.layers)
-    assert len(found.groups(leaves)) == len(found.parts)
+    assert len(found.groups(selection)) == len(found.parts)
 
 
 def test_processes_find_what_one_finds() -> None:
@@ -61,9 +61,9 @@ def test_processes_find_what_one_finds() -> None:
 def test_little_slack_prices_less_and_never_finds_better() -> None:
     asked: list[int] = []
 
-    def price(groups: Sequence[Storage], leaves: Leaves) -> float:
+    def price(groups: Sequence[Storage], selection: Selection) -> float:
         asked.append(1)
-        return bytes_moved(groups, leaves)
+        return bytes_moved(groups, selection)
 
     every = grouped(block(), SCALAR, price, slack=1e9)
     all_asked = len(asked)
@@ -80,9 +80,9 @@ def test_groups_are_no_longer_than_asked() -> None:
 def test_equal_parts_are_priced_once() -> None:
     asked: list[int] = []
 
-    def price(groups: Sequence[Storage], leaves: Leaves) -> float:
+    def price(groups: Sequence[Storage], selection: Selection) -> float:
         asked.append(len(groups))
-        return bytes_moved(groups, leaves)
+        return bytes_moved(groups, selection)
 
     network = chain(5)
     prices = Prices(in_chains(network), SCALAR, price)

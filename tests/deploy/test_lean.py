@@ -6,7 +6,7 @@ import pytest
 
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.lower.selection import Leaves, leaves
+from polyfuse.codegen.lower.selection import Selection, select_kernels
 from polyfuse.codegen.target import Target, probe
 from polyfuse.deploy import lean
 from polyfuse.deploy.grouping import grouped
@@ -39,26 +39,26 @@ def skipping(levels: int = 2, channels: int = 8) -> Network:
 
 def test_concats_join_their_readers_where_that_saves_memory() -> None:
     network = skipping()
-    leaf = leaves(network, TARGET, exact=True)
-    apart = grouped(network, leaf, lambda groups, _: float(len(groups)) + 100.0, longest=1)
+    kernels = select_kernels(network, TARGET, exact=True)
+    apart = grouped(network, kernels, lambda groups, _: float(len(groups)) + 100.0, longest=1)
     assert any(part.layers == ("join0",) for part in apart.parts)
-    found = leaner(apart, leaf, lambda groups, _: float(len(groups)) + 100.0)
+    found = leaner(apart, kernels, lambda groups, _: float(len(groups)) + 100.0)
     assert any("join0" in part.layers and "up0" in part.layers for part in found.parts)
-    assert memory(found, leaf) < memory(apart, leaf)
+    assert memory(found, kernels) < memory(apart, kernels)
     assert sorted(n for p in found.parts for n in p.layers) == sorted(layer.name for layer in network.layers)
 
 
 def test_nothing_is_joined_that_costs_too_much_or_saves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network = skipping()
-    leaf = leaves(network, TARGET, exact=True)
+    kernels = select_kernels(network, TARGET, exact=True)
 
-    def dear(groups: Sequence[Storage], _: Leaves) -> float:
+    def dear(groups: Sequence[Storage], _: Selection) -> float:
         return sum(10.0 if len(group.schedule.network.layers) > 1 else 1.0 for group in groups)
 
-    apart = grouped(network, leaf, dear, longest=1)
-    assert leaner(apart, leaf, dear) is apart
+    apart = grouped(network, kernels, dear, longest=1)
+    assert leaner(apart, kernels, dear) is apart
     monkeypatch.setattr(lean, "least_layer_by_layer", lambda network: 1 << 40)
-    assert leaner(apart, leaf, lambda groups, _: 1.0) is apart
+    assert leaner(apart, kernels, lambda groups, _: 1.0) is apart
 
 
 def test_lean_plans_compute_the_same() -> None:

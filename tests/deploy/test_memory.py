@@ -7,7 +7,7 @@ import pytest
 
 from polyfuse.choices import Groups
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.lower.selection import SCALAR, Leaves
+from polyfuse.codegen.lower.selection import SCALAR, Selection
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.grouping import grouped, ungrouped
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
@@ -27,9 +27,9 @@ def test_predicted_bytes_are_counted_bytes(network: Network, groups: Groups) -> 
     plan = plan_of(network, settings)
     program = program_of(network, plan, settings)
     predicted = footprint(program)
-    scalar = replace(SCALAR, inside=program.leaves.inside)
+    scalar = replace(SCALAR, inside=program.selection.inside)
     stored = [group.storage for group in program.groups]
-    kernel = build(generate(program.network, stored, leaf=scalar, instrumented=True))
+    kernel = build(generate(program.network, stored, kernels=scalar, instrumented=True))
     kernel(**random_inputs(network, seed=1))
     counted = {"read_bytes": 0, "write_bytes": 0}
     for counter, value in kernel.counts.items():
@@ -39,13 +39,13 @@ def test_predicted_bytes_are_counted_bytes(network: Network, groups: Groups) -> 
 
 
 def test_fusing_moves_and_needs_less() -> None:
-    def bytes_of(groups: Sequence[Storage], leaves: Leaves) -> float:
+    def bytes_of(groups: Sequence[Storage], selection: Selection) -> float:
         return float(sum(counts(group).offchip_bytes for group in groups))
 
     network = block()
     found = []
     for grouping in (grouped(network, SCALAR, bytes_of), ungrouped(network)):
-        found.append(footprint(generate(grouping.network, grouping.groups(SCALAR), leaf=SCALAR)))
+        found.append(footprint(generate(grouping.network, grouping.groups(SCALAR), kernels=SCALAR)))
     assert found[0].offchip < found[1].offchip
     assert found[0].arena < found[1].arena
     assert found[0].memory < found[1].memory

@@ -11,7 +11,7 @@ import pytest
 
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.kernel import build
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.codegen.target import Target
@@ -44,7 +44,7 @@ def tiles() -> Network:
 
 
 def classes() -> Network:
-    """Long sums by scalar leaves and by row kernels."""
+    """Long sums by scalar code and by row kernels."""
     build_ = Builder("classes")
     x = build_.conv("deep", build_.input("x", (1, 800, 3, 3)), 24, kernel=1)
     x = build_.linear("scores", build_.global_average_pool("mean", x), 400)
@@ -60,7 +60,9 @@ def program(name: str, floats: int = 16) -> Program:
     """The C of a network, layer by layer, with Winograd's algorithm."""
     network = NETWORKS[name]()
     algorithms = {"first": 6, "second": 4} if name == "tiles" else None
-    return generate(network, layer_by_layer(network), leaf=leaves(network, Target(floats, 32), winograd=algorithms))
+    return generate(
+        network, layer_by_layer(network), kernels=select_kernels(network, Target(floats, 32), winograd=algorithms)
+    )
 
 
 def symbols(source: str, folder: Path, *flags: str) -> Counter[str]:
@@ -121,7 +123,9 @@ def test_kernels_have_the_workspace_of_their_groups() -> None:
     network = tiles()
     strategy = Strategy((8,), ("recompute",))
     code = generate(
-        network, fused(network, strategy), leaf=leaves(network, Target(8, 16), winograd={"first": 6, "second": 4})
+        network,
+        fused(network, strategy),
+        kernels=select_kernels(network, Target(8, 16), winograd={"first": 6, "second": 4}),
     )
     kernel = build(code)
     assert kernel.workspace_bytes == code.workspace_bytes > 0

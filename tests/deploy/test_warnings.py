@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.lower.selection import leaves
+from polyfuse.codegen.lower.selection import select_kernels
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.scratchpad.planned import scratch_program
 from polyfuse.codegen.target import Target
@@ -79,7 +79,7 @@ def made(name: str) -> Library:
         shape = part[-1].output.concrete_shape
         rows = min(2 + k % 4, shape[2 if len(shape) == 4 else 0])
         groups += fused(network.select([layer.name for layer in part]), Strategy.named("local", (rows,)))
-    return library(generate(network, groups, leaf=leaves(network, Target(16, 32), exact=name == "apart")))
+    return library(generate(network, groups, kernels=select_kernels(network, Target(16, 32), exact=name == "apart")))
 
 
 @pytest.mark.parametrize("compiler, flags", BUILDS)

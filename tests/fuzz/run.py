@@ -20,7 +20,7 @@ from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import OPENMP, Built, Options, compile_shared, load
 from polyfuse.codegen.emit.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
-from polyfuse.codegen.lower.selection import Interface, Leaves, is_3x3, leaves
+from polyfuse.codegen.lower.selection import Interface, Selection, is_3x3, select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.target import Target
@@ -107,22 +107,24 @@ def prepare(case: Case) -> Prepared:
     for each in groups:
         check(each)
     if "rows" in case.form:
-        leaf = row_leaves(case.form, network)
-        program = generate(network, groups, leaf=leaf, instrumented=True)
+        kernels = row_leaves(case.form, network)
+        program = generate(network, groups, kernels=kernels, instrumented=True)
     else:
         forms = {"staged": case.form != "in place", "instrumented": case.form == "instrumented"}
-        program = generate(network, groups, leaf="scalar", **forms)
+        program = generate(network, groups, kernels="scalar", **forms)
     expected = tuple(Brute(n, s).counts for n, s in zip(networks, strategies, strict=True))
     return Prepared(case, network, groups, program, expected)
 
 
-def row_leaves(form: str, network: Network) -> Leaves:
+def row_leaves(form: str, network: Network) -> Selection:
     """Row kernels of one form; with Winograd's algorithm wherever it can be, in tiles of all sizes, mixed ones too."""
     interface: Interface = "blocked" if form == "blocked rows" else "nchw"
-    exact = leaves(network, TARGET, interface, exact=True)
+    exact = select_kernels(network, TARGET, interface, exact=True)
     suitable = [name for name, kind in exact.kinds.items() if isinstance(kind, Direct) and is_3x3(network.layer(name))]
     used = dict(zip(suitable, cycle(MIXES), strict=False)) if form == "winograd rows" else {}
-    found = leaves(network, TARGET, interface, exact=True, winograd={name: tile for name, (tile, _) in used.items()})
+    found = select_kernels(
+        network, TARGET, interface, exact=True, winograd={name: tile for name, (tile, _) in used.items()}
+    )
     return replace(found, edges={name: edge for name, (_, edge) in used.items()})
 
 
@@ -203,7 +205,7 @@ def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
     done = [prepared.case.form, "threads" if kernel.threads > 1 else "one thread"]
     if MIXED.search(prepared.program.source):
         done.append("mixed tiles")
-    if prepared.program.leaves.target is not None:
+    if prepared.program.selection.target is not None:
         compare_points(prepared, kernel)
     elif prepared.program.instrumented:
         compare_counts(prepared, kernel)
@@ -231,7 +233,7 @@ def compare_counts(prepared: Prepared, kernel: Kernel) -> None:
 
 
 def compare_points(prepared: Prepared, kernel: Kernel) -> None:
-    """Row kernels, and scalar leaves where there is no row kernel, execute as many points as expected."""
+    """Row kernels, and scalar code where there is no row kernel, execute as many points as expected."""
     for index, (group, expected) in enumerate(zip(prepared.groups, prepared.expected, strict=True)):
         got = {(c.kind, c.name): n for c, n in kernel.counts.items() if c.group == index}
         for layer in group.schedule.network.layers:

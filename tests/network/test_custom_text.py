@@ -109,7 +109,7 @@ def test_decoration_changes_nothing(seed: int) -> None:
     (group,) = pf.fused(net, STRATEGIES[seed % 3])
     assert pf.counts(group).instances == case.size
     pf.lower(group.schedule.executions(net.layers[0])).check()
-    assert "polyfuse_run" in pf.generate(net, [group], leaf="scalar").source
+    assert "polyfuse_run" in pf.generate(net, [group], kernels="scalar").source
     assert pf.max_relative_error(interpret(group, inputs).outputs["y"], wanted) < 1e-12
 
 

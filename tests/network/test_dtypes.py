@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfuse.codegen.lower.selection import named_leaves
+from polyfuse.codegen.lower.selection import named_selection
 from polyfuse.codegen.program import generate
 from polyfuse.deploy.model import load
 from polyfuse.errors import InvalidInput
@@ -95,8 +95,8 @@ def test_what_needs_float32_says_so() -> None:
     groups = layer_by_layer(network)
     message = r"network 'net': .* needs float32, and x\[1, 2, 4, 4\] int8 is not; plan it for a scratchpad machine"
     for refused in (
-        lambda: generate(network, groups, leaf="scalar"),
-        lambda: named_leaves(network, "rows"),
+        lambda: generate(network, groups, kernels="scalar"),
+        lambda: named_selection(network, "rows"),
         lambda: onnx_model(network),
         lambda: load(network),
     ):

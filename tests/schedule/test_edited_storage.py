@@ -107,7 +107,7 @@ def assert_compiled_right(group: pf.Storage, leaf: str, staged: bool) -> None:
     network = group.schedule.network
     inputs = {name: value.astype(np.float32) for name, value in pf.random_inputs(network, seed=3).items()}
     expected = pf.reference(network, inputs)
-    found = pf.build(pf.generate(network, [group], leaf=leaf, staged=staged))(**inputs)  # type: ignore[arg-type]
+    found = pf.build(pf.generate(network, [group], kernels=leaf, staged=staged))(**inputs)  # type: ignore[arg-type]
     for tensor in network.outputs:
         assert pf.max_relative_error(found[tensor.name], expected[tensor.name]) < 1e-5, f"{leaf} {staged} {group}"
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from polyfuse.bench.peers.contender import FOLDER, Contender, PeerSettings, Prepared, Values
-from polyfuse.choices import CONFIGURATIONS, LeafName, Place
+from polyfuse.choices import CONFIGURATIONS, KernelsName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, build
-from polyfuse.codegen.lower.selection import Leaves, named_leaves
+from polyfuse.codegen.lower.selection import Selection, named_selection
 from polyfuse.codegen.program import Program, generate
 from polyfuse.deploy.model import plan_of, program_of
 from polyfuse.deploy.settings import Settings
@@ -31,13 +31,13 @@ class Configuration:
     strategy           `unfused`: layer by layer; `local`, `recompute`: fused, in strips of rows; `plan`: rewritten, in
                        groups by price; `published`: in those of DNNFusion's plan; `tuned`: what `polyfuse tune`
                        found, or `plan` where it was not asked
-    leaf               what computes a row: `rows`, kernels of vectors, or `scalar` C
+    kernels            what computes a row: `rows`, kernels of vectors, or `scalar` C
     layout             of inputs and outputs in memory: `nchw`, or `blocked` by channels
     exact_arithmetic   no algorithm but the direct one
     """
 
     strategy: str = "tuned"
-    leaf: LeafName = "rows"
+    kernels: KernelsName = "rows"
     layout: str = "nchw"
     exact_arithmetic: bool = False
     threads: int = 1
@@ -52,7 +52,7 @@ class Configuration:
     def name(self) -> str:
         """What tables call it."""
         words = ["polyfuse", *([self.strategy] if self.strategy != "tuned" else [])]
-        words += ["scalar"] if self.leaf == "scalar" else []
+        words += ["scalar"] if self.kernels == "scalar" else []
         return " ".join([*words, *(["exact"] if self.exact_arithmetic else [])])
 
     @property
@@ -68,7 +68,7 @@ class Configuration:
 
     def contender(self) -> Contender:
         """The contender that runs it; the interface that all are asked for says how inputs and outputs lie."""
-        chosen = {key: getattr(self, key) for key in ("strategy", "leaf", "exact_arithmetic")}
+        chosen = {key: getattr(self, key) for key in ("strategy", "kernels", "exact_arithmetic")}
         return Contender(self.name, f"{FOLDER}.ours", options=chosen)
 
 
@@ -94,21 +94,23 @@ def chosen(network: Network, configuration: Configuration) -> Chosen:
     """What a configuration runs."""
     known = choice_of(network, configuration)
     if known is not None:
-        leaf = known.leaves(network, configuration.settings.target, configuration.settings.interface)
-        return scheduled(network, leaf, known.groups(network, leaf), known.label)
-    if configuration.strategy in ("plan", "published", "tuned") and configuration.leaf == "rows":
+        kernels = known.selection(network, configuration.settings.target, configuration.settings.interface)
+        return scheduled(network, kernels, known.groups(network, kernels), known.label)
+    if configuration.strategy in ("plan", "published", "tuned") and configuration.kernels == "rows":
         return planned(network, configuration)
     exact = configuration.exact_arithmetic
-    leaf = named_leaves(network, configuration.leaf, configuration.layout, exact=exact)
+    kernels = named_selection(network, configuration.kernels, configuration.layout, exact=exact)
     if configuration.strategy == "unfused":
-        return scheduled(network, leaf, layer_by_layer(network, leaf.tallest), "unfused")
-    strategy = strips(network, configuration, WINOGRAD_ROWS if leaf.tiles else STRIP_ROWS)
-    return scheduled(network, leaf, fused(network, strategy), "x".join(map(str, strategy.tile)))
+        return scheduled(network, kernels, layer_by_layer(network, kernels.tallest), "unfused")
+    strategy = strips(network, configuration, WINOGRAD_ROWS if kernels.tiles else STRIP_ROWS)
+    return scheduled(network, kernels, fused(network, strategy), "x".join(map(str, strategy.tile)))
 
 
-def scheduled(network: Network, leaf: Leaves, groups: tuple[Storage, ...], label: str) -> Chosen:
+def scheduled(network: Network, kernels: Selection, groups: tuple[Storage, ...], label: str) -> Chosen:
     """The program of some groups of the network itself."""
-    return Chosen(generate(network, groups, leaf=leaf), label, {tensor.name: tensor.name for tensor in network.outputs})
+    return Chosen(
+        generate(network, groups, kernels=kernels), label, {tensor.name: tensor.name for tensor in network.outputs}
+    )
 
 
 def planned(network: Network, configuration: Configuration) -> Chosen:
@@ -123,7 +125,7 @@ def planned(network: Network, configuration: Configuration) -> Chosen:
 
 def choice_of(network: Network, configuration: Configuration) -> Choice | None:
     """What tuning found."""
-    if configuration.strategy != "tuned" or configuration.leaf != "rows":
+    if configuration.strategy != "tuned" or configuration.kernels != "rows":
         return None
     found = best_for(network, configuration.settings)
     return found.choice if found is not None else None
@@ -145,13 +147,13 @@ def strips(network: Network, configuration: Configuration, most_rows: int) -> St
 def prepare(network: Network, inputs: Values, settings: PeerSettings) -> Prepared:
     """A kernel with its inputs set, in blocks of channels unless all contenders take NCHW."""
     configuration = Configuration(threads=settings.threads, **settings.options)  # type: ignore[arg-type]
-    if settings.interface == "preferred" and configuration.leaf == "rows":
+    if settings.interface == "preferred" and configuration.kernels == "rows":
         configuration = replace(configuration, layout="blocked")
     found = chosen(network, configuration)
     kernel = build(found.program, threads=configuration.settings.threads_of(found.program), options=Options())
     kernel.set_inputs(inputs)
     kernel.poison()
-    layouts = found.program.leaves.interface.values()
+    layouts = found.program.selection.interface.values()
     layout = next((str(layout) for layout in layouts if layout.floats > 1), "nchw")
     return Prepared(
         kernel.run, lambda: {old: kernel.outputs[new] for old, new in found.outputs.items()}, layout, found.label

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from polyfuse.bench.compare import compare_cases, leaves_to_run, prepared, ready_to_build, tuned_row
+from polyfuse.bench.compare import compare_cases, prepared, ready_to_build, selection_to_run, tuned_row
 from polyfuse.bench.emit import emit
 from polyfuse.bench.results import Comparison
-from polyfuse.choices import LeafName
+from polyfuse.choices import KernelsName
 from polyfuse.cli.actions.request import network_asked, rows_of
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.lower.selection import Interface
@@ -27,7 +27,7 @@ MOST_ERROR = 1e-5
 def act(
     repeats: int,
     threads: int,
-    leaf: LeafName,
+    kernels: KernelsName,
     layout: str,
     exact: bool,
     no_run: bool,
@@ -44,13 +44,13 @@ def act(
     options = Options() if no_run else ready_to_build(Options())
     network = network_asked(request)
     rows = rows_of(network, request)
-    leaves = leaves_to_run(network, leaf, layout, exact, options, not no_run)
-    if not no_run and leaf == "rows":
+    selection = selection_to_run(network, kernels, layout, exact, options, not no_run)
+    if not no_run and kernels == "rows":
         interface: Interface = "nchw" if layout == "nchw" else "blocked"
         known = tuned_row(network, Settings(interface=interface, threads=threads, exact=exact, options=options))
         rows += [known] if known is not None else []
     with ProgressBar() as progress:
-        cases = prepared(network, rows, progress, leaves)
+        cases = prepared(network, rows, progress, selection)
         if folder is not None:
             emit(network, cases, folder)
         found = compare_cases(

@@ -82,7 +82,7 @@ def header(network: Network, groups: Sequence[Group], form: str) -> list[str]:
         names = ", ".join(layer.name for layer in schedule.network.layers)
         placement = schedule.strategy.placement
         lines.append(f"group{group.index}: {names}")
-        lines.append(f"  tile {schedule.tiling}, placement {placement}, parallel {lowered.parallel_loop or 'none'}")
+        lines.append(f"  tile {schedule.tiling}, placement {placement}, parallel {lowered.parallel or 'none'}")
         for name, flow in schedule.flows.items():
             lines.append(f"  {name}: {', '.join(flow.places)}; {lowered.storage.buffers[name]}")
     return comment(lines)
@@ -92,7 +92,7 @@ def structs(group: Group) -> list[str]:
     """The on-chip buffers of a group, with the workspace behind them: each thread's, and those that threads share."""
     lines = []
     lowered = group.lowered
-    align = f"_Alignas({lowered.alignment}) " if lowered.places.leaves.target.has_rows else ""
+    align = f"_Alignas({lowered.alignment}) " if lowered.places.selection.target.has_rows else ""
     floats = lowered.workspace_bytes // FLOAT.bytes
     workspace = [f"  {align}{FLOAT.name} {WORKSPACE}[{floats}];"] if floats else []
     for kind, arrays, last in (("chip", lowered.chip, workspace), ("kept", lowered.kept, [])):
@@ -114,7 +114,7 @@ class Parameter:
 def tile_parameters(group: Group) -> list[Parameter]:
     """What the code of tiles may mention: off-chip arrays, this thread's buffers, shared buffers, counts."""
     lowered = group.lowered
-    thread = "chips[omp_get_thread_num()]" if lowered.parallel is not None else "chips[0]"
+    thread = "chips[omp_get_thread_num()]" if lowered.parallel else "chips[0]"
     found = [Parameter(array.name, offchip_parameter(group, array), array.name) for array in group.offchip]
     for array in (*lowered.chip, *lowered.kept):
         where, const = (thread, "") if array in lowered.chip else ("(*kept)", "const ")
@@ -150,7 +150,7 @@ def functions(group: Group, counters: int) -> list[str]:
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
     pragma = f"OMP(omp parallel for num_threads(threads) schedule(dynamic){reduction})"
-    nest = text(group.nest, 1, Outline(call, group.lowered.parallel_loop, pragma))
+    nest = text(group.nest, 1, Outline(call, group.lowered.parallel, pragma))
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
     head = signature(
         f"static NOINLINE void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own]

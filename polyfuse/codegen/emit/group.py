@@ -65,7 +65,9 @@ class Emitter:
             return row_leaf(step, build) if isinstance(step, RowStep) else scalar_leaf(step, build)
 
         every: list[Step | RowStep] = [*group.steps, *group.rows]
-        nest = loop_nest(every, group.scalar.names, leaf, 0 if group.parallel is None else group.parallel + 1)
+        nest = loop_nest(
+            every, group.scalar.names, leaf, 0 if group.parallel_coordinate is None else group.parallel_coordinate + 1
+        )
         loading = self.leaf(group, group.preloading)
         preload = loop_nest(group.preload, group.preloading.names, loading) if group.preload else None
         return Group(group, nest, preload, tuple(constants[name] for name in group.packed))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.rows.elementwise import SUM, activation_of, has_slopes, is_applied
 from polyfuse.codegen.rows.shape import Residual
 from polyfuse.network.activation import Spec
@@ -56,37 +56,37 @@ class Finish:
         return replace(self, last=layer, residual="before", added=added, activation=own)
 
 
-def finishes(schedule: Schedule, leaves: Leaves) -> Mapping[str, Finish]:
+def finishes(schedule: Schedule, selection: Selection) -> Mapping[str, Finish]:
     """For the last layer of every row kernel of a group, by name, what the kernel computes."""
     found: dict[str, Finish] = {}
     for layer in schedule.network.layers:
-        joined = next((f for t in reversed(layer.inputs) if (f := _joined(schedule, leaves, layer, t, found))), None)
+        joined = next((f for t in reversed(layer.inputs) if (f := _joined(schedule, selection, layer, t, found))), None)
         if joined is not None:
             del found[next(name for name, finish in found.items() if finish.base is joined.base)]
             found[layer.name] = joined
-        elif leaves.kind(layer) is not None:
+        elif selection.kind(layer) is not None:
             found[layer.name] = Finish.of(layer)
     return found
 
 
 def _joined(
-    schedule: Schedule, leaves: Leaves, layer: Layer, tensor: Tensor, found: Mapping[str, Finish]
+    schedule: Schedule, selection: Selection, layer: Layer, tensor: Tensor, found: Mapping[str, Finish]
 ) -> Finish | None:
     """The kernel that makes a tensor with a pointwise layer after it; None where the two cannot be one."""
     maker = schedule.network.makers.get(tensor)
     before = found.get(maker.name) if maker is not None else None
     if before is None or not _only_here(schedule, layer, tensor):
         return None
-    kind = leaves.kind(before.base)
+    kind = selection.kind(before.base)
     planar = kind is not None and kind.planar_out
-    if (leaves.layout(layer.output, False).order == "planar") != planar:
+    if (selection.layout(layer.output, False).order == "planar") != planar:
         return None
     if is_applied(layer):
         return before.with_activation(layer) if not (planar and has_slopes(layer)) else None
     if layer.operator != SUM or layer.weights or len(layer.inputs) != 2:
         return None
     other = next(each for each in layer.inputs if each != tensor)
-    fits = other.shape == tensor.shape and (leaves.layout(other, False).order == "planar") == planar
+    fits = other.shape == tensor.shape and (selection.layout(other, False).order == "planar") == planar
     return before.with_addition(layer) if fits else None
 
 

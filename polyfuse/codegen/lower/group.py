@@ -31,7 +31,7 @@ class LoweredGroup:
     rows             steps that row kernels compute; `kernels` has the kernel of each, by the names of both
     sums             what scalar steps do for long sums, by name
     preloading       steps that load the weights which stay on chip
-    parallel         the tile coordinate whose tiles threads share, if there is one
+    parallel_coordinate  that whose tiles threads share, if there is one
     packed           the constants that row kernels read instead of the weights of their layers, by name
     workspace_bytes  what computing takes in each thread besides buffers: layers take turns
     """
@@ -43,7 +43,7 @@ class LoweredGroup:
     kernels: dict[str, str]
     sums: dict[str, tuple[Role, LongSum]]
     preloading: Timed
-    parallel: int | None
+    parallel_coordinate: int | None
     packed: tuple[str, ...]
     workspace_bytes: int
 
@@ -63,14 +63,14 @@ class LoweredGroup:
         return self.preloading.steps
 
     @property
-    def parallel_loop(self) -> str | None:
+    def parallel(self) -> str | None:
         """The name of the loop that threads share."""
-        return None if self.parallel is None else time_names(self.storage.schedule)[self.parallel]
+        return None if self.parallel_coordinate is None else time_names(self.storage.schedule)[self.parallel_coordinate]
 
     @property
     def alignment(self) -> int:
         """What the address of each buffer is a multiple of, in bytes: rows of vectors start at cache lines."""
-        return LINE_BYTES if self.places.leaves.target.has_rows else 4
+        return LINE_BYTES if self.places.selection.target.has_rows else 4
 
     @property
     def buffer_bytes(self) -> int:
@@ -112,7 +112,9 @@ class LoweredGroup:
 
     def _used(self, arrays: Iterable[Array]) -> tuple[Array, ...]:
         """Without what row kernels make unnecessary: raw weights, sums that they finish in registers."""
-        return tuple(array for array in arrays if not self.places.leaves.target.has_rows or array.name in self._names)
+        return tuple(
+            array for array in arrays if not self.places.selection.target.has_rows or array.name in self._names
+        )
 
     @cached_property
     def _names(self) -> frozenset[str]:

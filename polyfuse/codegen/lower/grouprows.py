@@ -12,16 +12,16 @@ def group_rows(places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:
     """The row steps of every layer and copy that has them, and the names of the steps that they replace."""
     found: list[tuple[RowStep, ...]] = []
     replaced: set[str] = set()
-    if not places.leaves.target.has_rows:
+    if not places.selection.target.has_rows:
         return found, replaced
     schedule = places.storage.schedule
-    for finish in finishes(schedule, places.leaves).values():
+    for finish in finishes(schedule, places.selection).values():
         steps = finish_steps(places, finish)
         if steps:
             found += steps
             replaced |= {statement.name for layer in between(schedule, finish) for statement in layer.statements}
     for flow in schedule.flows.values():
-        if not places.leaves.converts(flow.tensor):
+        if not places.selection.converts(flow.tensor):
             continue
         if not flow.loads.is_empty() and (loads := copy_steps(places, flow, "load")) is not None:
             found.append(loads)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.codegen.lower.rowsteps import RowStep, main_step
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
@@ -28,18 +28,18 @@ Floats = NDArray[np.float32]
 LONGEST = 60
 
 
-def layer_tuning(steps: Sequence[RowStep], leaves: Leaves) -> tuple[RowStep, Tuning]:
+def layer_tuning(steps: Sequence[RowStep], selection: Selection) -> tuple[RowStep, Tuning]:
     """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
     main = main_step(steps)
     if not isinstance(main.shape.kind, Winograd) or main.layer is None:
-        return main, main.shape.kind.tuning(main.shape, leaves.target)
+        return main, main.shape.kind.tuning(main.shape, selection.target)
     name = main.layer.name
-    tiles = TILES if name in leaves.priced else (leaves.tiles[name],)
-    if name in leaves.edges:
-        return main, tiled(main.shape, leaves.target, leaves.tiles[name], leaves.edges[name])
+    tiles = TILES if name in selection.priced else (selection.tiles[name],)
+    if name in selection.edges:
+        return main, tiled(main.shape, selection.target, selection.tiles[name], selection.edges[name])
     others = [step for step in steps if step is not main]
     calls = [(step.shape, count(step.executions)) for step in (main, *others)]
-    return main, winograd_tuning(calls, leaves.target, tiles)
+    return main, winograd_tuning(calls, selection.target, tiles)
 
 
 def kernel_weights(network: Network, layer: Layer) -> tuple[Floats, Floats | None]:
@@ -76,7 +76,7 @@ class RowKernels:
     """
 
     network: Network
-    leaves: Leaves
+    selection: Selection
     kernels: dict[tuple[RowShape, Tuning], RowKernel] = field(default_factory=dict)
     users: dict[str, list[str]] = field(default_factory=dict)
     tiles: dict[str, int] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class RowKernels:
 
         Weights are packed once, so that all kernels of a layer are tuned like the one that computes most.
         """
-        main, tuning = layer_tuning(steps, self.leaves)
+        main, tuning = layer_tuning(steps, self.selection)
         tuning = replace(tuning, prefetch_in=main.prefetches_in, prefetch_out=main.prefetches_out)
         if tuning.tile and main.layer is not None:
             self.tiles[main.layer.name] = tuning.tile
@@ -113,7 +113,7 @@ class RowKernels:
         if key not in self.kernels:
             name = f"row{len(self.kernels)}_{label_of(step)}"[:LONGEST].rstrip("_")
             self.kernels[key] = row_kernel(
-                replace(step.shape, name=name), fitting(step.shape, self.leaves.target), tuning
+                replace(step.shape, name=name), fitting(step.shape, self.selection.target), tuning
             )
         return self.kernels[key]
 

@@ -12,7 +12,7 @@ import islpy as isl
 
 from polyfuse.choices import BUFFER
 from polyfuse.codegen.lower.layout import Array
-from polyfuse.codegen.lower.selection import SCALAR, Leaves
+from polyfuse.codegen.lower.selection import SCALAR, Selection
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name
@@ -37,11 +37,11 @@ class Places:
 
     storage: Storage
     staged: bool
-    leaves: Leaves = SCALAR
+    selection: Selection = SCALAR
 
     def stays(self, tensor: Tensor) -> bool:
         """Whether layers work on the off-chip array of a tensor, without a copy."""
-        return not self.staged and in_place(self.storage.schedule, tensor) and not self.leaves.converts(tensor)
+        return not self.staged and in_place(self.storage.schedule, tensor) and not self.selection.converts(tensor)
 
     def keeps(self, step: Step) -> bool:
         """Whether a step is there in this form of the program: copies are not, where values stay in place."""
@@ -54,7 +54,7 @@ class Places:
     def buffer(self, tensor: Tensor) -> Buffer:
         """A buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
         buffer = self.storage.buffers[tensor.name]
-        return buffer.widened if self.leaves.target.has_rows else buffer
+        return buffer.widened if self.selection.target.has_rows else buffer
 
     def indices(self, tensor: Tensor) -> tuple[Index, ...]:
         """The indices of a buffer."""
@@ -62,14 +62,14 @@ class Places:
 
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""
-        layout = self.leaves.layout(tensor, offchip)
-        given = tensor.name in self.leaves.interface or tensor.name in self.storage.schedule.network.weights
-        padded = self.leaves.target.has_rows and not given
+        layout = self.selection.layout(tensor, offchip)
+        given = tensor.name in self.selection.interface or tensor.name in self.storage.schedule.network.weights
+        padded = self.selection.target.has_rows and not given
         if offchip:
-            part = self.leaves.inside.get(tensor.name)
+            part = self.selection.inside.get(tensor.name)
             among = part.whole.concrete_shape[1] if part is not None else None
             return Array(tensor.name, tensor.concrete_shape, layout, padded, among)
-        return Array(chip_name(tensor), self.buffer(tensor).shape, layout, self.leaves.target.has_rows)
+        return Array(chip_name(tensor), self.buffer(tensor).shape, layout, self.selection.target.has_rows)
 
     def wrapping(self, touch: Touch) -> Index | None:
         """The innermost index of an access, if it is a ring."""

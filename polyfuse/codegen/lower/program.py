@@ -10,13 +10,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.choices import LeafName
+from polyfuse.choices import KernelsName
 from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.places import Places
-from polyfuse.codegen.lower.selection import Leaves, named_leaves
+from polyfuse.codegen.lower.selection import Selection, named_selection
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.network import Network, require_float32
@@ -39,7 +39,7 @@ class Lowered:
     groups: tuple[LoweredGroup, ...]
     kernels: RowKernels
     scratch: tuple[Tensor, ...]
-    leaves: Leaves
+    selection: Selection
     staged: bool
     instrumented: bool
 
@@ -47,7 +47,7 @@ class Lowered:
     def constants(self) -> Mapping[str, NDArray[np.float32]]:
         """What row kernels and scalar code read of weights, by the name of its array."""
         read = {array.name for group in self.groups for array in group.offchip}
-        every = not self.leaves.target.has_rows
+        every = not self.selection.target.has_rows
         raw = {name: value for name, value in self.network.weights.items() if name in read or every}
         return raw | dict(self.kernels.constants)
 
@@ -75,8 +75,8 @@ class Lowered:
         """Where each scratch tensor begins in the arena."""
         found = {}
         for tensor in self.scratch:
-            whole = holder(tensor, self.leaves)
-            channel = self.leaves.inside[tensor.name].channel if whole != tensor else 0
+            whole = holder(tensor, self.selection)
+            channel = self.selection.inside[tensor.name].channel if whole != tensor else 0
             found[tensor.name] = self.arena.addresses[whole.name] + 4 * self.array(whole).offset(channel)
         return found
 
@@ -106,37 +106,37 @@ def lowered(
     network: Network,
     groups: Sequence[Storage],
     *,
-    leaf: Leaves | LeafName | None = None,
+    kernels: Selection | KernelsName | None = None,
     staged: bool = False,
     instrumented: bool = False,
 ) -> Lowered:
     """Lower a network whose groups are scheduled and stored, and proved legal, by the caller.
 
-    `leaf` is `"rows"`, `"scalar"` or what `leaves()` chose; row kernels are the default of the in-place form.
-    `instrumented` implies `staged` for scalar leaves: what is counted is what a machine without caches would do; with
+    `kernels` is `"rows"`, `"scalar"` or what `select_kernels()` chose; `"rows"` is the default of the in-place form.
+    `instrumented` implies `staged` for scalar code: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
     Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
     BuildError for row kernels where there is no compiler whose vectors they could be made for.
     """
     require_float32(network, "generated C for this host")
-    if leaf is None:
-        leaf = "scalar" if staged or instrumented else "rows"
-    if isinstance(leaf, str):
-        leaf = named_leaves(network, leaf)
-    fast = leaf.target.has_rows
+    if kernels is None:
+        kernels = "scalar" if staged or instrumented else "rows"
+    if isinstance(kernels, str):
+        kernels = named_selection(network, kernels)
+    fast = kernels.target.has_rows
     if staged and fast:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     staged = staged or (instrumented and not fast)
-    scratch = scratch_tensors(network, groups, leaf)
-    kernels = RowKernels(network, leaf)
+    scratch = scratch_tensors(network, groups, kernels)
+    row_kernels = RowKernels(network, kernels)
     parts = tuple(
-        lowered_group(index, Places(storage, staged, leaf), kernels, not instrumented)
+        lowered_group(index, Places(storage, staged, kernels), row_kernels, not instrumented)
         for index, storage in enumerate(groups)
     )
-    return Lowered(network, parts, kernels, scratch, leaf, staged, instrumented)
+    return Lowered(network, parts, row_kernels, scratch, kernels, staged, instrumented)
 
 
-def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves) -> tuple[Tensor, ...]:
+def scratch_tensors(network: Network, groups: Sequence[Storage], selection: Selection) -> tuple[Tensor, ...]:
     """The off-chip tensors that are neither input, weight nor output: between groups, and stored by retention.
 
     A tensor that others lie in is made with the last of them.
@@ -146,7 +146,7 @@ def scratch_tensors(network: Network, groups: Sequence[Storage], leaves: Leaves)
     scratch = []
     for storage in groups:
         for tensor in storage.schedule.network.inputs:
-            if tensor not in made and is_covered(tensor, made, leaves):
+            if tensor not in made and is_covered(tensor, made, selection):
                 made.add(tensor)
                 scratch.append(tensor)
             if tensor not in made:
@@ -168,7 +168,7 @@ def lifetimes(program: Lowered) -> list[Lived]:
     uses: dict[Tensor, list[int]] = {}
     for tensor in program.scratch:
         found = (group.index for group in program.groups if tensor in group.tensors)
-        uses.setdefault(holder(tensor, program.leaves), []).extend(found)
+        uses.setdefault(holder(tensor, program.selection), []).extend(found)
     return [
         Lived(tensor.name, 4 * program.array(tensor).elements, min(steps), max(steps)) for tensor, steps in uses.items()
     ]

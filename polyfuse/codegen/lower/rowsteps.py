@@ -126,12 +126,12 @@ def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:
 
 def phase_steps(places: Places, finish: Finish, phase: Phase) -> tuple[RowStep, ...] | None:
     """The row steps of a phase; None where its executions are no rows."""
-    leaves, layer = places.leaves, finish.base
-    steps = steps_of_kind(places, finish, leaves.kinds[layer.name], phase)
-    if not steps or layer.name not in leaves.priced:
+    selection, layer = places.selection, finish.base
+    steps = steps_of_kind(places, finish, selection.kinds[layer.name], phase)
+    if not steps or layer.name not in selection.priced:
         return steps
     shape = main_step(steps).shape
-    pays = worthwhile(shape, shape.kind.tuning(shape, leaves.target), leaves.target.floats)
+    pays = worthwhile(shape, shape.kind.tuning(shape, selection.target), selection.target.floats)
     return steps if pays else steps_of_kind(places, finish, Direct(), phase)
 
 
@@ -144,8 +144,8 @@ def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> t
     """The row steps that compute a phase with one kind of row kernel; None where its executions are no rows."""
     schedule, layer = places.storage.schedule, finish.base
     window, x, out = phase.window, kind.operands(layer)[0], finish.last.output
-    offchip = x in schedule.network.inputs and places.leaves.reads_offchip(layer, x)
-    tallest = kind.tallest(layer, places.leaves.target)
+    offchip = x in schedule.network.inputs and places.selection.reads_offchip(layer, x)
+    tallest = kind.tallest(layer, places.selection.target)
     in_memory = offchip or places.stays(x)
     if kind.planar_out and not in_memory and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
         tallest //= 2

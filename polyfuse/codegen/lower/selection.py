@@ -1,15 +1,15 @@
 """Which layers of a network are computed by row kernels, and how the arrays between them are laid out.
 
-    Network + Target ──leaves()──> Leaves
+    Network + Target ──select_kernels()──> Selection
 
-Layers that no row kernel suits keep scalar leaves and work on whatever layout their neighbours want.
+Layers that no row kernel suits keep scalar code and work on whatever layout their neighbours want.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from polyfuse.choices import DEFAULT_FLAGS, LAYOUTS, LEAF_NAMES, LeafName
+from polyfuse.choices import DEFAULT_FLAGS, KERNELS_NAMES, LAYOUTS, KernelsName
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.lower.layout import PLANAR, Layout
 from polyfuse.codegen.rows.direct import Direct
@@ -37,7 +37,7 @@ class ChannelSlice:
 
 
 @dataclass(frozen=True, eq=False)
-class Leaves:
+class Selection:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
 
     `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name; for layers in `priced`
@@ -66,7 +66,7 @@ class Leaves:
         return (self.layout(tensor, True) == PLANAR) != (self.layout(tensor, False) == PLANAR)
 
     def kind(self, layer: Layer) -> Kind | None:
-        """The row kernel of a layer; None where it has scalar leaves."""
+        """The row kernel of a layer; None where it has scalar code."""
         return self.kinds.get(layer.name)
 
     def tallest(self, layer: Layer) -> int:
@@ -80,31 +80,32 @@ class Leaves:
         return kind is not None and kind.planar_in and self.interface.get(tensor.name) == PLANAR
 
 
-SCALAR = Leaves()
+SCALAR = Selection()
 
 
-def named_leaves(
+def named_selection(
     network: Network,
-    leaf: LeafName = "rows",
+    kernels: KernelsName = "rows",
     layout: str = "nchw",
     *,
     exact: bool = False,
     compiler: Compiler | None = None,
     flags: Sequence[str] = DEFAULT_FLAGS,
-) -> Leaves:
-    """The leaves by name: `scalar`, or row kernels as wide as the vectors that the compiler has under its flags.
+) -> Selection:
+    """The selection by name: `scalar`, or row kernels as wide as the vectors that the compiler has under its flags.
 
     `exact` keeps to the direct algorithm.
     Errors: InvalidInput for unknown names, and for a layout in blocks that are not as wide as a vector; BuildError.
     """
-    if leaf not in LEAF_NAMES or layout not in LAYOUTS:
+    if kernels not in KERNELS_NAMES or layout not in LAYOUTS:
         raise InvalidInput(
-            f"leaf {leaf!r} and layout {layout!r}: expected a leaf of {', '.join(LEAF_NAMES)} and a layout of "
+            f"kernels {kernels!r} and layout {layout!r}: expected kernels of {', '.join(KERNELS_NAMES)} and a "
+            f"layout of "
             f"{', '.join(LAYOUTS)}"
         )
-    if leaf == "scalar":
+    if kernels == "scalar":
         if layout != "nchw":
-            raise InvalidInput(f"layout {layout!r}: scalar leaves work on nchw; use rows for blocks of channels")
+            raise InvalidInput(f"layout {layout!r}: scalar code work on nchw; use rows for blocks of channels")
         return SCALAR
     target = probe(compiler or find_compiler(), tuple(flags))
     if layout not in ("nchw", "blocked", f"nchw{target.floats}c"):
@@ -112,17 +113,17 @@ def named_leaves(
             f"layout {layout!r}: the compiler's vectors hold {target.floats} floats; use nchw{target.floats}c or "
             "blocked"
         )
-    return leaves(network, target, "nchw" if layout == "nchw" else "blocked", exact=exact)
+    return select_kernels(network, target, "nchw" if layout == "nchw" else "blocked", exact=exact)
 
 
-def leaves(
+def select_kernels(
     network: Network,
     target: Target,
     interface: Interface = "nchw",
     *,
     exact: bool = False,
     winograd: Mapping[str, int] | None = None,
-) -> Leaves:
+) -> Selection:
     """Choose the row kernels of a network.
 
     `interface` says how inputs and outputs are laid out: all planar, or in blocks where layers work on blocks.
@@ -143,7 +144,7 @@ def leaves(
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
     priced = frozenset(tiles) - frozenset(winograd or {})
     onchip = dict.fromkeys(blocked, Layout("rows", target.floats))
-    return Leaves(target, kinds, tiles, priced, onchip=onchip, interface=outside)
+    return Selection(target, kinds, tiles, priced, onchip=onchip, interface=outside)
 
 
 def winograd_tiles(

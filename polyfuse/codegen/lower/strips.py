@@ -16,7 +16,7 @@ from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.points import points
 
 MOST_VARIANTS = 48
-"""Executions that would need more kinds of rows than this keep scalar leaves."""
+"""Executions that would need more kinds of rows than this keep scalar code."""
 
 Heights = Callable[[int], Sequence[int]]
 """In how many rows at a time so many rows are computed."""

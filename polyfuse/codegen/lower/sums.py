@@ -1,4 +1,4 @@
-"""Long sums of scalar leaves, in blocks: what rounding adds up to stays small however many terms there are.
+"""Long sums of scalar code, in blocks: what rounding adds up to stays small however many terms there are.
 
     Steps ──blocked()──> Blocked: the same steps, of which the long sums add up blocks of terms, and blocks of blocks
 

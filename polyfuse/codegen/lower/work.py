@@ -1,6 +1,6 @@
 """What running groups amounts to, counted exactly: what row kernels do and which rows they touch. No loops are made.
 
-    Storage of each group + Leaves ──work_of()──> Work, which `plan.cost` turns into seconds
+    Storage of each group + Selection ──work_of()──> Work, which `plan.cost` turns into seconds
 
 A thing that is touched is a row of an array, all channels of it, or a part of one that is as wide as a tile. A stage
 of a tile touches each once.
@@ -19,7 +19,7 @@ from polyfuse.codegen.lower.kernels import layer_tuning
 from polyfuse.codegen.lower.places import Places
 from polyfuse.codegen.lower.program import Lowered
 from polyfuse.codegen.lower.rowsteps import Rows, RowStep
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.rows.shape import Tuning, block_sizes
 from polyfuse.codegen.rows.work import row_work
 from polyfuse.cost.reuse import Integers, Touches
@@ -33,21 +33,21 @@ from polyfuse.sets.points import aff_at, points, values_at
 
 def predicted_seconds(program: Lowered, machine: Machine, threads: int = 1) -> float:
     """How long one run of a program takes on a machine, by its time model; tiles are taken in lexicographic order."""
-    return seconds(work_of([group.storage for group in program.groups], program.leaves), machine, threads).total
+    return seconds(work_of([group.storage for group in program.groups], program.selection), machine, threads).total
 
 
-def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
+def work_of(groups: Sequence[Storage], selection: Selection) -> Work:
     """The work of groups that run one after the other, in place."""
     things = Things()
     kernels: list[KernelWork] = []
     touched: list[Touches] = []
     for index, storage in enumerate(groups):
-        places = Places(storage, False, leaves)
+        places = Places(storage, False, selection)
         found, replaced = group_rows(places)
         threads = parallel_coordinate(places) is not None
         every: list[StepRows] = []
         for part in found:
-            _, tuning = layer_tuning(part, leaves)
+            _, tuning = layer_tuning(part, selection)
             every += [StepRows.of(index, places, step, tuning) for step in part]
         widths = widest(every)
         numbered = enumerate(every, len(kernels))
@@ -58,7 +58,7 @@ def work_of(groups: Sequence[Storage], leaves: Leaves) -> Work:
 
 
 def scalar_work(places: Places, replaced: set[str], threads: bool) -> Iterator[KernelWork]:
-    """The steps with scalar leaves; what they touch is taken for free."""
+    """The steps with scalar code; what they touch is taken for free."""
     for step in steps(places.storage.schedule):
         if step.name not in replaced and places.keeps(step):
             executed = count(step.executions)
@@ -131,7 +131,7 @@ class StepRows:
     @property
     def floats(self) -> int:
         """The floats of a vector."""
-        return self.step.shape.kind.floats(self.step.shape, self.places.leaves.target)
+        return self.step.shape.kind.floats(self.step.shape, self.places.selection.target)
 
     def work(self, threads: bool) -> KernelWork:
         """All executions of the kernel. Rows outside of the image are not computed with.
