@@ -112,7 +112,7 @@ class ArenaBytes:
 
 def struct_bytes(arrays: Sequence[Array]) -> int:
     """A struct of arrays, each aligned; nothing for one that holds none."""
-    return sum(aligned_up(4 * array.elements, ALIGNMENT) for array in arrays)
+    return sum(aligned_up(array.bytes, ALIGNMENT) for array in arrays)
 
 
 def library(program: Program, *, threads: int = 1, written_for: str = "") -> Library:

@@ -45,7 +45,7 @@ class Footprint:
 def footprint(program: Lowered, threads: int = 1) -> Footprint:
     """The bytes that a program's groups move, and its memory when so many threads run it."""
     moved = total(counts(group.storage) for group in program.groups)
-    ends = sum(4 * program.array(tensor).elements for tensor in (*program.network.inputs, *program.network.outputs))
+    ends = sum(program.array(tensor).bytes for tensor in (*program.network.inputs, *program.network.outputs))
     memory = ArenaBytes.of(program, threads)
     onchip = memory.bytes - memory.scratch
     return Footprint(moved.offchip_read_bytes, moved.offchip_write_bytes, onchip, memory.scratch, ends)

@@ -10,6 +10,7 @@ from functools import cached_property
 import islpy as isl
 
 from polyfuse.choices import RETAINED_IN
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
@@ -70,13 +71,13 @@ class LoweredGroup:
     @property
     def alignment(self) -> int:
         """What the address of each buffer is a multiple of, in bytes: rows of vectors start at cache lines."""
-        return LINE_BYTES if self.places.selection.target.has_rows else 4
+        return LINE_BYTES if self.places.selection.target.has_rows else FLOAT.bytes
 
     @property
     def buffer_bytes(self) -> int:
         """The buffers as the C has them, those of one thread, with what fills up blocks, rows and cache lines."""
         every = (*self.chip, *self.kept)
-        return sum(-(-4 * array.elements // self.alignment) * self.alignment for array in every)
+        return sum(-(-array.bytes // self.alignment) * self.alignment for array in every)
 
     @property
     def tensors(self) -> frozenset[Tensor]:

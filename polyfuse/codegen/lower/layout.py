@@ -18,6 +18,8 @@ import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.codegen.c.elements import FLOAT
+
 Order = Literal["planar", "rows", "blocks"]
 PAGE_BYTES = 4096
 """Addresses that agree modulo so many bytes compete for the same lines of a first-level cache."""
@@ -33,9 +35,9 @@ def spread_pitch(width: int) -> int:
     >>> spread_pitch(2048), spread_pitch(2046), spread_pitch(515), spread_pitch(100), spread_pitch(20)
     (2080, 2080, 528, 106, 20)
     """
-    if width * ROWS_AT_ONCE * 4 <= PAGE_BYTES:
+    if width * ROWS_AT_ONCE * FLOAT.bytes <= PAGE_BYTES:
         return width
-    return next(pitch for pitch in range(width, width + PAGE_BYTES) if is_spread(4 * pitch))
+    return next(pitch for pitch in range(width, width + PAGE_BYTES) if is_spread(FLOAT.bytes * pitch))
 
 
 def is_spread(pitch_bytes: int) -> bool:
@@ -87,7 +89,7 @@ class Array:
 
     def _pitch(self, width: int, blocks: int) -> int:
         """Columns from block to block."""
-        column = 4 * self.layout.floats
+        column = FLOAT.bytes * self.layout.floats
         clash = self.padded and (width * column % PAGE_BYTES == 0 or width * blocks * column % PAGE_BYTES == 0)
         return width + 1 if clash else width
 
@@ -98,6 +100,11 @@ class Array:
         for size in self.shape:
             total *= size
         return total
+
+    @property
+    def bytes(self) -> int:
+        """The size of the array."""
+        return FLOAT.bytes * self.elements
 
     @property
     def pitch(self) -> int:

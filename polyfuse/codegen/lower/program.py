@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.choices import KernelsName
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
 from polyfuse.codegen.lower.kernels import RowKernels
@@ -77,7 +78,7 @@ class Lowered:
         for tensor in self.scratch:
             whole = holder(tensor, self.selection)
             channel = self.selection.inside[tensor.name].channel if whole != tensor else 0
-            found[tensor.name] = self.arena.addresses[whole.name] + 4 * self.array(whole).offset(channel)
+            found[tensor.name] = self.arena.addresses[whole.name] + FLOAT.bytes * self.array(whole).offset(channel)
         return found
 
     @property
@@ -169,9 +170,7 @@ def lifetimes(program: Lowered) -> list[Lived]:
     for tensor in program.scratch:
         found = (group.index for group in program.groups if tensor in group.tensors)
         uses.setdefault(holder(tensor, program.selection), []).extend(found)
-    return [
-        Lived(tensor.name, 4 * program.array(tensor).elements, min(steps), max(steps)) for tensor, steps in uses.items()
-    ]
+    return [Lived(tensor.name, program.array(tensor).bytes, min(steps), max(steps)) for tensor, steps in uses.items()]
 
 
 def unsupported_threads(program: Lowered, threads: int) -> None:

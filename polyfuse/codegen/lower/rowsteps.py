@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import islpy as isl
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.finishes import Finish
 from polyfuse.codegen.lower.layout import PAGE_BYTES, Array
 from polyfuse.codegen.lower.phases import Phase, phases
@@ -56,7 +57,7 @@ class Rows:
     @property
     def is_large(self) -> bool:
         """Whether no second cache holds the array."""
-        return 4 * self.array.elements >= AHEAD_BYTES
+        return self.array.bytes >= AHEAD_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,12 @@ def steps_of_kind(places: Places, finish: Finish, kind: Kind, phase: Phase) -> t
     offchip = x in schedule.network.inputs and places.selection.reads_offchip(layer, x)
     tallest = kind.tallest(layer, places.selection.target)
     in_memory = offchip or places.stays(x)
-    if kind.planar_out and not in_memory and places.stays(out) and 4 * tallest * out.concrete_shape[3] > FIRST_BYTES:
+    if (
+        kind.planar_out
+        and not in_memory
+        and places.stays(out)
+        and FLOAT.bytes * tallest * out.concrete_shape[3] > FIRST_BYTES
+    ):
         tallest //= 2
     heights = several(places.array(x, in_memory), tallest) if tallest > 1 else one_by_one
     moments = phase.moments(schedule.flows[out.name].executions)
@@ -197,7 +203,7 @@ def is_streamed(places: Places, out: Tensor) -> bool:
     """
     array = places.array(out, True)
     read = places.storage.schedule.network.readers(out)
-    return places.stays(out) and not read and array.layout.order != "planar" and 4 * array.elements >= STREAM_BYTES
+    return places.stays(out) and not read and array.layout.order != "planar" and array.bytes >= STREAM_BYTES
 
 
 def columns_read(window: Window, strip: Strip) -> int:
@@ -222,7 +228,7 @@ def several(x: Array, tallest: int) -> Heights:
     """
     if x.layout.order != "planar":
         return lambda rows: (tallest,) * (rows // tallest) + ((rows % tallest,) if rows % tallest else ())
-    if 4 * x.pitch % PAGE_BYTES == 0:
+    if FLOAT.bytes * x.pitch % PAGE_BYTES == 0:
         tallest //= 2
     return lambda rows: balanced(rows, tallest)
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 import islpy as isl
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.rowsteps import RowStep
 from polyfuse.network.expression import adds_up
 from polyfuse.schedule.schedule import Schedule
@@ -73,7 +74,7 @@ class LongSum:
     @property
     def bytes(self) -> int:
         """The sums of a row of points."""
-        return 4 * (1 + self.levels) * self.width
+        return FLOAT.bytes * (1 + self.levels) * self.width
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from math import prod
 import islpy as isl
 import numpy as np
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.group import parallel_coordinate
 from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import layer_tuning
@@ -229,7 +230,7 @@ def row_extent(rows: Rows, columns: int) -> tuple[int, int]:
     """The bytes of one row, of so many columns and all channels, and in how many runs they lie in memory."""
     channels, layout = rows.tensor.concrete_shape[1], rows.array.layout
     if layout.order == "planar":
-        return 4 * columns * channels, channels
+        return FLOAT.bytes * columns * channels, channels
     blocks = len(block_sizes(channels, layout.floats))
     whole = layout.order == "rows" and columns >= rows.array.sizes[-1]
-    return 4 * columns * layout.floats * blocks, 1 if whole else blocks
+    return FLOAT.bytes * columns * layout.floats * blocks, 1 if whole else blocks

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.c.text import braces, scope
 from polyfuse.codegen.rows.accumulate import (
     accumulators,
@@ -209,7 +210,7 @@ def prefetched_weights(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) ->
     """
     size = group_floats(shape, tuning, v)
     weights = shape.in_channels // shape.kind.groups * shape.out_channels
-    if not shape.is_pointwise or shape.columns * shape.height == 1 or 4 * weights < MANY_BYTES:
+    if not shape.is_pointwise or shape.columns * shape.height == 1 or FLOAT.bytes * weights < MANY_BYTES:
         return 0
     run = max(runs(chunks(shape, tuning.pixels)), key=len)
     if run[0].variant != chunk.variant:

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Literal
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced
 from polyfuse.codegen.rows.tiling import Tiling, frequencies, tilings, transforms, weight_floats, workspace_bytes
@@ -107,12 +108,12 @@ def _output_lines(plan: Tiling) -> Iterator[tuple[tuple[Sum, ...], int]]:
 
 def weight_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """The transformed weights, for every size of tiles, output channels filled up to whole blocks."""
-    return 4 * sum(weight_floats(shape, tile, floats) for tile in transforms(tuning))
+    return FLOAT.bytes * sum(weight_floats(shape, tile, floats) for tile in transforms(tuning))
 
 
 def read_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """Those of them that a kernel reads: for the sizes of tiles that it is made of."""
-    return 4 * sum(weight_floats(shape, plan.tile, floats) for plan in tilings(shape, tuning, floats))
+    return FLOAT.bytes * sum(weight_floats(shape, plan.tile, floats) for plan in tilings(shape, tuning, floats))
 
 
 @lru_cache(maxsize=4096)
@@ -136,7 +137,7 @@ def read_again(shape: RowShape, tuning: Tuning, floats: int) -> tuple[tuple[int,
     """For each region the bytes of weights that its batches read after the first, and what is read in between."""
     found = []
     for plan in tilings(shape, tuning, floats):
-        held = 4 * weight_floats(shape, plan.tile, floats)
+        held = FLOAT.bytes * weight_floats(shape, plan.tile, floats)
         found.append((held * (len(plan.batches) - 1), held + workspace_bytes(shape, tuning, floats)))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -282,7 +283,7 @@ class Kind(ABC):
 
     def weight_bytes(self, shape: "RowShape", tuning: Tuning, floats: int) -> int:
         """The bytes of weights that a call reads, without what fills up blocks."""
-        return 4 * int(np.prod(self.weights_shape(shape)))
+        return FLOAT.bytes * int(np.prod(self.weights_shape(shape)))
 
     def work(self, shape: "RowShape", tuning: Tuning, floats: int) -> RowWork:
         """The work of one call without its activation; of kinds without a window, a vector of each operand a vector."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 
 LINE = 64
@@ -100,7 +101,7 @@ class Tiling:
     @property
     def run(self) -> int:
         """How many tiles of a band are transformed at once, so that they share their columns."""
-        column = 4 * self.side[0] * self.floats
+        column = FLOAT.bytes * self.side[0] * self.floats
         return max(1, min(self.across, self.batches[0], (RUN_BYTES // column - 2) // self.tile[1]))
 
     def runs(self) -> Iterator[tuple[int, int]]:
@@ -214,12 +215,12 @@ def frequencies(tile: Sizes) -> int:
 
 def _odd_lines(floats: int) -> int:
     """So many floats, or more: an odd number of cache lines."""
-    return (-(-4 * floats // LINE) | 1) * LINE // 4
+    return (-(-FLOAT.bytes * floats // LINE) | 1) * LINE // FLOAT.bytes
 
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """The workspace that a call of a `winograd` kernel needs."""
-    return 4 * workspace_floats(tilings(shape, tuning, floats))
+    return FLOAT.bytes * workspace_floats(tilings(shape, tuning, floats))
 
 
 def workspace_floats(regions: tuple[Tiling, ...]) -> int:
