@@ -31,9 +31,9 @@ from polyfuse.sets.counting import count
 STREAM_BYTES = 1 << 24
 """Arrays of at least so many bytes leave nothing of a last-level cache to others: many cores share 16 to 64 MiB."""
 FIRST_BYTES = 32 << 10
-"""Rows of so many bytes that a stencil asks for to write leave nothing in a first cache of the ring that it reads."""
+"""Rows of so many bytes that a stencil prefetches to write leave nothing in a first cache of the ring that it reads."""
 AHEAD_BYTES = 2 << 20
-"""Arrays of so many bytes do not stay in a second cache: convolutions ask for their rows before they need them."""
+"""Arrays of so many bytes do not stay in a second cache: convolutions prefetch their rows."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ def pointers(shape: RowShape, v: int, block: str, row: str = "0") -> list[str]:
 def prefetch_in(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk, taps: range) -> list[str]:
     """What a step over input channels touches of `ahead`, so that all steps together touch the chunk's columns.
 
-    Of the groups of taps the first one that reads anything asks.
+    Of the groups of taps the first one that reads anything prefetches.
     """
     if taps != next(group for group in tap_groups(shape, tuning) if uses(shape, chunk, group)):
         return []
@@ -100,7 +100,7 @@ def input_blocks(
     chunk: Chunk,
     per_lane: int,
     steps: Callable[[range], list[str]],
-    asks: int = 0,
+    prefetched: int = 0,
 ) -> list[str]:
     """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
 
@@ -125,9 +125,9 @@ def input_blocks(
         ]
     body = [*(folds.at("kh", sizes[0] * kw, nested=True) if by_row else []), *start, *ahead, *inner]
     rows = braces(f"for (int kh = 0; kh < {kh}; kh++)", body) if kh > 1 else body
-    if asks:
-        touch = f"for (int k = 0; k < {asks}; k += {LINE}) __builtin_prefetch(next_w + k, 0, 2);"
-        rows = [touch, f"next_w += {asks};", *rows]
+    if prefetched:
+        touch = f"for (int k = 0; k < {prefetched}; k += {LINE}) __builtin_prefetch(next_w + k, 0, 2);"
+        rows = [touch, f"next_w += {prefetched};", *rows]
     between = [] if by_row else folds.at("block", sizes[0] * kh * kw)
     blocks = [f"const int lanes = {lanes};", *between, *rows]
     return folds.around(braces(f"for (int block = 0; block < {len(sizes)}; block++)", blocks))

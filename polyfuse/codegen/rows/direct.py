@@ -156,13 +156,15 @@ class Direct(Convolution):
 
         per_lane = tuning.blocks * shape.kernel[1] * v
         folds = Folds(accumulators(tuning.blocks, chunk), v, terms_of(shape))
-        asks = prefetched_weights(shape, tuning, v, chunk)
-        asked = [f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {asks * in_blocks(shape, v)};"]
+        prefetched = prefetched_weights(shape, tuning, v, chunk)
+        pointer = [
+            f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {prefetched * in_blocks(shape, v)};"
+        ]
         return [
             *start(shape, tuning, v, chunk),
-            *(asked if asks else []),
+            *(pointer if prefetched else []),
             *(
-                input_blocks(shape, tuning, folds, chunk, per_lane, steps, asks)
+                input_blocks(shape, tuning, folds, chunk, per_lane, steps, prefetched)
                 if reads(shape, chunk)
                 else ["(void)w;"]
             ),
@@ -202,11 +204,11 @@ def weights_header(tuning: Tuning, floats: int) -> str:
 
 
 def prefetched_weights(shape: RowShape, tuning: Tuning, v: int, chunk: Chunk) -> int:
-    """The floats of the next group's weights that the chunk asks for with every input block.
+    """The floats of the next group's weights that the chunk prefetches with every input block.
 
     The first chunk of a group would wait for weights that the others then find in a cache: where a layer has many, the
-    chunks of the longest run each ask for their share of the next group's. What lies behind the last group is asked for
-    and not used.
+    chunks of the longest run each prefetch their share of the next group's. What lies behind the last group is
+    prefetched and not used.
     """
     size = group_floats(shape, tuning, v)
     weights = shape.in_channels // shape.kind.groups * shape.out_channels

@@ -1,7 +1,7 @@
 """The prelude of a vector width, and the signature of every row kernel."""
 
 LINE = 16
-"""Floats of a cache line: what is asked for at once."""
+"""Floats of a cache line: what is prefetched at once."""
 PARAMETERS = (
     "const float *const *in",
     "const float *weights",

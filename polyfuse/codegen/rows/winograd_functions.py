@@ -27,7 +27,7 @@ from polyfuse.codegen.rows.text import LINE, NAMES, PARAMETERS
 from polyfuse.codegen.rows.tiling import Tiling, tilings
 
 AHEAD_FLOATS = 2048
-"""How far ahead weights are asked for: each is used for few tiles, so that waiting for it would take as long."""
+"""How far ahead weights are prefetched: each is used for few tiles, so that waiting for it would take as long."""
 
 
 def winograd_functions(shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
@@ -158,8 +158,8 @@ def _inputs(plan: Tiling) -> list[str]:
     return function(f"ROW_PART void {name}__in", ("const float *const *in", *where, "float *transformed"), body)
 
 
-def asked_floats(plan: Tiling) -> int:
-    """What each chunk of tiles asks for of weights for every input channel: all chunks of a batch share that."""
+def prefetched_floats(plan: Tiling) -> int:
+    """The floats of weights that a chunk of tiles prefetches for every input channel: a batch's chunks share them."""
     chunks = len(balanced(plan.batches[0], plan.tuning.pixels))
     return -(-plan.tuning.blocks * plan.floats // (LINE * chunks)) * LINE
 
@@ -176,9 +176,9 @@ def _multiply(plan: Tiling, count: int) -> list[str]:
         terms = products(tuning.blocks, v, used, range(1), lane * tuning.blocks * v, places)
         inner += scope(terms) if tuning.unroll > 1 else terms
     step = tuning.blocks * tuning.unroll * v
-    asked = asked_floats(plan)
-    inner += [f"__builtin_prefetch(next_w + {k}, 0, 2);" for k in range(0, asked * tuning.unroll, LINE)]
-    inner.append(f"w += {step}, next_w += {asked * tuning.unroll};")
+    prefetched = prefetched_floats(plan)
+    inner += [f"__builtin_prefetch(next_w + {k}, 0, 2);" for k in range(0, prefetched * tuning.unroll, LINE)]
+    inner.append(f"w += {step}, next_w += {prefetched * tuning.unroll};")
     head = f"for (int block = 0; block < {plan.in_blocks}; block++, x += {plan.block_floats})"
     folds = Folds([f"a{a}_{p}" for a in range(tuning.blocks) for p in range(count)], v, shape.in_channels)
     loop = [
@@ -238,7 +238,7 @@ def _out_rows(plan: Tiling, width: int) -> list[str]:
 
 
 def _prefetch_in(plan: Tiling) -> list[str]:
-    """Ask for share `f` of what tiles read, of the next execution's where they lie `below` the last band."""
+    """Prefetch share `f` of what tiles read, of the next execution's where they lie `below` the last band."""
     shape, rows = plan.shape, len(plan.rows) + 2
     height = plan.bands * plan.tile[0]
     here = f"row < {rows} ? in[row] : NULL"
@@ -246,19 +246,21 @@ def _prefetch_in(plan: Tiling) -> list[str]:
     address = [f"const float *x = band < {plan.bands} ? {here} : {there};", *braces("if (!x)", ["continue;"])]
     place = f"x + (block * (ptrdiff_t){shape.in_pitch} + from) * {plan.floats} + i, 0, 2"
     parameters = ("const float *const *in", "ptrdiff_t below", "ptrdiff_t from", "int first", "int count", "int f")
-    return function(f"ROW_PART void {plan.name}__ask_in", parameters, _asked(plan, address, place, plan.in_blocks))
+    return function(
+        f"ROW_PART void {plan.name}__prefetch_in", parameters, _prefetches(plan, address, place, plan.in_blocks)
+    )
 
 
 def _prefetch_out(plan: Tiling) -> list[str]:
-    """Ask for share `f` of what tiles write in a group of output blocks."""
+    """Prefetch share `f` of what tiles write in a group of output blocks."""
     shape, blocks = plan.shape, plan.tuning.blocks
     place = f"out[row] + ((group * {blocks} + block) * (ptrdiff_t){shape.out_pitch} + to) * {plan.floats} + i, 1"
     parameters = ("float *const *out", "ptrdiff_t to", "int first", "int count", "int group", "int f")
     exists = braces(f"if (f >= {plan.tile[0] * plan.side[1]} || row >= {len(plan.rows)})", ["continue;"])
-    return function(f"ROW_PART void {plan.name}__ask_out", parameters, _asked(plan, exists, place, blocks))
+    return function(f"ROW_PART void {plan.name}__prefetch_out", parameters, _prefetches(plan, exists, place, blocks))
 
 
-def _asked(plan: Tiling, row: list[str], place: str, blocks: int) -> list[str]:
+def _prefetches(plan: Tiling, row: list[str], place: str, blocks: int) -> list[str]:
     """Of each run of tiles in a band a part of one row: there are as many shares as frequencies."""
     wide, v = plan.side[1], plan.floats
     low, high = (
@@ -297,19 +299,21 @@ def _batch(plan: Tiling, count: int) -> list[str]:
     group_floats = shape.in_channels * tuning.blocks * v
     cut = balanced(count, tuning.pixels)
     for k, chunk in enumerate(cut):
-        ahead = group_floats + k * shape.in_channels * asked_floats(plan) if len(cut) > 1 else AHEAD_FLOATS
+        ahead = group_floats + k * shape.in_channels * prefetched_floats(plan) if len(cut) > 1 else AHEAD_FLOATS
         multiply.append(
             f"{name}__multiply__{chunk}(u, u + {ahead}, {_plus(f'v + f * {plan.input_floats}', at * v)}, "
             f"{_plus(f'm + f * {plan.product_floats}', at * v)});"
         )
         at += chunk
     weights = f"const float *u = weights + (group * (ptrdiff_t){plan.frequencies} + f) * {group_floats};"
-    asks = (
-        [f"if (group == 0) {name}__ask_in(in, below, from, first + {count}, {count}, f);"] if tuning.prefetch_in else []
+    prefetches = (
+        [f"if (group == 0) {name}__prefetch_in(in, below, from, first + {count}, {count}, f);"]
+        if tuning.prefetch_in
+        else []
     )
-    asks += [f"{name}__ask_out(out, to, first, {count}, group, f);"] if tuning.prefetch_out else []
+    prefetches += [f"{name}__prefetch_out(out, to, first, {count}, group, f);"] if tuning.prefetch_out else []
     groups = [
-        *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *asks, *multiply]),
+        *braces(f"for (int f = 0; f < {plan.frequencies}; f++)", [weights, *prefetches, *multiply]),
         *braces(f"for (int tile = 0; tile < {count}; tile++)", [*where, *_finish(plan)]),
     ]
     body = [
