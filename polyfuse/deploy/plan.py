@@ -13,6 +13,7 @@ from typing import Literal
 
 from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.lower.concats import placed_concats
+from polyfuse.codegen.lower.program import Lowered, lowered
 from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
@@ -26,6 +27,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.plan.planfile import Origin, fields_for, text_of
 from polyfuse.progress import Progress
+from polyfuse.schedule.storage import Storage
 from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import decode, digest_of, encode
 
@@ -197,7 +199,18 @@ def program(network: Network, plan: Plan, target: Target) -> Program:
 
     Errors: InvalidInput for a plan of another network; IllegalSchedule with a witness.
     """
-    kernels = plan.selection(network, target)
-    grouping = plan.grouping(network)
+    ordered, groups, kernels = scheduled_plan(network, plan, target)
+    return generate(ordered, groups, kernels=kernels)
+
+
+def lowered_plan(network: Network, plan: Plan, target: Target) -> Lowered:
+    """What a planned network executes and needs, without its C. Errors: as `program`."""
+    ordered, groups, kernels = scheduled_plan(network, plan, target)
+    return lowered(ordered, groups, kernels=kernels)
+
+
+def scheduled_plan(network: Network, plan: Plan, target: Target) -> tuple[Network, tuple[Storage, ...], Selection]:
+    """The network in the order of its groups, the groups, proved legal, and their kernels. Errors: as `program`."""
+    kernels, grouping = plan.selection(network, target), plan.grouping(network)
     placed, groups = placed_concats(network, grouping.groups(kernels), kernels)
-    return generate(grouping.network, groups, kernels=placed)
+    return grouping.network, groups, placed

@@ -14,6 +14,7 @@ from polyfuse.codegen.compiler import find_compiler, flags_in
 from polyfuse.deploy.files import library_files
 from polyfuse.deploy.memory import footprint, least_layer_by_layer
 from polyfuse.deploy.model import plan_of, program_of
+from polyfuse.deploy.plan import lowered_plan
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.report.deploy import print_compiled
@@ -37,7 +38,7 @@ def act(folder: Path, prefix: str | None, embed: bool, cc: str | None, cflags: s
         for name, data in files.items():
             write_atomically(folder / name, data)
         progress("counting", 0, 1)
-        apart = program_of(network, made.unfused(network), settings)
+        apart = lowered_plan(network, made.unfused(network), settings.target)
         fused, unfused = (footprint(each, settings.threads_of(each)) for each in (code, apart))
     sizes = {str(folder / name): len(data) for name, data in files.items()}
     print_compiled(Console(), made, fused, unfused, least_layer_by_layer(code.network), sizes)

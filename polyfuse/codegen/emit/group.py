@@ -1,6 +1,8 @@
 """One group of a program: its loop nests, with what one execution of a step is in C.
 
-LoweredGroup ──Emitter.group()──> Group
+    LoweredGroup ──Emitter.group()──> Group
+
+cfile.py puts the groups of a program together.
 """
 
 from collections.abc import Mapping

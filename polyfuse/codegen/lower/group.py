@@ -1,6 +1,8 @@
 """One group of a program, lowered: what runs, when, with which kernels, on which arrays. No loops, no text.
 
-Storage + Selection of kernels ──lowered_group()──> LoweredGroup
+    Storage + Selection of kernels ──lowered_group()──> LoweredGroup
+
+emit/group.py makes its loops.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,13 +30,13 @@ LINE_BYTES = 64
 class LoweredGroup:
     """The steps of a group, in the order of their times, and what they work on.
 
-    scalar           steps that are computed element by element, with the loops that count wraps
-    rows             steps that row kernels compute; `kernels` has the kernel of each, by the names of both
-    sums             what scalar steps do for long sums, by name
-    preloading       steps that load the weights which stay on chip
-    parallel_coordinate  that whose tiles threads share, if there is one
-    packed           the constants that row kernels read instead of the weights of their layers, by name
-    workspace_bytes  what computing takes in each thread besides buffers: layers take turns
+    scalar               steps that are computed element by element, with the loops that count wraps
+    rows                 steps that row kernels compute; `kernels` has the kernel of each, by the names of both
+    sums                 what scalar steps do for long sums, by name
+    preloading           steps that load the weights which stay on chip
+    parallel_coordinate  the tile coordinate whose tiles threads share, if there is one
+    packed               the constants that row kernels read instead of the weights of their layers, by name
+    workspace_bytes      what computing takes in each thread besides buffers: layers take turns
     """
 
     index: int
