@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from polyfuse.codegen import device as programs
+from polyfuse.codegen.device import device_program
 from polyfuse.codegen.lower.independent import check_distinct_cells
-from polyfuse.codegen.lower.program import Lowered, lowered
-from polyfuse.codegen.lower.selection import Leaves
+from polyfuse.codegen.lower.program import Lowered
 from polyfuse.codegen.lower.sums import error_bound
 from polyfuse.codegen.opencl import OPENCL, build_opencl, opencl_device, opencl_source
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
@@ -227,7 +227,7 @@ def test_arrays_called_what_the_language_reserves_compile() -> None:
 
 
 def program(network: Network, groups: tuple[Storage, ...]) -> Lowered:
-    return lowered(network, groups, leaf=Leaves(OPENCL))
+    return device_program(network, groups, OPENCL).lowered
 
 
 @pytest.mark.parametrize("name", CASES)

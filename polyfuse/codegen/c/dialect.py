@@ -42,6 +42,7 @@ class Dialect:
 
     start      the lines that every file begins with: headers, flags that are refused
     function   how the function of a group begins, up to its name
+    helper     how the functions begin that it calls
     offchip    what is written before the type of a parameter that is an off-chip array, such as an address space
     chip       the same for an on-chip buffer
     prefix     how the names of arrays begin, where the language has words of its own that a tensor may be called
@@ -54,6 +55,7 @@ class Dialect:
     name: str
     start: str
     function: str
+    helper: str = "static inline"
     offchip: str = ""
     chip: str = ""
     prefix: str = ""

@@ -31,6 +31,6 @@ def prelude(
 
     With `pure`, compilers are told that helpers touch no memory, as Polly has to know where it does not inline them.
     """
-    helper = f"#define HELPER static inline __attribute__(({'const, ' if pure else ''}unused))\n"
+    helper = f"#define HELPER {dialect.helper} __attribute__(({'const, ' if pure else ''}unused))\n"
     names = "".join(f"#define {name} {theirs}\n" for name, theirs in dialect.renamed if name in used)
     return f"{dialect.start}{names}{helper}{own}\n{helpers(set(used) - dialect.known, index)}"
