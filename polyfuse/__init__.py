@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from polyfuse.codegen.build import Options
     from polyfuse.codegen.kernel import Kernel, build, rebuild
     from polyfuse.codegen.lower.work import predicted_seconds
+    from polyfuse.codegen.opencl import build_opencl, opencl_source
     from polyfuse.codegen.program import Program, generate
     from polyfuse.deploy.explain import Explanation, explain
     from polyfuse.deploy.model import Model, load
@@ -129,6 +130,7 @@ __all__ = [
     "accelerator",
     "best_known",
     "build",
+    "build_opencl",
     "candidates",
     "check",
     "check_plan",
@@ -149,6 +151,7 @@ __all__ = [
     "lower",
     "max_relative_error",
     "onnx_model",
+    "opencl_source",
     "plan_for",
     "predicted_seconds",
     "probe",
@@ -186,6 +189,7 @@ _MODULES = {
     "codegen.kernel": ("Kernel", "build", "rebuild"),
     "codegen.program": ("Program", "generate"),
     "codegen.lower.work": ("predicted_seconds",),
+    "codegen.opencl": ("build_opencl", "opencl_source"),
     "deploy.explain": ("Explanation", "explain"),
     "deploy.model": ("Model", "load"),
     "deploy.plan": ("Plan",),

@@ -22,6 +22,15 @@ def build_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def opencl_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where PoCL keeps what it compiles in this session: never the user's own."""
+    folder = tmp_path_factory.mktemp("opencl-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCL_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
 def machine_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where this session's machine file would be: never the user's own."""
     path = tmp_path_factory.mktemp("config") / "machine.toml"

@@ -20,6 +20,7 @@ from polyfuse.codegen.lower.program import ALIGNMENT, unsupported_threads
 from polyfuse.codegen.program import Program
 from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
+from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
 
@@ -107,13 +108,9 @@ class Kernel:
 
         Errors: InvalidInput for a missing or unknown name, a wrong shape, or what is not an array of real numbers.
         """
-        if set(values) != set(self._inputs):
-            raise InvalidInput(f"kernel inputs: expected {sorted(self._inputs)}, got {sorted(values)}")
+        arrays = checked_inputs(self.program.network, values)
         for tensor in self.program.network.inputs:
-            array = real_array(tensor.name, values[tensor.name])
-            if array.shape != tensor.shape:
-                raise InvalidInput(f"input {tensor.name!r}: expected shape {tensor.shape}, got {array.shape}")
-            self.program.array(tensor).fill(self._inputs[tensor.name], array)
+            self.program.array(tensor).fill(self._inputs[tensor.name], arrays[tensor.name])
 
     def poison(self) -> None:
         """Fill outputs, scratch and on-chip buffers with NaN, so that a value never computed is seen."""
@@ -190,6 +187,21 @@ def rebuild(program: Program, source: Path, *, threads: int = 1, options: Option
     chosen = options or Options()
     built = compile_file(source, chosen.for_threads(threads))
     return Kernel(program, built, threads)
+
+
+def checked_inputs(network: Network, values: Mapping[str, ArrayLike]) -> dict[str, Values]:
+    """The float32 array of each input, by name.
+
+    Errors: InvalidInput for a missing or unknown name, a wrong shape, or what is not an array of real numbers.
+    """
+    names = {tensor.name for tensor in network.inputs}
+    if set(values) != names:
+        raise InvalidInput(f"kernel inputs: expected {sorted(names)}, got {sorted(values)}")
+    arrays = {name: real_array(name, value) for name, value in values.items()}
+    for tensor in network.inputs:
+        if arrays[tensor.name].shape != tensor.shape:
+            raise InvalidInput(f"input {tensor.name!r}: expected shape {tensor.shape}, got {arrays[tensor.name].shape}")
+    return arrays
 
 
 def real_array(name: str, value: ArrayLike) -> Values:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.c.dialect import C11, Dialect
 from polyfuse.codegen.compiler import Compiler, find_compiler, target_macros
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.rows.shape import Kind
@@ -16,7 +17,7 @@ from polyfuse.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Target:
-    """The vectors of a machine, `floats` in each and `registers` that hold one; and its kinds of row kernels.
+    """The vectors of a machine, `floats` in each and `registers` that hold one; its kinds of row kernels; its language.
 
     The kinds are offered each layer in their order: see `Kind.claim`.
     """
@@ -24,6 +25,7 @@ class Target:
     floats: int
     registers: int
     kinds: tuple[Kind, ...] = VECTOR_KINDS
+    dialect: Dialect = C11
 
     def __post_init__(self) -> None:
         if self.kinds and (self.floats not in (4, 8, 16) or self.registers < 8):

@@ -1,14 +1,9 @@
-"""The C that every generated file starts with: the flags that it refuses, and the helpers that its lines call."""
+"""The C that every generated file starts with: that of its dialect, and the helpers that its lines call."""
 
 from collections.abc import Collection
 
-STRICT = """\
-#include <math.h>
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "NaN, infinities and the order of operations matter: compile without -ffast-math, -Ofast and -ffinite-math-only"
-#endif
-#define NOINLINE __attribute__((noinline))
-"""
+from polyfuse.codegen.c.dialect import C11, Dialect
+
 FUNCTIONS = {
     "min": "@I min(@I a, @I b) { return a < b ? a : b; }",
     "max": "@I max(@I a, @I b) { return a > b ? a : b; }",
@@ -29,10 +24,13 @@ def helpers(used: Collection[str], index: str = "int") -> str:
     return "".join(f"HELPER {text.replace('@I', index)}\n" for name, text in FUNCTIONS.items() if name in used)
 
 
-def prelude(used: Collection[str], own: str = "", *, index: str = "int", pure: bool = False) -> str:
+def prelude(
+    used: Collection[str], own: str = "", *, index: str = "int", pure: bool = False, dialect: Dialect = C11
+) -> str:
     """The start of a file whose lines mention the words `used`, with text of its own in front of the helpers.
 
     With `pure`, compilers are told that helpers touch no memory, as Polly has to know where it does not inline them.
     """
-    helper = f"#define HELPER static inline __attribute__(({'const, ' if pure else ''}unused))\n"
-    return f"{STRICT}{helper}{own}\n{helpers(used, index)}"
+    helper = f"#define HELPER {dialect.helper} __attribute__(({'const, ' if pure else ''}unused))\n"
+    names = "".join(f"#define {name} {theirs}\n" for name, theirs in dialect.renamed if name in used)
+    return f"{dialect.start}{names}{helper}{own}\n{helpers(set(used) - dialect.known, index)}"

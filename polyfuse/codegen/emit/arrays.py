@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
+from polyfuse.codegen.c.dialect import C11, Dialect
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.layout import Array
 
 
-def declared(array: Array, qualifier: str = "") -> str:
+def declared(array: Array, qualifier: str = "", dialect: Dialect = C11) -> str:
     """`float name[restrict n][c]…` as a parameter or a field."""
     first, *rest = array.shape
-    return f"{FLOAT.name} {array.name}[{qualifier}{first}]" + "".join(f"[{size}]" for size in rest)
+    return f"{FLOAT.name} {dialect.prefix}{array.name}[{qualifier}{first}]" + "".join(f"[{size}]" for size in rest)
 
 
 def pointer(array: Array, value: str) -> str:

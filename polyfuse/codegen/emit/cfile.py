@@ -126,7 +126,8 @@ def tile_parameters(group: Group) -> list[Parameter]:
 
 def offchip_parameter(group: Group, array: Array) -> str:
     """An off-chip array as a parameter."""
-    return f"{'' if array.name in group.lowered.written else 'const '}{declared(array, 'restrict ')}"
+    dialect, const = group.lowered.dialect, "" if array.name in group.lowered.written else "const "
+    return f"{dialect.offchip}{const}{declared(array, dialect.restrict, dialect)}"
 
 
 def functions(group: Group, counters: int) -> list[str]:
@@ -145,7 +146,7 @@ def functions(group: Group, counters: int) -> list[str]:
         used = [parameter for parameter in used if parameter.name in mentioned]
         name = f"group{group.index}_tiles{len(bodies) or ''}"
         heads = [parameter.declaration for parameter in used]
-        bodies.append([*function(f"static NOINLINE void {name}", heads, [*body, *fence]), ""])
+        bodies.append([*function(f"{group.lowered.dialect.function} {name}", heads, [*body, *fence]), ""])
         return [f"{name}({', '.join(parameter.passed for parameter in used)});"]
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
@@ -153,7 +154,8 @@ def functions(group: Group, counters: int) -> list[str]:
     nest = text(group.nest, 1, Outline(call, group.lowered.parallel, pragma))
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
     head = signature(
-        f"static NOINLINE void group{group.index}", [*(offchip_parameter(group, a) for a in group.offchip), *own]
+        f"{group.lowered.dialect.function} group{group.index}",
+        [*(offchip_parameter(group, a) for a in group.offchip), *own],
     )
     (marked,) = unused((), (*(a.name for a in group.offchip), "chips", "kept", "threads", "counts"))
     lines = [*head, "{", *fold(marked, "  ", "  ")]

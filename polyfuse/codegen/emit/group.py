@@ -103,7 +103,7 @@ class Emitter:
             operands, target = {}, ""
             for touch in step.touches:
                 subscripts = places.subscripts(touch, instance, timed.wraps[step.name])
-                array = places.array(touch.tensor, places.is_offchip(touch)).name
+                array = group.dialect.prefix + places.array(touch.tensor, places.is_offchip(touch)).name
                 place = element(array, map(here.text, subscripts))
                 if touch.writes:
                     target = place

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import islpy as isl
 
+from polyfuse.codegen.c.dialect import Share
 from polyfuse.codegen.c.text import braces, indented, scope, unused
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.sets.interrupts import interrupts_held
@@ -229,12 +230,16 @@ class TreePrinter(Generic[L]):
         return self.leaves[node.get_annotation().get_name()]
 
 
-def for_lines(node: isl.AstNode, body: Sequence[str]) -> list[str]:
-    """A loop around lines; what runs once is a block with a constant."""
+def for_lines(node: isl.AstNode, body: Sequence[str], share: Share | None = None) -> list[str]:
+    """A loop around lines, all of it or a share; what runs once is a block with a constant."""
     name, start = node.for_get_iterator().to_C_str(), node.for_get_init().to_C_str()
     if node.for_is_degenerate():
         return scope([f"const int {name} = {start};", *unused(body, (name,)), *body])
     condition, step = node.for_get_cond().to_C_str(), node.for_get_inc().to_C_str()
+    if share is not None:
+        times = "" if step == "1" else f"{step} * "
+        first = "" if start == "0" else f"{start} + "
+        start, step = f"{first}{times}{share.number}", f"{times}{share.count}"
     return braces(f"for (int {name} = {start}; {condition}; {name} += {step})", body)
 
 

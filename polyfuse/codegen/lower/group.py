@@ -12,6 +12,7 @@ from functools import cached_property
 import islpy as isl
 
 from polyfuse.choices import RETAINED_IN
+from polyfuse.codegen.c.dialect import Dialect
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import RowKernels
@@ -20,7 +21,7 @@ from polyfuse.codegen.lower.places import Places, Timed, with_wraps
 from polyfuse.codegen.lower.rowsteps import RowStep
 from polyfuse.codegen.lower.sums import Blocked, LongSum, Role, blocked
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.steps import Step, preload_steps, steps, time_names
+from polyfuse.schedule.steps import Step, point_dims, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 
 LINE_BYTES = 64
@@ -69,6 +70,26 @@ class LoweredGroup:
     def parallel(self) -> str | None:
         """The name of the loop that threads share."""
         return None if self.parallel_coordinate is None else time_names(self.storage.schedule)[self.parallel_coordinate]
+
+    @property
+    def outer_loops(self) -> tuple[str, ...]:
+        """The names of the loops over tiles and their stages, the outermost first."""
+        return time_names(self.storage.schedule)[: self._stage + 1]
+
+    @property
+    def point_loops(self) -> tuple[str, ...]:
+        """The names of the loops inside of these over points, all but the innermost: an iteration makes its points."""
+        schedule = self.storage.schedule
+        return time_names(schedule)[self._stage + 1 : self._stage + point_dims(schedule)]
+
+    @property
+    def _stage(self) -> int:
+        return int(self.storage.schedule.tile_to_time.dim(isl.dim_type.out))
+
+    @property
+    def dialect(self) -> Dialect:
+        """The language of the target."""
+        return self.places.selection.target.dialect
 
     @property
     def alignment(self) -> int:
