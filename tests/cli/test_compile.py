@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from polyfuse.cli import main
+from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import guessed_costs
 from polyfuse.deploy import model
 from polyfuse.deploy.algorithms import algorithms_of
@@ -75,7 +76,11 @@ def test_algorithms_are_decided_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return algorithms_of(network, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "algorithms_of", counted)
-    monkeypatch.setattr(model, "known_machine", lambda: replace(example(), costs=guessed_costs(example())))
+    monkeypatch.setattr(
+        model,
+        "known_machine",
+        lambda: replace(example(), costs=guessed_costs(example(), Target(16, 32).relative_costs)),
+    )
     code, output = compiled(tmp_path)
     assert code == 0, output
     assert asked == ["two_convs"]
