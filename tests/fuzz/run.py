@@ -205,7 +205,7 @@ def compare(prepared: Prepared, kernel: Kernel) -> list[str]:
     done = [prepared.case.form, "threads" if kernel.threads > 1 else "one thread"]
     if MIXED.search(prepared.program.source):
         done.append("mixed tiles")
-    if prepared.program.selection.target is not None:
+    if prepared.program.selection.target.has_rows:
         compare_points(prepared, kernel)
     elif prepared.program.instrumented:
         compare_counts(prepared, kernel)
