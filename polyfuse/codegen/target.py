@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.c.dialect import C11, Dialect
+from polyfuse.codegen.c.elements import FLOAT, Element
 from polyfuse.codegen.compiler import Compiler, find_compiler, target_macros
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.rows.shape import Kind
@@ -17,15 +18,21 @@ from polyfuse.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Target:
-    """The vectors of a machine, `floats` in each and `registers` that hold one; its kinds of row kernels; its language.
+    """What code is generated for.
 
-    The kinds are offered each layer in their order: see `Kind.claim`.
+    floats, registers   elements in a vector, and registers that hold one; 1 without vectors
+    kinds               kinds of row kernels, which are offered each layer in their order: see `Kind.claim`
+    dialect             the language of the text
+    element             the type of elements
+    line_bytes          a cache line, at whose multiples buffers begin
     """
 
     floats: int
     registers: int
     kinds: tuple[Kind, ...] = VECTOR_KINDS
     dialect: Dialect = C11
+    element: Element = FLOAT
+    line_bytes: int = 64
 
     def __post_init__(self) -> None:
         if self.kinds and (self.floats not in (4, 8, 16) or self.registers < 8):

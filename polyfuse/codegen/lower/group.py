@@ -13,7 +13,6 @@ import islpy as isl
 
 from polyfuse.choices import RETAINED_IN
 from polyfuse.codegen.c.dialect import Dialect
-from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
@@ -23,8 +22,6 @@ from polyfuse.codegen.lower.sums import Blocked, LongSum, Role, blocked
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.steps import Step, point_dims, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
-
-LINE_BYTES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +91,8 @@ class LoweredGroup:
     @property
     def alignment(self) -> int:
         """What the address of each buffer is a multiple of, in bytes: rows of vectors start at cache lines."""
-        return LINE_BYTES if self.places.selection.target.has_rows else FLOAT.bytes
+        target = self.places.selection.target
+        return target.line_bytes if target.has_rows else target.element.bytes
 
     @property
     def buffer_bytes(self) -> int:
