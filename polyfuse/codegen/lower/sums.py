@@ -117,8 +117,10 @@ def blocked(
 
 
 def long_sum(step: Step, coordinates: int) -> LongSum | None:
-    """How the sum of a step is cut; None for what is no sum, or a short one."""
+    """How the sum of a step is cut; None for what is no sum, a short one, or one that nothing executes."""
     if step.layer is None or step.statement is None or not adds_up(step.statement.expression):
+        return None
+    if step.executions.is_empty():
         return None
     start = coordinates + step.layer.rank
     ends = [

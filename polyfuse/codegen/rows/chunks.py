@@ -30,6 +30,7 @@ class Chunk:
 def chunks(shape: RowShape, most: int) -> tuple[Chunk, ...]:
     """The columns of a row in balanced chunks, with what of each one's windows is outside.
 
+    >>> from polyfuse.codegen.rows.direct import Direct
     >>> shape = RowShape("conv", Direct(), 8, 8, 20, kernel=(3, 3), outside=(1, 1))
     >>> chunks(shape, 8)
     (Chunk(first=0, pixels=7, left=1, right=0, rows=1), Chunk(first=7, pixels=7, left=0, right=0, rows=1), \
@@ -68,6 +69,7 @@ def uses(shape: RowShape, chunk: Chunk, taps: range) -> list[tuple[int, list[tup
     Columns count from the first column of the chunk's first window; those outside are left out. Where rows are joined,
     they are numbered like the pixels.
 
+    >>> from polyfuse.codegen.rows.direct import Direct
     >>> shape = RowShape("conv", Direct(), 8, 8, 2, kernel=(1, 3), stride=2, outside=(1, 0))
     >>> uses(shape, chunks(shape, 8)[0], range(3))
     [(1, [(0, 1)]), (2, [(0, 2), (1, 0)]), (3, [(1, 1)]), (4, [(1, 2)])]
