@@ -55,7 +55,7 @@ class ItemPrinter(TreePrinter[list[str]]):
 
 @dataclass(frozen=True)
 class Part:
-    """Lines that the items of a work group run, which `ends` with all of them waiting, or with a barrier missing."""
+    """Lines that the items of a work group run; with `ends`, the last of them is a barrier already."""
 
     lines: list[str]
     ends: bool = False
