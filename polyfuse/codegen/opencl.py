@@ -6,6 +6,7 @@ pyopencl is imported where a kernel is built: `pip install 'polyfuse[opencl]'`, 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -68,7 +69,8 @@ def build_opencl(
     Errors: those of `opencl_source`; BuildError where there is no pyopencl or no such device, where the device has too
     little memory or takes fewer work items, and from its compiler.
     """
-    return OpenClKernel(device_program(network, groups, OPENCL), whole(work_items, "work_items", 1), device)
+    items = whole(work_items, "work_items", 1)
+    return OpenClKernel(device_program(network, groups, OPENCL), items, device)
 
 
 class OpenClKernel:
@@ -148,12 +150,13 @@ def opencl_device(wanted: str = "") -> tuple[Any, Any]:
         cl: Any = import_module("pyopencl")
     except ImportError as error:
         raise BuildError(f"OpenCL: {error}; pip install 'polyfuse[opencl]'") from None
-    try:
-        devices = [(platform, device) for platform in cl.get_platforms() for device in platform.get_devices()]
-    except cl.Error:  # the loader says so where no driver is installed
-        devices = []
-    for platform, device in devices:
-        if wanted in f"{platform.name}\n{device.name}":
+    devices = []
+    with suppress(cl.Error):  # the loader's where no driver is installed
+        for platform in cl.get_platforms():
+            with suppress(cl.Error):  # a driver's where it has no device
+                devices += [(f"{platform.name}\n{device.name}", device) for device in platform.get_devices()]
+    for name, device in devices:
+        if wanted in name:
             return cl, device
     names = ", ".join(shown(device.name.strip()) for _, device in devices) or "none"
     raise BuildError(

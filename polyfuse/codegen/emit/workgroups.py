@@ -9,10 +9,11 @@ item's own.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import islpy as isl
 
-from polyfuse.codegen.c.dialect import Dialect, WorkGroups
+from polyfuse.codegen.c.dialect import Dialect, Share, WorkGroups
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.c.prelude import prelude
 from polyfuse.codegen.c.text import braces, function, words
@@ -52,26 +53,69 @@ class ItemPrinter(TreePrinter[list[str]]):
         return leaf
 
 
-class WorkGroupPrinter(ItemPrinter):
-    """Prints what the items of a work group do together: each is at the same place whenever they wait."""
+@dataclass(frozen=True)
+class Part:
+    """Lines that the items of a work group run; with `ends`, the last of them is a barrier already."""
+
+    lines: list[str]
+    ends: bool = False
+
+
+class WorkGroupPrinter:
+    """Prints what the items of a work group do together: each is at the same place whenever they wait.
+
+    They wait outside of conditions: PoCL copies all that follows a barrier under one.
+    """
 
     def __init__(self, group: Group, device: WorkGroups) -> None:
-        super().__init__(group.nest.leaves)
-        self.device, self.tiles, self.points = device, group.lowered.parallel, group.lowered.point_loops
-        self.together = {*group.lowered.outer_loops, *self.points}
+        self.alone, self.device, self.tiles = ItemPrinter(group.nest.leaves), device, group.lowered.parallel
+        self.outer, self.points = frozenset(group.lowered.outer_loops), frozenset(group.lowered.point_loops)
 
     def lines(self, node: isl.AstNode, around: tuple[str, ...] = ()) -> list[str]:
-        kind = kind_of(node)
-        name = node.for_get_iterator().to_C_str() if kind == "for_" else ""
-        if name in self.together if name else kind != "user":
-            return super().lines(node, around)
-        first = f"if ({self.device.items.number} == 0)"
-        return [*braces(first, ItemPrinter(self.leaves).lines(node, around)), self.device.barrier]
+        """The lines of a node; all items wait at their end."""
+        parts = self.parts(node, around)
+        return [line for part in parts for line in (*part.lines, *([] if part.ends else [self.device.barrier]))]
 
-    def loop(self, node: isl.AstNode, around: tuple[str, ...]) -> list[str]:
-        body = node.for_get_body()
-        if around[-1] in self.points and not node.for_is_degenerate():
-            shared = for_lines(node, ItemPrinter(self.leaves).lines(body, around), self.device.items)
-            return [*shared, self.device.barrier]
-        groups = self.device.groups if around[-1] == self.tiles else None
-        return for_lines(node, self.lines(body, around), groups)
+    def parts(self, node: isl.AstNode, around: tuple[str, ...]) -> list[Part]:
+        """The parts of a node between which items wait."""
+        kind = kind_of(node)
+        if kind == "block":
+            children = node.block_get_children()
+            return [p for k in range(children.n_ast_node()) for p in self.parts(children.get_at(k), around)]
+        if kind == "if_":
+            condition = node.if_get_cond().to_C_str()
+            found = self.under(f"if ({condition})", node.if_get_then_node(), around)
+            if node.if_has_else_node():
+                found += self.under(f"if (!({condition}))", node.if_get_else_node(), around)
+            return found
+        if kind == "for_":
+            name, body = node.for_get_iterator().to_C_str(), node.for_get_body()
+            inside = (*around, name)
+            if name in self.points and not node.for_is_degenerate():
+                return [Part(item_lines(node, self.alone.lines(body, inside), self.device.items))]
+            if name in self.points:
+                return [replace(part, lines=for_lines(node, part.lines)) for part in self.parts(body, inside)]
+            if name in self.outer:
+                groups = self.device.groups if name == self.tiles else None
+                return [Part(for_lines(node, self.lines(body, inside), groups), ends=True)]
+        first = f"if ({self.device.items.number} == 0)"
+        return [Part(braces(first, self.alone.lines(node, around)))]
+
+    def under(self, head: str, node: isl.AstNode, around: tuple[str, ...]) -> list[Part]:
+        """The parts of a node, each under a condition, which is the same for all items."""
+        return [replace(part, lines=braces(head, part.lines)) for part in self.parts(node, around)]
+
+
+def item_lines(node: isl.AstNode, body: Sequence[str], items: Share) -> list[str]:
+    """A loop that work items share, with as many iterations for each: one that has none left does nothing in the last.
+
+    Loops of which some items have fewer iterations than others are legal in front of a barrier, but PoCL 3.1 does not
+    run all iterations of some.
+    """
+    name, condition = node.for_get_iterator().to_C_str(), node.for_get_cond().to_C_str()
+    assert condition.startswith(f"{name} "), condition
+    first, start, step = f"{name}_first", node.for_get_init().to_C_str(), node.for_get_inc().to_C_str()
+    times = "" if step == "1" else f"{step} * "
+    mine = [f"const int {name} = {first} + {times}{items.number};", *braces(f"if ({condition})", body)]
+    until = f"{first}{condition.removeprefix(name)}"
+    return braces(f"for (int {first} = {start}; {until}; {first} += {times}{items.count})", mine)
