@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from polyfuse.rewrite.workload import load_workload
 
 from polyfuse.codegen import device as programs
 from polyfuse.codegen.device import device_program
@@ -24,6 +23,7 @@ from polyfuse.codegen.lower.program import Lowered
 from polyfuse.codegen.lower.sums import error_bound
 from polyfuse.codegen.opencl import OPENCL, build_opencl, opencl_device, opencl_source
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
+from polyfuse.loading import load_workload
 from polyfuse.network.activation import ACTIVATIONS
 from polyfuse.network.custom import statement_layer
 from polyfuse.network.layers.matrices import matmul

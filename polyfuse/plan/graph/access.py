@@ -197,6 +197,9 @@ def work_of(layer: Layer) -> WorkTable:
         for channels, rows, columns in tables_of(domain, axes, sizes):
             weighted = channels * (statement.macs or 1)
             terms.append((summed_up(weighted), summed_up(rows), summed_up(columns)))
+    if not terms:  # all windows see padding alone
+        channels, rows, columns = (np.zeros(size + 1, np.int64) for size in sizes[1:])
+        terms.append((channels, rows, columns))
     return WorkTable(tuple(terms))
 
 
