@@ -30,6 +30,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
+from polyfuse.schedule.counts import macs_of
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.schedule import Strategy
 
@@ -217,3 +218,19 @@ def check(network: Network, programs: Sequence[Program]) -> None:
 @pytest.mark.parametrize("blocks", [1, 15, 16, 17, 255, 256, 4096])
 def test_levels_hold_all_blocks(blocks: int) -> None:
     assert 16 ** (sums.levels_of(blocks) - 1) <= blocks < 16 ** sums.levels_of(blocks)
+
+
+def test_sums_that_nothing_executes_are_no_long_ones() -> None:
+    """The windows of `c` see padding alone, so that no tile needs a point of `first`."""
+    build_ = Builder("unread")
+    first = build_.conv("first", build_.input("x", (1, 30, 1, 1)), 30, kernel=1)
+    network = build_.network(build_.conv("d", build_.conv("c", first, 4, kernel=1, stride=3, padding=1), 5, kernel=3,
+                                         padding=1))  # fmt: skip
+    inputs = random_inputs(network, seed=1)
+    expected = run(network, inputs)["d_out"]
+    for groups in (fused(network, Strategy((1,))), layer_by_layer(network)):
+        for kernels in ("rows", "scalar"):
+            made = build(generate(network, groups, kernels=kernels))(**inputs)["d_out"]  # type: ignore[arg-type]
+            assert max_relative_error(made, expected) < 1e-6
+    plan = plan_for(network, accelerator("npu"), dtype="float32")
+    assert plan.totals.macs == sum(macs_of([layer]) for layer in network.layers)
