@@ -72,7 +72,7 @@ def test_an_operator_of_ones_own_is_called_by_its_class() -> None:
         window: Window
 
     assert MagnitudePool(WINDOW).kind == "magnitude_pool"
-    assert MagnitudePool(WINDOW) != Pool("max", WINDOW) and window_of(MagnitudePool(WINDOW)) is None
+    assert MagnitudePool(WINDOW) != Pool("max", WINDOW) and window_of(MagnitudePool(WINDOW)) == WINDOW
 
 
 def test_operators_are_values() -> None:
