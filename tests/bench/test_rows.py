@@ -9,13 +9,14 @@ from polyfuse.bench.rows import main, operations, shapes
 from polyfuse.codegen.kernel import aligned_copy
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.shape import RowShape
+from polyfuse.codegen.rows.windows import Depthwise
 
 
 def test_operations_of_a_row_by_hand() -> None:
     """5 columns, the outer two of which lack a tap: 13 taps, 3 rows, 2 channels in and 4 out."""
     shape = RowShape("conv", Direct(), 2, 4, 5, kernel=(3, 3), outside=(1, 1))
     assert operations(shape) == 2 * 13 * 3 * 2 * 4
-    assert operations(replace(shape, kind="depthwise", out_channels=2)) == 2 * 13 * 3 * 2
+    assert operations(replace(shape, kind=Depthwise(), out_channels=2)) == 2 * 13 * 3 * 2
 
 
 def test_arrays_start_at_a_cache_line() -> None:
