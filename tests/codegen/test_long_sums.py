@@ -233,4 +233,7 @@ def test_sums_that_nothing_executes_are_no_long_ones() -> None:
             made = build(generate(network, groups, kernels=kernels))(**inputs)["d_out"]  # type: ignore[arg-type]
             assert max_relative_error(made, expected) < 1e-6
     plan = plan_for(network, accelerator("npu"), dtype="float32")
+    outputs, taken = build_scratchpad(plan, graph_of(network, "float32"))(**inputs)
+    assert max_relative_error(outputs["d_out"], expected) < 1e-6
+    assert taken.offchip_bytes == plan.totals.offchip_bytes.all and taken.cycles <= plan.totals.latency_cycles
     assert plan.totals.macs == sum(macs_of([layer]) for layer in network.layers)

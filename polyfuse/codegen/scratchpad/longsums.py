@@ -38,6 +38,8 @@ def is_long(statement: Statement, sweep: Sweep) -> bool:
 
 def terms_of(statement: Statement, axes: Axes) -> int:
     """The most instances of a statement at one point."""
+    if statement.domain.is_empty():
+        return 0
     reduced = range(len(axes.shape), statement.domain.dim(SET))
     ends = ((statement.domain.dim_min_val(d), statement.domain.dim_max_val(d)) for d in reduced)
     return prod(int(high.to_python()) - int(low.to_python()) + 1 for low, high in ends)

@@ -129,7 +129,8 @@ def placed_group(plan: ScratchPlan, number: int, graph: Graph, cut: Tables | Non
         if name in whole:
             places[name] = whole_place(graph.tensors[name], pinned[name], cut.image)
         else:
-            places[name] = ring_place(graph.tensors[name], buffer(where, planned, f"ring_{name}"), table)
+            room = Allocation(0, 0) if table.is_unused else buffer(where, planned, f"ring_{name}")
+            places[name] = ring_place(graph.tensors[name], room, table)
     return PlacedGroup(
         where,
         graph,

@@ -83,6 +83,11 @@ class Table:
     across: int
     cells: Cells
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether no step makes, loads or reads an element: what reads the tensor sees padding alone."""
+        return not any(np.any((box[:, 0] < box[:, 1]) & (box[:, 2] < box[:, 3])) for box in (self.need, self.new))
+
     def window(self, ahead: bool = False, behind: bool = False) -> tuple[int, int]:
         """The rows and columns of the ring.
 
