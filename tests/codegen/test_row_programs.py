@@ -364,9 +364,11 @@ def test_windows_of_large_arrays_are_asked_for(
         before = [line.rpartition(", ")[0] for line in calls]
         assert calls and all(line.endswith(", NULL") for line in before)
         assert all(line.endswith(", NULL, NULL") for line in before) == (name not in reading)
-        asks = {side for side in ("in", "out") if re.search(rf"_{name}(__\dx\d)?__ask_{side}\({side},", program.source)}
+        found = {
+            side for side in ("in", "out") if re.search(rf"_{name}(__\dx\d)?__prefetch_{side}\({side},", program.source)
+        }
         wanted = {"in": bool(tiles) and name in reading, "out": name in writing}
-        assert asks == {side for side, asked in wanted.items() if asked}
+        assert found == {side for side, asked in wanted.items() if asked}
     check(network, [program])
 
 

@@ -140,7 +140,10 @@ def test_baselines_that_fit_nowhere_are_null() -> None:
         (lambda d: d.update(version=1), "version 2, got 'polyfuse-plan' 1"),
         (lambda d: d["groups"][0].update(cycles="many"), r"groups\[0\].cycles: expected a number"),
         (lambda d: d["groups"][0]["sources"].update(x="nowhere"), "expected one of 'on', 'off', got 'nowhere'"),
-        (lambda d: d["groups"][0]["tile"]["retention"].update(x=["local"]), "a place along rows and one along columns"),
+        (
+            lambda d: d["groups"][0]["tile"]["retention"].update(x=["local"]),
+            "expected one along rows and one along columns, got 1",
+        ),
         (lambda d: d["machine"].update(dma_engines=3), "expected 1 or 2 dma_engines, got 3"),
         (lambda d: d["objective"].update(goal="beauty"), "expected one of 'latency', 'bytes'"),
     ],
