@@ -142,7 +142,7 @@ def test_baselines_that_fit_nowhere_are_null() -> None:
         (lambda d: d["groups"][0]["sources"].update(x="nowhere"), "expected one of 'on', 'off', got 'nowhere'"),
         (
             lambda d: d["groups"][0]["tile"]["retention"].update(x=["local"]),
-            "expected one along rows and one along columns, got 1",
+            "expected one along rows and one along col",
         ),
         (lambda d: d["machine"].update(dma_engines=3), "expected 1 or 2 dma_engines, got 3"),
         (lambda d: d["objective"].update(goal="beauty"), "expected one of 'latency', 'bytes'"),
