@@ -179,14 +179,23 @@ def _unpadded(node: Node, kernel: Pair) -> Window:
 
 
 def _same_padding(node: Node, mode: str, x: Tensor, window: Window) -> Padding:
-    """The padding with which the output has the size of the input, divided by the strides."""
+    """The padding with which the output has the size of the input, divided by the strides.
+
+    Errors: InvalidInput; UnsupportedOperator for a pool whose padding would be negative.
+    """
     if len(x.shape) != 4:
         raise InvalidInput(f"{node.label}: expected an input [n, c, h, w], got {x}")
     before, after = [], []
     for size, s, reach in zip(x.concrete_shape[2:], window.stride, window.reach, strict=True):
         if s < 1:
             raise InvalidInput(f"{node.label}: expected strides of at least 1, got {window.stride}")
-        low, high = _shared(max(0, (-(-size // s) - 1) * s + reach - size), mode)
+        total = (-(-size // s) - 1) * s + reach - size
+        if total < 0 and node.operator.endswith("Pool"):
+            raise UnsupportedOperator(
+                f"{node.label}: {mode} leaves elements out where a stride of {s} is larger than a window of {reach}, "
+                "and tools differ in which; use pads"
+            )
+        low, high = _shared(max(0, total), mode)
         before.append(low)
         after.append(high)
     return before[0], before[1], after[0], after[1]

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
+from polyfuse.errors import UnsupportedOperator
 from polyfuse.loading import load_onnx
 from polyfuse.network.network import Network
+from polyfuse.network.operator import Conv
 from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.network.window import Window
 from tests.network.onnx.models import Array, model, onnxruntime_run, randomised, values
 
 CLOSE = 1e-5
@@ -493,3 +496,25 @@ def test_random_weights_keep_activations_near_one_and_follow_the_seed() -> None:
     assert same.std() == pytest.approx((2 / 576) ** 0.5, rel=0.05)
     constant = load_onnx(path, first="n0", last="n4").weights["n2_weight"]
     assert np.all(constant == np.float32(0.02))
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_pools_that_would_have_negative_padding_are_refused(operator: str, mode: str, tmp_path: Path) -> None:
+    """onnxruntime refuses most of them, crops others; ONNX's evaluator crops. A convolution has no padding then."""
+
+    def saved_as(node: onnx.NodeProto, *weights: onnx.TensorProto) -> Path:
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, *size]) for name, size in
+                (("x", (9, 8)), ("y", (3, 4)))]  # fmt: skip
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:], weights)
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), tmp_path / "m.onnx"
+        )
+        return tmp_path / "m.onnx"
+
+    form = {"auto_pad": mode, "kernel_shape": [1, 2], "strides": [3, 2]}
+    with pytest.raises(UnsupportedOperator, match="stride of 3 is larger than a window of 1, and tools differ"):
+        load_onnx(saved_as(helper.make_node(operator, ["x"], ["y"], **form)))
+    weight = numpy_helper.from_array(np.ones((1, 1, 1, 2), np.float32), "w")
+    network = load_onnx(saved_as(helper.make_node("Conv", ["x", "w"], ["y"], **form), weight))
+    assert network.layers[0].operator == Conv(Window((1, 2), (3, 2)))
