@@ -64,6 +64,8 @@ def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: in
             return [_constant(node)]
         if node.op_type == "ConstantOfShape":
             return [_constant_of_shape(node, inputs)]
+        if node.op_type == "Unsqueeze":
+            return [_unsqueezed(node, inputs)]
         check_size(where, (largest_result(node, [value for value in inputs if value is not None]),))
         with np.errstate(all="ignore"):
             scaled = _scaled(node, *inputs) if node.op_type in SCALING else None  # type: ignore[arg-type]
@@ -89,6 +91,16 @@ def _constant(node: onnx.NodeProto) -> Constant:
     if not isinstance(value, onnx.TensorProto):
         raise TypeError("its value is no tensor")
     return tensor_value(value, None)
+
+
+def _unsqueezed(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> Constant:
+    """Axes of size 1 put in, counted in the result, in any order. ONNX's evaluator puts them in one after the other."""
+    given = next((helper.get_attribute_value(each) for each in node.attribute if each.name == "axes"), None)
+    data, axes = inputs[0], given if given is not None else inputs[1]
+    if data is None or axes is None:
+        raise ValueError("it has no data or no axes")
+    places = [int(axis) for axis in np.ravel(axes)[:MAX_AXES]]
+    return np.expand_dims(data, tuple(places))
 
 
 def _constant_of_shape(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> Constant:

@@ -518,3 +518,25 @@ def test_pools_that_would_have_negative_padding_are_refused(operator: str, mode:
     weight = numpy_helper.from_array(np.ones((1, 1, 1, 2), np.float32), "w")
     network = load_onnx(saved_as(helper.make_node("Conv", ["x", "w"], ["y"], **form), weight))
     assert network.layers[0].operator == Conv(Window((1, 2), (3, 2)))
+
+
+@pytest.mark.parametrize("axes", [[1, 0], [0, 1], [3, 0], [-1, 0], [-4, -3], [2, -1]])
+@pytest.mark.parametrize("opset", [7, 11, 13])
+def test_axes_of_size_1_are_put_into_constants_in_any_order(axes: list[int], opset: int, tmp_path: Path) -> None:
+    if opset < 11 and min(axes) < 0:
+        return
+    row = np.arange(6, dtype=np.float32).reshape(2, 3)
+    names = ["row", "axes"] if opset >= 13 else ["row"]
+    nodes = [
+        make("Unsqueeze", names, ["wide"], **({} if opset >= 13 else {"axes": axes})),
+        make("Add", ["x", "wide"], ["y"]),
+    ]
+    given = [numpy_helper.from_array(row, "row")]
+    given += [numpy_helper.from_array(np.array(axes), "axes")] if opset >= 13 else []
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    ends[1].type.tensor_type.ClearField("shape")
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], given)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    (found,) = onnxruntime_run(made, {"x": np.zeros(1, np.float32)})
+    net = imported(made, tmp_path)
+    assert np.array_equal(run(net, {"x": np.zeros(1)})[net.outputs[0].name], found)
