@@ -10,7 +10,7 @@ from functools import cached_property
 from polyfuse.codegen.emit.group import Emitter, Group
 from polyfuse.codegen.emit.workgroups import device_file
 from polyfuse.codegen.lower.independent import check_distinct_cells, independent_tiles
-from polyfuse.codegen.lower.program import Lowered, lowered
+from polyfuse.codegen.lower.program import LoweredProgram, lowered
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network
@@ -25,7 +25,7 @@ class DeviceProgram:
     work groups can share: as many work groups as these keep them all busy, and any number computes all.
     """
 
-    lowered: Lowered
+    lowered: LoweredProgram
     groups: tuple[Group, ...]
     work_groups: tuple[int, ...]
 

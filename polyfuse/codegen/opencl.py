@@ -17,7 +17,7 @@ from polyfuse.codegen.c.dialect import Dialect, Share, WorkGroups
 from polyfuse.codegen.device import DeviceProgram, device_program
 from polyfuse.codegen.emit.group import Group
 from polyfuse.codegen.kernel import Values, checked_inputs
-from polyfuse.codegen.lower.program import Lowered
+from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.target import Target
 from polyfuse.errors import BuildError
 from polyfuse.network.expression import FLOAT_FUNCTIONS
@@ -100,7 +100,7 @@ class OpenClKernel:
         except self._cl.Error as error:
             raise BuildError(f"{self._where}: {shown(str(error), 1000)}") from None
 
-    def _allocated(self, context: Any, program: Lowered) -> dict[str, Any]:
+    def _allocated(self, context: Any, program: LoweredProgram) -> dict[str, Any]:
         """A buffer on the device for each off-chip array, by name, weights filled in."""
         ends = (*program.network.inputs, *program.network.outputs, *program.scratch)
         flags = self._cl.mem_flags

@@ -20,7 +20,7 @@ from polyfuse.choices import KernelsName
 from polyfuse.codegen.emit.cfile import c_body, entry
 from polyfuse.codegen.emit.group import Counter, Emitter, Group
 from polyfuse.codegen.lower.layout import Array
-from polyfuse.codegen.lower.program import Lowered, lowered
+from polyfuse.codegen.lower.program import LoweredProgram, lowered
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.doors import public
 from polyfuse.network.network import Network
@@ -30,7 +30,7 @@ from polyfuse.text import html_text
 
 @public
 @dataclass(frozen=True, eq=False)
-class Program(Lowered):
+class Program(LoweredProgram):
     """Generated C and what is needed to call it; sizes are in bytes.
 
     `body` is the C without the entry; `constants` are what `weights` of the entry points at; `tiles` are those of

@@ -20,7 +20,7 @@ import numpy as np
 from polyfuse.codegen.c.text import signature
 from polyfuse.codegen.emit.cfile import calls
 from polyfuse.codegen.lower.layout import Array
-from polyfuse.codegen.lower.program import ALIGNMENT, Lowered
+from polyfuse.codegen.lower.program import ALIGNMENT, LoweredProgram
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.csignature import ArrayParameter, constant_outputs, copied, parameters
 from polyfuse.errors import InvalidInput
@@ -95,7 +95,7 @@ class ArenaBytes:
     threads: int
 
     @staticmethod
-    def of(program: Lowered, threads: int) -> "ArenaBytes":
+    def of(program: LoweredProgram, threads: int) -> "ArenaBytes":
         """The bytes of each part, aligned."""
         return ArenaBytes(
             aligned_up(program.arena.bytes, ALIGNMENT),

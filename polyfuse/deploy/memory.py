@@ -1,6 +1,6 @@
 """What a planned network moves and needs, counted exactly: off-chip bytes, and memory for tensors between groups.
 
-    Lowered program ──footprint()──> Footprint
+    LoweredProgram ──footprint()──> Footprint
 
 Off-chip bytes are those of a machine whose fast memory holds what the groups keep on chip, as `polyfuse compare` counts
 them: tensors between groups are written once and read once by each group, a tile's halo again where it is not kept;
@@ -10,7 +10,7 @@ C that is compiled, byte for byte: `NAME_ARENA_BYTES` of its header, inputs and 
 
 from dataclasses import dataclass
 
-from polyfuse.codegen.lower.program import Lowered
+from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.deploy.library import ArenaBytes
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
@@ -42,7 +42,7 @@ class Footprint:
         return self.arena + self.onchip + self.ends
 
 
-def footprint(program: Lowered, threads: int = 1) -> Footprint:
+def footprint(program: LoweredProgram, threads: int = 1) -> Footprint:
     """The bytes that a program's groups move, and its memory when so many threads run it."""
     moved = total(counts(group.storage) for group in program.groups)
     ends = sum(program.array(tensor).bytes for tensor in (*program.network.inputs, *program.network.outputs))

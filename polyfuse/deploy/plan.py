@@ -13,7 +13,7 @@ from typing import Literal
 
 from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.lower.concats import placed_concats
-from polyfuse.codegen.lower.program import Lowered, lowered
+from polyfuse.codegen.lower.program import LoweredProgram, lowered
 from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.program import Program, generate
 from polyfuse.codegen.target import Target
@@ -203,7 +203,7 @@ def program(network: Network, plan: Plan, target: Target) -> Program:
     return generate(ordered, groups, kernels=kernels)
 
 
-def lowered_plan(network: Network, plan: Plan, target: Target) -> Lowered:
+def lowered_plan(network: Network, plan: Plan, target: Target) -> LoweredProgram:
     """What a planned network executes and needs, without its C. Errors: as `program`."""
     ordered, groups, kernels = scheduled_plan(network, plan, target)
     return lowered(ordered, groups, kernels=kernels)

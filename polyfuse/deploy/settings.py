@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from polyfuse.choices import LONGEST, Groups
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.compiler import find_compiler
-from polyfuse.codegen.lower.program import Lowered
+from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.target import Target, probe
 from polyfuse.doors import public
@@ -57,6 +57,6 @@ class Settings:
         line = f"Written for {compiler}, {shlex.join(flags) or 'without flags'}; right with any C11 compiler."
         return line.replace("*/", "* /").replace("\\", "/")
 
-    def threads_of(self, program: Lowered) -> int:
+    def threads_of(self, program: LoweredProgram) -> int:
         """The threads that run a program: one where none of its loops can be shared."""
         return self.threads if program.is_parallel else 1

@@ -19,7 +19,7 @@ import pytest
 from polyfuse.codegen import device as programs
 from polyfuse.codegen.device import device_program
 from polyfuse.codegen.lower.independent import check_distinct_cells
-from polyfuse.codegen.lower.program import Lowered
+from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.lower.sums import error_bound
 from polyfuse.codegen.opencl import OPENCL, build_opencl, opencl_device, opencl_source
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
@@ -236,7 +236,7 @@ def test_arrays_called_what_the_language_reserves_compile() -> None:
     check(network, fused(network, Strategy((3,))))
 
 
-def program(network: Network, groups: tuple[Storage, ...]) -> Lowered:
+def program(network: Network, groups: tuple[Storage, ...]) -> LoweredProgram:
     return device_program(network, groups, OPENCL).lowered
 
 

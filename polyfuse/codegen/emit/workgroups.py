@@ -54,7 +54,7 @@ class ItemPrinter(TreePrinter[list[str]]):
 
 
 @dataclass(frozen=True)
-class Part:
+class SharedLines:
     """Lines that the items of a work group run; with `ends`, the last of them is a barrier already."""
 
     lines: list[str]
@@ -76,7 +76,7 @@ class WorkGroupPrinter:
         parts = self.parts(node, around)
         return [line for part in parts for line in (*part.lines, *([] if part.ends else [self.device.barrier]))]
 
-    def parts(self, node: isl.AstNode, around: tuple[str, ...]) -> list[Part]:
+    def parts(self, node: isl.AstNode, around: tuple[str, ...]) -> list[SharedLines]:
         """The parts of a node between which items wait."""
         kind = kind_of(node)
         if kind == "block":
@@ -92,16 +92,16 @@ class WorkGroupPrinter:
             name, body = node.for_get_iterator().to_C_str(), node.for_get_body()
             inside = (*around, name)
             if name in self.points and not node.for_is_degenerate():
-                return [Part(item_lines(node, self.alone.lines(body, inside), self.device.items))]
+                return [SharedLines(item_lines(node, self.alone.lines(body, inside), self.device.items))]
             if name in self.points:
                 return [replace(part, lines=for_lines(node, part.lines)) for part in self.parts(body, inside)]
             if name in self.outer:
                 groups = self.device.groups if name == self.tiles else None
-                return [Part(for_lines(node, self.lines(body, inside), groups), ends=True)]
+                return [SharedLines(for_lines(node, self.lines(body, inside), groups), ends=True)]
         first = f"if ({self.device.items.number} == 0)"
-        return [Part(braces(first, self.alone.lines(node, around)))]
+        return [SharedLines(braces(first, self.alone.lines(node, around)))]
 
-    def under(self, head: str, node: isl.AstNode, around: tuple[str, ...]) -> list[Part]:
+    def under(self, head: str, node: isl.AstNode, around: tuple[str, ...]) -> list[SharedLines]:
         """The parts of a node, each under a condition, which is the same for all items."""
         return [replace(part, lines=braces(head, part.lines)) for part in self.parts(node, around)]
 

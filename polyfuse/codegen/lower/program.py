@@ -1,6 +1,6 @@
 """A whole program, lowered: its groups, their kernels, and the memory that it needs. Nothing is printed.
 
-Network + Storage of each group + selection of kernels ──lowered()──> Lowered
+Network + Storage of each group + selection of kernels ──lowered()──> LoweredProgram
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Lowered:
+class LoweredProgram:
     """What a program executes and what it needs; sizes are in bytes.
 
     `scratch` are the off-chip tensors between groups, `kernels` the row kernels of all of them.
@@ -110,7 +110,7 @@ def lowered(
     kernels: Selection | KernelsName | None = None,
     staged: bool = False,
     instrumented: bool = False,
-) -> Lowered:
+) -> LoweredProgram:
     """Lower a network whose groups are scheduled and stored, and proved legal, by the caller.
 
     `kernels` is `"rows"`, `"scalar"` or what `select_kernels()` chose; `"rows"` is the default of the in-place form.
@@ -134,7 +134,7 @@ def lowered(
         lowered_group(index, Places(storage, staged, kernels), row_kernels, not instrumented)
         for index, storage in enumerate(groups)
     )
-    return Lowered(network, parts, row_kernels, scratch, kernels, staged, instrumented)
+    return LoweredProgram(network, parts, row_kernels, scratch, kernels, staged, instrumented)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage], selection: Selection) -> tuple[Tensor, ...]:
@@ -164,7 +164,7 @@ def scratch_tensors(network: Network, groups: Sequence[Storage], selection: Sele
     return tuple(dict.fromkeys(scratch))
 
 
-def lifetimes(program: Lowered) -> list[Lived]:
+def lifetimes(program: LoweredProgram) -> list[Lived]:
     """The bytes of each scratch array, and the groups between which what lies in it is needed."""
     uses: dict[Tensor, list[int]] = {}
     for tensor in program.scratch:
@@ -173,7 +173,7 @@ def lifetimes(program: Lowered) -> list[Lived]:
     return [Lived(tensor.name, program.array(tensor).bytes, min(steps), max(steps)) for tensor, steps in uses.items()]
 
 
-def unsupported_threads(program: Lowered, threads: int) -> None:
+def unsupported_threads(program: LoweredProgram, threads: int) -> None:
     """Refuse more threads than a program can share, and fewer than one."""
     if threads < 1:
         raise InvalidInput(f"{program.network.name}: expected at least 1 thread, got {threads}")

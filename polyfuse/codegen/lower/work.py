@@ -18,7 +18,7 @@ from polyfuse.codegen.lower.group import parallel_coordinate
 from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import layer_tuning
 from polyfuse.codegen.lower.places import Places
-from polyfuse.codegen.lower.program import Lowered
+from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.lower.rowsteps import Rows, RowStep
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.rows.shape import Tuning, block_sizes
@@ -32,7 +32,7 @@ from polyfuse.sets.counting import count
 from polyfuse.sets.points import aff_at, points, values_at
 
 
-def predicted_seconds(program: Lowered, machine: Machine, threads: int = 1) -> float:
+def predicted_seconds(program: LoweredProgram, machine: Machine, threads: int = 1) -> float:
     """How long one run of a program takes on a machine, by its time model; tiles are taken in lexicographic order."""
     return seconds(work_of([group.storage for group in program.groups], program.selection), machine, threads).total
 

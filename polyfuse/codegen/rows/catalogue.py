@@ -4,7 +4,7 @@ from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.elementwise import Add, Apply, Mul
 from polyfuse.codegen.rows.few_channels import FewChannels
-from polyfuse.codegen.rows.gather import Gather
+from polyfuse.codegen.rows.gather import GatherRows
 from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.lrn import Normalised
 from polyfuse.codegen.rows.shape import Kind
@@ -25,7 +25,7 @@ VECTOR_KINDS: tuple[Kind, ...] = (
     Mul(),
     Normalised(),
     Apply(),
-    Gather(),
+    GatherRows(),
     ToBlocked(),
     ToPlanar(),
 )

@@ -1,6 +1,6 @@
 """Kinds that compute a row in chunks of columns, one group of output blocks after the other.
 
-RowShape + Tuning ──Chunked.parts()──> Part, with the body of a chunk ──Chunked.functions()──> C
+RowShape + Tuning ──Chunked.parts()──> OutputBlocks, with the body of a chunk ──Chunked.functions()──> C
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
 
 
 @dataclass(frozen=True)
-class Part:
+class OutputBlocks:
     """Output blocks that the same functions compute: groups of `blocks` blocks, from number `first` to `end`.
 
     `ways` input channels are taken at once.
@@ -39,11 +39,11 @@ class Chunked(Kind):
         """The body of the function that computes one chunk of one group of output blocks, `group`."""
         raise NotImplementedError
 
-    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[Part]:
+    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[OutputBlocks]:
         """All output blocks alike, unless the kind says otherwise."""
         groups = len(block_sizes(shape.out_channels, floats)) // tuning.blocks
         cut = chunks(shape, tuning.pixels)
-        return [Part(shape.name, self.chunk, 0, groups, cut, tuning.blocks)] if groups else []
+        return [OutputBlocks(shape.name, self.chunk, 0, groups, cut, tuning.blocks)] if groups else []
 
     def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
         return Tuning(pixels=64)
@@ -85,7 +85,7 @@ class Convolution(Chunked):
         return RowWork(taps_inside(shape) * steps * shape.out_channels, vectors, loads, stores, begun)
 
 
-def part_functions(shape: RowShape, tuning: Tuning, v: int, part: Part) -> list[str]:
+def part_functions(shape: RowShape, tuning: Tuning, v: int, part: OutputBlocks) -> list[str]:
     """One function for each variant of a chunk; it computes `count` of them side by side."""
     lines = []
     for chunk in {c.variant: c for c in reversed(part.cut)}.values():
@@ -98,7 +98,7 @@ def part_functions(shape: RowShape, tuning: Tuning, v: int, part: Part) -> list[
     return lines
 
 
-def call_of(shape: RowShape, part: Part, run: list[Chunk]) -> str:
+def call_of(shape: RowShape, part: OutputBlocks, run: list[Chunk]) -> str:
     """The call that computes neighbouring chunks."""
     first = run[0].first
     moved = {"from": f"from + {first * shape.stride}", "to": f"to + {first * shape.apart}"} if first else {}
@@ -119,7 +119,7 @@ def _row_pointers(shape: RowShape) -> tuple[str, ...]:
     return ("in", "out") if shape.residual == "none" else ("in", "out", "residual")
 
 
-def _name(part: Part, chunk: Chunk) -> str:
+def _name(part: OutputBlocks, chunk: Chunk) -> str:
     edges = [f"{side}{n}" for side, n in (("left", chunk.left), ("right", chunk.right)) if n]
     return "__".join([part.name, str(chunk.pixels), *edges])
 

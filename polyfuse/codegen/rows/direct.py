@@ -29,7 +29,7 @@ from polyfuse.codegen.rows.accumulate import (
     suffix,
     terms_of,
 )
-from polyfuse.codegen.rows.chunked import Convolution, Part, blocks_of_weights, packed_groups
+from polyfuse.codegen.rows.chunked import Convolution, OutputBlocks, blocks_of_weights, packed_groups
 from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, runs, uses
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.narrow import best_ways, narrow_chunk, packed_narrow
@@ -124,16 +124,16 @@ class Direct(Convolution):
                 f"{floats} channels in each; use narrower vectors, or weights with zeros and groups=1"
             )
 
-    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[Part]:
+    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[OutputBlocks]:
         """All output blocks alike, or the last one by itself where its lanes are shared out."""
         if tuning.ways == 1:
             return super().parts(shape, tuning, floats)
         blocks = len(block_sizes(shape.out_channels, floats))
         groups = (blocks - 1) // tuning.blocks
         most = chunks(shape, tuning.pixels)
-        parts = [Part(shape.name, self.chunk, 0, groups, most, tuning.blocks)] if groups else []
+        parts = [OutputBlocks(shape.name, self.chunk, 0, groups, most, tuning.blocks)] if groups else []
         cut = chunks(shape, min(20, tuning.pixels * tuning.blocks))
-        return [*parts, Part(f"{shape.name}__last", narrow_chunk, blocks - 1, blocks, cut, 1, tuning.ways)]
+        return [*parts, OutputBlocks(f"{shape.name}__last", narrow_chunk, blocks - 1, blocks, cut, 1, tuning.ways)]
 
     def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
         lines = [weights_header(tuning, floats)]

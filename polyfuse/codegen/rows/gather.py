@@ -18,7 +18,7 @@ from polyfuse.network.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class Gather(Kind):
+class GatherRows(Kind):
     """Moved channels, where what is read and made is in blocks for the sake of others.
 
     `sources` are, for each output channel, the operand and the channel that it copies; blocks of the second operand
@@ -34,7 +34,7 @@ class Gather(Kind):
 
     def claim(self, site: Site) -> Kind | None:
         sources = channel_sources(site.layer) if len(site.layer.output.shape) == 4 else None
-        return Gather(sources) if sources is not None else None
+        return GatherRows(sources) if sources is not None else None
 
     def joins(self, layer: Layer, blocked: frozenset[str], made: frozenset[str]) -> bool:
         every = all(tensor.name in blocked for tensor in layer.inputs)
@@ -82,17 +82,17 @@ class Gather(Kind):
         return [*lines, *function(f"void {shape.name}", PARAMETERS, calls)]
 
 
-def source_blocks(kind: Gather, floats: int, block: int) -> list[tuple[int, int]]:
+def source_blocks(kind: GatherRows, floats: int, block: int) -> list[tuple[int, int]]:
     """The (operand, block) pairs that an output block takes channels from, in the order in which they first occur.
 
-    >>> source_blocks(Gather(tuple((0, c) for c in (1, 3, 5, 7, 0, 2, 4, 6))), 4, 0)
+    >>> source_blocks(GatherRows(tuple((0, c) for c in (1, 3, 5, 7, 0, 2, 4, 6))), 4, 0)
     [(0, 0), (0, 1)]
     """
     taken = kind.sources[block * floats : (block + 1) * floats]
     return list(dict.fromkeys((operand, channel // floats) for operand, channel in taken))
 
 
-def _block(kind: Gather, shape: RowShape, v: int, block: int) -> list[str]:
+def _block(kind: GatherRows, shape: RowShape, v: int, block: int) -> list[str]:
     """Every column of an output block: as many loads as it has source blocks, and a shuffle less."""
     taken = kind.sources[block * v : (block + 1) * v]
     pitches = (shape.in_pitch, kind.second_pitch or shape.in_pitch)

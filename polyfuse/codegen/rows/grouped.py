@@ -20,7 +20,7 @@ import numpy as np
 from polyfuse.codegen.c.text import braces, listed
 from polyfuse.codegen.rows.accumulate import accumulators, first_column, pointers, products, terms_of
 from polyfuse.codegen.rows.activation import applied, finished, finished_later, runs_on_vectors, scalar
-from polyfuse.codegen.rows.chunked import Convolution, Part
+from polyfuse.codegen.rows.chunked import Convolution, OutputBlocks
 from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
@@ -46,11 +46,11 @@ class Grouped(Convolution):
         taps = min(shape.kernel[1], 7 if many else 2)
         return Tuning(pixels=vectors.registers - 3 - taps if many else 12, taps=taps)
 
-    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[Part]:
+    def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[OutputBlocks]:
         every, alone = group_parts(shape, floats)
         cut = chunks(shape, tuning.pixels)
-        both = (Part(shape.name, self.chunk, 0, alone, cut),
-                Part(f"{shape.name}__shared", shared_chunk, alone, len(every), cut))  # fmt: skip
+        both = (OutputBlocks(shape.name, self.chunk, 0, alone, cut),
+                OutputBlocks(f"{shape.name}__shared", shared_chunk, alone, len(every), cut))  # fmt: skip
         return [part for part in both if part.end > part.first]
 
     def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.rows.interpolation import Sum, input_sums, needed, output_sums
+from polyfuse.codegen.rows.regions import Region, frequencies, regions_of, transforms, weight_floats, workspace_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced
-from polyfuse.codegen.rows.tiling import Tiling, frequencies, tilings, transforms, weight_floats, workspace_bytes
 
 Unit = Literal["numbers", "vectors"]
 
@@ -39,7 +39,7 @@ Calls = Sequence[tuple[RowShape, int]]
 
 
 @dataclass(frozen=True)
-class Counts:
+class OperationCounts:
     """Operations of one call. A product is a multiplication and an addition; bias, residual and activation are not in.
 
     `numbers` count channels, `vectors` count blocks of them, as they are executed: products then are multiply-adds of
@@ -52,11 +52,11 @@ class Counts:
     output_additions: int = 0
     output_multiplications: int = 0
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: "OperationCounts") -> "OperationCounts":
+        return OperationCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def winograd_counts(shape: RowShape, tuning: Tuning, floats: int, unit: Unit = "numbers") -> Counts:
+def winograd_counts(shape: RowShape, tuning: Tuning, floats: int, unit: Unit = "numbers") -> OperationCounts:
     """The operations of one call of a `winograd` kernel.
 
     >>> from polyfuse.codegen.rows.winograd import Winograd
@@ -64,20 +64,20 @@ def winograd_counts(shape: RowShape, tuning: Tuning, floats: int, unit: Unit = "
     >>> winograd_counts(shape, Tuning(tile=6, batch=2, pixels=2), 8).products == 2 * 64 * 8 * 8
     True
     """
-    plans = tilings(shape, tuning, floats)
-    return sum((_region_counts(plan, unit) for plan in plans), Counts())
+    regions = regions_of(shape, tuning, floats)
+    return sum((_region_counts(region, unit) for region in regions), OperationCounts())
 
 
-def _region_counts(plan: Tiling, unit: Unit) -> Counts:
+def _region_counts(region: Region, unit: Unit) -> OperationCounts:
     """The operations of one region."""
     vectors = unit == "vectors"
-    ins = plan.in_blocks if vectors else plan.shape.in_channels
-    outs = plan.out_blocks if vectors else plan.shape.out_channels
-    down, across = (_operations(input_sums(m)) for m in plan.tile)
-    lines = [(ins * _input_columns(plan), down), (ins * plan.tiles * plan.side[0], across)]
-    sums = [(outs * count, _operations(part)) for part, count in _output_lines(plan)]
-    return Counts(
-        plan.tiles * plan.frequencies * plan.shape.in_channels * outs,
+    ins = region.in_blocks if vectors else region.shape.in_channels
+    outs = region.out_blocks if vectors else region.shape.out_channels
+    down, across = (_operations(input_sums(m)) for m in region.tile)
+    lines = [(ins * _input_columns(region), down), (ins * region.tiles * region.side[0], across)]
+    sums = [(outs * count, _operations(part)) for part, count in _output_lines(region)]
+    return OperationCounts(
+        region.tiles * region.frequencies * region.shape.in_channels * outs,
         *(sum(count * each[k] for count, each in part) for part in (lines, sums) for k in range(2)),
     )
 
@@ -88,22 +88,22 @@ def _operations(sums: Iterable[Sum]) -> tuple[int, int]:
     return sum(s.additions for s in every), sum(s.multiplications for s in every)
 
 
-def _input_columns(plan: Tiling) -> int:
+def _input_columns(region: Region) -> int:
     """The columns of a run, of one input channel, that exist and are transformed, of all runs."""
-    (left, right), wide = plan.outside, plan.tile[1]
+    (left, right), wide = region.outside, region.tile[1]
     columns = 0
-    for first, tiles in plan.runs():
-        low, high = first % plan.across * wide, (first % plan.across + tiles) * wide + 2
-        columns += max(0, min(high, len(plan.columns) + 2 - right) - max(low, left))
+    for first, tiles in region.runs():
+        low, high = first % region.across * wide, (first % region.across + tiles) * wide + 2
+        columns += max(0, min(high, len(region.columns) + 2 - right) - max(low, left))
     return columns
 
 
-def _output_lines(plan: Tiling) -> Iterator[tuple[tuple[Sum, ...], int]]:
+def _output_lines(region: Region) -> Iterator[tuple[tuple[Sum, ...], int]]:
     """The transforms in one dimension of one output channel, and how many: columns, then the rows that exist."""
-    down, across = map(output_sums, plan.tile)
-    yield down, plan.tiles * plan.side[1]
-    yield across, (plan.across - 1) * len(plan.rows)
-    yield needed(across, plan.last_columns), len(plan.rows)
+    down, across = map(output_sums, region.tile)
+    yield down, region.tiles * region.side[1]
+    yield across, (region.across - 1) * len(region.rows)
+    yield needed(across, region.last_columns), len(region.rows)
 
 
 def weight_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
@@ -113,7 +113,7 @@ def weight_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
 
 def read_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """Those of them that a kernel reads: for the sizes of tiles that it is made of."""
-    return FLOAT.bytes * sum(weight_floats(shape, plan.tile, floats) for plan in tilings(shape, tuning, floats))
+    return FLOAT.bytes * sum(weight_floats(shape, region.tile, floats) for region in regions_of(shape, tuning, floats))
 
 
 @lru_cache(maxsize=4096)
@@ -136,15 +136,15 @@ def memory_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
 def read_again(shape: RowShape, tuning: Tuning, floats: int) -> tuple[tuple[int, int], ...]:
     """For each region the bytes of weights that its batches read after the first, and what is read in between."""
     found = []
-    for plan in tilings(shape, tuning, floats):
-        held = FLOAT.bytes * weight_floats(shape, plan.tile, floats)
-        found.append((held * (len(plan.batches) - 1), held + workspace_bytes(shape, tuning, floats)))
+    for region in regions_of(shape, tuning, floats):
+        held = FLOAT.bytes * weight_floats(shape, region.tile, floats)
+        found.append((held * (len(region.batches) - 1), held + workspace_bytes(shape, tuning, floats)))
     return tuple(found)
 
 
 def products_price(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """That of the products, and the time for more where accumulators are few."""
-    return sum(map(_multiplying, tilings(shape, tuning, floats)))
+    return sum(map(_multiplying, regions_of(shape, tuning, floats)))
 
 
 def transforms_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
@@ -152,23 +152,23 @@ def transforms_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
     counts = winograd_counts(shape, tuning, floats, "vectors")
     flops = counts.input_additions + counts.input_multiplications
     flops += counts.output_additions + counts.output_multiplications
-    return FLOP * flops + STORE * sum(map(_stores, tilings(shape, tuning, floats)))
+    return FLOP * flops + STORE * sum(map(_stores, regions_of(shape, tuning, floats)))
 
 
-def _multiplying(plan: Tiling) -> int:
+def _multiplying(region: Region) -> int:
     """The products of a region in multiply-adds of vectors, and the time for more where accumulators are few."""
-    blocks = plan.tuning.blocks
-    accumulators = (blocks * chunk for batch in plan.batches for chunk in balanced(batch, plan.tuning.pixels))
-    steps = plan.frequencies * plan.shape.in_channels * (plan.out_blocks // blocks)
+    blocks = region.tuning.blocks
+    accumulators = (blocks * chunk for batch in region.batches for chunk in balanced(batch, region.tuning.pixels))
+    steps = region.frequencies * region.shape.in_channels * (region.out_blocks // blocks)
     return steps * sum(max(CHAINS, count) for count in accumulators)
 
 
-def _stores(plan: Tiling) -> int:
+def _stores(region: Region) -> int:
     """Vectors that a region stores: both transforms of inputs, products, both transforms back."""
-    (high, wide), (down, _) = plan.side, plan.tile
-    inputs = plan.in_blocks * (_input_columns(plan) * high + plan.tiles * plan.frequencies)
-    back = plan.tiles * wide * down + len(plan.rows) * len(plan.columns)
-    return inputs + plan.out_blocks * (plan.tiles * plan.frequencies + back)
+    (high, wide), (down, _) = region.side, region.tile
+    inputs = region.in_blocks * (_input_columns(region) * high + region.tiles * region.frequencies)
+    back = region.tiles * wide * down + len(region.rows) * len(region.columns)
+    return inputs + region.out_blocks * (region.tiles * region.frequencies + back)
 
 
 def direct_price(shape: RowShape, floats: int) -> float:

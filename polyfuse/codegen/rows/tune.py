@@ -9,8 +9,8 @@ from itertools import product
 from polyfuse.codegen.rows.direct import ENOUGH
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.pricing import Calls, cheapest_tile
+from polyfuse.codegen.rows.regions import Sizes, regions_of
 from polyfuse.codegen.rows.shape import RowShape, Tuning, Vectors, balanced, block_sizes
-from polyfuse.codegen.rows.tiling import Sizes, tilings
 
 BATCHES = (12, *range(13, 17), *range(11, 5, -1))
 """Tiles transformed at once: with more, transforms leave the second cache; with fewer, weights are read too often. The
@@ -29,7 +29,7 @@ def tiled(shape: RowShape, vectors: Vectors, tile: int, edge: Sizes = (0, 0)) ->
     """2 x 12 accumulators, or 2 x 6 with few registers; of few tiles more output blocks at once."""
     blocks = len(block_sizes(shape.out_channels, vectors.floats))
     plain = Tuning(tile=tile, batch=1, edge=edge)
-    tiles = max(region.tiles for region in tilings(shape, plain, vectors.floats))
+    tiles = max(region.tiles for region in regions_of(shape, plain, vectors.floats))
     accumulators, wide = (12, (2, 3, 1)) if vectors.registers < 32 else (24, (2, 1))
     if vectors.registers >= 32 and 2 * tiles < ENOUGH:
         wide = (4, 2, 1)

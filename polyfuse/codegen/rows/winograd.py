@@ -13,9 +13,9 @@ from polyfuse.codegen.rows.chunks import taps_inside
 from polyfuse.codegen.rows.direct import check_unroll
 from polyfuse.codegen.rows.interpolation import TILES, transformed_weights
 from polyfuse.codegen.rows.pricing import memory_price, products_price, read_again, read_bytes, transforms_price
+from polyfuse.codegen.rows.regions import Region, Sizes, regions_of, transforms, workspace_bytes
 from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, filled
 from polyfuse.codegen.rows.stencil import sliding_uses
-from polyfuse.codegen.rows.tiling import Sizes, Tiling, tilings, transforms, workspace_bytes
 from polyfuse.codegen.rows.tune import winograd_tuning
 from polyfuse.codegen.rows.winograd_functions import winograd_functions
 from polyfuse.errors import InvalidInput
@@ -66,7 +66,7 @@ class Winograd(Kind):
     def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
         sizes = ", ".join(f"{high}x{wide}" for high, wide in transforms(tuning))
         return [
-            *map(_region_header, tilings(shape, tuning, floats)),
+            *map(_region_header, regions_of(shape, tuning, floats)),
             f"weights [group][frequency][in channel][{tuning.blocks} blocks][{floats}], transformed for {sizes}",
             f"workspace {self.workspace_bytes(shape, tuning, floats)} bytes: inputs [frequency][block][tile]"
             f"[{floats}], then products alike",
@@ -88,7 +88,7 @@ class Winograd(Kind):
 
     def work(self, shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
         """Vectors and transforms are those of its price; multiply-accumulates are the layer's."""
-        batches = sum(len(plan.batches) for plan in tilings(shape, tuning, floats))
+        batches = sum(len(region.batches) for region in regions_of(shape, tuning, floats))
         macs = taps_inside(shape) * 3 * shape.height * shape.in_channels * shape.out_channels
         products, moved = products_price(shape, tuning, floats), transforms_price(shape, tuning, floats)
         again = read_again(shape, tuning, floats)
@@ -107,10 +107,10 @@ def _frequencies(tuning: Tuning, v: int, weights: Floats, tile: Sizes) -> Floats
     return np.ascontiguousarray(groups.transpose(0, 4, 3, 1, 2)).reshape(-1)
 
 
-def _region_header(plan: Tiling) -> str:
-    batches = ", ".join(map(str, plan.batches)) if len(set(plan.batches)) > 1 else str(plan.batches[0])
-    accumulators = f"{plan.tuning.blocks} x {min(plan.tuning.pixels, plan.batches[0])}"
+def _region_header(region: Region) -> str:
+    batches = ", ".join(map(str, region.batches)) if len(set(region.batches)) > 1 else str(region.batches[0])
+    accumulators = f"{region.tuning.blocks} x {min(region.tuning.pixels, region.batches[0])}"
     return (
-        f"F({plan.tile[0]}x{plan.tile[1]}, 3x3): {plan.bands} x {plan.across} tiles, batches of {batches}, "
+        f"F({region.tile[0]}x{region.tile[1]}, 3x3): {region.bands} x {region.across} tiles, batches of {batches}, "
         f"accumulators {accumulators}"
     )

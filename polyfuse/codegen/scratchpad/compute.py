@@ -18,7 +18,7 @@ from polyfuse.codegen.scratchpad.lines import statement_lines
 from polyfuse.codegen.scratchpad.longsums import is_long
 from polyfuse.codegen.scratchpad.reads import Operand, line_length, most_columns, slope_of
 from polyfuse.codegen.scratchpad.storing import Storing
-from polyfuse.codegen.scratchpad.sweeps import TAKEN, Axes, Sweep, combined
+from polyfuse.codegen.scratchpad.sweeps import TAKEN, Axes, StatementSweep, combined
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.channels import channel_axis
@@ -228,12 +228,12 @@ class Writer:
         loops = (statement_lines(each, self.operands(each), self.sweep(each, taken)) for each in chosen)
         return [line for lines in loops for line in lines]
 
-    def sweep(self, statement: Statement, taken: bool) -> Sweep:
+    def sweep(self, statement: Statement, taken: bool) -> StatementSweep:
         """How a statement is swept; `taken` where only a box of the input is there."""
         reduces = len(statement.dims) > self.layer.rank
         counts = statement.macs if self.operation.cls in SHARED else int(self.operation.cls == "pool" and reduces)
         box = self.layer.inputs[0] if taken and reduces else None
-        return Sweep(self.axes, box, counts, self.sums.whole, self.columns)
+        return StatementSweep(self.axes, box, counts, self.sums.whole, self.columns)
 
     def making(self) -> list[str]:
         """Line after line of the box, some columns at once."""

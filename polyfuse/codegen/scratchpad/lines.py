@@ -12,11 +12,11 @@ from polyfuse.codegen.c.text import braces, indented, scope
 from polyfuse.codegen.emit.loops import Tree, TreePrinter, kind_of, tree_of
 from polyfuse.codegen.scratchpad.longsums import block_done, in_blocks, is_long
 from polyfuse.codegen.scratchpad.reads import Instance, Operand, instance_at
-from polyfuse.codegen.scratchpad.sweeps import COLUMN, Sweep, context, scheduled
+from polyfuse.codegen.scratchpad.sweeps import COLUMN, StatementSweep, context, scheduled
 from polyfuse.network.layer import Statement
 
 
-def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep) -> list[str]:
+def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep: StatementSweep) -> list[str]:
     """The loops of a statement for one channel and row; a long sum is that of blocks of terms, each in `part`."""
     time, names = scheduled(statement, sweep)
     order = isl.UnionMap.from_map(time)
@@ -28,7 +28,7 @@ def statement_lines(statement: Statement, operands: Mapping[str, Operand], sweep
 class LinePrinter(TreePrinter[Instance]):
     """Prints the loops of a statement; what is read along a line stands in front of its innermost loop."""
 
-    def __init__(self, tree: Tree[Instance], sweep: Sweep) -> None:
+    def __init__(self, tree: Tree[Instance], sweep: StatementSweep) -> None:
         super().__init__(tree.leaves)
         self.sweep = sweep
 
@@ -46,7 +46,7 @@ class LinePrinter(TreePrinter[Instance]):
         return super().loop(node, around)
 
 
-def in_line(node: isl.AstNode, leaf: Instance, sweep: Sweep) -> list[str]:
+def in_line(node: isl.AstNode, leaf: Instance, sweep: StatementSweep) -> list[str]:
     """The innermost loop, with what it reads in front of it."""
     first = node.for_get_init().to_C_str()
     last, step = first, 1

@@ -8,7 +8,7 @@ from math import prod
 
 from polyfuse.codegen.c.text import scope
 from polyfuse.codegen.lower.sums import BLOCK, SHORT, UNIT
-from polyfuse.codegen.scratchpad.sweeps import SET, Axes, Sweep
+from polyfuse.codegen.scratchpad.sweeps import SET, Axes, StatementSweep
 from polyfuse.network.expression import adds_up
 from polyfuse.network.layer import Statement
 
@@ -31,7 +31,7 @@ def error_bound(terms: int) -> float:
     return UNIT * (terms if terms <= SHORT else BLOCK + -(-terms // BLOCK) + 1)
 
 
-def is_long(statement: Statement, sweep: Sweep) -> bool:
+def is_long(statement: Statement, sweep: StatementSweep) -> bool:
     """Whether a statement adds up so many floats that blocks of them are summed up by themselves."""
     return not sweep.whole_sum and adds_up(statement.expression) and terms_of(statement, sweep.axes) > SHORT
 

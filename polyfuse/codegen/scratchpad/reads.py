@@ -15,7 +15,7 @@ import islpy as isl
 from polyfuse.codegen.c.elements import Element
 from polyfuse.codegen.emit.loops import Here
 from polyfuse.codegen.scratchpad.longsums import is_long
-from polyfuse.codegen.scratchpad.sweeps import COLUMN, OUT, Axes, Sweep
+from polyfuse.codegen.scratchpad.sweeps import COLUMN, OUT, Axes, StatementSweep
 from polyfuse.network.expression import to_c
 from polyfuse.network.layer import Access, Statement
 from polyfuse.sets.interrupts import interrupts_held
@@ -148,7 +148,9 @@ def slope_of(access: Access, column: int) -> int:
     return max(found)
 
 
-def instance_at(statement: Statement, operands: Mapping[str, Operand], sweep: Sweep, build: isl.AstBuild) -> Instance:
+def instance_at(
+    statement: Statement, operands: Mapping[str, Operand], sweep: StatementSweep, build: isl.AstBuild
+) -> Instance:
     """The instance that a build is at."""
     here, reads = Here.of(build), []
     for name, access in statement.operands.items():

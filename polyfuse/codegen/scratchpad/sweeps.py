@@ -1,6 +1,6 @@
 """Sweeps: the instances of a statement on one line of a layer's output, and the order in which they run.
 
-    Statement + Sweep ──scheduled()──> { S[p, r] -> [r, column] } over `channel`, `row`, `column_0 <= column < column_1`
+    Statement + StatementSweep ──scheduled()──> { S[p, r] -> [r, column] }, over `channel`, `row` and columns
 
 A line is some columns of one channel and row; innermost are its columns.
 """
@@ -79,7 +79,7 @@ def combined(terms: Sequence[tuple[str, int]]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class StatementSweep:
     """How a statement is swept: over points with these axes; of the tensor `taken`, if any, only a box is read.
 
     `counts` is added to `counted` for every instance; `whole_sum` says that sums are of type int. A line has at most so
@@ -93,7 +93,7 @@ class Sweep:
     columns: int
 
 
-def context(sweep: Sweep) -> isl.Set:
+def context(sweep: StatementSweep) -> isl.Set:
     """What is known of the parameters."""
     channels, height, width = sweep.axes.sizes
     known = f"0 <= channel < {channels} and 0 <= row < {height} and 0 <= column_0 < column_1 <= {width}"
@@ -103,7 +103,7 @@ def context(sweep: Sweep) -> isl.Set:
     return isl.Set(f"[{', '.join(PARAMETERS)}] -> {{ : {known} }}")
 
 
-def scheduled(statement: Statement, sweep: Sweep) -> tuple[isl.Map, tuple[str, ...]]:
+def scheduled(statement: Statement, sweep: StatementSweep) -> tuple[isl.Map, tuple[str, ...]]:
     """`[parameters] -> { S[p, r] -> [r, column] }` for the instances on the line, and the names of the loops."""
     axes = sweep.axes
     instances = statement.domain

@@ -15,7 +15,7 @@ from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.elementwise import Add, Apply, Mul
 from polyfuse.codegen.rows.few_channels import FewChannels
-from polyfuse.codegen.rows.gather import Gather
+from polyfuse.codegen.rows.gather import GatherRows
 from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
@@ -44,7 +44,7 @@ SANITIZED = [
     RowShape("mean", AveragePool((1, 0)), 9, 9, 11, kernel=(3, 3), outside=(1, 1)),
     RowShape("add", Add(), 9, 9, 11, activation="relu", residual="after"),
     RowShape("groups", Grouped(5), 20, 30, 13, kernel=(3, 3), outside=(1, 1), activation="softplus"),
-    RowShape("taken", Gather(tuple((c % 2, 8 - c // 2) for c in range(11))), 9, 11, 13, activation="silu"),
+    RowShape("taken", GatherRows(tuple((c % 2, 8 - c // 2) for c in range(11))), 9, 11, 13, activation="silu"),
     RowShape("apply", Apply(), 9, 9, 11, activation="tanh"),
     RowShape("spread", Mul(spread=True), 9, 9, 11, activation="silu"),
     RowShape("normal", Normalised(5, 0.1, 0.75, 1.0), 9, 9, 11, activation=("elu", 0.5)),

@@ -11,9 +11,9 @@ from polyfuse.codegen.kernel import aligned
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.few_channels import FewChannels
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
+from polyfuse.codegen.rows.regions import regions_of
 from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.text import prelude
-from polyfuse.codegen.rows.tiling import tilings
 from polyfuse.codegen.rows.tune import tiled
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.target import Target
@@ -166,19 +166,19 @@ def test_tiles_prefetch_what_the_next_ones_read(columns: int, height: int, tile:
     prefetched = prefetched_by(kernel, list(image[: height + 2]), np.zeros(2 * 64 * 256, np.float32), out, far)
     whole = lines(image.ctypes.data, image.nbytes)
     found = set(prefetched) & whole
-    (plan,) = tilings(kernel.shape, kernel.tuning, kernel.floats)
-    later = range(plan.batches[0], plan.tiles + (plan.batches[-1] if below else 0))
+    (region,) = regions_of(kernel.shape, kernel.tuning, kernel.floats)
+    later = range(region.batches[0], region.tiles + (region.batches[-1] if below else 0))
     needed = set()
     for number in later:
-        band, column = divmod(number, plan.across)
+        band, column = divmod(number, region.across)
         first, count = column * tile, min(tile, columns - column * tile)
-        execution, band = divmod(band, plan.bands)
+        execution, band = divmod(band, region.bands)
         for row in range(band * tile, min(band * tile + tile, height) + 2):
             needed |= row_lines(image[execution * height + row], first, count)
     assert needed <= found
     assert sum(line in whole for line in prefetched) <= 4 * len(found)
     if not below:
-        first = min(plan.batches[0], plan.across) * tile - 2
+        first = min(region.batches[0], region.across) * tile - 2
         assert not found & lines(image[0, 0].ctypes.data, 32 * (first - first % 2))
         assert not found & lines(image[height + 2].ctypes.data + LINE, image[height + 2 :].nbytes - LINE)
 

@@ -13,7 +13,7 @@ from polyfuse.codegen.rows.chunks import chunks, uses
 from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.elementwise import Add
 from polyfuse.codegen.rows.few_channels import FewChannels
-from polyfuse.codegen.rows.gather import Gather
+from polyfuse.codegen.rows.gather import GatherRows
 from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.kernel import row_kernel
 from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
@@ -130,7 +130,7 @@ def test_the_header_says_layer_shape_and_layout() -> None:
         ({"height": 2}, "only stencil, winograd and pointwise direct"),
         ({"kind": Winograd(), "stride": 2}, "winograd expects kernel"),
         ({"kind": Grouped(0)}, "at least 1"),
-        ({"kind": Gather(((0, 1),)), "kernel": (1, 1), "outside": (0, 0)}, "a source for each channel"),
+        ({"kind": GatherRows(((0, 1),)), "kernel": (1, 1), "outside": (0, 0)}, "a source for each channel"),
         ({"kind": Depthwise(), "apart": 2}, "only direct puts outputs 2 columns apart"),
         ({"kind": Stencil(), "in_channels": 1, "out_channels": 1, "activation": "prelu"}, "prelu expects blocked rows"),
         ({"kind": Add()}, "no window"),

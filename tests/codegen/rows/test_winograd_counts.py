@@ -17,9 +17,9 @@ from polyfuse.codegen.rows.interpolation import TILES, ZERO, Sum, Surd, input_su
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_weights
 from polyfuse.codegen.rows.pricing import price, weight_bytes, winograd_counts
+from polyfuse.codegen.rows.regions import regions_of, workspace_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.text import prelude
-from polyfuse.codegen.rows.tiling import tilings, workspace_bytes
 from polyfuse.codegen.rows.tune import tiled, winograd_tuning
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.target import Target
@@ -207,7 +207,7 @@ EDGES = st.sampled_from([(0, 0), (2, 0), (0, 4), (4, 2), (2, 2)])
 def drawn_tilings(tile: int, edge: tuple[int, int], sizes: tuple[int, int], batch: int, floats: int):
     """The regions of a kernel of so many rows and columns; the edges that are smaller than its tile."""
     tuning = Tuning(tile=tile, batch=batch, pixels=4, edge=tuple(m if m < tile else 0 for m in edge))
-    return tilings(replace(CONV, height=sizes[0], columns=sizes[1], outside=(0, 0)), tuning, floats)
+    return regions_of(replace(CONV, height=sizes[0], columns=sizes[1], outside=(0, 0)), tuning, floats)
 
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -217,13 +217,13 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 def test_runs_are_every_tile_once_within_batches_and_bands(
     tile: int, edge: tuple[int, int], sizes: tuple[int, int], batch: int, floats: int
 ) -> None:
-    for plan in drawn_tilings(tile, edge, sizes, batch, floats):
-        tiles = [first + k for first, count in plan.runs() for k in range(count)]
-        high, wide = plan.tile
-        assert tiles == list(range(-(-len(plan.columns) // wide) * -(-len(plan.rows) // high)))
-        ends = list(np.cumsum(plan.batches))
-        for first, count in plan.runs():
-            assert first // plan.across == (first + count - 1) // plan.across
+    for region in drawn_tilings(tile, edge, sizes, batch, floats):
+        tiles = [first + k for first, count in region.runs() for k in range(count)]
+        high, wide = region.tile
+        assert tiles == list(range(-(-len(region.columns) // wide) * -(-len(region.rows) // high)))
+        ends = list(np.cumsum(region.batches))
+        for first, count in region.runs():
+            assert first // region.across == (first + count - 1) // region.across
             assert not any(first < end < first + count for end in ends)
 
 
@@ -234,10 +234,10 @@ def test_regions_are_every_output_once_with_the_fewest_products(
     """Along each dimension by itself, against every number of larger tiles."""
     made = np.zeros(sizes, int)
     sides = [set(), set()]
-    for plan in drawn_tilings(tile, edge, sizes, 12, 8):
-        made[plan.rows.start : plan.rows.stop, plan.columns.start : plan.columns.stop] += 1
-        for axis, part in enumerate((plan.rows, plan.columns)):
-            sides[axis].add((plan.tile[axis], -(-len(part) // plan.tile[axis])))
+    for region in drawn_tilings(tile, edge, sizes, 12, 8):
+        made[region.rows.start : region.rows.stop, region.columns.start : region.columns.stop] += 1
+        for axis, part in enumerate((region.rows, region.columns)):
+            sides[axis].add((region.tile[axis], -(-len(part) // region.tile[axis])))
     assert (made == 1).all()
     for axis, size in enumerate(sizes):
         small = edge[axis] if edge[axis] < tile else 0
@@ -250,10 +250,10 @@ def test_regions_are_every_output_once_with_the_fewest_products(
 def test_frequencies_are_an_odd_number_of_cache_lines_apart(
     tile: int, edge: tuple[int, int], sizes: tuple[int, int], batch: int, floats: int
 ) -> None:
-    for plan in drawn_tilings(tile, edge, sizes, batch, floats):
-        assert plan.input_floats * 4 % 128 == plan.product_floats * 4 % 128 == 64
-        assert plan.input_floats >= plan.in_blocks * max(plan.batches) * floats
-        assert plan.product_floats >= max(plan.batches) * floats
+    for region in drawn_tilings(tile, edge, sizes, batch, floats):
+        assert region.input_floats * 4 % 128 == region.product_floats * 4 % 128 == 64
+        assert region.input_floats >= region.in_blocks * max(region.batches) * floats
+        assert region.product_floats >= max(region.batches) * floats
 
 
 def test_the_header_says_the_workspace() -> None:

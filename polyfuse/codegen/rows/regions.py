@@ -1,6 +1,6 @@
 """The tiles of a Winograd row kernel: how many, in which batches, and where their transforms wait.
 
-A `winograd` shape with its tuning enters; a `Tiling` for each of its regions leaves, from which the C, the counts and
+A `winograd` shape with its tuning enters; a `Region` for each of its regions leaves, from which the C, the counts and
 the workspace follow. A tile is as large as its transforms along rows and along columns make it. Where tiles do not fit
 a map, its last rows, its last columns, or both may have smaller ones (56 = 8 * 6 + 2 * 4): regions of a kernel, each
 with its own transforms and transformed weights.
@@ -27,7 +27,7 @@ Sizes = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Tiling:
+class Region:
     """Tiles of `tile` outputs that cover the outputs `rows` x `columns` of a kernel, counted band by band.
 
     `across` tiles are a band, `bands` bands are the region. `weights` is where its transformed weights begin.
@@ -150,19 +150,19 @@ class Tiling:
         return self.frequencies * (self.input_floats + self.product_floats)
 
 
-def tilings(shape: RowShape, tuning: Tuning, floats: int) -> tuple[Tiling, ...]:
+def regions_of(shape: RowShape, tuning: Tuning, floats: int) -> tuple[Region, ...]:
     """The regions of a kernel, those of larger tiles first; one, where all tiles are alike.
 
     >>> from polyfuse.codegen.rows.winograd import Winograd
     >>> shape = RowShape("conv", Winograd(), 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
-    >>> [(each.tile, each.bands, each.across) for each in tilings(shape, Tuning(tile=6, batch=12, edge=(4, 4)), 16)]
+    >>> [(each.tile, each.bands, each.across) for each in regions_of(shape, Tuning(tile=6, batch=12, edge=(4, 4)), 16)]
     [((6, 6), 2, 8), ((6, 4), 2, 2)]
     """
     sizes = zip((shape.height, shape.columns), tuning.edge, strict=True)
     rows, columns = (split(size, tuning.tile, edge) for size, edge in sizes)
     starts = weight_starts(shape, tuning, floats)
     return tuple(
-        Tiling(shape, tuning, floats, (high, wide), rows[high], columns[wide], starts[high, wide])
+        Region(shape, tuning, floats, (high, wide), rows[high], columns[wide], starts[high, wide])
         for high, wide in product(rows, columns)
     )
 
@@ -220,9 +220,9 @@ def _odd_lines(floats: int) -> int:
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """The workspace that a call of a `winograd` kernel needs."""
-    return FLOAT.bytes * workspace_floats(tilings(shape, tuning, floats))
+    return FLOAT.bytes * workspace_floats(regions_of(shape, tuning, floats))
 
 
-def workspace_floats(regions: tuple[Tiling, ...]) -> int:
+def workspace_floats(regions: tuple[Region, ...]) -> int:
     """What regions share, one after the other."""
     return max(region.workspace_floats for region in regions)
