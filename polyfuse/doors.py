@@ -14,7 +14,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -46,9 +46,36 @@ class Mismatch(Exception):
 
 
 def public(kind: Class) -> Class:
-    """Put the door in front of a public class, where it is defined."""
+    """Put the door in front of a public class, where it is defined; values that are compared can be hashed."""
     guard_class(kind, f"pf.{kind.__name__}")
+    if is_dataclass(kind) and is_compared(kind) and any(map(may_have_mappings, fields(kind))):
+        setattr(kind, "__hash__", lambda self: hash(hashable(self)))  # noqa: B010
     return kind
+
+
+def may_have_mappings(field: Field[Any]) -> bool:
+    """Whether a field is a mapping, or of a class of polyfuse, which may have one; the rest keep their faster hash."""
+    return any(word in str(field.type) for word in ("Mapping", "dict", "polyfuse."))
+
+
+def is_compared(kind: type) -> bool:
+    """Whether objects of a class are equal where their fields are."""
+    return getattr(kind, "__eq__") is not getattr(object, "__eq__")  # noqa: B009
+
+
+def hashable(value: Any) -> Any:
+    """A value for which equality and hash go together: mappings, which have no hash, as sets of pairs.
+
+    >>> hashable({"x": ("local", {"y": 1})}) == hashable({"x": ("local", {"y": 1})})
+    True
+    """
+    if isinstance(value, Mapping):
+        return frozenset((key, hashable(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(hashable, value))
+    if is_dataclass(value) and is_compared(type(value)):
+        return (type(value), *(hashable(getattr(value, each.name)) for each in fields(value) if each.compare))
+    return value
 
 
 def guard_class(kind: type, name: str) -> None:

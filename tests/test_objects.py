@@ -85,6 +85,15 @@ def test_counts_closed_forms_and_builders_are_lines(group: pf.Storage) -> None:
     assert repr(pf.Builder("empty")) == "Builder('empty'): no layers yet"
 
 
+def test_strategies_and_counts_are_keys(group: pf.Storage) -> None:
+    places = {"x": ("local",), "y": ("recompute",)}
+    one, other = pf.Strategy((4,), retention=places), pf.Strategy((4,), retention=dict(reversed(places.items())))
+    assert one == other and len({one, other, pf.Strategy((4,)), pf.Strategy((4,))}) == 2
+    places["x"] = ("recompute",)
+    assert one.places("x") == ("local",)
+    assert {pf.counts(group): 1}[pf.counts(group)] == 1
+
+
 def one_of_each() -> pf.Network:
     """Every kind of layer, with and without activations."""
     build = pf.Builder("each")

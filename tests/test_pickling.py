@@ -142,6 +142,8 @@ def test_public_dataclasses_are_pickled_and_copied(name: str) -> None:
             found = again(value)
             assert_same(value, found, f"{state} {name} by {way}")
             assert str(found) == str(value)
+            if type(value).__eq__ is not object.__eq__:
+                assert found == value and {value: 1}[found] == 1 and hash(found) == hash(value), f"{name} by {way}"
         use(value)
 
 

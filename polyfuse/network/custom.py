@@ -6,7 +6,6 @@ Text, tensors and an expression enter; a `Layer` of one or two statements leaves
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import islpy as isl
 import numpy as np
@@ -20,16 +19,17 @@ from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor, checked_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.interrupts import interrupts_held
-from polyfuse.sets.spaces import coordinates, tidied, union, unnamed
+from polyfuse.sets.reading import MapLike, SetLike, as_map, as_set
+from polyfuse.sets.spaces import coordinates, dimension_names, tidied, union, unnamed
+from polyfuse.whole import shown
 
-Reads = Mapping[str, tuple[Tensor, str]]
-Parsed = TypeVar("Parsed", isl.Set, isl.Map)
+Reads = Mapping[str, tuple[Tensor, MapLike]]
 
 
 def statement_layer(
     name: str,
     *,
-    domain: str,
+    domain: SetLike,
     output: Tensor,
     reads: Reads,
     expression: str,
@@ -38,7 +38,7 @@ def statement_layer(
     macs: int = 0,
     reference: Callable[..., Array] | None = None,
 ) -> Layer:
-    """A layer made from text: `acc = expression` for every instance of a domain.
+    """A layer made from isl text, or from isl's objects: `acc = expression` for every instance of a domain.
 
         domain   { S[p, r] : ... }            the first rank(output) dims are the point, the others a reduction
         reads    operand: (A, { S[p, r] -> A[a] : ... })
@@ -88,29 +88,20 @@ def statement_layer(
     return _layer(name, output, reads, weights, tuple(statements), reference)
 
 
-def _parse(kind: type[Parsed], text: str, where: str, form: str) -> Parsed:
-    try:
-        return kind(text)
-    except (isl.Error, TypeError) as error:
-        why = " ".join(str(error).split()).split(" failed: ")[-1].split(" in /")[0]
-        raise InvalidInput(
-            f"{where}: isl cannot read {' '.join(str(text).split())!r} ({why}); expected {form}"
-        ) from None
-
-
-def _domain(name: str, text: str, rank: int, reads: Reads) -> tuple[isl.Set, tuple[str, ...]]:
+def _domain(name: str, given: SetLike, rank: int, reads: Reads) -> tuple[isl.Set, tuple[str, ...]]:
     """`{ S[p, r] }` and the names of its dims."""
     checked_name(name)
     where, form = f"layer {name!r}: its domain", "{ S[i, k] : 0 <= i < 16 and 0 <= k < 3 }"
-    instances = _parse(isl.Set, text, where, form)
+    instances, text = as_set(given, where, form), shown(given)
     if instances.is_params() or not instances.has_tuple_name() or instances.is_wrapping():
-        raise InvalidInput(f"{where}: expected one named tuple, such as {form}, got {text!r}")
+        raise InvalidInput(f"{where}: expected one named tuple, such as {form}, got {text}")
     arity = instances.dim(isl.dim_type.set)
-    dims = [instances.get_dim_name(isl.dim_type.set, d) for d in range(arity)]
+    names = [instances.get_dim_name(isl.dim_type.set, d) for d in range(arity)]
+    dims = names if isinstance(given, str) else list(dimension_names(instances.get_space(), isl.dim_type.set))
     if arity < rank:
         raise InvalidInput(f"{where}: expected at least {rank} dims, one for each axis of the output, got {arity}")
     if None in dims or len(set(dims)) != arity:
-        raise InvalidInput(f"{where}: expected a different name for each dim, such as {form}, got {text!r}")
+        raise InvalidInput(f"{where}: expected a different name for each dim, such as {form}, got {text}")
     for dim in map(str, dims):
         checked_name(dim)
         if dim in reads:
@@ -118,16 +109,16 @@ def _domain(name: str, text: str, rank: int, reads: Reads) -> tuple[isl.Set, tup
     instances = tidied(instances)
     if instances.is_empty() or not instances.is_bounded():
         state = "empty" if instances.is_empty() else "unbounded"
-        raise InvalidInput(f"{where}: expected bounds on every dim that leave some instances, got the {state} {text!r}")
+        raise InvalidInput(f"{where}: expected bounds on every dim that leave some instances, got the {state} {text}")
     return instances, tuple(map(str, dims))
 
 
-def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, text: str) -> isl.Map:
+def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, given: MapLike) -> isl.Map:
     """`{ S[p, r] -> A[a] }` of an operand, checked against the domain and the tensor."""
     where = f"layer {name!r}: the read {operand!r}"
     checked_name(operand)
     wanted = f"{{ {instances.get_tuple_name()}[...] -> {tensor.name}[...] }}"
-    relation = _parse(isl.Map, text, where, wanted)
+    relation = as_map(given, where, wanted)
     if not relation.range().is_wrapping() and not relation.domain().is_wrapping():
         relation = unnamed(relation)
     ends = [
@@ -140,7 +131,9 @@ def _relation(name: str, instances: isl.Set, operand: str, tensor: Tensor, text:
         raise InvalidInput(f"{where}: expected {need}, got {got}")
     read = relation.intersect_domain(instances)
     if not read.is_single_valued():
-        raise InvalidInput(f"{where}: {text!r} reads several elements an instance; name one operand for each of them")
+        raise InvalidInput(
+            f"{where}: {shown(given)} reads several elements an instance; name one operand for each of them"
+        )
     outside = read.subtract_range(tensor.box)
     if not outside.is_empty():
         pair = coordinates(outside.wrap().flatten().sample_point())

@@ -11,6 +11,7 @@ from polyfuse.doors import public
 from polyfuse.errors import IllegalSchedule, TooComplex, Unbounded
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.reading import MapLike, as_map
 from polyfuse.sets.spaces import only_axis
 from polyfuse.text import html_table
 
@@ -67,27 +68,27 @@ class Lowered:
             )
 
 
-def lower(schedule: isl.Map) -> Lowered:
+def lower(schedule: MapLike) -> Lowered:
     """Split `{ S[i] -> T[t] }` into singular copies: S_0 = lexmin(S), S_1 = lexmin(S - S_0), … until nothing is left.
 
-    Errors: Unbounded where an instance runs infinitely often, TooComplex above MOST_COPIES copies or isl's
-    operation limit.
+    Errors: InvalidInput for text that isl cannot read, Unbounded where an instance runs infinitely often, TooComplex
+    above MOST_COPIES copies or isl's operation limit.
 
-    >>> S = isl.Map("{ Stmt[i] -> [t0, t1] : 0 <= t0, t1 <= 1 and i = t0 + t1 }")
-    >>> for copy in lower(S).copies:
+    >>> for copy in lower("{ Stmt[i] -> [t0, t1] : 0 <= t0, t1 <= 1 and i = t0 + t1 }").copies:
     ...     print(copy)
     { Stmt[i] -> [t0 = -1 + i, t1 = 1] : 0 < i <= 2; Stmt[i = 0] -> [t0 = 0, t1 = 0] }
     { Stmt[i = 1] -> [t0 = 1, t1 = 0] }
     """
-    with operation_limit(what=f"copies of {name_of(schedule)}"):
-        most = copies_bound(schedule)
-        rest = schedule
+    relation = as_map(schedule, "schedule to lower", "{ S[i] -> [i] }")
+    with operation_limit(what=f"copies of {name_of(relation)}"):
+        most = copies_bound(relation)
+        rest = relation
         copies: list[isl.Map] = []
         while not rest.is_empty():
-            assert len(copies) < most, f"{name_of(schedule)} has more copies than its bound {most}"
+            assert len(copies) < most, f"{name_of(relation)} has more copies than its bound {most}"
             copies.append(coalesced(rest.lexmin()))
             rest = coalesced(rest.subtract(copies[-1]))
-    return Lowered(schedule, tuple(copies))
+    return Lowered(relation, tuple(copies))
 
 
 def copies_bound(schedule: isl.Map) -> int:

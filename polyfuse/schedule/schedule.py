@@ -53,6 +53,7 @@ class Strategy:
     def __post_init__(self) -> None:
         others = self.others or ("recompute",) * len(self.tile)
         object.__setattr__(self, "others", others)
+        object.__setattr__(self, "retention", dict(self.retention))
         for name, places in {"others": others, **self.retention}.items():
             if len(places) != len(self.tile) or any(place not in RETAINED_IN for place in places):
                 raise InvalidInput(

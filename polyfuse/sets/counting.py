@@ -15,10 +15,11 @@ from polyfuse.sets.components import PARAM, SET, total
 from polyfuse.sets.limits import is_exhausted, operation_limit
 from polyfuse.sets.names import Names
 from polyfuse.sets.polynomial import Polynomial
+from polyfuse.sets.reading import read
 from polyfuse.sets.spaces import dimension_names
 from polyfuse.sets.summation import sum_over
 
-Countable = isl.BasicSet | isl.Set | isl.BasicMap | isl.Map | isl.UnionSet | isl.UnionMap
+Countable = str | isl.BasicSet | isl.Set | isl.BasicMap | isl.Map | isl.UnionSet | isl.UnionMap
 
 MAX_ENUMERATED_ROWS = 300
 
@@ -26,7 +27,7 @@ MAX_ENUMERATED_ROWS = 300
 def count(s: Countable) -> int:
     """The number of points of a set, or of pairs of a map, that does not depend on parameters.
 
-    >>> count(isl.Set("{ conv[oc, y, x] : 0 <= oc < 64 and 0 <= y, x < 1000 }"))
+    >>> count("{ conv[oc, y, x] : 0 <= oc < 64 and 0 <= y, x < 1000 }")
     64000000
     >>> count(isl.Map("{ tile[t] -> row[y] : 0 <= t < 2 and 8t <= y < 8t + 10 }"))
     20
@@ -38,6 +39,8 @@ def count(s: Countable) -> int:
 
 def _parts(s: Countable) -> list[isl.Set]:
     """The set as sets of one space each; a map becomes the set of its pairs."""
+    if isinstance(s, str):
+        s = _read(s)
     if isinstance(s, isl.BasicMap):
         s = s.to_map()
     if isinstance(s, isl.BasicSet):
@@ -51,6 +54,14 @@ def _parts(s: Countable) -> list[isl.Set]:
         s.foreach_set(found.append)
         return found
     raise InvalidInput(f"count: expected an isl set or map, got {type(s).__name__}; convert it with `as_set`")
+
+
+def _read(text: str) -> isl.UnionSet | isl.UnionMap:
+    """What a text holds. Errors: InvalidInput."""
+    try:
+        return read(isl.UnionSet, text, "count", "{ S[i] : 0 <= i < 8 }")
+    except InvalidInput:
+        return read(isl.UnionMap, text, "count", "{ S[i] : 0 <= i < 8 } or { S[i] -> [i] : 0 <= i < 8 }")
 
 
 def _count_set(s: isl.Set) -> int:

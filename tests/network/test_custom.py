@@ -111,7 +111,7 @@ def reading(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"domain": "{ S[i, k : 0 <= i < 6 }"}, "isl cannot read .* expected { S"),
+        ({"domain": "{ S[i, k : 0 <= i < 6 }"}, "isl cannot read .* such as { S"),
         ({"domain": "{ S[i]; T[j] }"}, "isl cannot read"),
         ({"domain": "[N] -> { : }"}, "one named tuple"),
         ({"domain": "{ [i, k] : 0 <= i < 6 and 0 <= k < 3 }"}, "one named tuple"),

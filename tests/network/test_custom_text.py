@@ -12,6 +12,7 @@ import polyfuse as pf
 from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.interpreter import interpret
 from polyfuse.schedule.tiling import footprints
+from polyfuse.sets.reading import MapLike, SetLike
 from polyfuse.sets.spaces import OUT, unnamed
 
 NOTHING = (
@@ -173,3 +174,40 @@ def test_unnamed_keeps_the_relation() -> None:
         plain = unnamed(relation)
         assert plain == relation
         assert all(piece.get_dim_name(OUT, 0) is None for piece in plain.get_basic_maps())
+
+
+def the_layer(domain: SetLike, read: MapLike) -> pf.Layer:
+    x, y = pf.Tensor("x", (18,)), pf.Tensor("y", (16,))
+    return pf.statement_layer(
+        "blur", domain=domain, output=y, reads={"x": (x, read)}, expression="acc + x / 3", init="0.0"
+    )
+
+
+def test_objects_of_isl_are_taken_for_their_text() -> None:
+    domain, read = "{ S[i, k] : 0 <= i < 16 and 0 <= k < 3 }", "{ S[i, k] -> x[i + k] }"
+    wanted = the_layer(domain, read)
+    plain = isl.Set(domain).identity().apply_range(isl.Map("{ S[a, b] -> S[a, b] }")).range()
+    domains = [isl.Set(domain), isl.BasicSet(domain), isl.UnionSet(domain), plain]
+    reads = [isl.Map(read), isl.BasicMap(read), isl.UnionMap(read)]
+    for given, relation in product(domains, reads):
+        made = the_layer(given, relation)
+        assert made.points == wanted.points and made.reads(made.inputs[0]) == wanted.reads(wanted.inputs[0])
+    assert pf.count(read[:-1] + ": 0 <= i < 16 and 0 <= k < 3 }") == pf.count(domain) == 48
+    assert pf.lower(isl.UnionMap("{ S[i] -> [t] : 0 <= i, t < 2 }")).copies[1] == isl.Map("{ S[i] -> [1] : 0 <= i < 2}")
+
+
+@pytest.mark.parametrize(
+    ("domain", "read", "why"),
+    [
+        ("{ S[i, k] : 0 <= i < 16 } junk", "{ S[i, k] -> x[i + k] }", "text outside of its braces"),
+        ("", "{ S[i, k] -> x[i + k] }", "no braces"),
+        ("{ S[i, k] -> [i] }", "{ S[i, k] -> x[i + k] }", "not affine, or not of this form"),
+        (isl.UnionSet("{ S[i]; T[i] }"), "{ S[i, k] -> x[i + k] }", "expected one set .* got 2 of different tuples"),
+        (isl.Map("{ S[i] -> [i] }"), "{ S[i, k] -> x[i + k] }", "argument 'domain' .* expected"),
+        ("{ S[i, k] : 0 <= i < 16 and 0 <= k < 3 }", isl.UnionMap("{ }"), "expected one relation .* got 0"),
+        ("{ S[i, k] : 0 <= i < 16 and 0 <= k < 3 }", "{ S[i, k] -> x[" + "(" * 200, "levels of parentheses"),
+    ],
+)
+def test_what_is_no_set_or_relation_is_refused(domain: SetLike, read: MapLike, why: str) -> None:
+    with pytest.raises(pf.InvalidInput, match=why):
+        the_layer(domain, read)

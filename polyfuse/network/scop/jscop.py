@@ -12,19 +12,18 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopArray, ScopStatement
-from polyfuse.sets.limits import is_quota_error, operation_limit
+from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.reading import Read, read
 
 MOST_BYTES = 16 << 20
 MOST_LEVELS = 8
 MOST_CHARACTERS = 50_000
-MOST_PARENTHESES = 100
 MOST_STATEMENTS = 2_000
 MOST_ACCESSES = 256
 MOST_AXES = 32
@@ -33,8 +32,6 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,255}")
 TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_*]{0,63}")
 SIZE = re.compile(r"[1-9][0-9]{0,17}")
 STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-
-Parsed = TypeVar("Parsed", isl.Set, isl.Map)
 
 
 def read_jscop(path: str | Path) -> Scop:
@@ -77,7 +74,7 @@ def parse_jscop(text: str) -> Scop:
     """
     top = _record(_json(text), "scop", ("name", "context", "arrays", "statements"))
     with operation_limit(what="reading a scop"):
-        context = _parsed(isl.Set, top["context"], "context", "[n] -> { : n >= 1 }")
+        context = read(isl.Set, _text(top["context"], "context"), "context", "[n] -> { : n >= 1 }")
         if not context.is_params():
             raise InvalidInput(
                 f"context: expected conditions on parameters such as [n] -> {{ : n >= 1 }}, got {context}"
@@ -171,8 +168,8 @@ def _statement(value: object, where: str) -> ScopStatement:
     accesses = _list(entry["accesses"], f"{where}.accesses", MOST_ACCESSES)
     return ScopStatement(
         name,
-        _parsed(isl.Set, entry["domain"], f"{where}.domain", f"{{ {name}[i0] : 0 <= i0 < 16 }}"),
-        _parsed(isl.Map, entry["schedule"], f"{where}.schedule", f"{{ {name}[i0] -> [0, i0] }}"),
+        _isl(isl.Set, entry, where, "domain", f"{{ {name}[i0] : 0 <= i0 < 16 }}"),
+        _isl(isl.Map, entry, where, "schedule", f"{{ {name}[i0] -> [0, i0] }}"),
         tuple(_access(each, f"{where}.accesses[{k}]", name) for k, each in enumerate(accesses)),
     )
 
@@ -182,28 +179,13 @@ def _access(value: object, where: str, statement: str) -> ScopAccess:
     kinds: dict[object, Kind] = {"read": "read", "write": "write"}
     if not isinstance(entry["kind"], str) or entry["kind"] not in kinds:
         raise InvalidInput(f"{where}.kind: expected read or write, got {_shown(entry['kind'])}")
-    relation = _parsed(isl.Map, entry["relation"], f"{where}.relation", f"{{ {statement}[i0] -> MemRef_A[i0] }}")
+    relation = _isl(isl.Map, entry, where, "relation", f"{{ {statement}[i0] -> MemRef_A[i0] }}")
     return ScopAccess(kinds[entry["kind"]], relation)
 
 
-def _parsed(kind: type[Parsed], value: object, where: str, form: str) -> Parsed:
-    """The set or relation in a text that holds one, and nothing behind it."""
-    text = _text(value, where).strip()
-    deepest = level = 0
-    for character in text:
-        level += (character in "([") - (character in ")]")
-        deepest = max(deepest, level)
-    if deepest > MOST_PARENTHESES:
-        raise InvalidInput(f"{where}: expected at most {MOST_PARENTHESES} levels of parentheses; simplify it")
-    why = "text outside of its braces"
-    if text.count("{") == text.count("}") == 1 and text.endswith("}"):
-        try:
-            return kind(text)
-        except isl.Error as error:
-            if is_quota_error(error):
-                raise
-            why = "not affine, or not of this form"
-    raise InvalidInput(f"{where}: expected isl's notation, such as {form}, got {_shown(text)} ({why})")
+def _isl(kind: type[Read], entry: Mapping[str, object], where: str, key: str, form: str) -> Read:
+    """The set or relation of a key."""
+    return read(kind, _text(entry[key], f"{where}.{key}"), f"{where}.{key}", form)
 
 
 def _record(
