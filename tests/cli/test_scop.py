@@ -44,7 +44,7 @@ def test_a_changed_file_that_is_illegal_is_refused_with_a_witness(tmp_path: Path
     wrong = tmp_path / "wrong.jscop"
     wrong.write_text(Path(SCOP).read_text().replace("-> [1, i0", "-> [0, i0"))
     line = refused(call("import-scop", SCOP, "--check", str(wrong)), 1)
-    assert "must run before Stmt_" in line and "an element of MemRef_t" in line
+    assert "must run before Stmt_" in line and "the one writes MemRef_t[" in line
 
 
 @pytest.mark.parametrize(

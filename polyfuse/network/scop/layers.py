@@ -82,6 +82,10 @@ def scop_network(
             raise InvalidInput(
                 f"statement {statement.name!r}: expected bounds on every index, got the domain {statement.domain}"
             )
+    if scop.scalars:
+        raise InvalidInput(
+            f"scop {scop.name!r}: expected layers, the value {scop.scalars[0]} is in no array; put it into one"
+        )
     with operation_limit(what=f"layers of scop {scop.name!r}"):
         arrays = array_tensors(scop)
         taken = {each.tensor.name for each in arrays.values()}

@@ -8,10 +8,13 @@ Polly makes the first of these checks itself when it imports a file, and relies 
     accesses  a read finds where it now looks the value that the same write as before has put there
 """
 
+from collections.abc import Iterator
+from itertools import product
+
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
-from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopStatement
+from polyfuse.network.scop.scop import Scop, ScopAccess, ScopStatement
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
 
@@ -67,7 +70,7 @@ def check_order(scop: Scop, changed: Scop) -> None:
             conflicts = _conflicts(first, second)
             if conflicts.is_empty():
                 continue
-            ordered = conflicts & before(first, second)
+            ordered = conflicts.intersect_params(scop.context) & before(first, second)
             wrong = ordered.subtract(before(changed.statement(first.name), changed.statement(second.name)))
             if not wrong.is_empty():
                 raise IllegalSchedule(_disorder(first, second, wrong))
@@ -146,29 +149,30 @@ def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: Sco
 def _conflicts(first: ScopStatement, second: ScopStatement) -> isl.Map:
     """`{ S[i] -> T[j] }`: both access an element, and one of them writes it."""
     pairs = isl.Map.empty(relation_space(first.domain.get_space(), second.domain.get_space()))
-    kinds: tuple[tuple[Kind, Kind], ...] = (("write", "write"), ("write", "read"), ("read", "write"))
-    for here, there in kinds:
-        for one in first.of_kind(here):
-            for other in second.of_kind(there):
-                if one.array == other.array:
-                    pairs = pairs.union(one.relation.apply_range(other.relation.reverse()))
+    for one, other in _conflicting_accesses(first, second):
+        pairs = pairs.union(one.relation.apply_range(other.relation.reverse()))
     return pairs.intersect_domain(first.domain).intersect_range(second.domain)
 
 
+def _conflicting_accesses(first: ScopStatement, second: ScopStatement) -> Iterator[tuple[ScopAccess, ScopAccess]]:
+    """Two accesses of one array, at least one of them a write."""
+    for one, other in product(first.accesses, second.accesses):
+        if one.array == other.array and "write" in (one.kind, other.kind):
+            yield one, other
+
+
 def _disorder(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> str:
-    """Two instances in the wrong order, in words."""
-    pair = wrong.sample()
-    one, other = _instance(pair.domain()), _instance(pair.range())
-    arrays = {access.array for access in first.of_kind("write")} | {access.array for access in second.of_kind("write")}
-    shared = sorted(
-        array
-        for array in arrays
-        if any(a.array == array for a in first.accesses) and any(a.array == array for a in second.accesses)
-    )
-    return (
-        f"illegal: {one} must run before {other}, since both access an element of {' or '.join(shared)} and one writes "
-        "it; the schedule runs them in another order; change the schedule"
-    )
+    """Two instances in the wrong order, and what both access, in words."""
+    pair = isl.Map.from_basic_map(wrong.sample())
+    for one, other in _conflicting_accesses(first, second):
+        element = pair.domain().apply(one.relation) & pair.range().apply(other.relation)
+        if not element.is_empty():
+            return (
+                f"illegal: {_instance(pair.domain())} must run before {_instance(pair.range())}: the one "
+                f"{one.kind}s {_instance(element)} and the other {other.kind}s it; the schedule runs them in another "
+                "order; change the schedule"
+            )
+    raise AssertionError(f"{first.name} and {second.name} conflict in no element")
 
 
 def _instance(instances: isl.Set | isl.BasicSet) -> str:

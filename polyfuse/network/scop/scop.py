@@ -46,8 +46,13 @@ class ScopAccess:
     relation: isl.Map
 
     @property
+    def is_named(self) -> bool:
+        """Whether what is accessed has a name."""
+        return bool(self.relation.has_tuple_name(isl.dim_type.out))
+
+    @property
     def array(self) -> str:
-        """The name of the array."""
+        """The name of the array, or of the scalar."""
         return str(self.relation.get_tuple_name(isl.dim_type.out))
 
     def __str__(self) -> str:
@@ -82,7 +87,11 @@ class ScopStatement:
 
 @dataclass(frozen=True, eq=False)
 class Scop:
-    """Statements in the order of the program's text, the arrays they access, and what is known of the parameters."""
+    """Statements in the order of the program's text, the arrays they access, and what is known of the parameters.
+
+    An access to a tuple without indices that is no array, `MemRef_alpha[]`, is one to a *scalar*: a value of the
+    program that Polly keeps in no array.
+    """
 
     name: str
     context: isl.Set
@@ -97,7 +106,7 @@ class Scop:
         for array in self.arrays:
             if None in array.sizes[1:] or (array.allocation and None in array.sizes):
                 raise InvalidInput(f"array {array}: expected a size for every axis but the first of the program's own")
-        ranks = {array.name: len(array.sizes) for array in self.arrays}
+        ranks = {**dict.fromkeys(self.scalars, 0), **{array.name: len(array.sizes) for array in self.arrays}}
         times = self.statements[0].schedule.dim(isl.dim_type.out)
         for statement in self.statements:
             where = f"statement {statement.name!r}"
@@ -111,10 +120,10 @@ class Scop:
                 here = f"{where}: access {k}"
                 _check_parameters(here, self.context, access.relation)
                 _check_tuple(here, access.relation, isl.dim_type.in_, statement.name, rank)
-                if not access.relation.has_tuple_name(isl.dim_type.out) or access.array not in ranks:
+                if not access.is_named or access.array not in ranks:
                     raise InvalidInput(
-                        f"{here}: expected one of the arrays {', '.join(ranks) or '(none)'}, got {access.relation}; a "
-                        "value that is carried between statements and not through an array is not supported"
+                        f"{here}: expected one of the arrays {', '.join(ranks) or '(none)'}, or a scalar without "
+                        f"indices, got {access.relation}"
                     )
                 _check_tuple(here, access.relation, isl.dim_type.out, access.array, ranks[access.array])
                 _check_covers(here, statement.domain, access.relation)
@@ -130,6 +139,14 @@ class Scop:
                 return statement
         known = ", ".join(each.name for each in self.statements)
         raise InvalidInput(f"scop {self.name!r} has no statement {name!r}; it has {known}")
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The names of the scalars: what is accessed without an index and is no array."""
+        arrays = {array.name for array in self.arrays}
+        accesses = (access for statement in self.statements for access in statement.accesses)
+        names = (a.array for a in accesses if a.is_named and not a.relation.dim(isl.dim_type.out))
+        return tuple(dict.fromkeys(name for name in names if name not in arrays))
 
     @property
     def parameters(self) -> tuple[str, ...]:
