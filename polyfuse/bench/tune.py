@@ -18,8 +18,9 @@ from polyfuse.bench.measure import measure
 from polyfuse.choices import MEASURED
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import Kernel, compile_programs
-from polyfuse.codegen.lower.selection import Interface, is_3x3
+from polyfuse.codegen.lower.selection import Interface
 from polyfuse.codegen.program import Program
+from polyfuse.codegen.rows.winograd import is_3x3
 from polyfuse.codegen.target import Target
 from polyfuse.deploy.model import plan_of
 from polyfuse.deploy.settings import Settings

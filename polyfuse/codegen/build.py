@@ -26,7 +26,7 @@ from polyfuse.codegen.cache import (
     storing,
     unusable,
 )
-from polyfuse.codegen.compiler import Compiler, Finished, find_compiler, first_error, run
+from polyfuse.codegen.compiler import Compiler, Finished, Toolchain, find_compiler, first_error, run
 from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.files import read_text
@@ -80,6 +80,11 @@ class Options:
     flags: Sequence[str] = DEFAULT_FLAGS
     cache: Path | None = None
     seconds: float = COMPILE_SECONDS
+
+    @staticmethod
+    def of(toolchain: Toolchain | None) -> "Options":
+        """Those of a toolchain; the usual ones for None."""
+        return Options() if toolchain is None else Options(toolchain.compiler, toolchain.flags)
 
     def with_flags(self, *more: str) -> "Options":
         """The same with more flags, such as OPENMP, WARNINGS or SANITIZE."""

@@ -43,6 +43,25 @@ class Compiler:
 
 
 @dataclass(frozen=True)
+class Toolchain:
+    """A compiler and its optimising flags: what turns the C of a target into code."""
+
+    compiler: Compiler
+    flags: tuple[str, ...]
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The compiler's name and version, and the flags."""
+        return (f"{self.compiler.path.name}: {self.compiler.version}", *self.flags)
+
+    @property
+    def written_for(self) -> str:
+        """The same as a line of a comment in C, which is right with other compilers and flags, too."""
+        line = f"Written for {self.described[0]}, {shlex.join(self.flags) or 'without flags'}"
+        return f"{line}; right with any C11 compiler.".replace("*/", "* /").replace("\\", "/")
+
+
+@dataclass(frozen=True)
 class Finished:
     """A run of the compiler that ended by itself: exit code and both output streams."""
 

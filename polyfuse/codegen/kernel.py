@@ -162,7 +162,7 @@ class Kernel:
 
 
 def build(program: Program, *, threads: int = 1, options: Options | None = None) -> Kernel:
-    """Compile a program, or find it in the cache, and load it.
+    """Compile a program, or find it in the cache, and load it; without options, by the toolchain of its target.
 
     Errors: BuildError from the compiler; IllegalSchedule where threads are asked for that the program cannot share.
     """
@@ -178,13 +178,18 @@ def build_many(programs: Sequence[Program], *, threads: int = 1, options: Option
 def compile_programs(
     programs: Sequence[Program], *, threads: int = 1, options: Options | None = None
 ) -> tuple[Built, ...]:
-    """The libraries of several programs, compiled at once on all cores; nothing is loaded or allocated."""
-    return compile_many([program.source for program in programs], (options or Options()).for_threads(threads))
+    """The libraries of several programs, compiled at once on all cores; nothing is loaded or allocated.
+
+    Without options they are compiled by the toolchain of the first target that has one.
+    """
+    toolchains = (program.selection.target.toolchain for program in programs)
+    chosen = options or Options.of(next((each for each in toolchains if each is not None), None))
+    return compile_many([program.source for program in programs], chosen.for_threads(threads))
 
 
 def rebuild(program: Program, source: Path, *, threads: int = 1, options: Options | None = None) -> Kernel:
     """A kernel from a `.c` file that was generated from this program and edited by hand."""
-    chosen = options or Options()
+    chosen = options or Options.of(program.selection.target.toolchain)
     built = compile_file(source, chosen.for_threads(threads))
     return Kernel(program, built, threads)
 

@@ -3,13 +3,13 @@
 A compiler and its flags enter `probe`; a `Target` leaves. Scalar C is a target without kinds of row kernels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.c.dialect import C11, Dialect
 from polyfuse.codegen.c.elements import FLOAT, Element
-from polyfuse.codegen.compiler import Compiler, find_compiler, target_macros
+from polyfuse.codegen.compiler import Compiler, Toolchain, find_compiler, target_macros
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.rows.shape import Kind
 from polyfuse.cost.seconds import SCALAR_COST
@@ -25,6 +25,8 @@ class Target:
     dialect             the language of the text
     element             the type of elements
     line_bytes          a cache line, at whose multiples buffers begin
+    toolchain           what compiles the text, unless options say otherwise; None for any compiler of the language.
+                        Targets with the same text are equal, whatever compiles it
     """
 
     floats: int
@@ -33,6 +35,7 @@ class Target:
     dialect: Dialect = C11
     element: Element = FLOAT
     line_bytes: int = 64
+    toolchain: Toolchain | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.kinds and (self.floats not in (4, 8, 16) or self.registers < 8):
@@ -66,9 +69,13 @@ _OTHERWISE = Target(4, 16)
 def probe(compiler: Compiler | None = None, flags: tuple[str, ...] = DEFAULT_FLAGS) -> Target:
     """The widest vectors that the compiler has registers for under `flags`: found by compiling, never assumed.
 
+    The compiler and the flags are the toolchain of the target.
+
     A wider one would still compile, taken apart into scalars, and be slow; so what counts is which instructions the
     compiler says that it may use. Errors: BuildError when it refuses the flags.
     """
-    macros = target_macros(compiler or find_compiler(), flags)
+    toolchain = Toolchain(compiler or find_compiler(), flags)
+    macros = target_macros(toolchain.compiler, flags)
     names = {line.split()[1] for line in macros.splitlines() if line.startswith("#define ") and len(line.split()) > 1}
-    return next((target for macro, target in _TARGETS if macro in names), _OTHERWISE)
+    found = next((target for macro, target in _TARGETS if macro in names), _OTHERWISE)
+    return replace(found, toolchain=toolchain)

@@ -8,10 +8,9 @@ costs decide. Only layers that this changes are in the result: for others kernel
 
 from dataclasses import replace
 
-from polyfuse.codegen.lower.selection import Interface, Selection, is_3x3, select_kernels
-from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.rows.interpolation import TILES
-from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.rows.winograd import is_suitable
 from polyfuse.codegen.target import Target
 from polyfuse.deploy.prices import Price
 from polyfuse.errors import PolyfuseError
@@ -32,7 +31,7 @@ def algorithms_of(network: Network, target: Target, interface: Interface, price:
     found: dict[str, int] = {}
     known: dict[tuple[object, ...], int] = {}
     for layer in network.layers:
-        if not is_3x3(layer) or not isinstance(usual.kind(layer), Direct | Winograd):
+        if not is_suitable(layer, usual.kind(layer)):
             continue
         now = usual.tiles.get(layer.name, 0)
         key = (layer.operator, layer.inputs[0].shape, layer.output.shape, len(layer.inputs), now)

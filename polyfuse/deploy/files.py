@@ -30,7 +30,7 @@ def library_files(
     name = checked_name(prefix) if prefix is not None else program.network.name
     threads = settings.threads_of(program)
     renamed = replace(program, network=replace(program.network, name=name))
-    made = library(renamed, threads=threads, written_for=settings.written_for)
+    made = library(renamed, threads=threads)
     if progress is not None:
         progress("compiling", 0, 1)
     built = compile_shared(made.source, settings.options.for_threads(threads))

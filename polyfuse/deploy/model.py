@@ -4,7 +4,6 @@ path, Network or Source ──load()──> Model;  Model(x) -> numpy arrays
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -161,7 +160,6 @@ def plan_of(network: Network, settings: Settings, progress: Progress | None = No
         workers=usable_cores(),
         progress=progress,
     )
-    made = replace(made, machine=replace(made.machine, written_for=settings.compiler_and_flags)).sealed()
     if settings.untuned or settings.groups != "planned":
         return made
     return with_tuned(made, network, settings)

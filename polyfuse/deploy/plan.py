@@ -31,6 +31,8 @@ from polyfuse.schedule.storage import Storage
 from polyfuse.schedule.written import strategy_in, written
 from polyfuse.typed_json import decode, digest_of, encode
 
+Arithmetic = Literal["any", "exact"]
+
 
 @dataclass(frozen=True)
 class Host:
@@ -85,7 +87,7 @@ class Plan:
     network: str
     machine: Host
     interface: Interface
-    arithmetic: Literal["any", "exact"]
+    arithmetic: Arithmetic
     algorithms: dict[str, int]
     groups: tuple[HostGroup, ...] = field(default=())
     inputs: tuple[str, ...] = field(default_factory=tuple)
@@ -189,9 +191,9 @@ def planned(
         found = leaner(fastest, kernels, price)
     parts = tuple(HostGroup.of(part) for part in found.parts)
     ends = network.ends.input_names, network.ends.output_names
-    return Plan(
-        network.name, Host(target.floats), interface, "exact" if exact else "any", dict(algorithms or {}), parts, *ends
-    ).sealed()
+    host = Host(target.floats, target.toolchain.described if target.toolchain is not None else ())
+    arithmetic: Arithmetic = "exact" if exact else "any"
+    return Plan(network.name, host, interface, arithmetic, dict(algorithms or {}), parts, *ends).sealed()
 
 
 def program(network: Network, plan: Plan, target: Target) -> Program:

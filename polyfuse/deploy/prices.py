@@ -182,10 +182,7 @@ class Prices:
         number: dict[Tensor, int] = {}
         for tensor in (*part.inputs, *(layer.output for layer in part.layers)):
             number[tensor] = len(number)
-        layers = tuple(
-            (*self.text(layer), *(number[tensor] for tensor in layer.inputs), self.selection.tiles.get(layer.name, 0))
-            for layer in part.layers
-        )
+        layers = tuple((*self.text(layer), *(number[tensor] for tensor in layer.inputs)) for layer in part.layers)
         layouts = tuple((t.shape, self.selection.layout(t, True), self.selection.layout(t, False)) for t in number)
         return layers, layouts, tuple(number[tensor] for tensor in part.outputs)
 

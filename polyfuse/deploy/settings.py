@@ -1,6 +1,5 @@
 """How a network is planned and built for this host, as one value."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 
 from polyfuse.choices import LONGEST, Groups
@@ -41,21 +40,8 @@ class Settings:
 
     @property
     def target(self) -> Target:
-        """The vectors that the compiler has with its flags. Errors: BuildError."""
+        """What the compiler has with its flags. Errors: BuildError."""
         return probe(self.options.compiler or find_compiler(), tuple(self.options.flags))
-
-    @property
-    def compiler_and_flags(self) -> tuple[str, ...]:
-        """The compiler's name and version, and the flags: what generated C is written for."""
-        compiler = self.options.compiler or find_compiler()
-        return (f"{compiler.path.name}: {compiler.version}", *self.options.flags)
-
-    @property
-    def written_for(self) -> str:
-        """The same as a line of a comment in C."""
-        compiler, *flags = self.compiler_and_flags
-        line = f"Written for {compiler}, {shlex.join(flags) or 'without flags'}; right with any C11 compiler."
-        return line.replace("*/", "* /").replace("\\", "/")
 
     def threads_of(self, program: LoweredProgram) -> int:
         """The threads that run a program: one where none of its loops can be shared."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polyfuse.choices import Place
-from polyfuse.codegen.lower.selection import Interface, Selection, is_3x3, kinds_and_blocked, select_kernels
+from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.lower.work import work_of
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.winograd import is_suitable
 from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import Seconds, seconds
 from polyfuse.errors import PolyfuseError
@@ -101,13 +101,12 @@ class Prediction:
 
 def algorithm_sets(network: Network, target: Target, exact: bool = False) -> list[dict[str, int]]:
     """Ways to choose every layer's algorithm: all direct, Winograd's as its price says, and one tile for all."""
-    kinds, _ = kinds_and_blocked(network, target)
-    names = [layer.name for layer in network.layers if isinstance(kinds.get(layer.name), Direct) and is_3x3(layer)]
+    usual = select_kernels(network, target, exact=exact)
+    names = [layer.name for layer in network.layers if is_suitable(layer, usual.kind(layer))]
     direct = dict.fromkeys(names, 0)
     if exact or not names:
         return [direct]
-    priced = direct | dict(select_kernels(network, target).tiles)
-    found = [direct, priced, *(dict.fromkeys(names, tile) for tile in (4, 6))]
+    found = [direct, direct | usual.tiles, *(dict.fromkeys(names, tile) for tile in (4, 6))]
     return [each for k, each in enumerate(found) if each not in found[:k]]
 
 

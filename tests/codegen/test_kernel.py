@@ -1,6 +1,7 @@
 """Kernels as callables: what they take and refuse, and C that was edited by hand."""
 
 import mmap
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polyfuse.choices import DEFAULT_FLAGS
+from polyfuse.codegen.compiler import Toolchain, find_compiler
 from polyfuse.codegen.kernel import (
     LARGE_PAGE,
     Kernel,
@@ -19,6 +22,7 @@ from polyfuse.codegen.kernel import (
     side_by_side,
 )
 from polyfuse.codegen.lower.program import ALIGNMENT
+from polyfuse.codegen.lower.selection import named_selection
 from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
 from polyfuse.network.network import Builder
@@ -142,3 +146,14 @@ def test_arrays_side_by_side_are_copies_in_one_piece_of_memory() -> None:
     assert copies[2].ctypes.data - copies[0].ctypes.data == ALIGNMENT
     copies[0][:] = -1
     assert given[0][0] == 0 and (copies[2] == 7.5).all()
+
+
+def test_a_program_is_compiled_by_the_toolchain_of_its_target_unless_options_say_otherwise(program: Program) -> None:
+    """Selected for the vectors that a compiler has under some flags, it is not built with others by oversight."""
+    compiler, flags = find_compiler(), ("-O1", "-march=x86-64" if platform.machine() == "x86_64" else "-g0")
+    groups = tuple(group.storage for group in program.groups)
+    made = generate(program.network, groups, kernels=named_selection(program.network, flags=flags))
+    assert made.selection.target.toolchain == Toolchain(compiler, flags)
+    assert [flag for flag in build(made).built.command if flag in flags] == [*flags]
+    assert not set(flags) & set(build(made, options=QUICK).built.command)
+    assert [flag for flag in build(program).built.command if flag in DEFAULT_FLAGS] == [*DEFAULT_FLAGS]

@@ -20,9 +20,9 @@ from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import OPENMP, Built, Options, compile_shared, load
 from polyfuse.codegen.emit.cfile import PRELUDE, ROW_PRELUDE
 from polyfuse.codegen.kernel import Kernel
-from polyfuse.codegen.lower.selection import Interface, Selection, is_3x3, select_kernels
+from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.program import Program, generate
-from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.winograd import Winograd, is_suitable
 from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
@@ -120,12 +120,10 @@ def row_leaves(form: str, network: Network) -> Selection:
     """Row kernels of one form; with Winograd's algorithm wherever it can be, in tiles of all sizes, mixed ones too."""
     interface: Interface = "blocked" if form == "blocked rows" else "nchw"
     exact = select_kernels(network, TARGET, interface, exact=True)
-    suitable = [name for name, kind in exact.kinds.items() if isinstance(kind, Direct) and is_3x3(network.layer(name))]
+    suitable = [name for name, kind in exact.kinds.items() if is_suitable(network.layer(name), kind)]
     used = dict(zip(suitable, cycle(MIXES), strict=False)) if form == "winograd rows" else {}
-    found = select_kernels(
-        network, TARGET, interface, exact=True, winograd={name: tile for name, (tile, _) in used.items()}
-    )
-    return replace(found, edges={name: edge for name, (_, edge) in used.items()})
+    winograd = {name: Winograd(tile, edge=edge) for name, (tile, edge) in used.items()}
+    return replace(exact, kinds={**exact.kinds, **winograd})
 
 
 def run_cases(cases: Sequence[Case], flags: Sequence[str] = FAST_FLAGS) -> Outcome:

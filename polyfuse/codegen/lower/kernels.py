@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from polyfuse.codegen.lower.rowsteps import RowStep, main_step
 from polyfuse.codegen.lower.selection import Selection
-from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Tuning
-from polyfuse.codegen.rows.tune import tiled, winograd_tuning
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.target import Target
 from polyfuse.network.layer import Layer
@@ -31,15 +29,12 @@ LONGEST = 60
 def layer_tuning(steps: Sequence[RowStep], selection: Selection) -> tuple[RowStep, Tuning]:
     """The step of a layer that computes most, and the tuning for it, which all steps of the layer share."""
     main = main_step(steps)
-    if not isinstance(main.shape.kind, Winograd) or main.layer is None:
+    chosen = selection.kind(main.layer) if main.layer is not None else None
+    if not isinstance(main.shape.kind, Winograd) or not isinstance(chosen, Winograd):
         return main, main.shape.kind.tuning(main.shape, selection.target)
-    name = main.layer.name
-    tiles = TILES if name in selection.priced else (selection.tiles[name],)
-    if name in selection.edges:
-        return main, tiled(main.shape, selection.target, selection.tiles[name], selection.edges[name])
     others = [step for step in steps if step is not main]
     calls = [(step.shape, count(step.executions)) for step in (main, *others)]
-    return main, winograd_tuning(calls, selection.target, tiles)
+    return main, chosen.layer_tuning(calls, selection.target)
 
 
 def kernel_weights(network: Network, layer: Layer) -> tuple[Floats, Floats | None]:

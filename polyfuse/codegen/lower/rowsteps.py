@@ -17,8 +17,6 @@ from polyfuse.codegen.lower.phases import Phase, phases
 from polyfuse.codegen.lower.places import Places
 from polyfuse.codegen.lower.strips import Heights, Strip, one_by_one, strips
 from polyfuse.codegen.rows.convert import ToBlocked, ToPlanar
-from polyfuse.codegen.rows.direct import Direct
-from polyfuse.codegen.rows.pricing import worthwhile
 from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
@@ -127,13 +125,12 @@ def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:
 
 def phase_steps(places: Places, finish: Finish, phase: Phase) -> tuple[RowStep, ...] | None:
     """The row steps of a phase; None where its executions are no rows."""
-    selection, layer = places.selection, finish.base
-    steps = steps_of_kind(places, finish, selection.kinds[layer.name], phase)
-    if not steps or layer.name not in selection.priced:
+    kind = places.selection.kinds[finish.base.name]
+    steps = steps_of_kind(places, finish, kind, phase)
+    if not steps or not kind.priced:
         return steps
-    shape = main_step(steps).shape
-    pays = worthwhile(shape, shape.kind.tuning(shape, selection.target), selection.target.floats)
-    return steps if pays else steps_of_kind(places, finish, Direct(), phase)
+    cheaper = kind.otherwise(main_step(steps).shape, places.selection.target)
+    return steps if cheaper is None else steps_of_kind(places, finish, cheaper, phase)
 
 
 def main_step(steps: Sequence[RowStep]) -> RowStep:

@@ -12,16 +12,14 @@ from typing import Literal
 from polyfuse.choices import DEFAULT_FLAGS, KERNELS_NAMES, LAYOUTS, KernelsName
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.lower.layout import PLANAR, Layout
-from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES
-from polyfuse.codegen.rows.pricing import worthwhile
-from polyfuse.codegen.rows.shape import Kind, RowShape, Site, is_thin
-from polyfuse.codegen.rows.winograd import Winograd
+from polyfuse.codegen.rows.shape import Kind, Site, is_thin
+from polyfuse.codegen.rows.winograd import Winograd, best_tile, is_suitable
 from polyfuse.codegen.target import SCALAR_C, Target, probe
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network, require_float32
-from polyfuse.network.operator import Conv, window_of
+from polyfuse.network.operator import window_of
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 
@@ -40,21 +38,20 @@ class ChannelSlice:
 class Selection:
     """The row kernel of each layer that has one, by name, and the layouts of tensors, by name: planar if not there.
 
-    `tiles` holds the size m of Winograd's tiles for the layers that use his algorithm, by name; for layers in `priced`
-    it is what suits whole rows; what a group executes of them may make another tile, or the direct algorithm, cheaper.
-    `edges` holds the smaller tiles (`Tuning.edge`) of layers with a tile of their own, where price is not to choose.
     `onchip` is what layers work on, in buffers and in scratch arrays; `interface` is for inputs and outputs; `inside`
     holds the tensors that lie in the array of another.
     """
 
     target: Target = SCALAR_C
     kinds: Mapping[str, Kind] = field(default_factory=dict)
-    tiles: Mapping[str, int] = field(default_factory=dict)
-    priced: frozenset[str] = frozenset()
-    edges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     onchip: Mapping[str, Layout] = field(default_factory=dict)
     interface: Mapping[str, Layout] = field(default_factory=dict)
     inside: Mapping[str, ChannelSlice] = field(default_factory=dict)
+
+    @property
+    def tiles(self) -> dict[str, int]:
+        """The tile of each layer that Winograd's algorithm computes, by name."""
+        return {name: kind.tile for name, kind in self.kinds.items() if isinstance(kind, Winograd)}
 
     def layout(self, tensor: Tensor, offchip: bool) -> Layout:
         """The layout of a tensor's array."""
@@ -99,13 +96,12 @@ def named_selection(
     """
     if kernels not in KERNELS_NAMES or layout not in LAYOUTS:
         raise InvalidInput(
-            f"kernels {kernels!r} and layout {layout!r}: expected kernels of {', '.join(KERNELS_NAMES)} and a "
-            f"layout of "
-            f"{', '.join(LAYOUTS)}"
+            f"kernels {kernels!r} and layout {layout!r}: expected kernels of {', '.join(KERNELS_NAMES)} and a layout "
+            f"of {', '.join(LAYOUTS)}"
         )
     if kernels == "scalar":
         if layout != "nchw":
-            raise InvalidInput(f"layout {layout!r}: scalar code work on nchw; use rows for blocks of channels")
+            raise InvalidInput(f"layout {layout!r}: scalar code works on nchw; use rows for blocks of channels")
         return SCALAR
     target = probe(compiler or find_compiler(), tuple(flags))
     if layout not in ("nchw", "blocked", f"nchw{target.floats}c"):
@@ -136,58 +132,29 @@ def select_kernels(
     if interface not in ("nchw", "blocked"):
         raise InvalidInput(f"layout {interface!r}: expected 'nchw' or 'blocked'")
     kinds, blocked = kinds_and_blocked(network, target)
-    tiles = winograd_tiles(network, kinds, target, exact, winograd or {})
-    kinds |= dict.fromkeys(tiles, Winograd())
+    kinds |= winograd_kinds(network, kinds, target, exact, winograd or {})
     outside = {}
     for tensor in (*network.inputs, *network.outputs):
         inside = interface == "blocked" and tensor.name in blocked and not is_thin(network, tensor)
         outside[tensor.name] = Layout("blocks", target.floats) if inside else PLANAR
-    priced = frozenset(tiles) - frozenset(winograd or {})
-    onchip = dict.fromkeys(blocked, Layout("rows", target.floats))
-    return Selection(target, kinds, tiles, priced, onchip=onchip, interface=outside)
+    return Selection(target, kinds, dict.fromkeys(blocked, Layout("rows", target.floats)), outside)
 
 
-def winograd_tiles(
+def winograd_kinds(
     network: Network, kinds: Mapping[str, Kind], target: Target, exact: bool, given: Mapping[str, int]
-) -> dict[str, int]:
-    """The tiles of the layers that Winograd's algorithm computes, by name."""
-    suitable = {
-        layer.name: layer for layer in network.layers if isinstance(kinds.get(layer.name), Direct) and is_3x3(layer)
-    }
+) -> dict[str, Winograd]:
+    """The kinds of the layers that Winograd's algorithm computes, by name: with tiles that are given, or by price."""
+    suitable = {layer.name: layer for layer in network.layers if is_suitable(layer, kinds.get(layer.name))}
     if unfit := [name for name, tile in given.items() if tile and (name not in suitable or tile not in TILES)]:
         raise InvalidInput(
             f"winograd of layer {unfit[0]!r}: expected a 3x3 convolution with stride and dilation 1, one group and "
             f"blocks of channels, and a tile of 0, {', '.join(map(str, TILES))}; got {given[unfit[0]]}"
         )
-    chosen = {name: given[name] if name in given else 0 if exact else best_tile(layer, target)
-              for name, layer in suitable.items()}  # fmt: skip
-    return {name: tile for name, tile in chosen.items() if tile}
-
-
-def is_3x3(layer: Layer) -> bool:
-    """A 3x3 convolution that Winograd's algorithm can compute."""
-    match layer.operator:
-        case Conv(window=Window(kernel=(3, 3), stride=(1, 1), dilation=(1, 1)), groups=1):
-            return True
-    return False
-
-
-def best_tile(layer: Layer, target: Target) -> int:
-    """The cheapest tile for whole rows of a layer, several at once; 0 where the direct algorithm is expected to win."""
-    _, channels, rows, columns = layer.output.concrete_shape
-    left, right = window_or_point(layer).padding[1::2]
-    shape = RowShape(
-        "row",
-        Winograd(),
-        layer.inputs[0].concrete_shape[1],
-        channels,
-        columns,
-        (3, 3),
-        outside=(min(left, columns + 1), min(right, columns + 1 - left)),
-        height=min(rows, Winograd.tall),
-    )
-    tuning = shape.kind.tuning(shape, target)
-    return tuning.tile if worthwhile(shape, tuning, target.floats) else 0
+    chosen = {name: Winograd(tile) for name, tile in given.items() if tile}
+    for name, layer in suitable.items() if not exact else ():
+        if name not in given and (tile := best_tile(layer, window_or_point(layer), target)):
+            chosen[name] = Winograd(tile, priced=True)
+    return chosen
 
 
 def kinds_and_blocked(network: Network, target: Target) -> tuple[dict[str, Kind], frozenset[str]]:

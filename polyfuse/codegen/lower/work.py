@@ -1,6 +1,6 @@
 """What running groups amounts to, counted exactly: what row kernels do and which rows they touch. No loops are made.
 
-    Storage of each group + Selection ──work_of()──> Work, which `plan.cost` turns into seconds
+    Storage of each group + Selection ──work_of()──> Work, which `polyfuse.cost.seconds` turns into seconds
 
 A thing that is touched is a row of an array, all channels of it, or a part of one that is as wide as a tile. A stage
 of a tile touches each once.

@@ -156,6 +156,15 @@ class Kind(ABC):
         """The groups of channels."""
         return 1
 
+    @property
+    def priced(self) -> bool:
+        """Whether another kind may be cheaper for what a group executes of a layer: see `otherwise`."""
+        return False
+
+    def otherwise(self, shape: "RowShape", vectors: Vectors) -> "Kind | None":
+        """The kind that is cheaper for the kernel that computes most of a layer; None where this one is."""
+        return None
+
     def claim(self, site: Site) -> "Kind | None":
         """The kind for a layer that it computes; None for a layer that it does not."""
         return None

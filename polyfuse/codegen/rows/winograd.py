@@ -1,29 +1,51 @@
 """Winograd's convolution F(m x m', 3x3) of blocked rows, `height` output rows at once, as a kind.
 
-winograd_functions.py has its C, tiling.py its tiles, pricing.py its operations, tune.py how it is tuned.
+winograd_functions.py has its C, regions.py its tiles, pricing.py its operations, tune.py how it is tuned.
 
     weights  [group of A out blocks][frequency][in channel][A][V], transformed in float64, for each size of tiles
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from polyfuse.codegen.rows.chunks import taps_inside
-from polyfuse.codegen.rows.direct import check_unroll
+from polyfuse.codegen.rows.direct import Direct, check_unroll
 from polyfuse.codegen.rows.interpolation import TILES, transformed_weights
-from polyfuse.codegen.rows.pricing import memory_price, products_price, read_again, read_bytes, transforms_price
+from polyfuse.codegen.rows.pricing import (
+    Calls,
+    memory_price,
+    products_price,
+    read_again,
+    read_bytes,
+    transforms_price,
+    worthwhile,
+)
 from polyfuse.codegen.rows.regions import Region, Sizes, regions_of, transforms, workspace_bytes
 from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, filled
 from polyfuse.codegen.rows.stencil import sliding_uses
-from polyfuse.codegen.rows.tune import winograd_tuning
+from polyfuse.codegen.rows.tune import tiled, winograd_tuning
 from polyfuse.codegen.rows.winograd_functions import winograd_functions
 from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.operator import Conv
+from polyfuse.network.window import Window
 
 
 @dataclass(frozen=True)
 class Winograd(Kind):
-    """3x3 convolutions by Winograd's algorithm. No layer is claimed: it is chosen in place of the direct one."""
+    """3x3 convolutions by Winograd's algorithm. No layer is claimed: it is chosen in place of the direct one.
+
+    tile    the size m of a layer's tiles; 0 in the shape of a kernel, whose tuning has it
+    priced  whether `tile` only suits whole rows of the layer: what a group executes of them may make another tile, or
+            the direct algorithm, cheaper
+    edge    the smaller tiles (`Tuning.edge`) of a layer with a tile of its own; None where price chooses them
+    """
+
+    tile: int = 0
+    priced: bool = False
+    edge: Sizes | None = None
 
     name = "winograd"
     weighted = True
@@ -50,8 +72,20 @@ class Winograd(Kind):
     def prefetches_out(self, shape: RowShape, is_large: bool) -> bool:
         return is_large and not shape.stream
 
+    def placed(self, padding: tuple[int, int], outside: tuple[int, int], pitches: Sequence[int]) -> Kind:
+        return Winograd()
+
+    def otherwise(self, shape: RowShape, vectors: Vectors) -> Kind | None:
+        return None if worthwhile(shape, self.tuning(shape, vectors), vectors.floats) else Direct()
+
     def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
         return winograd_tuning(((shape, 1),), vectors)
+
+    def layer_tuning(self, calls: Calls, vectors: Vectors) -> Tuning:
+        """The tuning of all kernels of a layer, of which the first computes most."""
+        if self.edge is not None:
+            return tiled(calls[0][0], vectors, self.tile, self.edge)
+        return winograd_tuning(calls, vectors, TILES if self.priced else (self.tile,))
 
     def check_tiles(self, where: str, tuning: Tuning) -> None:
         if tuning.tile not in TILES or tuning.batch < 1:
@@ -96,6 +130,30 @@ class Winograd(Kind):
 
     def functions(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
         return winograd_functions(shape, tuning, floats)
+
+
+def is_3x3(layer: Layer) -> bool:
+    """A 3x3 convolution that Winograd's algorithm can compute."""
+    match layer.operator:
+        case Conv(window=Window(kernel=(3, 3), stride=(1, 1), dilation=(1, 1)), groups=1):
+            return True
+    return False
+
+
+def is_suitable(layer: Layer, kind: Kind | None) -> bool:
+    """Whether Winograd's algorithm can take the place of the kind of a layer: it reads and makes blocked rows."""
+    return isinstance(kind, Direct | Winograd) and is_3x3(layer)
+
+
+def best_tile(layer: Layer, window: Window, vectors: Vectors) -> int:
+    """The cheapest tile for whole rows of a layer, several at once; 0 where the direct algorithm is expected to win."""
+    _, channels, rows, columns = layer.output.concrete_shape
+    left, right = window.padding[1::2]
+    outside = (min(left, columns + 1), min(right, columns + 1 - left))
+    height, read = min(rows, Winograd.tall), layer.inputs[0].concrete_shape[1]
+    shape = RowShape("row", Winograd(), read, channels, columns, (3, 3), outside=outside, height=height)
+    tuning = shape.kind.tuning(shape, vectors)
+    return tuning.tile if worthwhile(shape, tuning, vectors.floats) else 0
 
 
 def _frequencies(tuning: Tuning, v: int, weights: Floats, tile: Sizes) -> Floats:
