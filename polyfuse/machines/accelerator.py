@@ -6,10 +6,8 @@ The file holds "format" ("polyfuse-accelerator"), "version" (1) and the fields o
 energies are tables. Keys carry their unit. docs/use/accelerators.md says what each means.
 """
 
-import dataclasses
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
@@ -22,14 +20,14 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text
 from polyfuse.machines.host import Machine, known_machine
-from polyfuse.machines.toml import check_positive, check_text, entries, record_of, toml
+from polyfuse.machines.toml import check_positive, check_text, document, record_of
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 FORMAT = "polyfuse-accelerator"
 VERSION = 1
-HEAD = "# An accelerator as polyfuse sees it. docs/use/accelerators.md says what each key means.\n"
+COMMENT = "An accelerator as polyfuse sees it. docs/use/accelerators.md says what each key means."
 OperatorClass = Literal["conv", "depthwise", "matmul", "pool", "elementwise"]
 CLASSES: tuple[OperatorClass, ...] = get_args(OperatorClass)
 LARGEST = 1 << 40
@@ -133,11 +131,11 @@ class Accelerator:
 
     def with_capacity(self, capacity_bytes: int) -> "Accelerator":
         """The same with another on-chip memory."""
-        return dataclasses.replace(self, capacity_bytes=capacity_bytes)
+        return replace(self, capacity_bytes=capacity_bytes)
 
     def memory_alone(self) -> "Accelerator":
         """The same with an off-chip memory in which no tensor between layers is stored."""
-        return dataclasses.replace(self, offchip_writable=False)
+        return replace(self, offchip_writable=False)
 
     def rate(self, cls: str, dtype: str) -> float:
         """The work of a class per cycle with elements of a type.
@@ -170,7 +168,7 @@ class Accelerator:
 
     def to_toml(self) -> str:
         """The text of an accelerator file, in the order of the fields."""
-        return "".join(f"{line}\n" for line in _lines(self))
+        return document(COMMENT, (FORMAT, VERSION), self)
 
     @classmethod
     def from_toml(cls, text: str, where: str = "accelerator file") -> "Accelerator":
@@ -229,15 +227,3 @@ def host_accelerator(machine: Machine) -> Accelerator:
         rates={cls: dict.fromkeys(DTYPE_BYTES, rate[cls]) for cls in CLASSES},
         mac_pj=dict.fromkeys(DTYPE_BYTES, 0.0),
     )
-
-
-def _lines(machine: Accelerator) -> Iterator[str]:
-    """Values first, then the tables."""
-    yield from (HEAD, f"format = {toml(FORMAT)}", f"version = {VERSION}")
-    tables = ("onchip", "offchip", "rates", "mac_pj")
-    named = [field.name for field in dataclasses.fields(machine) if field.name not in tables]
-    yield from (f"{name} = {toml(getattr(machine, name))}" for name in named)
-    for name in ("onchip", "offchip"):
-        yield from ("", f"[{name}]", *entries(getattr(machine, name)))
-    for key, table in (*((f"rates.{cls}", table) for cls, table in machine.rates.items()), ("mac_pj", machine.mac_pj)):
-        yield from ("", f"[{key}]", *(f"{dtype} = {toml(value)}" for dtype, value in table.items()))

@@ -7,10 +7,8 @@ tables, costs are tables that may be missing. Keys carry their unit; GB is 10^9 
 version.
 """
 
-import dataclasses
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,12 +18,12 @@ import platformdirs
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text
-from polyfuse.machines.toml import check_distinct, check_positive, check_text, entries, record_of, toml
+from polyfuse.machines.toml import check_distinct, check_positive, check_text, document, record_of
 
 FORMAT = "polyfuse-machine"
 VERSION = 1
 VARIABLE = "POLYFUSE_MACHINE"
-HEAD = "# A machine as polyfuse sees it. docs/use/machine.md says what each key means and how it is measured.\n"
+COMMENT = "A machine as polyfuse sees it. docs/use/machine.md says what each key means and how it is measured."
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ class Machine:
 
     def to_toml(self) -> str:
         """The text of a machine file, in the order of the fields."""
-        return "".join(f"{line}\n" for line in _lines(self))
+        return document(COMMENT, (FORMAT, VERSION), self)
 
     @classmethod
     def from_toml(cls, text: str, where: str = "machine file") -> "Machine":
@@ -208,16 +206,3 @@ def known_machine() -> Machine:
         return read_machine()
     text = resources.files("polyfuse.machines").joinpath("files", "typical.toml").read_text(encoding="utf-8")
     return Machine.from_toml(text, "the typical machine")
-
-
-def _lines(machine: Machine) -> Iterator[str]:
-    """Values first, then a table for each item of a list of records, as TOML wants it."""
-    yield from (HEAD, f"format = {toml(FORMAT)}", f"version = {VERSION}")
-    names = [field.name for field in dataclasses.fields(machine)]
-    lists = ("peaks", "levels")
-    yield from (f"{name} = {toml(getattr(machine, name))}" for name in names if name not in (*lists, "costs"))
-    for name in lists:
-        for record in getattr(machine, name):
-            yield from ("", f"[[{name}]]", *entries(record))
-    for name, numbers in vars(machine.costs).items() if machine.costs is not None else ():
-        yield from ("", f"[costs.{name}]", *(f"{toml(key)} = {toml(value)}" for key, value in numbers.items()))

@@ -7,6 +7,7 @@ place. Used by the descriptions of hosts and of accelerators.
 import dataclasses
 import json
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from polyfuse.errors import InvalidInput
 from polyfuse.typed_json import decode
 
 Record = TypeVar("Record")
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that need no quotes."""
 
 
 def record_of(
@@ -38,9 +41,39 @@ def record_of(
     return record
 
 
+def document(comment: str, head: tuple[str, int], record: Any) -> str:
+    """The text of a file: a comment, "format" and "version", the values of a record in its order, then its tables.
+
+    A record or a dictionary in it is a table, a dictionary of dictionaries a table of tables, and of several records
+    each is one of an array of tables. What is None is left out.
+    """
+    lines, tables = [f"# {comment}", "", f"format = {toml(head[0])}", f"version = {head[1]}"], []
+    for name, value in items(record).items():
+        if dataclasses.is_dataclass(value) or isinstance(value, dict):
+            tables += table(name, value)
+        elif isinstance(value, tuple) and all(map(dataclasses.is_dataclass, value)) and value:
+            tables += [line for each in value for line in ("", f"[[{name}]]", *entries(each))]
+        elif value is not None:
+            lines.append(f"{name} = {toml(value)}")
+    return "".join(f"{line}\n" for line in (*lines, *tables))
+
+
+def table(name: str, value: Any) -> list[str]:
+    """The lines of a table, or of each of its tables."""
+    held = items(value)
+    if held and all(isinstance(each, dict) for each in held.values()):
+        return [line for key, each in held.items() for line in table(f"{name}.{key}", each)]
+    return ["", f"[{name}]", *entries(value)]
+
+
 def entries(record: Any) -> list[str]:
-    """`key = value` for each field of a record."""
-    return [f"{field.name} = {toml(getattr(record, field.name))}" for field in dataclasses.fields(record)]
+    """`key = value` for each field of a record, or each entry of a dictionary."""
+    return [f"{key if BARE.fullmatch(key) else toml(key)} = {toml(value)}" for key, value in items(record).items()]
+
+
+def items(record: Any) -> dict[str, Any]:
+    """The fields of a record, or a dictionary as it is."""
+    return record if isinstance(record, dict) else vars(record)
 
 
 def toml(value: object) -> str:

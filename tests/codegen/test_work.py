@@ -11,10 +11,10 @@ from polyfuse.codegen.lower.selection import Selection, select_kernels
 from polyfuse.codegen.lower.work import predicted_seconds, work_of
 from polyfuse.codegen.program import generate
 from polyfuse.codegen.rows.direct import Direct
+from polyfuse.codegen.rows.kernel import row_work
 from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.stencil import Stencil
 from polyfuse.codegen.rows.winograd import Winograd
-from polyfuse.codegen.rows.work import row_work
 from polyfuse.codegen.target import Target
 from polyfuse.cost.seconds import Work, guessed_costs, seconds
 from polyfuse.network.network import Builder, Network

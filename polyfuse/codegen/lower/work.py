@@ -21,8 +21,8 @@ from polyfuse.codegen.lower.places import Places
 from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.lower.rowsteps import Rows, RowStep
 from polyfuse.codegen.lower.selection import Selection
+from polyfuse.codegen.rows.kernel import row_work
 from polyfuse.codegen.rows.shape import Tuning, block_sizes
-from polyfuse.codegen.rows.work import row_work
 from polyfuse.cost.reuse import Integers, Touches
 from polyfuse.cost.seconds import SCALAR_COST, KernelWork, Work, seconds
 from polyfuse.machines.host import Machine

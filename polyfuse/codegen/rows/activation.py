@@ -5,123 +5,62 @@ others element by element on the row just stored. Both keep NaN as the reference
 compares greater (or less).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from polyfuse.codegen.c.text import braces
+from polyfuse.codegen.c.text import braces, scope
 from polyfuse.codegen.rows.shape import PRELU, RowShape, block_sizes
 from polyfuse.network.activation import Activation
 from polyfuse.network.expression import to_c
 
-Vectors = Callable[[str, int, tuple[float, ...]], list[str]]
-
-
-def _number(value: float) -> str:
-    return f"{value!r}f"
-
-
-def _clip(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
-    low, high = bounds
-    return [*_at_least(t, v, (low,)), *_at_most(t, v, (high,))]
-
-
-def _at_least(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
-    return [f"AT_LEAST{v}({t}, {_splat(v, bounds[0])});"]
-
-
-def _at_most(t: str, v: int, bounds: tuple[float, ...]) -> list[str]:
-    return [f"AT_MOST{v}({t}, {_splat(v, bounds[0])});"]
-
-
-def _leaky(t: str, v: int, slope: tuple[float, ...]) -> list[str]:
-    """max(t, 0) + slope * min(t, 0)"""
-    return _sloped(t, v, _number(slope[0]))
-
-
-def _sloped(t: str, v: int, slope: str) -> list[str]:
-    negative = f"vec{v} n = {t};"
-    return ["{", f"  {negative}", f"  AT_MOST{v}(n, {_splat(v, 0.0)});", f"  AT_LEAST{v}({t}, {_splat(v, 0.0)});",
-            f"  {t} += {slope} * n;", "}"]  # fmt: skip
-
-
-def _hard_sigmoid(t: str, v: int, line: tuple[float, ...]) -> list[str]:
-    return [f"{t} = {_number(line[0])} * {t} + {_number(line[1])};", *_clip(t, v, (0.0, 1.0))]
-
-
-def _hard_swish(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    gate = [f"vec{v} g = {t} / 6.0f + 0.5f;", *_clip("g", v, (0.0, 1.0)), f"{t} *= g;"]
-    return ["{", *(f"  {line}" for line in gate), "}"]
-
-
-def _exp(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    return [f"EXP{v}({t});"]
-
-
-def _over_one_and_exp(t: str, v: int, exponent: str) -> list[str]:
-    """t = t / (1 + exp(exponent)); NaN is that of the numerator."""
-    return ["{", f"  vec{v} e = {exponent};", f"  ONE_AND_EXP{v}(e);", f"  {t} = {t} / e;", "}"]
-
-
-def _sigmoid(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    return ["{", f"  vec{v} e = -{t};", f"  EXP{v}(e);", f"  {t} = {_splat(v, 1.0)} / (e + 1.0f);", "}"]
-
-
-def _silu(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    return _over_one_and_exp(t, v, f"-{t}")
-
-
-def _gelu_tanh(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    """t / 2 * (1 + tanh(u)) = t / (1 + exp(-2 u))"""
-    return _over_one_and_exp(t, v, f"-1.5957691216057308f * ({t} + 0.044715f * {t} * {t} * {t})")
-
-
-def _elu(t: str, v: int, scale: tuple[float, ...]) -> list[str]:
-    """max(t, 0) + scale * (exp(min(t, 0)) - 1)"""
-    zero = _splat(v, 0.0)
-    lines = [f"vec{v} e = {t};", f"AT_MOST{v}(e, {zero});", f"EXP{v}(e);", f"AT_LEAST{v}({t}, {zero});",
-             f"{t} += {_number(scale[0])} * (e - 1.0f);"]  # fmt: skip
-    return ["{", *(f"  {line}" for line in lines), "}"]
-
-
-def _tanh(t: str, v: int, _: tuple[float, ...]) -> list[str]:
-    """Cephes' tanhf: a polynomial where |t| < 0.625, and 1 - 2 / (exp(2 |t|) + 1) with the sign of t elsewhere."""
-    lines = [
-        f"const mask{v} sign = (mask{v}){t} & (mask{v}){_splat(v, -0.0)};",
-        f"const vec{v} m = (vec{v})((mask{v}){t} ^ sign), z = {t} * {t};",
-        f"vec{v} p = -5.70498872745e-3f * z + 2.06390887954e-2f;",
+SLOPED = ("vec{v} n = {t};", "AT_MOST{v}(n, SPLAT{v}(0.0f));", "AT_LEAST{v}({t}, SPLAT{v}(0.0f));", "{t} += {0} * n;")
+"""max(t, 0) + slope * min(t, 0)"""
+OVER_ONE_AND_EXP = ("ONE_AND_EXP{v}(e);", "{t} = {t} / e;")
+"""t = t / (1 + exp(e)); NaN is that of the numerator."""
+ON_VECTORS: Mapping[str, tuple[str, ...]] = {
+    "relu": ("AT_LEAST{v}({t}, SPLAT{v}(0.0f));",),
+    "relu6": ("AT_LEAST{v}({t}, SPLAT{v}(0.0f));", "AT_MOST{v}({t}, SPLAT{v}(6.0f));"),
+    "clip": ("AT_LEAST{v}({t}, SPLAT{v}({0}));", "AT_MOST{v}({t}, SPLAT{v}({1}));"),
+    "at_least": ("AT_LEAST{v}({t}, SPLAT{v}({0}));",),
+    "at_most": ("AT_MOST{v}({t}, SPLAT{v}({0}));",),
+    "leaky_relu": SLOPED,
+    PRELU: SLOPED,
+    "hard_sigmoid": ("{t} = {0} * {t} + {1};", "AT_LEAST{v}({t}, SPLAT{v}(0.0f));", "AT_MOST{v}({t}, SPLAT{v}(1.0f));"),
+    "hard_swish": (
+        "vec{v} g = {t} / 6.0f + 0.5f;",
+        "AT_LEAST{v}(g, SPLAT{v}(0.0f));",
+        "AT_MOST{v}(g, SPLAT{v}(1.0f));",
+        "{t} *= g;",
+    ),
+    "neg": ("{t} = -{t};",),
+    "exp": ("EXP{v}({t});",),
+    "sigmoid": ("vec{v} e = -{t};", "EXP{v}(e);", "{t} = SPLAT{v}(1.0f) / (e + 1.0f);"),
+    "silu": ("vec{v} e = -{t};", *OVER_ONE_AND_EXP),
+    "gelu_tanh": (  # t / 2 * (1 + tanh(u)) = t / (1 + exp(-2 u))
+        "vec{v} e = -1.5957691216057308f * ({t} + 0.044715f * {t} * {t} * {t});",
+        *OVER_ONE_AND_EXP,
+    ),
+    "elu": (  # max(t, 0) + scale * (exp(min(t, 0)) - 1)
+        "vec{v} e = {t};",
+        "AT_MOST{v}(e, SPLAT{v}(0.0f));",
+        "EXP{v}(e);",
+        "AT_LEAST{v}({t}, SPLAT{v}(0.0f));",
+        "{t} += {0} * (e - 1.0f);",
+    ),
+    "tanh": (  # Cephes' tanhf: a polynomial where |t| < 0.625, else 1 - 2 / (exp(2 |t|) + 1) with the sign of t
+        "const mask{v} sign = (mask{v}){t} & (mask{v})SPLAT{v}(-0.0f);",
+        "const vec{v} m = (vec{v})((mask{v}){t} ^ sign), z = {t} * {t};",
+        "vec{v} p = -5.70498872745e-3f * z + 2.06390887954e-2f;",
         "p = p * z - 5.37397155531e-2f;",
         "p = p * z + 1.33314422036e-1f;",
         "p = p * z - 3.33332819422e-1f;",
-        f"vec{v} e = m + m;",
-        f"EXP{v}(e);",
+        "vec{v} e = m + m;",
+        "EXP{v}(e);",
         "e = 1.0f - 2.0f / (e + 1.0f);",
-        f"e = (vec{v})((mask{v})e | sign);",
-        f"{t} = SELECT{v}(m < 0.625f, {t} * z * p + {t}, e);",
-    ]
-    return ["{", *(f"  {line}" for line in lines), "}"]
-
-
-def _splat(v: int, value: float) -> str:
-    return f"SPLAT{v}({_number(value)})"
-
-
-ON_VECTORS: Mapping[str, Vectors] = {
-    "relu": lambda t, v, _: _at_least(t, v, (0.0,)),
-    "relu6": lambda t, v, _: _clip(t, v, (0.0, 6.0)),
-    "clip": _clip,
-    "at_least": _at_least,
-    "at_most": _at_most,
-    "leaky_relu": _leaky,
-    "hard_sigmoid": _hard_sigmoid,
-    "hard_swish": _hard_swish,
-    PRELU: lambda t, v, _: _sloped(t, v, "slope"),
-    "neg": lambda t, v, _: [f"{t} = -{t};"],
-    "exp": _exp,
-    "sigmoid": _sigmoid,
-    "silu": _silu,
-    "gelu_tanh": _gelu_tanh,
-    "elu": _elu,
-    "tanh": _tanh,
+        "e = (vec{v})((mask{v})e | sign);",
+        "{t} = SELECT{v}(m < 0.625f, {t} * z * p + {t}, e);",
+    ),
 }
+"""The C that applies each activation to a vector `t` of V floats; its arguments are numbered."""
 
 
 OF_EXP = frozenset(["exp", "sigmoid", "silu", "gelu_tanh", "elu", "tanh"])
@@ -171,8 +110,9 @@ def applied(shape: RowShape, value: str, floats: int, at: str) -> list[str]:
     if shape.residual == "before":
         lines.append(add)
     if vectors and shape.activation is not None:
-        arguments = () if shape.has_slopes else Activation.of(shape.activation).arguments
-        lines += ON_VECTORS[activation_name(shape)](value, floats, arguments)
+        numbers = ["slope"] if shape.has_slopes else [f"{x!r}f" for x in Activation.of(shape.activation).arguments]
+        done = [line.format(*numbers, t=value, v=floats) for line in ON_VECTORS[activation_name(shape)]]
+        lines += scope(done) if done[0].startswith(("vec", "const")) else done
     if shape.residual == "after" and vectors:
         lines.append(add)
     return lines

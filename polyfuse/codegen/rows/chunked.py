@@ -10,7 +10,7 @@ import numpy as np
 
 from polyfuse.codegen.c.text import braces, function, unused
 from polyfuse.codegen.rows.chunks import Chunk, chunks, runs, tap_groups, taps_inside, uses
-from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, Vectors, block_sizes, filled
+from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, RowWork, Tuning, block_sizes, filled
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 ChunkBody = Callable[[RowShape, Tuning, int, Chunk], list[str]]
@@ -44,9 +44,6 @@ class Chunked(Kind):
         groups = len(block_sizes(shape.out_channels, floats)) // tuning.blocks
         cut = chunks(shape, tuning.pixels)
         return [OutputBlocks(shape.name, self.chunk, 0, groups, cut, tuning.blocks)] if groups else []
-
-    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
-        return Tuning(pixels=64)
 
     def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
         return [f"accumulators {tuning.blocks} x {', '.join(str(c.pixels) for c in chunks(shape, tuning.pixels))}"]

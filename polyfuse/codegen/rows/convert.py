@@ -9,7 +9,7 @@ row narrower than V is copied element by element.
 from dataclasses import dataclass
 
 from polyfuse.codegen.c.text import braces, function, listed, unused
-from polyfuse.codegen.rows.shape import Kind, RowShape, Tuning, Vectors, block_sizes
+from polyfuse.codegen.rows.shape import Kind, RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 
 
@@ -19,9 +19,6 @@ class Conversion(Kind):
     lanewise = True
     has_window = False
     takes_slopes = False
-
-    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
-        return Tuning(pixels=64)
 
     def functions(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
         blocks = block_sizes(shape.in_channels, floats)

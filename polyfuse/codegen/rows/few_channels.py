@@ -16,7 +16,17 @@ from polyfuse.codegen.rows.chunked import Convolution, blocks_of_weights, packed
 from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
 from polyfuse.codegen.rows.direct import roomy_tuning, weights_header
 from polyfuse.codegen.rows.folds import Folds
-from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
+from polyfuse.codegen.rows.shape import (
+    WIDEST_WINDOW,
+    Floats,
+    Kind,
+    RowShape,
+    Site,
+    Tuning,
+    Vectors,
+    block_sizes,
+    is_thin,
+)
 from polyfuse.codegen.rows.text import LINE
 from polyfuse.network.operator import Conv
 
@@ -32,7 +42,7 @@ class FewChannels(Convolution):
     def claim(self, site: Site) -> Kind | None:
         match site.layer.operator:
             case Conv(window=window, groups=1) if window.kernel[1] <= WIDEST_WINDOW:
-                return self if site.is_thin(site.layer.inputs[0]) else None
+                return self if is_thin(site.network, site.layer.inputs[0]) else None
         return None
 
     def prefetches_in(self, shape: RowShape, is_large: bool) -> bool:

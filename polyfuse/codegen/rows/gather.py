@@ -10,7 +10,7 @@ from polyfuse.codegen.c.text import braces, function, unused
 from polyfuse.codegen.rows.accumulate import pointers
 from polyfuse.codegen.rows.activation import finished, finished_later
 from polyfuse.codegen.rows.channels import channel_sources
-from polyfuse.codegen.rows.shape import Kind, RowShape, RowWork, Site, Tuning, Vectors, block_sizes, check_pitch
+from polyfuse.codegen.rows.shape import Kind, RowShape, RowWork, Site, Tuning, block_sizes, check_pitch
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
@@ -61,9 +61,6 @@ class GatherRows(Kind):
 
     def row_uses(self, shape: RowShape) -> tuple[int, ...]:
         return (1,)
-
-    def tuning(self, shape: RowShape, vectors: Vectors) -> Tuning:
-        return Tuning(pixels=64)
 
     def work(self, shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
         """A load or a shuffle for each block that an output block takes channels from."""

@@ -26,11 +26,12 @@ activation runs on vectors.
 Lanes that fill up the last block of output channels are of no meaning; no kernel lets them reach a channel.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from polyfuse.codegen.c.text import comment
-from polyfuse.codegen.rows.shape import RowShape, Tuning, Vectors
+from polyfuse.codegen.rows.activation import activation_vectors
+from polyfuse.codegen.rows.shape import RowShape, RowWork, Tuning, Vectors
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.network.activation import Activation
 
@@ -102,3 +103,18 @@ def header(shape: RowShape, tuning: Tuning, v: int) -> list[str]:
         f"bias {'yes' if shape.bias else 'no'}, activation {shape.activation or 'none'}, residual {shape.residual}",
         *shape.kind.header(shape, tuning, v),
     ]
+
+
+@lru_cache(maxsize=4096)
+def row_work(shape: RowShape, tuning: Tuning, floats: int) -> RowWork:
+    """The work of one call, in operations on whole vectors.
+
+    Activations count among its vectors where they take many operations.
+
+    >>> from polyfuse.codegen.rows.direct import Direct
+    >>> shape = RowShape("conv", Direct(), 16, 24, 4, kernel=(3, 3), outside=(1, 1))
+    >>> row_work(shape, Tuning(pixels=4, ways=2), 16)
+    RowWork(macs=11520, vectors=720.0, loads=288.0, stores=8, chunks=2, transforms=0.0, again=())
+    """
+    work = shape.kind.work(shape, tuning, floats)
+    return replace(work, vectors=work.vectors + work.stores * activation_vectors(shape, floats))

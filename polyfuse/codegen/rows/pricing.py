@@ -144,7 +144,12 @@ def read_again(shape: RowShape, tuning: Tuning, floats: int) -> tuple[tuple[int,
 
 def products_price(shape: RowShape, tuning: Tuning, floats: int) -> int:
     """That of the products, and the time for more where accumulators are few."""
-    return sum(map(_multiplying, regions_of(shape, tuning, floats)))
+    blocks, found = tuning.blocks, 0
+    for region in regions_of(shape, tuning, floats):
+        accumulators = (blocks * chunk for batch in region.batches for chunk in balanced(batch, tuning.pixels))
+        steps = region.frequencies * shape.in_channels * (region.out_blocks // blocks)
+        found += steps * sum(max(CHAINS, count) for count in accumulators)
+    return found
 
 
 def transforms_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
@@ -155,14 +160,6 @@ def transforms_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
     return FLOP * flops + STORE * sum(map(_stores, regions_of(shape, tuning, floats)))
 
 
-def _multiplying(region: Region) -> int:
-    """The products of a region in multiply-adds of vectors, and the time for more where accumulators are few."""
-    blocks = region.tuning.blocks
-    accumulators = (blocks * chunk for batch in region.batches for chunk in balanced(batch, region.tuning.pixels))
-    steps = region.frequencies * region.shape.in_channels * (region.out_blocks // blocks)
-    return steps * sum(max(CHAINS, count) for count in accumulators)
-
-
 def _stores(region: Region) -> int:
     """Vectors that a region stores: both transforms of inputs, products, both transforms back."""
     (high, wide), (down, _) = region.side, region.tile
@@ -171,25 +168,17 @@ def _stores(region: Region) -> int:
     return inputs + region.out_blocks * (region.tiles * region.frequencies + back)
 
 
-def direct_price(shape: RowShape, floats: int) -> float:
-    """The same of the direct algorithm: its multiply-adds."""
-    blocks = -(-shape.out_channels // floats)
-    return float(9 * shape.in_channels * blocks * shape.height * shape.columns)
-
-
 def cheapest_tile(calls: Calls, tunings: Iterable[Iterable[Tuning]], floats: int) -> Tuning:
     """The tuning for all calls. `tunings` come by tile, these growing, and for each tile with any smaller ones."""
 
     def total(tuning: Tuning) -> float:
         return sum(count * price(shape, tuning, floats) for shape, count in calls)
 
-    edged = [_cheapest(total, sorted(each, key=_weights), EDGE_GAIN) for each in tunings]
+    def weights(tuning: Tuning) -> int:
+        return sum(map(frequencies, transforms(tuning)))
+
+    edged = [_cheapest(total, sorted(each, key=weights), EDGE_GAIN) for each in tunings]
     return _cheapest(total, edged, GAIN)
-
-
-def _weights(tuning: Tuning) -> int:
-    """The weights transformed for a pair of channels."""
-    return sum(map(frequencies, transforms(tuning)))
 
 
 def _cheapest(total: Callable[[Tuning], float], tunings: Sequence[Tuning], gain: float) -> Tuning:
@@ -202,7 +191,7 @@ def _cheapest(total: Callable[[Tuning], float], tunings: Sequence[Tuning], gain:
 
 
 def worthwhile(shape: RowShape, tuning: Tuning, floats: int) -> bool:
-    """Whether Winograd's algorithm is expected to be faster than the direct one.
+    """Whether Winograd's algorithm is expected to be faster than the direct one, whose price is its multiply-adds.
 
     >>> from polyfuse.codegen.rows.winograd import Winograd
     >>> wide = RowShape("conv", Winograd(), 64, 64, 56, kernel=(3, 3), outside=(1, 1), height=12)
@@ -210,4 +199,5 @@ def worthwhile(shape: RowShape, tuning: Tuning, floats: int) -> bool:
     >>> worthwhile(wide, Tuning(tile=6, batch=24), 16), worthwhile(row, Tuning(tile=2, batch=24), 16)
     (True, False)
     """
-    return price(shape, tuning, floats) < GAIN * direct_price(shape, floats)
+    direct = 9 * shape.in_channels * -(-shape.out_channels // floats) * shape.height * shape.columns
+    return price(shape, tuning, floats) < GAIN * direct

@@ -13,7 +13,7 @@ Frequencies are an odd number of cache lines apart: the n*n stores of a tile the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
@@ -160,7 +160,9 @@ def regions_of(shape: RowShape, tuning: Tuning, floats: int) -> tuple[Region, ..
     """
     sizes = zip((shape.height, shape.columns), tuning.edge, strict=True)
     rows, columns = (split(size, tuning.tile, edge) for size, edge in sizes)
-    starts = weight_starts(shape, tuning, floats)
+    tiles = transforms(tuning)
+    ends = accumulate(weight_floats(shape, tile, floats) for tile in tiles)
+    starts = dict(zip(tiles, (0, *ends), strict=False))
     return tuple(
         Region(shape, tuning, floats, (high, wide), rows[high], columns[wide], starts[high, wide])
         for high, wide in product(rows, columns)
@@ -173,30 +175,21 @@ def split(size: int, tile: int, edge: int) -> dict[int, range]:
     >>> split(56, 6, 4), split(12, 6, 4), split(8, 6, 4), split(57, 6, 0)
     ({6: range(0, 48), 4: range(48, 56)}, {6: range(0, 12)}, {4: range(0, 8)}, {6: range(0, 57)})
     """
+
+    def read(large: int) -> int:
+        """The input rows, or columns, of so many large tiles and of the smaller ones that make the rest."""
+        return large * (tile + 2) + -(-max(0, size - large * tile) // edge) * (edge + 2)
+
     most = -(-size // tile)
-    large = min(range(most, -1, -1), key=lambda n: _sides(size, n, tile, edge)) if edge else most
+    large = min(range(most, -1, -1), key=read) if edge else most
     end = min(size, large * tile)
     return {m: part for m, part in ((tile, range(end)), (edge, range(end, size))) if part}
-
-
-def _sides(size: int, large: int, tile: int, edge: int) -> int:
-    """The input rows, or columns, of `large` tiles and of the smaller ones that make the rest."""
-    return large * (tile + 2) + -(-max(0, size - large * tile) // edge) * (edge + 2)
 
 
 def transforms(tuning: Tuning) -> tuple[Sizes, ...]:
     """The tiles that kernels of a tuning are made of, those that a kernel has no use for among them."""
     rows, columns = ((tuning.tile, edge) if edge else (tuning.tile,) for edge in tuning.edge)
     return tuple(product(rows, columns))
-
-
-def weight_starts(shape: RowShape, tuning: Tuning, floats: int) -> dict[Sizes, int]:
-    """Where the weights transformed for each tile begin, in floats."""
-    found, start = {}, 0
-    for tile in transforms(tuning):
-        found[tile] = start
-        start += weight_floats(shape, tile, floats)
-    return found
 
 
 def weight_floats(shape: RowShape, tile: Sizes, floats: int) -> int:
@@ -219,10 +212,5 @@ def _odd_lines(floats: int) -> int:
 
 
 def workspace_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """The workspace that a call of a `winograd` kernel needs."""
-    return FLOAT.bytes * workspace_floats(regions_of(shape, tuning, floats))
-
-
-def workspace_floats(regions: tuple[Region, ...]) -> int:
-    """What regions share, one after the other."""
-    return max(region.workspace_floats for region in regions)
+    """The workspace that a call of a `winograd` kernel needs: its regions share it, one after the other."""
+    return FLOAT.bytes * max(region.workspace_floats for region in regions_of(shape, tuning, floats))

@@ -54,10 +54,6 @@ class Site:
         """Whether the channels of the image that the layer makes are worth blocks."""
         return self.layer.output.concrete_shape[1] > FEW_CHANNELS
 
-    def is_thin(self, tensor: Tensor) -> bool:
-        """Whether a tensor is an input of few channels."""
-        return is_thin(self.network, tensor)
-
 
 @dataclass(frozen=True)
 class Tuning:
@@ -235,9 +231,9 @@ class Kind(ABC):
         """The floats of the vectors that suit a shape."""
         return vectors.floats
 
-    @abstractmethod
     def tuning(self, shape: "RowShape", vectors: Vectors) -> Tuning:
         """A good tuning of a shape."""
+        return Tuning(pixels=64)
 
     def check_tuning(self, shape: "RowShape", tuning: Tuning, floats: int) -> None:
         """Errors: InvalidInput for a tuning that does not suit the shape."""

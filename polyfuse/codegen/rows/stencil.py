@@ -23,7 +23,6 @@ from polyfuse.codegen.rows.folds import MOST
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, RowWork, Site, Tuning, Vectors
 from polyfuse.codegen.rows.text import NAMES, PARAMETERS
 from polyfuse.errors import InvalidInput
-from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Conv
 from polyfuse.network.window import Window
 
@@ -44,7 +43,11 @@ class Stencil(Kind):
     relative_cost = 0.9
 
     def claim(self, site: Site) -> Kind | None:
-        return self if is_stencil(site.layer) else None
+        match site.layer.operator:
+            case Conv(window=Window(stride=(1, 1), kernel=kernel, dilation=(down, across))) if down == across:
+                alone = site.layer.inputs[0].shape[1] == site.layer.output.shape[1] == 1
+                return self if alone and kernel[1] <= WIDEST_WINDOW and prod(kernel) <= MOST else None
+        return None
 
     def check(self, shape: RowShape) -> None:
         if shape.stride != 1 or not shape.in_channels == shape.out_channels == 1:
@@ -100,7 +103,7 @@ class Stencil(Kind):
                        (vectors + alone) * shape.height, 1)  # fmt: skip
 
     def functions(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
-        low, high = _interior(shape)
+        low, high = min(shape.columns, shape.outside[0]), max(0, shape.columns - shape.outside[1])
         if high - low < floats or not runs_on_vectors(shape):
             low = high = 0
         lines: list[str] = []
@@ -123,25 +126,10 @@ class Stencil(Kind):
         return [*lines, *function(f"void {shape.name}", PARAMETERS, [*unused(body, NAMES), *body])]
 
 
-def is_stencil(layer: Layer) -> bool:
-    """A convolution of one channel to one, with stride 1 and a window that needs no blocks of terms."""
-    match layer.operator:
-        case Conv(window=Window(stride=(1, 1), kernel=kernel, dilation=(down, across))):
-            if layer.inputs[0].shape[1] != 1 or layer.output.shape[1] != 1:
-                return False
-            return down == across and kernel[1] <= WIDEST_WINDOW and prod(kernel) <= MOST
-    return False
-
-
 def sliding_uses(shape: RowShape) -> tuple[int, ...]:
     """For each row that is read, how many output rows times kernel rows it serves, of kinds that make several."""
     found = Counter(r + shape.dilation * k for r in range(shape.height) for k in range(shape.kernel[0]))
     return tuple(found[row] for row in range(shape.rows_read))
-
-
-def _interior(shape: RowShape) -> tuple[int, int]:
-    """The columns whose windows are all inside."""
-    return min(shape.columns, shape.outside[0]), max(0, shape.columns - shape.outside[1])
 
 
 def _inside(shape: RowShape, tuning: Tuning, v: int, columns: tuple[int, int], checked: bool) -> list[str]:
