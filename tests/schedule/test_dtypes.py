@@ -32,12 +32,12 @@ def integers() -> Network:
     x = build.add(*elements.quantize("q", build.input("x", (1, 2, 7, 6)), Q))
     w = build.constant("w", generator.integers(-128, 128, (3, 2, 3, 3)), "int8")
     b = build.constant("b", generator.integers(-99, 99, 3), "int32")
-    scales = {"x_scale": Q, "w_scale": Quantisation((0.01, 0.02, 0.015)), "y_scale": Q}
-    c = build.add(*sums.convolution("c", x, w, b, Window((3, 3), padding=(1, 1, 1, 1)), **scales))
-    t = build.add(*elements.function("t", c, np.tanh, x_scale=Q, y_scale=Q))
-    s = build.add(elements.add("s", c, t, a_scale=Q, b_scale=Q, y_scale=Q))
+    scales = (Q, Quantisation((0.01, 0.02, 0.015)), Q)
+    c = build.add(*sums.convolution("c", x, w, b, Window((3, 3), padding=(1, 1, 1, 1)), scales=scales))
+    t = build.add(*elements.function("t", c, np.tanh, scales=(Q, Q)))
+    s = build.add(elements.arithmetic("s", "add", c, t, scales=(Q, Q, Q)))
     p = build.max_pool("p", s, kernel=3, stride=1, padding=1)
-    m = build.add(elements.average_pool("m", p, Window((2, 2)), x_scale=Q, y_scale=Q))
+    m = build.add(elements.average_pool("m", p, Window((2, 2)), scales=(Q, Q)))
     return build.network(build.add(*elements.dequantize("d", m, Q)))
 
 
@@ -75,7 +75,7 @@ def chain(dtype: str) -> Network:
     for k in (1, 2):
         w = build.constant(f"c{k}_weight", np.ones((4, 4, 3, 3)), "int8")
         b = build.constant(f"c{k}_bias", np.zeros(4), "int32")
-        y = build.add(*sums.convolution(f"c{k}", y, w, b, x_scale=scale, w_scale=Quantisation(0.1), y_scale=scale))
+        y = build.add(*sums.convolution(f"c{k}", y, w, b, scales=(scale, Quantisation(0.1), scale)))
     return build.network(y)
 
 
@@ -97,7 +97,7 @@ def test_a_table_is_loaded_whole() -> None:
     build = Builder("one")
     x = build.input("x", (1, 1, 8, 8), "int8")
     network = build.network(
-        build.add(*elements.function("t", x, np.tanh, x_scale=Quantisation(0.1), y_scale=Quantisation(0.01)))
+        build.add(*elements.function("t", x, np.tanh, scales=(Quantisation(0.1), Quantisation(0.01))))
     )
     found = total(counts(group) for group in fused(network, Strategy.named("recompute", (4, 4))))
     assert found.offchip_read_bytes == 64 + 256 and found.offchip_write_bytes == 64

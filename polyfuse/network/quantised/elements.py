@@ -7,7 +7,7 @@ and a mean are rounded with the zero point in them, a product after it is added,
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,12 @@ from polyfuse.network.layers.pointwise import pointwise
 from polyfuse.network.layers.pooling import means as pooled_means
 from polyfuse.network.layers.pooling import pool_output, pool_update, windows
 from polyfuse.network.operator import Arithmetic, Clamp, Dequantize, Lookup, Pool, Quantised, Quantize
-from polyfuse.network.quantised.scheme import Quantisation, clamped, of_type, one_tensor
+from polyfuse.network.quantised.scheme import Quantisation, Scales, check_operands, check_type, clamped
 from polyfuse.network.quantised.text import less, more, number, rounded, within
 from polyfuse.network.single import Singles, fmaf
 from polyfuse.network.statements import point_dims, point_statement
 from polyfuse.network.tensor import Tensor, check_float32
-from polyfuse.network.window import Padding, Window
+from polyfuse.network.window import Padding, Pair, Window
 
 WeightValues = Mapping[str, Values]
 Made = tuple[Layer, WeightValues]
@@ -61,7 +61,7 @@ def dequantize(name: str, x: Tensor, scale: Quantisation, axis: int = 1) -> Made
 
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
-    of_type(name, [("the input", x.dtype, scale)])
+    check_type(name, "the input", x, scale)
     factor, zero, operands, values = _by_channel(name, x, scale, axis)
     expression = f"(x - zero) * {factor}" if zero is None else f"{less('x', zero)} * {factor}"
     reference = partial(_real, scale, axis)
@@ -91,38 +91,51 @@ def _by_channel(
     return "scale", None, {**operands, "zero": zero}, {**values, zero.name: zeros.astype(scale.dtype)}
 
 
-def add(
+def arithmetic(
     name: str,
+    how: Literal["add", "mul"],
     a: Tensor,
     b: Tensor,
+    scales: Scales,
     *,
-    a_scale: Quantisation,
-    b_scale: Quantisation,
-    y_scale: Quantisation,
     constants: Sequence[str] = (),
-    limits: tuple[int, int] | None = None,
+    limits: Pair | None = None,
 ) -> Layer:
-    """The sum of two tensors that are broadcast (com.microsoft QLinearAdd).
+    """The sum or the product of two tensors that are broadcast (com.microsoft QLinearAdd and QLinearMul).
 
-    `clamp(round(fma(a, ra, fma(b, rb, f))))` with `f = y_zero - fma(a_zero, ra, rb * b_zero)`, where `ra` and `rb` are
-    scales divided by that of the result. A sum of floats that is rounded afterwards differs from it where it is a tie.
-    `limits` are the elements to which an activation clamps.
+        add   clamp(round(fma(a, ra, fma(b, rb, f))))   with f = y_zero - fma(a_zero, ra, rb * b_zero)
+        mul   clamp(round((a - a_zero) * (b - b_zero) * m + y_zero))   with m = (a_scale * b_scale) / y_scale
+
+    `ra` and `rb` are scales divided by that of the result. A sum of floats that is rounded afterwards differs from the
+    first where it is a tie. `limits` are the elements to which an activation clamps.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
-    one_tensor(name, a=a_scale, b=b_scale, y=y_scale)
-    of_type(name, [("the operand a", a.dtype, a_scale), ("the operand b", b.dtype, b_scale)])
-    low, high = limits or bounds(y_scale.dtype)
-    order = "ba" if _is_repeated(a, b) else "ab"
-    (first, p), (second, q) = sorted([("a", a_scale), ("b", b_scale)], key=lambda each: order.index(each[0]))
+    a_scale, b_scale, y_scale = scales
+    check_operands(name, y_scale, a=(a, a_scale), b=(b, b_scale))
+    ends = limits or bounds(y_scale.dtype)
     with np.errstate(all="ignore"):
-        ratios: tuple[Singles, Singles] = (p.scales / y_scale.scales, q.scales / y_scale.scales)
-        fixed: Singles = np.float32(y_scale.zero) - fmaf(p.zero, ratios[0], ratios[1] * np.float32(q.zero))
-    inner = f"fmaf({second}, {number(ratios[1][0])}, {number(fixed[0])})"
-    text = rounded(f"fmaf({first}, {number(ratios[0][0])}, {inner})", low, high)
-    reference = partial(_added, order, ratios, fixed, (low, high))
-    operator = Quantised(Arithmetic("add"), (a_scale, b_scale, y_scale), (low, high))
-    operands, dtype = {"a": a, "b": b}, y_scale.dtype
-    return pointwise(name, operands, text, reference, operator=operator, constants=constants, dtype=dtype)
+        text, function = _sum("ba" if _is_repeated(a, b) else "ab", scales) if how == "add" else _product(scales)
+    expression, reference = rounded(text, *ends), partial(_rounded, function, ends)
+    operator, operands = Quantised(Arithmetic(how), scales, ends), {"a": a, "b": b}
+    dtype = y_scale.dtype
+    return pointwise(name, operands, expression, reference, operator=operator, constants=constants, dtype=dtype)
+
+
+def _sum(order: str, scales: Scales) -> tuple[str, Callable[..., Singles]]:
+    """The sum of two operands before it is rounded, as text and in numpy; the last of the order is added first."""
+    (p, q), y = (scales[:2] if order == "ab" else scales[1::-1]), scales[2]
+    ratios: tuple[Singles, Singles] = (p.scales / y.scales, q.scales / y.scales)
+    fixed: Singles = np.float32(y.zero) - fmaf(p.zero, ratios[0], ratios[1] * np.float32(q.zero))
+    inner = f"fmaf({order[1]}, {number(ratios[1][0])}, {number(fixed[0])})"
+    return f"fmaf({order[0]}, {number(ratios[0][0])}, {inner})", partial(_added, order, ratios, fixed)
+
+
+def _product(scales: Scales) -> tuple[str, Callable[..., Singles]]:
+    """The product of two operands before it is rounded, as text and in numpy."""
+    a, b, y = scales
+    factor: Singles = (a.scales * b.scales) / y.scales
+    product = f"{less('a', a.zero)} * {less('b', b.zero)} * {number(factor[0])}"
+    return more(product, y.zero), partial(_multiplied, (a.zero, b.zero, y.zero), factor)
 
 
 def _is_repeated(a: Tensor, b: Tensor) -> bool:
@@ -133,45 +146,13 @@ def _is_repeated(a: Tensor, b: Tensor) -> bool:
     return last[0] == 1 < last[1]
 
 
-def multiply(
-    name: str,
-    a: Tensor,
-    b: Tensor,
-    *,
-    a_scale: Quantisation,
-    b_scale: Quantisation,
-    y_scale: Quantisation,
-    constants: Sequence[str] = (),
-    limits: tuple[int, int] | None = None,
-) -> Layer:
-    """The product of two tensors that are broadcast (com.microsoft QLinearMul).
-
-    `clamp(round((a - a_zero) * (b - b_zero) * m + y_zero))` with `m = (a_scale * b_scale) / y_scale`.
-    Errors: InvalidInput where shapes, types or scales do not fit together.
-    """
-    one_tensor(name, a=a_scale, b=b_scale, y=y_scale)
-    of_type(name, [("the operand a", a.dtype, a_scale), ("the operand b", b.dtype, b_scale)])
-    with np.errstate(all="ignore"):
-        factor: Singles = (a_scale.scales * b_scale.scales) / y_scale.scales
-    product = f"{less('a', a_scale.zero)} * {less('b', b_scale.zero)} * {number(factor[0])}"
-    low, high = limits or bounds(y_scale.dtype)
-    text = rounded(more(product, y_scale.zero), low, high)
-    zeros = (a_scale.zero, b_scale.zero, y_scale.zero)
-    reference = partial(_multiplied, zeros, factor, (low, high))
-    operator = Quantised(Arithmetic("mul"), (a_scale, b_scale, y_scale), (low, high))
-    operands, dtype = {"a": a, "b": b}, y_scale.dtype
-    return pointwise(name, operands, text, reference, operator=operator, constants=constants, dtype=dtype)
-
-
 def average_pool(
     name: str,
     x: Tensor,
     window: Window,
+    scales: Scales,
     ceil: bool = False,
     counts_padding: bool = False,
-    *,
-    x_scale: Quantisation,
-    y_scale: Quantisation,
 ) -> Layer:
     """The mean of each window (com.microsoft QLinearAveragePool): a float32 sum, in the order of the window.
 
@@ -179,8 +160,8 @@ def average_pool(
     ceil mode, as onnxruntime has it; ONNX's AveragePool does not count that.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
-    one_tensor(name, x=x_scale, y=y_scale)
-    of_type(name, [("the input", x.dtype, x_scale)])
+    x_scale, y_scale = scales
+    check_operands(name, y_scale, x=(x, x_scale))
     shape = pool_output(name, x, window, ceil)
     out = Tensor(shape.name, shape.shape, y_scale.dtype)
     grown = window.grown(x, out)
@@ -193,7 +174,7 @@ def average_pool(
         pool_update(name, x, out, window, taken),
         point_statement(f"{name}_final", out, {}, rounded(more(last, y_scale.zero), *limits)),
     )
-    operator = Quantised(Pool("average", window, ceil, counts_padding), (x_scale, y_scale), limits)
+    operator = Quantised(Pool("average", window, ceil, counts_padding), scales, limits)
     reference = partial(_means, x_scale, y_scale, grown, counted)
     return Layer(name, operator, out, statements, (x,), (), reference, accumulator="float32")
 
@@ -235,15 +216,13 @@ def lookup(name: str, x: Tensor, entries: Sequence[int], dtype: str) -> Made:
     return layer, {table.name: np.array(entries, dtype=dtype)}
 
 
-def function(
-    name: str, x: Tensor, of: Callable[[Array], Array], *, x_scale: Quantisation, y_scale: Quantisation
-) -> Made:
+def function(name: str, x: Tensor, of: Callable[[Array], Array], scales: Scales) -> Made:
     """A function of the numbers that elements stand for, as a table: every entry is quantised as `quantize` does.
 
     Errors: InvalidInput where types or scales do not fit together, and where the function gives NaN.
     """
-    one_tensor(name, x=x_scale, y=y_scale)
-    of_type(name, [("the input", x.dtype, x_scale)])
+    x_scale, y_scale = scales
+    check_operands(name, y_scale, x=(x, x_scale))
     low, high = bounds(x.dtype)
     with np.errstate(all="ignore"):
         found = y_scale.quantised(of(x_scale.real(np.arange(low, high + 1))))
@@ -252,18 +231,13 @@ def function(
     return lookup(name, x, [int(entry) for entry in found], y_scale.dtype)
 
 
-def requantize(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Made:
+def requantize(name: str, x: Tensor, scales: Scales) -> Made:
     """The numbers of a tensor in another scale, by a table."""
-    return function(name, x, np.asarray, x_scale=x_scale, y_scale=y_scale)
+    return function(name, x, np.asarray, scales)
 
 
 def concat(
-    name: str,
-    tensors: Sequence[tuple[Tensor, Quantisation]],
-    *,
-    y_scale: Quantisation,
-    axis: int = 1,
-    constants: Sequence[Tensor] = (),
+    name: str, tensors: Sequence[tuple[Tensor, Quantisation]], y_scale: Quantisation, axis: int = 1
 ) -> tuple[tuple[Layer, ...], WeightValues]:
     """Concatenation (com.microsoft QLinearConcat): parts of another scale are requantised by NAME_scaledK before.
 
@@ -273,15 +247,15 @@ def concat(
     values: dict[str, NDArray[Any]] = {}
     parts = []
     for k, (tensor, scale) in enumerate(tensors):
-        of_type(name, [(f"part {k}", tensor.dtype, scale)])
+        check_type(name, f"part {k}", tensor, scale)
         if scale == y_scale:
             parts.append(tensor)
             continue
-        layer, brought = requantize(f"{name}_scaled{k}", tensor, x_scale=scale, y_scale=y_scale)
+        layer, brought = requantize(f"{name}_scaled{k}", tensor, (scale, y_scale))
         layers.append(layer)
         values |= brought
         parts.append(layer.output)
-    return (*layers, concatenated(name, parts, axis, constants)), values
+    return (*layers, concatenated(name, parts, axis)), values
 
 
 # References: functions of modules with arguments bound, so that networks can be pickled and sent to other processes.
@@ -295,18 +269,19 @@ def _real(scale: Quantisation, axis: int, x: Array, *_: Array) -> Array:
     return scale.real(x, axis)
 
 
-def _added(
-    order: str, ratios: tuple[Singles, Singles], fixed: Singles, limits: tuple[int, int], a: Array, b: Array
-) -> Array:
+def _rounded(function: Callable[..., Singles], limits: Pair, a: Array, b: Array) -> Array:
+    """Singles, rounded half to even and clamped."""
+    return clamped(np.rint(function(a, b).astype(np.float64)), *limits)
+
+
+def _added(order: str, ratios: tuple[Singles, Singles], fixed: Singles, a: Array, b: Array) -> Singles:
     first, second = (a, b) if order == "ab" else (b, a)
-    total = fmaf(first, ratios[0], fmaf(second, ratios[1], fixed))
-    return clamped(np.rint(total.astype(np.float64)), *limits)
+    return fmaf(first, ratios[0], fmaf(second, ratios[1], fixed))
 
 
-def _multiplied(zeros: tuple[int, int, int], factor: Singles, limits: tuple[int, int], a: Array, b: Array) -> Array:
-    product = ((a - zeros[0]) * (b - zeros[1])).astype(np.float32) * factor
-    total = product + np.float32(zeros[2])
-    return clamped(np.rint(total.astype(np.float64)), *limits)
+def _multiplied(zeros: tuple[int, int, int], factor: Singles, a: Array, b: Array) -> Singles:
+    product: Singles = ((a - zeros[0]) * (b - zeros[1])).astype(np.float32) * factor
+    return product + np.float32(zeros[2])
 
 
 def _means(x_scale: Quantisation, y_scale: Quantisation, window: Window, counted: Padding, x: Array) -> Array:

@@ -4,7 +4,6 @@ Scales and zero points enter, checked; `Quantisation`s and what integer layers n
 float32, as onnxruntime's CPU provider has it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from polyfuse.errors import InvalidInput
 from polyfuse.network.dtypes import EIGHT_BITS, Array, bounds, element_type, is_whole
 from polyfuse.network.single import Singles
+from polyfuse.network.tensor import Tensor
 from polyfuse.sets.points import Integers
 
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -130,6 +130,10 @@ class Quantisation:
         return int(ends[0]), int(ends[1])
 
 
+Scales = tuple[Quantisation, ...]
+"""The quantisations of a layer: of its operands in order, then of its result."""
+
+
 def clamped(values: Array, low: int, high: int) -> Array:
     """Values between two bounds; NaN stays, and is refused where it is stored."""
     return np.clip(values, low, high).astype(np.float64)
@@ -211,23 +215,24 @@ def check_values(w: ArrayLike, w_scale: Quantisation, x_scale: Quantisation, bia
         )
 
 
-def one_tensor(name: str, **scales: Quantisation) -> None:
-    """Refuse activations that are not of eight bits, with one scale for the whole tensor.
+def check_operands(name: str, y: Quantisation, **operands: tuple[Tensor, Quantisation]) -> None:
+    """Refuse operands and results that are not of eight bits, with one scale for the whole tensor.
 
-    Errors: InvalidInput.
+    Errors: InvalidInput, also for operands of another type than their quantisation.
     """
-    for role, each in scales.items():
+    for role, each in (*((role, scale) for role, (_, scale) in operands.items()), ("y", y)):
         if each.is_by_channel or each.dtype not in EIGHT_BITS:
             raise InvalidInput(
                 f"layer {name!r}: expected one scale and zero point of {' or '.join(EIGHT_BITS)} for {role}, got {each}"
             )
+    for role, (tensor, scale) in operands.items():
+        check_type(name, f"the operand {role}", tensor, scale)
 
 
-def of_type(name: str, tensors: Sequence[tuple[str, str, Quantisation]]) -> None:
-    """Refuse tensors, by role and type, whose type is not that of their quantisation.
+def check_type(name: str, role: str, tensor: Tensor, scale: Quantisation) -> None:
+    """Refuse a tensor whose type is not that of its quantisation.
 
     Errors: InvalidInput.
     """
-    for role, dtype, each in tensors:
-        if dtype != each.dtype:
-            raise InvalidInput(f"layer {name!r}: expected {role} of {each.dtype}, as its quantisation, got {dtype}")
+    if tensor.dtype != scale.dtype:
+        raise InvalidInput(f"layer {name!r}: expected {role} of {scale.dtype}, as its quantisation, got {tensor.dtype}")

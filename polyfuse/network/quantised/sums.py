@@ -26,7 +26,15 @@ from polyfuse.network.layers.pointwise import ordered
 from polyfuse.network.layers.pooling import pool_output, pool_update
 from polyfuse.network.operator import GlobalPool, Matmul, Quantised
 from polyfuse.network.quantised.elements import Made
-from polyfuse.network.quantised.scheme import Quantisation, checked_sum, clamped, multipliers, of_type, one_tensor
+from polyfuse.network.quantised.scheme import (
+    Quantisation,
+    Scales,
+    check_operands,
+    check_type,
+    checked_sum,
+    clamped,
+    multipliers,
+)
 from polyfuse.network.quantised.text import less, number, requantised
 from polyfuse.network.single import Singles
 from polyfuse.network.statements import point_dims, point_statement
@@ -42,44 +50,34 @@ def convolution(
     window: Window | None = None,
     groups: int = 1,
     *,
-    x_scale: Quantisation,
-    w_scale: Quantisation,
-    y_scale: Quantisation,
+    scales: Scales,
     limits: Pair | None = None,
 ) -> Made:
     """Convolution of integers (ONNX QLinearConv); padding stands for zero.
 
-    `w_scale` is of the whole weight or of each output channel; `bias` is int32, in units of `x_scale * w_scale`;
-    `limits` are the elements to which an activation clamps.
+    `scales` are those of input, weights and output; that of weights is of the whole weight or of each output channel.
+    `bias` is int32, in units of `x_scale * w_scale`; `limits` are the elements to which an activation clamps.
     Errors: InvalidInput where shapes, types or scales do not fit together.
 
     >>> x, w = Tensor("x", (1, 1, 4, 4), "uint8"), Tensor("w", (1, 1, 3, 3), "int8")
-    >>> scales = {"x_scale": Quantisation(0.5, 3, "uint8"), "w_scale": Quantisation(0.25), "y_scale": Quantisation(2.0)}
-    >>> layer, _ = convolution("conv", x, w, **scales)
+    >>> scales = (Quantisation(0.5, 3, "uint8"), Quantisation(0.25), Quantisation(2.0))
+    >>> layer, _ = convolution("conv", x, w, scales=scales)
     >>> [statement.expression for statement in layer.statements][1:]
     ['acc + weight * (x - 3)', 'rintf(minimum(maximum(acc * 0.0625, -128), 127))']
     """
     make = partial(convolution_sums, given=window, groups=groups)
-    return _weighted(name, make, x, w, bias, (x_scale, w_scale, y_scale), "c", limits)
+    return _weighted(name, make, x, w, bias, scales, "c", limits)
 
 
 def gemm(
-    name: str,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None = None,
-    *,
-    x_scale: Quantisation,
-    w_scale: Quantisation,
-    y_scale: Quantisation,
-    limits: Pair | None = None,
+    name: str, x: Tensor, w: Tensor, bias: Tensor | None = None, *, scales: Scales, limits: Pair | None = None
 ) -> Made:
     """`out[n, m] = sum over k of x[n, k] * w[m, k], + bias[m]`, of integers (ONNX QLinearMatMul, QGemm).
 
-    `w_scale` is of the whole weight or of each row of it. The rest is as for `convolution`.
+    The scale of weights is of the whole weight or of each row of it. The rest is as for `convolution`.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
-    return _weighted(name, gemm_sums, x, w, bias, (x_scale, w_scale, y_scale), "d1", limits)
+    return _weighted(name, gemm_sums, x, w, bias, scales, "d1", limits)
 
 
 def _weighted(
@@ -88,15 +86,14 @@ def _weighted(
     x: Tensor,
     w: Tensor,
     bias: Tensor | None,
-    scales: tuple[Quantisation, Quantisation, Quantisation],
+    scales: Scales,
     channel: str,
     limits: Pair | None,
 ) -> Made:
     """The layer of sums of products of an input and weights, whose first axis is that of a point's `channel`."""
     x_scale, w_scale, y_scale = scales
-    one_tensor(name, x=x_scale, y=y_scale)
+    check_operands(name, y_scale, x=(x, x_scale))
     _check_weight(name, w, bias, w_scale, w.concrete_shape[0])
-    of_type(name, [("the input", x.dtype, x_scale)])
     checked_sum(name, prod(w.concrete_shape[1:]), x_scale, w_scale)
     factor, zeros = _without_zero(name, "weight", w_scale)
     update = f"acc + {factor} * {less('x', x_scale.zero)}"
@@ -110,19 +107,17 @@ def matmul(
     b: Tensor,
     constants: Collection[Tensor] = (),
     *,
-    a_scale: Quantisation,
-    b_scale: Quantisation,
-    y_scale: Quantisation,
+    scales: Scales,
     limits: Pair | None = None,
 ) -> Made:
     """`out[…, i, j] = sum over k of a[…, i, k] * b[…, k, j]`, of integers (ONNX QLinearMatMul).
 
-    `b_scale` is of the whole operand or of each column; `constants` are the operands that are weights.
+    The scale of `b` is of the whole operand or of each column; `constants` are the operands that are weights.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
-    one_tensor(name, a=a_scale, y=y_scale)
+    a_scale, b_scale, y_scale = scales
+    check_operands(name, y_scale, a=(a, a_scale))
     _check_weight(name, b, None, b_scale, b.concrete_shape[-1] if len(b.shape) > 1 else 1)
-    of_type(name, [("the first operand", a.dtype, a_scale)])
     checked_sum(name, a.concrete_shape[-1], a_scale, b_scale)
     factor, zeros = _without_zero(name, "b", b_scale)
     update = f"acc + {less('a', a_scale.zero)} * {factor}"
@@ -130,7 +125,6 @@ def matmul(
     column = point_dims(len(sums.out.shape))[-1]
     inputs = tuple(dict.fromkeys(t for t in (a, b) if t not in constants))
     weights = tuple(dict.fromkeys(t for t in (a, b) if t in constants))
-    scales = (a_scale, b_scale, y_scale)
     brought = (*weights, *zeros.values())
     layer, values = _requantised(name, sums, inputs, brought, scales, column, limits)
     read = [*inputs, *weights]
@@ -139,14 +133,14 @@ def matmul(
     return replace(layer, reference=partial(ordered, layer.reference, order)), values
 
 
-def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale: Quantisation) -> Layer:
+def global_average_pool(name: str, x: Tensor, scales: Scales) -> Layer:
     """The mean of each channel (com.microsoft QLinearGlobalAveragePool).
 
     The sum is an integer; it is multiplied by `x_scale / (y_scale * elements)`.
     Errors: InvalidInput where shapes, types or scales do not fit together.
     """
-    one_tensor(name, x=x_scale, y=y_scale)
-    of_type(name, [("the input", x.dtype, x_scale)])
+    x_scale, y_scale = scales
+    check_operands(name, y_scale, x=(x, x_scale))
     if len(x.shape) != 4:
         raise InvalidInput(f"layer {name!r}: expected an input [n, c, h, w], got {x}")
     window = Window((x.concrete_shape[2], x.concrete_shape[3]))
@@ -160,7 +154,7 @@ def global_average_pool(name: str, x: Tensor, *, x_scale: Quantisation, y_scale:
     last = requantised("acc", number(factor[0]), y_scale, low, high)
     return Layer(
         name,
-        Quantised(GlobalPool(window), (x_scale, y_scale), (low, high)),
+        Quantised(GlobalPool(window), scales, (low, high)),
         out,
         (point_statement(f"{name}_init", out, {}, "0"), update, point_statement(f"{name}_final", out, {}, last)),
         (x,),
@@ -179,7 +173,7 @@ def _without_zero(name: str, operand: str, scale: Quantisation) -> tuple[str, di
 
 def _check_weight(name: str, w: Tensor, bias: Tensor | None, w_scale: Quantisation, channels: int) -> None:
     """The weight has the type and the channels of its quantisation; the bias is int32."""
-    of_type(name, [("weights", w.dtype, w_scale)])
+    check_type(name, "weights", w, w_scale)
     if w_scale.channels not in (1, channels):
         raise InvalidInput(f"layer {name!r}: expected 1 or {channels} scales of weights, got {w_scale.channels}")
     if bias is not None and bias.dtype != "int32":
@@ -191,7 +185,7 @@ def _requantised(
     sums: Sums,
     inputs: tuple[Tensor, ...],
     weights: tuple[Tensor | None, ...],
-    scales: tuple[Quantisation, Quantisation, Quantisation],
+    scales: Scales,
     channel: str,
     limits: Pair | None,
 ) -> Made:

@@ -7,7 +7,7 @@ the other one; copies, maxima, clips and tables are exact.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from polyfuse.network.operator import (
     Gemm,
     GlobalPool,
     Matmul,
+    Operator,
     Pad,
     Pool,
     Prelu,
@@ -36,8 +37,9 @@ from polyfuse.network.operator import (
     Resize,
 )
 from polyfuse.network.quantised import elements, sums
-from polyfuse.network.quantised.scheme import Quantisation, check_values
+from polyfuse.network.quantised.scheme import Quantisation, Scales, check_values
 from polyfuse.network.tensor import Tensor
+from polyfuse.network.window import Pair
 from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.copies import COPIES
@@ -99,7 +101,7 @@ def _sums(match: Match) -> Replacement:
     if layer.operator == Matmul():
         (a, values), (b, more) = (_whole_weight(match, part, each) for part, each in (("weight", x), ("constant", w)))
         constants = [tensor for tensor, each in ((a, x), (b, w)) if each.weight is not None]
-        made = sums.matmul(layer.name, a, b, constants, a_scale=x.scale, b_scale=w.scale, y_scale=y, limits=ends)
+        made = sums.matmul(layer.name, a, b, constants, scales=(x.scale, w.scale, y), limits=ends)
         return Replacement.by(made[0], weights={**values, **more, **made[1]})
     if x.tensor is None or w.weight is None:
         raise InvalidInput(f"layer {layer.name!r}: expected a computed input and weights that are constant")
@@ -112,21 +114,13 @@ def _sums(match: Match) -> Replacement:
 
 
 def _sums_of(
-    layer: Layer,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    scales: Sequence[Quantisation],
-    limits: tuple[int, int] | None,
+    layer: Layer, x: Tensor, w: Tensor, bias: Tensor | None, scales: Scales, limits: Pair | None
 ) -> elements.Made:
     """The sums of products that a layer of floats, or one of whole numbers, makes, of whole numbers."""
-    x_scale, w_scale, y_scale = scales
     match layer.operator:
         case Conv(window=window, groups=groups) | Quantised(of=Conv(window=window, groups=groups)):
-            return sums.convolution(
-                layer.name, x, w, bias, window, groups, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale, limits=limits
-            )
-    return sums.gemm(layer.name, x, w, bias, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale, limits=limits)
+            return sums.convolution(layer.name, x, w, bias, window, groups, scales=scales, limits=limits)
+    return sums.gemm(layer.name, x, w, bias, scales=scales, limits=limits)
 
 
 QUANTISED_SUMS = quantised_rule(
@@ -143,13 +137,24 @@ QUANTISED_SUMS = quantised_rule(
 
 def _binary(match: Match) -> Replacement:
     layer, y = match[PRODUCER], made_scale(match)
-    found = [_whole_weight(match, f"constant{k}", each) for k, each in enumerate(known(match))]
-    scales = dict(zip(("a_scale", "b_scale"), (each.scale for each in known(match)), strict=True))
-    constants = [name for name, (_, values) in zip("ab", found, strict=True) if values]
-    options: dict[str, Any] = {**scales, "y_scale": y, "constants": constants, "limits": limits(layer, y)}
-    function = elements.add if layer.operator == SUM else elements.multiply
-    made = function(layer.name, found[0][0], found[1][0], **options)
-    return Replacement.by(made, weights={**found[0][1], **found[1][1]})
+    (a, values), (b, more) = (_whole_weight(match, f"constant{k}", each) for k, each in enumerate(known(match)))
+    scales = (*(each.scale for each in known(match)), y)
+    constants = [name for name, held in (("a", values), ("b", more)) if held]
+    made = _arithmetic(layer.name, layer.operator, (a, b), scales, constants, limits(layer, y))
+    return Replacement.by(made, weights={**values, **more})
+
+
+def _arithmetic(
+    name: str,
+    of: Operator,
+    operands: tuple[Tensor, Tensor],
+    scales: Scales,
+    constants: Sequence[str],
+    limits: Pair | None,
+) -> Layer:
+    """The sum or the product of whole numbers."""
+    how: Literal["add", "mul"] = "add" if of == SUM else "mul"
+    return elements.arithmetic(name, how, *operands, scales, constants=constants, limits=limits)
 
 
 QUANTISED_BINARY = quantised_rule(
@@ -171,9 +176,9 @@ def _means(match: Match) -> Replacement:
                 raise InvalidInput(
                     f"layer {layer.name!r}: a mean of integers counts what its windows have beyond the padding"
                 )
-            made = elements.average_pool(layer.name, x.tensor, window, ceil, counts, x_scale=x.scale, y_scale=y)
+            made = elements.average_pool(layer.name, x.tensor, window, (x.scale, y), ceil, counts)
         case _:
-            made = sums.global_average_pool(layer.name, x.tensor, x_scale=x.scale, y_scale=y)
+            made = sums.global_average_pool(layer.name, x.tensor, (x.scale, y))
     return Replacement.by(made)
 
 
@@ -209,13 +214,13 @@ def _moving(match: Match) -> Replacement:
     tensors = [each.tensor for each in found if each.tensor is not None]
     if isinstance(layer.operator, Concat):
         parts = list(zip(tensors, (each.scale for each in found), strict=True))
-        layers, values = elements.concat(layer.name, parts, y_scale=y, axis=layer.operator.axis)
+        layers, values = elements.concat(layer.name, parts, y, layer.operator.axis)
         return Replacement.by(*layers, weights=values)
     (x,), scale = tensors, found[0].scale
     moved = _moved(layer, x, scale)
     if scale == y:
         return Replacement.by(moved)
-    last, values = elements.requantize(match.fresh(f"{layer.name}_scaled"), moved.output, x_scale=scale, y_scale=y)
+    last, values = elements.requantize(match.fresh(f"{layer.name}_scaled"), moved.output, (scale, y))
     return Replacement.by(moved, last, weights=values)
 
 
@@ -278,7 +283,7 @@ def _function(match: Match) -> Replacement:
     def of(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(reference(values, *numbers)).reshape(values.shape)
 
-    made, entries = elements.function(layer.name, x.tensor, of, x_scale=x.scale, y_scale=y)
+    made, entries = elements.function(layer.name, x.tensor, of, (x.scale, y))
     return Replacement.by(made, weights=entries)
 
 
@@ -297,7 +302,7 @@ QUANTISED_FUNCTION = Rule(
 )
 
 
-def _limits(layer: Layer) -> tuple[int, int]:
+def _limits(layer: Layer) -> Pair:
     """The smallest and the largest element that a layer of whole numbers makes."""
     match layer.operator:
         case Quantised(limits=ends):
@@ -321,20 +326,14 @@ def _clamped(match: Match) -> Replacement:
     return Replacement.by(made, weights=values)
 
 
-def _clamped_pair(layer: Layer, operator: Quantised, ends: tuple[int, int]) -> Replacement:
+def _clamped_pair(layer: Layer, operator: Quantised, ends: Pair) -> Replacement:
     """A layer of two operands made anew with other limits."""
-    (a, b, *_), (a_scale, b_scale, y_scale) = layer.operands, operator.scales
+    a, b, *_ = layer.operands
     if operator.of == Matmul():
-        made, values = sums.matmul(
-            layer.name, a, b, layer.weights, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, limits=ends
-        )
+        made, values = sums.matmul(layer.name, a, b, layer.weights, scales=operator.scales, limits=ends)
         return Replacement.by(made, weights=values)
     constants = [name for name, tensor in (("a", a), ("b", b)) if tensor in layer.weights]
-    function = elements.add if operator.of == SUM else elements.multiply
-    made = function(
-        layer.name, a, b, a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants, limits=ends
-    )
-    return Replacement.by(made)
+    return Replacement.by(_arithmetic(layer.name, operator.of, (a, b), operator.scales, constants, ends))
 
 
 def _has_limits(graph: RewriteGraph, layer: Layer) -> bool:
@@ -361,7 +360,7 @@ def _pair(match: Match) -> Replacement:
     assert scale is not None
     if scale == y and match.root.output not in match.graph.outputs:
         return Replacement((), {}, x)
-    made, entries = elements.requantize(match.root.name, x, x_scale=scale, y_scale=y)
+    made, entries = elements.requantize(match.root.name, x, (scale, y))
     return Replacement.by(made, weights=entries)
 
 

@@ -15,13 +15,15 @@ TRIALS = 24
 
 
 @TYPES
-@pytest.mark.parametrize("operator, make", [("QLinearAdd", elements.add), ("QLinearMul", elements.multiply)])
-def test_sums_and_products_of_all_pairs_are_those_of_onnxruntime(dtype, operator, make):  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("operator, how", [("QLinearAdd", "add"), ("QLinearMul", "mul")])
+def test_sums_and_products_of_all_pairs_are_those_of_onnxruntime(dtype, operator, how):  # type: ignore[no-untyped-def]
     generator = np.random.default_rng(0)
     a, b = pairs(dtype)
     for trial in range(TRIALS):
         p, q, r = (scales(generator, dtype, ties=trial % 2 == 0) for _ in range(3))
-        layer = make("f", Tensor("a", a.shape, dtype), Tensor("b", b.shape, dtype), a_scale=p, b_scale=q, y_scale=r)
+        layer = elements.arithmetic(
+            "f", how, Tensor("a", a.shape, dtype), Tensor("b", b.shape, dtype), scales=(p, q, r)
+        )
         given = [("a", a, False), *parts("a", p), ("b", b, False), *parts("b", q), *parts("y", r)]
         expected = onnxruntime_value(operator, given, dtype)
         np.testing.assert_array_equal(value(layer, {}, a=a, b=b), expected)
@@ -35,7 +37,7 @@ def test_products_are_scaled_before_the_zero_point_is_added() -> None:
         numbers = [float(np.float32(generator.integers(1, 200) / 2.0 ** generator.integers(4, 12))) for _ in range(3)]
         p, q, r = (Quantisation(n, int(generator.integers(0, 256)), "uint8") for n in numbers)
         x, y = Tensor("a", a.shape, "uint8"), Tensor("b", b.shape, "uint8")
-        layer = elements.multiply("f", x, y, a_scale=p, b_scale=q, y_scale=r)
+        layer = elements.arithmetic("f", "mul", x, y, scales=(p, q, r))
         given = [("a", a, False), *parts("a", p), ("b", b, False), *parts("b", q), *parts("y", r)]
         np.testing.assert_array_equal(value(layer, {}, a=a, b=b), onnxruntime_value("QLinearMul", given, "uint8"))
 
@@ -49,7 +51,7 @@ def test_sums_that_are_broadcast_are_those_of_onnxruntime(dtype, left, right):  
     for trial in range(TRIALS):
         a, b = drawn(generator, dtype, left), drawn(generator, dtype, right)
         p, q, r = (scales(generator, dtype, ties=trial % 2 == 0) for _ in range(3))
-        layer = elements.add("f", Tensor("a", left, dtype), Tensor("b", right, dtype), a_scale=p, b_scale=q, y_scale=r)
+        layer = elements.arithmetic("f", "add", Tensor("a", left, dtype), Tensor("b", right, dtype), scales=(p, q, r))
         given = [("a", a, False), *parts("a", p), ("b", b, False), *parts("b", q), *parts("y", r)]
         np.testing.assert_array_equal(value(layer, {}, a=a, b=b), onnxruntime_value("QLinearAdd", given, dtype))
 
@@ -80,7 +82,7 @@ def test_average_pool_is_that_of_onnxruntime(dtype, kernel, padding, counted):  
         r = Quantisation(p.scale, 3, dtype) if trial % 2 else scales(generator, dtype, ties=False)
         window = Window((kernel, kernel), (2, 2), padding=(padding,) * 4)
         read = Tensor("x", x.shape, dtype)
-        layer = elements.average_pool("pool", read, window, counts_padding=counted, x_scale=p, y_scale=r)
+        layer = elements.average_pool("pool", read, window, counts_padding=counted, scales=(p, r))
         attributes = {"strides": [2, 2], "pads": [padding] * 4, "count_include_pad": int(counted)}
         given = [("x", x, False), *parts("x", p), *parts("y", r)]
         expected = onnxruntime_value("QLinearAveragePool", given, dtype, kernel_shape=[kernel] * 2, **attributes)
@@ -100,7 +102,7 @@ def test_tables_are_those_of_onnxruntime(dtype, operator, of, attributes):  # ty
     x = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1).astype(dtype)
     for trial in range(TRIALS):
         p, r = (scales(generator, dtype, ties=trial % 2 == 0) for _ in range(2))
-        layer, weights = elements.function("f", Tensor("x", x.shape, dtype), of, x_scale=p, y_scale=r)
+        layer, weights = elements.function("f", Tensor("x", x.shape, dtype), of, scales=(p, r))
         given = [("x", x, False), *parts("x", p), *parts("y", r)]
         np.testing.assert_array_equal(
             value(layer, weights, x=x), onnxruntime_value(operator, given, dtype, **attributes)
@@ -114,7 +116,7 @@ def test_concatenation_requantises_parts_of_another_scale(dtype: str) -> None:
         a, b = drawn(generator, dtype, (1, 3, 4, 4)), drawn(generator, dtype, (1, 5, 4, 4))
         p, r = (scales(generator, dtype, ties=trial % 2 == 0) for _ in range(2))
         tensors = [(Tensor("a", a.shape, dtype), p), (Tensor("b", b.shape, dtype), r)]
-        layers, weights = elements.concat("cat", tensors, y_scale=r)
+        layers, weights = elements.concat("cat", tensors, r)
         given = [*parts("y", r), ("a", a, False), *parts("a", p), ("b", b, False), *parts("b", r)]
         expected = onnxruntime_value("QLinearConcat", given, dtype, axis=1)
         assert len(layers) == 2
@@ -133,11 +135,11 @@ def test_instances_are_the_reference(dtype: str) -> None:
         numbers = tuple(float(np.float32(s)) for s in generator.uniform(0.01, 0.1, 3))
         channels = Quantisation(numbers, (1, 2, 3), dtype)
         cases = [
-            (elements.add("f1", x, y, a_scale=p, b_scale=q, y_scale=r), {}),
-            (elements.multiply("f2", x, y, a_scale=p, b_scale=q, y_scale=r), {}),
-            (elements.average_pool("f3", x, Window((3, 2), (1, 2), padding=(1,) * 4), x_scale=p, y_scale=r), {}),
+            (elements.arithmetic("f1", "add", x, y, scales=(p, q, r)), {}),
+            (elements.arithmetic("f2", "mul", x, y, scales=(p, q, r)), {}),
+            (elements.average_pool("f3", x, Window((3, 2), (1, 2), padding=(1,) * 4), scales=(p, r)), {}),
             (elements.clamp("f4", x, 3, 90), {}),
-            elements.function("f5", x, np.tanh, x_scale=p, y_scale=r),
+            elements.function("f5", x, np.tanh, scales=(p, r)),
             elements.quantize("f6", floats, p),
             elements.quantize("f7", floats, channels),
             elements.dequantize("f8", x, p),
@@ -165,11 +167,11 @@ def test_scales_that_are_none_are_refused() -> None:
 def test_operands_of_another_type_than_their_scale_are_refused() -> None:
     p, x, y = Quantisation(1.0), Tensor("x", (1, 2, 3, 3), "uint8"), Tensor("y", (1, 2, 3, 3), "int8")
     with pytest.raises(InvalidInput, match="expected the operand a of int8, as its quantisation, got uint8"):
-        elements.add("f", x, y, a_scale=p, b_scale=p, y_scale=p)
+        elements.arithmetic("f", "add", x, y, scales=(p, p, p))
     with pytest.raises(InvalidInput, match="expected one scale and zero point of int8 or uint8 for a"):
-        elements.add("f", y, y, a_scale=Quantisation((1.0, 2.0)), b_scale=p, y_scale=p)
+        elements.arithmetic("f", "add", y, y, scales=(Quantisation((1.0, 2.0)), p, p))
     with pytest.raises(InvalidInput, match="its function is not a number at -128"):
-        elements.function("f", y, np.sqrt, x_scale=p, y_scale=p)
+        elements.function("f", y, np.sqrt, scales=(p, p))
     with pytest.raises(InvalidInput, match="computes in float32, got y"):
         elements.quantize("f", y, p)
 

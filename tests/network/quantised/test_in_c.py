@@ -55,9 +55,9 @@ def test_elements_are_the_same_in_c(dtype: str, ties: bool, tmp_path: Path) -> N
     floats = (generator.standard_normal(a.size) * 3).astype(np.float32)
     floats[:512] = (np.arange(512) - 256 + 0.5) * p.scale
     cases = [
-        (elements.add("f", x, y, a_scale=p, b_scale=q, y_scale=r), {}),
-        (elements.multiply("f", x, y, a_scale=p, b_scale=q, y_scale=r), {}),
-        elements.function("f", x, np.tanh, x_scale=p, y_scale=r),
+        (elements.arithmetic("f", "add", x, y, scales=(p, q, r)), {}),
+        (elements.arithmetic("f", "mul", x, y, scales=(p, q, r)), {}),
+        elements.function("f", x, np.tanh, scales=(p, r)),
         elements.quantize("f", Tensor("z", a.shape), p),
         elements.dequantize("f", x, p),
         (elements.clamp("f", x, 5, 77), {}),
@@ -82,7 +82,7 @@ def test_sums_are_the_same_in_c(dtype: str, tmp_path: Path) -> None:
         p, r = scales(generator, dtype, number % 2 == 0), scales(generator, dtype, number % 2 == 0)
         w = scales(generator, "int8", number % 2 == 0, acc.size)
         tensors = Tensor("x", (1, 1), dtype), Tensor("w", (acc.size, 1), "int8"), Tensor("b", acc.shape, "int32")
-        layer, more = sums.gemm("f", *tensors, x_scale=p, w_scale=w, y_scale=r)
+        layer, more = sums.gemm("f", *tensors, scales=(p, w, r))
         weights = {"w": np.zeros((acc.size, 1), np.int8), "b": acc, **more}
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -58,7 +58,7 @@ def test_convolution_is_that_of_onnxruntime(dtype, kind, ties, biased, groups, k
         Tensor("w", w.shape, q.dtype),
         Tensor("b", (12,), "int32") if biased else None,
     )
-    layer, more = sums.convolution("conv", *tensors, window, groups, x_scale=p, w_scale=q, y_scale=r)
+    layer, more = sums.convolution("conv", *tensors, window, groups, scales=(p, q, r))
     read = [("x", x, False), *parts("x", p), ("w", w, True), *parts_of_weight(q), *parts("y", r), ("b", b, True)]
     attributes = {"strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4, "group": groups}
     expected = onnxruntime_value("QLinearConv", read, dtype, **attributes)
@@ -79,7 +79,7 @@ def test_products_of_matrices_are_those_of_onnxruntime(dtype, kind, constant):  
         r = result(generator, dtype, p, q, 37, ties)
         left, right = Tensor("a", a.shape, dtype), Tensor("b", b.shape, q.dtype)
         constants = [right] if constant else []
-        layer, more = sums.matmul("f", left, right, constants, a_scale=p, b_scale=q, y_scale=r)
+        layer, more = sums.matmul("f", left, right, constants, scales=(p, q, r))
         read = [("a", a, False), *parts("a", p), ("b", b, constant), *parts_of_weight(q), *parts("y", r)]
         expected = onnxruntime_value("QLinearMatMul", read, dtype)
         given_values = {"a": a} | ({} if constant else {"b": b})
@@ -97,7 +97,7 @@ def test_gemm_is_that_of_onnxruntime(dtype: str, kind: str) -> None:
         w, q = weight(generator, (16, 50), kind, ties, dtype)
         b, r = generator.integers(-9000, 9000, 16).astype(np.int32), result(generator, dtype, p, q, 50, ties)
         tensors = Tensor("x", x.shape, dtype), Tensor("w", w.shape, "int8"), Tensor("b", (16,), "int32")
-        layer, more = sums.gemm("f", *tensors, x_scale=p, w_scale=q, y_scale=r)
+        layer, more = sums.gemm("f", *tensors, scales=(p, q, r))
         read = [("x", x, False), *parts("x", p), ("w", w, True), *parts_of_weight(q), ("b", b, True), *parts("y", r)]
         expected = onnxruntime_value("QGemm", read, dtype, transB=1)
         np.testing.assert_array_equal(value(layer, {"w": w, "b": b, **more}, x=x), expected)
@@ -110,7 +110,7 @@ def test_global_average_pool_is_that_of_onnxruntime(dtype: str) -> None:
         size = int(generator.choice([3, 5, 6, 7, 14]))
         x, p = drawn(generator, dtype, (1, 400, size, size)), scales(generator, dtype, trial % 4 == 0)
         r = Quantisation(p.scale, p.zero, dtype) if trial % 3 == 0 else scales(generator, dtype, trial % 4 == 0)
-        layer = sums.global_average_pool("f", Tensor("x", x.shape, dtype), x_scale=p, y_scale=r)
+        layer = sums.global_average_pool("f", Tensor("x", x.shape, dtype), scales=(p, r))
         read = [("x", x, False), *parts("x", p), *parts("y", r)]
         expected = onnxruntime_value("QLinearGlobalAveragePool", read, dtype, channels_last=0)
         np.testing.assert_array_equal(value(layer, {}, x=x), expected)
@@ -125,39 +125,39 @@ def test_instances_are_the_reference(dtype: str) -> None:
         b, r = generator.integers(-900, 900, 3).astype(np.int32), result(generator, dtype, p, q, 12, True)
         tensors = Tensor("x", x.shape, dtype), Tensor("w", w.shape, q.dtype), Tensor("b", (3,), "int32")
         layer, more = sums.convolution(
-            "conv", *tensors, Window((3, 2), padding=(1, 0, 1, 1)), x_scale=p, w_scale=q, y_scale=r, limits=(5, 90)
+            "conv", *tensors, Window((3, 2), padding=(1, 0, 1, 1)), scales=(p, q, r), limits=(5, 90)
         )
         found = value(layer, {"w": w, "b": b, **more}, x=x)
         np.testing.assert_array_equal(instances(layer, x=x, w=w, b=b, **more), found)
         assert found.min() >= 5 and found.max() <= 90 and found.std() > 0
-        mean = sums.global_average_pool("mean", tensors[0], x_scale=p, y_scale=r)
+        mean = sums.global_average_pool("mean", tensors[0], scales=(p, r))
         np.testing.assert_array_equal(instances(mean, x=x), value(mean, {}, x=x))
 
 
 def test_types_and_scales_that_do_not_fit_are_refused() -> None:
     p, x, w = Quantisation(1.0), Tensor("x", (1, 2, 5, 5), "int8"), Tensor("w", (3, 2, 3, 3), "int8")
-    every = {"x_scale": p, "w_scale": p, "y_scale": p}
+    every = (p, p, p)
     with pytest.raises(InvalidInput, match="expected 1 or 3 scales of weights, got 2"):
-        sums.convolution("c", x, w, **every | {"w_scale": Quantisation((1.0,) * 2, (0, 1))})
+        sums.convolution("c", x, w, scales=(p, Quantisation((1.0,) * 2, (0, 1)), p))
     with pytest.raises(InvalidInput, match="expected 1 or 3 scales of weights, got 2"):
-        sums.convolution("c", x, w, **every | {"w_scale": Quantisation((1.0, 2.0))})
+        sums.convolution("c", x, w, scales=(p, Quantisation((1.0, 2.0)), p))
     with pytest.raises(InvalidInput, match="expected a bias of int32, got b"):
-        sums.convolution("c", x, w, Tensor("b", (3,)), **every)
-    with pytest.raises(InvalidInput, match="expected the input of uint8, as its quantisation, got int8"):
-        sums.convolution("c", x, w, **every | {"x_scale": Quantisation(1.0, 0, "uint8")})
+        sums.convolution("c", x, w, Tensor("b", (3,)), scales=every)
+    with pytest.raises(InvalidInput, match="expected the operand x of uint8, as its quantisation, got int8"):
+        sums.convolution("c", x, w, scales=(Quantisation(1.0, 0, "uint8"), p, p))
     with pytest.raises(InvalidInput, match="give no finite multiplier"):
-        sums.convolution("c", x, w, **every | {"x_scale": Quantisation(1e30), "w_scale": Quantisation(1e30)})
+        sums.convolution("c", x, w, scales=(Quantisation(1e30), Quantisation(1e30), p))
     with pytest.raises(InvalidInput, match=r"expected limits in \(-128, 127\), got \(0, 128\)"):
-        sums.convolution("c", x, w, **every, limits=(0, 128))
+        sums.convolution("c", x, w, scales=every, limits=(0, 128))
     wide = Tensor("x", (1, 200_000), "int8"), Tensor("w", (1, 200_000), "int8")
     with pytest.raises(InvalidInput, match="expected less than 2\\*\\*31 in int32"):
-        sums.gemm("g", *wide, **every)
+        sums.gemm("g", *wide, scales=every)
 
 
 def test_a_sum_that_passes_int32_is_refused_when_it_is_run() -> None:
     p = Quantisation(1.0)
     tensors = Tensor("x", (1, 4), "int8"), Tensor("w", (1, 4), "int8"), Tensor("b", (1,), "int32")
-    layer, more = sums.gemm("g", *tensors, x_scale=p, w_scale=p, y_scale=p)
+    layer, more = sums.gemm("g", *tensors, scales=(p, p, p))
     weights = {"w": np.full((1, 4), 127, np.int8), "b": np.array([2**31 - 1], np.int32)}
     with pytest.raises(InvalidInput, match="a sum passes int32"):
         value(layer, {**weights, **more}, x=np.full((1, 4), 127, np.int8))

@@ -40,25 +40,21 @@ def elements(acc: np.ndarray, axis: int) -> np.ndarray:
 def test_sums_are_those_of_integer_arithmetic(kind: str) -> None:
     generator = np.random.default_rng(0)
     zeros = np.array(W.zero_point)
-    scales = {"y_scale": Y}
+    scales = (X, W, Y)
     if kind == "conv":
         x, w = generator.integers(0, 256, (1, 2, 5, 4)), generator.integers(0, 256, (3, 2, 2, 3))
-        layer, more = sums.convolution(
-            "l", Tensor("x", x.shape, "uint8"), Tensor("w", w.shape, "uint8"), x_scale=X, w_scale=W, **scales
-        )
+        layer, more = sums.convolution("l", Tensor("x", x.shape, "uint8"), Tensor("w", w.shape, "uint8"), scales=scales)
         acc = np.zeros((1, 3, 4, 2), np.int64)
         for n, c, h, j in np.ndindex(*acc.shape):
             acc[n, c, h, j] = ((x[n, :, h : h + 2, j : j + 3] - 7) * (w[c] - zeros[c])).sum()
     elif kind == "gemm":
         x, w = generator.integers(0, 256, (4, 6)), generator.integers(0, 256, (3, 6))
-        layer, more = sums.gemm(
-            "l", Tensor("x", x.shape, "uint8"), Tensor("w", w.shape, "uint8"), x_scale=X, w_scale=W, **scales
-        )
+        layer, more = sums.gemm("l", Tensor("x", x.shape, "uint8"), Tensor("w", w.shape, "uint8"), scales=scales)
         acc = (x - 7) @ (w - zeros[:, None]).T
     else:
         x, w = generator.integers(0, 256, (2, 4, 6)), generator.integers(0, 256, (6, 3))
         b = Tensor("w", w.shape, "uint8")
-        layer, more = sums.matmul("l", Tensor("x", x.shape, "uint8"), b, [b], a_scale=X, b_scale=W, **scales)
+        layer, more = sums.matmul("l", Tensor("x", x.shape, "uint8"), b, [b], scales=scales)
         acc = (x - 7) @ (w - zeros)
     values = {"x": x, "w": w, **more}
     expected = elements(acc, 1 if kind == "conv" else acc.ndim - 1)

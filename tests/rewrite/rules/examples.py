@@ -385,22 +385,24 @@ def clamp_into_producer(seed: int) -> Network:
     match seed % 5:
         case 0:
             z = draw.build.input("z", x.concrete_shape, "int8")
-            y = draw.build.add(elements.add("sum", x, z, a_scale=x_scale, b_scale=y_scale, y_scale=y_scale))
+            y = draw.build.add(elements.arithmetic("sum", "add", x, z, scales=(x_scale, y_scale, y_scale)))
         case 1:
-            options = {"a_scale": x_scale, "b_scale": x_scale, "y_scale": y_scale}
+            scales = (x_scale, x_scale, y_scale)
             z = draw.build.constant("z", draw.random.integers(-9, 9, (1, draw.channels, 1, 1)), "int8")
-            y = draw.build.add(elements.multiply("product", x, z, **options, constants=["b"], limits=(-50, 3)))
+            y = draw.build.add(elements.arithmetic("product", "mul", x, z, scales, constants=["b"], limits=(-50, 3)))
         case 2:
-            scales = {"a_scale": x_scale, "b_scale": Quantisation((0.25, 0.125)), "y_scale": y_scale}
+            scales = (x_scale, Quantisation((0.25, 0.125)), y_scale)
             z = draw.build.constant("z", draw.random.integers(-9, 9, (draw.size + 1, 2)), "int8")
-            y = draw.made(sums.matmul("product", x, z, [z], **scales))
+            y = draw.made(sums.matmul("product", x, z, [z], scales=scales))
         case _:
             numbers = tuple(2.0 ** int(k) for k in draw.random.integers(-8, -5, 4))
             w = draw.build.constant("w", draw.random.integers(-127, 128, (4, draw.channels, 2, 3)), "int8")
             bias = draw.build.constant("b", draw.random.integers(-99, 99, 4), "int32") if seed % 2 else None
             w_scale = Quantisation(numbers if seed % 3 else numbers[0])
-            scales = {"x_scale": x_scale, "w_scale": w_scale, "y_scale": y_scale}
-            y = draw.made(sums.convolution("conv", x, w, bias, Window((2, 3), (2, 1), padding=(1, 0, 0, 1)), **scales))
+            scales = (x_scale, w_scale, y_scale)
+            y = draw.made(
+                sums.convolution("conv", x, w, bias, Window((2, 3), (2, 1), padding=(1, 0, 0, 1)), scales=scales)
+            )
     return draw.build.network(draw.build.add(elements.clamp("clamp", y, low, low + 25)))
 
 

@@ -215,7 +215,7 @@ def whole_mean(everywhere: bool) -> Instance:
 def clamped_sum(low: int, high: int) -> Instance:
     build = Builder("instance")
     a, b = (build.input(name, (1, 1, 1, 2), "int8") for name in "ab")
-    y = build.add(elements.add("sum", a, b, a_scale=FINER, b_scale=SCALE, y_scale=SCALE, limits=(-50, 60)))
+    y = build.add(elements.arithmetic("sum", "add", a, b, scales=(FINER, SCALE, SCALE), limits=(-50, 60)))
     return Instance(build.network(build.add(elements.clamp("clamp", y, low, high))))
 
 

@@ -6,6 +6,7 @@ layer computes is what onnxruntime's CPU provider has for the node.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
@@ -20,7 +21,7 @@ from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
 from polyfuse.network.onnx.writing import Writers
 from polyfuse.network.quantised import elements, sums
-from polyfuse.network.quantised.scheme import Quantisation, check_values, quantisation_of
+from polyfuse.network.quantised.scheme import Quantisation, Scales, check_values, quantisation_of
 from polyfuse.network.tensor import Tensor
 
 STORED: dict[int, str] = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"}
@@ -77,8 +78,8 @@ def convolution(state: Import, node: Node) -> None:
     kernel = kernel_of(node, w)
     b = state.whole(node, 8) if node.input(8) else None
     with named_in_errors(node):
-        x_scale, w_scale, y_scale = quantisations(state, node, 1, 4, 6)
-        check_values(w, w_scale, x_scale, b)
+        scales = quantisations(state, node, 1, 4, 6)
+        check_values(w, scales[1], scales[0], b)
         layer, values = sums.convolution(
             node.name,
             x,
@@ -86,9 +87,7 @@ def convolution(state: Import, node: Node) -> None:
             None if b is None else state.whole_weight(f"{node.name}_bias", b),
             attributes.window(node, x, kernel),
             groups_of(node),
-            x_scale=x_scale,
-            w_scale=w_scale,
-            y_scale=y_scale,
+            scales=scales,
         )
     state.add_with(node, layer, values)
 
@@ -96,23 +95,20 @@ def convolution(state: Import, node: Node) -> None:
 def matmul(state: Import, node: Node) -> None:
     """QLinearMatMul: of a matrix and constant weights the same layer as QGemm."""
     with named_in_errors(node):
-        made = _product(state, node, *quantisations(state, node, 1, 4, 6))
-    state.add_with(node, *made)
+        layer, values = _product(state, node, quantisations(state, node, 1, 4, 6))
+    state.add_with(node, layer, values)
 
 
-def _product(
-    state: Import, node: Node, x_scale: Quantisation, w_scale: Quantisation, y_scale: Quantisation
-) -> elements.Made:
+def _product(state: Import, node: Node, scales: Scales) -> elements.Made:
     """The layer of a QLinearMatMul."""
     matrix = not state.is_constant(node, 0) and len(state.tensor(node).shape) == 2
     if matrix and state.is_constant(node, 3) and state.whole(node, 3).ndim == 2:
         w = np.ascontiguousarray(state.whole(node, 3).T)
-        check_values(w, w_scale, x_scale, None)
-        weight = state.whole_weight(f"{node.name}_weight", w)
-        return sums.gemm(node.name, state.tensor(node), weight, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale)
+        check_values(w, scales[1], scales[0], None)
+        return sums.gemm(node.name, state.tensor(node), state.whole_weight(f"{node.name}_weight", w), scales=scales)
     a, b = operand(state, node, 0, "weight"), operand(state, node, 3, "constant")
     constants = [tensor for position, tensor in ((0, a), (3, b)) if state.is_constant(node, position)]
-    return sums.matmul(node.name, a, b, constants, a_scale=x_scale, b_scale=w_scale, y_scale=y_scale)
+    return sums.matmul(node.name, a, b, constants, scales=scales)
 
 
 def gemm(state: Import, node: Node) -> None:
@@ -127,24 +123,22 @@ def gemm(state: Import, node: Node) -> None:
     w = w if attributes.flag(node, "transB") else np.ascontiguousarray(w.T)
     b = state.whole(node, 6).reshape(-1) if node.input(6) else None
     with named_in_errors(node):
-        x_scale, w_scale, y_scale = quantisations(state, node, 1, 4, 7)
-        check_values(w, w_scale, x_scale, b)
+        scales = quantisations(state, node, 1, 4, 7)
+        check_values(w, scales[1], scales[0], b)
         weight = state.whole_weight(f"{node.name}_weight", w)
         bias = None if b is None else state.whole_weight(f"{node.name}_bias", b)
-        layer, values = sums.gemm(node.name, x, weight, bias, x_scale=x_scale, w_scale=w_scale, y_scale=y_scale)
+        layer, values = sums.gemm(node.name, x, weight, bias, scales=scales)
     state.add_with(node, layer, values)
 
 
 def binary(state: Import, node: Node) -> None:
     """com.microsoft QLinearAdd and QLinearMul."""
-    make = elements.add if node.operator.endswith("Add") else elements.multiply
     with named_in_errors(node):
-        read = [operand(state, node, position, f"constant{position // 3}") for position in (0, 3)]
+        a, b = (operand(state, node, position, f"constant{position // 3}") for position in (0, 3))
         constants = [name for name, position in (("a", 0), ("b", 3)) if state.is_constant(node, position)]
-        a_scale, b_scale, y_scale = quantisations(state, node, 1, 4, 6)
-        layer = make(
-            node.name, read[0], read[1], a_scale=a_scale, b_scale=b_scale, y_scale=y_scale, constants=constants
-        )
+        how: Literal["add", "mul"] = "add" if node.operator.endswith("Add") else "mul"
+        scales = quantisations(state, node, 1, 4, 6)
+        layer = elements.arithmetic(node.name, how, a, b, scales, constants=constants)
     state.add(node, layer)
 
 
@@ -157,10 +151,9 @@ def average_pool(state: Import, node: Node) -> None:
             node.name,
             x,
             attributes.window(node, x),
+            quantisations(state, node, 1, 3),
             attributes.flag(node, "ceil_mode"),
             attributes.flag(node, "count_include_pad"),
-            x_scale=quantisation(state, node, 1, 2),
-            y_scale=quantisation(state, node, 3, 4),
         )
     state.add(node, layer)
 
@@ -169,8 +162,7 @@ def global_average_pool(state: Import, node: Node) -> None:
     """com.microsoft QLinearGlobalAveragePool."""
     _channels_second(node)
     with named_in_errors(node):
-        x_scale, y_scale = quantisations(state, node, 1, 3)
-        layer = sums.global_average_pool(node.name, state.tensor(node), x_scale=x_scale, y_scale=y_scale)
+        layer = sums.global_average_pool(node.name, state.tensor(node), quantisations(state, node, 1, 3))
     state.add(node, layer)
 
 
@@ -188,8 +180,7 @@ def function(state: Import, node: Node) -> None:
         return np.where(x >= 0, x, x.astype(np.float32) * alpha) if leaky else ACTIVATIONS["sigmoid"][1](x)
 
     with named_in_errors(node):
-        x_scale, y_scale = quantisations(state, node, 1, 3)
-        layer, values = elements.function(node.name, state.tensor(node), value, x_scale=x_scale, y_scale=y_scale)
+        layer, values = elements.function(node.name, state.tensor(node), value, quantisations(state, node, 1, 3))
     state.add_with(node, layer, values)
 
 
@@ -203,7 +194,7 @@ def concat(state: Import, node: Node) -> None:
             (state.tensor(node, position), quantisation(state, node, position + 1, position + 2))
             for position in range(2, len(node.inputs), 3)
         ]
-        layers, values = elements.concat(node.name, parts, y_scale=y_scale, axis=attributes.attribute(node, "axis", 1))
+        layers, values = elements.concat(node.name, parts, y_scale, attributes.attribute(node, "axis", 1))
     for layer in layers[:-1]:
         state.build.add(layer)
     state.add_with(node, layers[-1], values)
@@ -226,9 +217,9 @@ def quantisation(state: Import, node: Node, scale: int, zero: int, dtype: str = 
     return quantisation_of(factors, zeros)
 
 
-def quantisations(state: Import, node: Node, *positions: int) -> Iterator[Quantisation]:
+def quantisations(state: Import, node: Node, *positions: int) -> Scales:
     """The quantisations whose scales a node reads at some positions, each before its zero point."""
-    return (quantisation(state, node, position, position + 1) for position in positions)
+    return tuple(quantisation(state, node, position, position + 1) for position in positions)
 
 
 @contextmanager
