@@ -1,7 +1,5 @@
 """Options of `polyfuse bench`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.choices import CONFIGURATIONS, RACE_LAYOUTS, SEARCH_SECONDS
@@ -51,12 +49,9 @@ from polyfuse.cli.values import FILE
 )
 @json_file("the rows")
 @picture("a roofline")
-def command(**request: Any) -> None:
+def command() -> None:
     """Race polyfuse on WORKLOADs against those of onnxruntime, OpenVINO, torch, ncnn and Halide that are installed.
 
     Every tool runs in its own process on the same cores, in turns, in single precision; every result is checked
     against a float64 reference. Tools that are missing or fail are listed with the reason, and not counted as slower.
     """
-    from polyfuse.cli.actions.bench import act
-
-    act(**request)

@@ -1,7 +1,5 @@
 """Options of `polyfuse compare`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.choices import KERNELS_NAMES, LAYOUTS
@@ -38,12 +36,9 @@ from polyfuse.cli.values import FILE
 @click.option(
     "--emit", "folder", type=FILE, metavar="DIR", help="Write the C and the schedules of every row to this folder."
 )
-def command(**request: Any) -> None:
+def command() -> None:
     """Compare tiles and strategies for a WORKLOAD: predicted, counted, checked and timed.
 
     Without --tile and --strategy, a spread of tile sizes is compared in all strategies. The fastest choice that
     `polyfuse tune` has found for the workload as it is written is one more row, `tuned`.
     """
-    from polyfuse.cli.actions.compare import act
-
-    act(**request)

@@ -1,7 +1,6 @@
 """Options of `polyfuse compile`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -29,11 +28,8 @@ from polyfuse.cli.unused import StrictCommand
     show_default=" ".join(DEFAULT_FLAGS),
     help="Compile with these flags, such as '-O2 -march=x86-64-v3'.",
 )
-def command(**request: Any) -> None:
+def command() -> None:
     """Compile a WORKLOAD to a C library: .c, .h, .weights, plan.json and a shared library.
 
     With a --plan made by `polyfuse plan`, write C for its scratchpad machine, and run it once on a simulator.
     """
-    from polyfuse.cli.actions.compile import act
-
-    act(**request)

@@ -1,7 +1,5 @@
 """Options of `polyfuse explain`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.choices import PROFILES
@@ -23,7 +21,7 @@ from polyfuse.cli.unused import StrictCommand
 @json_file("everything")
 @click.option("--tensor", metavar="NAME", help="With a plan: say why this tensor is not pinned.")
 @click.option("--model", metavar="WORKLOAD", help="With a plan: take this workload, if the plan's path is wrong.")
-def command(**request: Any) -> None:
+def command() -> None:
     """Explain how a WORKLOAD is rewritten and fused: rules applied, rules that nearly applied and why not, groups.
 
     Groups are those that `polyfuse compile` makes; they are compared with DNNFusion's published plan.
@@ -31,6 +29,3 @@ def command(**request: Any) -> None:
     If the WORKLOAD is a plan for this host, explain its groups. If it is one for a scratchpad machine, print where its
     tensors are; with --tensor, why one is not pinned.
     """
-    from polyfuse.cli.actions.explain import act
-
-    act(**request)

@@ -1,7 +1,5 @@
 """Options of `polyfuse import-scop`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.cli.options import PARAMETERS, ROWS, output, with_options
@@ -20,7 +18,7 @@ from polyfuse.cli.values import FILE
     help="Prove that this other file of the same program computes the same.",
 )
 @output("path", "OUT.jscop", "Write the SCoP to this file, with the schedule of --tile and --strategy.")
-def command(**request: Any) -> None:
+def command() -> None:
     """Read a SCoP that Polly has exported as a network of layers, and schedule it.
 
     --set gives a parameter of the C a value (n=64), or says what a statement computes (Stmt_body='acc + w * x'); JSCoP
@@ -29,6 +27,3 @@ def command(**request: Any) -> None:
     With --tile and --strategy, the layers are fused and tiled; -o writes the schedule for Polly to import into the same
     C, as FILE.jscop.polyfuse.
     """
-    from polyfuse.cli.actions.import_scop import act
-
-    act(**request)

@@ -1,7 +1,5 @@
 """Options of `polyfuse machine`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.choices import PROBE_SECONDS
@@ -23,12 +21,9 @@ from polyfuse.cli.values import FILE
     show_default=True,
     help="Measure for about S seconds with --probe; longer is steadier.",
 )
-def command(**request: Any) -> None:
+def command() -> None:
     """Print the machine file of this host, or another one; with --probe, measure this host and write the file.
 
     The file holds compute rates, capacities and bandwidths, and with --fit the costs of the time model. It is
     $POLYFUSE_MACHINE, else machine.toml in the user's config folder.
     """
-    from polyfuse.cli.actions.machine import act
-
-    act(**request)

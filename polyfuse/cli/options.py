@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from polyfuse.choices import LONGEST, STRATEGIES, Groups
-from polyfuse.cli.values import FILE, LastPairParam, PairParam, PictureParam, PlacesParam, ShapeParam, TileParam
+from polyfuse.cli.values import FILE, PairParam, PictureParam, places, shape, tile
 
 Option = Callable[..., Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PARAMETERS = click.option(
     "--set",
     "parameters",
-    type=PairParam(click.STRING, "NAME=VALUE, such as size=224"),
+    type=PairParam(str, "NAME=VALUE, such as size=224"),
     multiple=True,
     metavar="NAME=VALUE",
     help="Set a parameter of a kernel file, such as size=224, or a named dimension of a model, such as batch=1.",
@@ -36,7 +36,7 @@ SOURCE: tuple[Option, ...] = (
     click.option(
         "--shape",
         "shapes",
-        type=LastPairParam(ShapeParam(), "NAME=SIZES, such as x=1x3x224x224"),
+        type=PairParam(shape, "NAME=SIZES, such as x=1x3x224x224", last=True),
         multiple=True,
         metavar="NAME=SIZES",
         help="Give an input of an ONNX model this shape, such as x=1x3x224x224, instead of the declared one.",
@@ -44,7 +44,7 @@ SOURCE: tuple[Option, ...] = (
     click.option(
         "--fix",
         "values",
-        type=LastPairParam(click.STRING, "NAME=VALUE, such as n=3 or size=480,640"),
+        type=PairParam(str, "NAME=VALUE, such as n=3 or size=480,640", last=True),
         multiple=True,
         metavar="NAME=VALUE",
         help="Fix an input of an ONNX model to a value, such as n=3 or size=480,640; it is no longer an input.",
@@ -154,7 +154,7 @@ ROWS: tuple[Option, ...] = (
     click.option(
         "--tile",
         "tiles",
-        type=TileParam(),
+        type=tile,
         multiple=True,
         metavar="ROWS[xCOLUMNS]",
         help="Cut the last output into tiles of this size; repeat for more sizes.",
@@ -168,7 +168,7 @@ ROWS: tuple[Option, ...] = (
     ),
     click.option(
         "--mixed",
-        type=PlacesParam(),
+        type=places,
         multiple=True,
         metavar="PLACE[,PLACE]",
         help="Add a mixed strategy: a place along rows and one along columns, such as local,recompute; repeatable.",
@@ -176,7 +176,7 @@ ROWS: tuple[Option, ...] = (
     click.option(
         "--retain",
         "retention",
-        type=PairParam(PlacesParam(), "TENSOR=PLACE or TENSOR=PLACE,PLACE, such as conv1_out=local,recompute"),
+        type=PairParam(places, "TENSOR=PLACE or TENSOR=PLACE,PLACE, such as conv1_out=local,recompute"),
         multiple=True,
         metavar="TENSOR=PLACE[,PLACE]",
         help="Choose the places of one tensor in mixed strategies; the others follow --mixed, else recompute.",

@@ -1,13 +1,13 @@
 """Options of `polyfuse plan`."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
 from polyfuse.choices import DTYPE_BYTES, Goal, accelerators
 from polyfuse.cli.options import HOW, LONGEST_GROUP, WORKLOAD, json_file, plan_file, with_options
 from polyfuse.cli.unused import HOST, StrictCommand
-from polyfuse.cli.values import FILE, SizeParam, SizesParam
+from polyfuse.cli.values import FILE, size, sizes
 
 DEFAULT_MACHINE = "npu"
 
@@ -25,7 +25,7 @@ DEFAULT_MACHINE = "npu"
 @click.option(
     "--onchip",
     "onchip_bytes",
-    type=SizeParam(),
+    type=size,
     metavar="SIZE",
     show_default="the machine's",
     help="Plan for this much on-chip memory, such as 512KiB.",
@@ -65,7 +65,7 @@ DEFAULT_MACHINE = "npu"
 @click.option("--certify", is_flag=True, help="Confirm the plan by an exact model of it, for small networks.")
 @plan_file("Check and show the plan in this file")
 @click.option(
-    "--sweep", "capacities", type=SizesParam(), metavar="FIRST:LAST[:COUNT]", help="Also plan at many on-chip sizes."
+    "--sweep", "capacities", type=sizes, metavar="FIRST:LAST[:COUNT]", help="Also plan at many on-chip sizes."
 )
 @click.option(
     "--sweep-file", type=FILE, metavar="FILE", help="Keep finished sizes of a sweep in this file, and resume from it."
@@ -82,13 +82,10 @@ DEFAULT_MACHINE = "npu"
 @click.option(
     "--png", "folder", type=FILE, metavar="DIR", help="Write each picture of the report to this folder, as PNG."
 )
-def command(**request: Any) -> None:
+def command() -> None:
     """Plan a WORKLOAD: what to fuse, how to tile it and what to keep on chip.
 
     For a machine with a managed on-chip memory, groups, tiles, tensors that stay on chip and all addresses are chosen
     together, and weaker ways of planning are printed for comparison. For the host, make the plan that `polyfuse
     compile` makes.
     """
-    from polyfuse.cli.actions.plan import act
-
-    act(**request)

@@ -1,7 +1,5 @@
 """Options of `polyfuse run`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.cli.options import NETWORK, output, with_options
@@ -18,12 +16,9 @@ from polyfuse.cli.unused import StrictCommand
     help="Read an input from this file; repeat for more, in the order of the inputs or by name.",
 )
 @output("path", "FILE", "Write one output as .npy, or all as .npz.")
-def command(**request: Any) -> None:
+def command() -> None:
     """Run a WORKLOAD on arrays in .npy files, and print the range of each output.
 
     Without --input, inputs are random, from a fixed seed. With a --plan for a scratchpad machine, a simulator of that
     machine runs it.
     """
-    from polyfuse.cli.actions.run import act
-
-    act(**request)

@@ -1,7 +1,5 @@
 """Options of `polyfuse show`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.cli.options import ROWS, WORKLOAD, with_options
@@ -10,13 +8,10 @@ from polyfuse.cli.unused import StrictCommand
 
 @click.command("show", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS)
-def command(**request: Any) -> None:
+def command() -> None:
     """Print the sets, schedules, copies, buffers, counts, loops and C of a WORKLOAD.
 
     Without --tile, one tile size is chosen; without --strategy, every value that two tiles need is recomputed.
 
     Sizes may be names (--set size=H, with a --tile): executions, loads and stores are then printed as formulas.
     """
-    from polyfuse.cli.actions.show import act
-
-    act(**request)

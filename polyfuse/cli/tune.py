@@ -1,7 +1,5 @@
 """Options of `polyfuse tune`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.choices import MEASURED
@@ -26,13 +24,10 @@ from polyfuse.cli.values import FILE
     "--tuned", "path", type=FILE, metavar="FILE", help="Keep results in this file, not in the user's data folder."
 )
 @json_file("what was measured")
-def command(**request: Any) -> None:
+def command() -> None:
     """Find the fastest tile, retention and algorithms for a WORKLOAD, and keep them for later runs.
 
     The time model ranks the choices; the best few are compiled, checked and timed in turns. A command that was
     interrupted goes on where it stopped. A workload of up to 8 layers is tuned as one group, a larger one group by
     group; `polyfuse compile` and `run` use the results.
     """
-    from polyfuse.cli.actions.tune import act
-
-    act(**request)

@@ -1,11 +1,12 @@
 """Which options have no effect when: one table for all commands. A request enters; a refusal leaves, or nothing.
 
-A new option of a command goes into ALWAYS, or into a line of UNUSED for each mode in which the command would not look
-at it. A test compares both with the options that click knows.
+A new option of a command goes into a line of UNUSED for each mode in which the command would not look at it. A test
+compares these, and the options that always have an effect, with the options that click knows.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 from polyfuse.plan.planfile import kind_in
 
 Request = Mapping[str, Any]
+ACTIONS = "polyfuse.cli.actions"
 HOST = "host"
 """The machine of `polyfuse plan` that is this host."""
 
@@ -29,7 +31,11 @@ class Unused:
 
 
 class StrictCommand(click.Command):
-    """A command that first refuses options it would ignore."""
+    """A command that refuses options it would ignore, else does what `act` in its module of `actions` does."""
+
+    def __init__(self, name: str, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        self.callback = lambda **request: import_module(f"{ACTIONS}.{name.replace('-', '_')}").act(**request)
 
     def invoke(self, ctx: click.Context) -> Any:
         refuse_unused(ctx, UNUSED.get(str(self.name), ()))
@@ -74,24 +80,13 @@ def keeps_nothing(request: Request) -> bool:
     return "local" not in {*request["names"], *(place for places in asked for place in places)}
 
 
-def explains_plan(request: Request) -> bool:
-    return kind_in(Path(request["workload"])) is not None
-
-
-def explains_scratch_plan(request: Request) -> bool:
-    return kind_in(Path(request["workload"])) == "scratchpad"
-
-
-def has_scratch_plan(request: Request) -> bool:
-    return request["plan_file"] is not None and kind_in(request["plan_file"]) == "scratchpad"
-
-
-def has_host_plan(request: Request) -> bool:
-    return request["plan_file"] is not None and kind_in(request["plan_file"]) == "host"
+def plan_kind(request: Request, key: str = "plan_file") -> str | None:
+    """For which kind of machine the plan in a file is; None for a file of something else, and no file."""
+    return kind_in(Path(request[key])) if request[key] is not None else None
 
 
 def plans_for_host(request: Request) -> bool:
-    return request["machine"] == HOST or has_host_plan(request)
+    return request["machine"] == HOST or plan_kind(request) == "host"
 
 
 def has_plan(request: Request) -> bool:
@@ -112,7 +107,7 @@ PLANNED = (
 )
 NOT_SIMULATED = Unused(
     ("groups", "longest", "threads", "exact", "layout", "untuned", "embed", "cc", "cflags"),
-    has_scratch_plan,
+    lambda request: plan_kind(request) == "scratchpad",
     "with a plan for a scratchpad machine",
 )
 UNUSED: Mapping[str, tuple[Unused, ...]] = {
@@ -136,15 +131,15 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "explain": (
         Unused(
             ("profile", "conv_to_pool", "json_file"),
-            explains_scratch_plan,
+            lambda request: plan_kind(request, "workload") == "scratchpad",
             "for a plan for a scratchpad machine, whose groups are known",
         ),
         Unused(
             ("tensor",),
-            lambda request: not explains_scratch_plan(request),
+            lambda request: plan_kind(request, "workload") != "scratchpad",
             "for a workload that is no plan for a scratchpad machine",
         ),
-        Unused(("model",), lambda request: not explains_plan(request), "for a workload that is no plan"),
+        Unused(("model",), lambda request: plan_kind(request, "workload") is None, "for a workload that is no plan"),
     ),
     "compile": (NOT_SIMULATED, *PLANNED),
     "run": (replace(NOT_SIMULATED, options=("threads",)), *PLANNED),
@@ -180,7 +175,7 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
         Unused(
             ("longest",),
             lambda request: (
-                has_host_plan(request)
+                plan_kind(request) == "host"
                 or (has_plan(request) and request["capacities"] is None and not request["certify"])
             ),
             "with --plan and neither --sweep nor --certify: it is for a new plan",
@@ -209,26 +204,3 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "export-scop": (PLACEMENT,),
 }
 """For each command, in the order in which they are looked at, options that a request makes void."""
-
-WORKLOAD = ("first", "last", "random_weights", "parameters", "shapes", "values")
-ROWS = ("tiles", "names", "mixed", "retention", "order", "weights")
-PLANNABLE = (*WORKLOAD, "plan_file")
-ALWAYS: Mapping[str, tuple[str, ...]] = {
-    "compare": (*WORKLOAD, *ROWS, "no_run", "json_file", "picture", "folder"),
-    "show": (*WORKLOAD, *ROWS),
-    "machine": ("wanted", "fitting"),
-    "tune": (*WORKLOAD, "measured", "threads", "layout", "exact", "path", "json_file"),
-    "explain": WORKLOAD,
-    "compile": (*PLANNABLE, "folder", "prefix"),
-    "run": (*PLANNABLE, "inputs", "path"),
-    "verify": (*PLANNABLE, "seed"),
-    "plan": (*PLANNABLE, "json_file"),
-    "bench": (
-        *WORKLOAD,
-        *("peers", "strategies", "exact", "threads", "layout", "repeats"),
-        *("machine_file", "json_file", "picture"),
-    ),
-    "import-scop": ("parameters", "tiles", "changed"),
-    "export-scop": (*WORKLOAD, *ROWS, "folder", "expanded"),
-}
-"""The options that have an effect in every mode of a command."""

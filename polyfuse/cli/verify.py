@@ -1,7 +1,5 @@
 """Options of `polyfuse verify`."""
 
-from typing import Any
-
 import click
 
 from polyfuse.cli.options import NETWORK, with_options
@@ -13,12 +11,9 @@ from polyfuse.cli.unused import StrictCommand
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="SEED", help="Draw the random inputs from this seed."
 )
-def command(**request: Any) -> None:
+def command() -> None:
     """Compare the output of every group of a compiled WORKLOAD with onnxruntime, on random inputs.
 
     With a --plan for a scratchpad machine, compare what a simulator of that machine computes and moves with the
     reference and with the plan.
     """
-    from polyfuse.cli.actions.verify import act
-
-    act(**request)

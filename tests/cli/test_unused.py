@@ -1,7 +1,7 @@
 """No option is ignored: in every mode of every command, an option has an effect or is refused in one line.
 
 The modes and what is void in them are written down here by hand; options are those that click knows, so a new one must
-be classified in `polyfuse/cli/unused.py` and, where a mode does not look at it, here.
+be classified here and, where a mode does not look at it, in `polyfuse/cli/unused.py`.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 import polyfuse as pf
 from polyfuse.cli import main
-from polyfuse.cli.unused import ALWAYS, UNUSED, StrictCommand
-from polyfuse.cli.values import PairParam, PictureParam, PlacesParam, ShapeParam, SizeParam, SizesParam, TileParam
+from polyfuse.cli.unused import UNUSED, StrictCommand
+from polyfuse.cli.values import PairParam, PictureParam, places, shape, size, sizes, tile
 from tests.cli.calls import commands
 
 NET = "kernels/two_convs.py"
@@ -29,6 +29,28 @@ SCRATCHPAD = {
     *("onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "early", "baselines", "certify"),
     *("capacities", *SWEEP, "report_file", "folder"),
 }
+ORIGIN = ("first", "last", "random_weights", "parameters", "shapes", "values")
+TILED = ("tiles", "names", "mixed", "retention", "order", "weights")
+PLANNABLE = (*ORIGIN, "plan_file")
+ALWAYS = {
+    "compare": (*ORIGIN, *TILED, "no_run", "json_file", "picture", "folder"),
+    "show": (*ORIGIN, *TILED),
+    "machine": ("wanted", "fitting"),
+    "tune": (*ORIGIN, "measured", "threads", "layout", "exact", "path", "json_file"),
+    "explain": ORIGIN,
+    "compile": (*PLANNABLE, "folder", "prefix"),
+    "run": (*PLANNABLE, "inputs", "path"),
+    "verify": (*PLANNABLE, "seed"),
+    "plan": (*PLANNABLE, "json_file"),
+    "bench": (
+        *ORIGIN,
+        *("peers", "strategies", "exact", "threads", "layout", "repeats"),
+        *("machine_file", "json_file", "picture"),
+    ),
+    "import-scop": ("parameters", "tiles", "changed"),
+    "export-scop": (*ORIGIN, *TILED, "folder", "expanded"),
+}
+"""The options that have an effect in every mode of a command."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +150,12 @@ def words_for(option: click.Option, folder: Path) -> list[str]:
 
 
 def value_of(kind: Any, folder: Path) -> str:
-    texts = {
-        TileParam: "4x4",
-        PlacesParam: "local,recompute",
-        SizeParam: "64KiB",
-        SizesParam: "64KiB:128KiB",
-        ShapeParam: "1x2",
-        PictureParam: "p.png",
-    }
-    if type(kind) in texts:
-        return texts[type(kind)]
+    texts = {tile: "4x4", places: "local,recompute", size: "64KiB", sizes: "64KiB:128KiB", shape: "1x2"}
+    function = getattr(kind, "func", kind)
+    if function in texts:
+        return texts[function]
+    if isinstance(kind, PictureParam):
+        return "p.png"
     if isinstance(kind, PairParam):
         return f"conv1_out={value_of(kind.value, folder)}"
     if isinstance(kind, click.Choice):
