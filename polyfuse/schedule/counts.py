@@ -15,6 +15,7 @@ from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, scheduled
 from polyfuse.schedule.steps import preload_steps, steps
 from polyfuse.schedule.storage import Storage, cut
+from polyfuse.schedule.tiling import Axis
 from polyfuse.sets.counting import count
 
 
@@ -130,13 +131,16 @@ def total(groups: Iterable[Counts]) -> Counts:
     )
 
 
-def halos(network: Network, tile: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """For every tensor, how many rows (and columns) of its footprint neighbouring tiles share, away from borders."""
-    overlapped = scheduled(network, Strategy.named("recompute", tile))
+def halos(network: Network, tile: tuple[int, ...], axes: tuple[Axis, ...] = ()) -> dict[str, tuple[int, ...]]:
+    """For every tensor, how many elements of its footprint neighbouring tiles share along each axis that tiles cut.
+
+    Away from borders; along rows (and columns) unless `axes` names others.
+    """
+    overlapped = scheduled(network, Strategy.named("recompute", tile, axes=axes))
     tiling = overlapped.tiling
-    positions = [tiling.position(k) for k in range(len(tile))]
     return {
-        name: tuple(halo(flow, d, tiling.dims[d].axis) for d in positions) for name, flow in overlapped.flows.items()
+        name: tuple(halo(flow, d, tiling.dims[d].axis) for d in tiling.positions)
+        for name, flow in overlapped.flows.items()
     }
 
 

@@ -16,6 +16,7 @@ from polyfuse.schedule.counts import counts, halo
 from polyfuse.schedule.lower import Lowered, lower
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.tiling import Axis
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, section
 
@@ -48,7 +49,7 @@ def layer_lines(layer: Layer) -> Iterator[str]:
             yield f"  {what:<{width}}  {relation}"
 
 
-def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
+def describe_footprints(network: Network, tile: tuple[int, ...], axes: tuple[Axis, ...] = ()) -> str:
     """The footprints of a tile in the middle, and the halos that neighbouring tiles share.
 
     >>> from polyfuse.network.network import Builder
@@ -64,16 +65,15 @@ def describe_footprints(network: Network, tile: tuple[int, ...]) -> str:
     conv2_out  1x1x8x8          64    256  0x0
     <BLANKLINE>
     """
-    overlapped = scheduled(network, Strategy.named("recompute", tile))
+    overlapped = scheduled(network, Strategy.named("recompute", tile, axes=axes))
     middle = middle_tile(overlapped)
     point = isl.Set.universe(overlapped.tiling.space)
     for d, value in enumerate(middle):
         point = point.fix_val(isl.dim_type.set, d, isl.Val(value))
     rows: list[tuple[object, ...]] = [("tensor", "footprint", "elements", "bytes", "halo")]
-    positions = [overlapped.tiling.position(k) for k in range(len(tile))]
     for flow in overlapped.in_order:
         needed = flow.need.intersect_range(point).domain()
-        shared = (halo(flow, d, overlapped.tiling.dims[d].axis) for d in positions)
+        shared = (halo(flow, d, overlapped.tiling.dims[d].axis) for d in overlapped.tiling.positions)
         elements = count(needed)
         size = elements * flow.tensor.element_bytes
         rows.append((flow.tensor.name, extents(needed), elements, size, "x".join(map(str, shared)) or "none"))

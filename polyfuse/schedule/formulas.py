@@ -56,7 +56,7 @@ def footprint_lines(group: Schedule) -> Iterator[str]:
 
 def halo_lines(group: Schedule) -> list[str]:
     """For each tensor, the rows and columns that two neighbouring tiles both need."""
-    found = halos(group.network, group.strategy.tile)
+    found = halos(group.network, group.strategy.tile, group.strategy.axes)
     return columns([(name, "x".join(map(str, shared))) for name, shared in found.items()])
 
 

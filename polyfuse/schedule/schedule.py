@@ -20,7 +20,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import Placement, Retained, retain, stored_in
-from polyfuse.schedule.tiling import Tiling
+from polyfuse.schedule.tiling import Axis, Tiling, label
 from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
@@ -36,7 +36,9 @@ WEIGHTS = {"once": "group", "tile": "tile"}
 class Strategy:
     """The decisions about one group.
 
-    tile       rows, or rows x columns, of the group's last output; () takes whole images
+    tile       sizes of a tile of the group's last output: rows, or rows x columns; () takes whole images
+    axes       other axes that `tile` cuts, by name (n, c, h, w of images) or number; an axis that comes twice has
+               tiles inside of tiles, the outer ones first
     retention  for a tensor, a place for each entry of `tile`; `others` holds for tensors not named, weights excepted
     placement  whether the first tile makes its whole halo (`first`) or each tile only what is new (`shifted`)
     order      positions in `tile`, outermost loop first; None puts the dimensions that nothing is retained along first
@@ -49,6 +51,7 @@ class Strategy:
     placement: Placement = "first"
     order: tuple[int, ...] | None = None
     weights: Literal["once", "tile"] = "once"
+    axes: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
         others = self.others or ("recompute",) * len(self.tile)
@@ -80,11 +83,13 @@ class Strategy:
         return tuple(sorted(range(len(self.tile)), key=lambda d: kept[d]))
 
     @staticmethod
-    def named(name: str, tile: tuple[int, ...], placement: Placement = "first") -> "Strategy":
+    def named(
+        name: str, tile: tuple[int, ...], placement: Placement = "first", axes: tuple[Axis, ...] = ()
+    ) -> "Strategy":
         """One place for every tensor and dimension. Errors: InvalidInput."""
         if name not in RETAINED_IN:
             raise InvalidInput(f"strategy {name!r}: expected one of {', '.join(RETAINED_IN)}")
-        return Strategy(tile, (name,) * len(tile), placement=placement)
+        return Strategy(tile, (name,) * len(tile), placement=placement, axes=axes)
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ def scheduled(network: Network, strategy: Strategy) -> Schedule:
     """
     reference = network.outputs[-1]
     check_strategy(network, strategy)
-    tiling = Tiling.of(strategy.tile, len(reference.shape), strategy.running_order())
+    tiling = tiling_of(strategy, reference)
     flows: dict[str, Flow] = {}
     with operation_limit(what=f"schedule of {network.name!r} in tiles of {tiling}"):
         for layer in reversed(network.layers):
@@ -211,6 +216,11 @@ def loaded_flows(network: Network, strategy: Strategy, tiling: Tiling, flows: Ma
     return loaded
 
 
+def tiling_of(strategy: Strategy, reference: Tensor) -> Tiling:
+    """The tiles of an output of a group. Errors: InvalidInput for sizes, axes and orders that do not fit it."""
+    return Tiling.of(strategy.tile, len(reference.shape), strategy.running_order(), strategy.axes)
+
+
 def check_strategy(network: Network, strategy: Strategy) -> None:
     """Refuse retention of unknown tensors and tiles larger than the image. Errors: InvalidInput."""
     known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
@@ -220,11 +230,11 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
                 f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}"
             )
     reference = network.outputs[-1]
-    for dim in Tiling.of(strategy.tile, len(reference.shape)).dims:
+    for dim in tiling_of(strategy, reference).dims:
         largest = reference.shape[dim.axis]
         if isinstance(largest, int) and dim.size > largest:
             raise InvalidInput(
-                f"tile {'x'.join(map(str, strategy.tile))}: larger than the output {reference}; the largest size of "
+                f"tile {label(strategy.tile, strategy.axes)}: larger than the output {reference}; the largest size of "
                 f"axis {dim.axis} is {largest}"
             )
 
@@ -323,7 +333,7 @@ def coordinate_places(strategy: Strategy, tiling: Tiling, name: str) -> tuple[Pl
     """The places of a tensor for each coordinate of a tile; images of a batch share nothing."""
     places: list[Place] = ["recompute"] * len(tiling.dims)
     for k, place in enumerate(strategy.places(name)):
-        places[tiling.position(k)] = place
+        places[tiling.positions[k]] = place
     return tuple(places)
 
 

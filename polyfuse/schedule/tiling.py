@@ -4,7 +4,7 @@ A tile is a point of `tile[t]`, its coordinates in the order in which tiles run.
 partitioned into tiles; what a tile needs of every earlier tensor follows by composing access relations backwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import islpy as isl
@@ -29,48 +29,67 @@ class TileDim:
     name: str
 
 
+AXES = ("n", "c", "h", "w")
+"""The names of the axes of images, in their order; those of other tensors are numbers."""
+COORDINATES = ("tn", "tc", "ty", "tx")
+"""The names of the coordinates of a tile that cut the axes of images."""
+Axis = int | str
+
+
 @dataclass(frozen=True)
 class Tiling:
     """The coordinates of a tile in running order.
+
+    `axes` are the axes that `sizes` cut, as they were asked for; `positions` are their coordinates.
 
     >>> print(Tiling.of((72, 60), rank=4))
     72x60
     >>> [dim.name for dim in Tiling.of((72, 60), rank=4, order=(1, 0)).dims]
     ['tn', 'tx', 'ty']
+    >>> print(Tiling.of((16, 8), rank=4, axes=("c", "h")))
+    c=16,h=8
     """
 
     dims: tuple[TileDim, ...]
     sizes: tuple[int, ...]
+    positions: tuple[int, ...]
+    axes: tuple[Axis, ...] = ()
 
     @staticmethod
-    def of(sizes: tuple[int, ...], rank: int, order: tuple[int, ...] | None = None) -> "Tiling":
-        """Tiles of `rows`, `rows x columns` or, with no sizes, whole images; images of a batch come one by one.
+    def of(
+        sizes: tuple[int, ...], rank: int, order: tuple[int, ...] | None = None, axes: tuple[Axis, ...] = ()
+    ) -> "Tiling":
+        """Tiles along the `axes`, by name or number; along none: of `rows`, `rows x columns` or the first axes.
 
+        With no sizes a tile is a whole image. Images of a batch come one by one unless the tiles cut their axis.
         `order` lists positions in `sizes`, the outermost loop first.
         Errors: InvalidInput.
         """
-        axes = range(2, 2 + len(sizes)) if rank == 4 else range(len(sizes))
-        if len(sizes) > (2 if rank == 4 else rank) or any(not is_whole_number(size) or size < 1 for size in sizes):
-            raise InvalidInput(
-                f"tile {'x'.join(map(str, sizes))}: expected whole sizes of at least 1, for rows or for rows x columns"
-            )
+        cut = cut_axes(sizes, rank, axes)
+        if any(not is_whole_number(size) or size < 1 for size in sizes):
+            raise InvalidInput(f"tile {label(sizes, axes)}: expected whole sizes of at least 1")
         order = tuple(range(len(sizes))) if order is None else order
         if sorted(order) != list(range(len(sizes))):
             raise InvalidInput(f"tile order {order}: expected each of {tuple(range(len(sizes)))} once")
-        batch = (TileDim(0, 1, "tn"),) if rank == 4 else ()
-        names = ("ty", "tx") if rank == 4 else tuple(f"t{d}" for d in range(len(sizes)))
-        return Tiling(batch + tuple(TileDim(axes[k], sizes[k], names[k]) for k in order), sizes)
+        images = (TileDim(0, 1, COORDINATES[0]),) if rank == 4 and 0 not in cut else ()
+        names = [COORDINATES[axis] if rank == 4 else f"t{axis}" for axis in cut]
+        for k, axis in enumerate(cut):
+            if axis in cut[:k]:
+                outer = max(j for j in range(k) if cut[j] == axis)
+                if not (order.index(outer) < order.index(k) and sizes[k] < sizes[outer]):
+                    raise InvalidInput(
+                        f"tile {label(sizes, axes)}: expected smaller tiles inside of larger ones where an axis comes "
+                        f"twice, got {sizes[k]} inside of {sizes[outer]}"
+                    )
+                names[k] += "i" * cut[:k].count(axis)
+        dims = images + tuple(TileDim(cut[k], sizes[k], names[k]) for k in order)
+        return Tiling(dims, sizes, tuple(len(images) + order.index(k) for k in range(len(sizes))), axes)
 
     @property
     def space(self) -> isl.Space:
         """The space `tile[t]`."""
         space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(self.dims))
         return space.set_tuple_name(isl.dim_type.set, TILE)
-
-    def position(self, k: int) -> int:
-        """The position of the k-th size given by the user among the coordinates."""
-        axes = sorted(dim.axis for dim in self.dims)[len(self.dims) - len(self.sizes) :]
-        return next(d for d, dim in enumerate(self.dims) if dim.axis == axes[k])
 
     def tiles_of(self, output: Tensor, reference: Tensor) -> isl.Map:
         """`{ A[a] -> tile[t] : size_d t_d <= a_axis(d) < size_d (t_d + 1) }`, for elements in and out of the image.
@@ -89,7 +108,42 @@ class Tiling:
         return relation
 
     def __str__(self) -> str:
-        return "x".join(map(str, self.sizes)) or "whole"
+        return label(self.sizes, self.axes)
+
+
+def label(sizes: Sequence[int], axes: Sequence[Axis] = ()) -> str:
+    """Sizes of a tile as people write them.
+
+    >>> label((72, 60)), label((16, 8), ("c", 2)), label(())
+    ('72x60', 'c=16,2=8', 'whole')
+    """
+    if axes:
+        return ",".join(f"{axis}={size}" for axis, size in zip(axes, sizes, strict=False))
+    return "x".join(map(str, sizes)) or "whole"
+
+
+def cut_axes(sizes: tuple[int, ...], rank: int, axes: tuple[Axis, ...]) -> tuple[int, ...]:
+    """The numbers of the axes of an output that the sizes cut: rows and columns of images, else the first ones.
+
+    Errors: InvalidInput for other numbers of sizes, and for axes that there are not or that come twice.
+    """
+    if not axes:
+        usual = tuple(range(2, 4)) if rank == 4 else tuple(range(rank))
+        if len(sizes) > len(usual):
+            raise InvalidInput(
+                f"tile {label(sizes)}: expected at most {len(usual)} sizes, "
+                f"{'rows or rows x columns' if rank == 4 else 'one for each axis'}; name other axes with `axes`"
+            )
+        return usual[: len(sizes)]
+    if len(axes) != len(sizes):
+        raise InvalidInput(f"tile {label(sizes)}: expected a size for each of the axes {', '.join(map(str, axes))}")
+    known: dict[Axis, int] = {axis: axis for axis in range(rank)}
+    if rank == 4:
+        known |= {name: axis for axis, name in enumerate(AXES)}
+    for axis in axes:
+        if axis not in known:
+            raise InvalidInput(f"axis {axis!r} of tiles: expected one of {', '.join(map(str, known))}")
+    return tuple(known[axis] for axis in axes)
 
 
 def scaled(size: int, output: Tensor, reference: Tensor, axis: int) -> int:

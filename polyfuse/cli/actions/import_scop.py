@@ -35,7 +35,7 @@ def act(file: Path, changed: Path | None, path: Path | None, **request: Any) -> 
     if not request["tiles"]:
         return
     group = only_group(made.network, request)
-    click.echo(describe_footprints(made.network, group.schedule.strategy.tile))
+    click.echo(describe_footprints(made.network, group.schedule.strategy.tile, group.schedule.strategy.axes))
     click.echo(f"{group.schedule}\n{group}\n{counts(group)}")
     if path is not None:
         scop = rescheduled(made, group)
