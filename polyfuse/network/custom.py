@@ -48,6 +48,9 @@ def statement_layer(
     not exist; a read outside of its tensor is an error. `weights` names the operands that are weights. `reference`
     takes the arrays in the order of `reads`; where none is given the layer is run instance by instance.
 
+    A read of `output` itself makes a recurrence: points run in lexicographic order and read what earlier ones made;
+    where the domain and the map leave a read out, `init` is what the point becomes.
+
     Errors: InvalidInput for text that isl cannot read, tuples that do not fit together, unbounded domains, reads of
     several elements or outside of the tensor, and outputs that are not covered.
 
@@ -78,7 +81,12 @@ def statement_layer(
             f"layer {name!r}: no instance of its domain has all of {', '.join(updates)} to read; correct the reads"
         )
     _check_cover(name, output, instances.project_out(isl.dim_type.set, rank, len(dims) - rank), init is not None)
-    statements = [] if init is None else [_init(name, init, output, dims[:rank], reads, relations, everything)]
+    started = output.box.reset_tuple_id()
+    if "acc" not in names_in(expression) and len(dims) == rank:
+        started = coalesced(started.subtract(instances.reset_tuple_id()))
+    statements = []
+    if init is not None and not started.is_empty():
+        statements.append(_init(name, init, started, output, dims[:rank], reads, relations, everything))
     update = f"{name}_final" if init is None else f"{name}_update"
     operands = {
         operand: access_beyond(update, reads[operand][0], relation, everything, instances, output)
@@ -192,15 +200,16 @@ def access_beyond(
 def _init(
     name: str,
     init: str,
+    started: isl.Set,
     output: Tensor,
     dims: tuple[str, ...],
     reads: Reads,
     relations: Mapping[str, isl.Map],
     instances: isl.Set,
 ) -> Statement:
-    """The statement that starts every point, with the reads it uses."""
+    """The statement that starts points, with the reads it uses."""
     statement, rank = f"{name}_init", len(dims)
-    domain = output.box.set_tuple_name(statement)
+    domain = started.set_tuple_name(statement)
     operands = {}
     for operand in sorted(names_in(init) & set(relations)):
         relation = relations[operand].intersect_domain(instances).reset_tuple_id(isl.dim_type.in_)
@@ -232,10 +241,11 @@ def _layer(
         raise InvalidInput(f"layer {name!r}: the weight {unknown[0]!r} is not one of the reads {', '.join(reads)}")
     inputs = tuple(dict.fromkeys(tensor for operand, (tensor, _) in reads.items() if operand not in weights))
     constants = tuple(dict.fromkeys(reads[operand][0] for operand in weights))
-    if output in inputs or output in constants:
-        raise InvalidInput(f"layer {name!r}: reads its own output {output}; expected acc for the element being made")
+    if output in constants:
+        raise InvalidInput(f"layer {name!r}: takes its own output {output} for a weight; leave it out of weights")
+    inputs = tuple(tensor for tensor in inputs if tensor != output)
     layer = Layer(name, Custom(), output, statements, inputs, constants)
-    order = tuple(tensor.name for tensor, _ in reads.values())
+    order = tuple(tensor.name for tensor, _ in reads.values() if tensor != output)
     return replace(layer, reference=partial(_run, layer, order, reference))
 
 

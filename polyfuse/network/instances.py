@@ -3,7 +3,7 @@
 A `Layer` and the values of the tensors it reads enter; the value of its output leaves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import islpy as isl
 import numpy as np
@@ -24,29 +24,37 @@ def interpret(layer: Layer, values: Mapping[str, Array]) -> Array:
     """The output of a layer in float64, for any layer of concrete and small sizes.
 
     What is stored narrower than it is computed is rounded, and layers of whole numbers compute in float32 and integers.
-    Every statement runs its instances in lexicographic order; points do not depend on each other.
+    Points run in lexicographic order, the statements of each one after the other.
 
     Errors: InvalidInput where a set is unbounded or holds more than 500,000 instances.
     """
     out = np.full(layer.output.concrete_shape, np.nan)
-    for statement in layer.statements:
-        _run(statement, out, values, layer)
+    values = {**values, layer.output.name: out}
+    runs = [_run(statement, out, values, layer) for statement in layer.statements]
+    for _, k, instance in sorted((i[: out.ndim], k, i) for k, (instances, _) in enumerate(runs) for i in instances):
+        runs[k][1](instance)
     return stored(out, layer.output.dtype, f"layer {layer.name!r}")
 
 
-def _run(statement: Statement, out: Array, values: Mapping[str, Array], layer: Layer) -> None:
+def _run(
+    statement: Statement, out: Array, values: Mapping[str, Array], layer: Layer
+) -> tuple[list[Index], Callable[[Index], None]]:
+    """The instances of a statement, and what runs one of them."""
     value = evaluator(statement.expression, single=layer.is_exact)
     where, whole = layer.name, wholeness(statement, layer)
     arrays = {operand: np.asarray(values[access.tensor.name]) for operand, access in statement.operands.items()}
     tables = {operand: as_given(arrays[operand], whole[operand]) for operand in statement.tables}
     reads = {o: elements(a.relation, where) for o, a in statement.operands.items() if o not in tables}
-    for instance in points(statement.domain, where):
+
+    def run(instance: Index) -> None:
         point = instance[: out.ndim]
         names: dict[str, Given] = dict(zip(statement.dims, instance, strict=True))
         names |= {o: as_number(arrays[o][element[instance]], whole[o]) for o, element in reads.items()}
         if statement.accumulates:
             names["acc"] = as_number(out[point], whole["acc"])
         out[point] = value({**names, **tables})
+
+    return points(statement.domain, where), run
 
 
 def wholeness(statement: Statement, layer: Layer) -> dict[str, bool]:

@@ -11,6 +11,9 @@ in order, for every point; the instances of a statement extend the point by the 
 Padding is the absence of a read, and an update whose read is absent does not exist.
 A point starts from scratch whenever it is executed, so executing it again gives the same value.
 
+A layer that *recurs* reads elements of its own output: scans, sweeps in place, steps of time along an axis. Its points
+run in lexicographic order, all statements of one before the next, and read what earlier points have made.
+
 Between its statements `acc` may be wider than the element that it becomes: int32 for a sum of products of int8, float32
 for what is stored in half. What the last statement gives is stored as the type of the output.
 """
@@ -25,14 +28,14 @@ import numpy as np
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activation import Activation
-from polyfuse.network.dtypes import COUNTED_ONLY, element_type, is_whole
+from polyfuse.network.dtypes import COUNTED_ONLY, HALVES, element_type, is_whole
 from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
 from polyfuse.network.operator import Activate, Operator
 from polyfuse.network.quantised.scheme import Dequantised
 from polyfuse.network.tensor import Tensor, usable_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.pickling import OfFields
-from polyfuse.sets.spaces import relation_space, unnamed
+from polyfuse.sets.spaces import one_of, relation_space, unnamed
 from polyfuse.text import html_table
 
 
@@ -123,7 +126,8 @@ class Layer(OfFields):
     The `operator` promises what the statements compute, but for the `activation` that they end in: code generation may
     take a row kernel for it. A layer of your own is `Custom`, or has an operator of its own. `accumulator` is the type
     of `acc` from the first statement to the last, where it is another than that of the output. `dequantised` says which
-    whole numbers some weights were made of, by name.
+    whole numbers some weights were made of, by name. `made` holds the elements that it makes, `{ T[a] }`, where those
+    are not all of the output; nobody reads the others.
     """
 
     name: str
@@ -136,6 +140,7 @@ class Layer(OfFields):
     activation: Activation | None = None
     accumulator: str | None = None
     dequantised: Mapping[str, Dequantised] = field(default_factory=dict)
+    made: isl.Set | None = None
 
     def __post_init__(self) -> None:
         usable_name(self.name)
@@ -156,6 +161,35 @@ class Layer(OfFields):
                     f"statement {statement.name!r}: {counted_only[0]} can be scheduled and counted, not computed with; "
                     "take float32, or leave the expression unknown"
                 )
+        if self.recurs:
+            self._check_earlier()
+
+    def _check_earlier(self) -> None:
+        """What the layer reads of its own output is made by earlier points, and read as it is stored.
+
+        Errors: InvalidInput.
+        """
+        if self.output.dtype in HALVES or self.acc_dtype != self.output.dtype:
+            raise InvalidInput(
+                f"layer {self.name!r}: reads its own output {self.output}, which is narrower than acc; expected "
+                "float32 or int32"
+            )
+        read = self.reads(self.output)
+        unmade = read.range().subtract(self.makes.range())
+        if not unmade.is_empty():
+            raise InvalidInput(
+                f"layer {self.name!r}: reads {one_of(unmade)} of its own output, which no point makes; start "
+                "with a statement that sets it"
+            )
+        points = read.apply_range(self.makes.reverse())
+        late = points.subtract(isl.Map.lex_gt(self.points.get_space()))
+        if not late.is_empty():
+            pair = isl.Map.from_basic_map(late.sample())
+            reader, element = one_of(pair.domain()), one_of(pair.range().apply(self.makes))
+            raise InvalidInput(
+                f"layer {self.name!r}: point {reader} reads {element} of its own output; expected elements of points "
+                "that come before it in lexicographic order: order the axes so that time runs forwards, first"
+            )
 
     @property
     def kind(self) -> str:
@@ -187,8 +221,13 @@ class Layer(OfFields):
 
     @cached_property
     def points(self) -> isl.Set:
-        """`{ L[p] }`: one point for each element of the output."""
-        return self.output.box.set_tuple_name(self.name)
+        """`{ L[p] }`: one point for each element of the output that is made."""
+        return (self.output.box if self.made is None else self.made).set_tuple_name(self.name)
+
+    @cached_property
+    def recurs(self) -> bool:
+        """Whether the layer reads elements of its own output."""
+        return any(access.tensor == self.output for s in self.statements for access in s.operands.values())
 
     @cached_property
     def makes(self) -> isl.Map:

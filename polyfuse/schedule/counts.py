@@ -92,7 +92,7 @@ off-chip, 1,312 B on chip
     executions = sum(executions_of_points(layer, executed) for layer in network.layers)
     flows = storage.schedule.flows
     return Counts(
-        instances=sum(layer.output.elements for layer in network.layers),
+        instances=sum(points_of(layer) for layer in network.layers),
         executions=executions,
         recomputed=executions - sum(count(flows[layer.output.name].executions.domain()) for layer in network.layers),
         macs=macs_of(network.layers),
@@ -103,6 +103,11 @@ off-chip, 1,312 B on chip
         steps=executed,
         other_bytes={m: (moved[m, "load"], moved[m, "store"]) for m, _ in moved if m != OFF_CHIP},
     )
+
+
+def points_of(layer: Layer) -> int:
+    """The points of a layer: as many as its output has elements, if it makes them all."""
+    return layer.output.elements if layer.made is None else count(layer.points)
 
 
 def executions_of_points(layer: Layer, executed: Mapping[str, int]) -> int:

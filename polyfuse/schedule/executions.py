@@ -76,13 +76,15 @@ def given_flow(schedule: Schedule, layer: Layer, executions: isl.Map, flows: Map
     tensor = layer.output
     need, extended = needed(schedule.network, schedule.tiling, tensor, flows)
     made = coalesced(layer.makes.reverse().apply_range(executions))
+    if layer.recurs:
+        need = coalesced(need.union(layer.reads(tensor).reverse().apply_range(executions)))
     extended = coalesced(extended.union(made))
     places = effective_places(coordinate_places(schedule.strategy, schedule.tiling, tensor.name), extended)
     loads = isl.Map.empty(need.get_space())
     if stored_in(places):
         loads = coalesced(first_along(need.union(made), in_buffer(places)).subtract(made))
     kept = Retained(coalesced(made.union(loads)), made, loads)
-    return flow_of_made(schedule.network, tensor, places, need, extended, kept)
+    return flow_of_made(schedule.network, layer, places, need, extended, kept)
 
 
 def kept_flow(schedule: Schedule, flow: Flow, flows: Mapping[str, Flow]) -> Flow:

@@ -29,11 +29,22 @@ from polyfuse.sets.spaces import freed, union
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """The elements of a tensor that one stage writes or reads: `{ A[a] -> tile[t] }`."""
+    """The elements of a tensor that one stage writes or reads: `{ A[a] -> tile[t] }`.
+
+    A layer that recurs reads its own output in the stage that makes it. The points of a stage run in an order in which
+    an element is made before it is read; what it finds then is judged when all of the stage is `done`, so that a buffer
+    has to hold until then what any point of it reads.
+    """
 
     name: str
     stage: int
     moments: isl.Map
+    done: bool = False
+
+    @property
+    def moment(self) -> int:
+        """The stage as a number; the ends of stages lie between them."""
+        return 2 * self.stage + self.done
 
 
 def check(storage: Storage) -> None:
@@ -85,7 +96,8 @@ def check_stores(schedule: Schedule, flow: Flow) -> None:
     """
     name = flow.tensor.name
     if flow.tensor in schedule.network.outputs:
-        missing = flow.tensor.box.subtract(flow.stores.domain())
+        made = schedule.network.makers[flow.tensor].makes.range()
+        missing = made.subtract(flow.stores.domain())
         if not missing.is_empty():
             raise IllegalSchedule(
                 f"output {name}: element {witness(missing)} is never stored; some tile must compute it"
@@ -101,8 +113,9 @@ def chip_events(schedule: Schedule, flow: Flow) -> tuple[list[Event], list[Event
     reads = list(events(schedule, flow, store=flow.stores))
     for layer in schedule.network.layers:
         stage = schedule.stage("make", layer.output)
-        if stage is not None and flow.tensor in (*layer.inputs, *layer.weights):
-            reads.append(Event(layer.name, stage, schedule.reads(layer, flow.tensor)))
+        own = layer.recurs and flow.tensor == layer.output
+        if stage is not None and (own or flow.tensor in (*layer.inputs, *layer.weights)):
+            reads.append(Event(layer.name, stage, schedule.reads(layer, flow.tensor), own))
     return writes, reads
 
 
@@ -207,7 +220,7 @@ def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
     rank = times.dim(isl.dim_type.set)
     space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, rank + 1)
     moment = isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), isl.dim_type.set, rank)
-    stride = isl.Val(1 + max((event.stage for event in found), default=0))
+    stride = isl.Val(1 + max((event.moment for event in found), default=0))
     for d in reversed(range(rank)):
         moment = moment.set_coefficient_val(isl.dim_type.in_, d, stride)
         if not times.is_empty():
@@ -253,5 +266,5 @@ def time_of(schedule: Schedule, event: Event, axes: int) -> isl.Map:
     """`{ [t, a] -> [time, stage] }`."""
     time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_).add_dims(isl.dim_type.in_, axes)
     stage = time.dim(isl.dim_type.out)
-    time = time.add_dims(isl.dim_type.out, 1).fix_val(isl.dim_type.out, stage, isl.Val(event.stage))
+    time = time.add_dims(isl.dim_type.out, 1).fix_val(isl.dim_type.out, stage, isl.Val(event.moment))
     return time

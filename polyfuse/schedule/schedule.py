@@ -21,6 +21,7 @@ from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import Placement, Retained, retain, stored_in
 from polyfuse.schedule.tiling import Axis, Tiling, label
+from polyfuse.sets.closure import closed
 from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import relation_space
@@ -270,8 +271,23 @@ def made_flow(network: Network, strategy: Strategy, tiling: Tiling, layer: Layer
     """The flow of a layer's output: needed by its readers and, if it is an output, by the tile that holds it."""
     tensor = layer.output
     need, extended = needed(network, tiling, tensor, flows)
-    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
-    return flow_of_made(network, tensor, places, need, extended, retain(need, extended, places, strategy.placement))
+    wanted = coordinate_places(strategy, tiling, tensor.name)
+    if layer.recurs:
+        need, extended = with_own_reads(layer, need, wanted)
+    places = effective_places(wanted, extended)
+    return flow_of_made(network, layer, places, need, extended, retain(need, extended, places, strategy.placement))
+
+
+def with_own_reads(layer: Layer, need: isl.Map, wanted: tuple[Place, ...]) -> tuple[isl.Map, isl.Map]:
+    """The need of the output of a layer that recurs, with and without borders.
+
+    A tile that makes an element needs the elements that this is made from, and so on: `every` is the need if all that
+    tiles need they make. What is made at the first tile alone, by `wanted`, needs others at that one alone.
+    """
+    read = layer.makes.reverse().apply_range(layer.reads(layer.output)).reverse()
+    every = closed(need, read)
+    executions = retain(every, every, effective_places(wanted, every), "first").executions
+    return coalesced(need.union(read.apply_range(executions))), every
 
 
 def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
@@ -281,25 +297,27 @@ def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str,
     output.
     """
     need, extended = pulled(network, tiling, tensor, flows)
+    made = network.makers[tensor].makes.range()
     if need.is_empty():
         extended = tiling.tiles_of(tensor, network.outputs[-1])
-        need = extended.intersect_domain(tensor.box)
+        need = extended.intersect_domain(made)
     elif tensor in network.outputs:
         holes = tiling.tiles_of(tensor, network.outputs[-1]).subtract_domain(extended.domain())
-        if not holes.intersect_domain(tensor.box).is_empty():
+        if not holes.intersect_domain(made).is_empty():
             extended = extended.union(holes)
-        missing = tensor.box.subtract(need.domain())
+        missing = made.subtract(need.domain())
         need = coalesced(need.union(first_along_all(extended.intersect_domain(missing))))
     return need, extended
 
 
 def flow_of_made(
-    network: Network, tensor: Tensor, places: tuple[Place, ...], need: isl.Map, extended: isl.Map, kept: Retained
+    network: Network, layer: Layer, places: tuple[Place, ...], need: isl.Map, extended: isl.Map, kept: Retained
 ) -> Flow:
     """The flow of a layer's output whose arrivals are known: outputs, and what other tiles load, are stored once."""
+    tensor = layer.output
     stored = isl.Set.empty(tensor.box.get_space())
     if tensor in network.outputs:
-        stored = tensor.box
+        stored = layer.makes.range()
     elif stored_in(places):
         stored = kept.loads.domain()
     stores = first_along_all(kept.executions.intersect_domain(stored))

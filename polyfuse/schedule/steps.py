@@ -123,7 +123,7 @@ def layer_steps(schedule: Schedule, layer: Layer, stage: int) -> Iterator[Step]:
             touches.append(Touch("acc", layer.output, "chip", False, out))
         touches.append(Touch("acc", layer.output, "chip", True, out))
         check_reductions(layer, statement)
-        time = step_time(schedule, executions, stage, layer.rank, k)
+        time = step_time(schedule, executions, stage, layer.rank, k, layer.recurs)
         yield Step(statement.name, "make", layer, statement, statement.dims, executions, time, tuple(touches))
 
 
@@ -166,34 +166,29 @@ def touched(executions: isl.Set, schedule: Schedule, element: isl.Map) -> isl.Ma
     return pairs.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name()).intersect_domain(executions)
 
 
-def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k: int) -> isl.Map:
+def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k: int, recurs: bool = False) -> isl.Map:
     """`{ step[t, p, r] -> [tile time, stage, p (rows first), k, r, last p] }`, padded to REDUCTION_DIMS.
 
     Rows run outside of channels and the last axis of the image innermost, so that the innermost loop has stride one.
-    `p` is padded to the largest rank of the group, so that the times of all its steps can be compared.
+    `p` is padded to the largest rank of the group, so that the times of all its steps can be compared. The points of a
+    layer that `recurs` run in lexicographic order: `[tile time, stage, p, k, r]`, as long as the other.
     """
-    width = point_dims(schedule)
     coordinates = len(schedule.tiling.dims)
     time = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_)
-    inner = executions.dim(isl.dim_type.set) - coordinates
-    time = time.add_dims(isl.dim_type.in_, inner)
+    time = time.add_dims(isl.dim_type.in_, executions.dim(isl.dim_type.set) - coordinates)
+    point = [coordinates + d for d in (range(rank) if recurs or rank != 4 else (0, 2, 1, 3))]
+    reduction = range(coordinates + rank, time.dim(isl.dim_type.in_))
+    padding = [None] * (point_dims(schedule) - rank), [None] * (REDUCTION_DIMS - len(reduction))
+    outer: list[int | None] = [*point[:-1], *padding[0]]
+    last = point[-1]
+    order = [*outer, last, -1, *reduction, *padding[1]] if recurs else [*outer, -1, *reduction, *padding[1], last]
     fixed = time.dim(isl.dim_type.out)
-    time = time.add_dims(isl.dim_type.out, 1 + width + 1 + REDUCTION_DIMS)
-    time = time.fix_val(isl.dim_type.out, fixed, isl.Val(stage))
-    point_order = (0, 2, 1, 3) if rank == 4 else tuple(range(rank))
-    for position, d in enumerate(point_order[:-1]):
-        time = time.equate(isl.dim_type.out, fixed + 1 + position, isl.dim_type.in_, coordinates + d)
-    for position in range(rank - 1, width - 1):
-        time = time.fix_val(isl.dim_type.out, fixed + 1 + position, isl.Val(0))
-    time = time.fix_val(isl.dim_type.out, fixed + width, isl.Val(k))
-    for d in range(REDUCTION_DIMS):
-        position = fixed + width + 1 + d
-        if rank + d < inner:
-            time = time.equate(isl.dim_type.out, position, isl.dim_type.in_, coordinates + rank + d)
+    time = time.add_dims(isl.dim_type.out, 1 + len(order)).fix_val(isl.dim_type.out, fixed, isl.Val(stage))
+    for position, d in enumerate(order, fixed + 1):
+        if d is None or d < 0:
+            time = time.fix_val(isl.dim_type.out, position, isl.Val(0 if d is None else k))
         else:
-            time = time.fix_val(isl.dim_type.out, position, isl.Val(0))
-    last = fixed + width + 1 + REDUCTION_DIMS
-    time = time.equate(isl.dim_type.out, last, isl.dim_type.in_, coordinates + point_order[-1])
+            time = time.equate(isl.dim_type.out, position, isl.dim_type.in_, d)
     return time.set_tuple_name(isl.dim_type.in_, executions.get_tuple_name()).intersect_domain(executions)
 
 

@@ -12,6 +12,7 @@ import islpy as isl
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.sets.closure import closed
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import only_axis, relation_space, tidied
@@ -177,6 +178,11 @@ def footprints(network: Network, regions: Mapping[Tensor, isl.Set], *, exact: bo
         for layer in reversed(network.layers):
             if layer.output not in needed:
                 continue
+            if layer.recurs:
+                own = layer.makes.reverse().apply_range(layer.reads(layer.output))
+                needed[layer.output] = closed(
+                    isl.Map.from_range(needed[layer.output]).reverse(), own.reverse()
+                ).domain()
             points = needed[layer.output].apply(layer.makes.reverse())
             for tensor in layer.inputs:
                 read = coalesced(points.apply(layer.reads(tensor)))

@@ -54,6 +54,16 @@ def coordinates(point: isl.Point) -> list[int]:
     return [int(point.get_coordinate_val(isl.dim_type.set, d).to_python()) for d in range(rank)]
 
 
+def one_of(points: isl.Set | isl.BasicSet) -> str:
+    """One point of a set in words, with the values of parameters where there are any.
+
+    >>> one_of(isl.Set("{ S[i, j] : i = 1 and j = 2 }"))
+    'S[1, 2]'
+    """
+    every = isl.Set.from_basic_set(points) if isinstance(points, isl.BasicSet) else points
+    return str(every.sample_point()).removeprefix("{ ").removesuffix(" }").replace("{ ", "").strip()
+
+
 def unnamed(relation: isl.Map, ends: tuple[isl.dim_type, ...] = (IN, OUT)) -> isl.Map:
     """The same relation with no name for any dimension of its tuples, and without pieces that hold nothing.
 

@@ -134,7 +134,10 @@ def reading(text: str) -> dict[str, Any]:
         ({"expression": "acc + 1"}, "no expression uses the operand 'x'"),
         ({"expression": "acc + x ** 2"}, "neither arithmetic"),
         ({"weights": ["w"]}, "the weight 'w' is not one of the reads x"),
-        ({"output": READS["x"][0], "domain": "{ S[i, k] : 0 <= i < 8 and k = 0 }"}, "reads its own output"),
+        (
+            {"output": READS["x"][0], "domain": "{ S[i, k] : 0 <= i < 8 and k = 0 }"},
+            r"point sum\[\d\] reads x\[\d\] of its own output",
+        ),
         (
             {"domain": "{ S[i] : 0 <= i < 5 }", "init": None, "expression": "x"} | reading("{ S[i] -> x[i] }"),
             r"nothing makes y\[5\] of y\[6\]",

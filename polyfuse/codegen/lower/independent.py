@@ -33,11 +33,17 @@ def independent_tiles(group: LoweredGroup) -> int:
 
 
 def check_distinct_cells(group: LoweredGroup) -> None:
-    """Refuse rings in which elements that one stage of a tile makes share a cell.
+    """Refuse rings in which elements that one stage of a tile makes share a cell, and stages that read what they make.
 
     In order that is right where one of them is read by nobody; at once it is not.
     Errors: IllegalSchedule.
     """
+    for step in group.steps:
+        if step.layer is not None and step.layer.recurs:
+            raise IllegalSchedule(
+                f"layer {step.layer.name!r}: reads its own output in order, and work items run in none; "
+                "run it on the host"
+            )
     writes = (touch for step in group.steps for touch in step.touches if touch.writes)
     for touch in (touch for touch in writes if not group.places.is_offchip(touch)):
         buffer = group.places.buffer(touch.tensor)

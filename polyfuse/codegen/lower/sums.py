@@ -117,10 +117,13 @@ def blocked(
 
 
 def long_sum(step: Step, coordinates: int) -> LongSum | None:
-    """How the sum of a step is cut; None for what is no sum, a short one, or one that nothing executes."""
+    """How the sum of a step is cut; None for what is no sum, a short one, or one that nothing executes.
+
+    That of a layer which recurs stays as it is: its sums are of points, not of rows of points.
+    """
     if step.layer is None or step.statement is None or not adds_up(step.statement.expression):
         return None
-    if step.executions.is_empty():
+    if step.executions.is_empty() or step.layer.recurs:
         return None
     start = coordinates + step.layer.rank
     ends = [

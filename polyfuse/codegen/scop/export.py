@@ -17,7 +17,7 @@ from polyfuse.codegen.scop.homes import MEMORY_PREFIX, Homes
 from polyfuse.codegen.scop.placed import PlacedStep, PlacedSteps, placed_in, placed_steps
 from polyfuse.codegen.scop.script import build_script
 from polyfuse.codegen.scop.source import ScopStep, c_source, scop_step
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, UnsupportedOperator
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.expression import is_known
 from polyfuse.network.network import Network
@@ -51,9 +51,9 @@ class ExportedScop:
 def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
     """A group for Polly. With `expanded`, loops over tiles are written even where no step is executed twice.
 
-    Errors: UnsupportedOperator for accesses that are not affine, IllegalSchedule for storage that `check` refuses,
-    InvalidInput for elements that are not float32 and statements that compute something unknown, TooComplex above isl's
-    operation limit.
+    Errors: UnsupportedOperator for accesses that are not affine and layers that recur, IllegalSchedule for storage that
+    `check` refuses, InvalidInput for elements that are not float32 and statements that compute something unknown,
+    TooComplex above isl's operation limit.
     """
     schedule = storage.schedule
     network = schedule.network
@@ -82,6 +82,11 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
 def _check_can_run(network: Network) -> None:
     """C can be written: of float32, for statements whose expressions are known."""
     for layer in network.layers:
+        if layer.recurs:
+            raise UnsupportedOperator(
+                f"layer {layer.name!r}: reads its own output, and C for Polly has a loop nest for each statement; "
+                "import a program of your own instead: polyfuse import-scop"
+            )
         for tensor in (layer.output, *layer.inputs, *layer.weights):
             if tensor.dtype != "float32" or layer.acc_dtype != "float32":
                 raise InvalidInput(

@@ -16,7 +16,7 @@ import islpy as isl
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.scop.scop import Scop, ScopAccess, ScopStatement
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import relation_space
+from polyfuse.sets.spaces import one_of, relation_space
 
 
 def check_changed(scop: Scop, changed: Scop) -> None:
@@ -58,7 +58,7 @@ def check_singular(scop: Scop) -> None:
             later = statement.times.lex_lt_map(statement.times)
             twice = later.intersect(isl.Map.identity(later.get_space())).domain()
             raise IllegalSchedule(
-                f"illegal: {_instance(twice)} runs at several times; Polly imports singular schedules: expand its "
+                f"illegal: {one_of(twice)} runs at several times; Polly imports singular schedules: expand its "
                 "copies in the C (polyfuse export-scop does), or keep the values that tiles share"
             )
 
@@ -131,7 +131,7 @@ def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: Sco
         if not lost.is_empty():
             pair = lost.sample()
             raise IllegalSchedule(
-                f"illegal: {_instance(pair.domain())} reads what {_instance(pair.range())} has written, but not in "
+                f"illegal: {one_of(pair.domain())} reads what {one_of(pair.range())} has written, but not in "
                 f"{there.accesses[k].array}, where it was put: by then another value is there, or it looks elsewhere; "
                 "enlarge that array or change its accesses"
             )
@@ -141,7 +141,7 @@ def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: Sco
     for instances in (moved.domain(), *(pairs.domain() & unwritten for pairs in found.values())):
         if not instances.is_empty():
             raise IllegalSchedule(
-                f"illegal: {_instance(instances)} reads {statement.accesses[k].array} as it is before the scop, and in "
+                f"illegal: {one_of(instances)} reads {statement.accesses[k].array} as it is before the scop, and in "
                 f"{there.accesses[k].array} something else; leave that access as it is"
             )
 
@@ -168,18 +168,11 @@ def _disorder(first: ScopStatement, second: ScopStatement, wrong: isl.Map) -> st
         element = pair.domain().apply(one.relation) & pair.range().apply(other.relation)
         if not element.is_empty():
             return (
-                f"illegal: {_instance(pair.domain())} must run before {_instance(pair.range())}: the one "
-                f"{one.kind}s {_instance(element)} and the other {other.kind}s it; the schedule runs them in another "
+                f"illegal: {one_of(pair.domain())} must run before {one_of(pair.range())}: the one "
+                f"{one.kind}s {one_of(element)} and the other {other.kind}s it; the schedule runs them in another "
                 "order; change the schedule"
             )
     raise AssertionError(f"{first.name} and {second.name} conflict in no element")
-
-
-def _instance(instances: isl.Set | isl.BasicSet) -> str:
-    """One instance of a set: `S[1, 2]`, with the values of parameters where there are any."""
-    every = isl.Set.from_basic_set(instances) if isinstance(instances, isl.BasicSet) else instances
-    text = str(every.sample_point())
-    return text.removeprefix("{ ").removesuffix(" }").replace("{ ", "").strip()
 
 
 def _same_accesses(scop: Scop, changed: Scop, statement: ScopStatement) -> bool:

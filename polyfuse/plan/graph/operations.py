@@ -138,7 +138,8 @@ def graph_of(network: Network, dtype: str | None = None) -> Graph:
     """The operations of a network; `dtype` prices it as if its tensors and weights were of another type.
 
     Weights of one axis, such as biases, keep 4 bytes where the others have one.
-    Errors: InvalidInput for an unknown type, symbolic sizes, and layers that read other images of a batch.
+    Errors: InvalidInput for an unknown type, symbolic sizes, and layers that read other images of a batch or their own
+    output.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("net")
@@ -245,10 +246,15 @@ def reshaped(layer: Layer, parts: tuple[Part, ...]) -> tuple[Part, ...] | None:
 
 
 def check_images(layer: Layer) -> None:
-    """Refuse a layer whose images are made of other images.
+    """Refuse a layer whose images are made of other images, or that reads or leaves out elements of its own output.
 
     Errors: InvalidInput.
     """
+    if layer.recurs or layer.made is not None:
+        raise InvalidInput(
+            f"layer {layer.name!r}: expected a layer that makes every element of {layer.output} and reads none of it; "
+            "such layers are fused and run on the host, not planned for a scratchpad"
+        )
     images = {image_shape(tensor)[0] for tensor in (layer.output, *layer.inputs)}
     for tensor in layer.inputs if images != {1} else ():
         if len(images) > 1 or not keeps_images(layer.reads(tensor)):
