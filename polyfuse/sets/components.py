@@ -40,8 +40,8 @@ def independent_sets(s: isl.Set) -> list[isl.Set]:
     pieces = s.flatten().get_basic_sets()
     if len(pieces) != 1:
         return [s]
-    groups = _connected_dimensions(pieces[0])
-    return [_restricted_to(pieces[0], group).to_set() for group in groups] if len(groups) > 1 else [s]
+    groups = connected_dimensions(pieces[0])
+    return [restricted_to(pieces[0], group).to_set() for group in groups] if len(groups) > 1 else [s]
 
 
 def products(s: isl.Set) -> list[Product]:
@@ -79,13 +79,13 @@ def _without_divs(piece: isl.BasicSet) -> isl.BasicSet:
 
 
 def _product(piece: isl.BasicSet) -> Product:
-    groups = _connected_dimensions(piece)
+    groups = connected_dimensions(piece)
     context = piece.drop_constraints_involving_dims(SET, 0, piece.dim(SET)).params()
-    factors = tuple(_restricted_to(piece, group) for group in groups)
+    factors = tuple(restricted_to(piece, group) for group in groups)
     return Product(context, factors, tuple(tuple(sorted(group)) for group in groups))
 
 
-def _restricted_to(piece: isl.BasicSet, kept: set[int]) -> isl.BasicSet:
+def restricted_to(piece: isl.BasicSet, kept: set[int]) -> isl.BasicSet:
     """The set over the kept dimensions, with the constraints that mention only them (and parameters)."""
     for position in reversed(range(piece.dim(SET))):
         if position not in kept:
@@ -93,7 +93,7 @@ def _restricted_to(piece: isl.BasicSet, kept: set[int]) -> isl.BasicSet:
     return piece
 
 
-def _connected_dimensions(piece: isl.BasicSet) -> list[set[int]]:
+def connected_dimensions(piece: isl.BasicSet) -> list[set[int]]:
     """Dimensions tied by a chain of constraints and existential variables, one set for each such component."""
     columns = [(SET, position) for position in range(piece.dim(SET))]
     columns += [(DIV, position) for position in range(piece.dim(DIV))]

@@ -56,7 +56,7 @@ def cardinality(s: isl.Set | isl.Map, backend: Backend = "auto") -> PiecewiseQua
         return _barvinok_cardinality(s)
     try:
         with operation_limit(MAX_OPERATIONS, what=f"cardinality of {s}"):
-            return _own_cardinality(_fibres(s))
+            return _own_cardinality(fibres(s))
     except TooComplex:
         if backend == "own" or not has_barvinok():
             raise
@@ -82,7 +82,7 @@ def _barvinok_cardinality(s: isl.Set | isl.Map) -> PiecewiseQuasiPolynomial:
     return from_pw_qpolynomial(countable.card())
 
 
-def _fibres(s: isl.Set | isl.Map) -> isl.Set:
+def fibres(s: isl.Set | isl.Map) -> isl.Set:
     """`[p] -> { D[d] -> R[r] }` as `[p, d] -> { R[r] }`; a set stays as it is."""
     if isinstance(s, isl.Set):
         return s

@@ -13,7 +13,9 @@ import sympy
 from polyfuse.sets.components import PARAM, SET
 from polyfuse.sets.interrupts import interrupts_held
 from polyfuse.sets.spaces import dimension_names
-from polyfuse.sets.symbolic.expressions import condition_to_sympy, conditions, qpolynomial_to_sympy
+from polyfuse.sets.symbolic.canonical import canonical_pieces
+from polyfuse.sets.symbolic.expressions import condition_to_sympy, conditions, qpolynomial_to_sympy, symbol
+from polyfuse.sets.symbolic.fewer import fewer_pieces
 from polyfuse.sets.symbolic.pieces import disjoint_sum
 from polyfuse.sets.symbolic.vectorise import Evaluator, evaluator
 
@@ -24,6 +26,11 @@ class Piece:
 
     domain: isl.Set
     value: sympy.Expr
+
+    def __str__(self) -> str:
+        """`value : conditions`, the conditions as isl writes them."""
+        inside = self.domain.to_str().split("{", 1)[1].rsplit("}", 1)[0].strip()
+        return f"{self.value} {inside}".strip()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +78,36 @@ class PiecewiseQuasiPolynomial:
         kept = [(domain.coalesce(), value) for domain, value in both if not domain.is_empty()]
         return _from_parts(_joined(self.symbols, other.symbols), kept)
 
+    def simplified(self) -> "PiecewiseQuasiPolynomial":
+        """The same function in fewer and shorter pieces; of one symbol, equal ones that grow linearly become alike."""
+        pieces = fewer_pieces([(piece.domain, piece.value) for piece in self.pieces])
+        return _from_parts(self.symbols, canonical_pieces(pieces) if len(self.symbols) == 1 and pieces else pieces)
+
+    def in_used_symbols(self) -> "PiecewiseQuasiPolynomial":
+        """The same function without the symbols that it does not depend on."""
+        pieces = [(piece.domain.compute_divs(), piece.value) for piece in self.pieces]
+        used = [
+            name
+            for position, name in enumerate(self.symbols)
+            if any(d.involves_dims(PARAM, position, 1) or symbol(name) in v.free_symbols for d, v in pieces)
+        ]
+        for position in reversed([index for index, name in enumerate(self.symbols) if name not in used]):
+            pieces = [(domain.project_out(PARAM, position, 1), value) for domain, value in pieces]
+        return _from_parts(tuple(used), pieces)
+
+    def with_symbols(self, names: tuple[str, ...]) -> "PiecewiseQuasiPolynomial":
+        """The same function of other symbols, one for each."""
+        renamed = {symbol(own): symbol(name) for own, name in zip(self.symbols, names, strict=True)}
+        pieces = []
+        for piece in self.pieces:
+            domain = piece.domain
+            for position, name in enumerate(names):
+                domain = domain.set_dim_name(PARAM, position, name)
+            pieces.append((domain, piece.value.xreplace(renamed)))
+        return _from_parts(names, pieces)
+
     def __str__(self) -> str:
-        text = "; ".join(_piece_text(piece) for piece in self.pieces) or "0"
+        text = "; ".join(map(str, self.pieces)) or "0"
         return f"[{', '.join(self.symbols)}] -> {{ {text} }}"
 
     __repr__ = __str__
@@ -124,9 +159,3 @@ def _names(domain: isl.Space) -> tuple[str, ...]:
 
 def _joined(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:
     return left + tuple(name for name in right if name not in left)
-
-
-def _piece_text(piece: Piece) -> str:
-    """`value : conditions`, the conditions as isl writes them."""
-    inside = piece.domain.to_str().split("{", 1)[1].rsplit("}", 1)[0].strip()
-    return f"{piece.value} {inside}".strip()
