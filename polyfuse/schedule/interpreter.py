@@ -46,6 +46,7 @@ class Interpreted:
 class StepExecutions:
     """All executions of a step: its expression, and the time and the cells of each execution.
 
+    `arrays` has the name of the array of each access: that of a tensor's buffer, or of the tensor off chip.
     `whole` says which operands are whole; those of `tables` have the cells of each of their elements; `rounds` is the
     half type that the result is rounded to.
     """
@@ -54,6 +55,7 @@ class StepExecutions:
     expression: Callable[[Mapping[str, Given]], float]
     instances: Integers
     times: Integers
+    arrays: tuple[str, ...]
     cells: tuple[Integers, ...]
     whole: Mapping[str, bool]
     tables: Mapping[str, tuple[Integers, ...]]
@@ -124,10 +126,10 @@ def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None
     """One execution of a step: read its operands, evaluate, write its target."""
     step = runs.step
     values: dict[str, Given] = {}
-    for touch, cells in zip(step.touches, runs.cells, strict=True):
+    for touch, array, cells in zip(step.touches, runs.arrays, runs.cells, strict=True):
         if touch.writes:
             continue
-        found, whole = (chip if touch.memory == BUFFER else offchip).get(touch.tensor.name, {}), runs.whole
+        found, whole = (chip if touch.memory == BUFFER else offchip).get(array, {}), runs.whole
         if touch.operand in runs.tables:
             every = [found.get(tuple(each[k]), np.nan) for each in runs.tables[touch.operand]]
             values[touch.operand] = as_given(np.array(every), whole[touch.operand])
@@ -138,10 +140,10 @@ def execute(runs: StepExecutions, k: int, chip: Memory, offchip: Memory) -> None
     result = runs.expression({**given, **values})
     if runs.rounds is not None:
         result = float(stored(result, runs.rounds))
-    for touch, cells in zip(step.touches, runs.cells, strict=True):
+    for touch, array, cells in zip(step.touches, runs.arrays, runs.cells, strict=True):
         if touch.writes:
             memory = chip if touch.memory == BUFFER else offchip
-            memory.setdefault(touch.tensor.name, {})[tuple(cells[k])] = result
+            memory.setdefault(array, {})[tuple(cells[k])] = result
 
 
 def executions_of(storage: Storage, step: Step) -> StepExecutions:
@@ -161,11 +163,12 @@ def executions_of(storage: Storage, step: Step) -> StepExecutions:
         else values(cells_of(storage, touch), instances)
         for touch in step.touches
     )
+    buffers = storage.buffers
+    arrays = tuple(buffers[t.tensor.name].name if t.memory == BUFFER else t.tensor.name for t in step.touches)
     exact = step.layer is not None and step.layer.is_exact
     expression = evaluator("x" if step.statement is None else step.statement.expression, single=exact)
-    return StepExecutions(
-        step, expression, instances, values(step.time, instances), cells, wholeness_of(step), tables, rounded_to(step)
-    )
+    times, whole = values(step.time, instances), wholeness_of(step)
+    return StepExecutions(step, expression, instances, times, arrays, cells, whole, tables, rounded_to(step))
 
 
 def wholeness_of(step: Step) -> dict[str, bool]:
@@ -194,7 +197,7 @@ def cells_of(storage: Storage, touch: Touch) -> isl.Map:
     """`{ step[t, i] -> [cell] }`: the cell of a buffer, or the element itself off chip."""
     if touch.memory != BUFFER:
         return touch.element.range_factor_range()
-    return touch.element.apply_range(isl.Map.from_multi_aff(storage.buffers[touch.tensor.name].cell))
+    return touch.element.apply_range(storage.buffers[touch.tensor.name].cell.as_map())
 
 
 def executed(step: Step) -> Integers:

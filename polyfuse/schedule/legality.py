@@ -8,23 +8,34 @@ scratch whenever it is executed, every execution of it writes the same final val
     writes  { load[t, a], make[t, a] -> buffer[cell(t, a)] }    and in memory  { store[t, a] -> A[a] }
     reads   { layer[t, a], store[t, a] -> buffer[cell(t, a)] }  and in memory  { load[t, a] -> A[a] }
 
+Tensors may share an array: then all of them write it and read it, and a stage holds what it reads until its end.
 `polyfuse.schedule.valueflow` judges each of these; this module says what a schedule and its storage write and read.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule
-from polyfuse.schedule.buffers import check_buffers, check_complete
+from polyfuse.schedule.buffers import (
+    arrays,
+    at_first,
+    check_buffers,
+    check_complete,
+    check_index,
+    ends_of,
+    own_indices,
+    why_no_rows,
+)
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
 from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
-from polyfuse.schedule.witness import refusal, witness
+from polyfuse.schedule.witness import Access, refusal, witness
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import freed, union
+from polyfuse.sets.spaces import Part, coordinates, freed, union
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +61,10 @@ class Event:
 def check(storage: Storage) -> None:
     """Prove that every output is computed from the right values and stored once.
 
-    Storage may be edited: any windows, rings, offsets and copies of the form in `buffers` are judged; other storage is
-    refused, whether or not it would be right.
+    Any storage is judged: every order of axes, padding, skew, ring and sharing of an array. A stage of a tile is one
+    moment: what it reads has to stay until its end, and all that it writes has cells of its own.
 
-    Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, and what it would find;
+    Errors: IllegalSchedule with a witness: the reader, its tile, the element it needs, its cell, what it would find;
     TooComplex above isl's operation limit.
     """
     schedule = storage.schedule
@@ -64,10 +75,17 @@ def check(storage: Storage) -> None:
     for name, flow in schedule.flows.items():
         with operation_limit(what=f"legality of {name!r}"):
             check_stores(schedule, flow)
-            for buffer in storage.buffers[name].forms:
-                check_values(schedule, flow, buffer, *chip_events(schedule, flow))
             if flow.role == "made":
-                check_values(schedule, flow, None, *memory_events(schedule, flow))
+                check_values(schedule, (lodger(flow, None, *memory_events(schedule, flow)),))
+    for array, sharers in arrays(storage.buffers).items():
+        with operation_limit(what=f"legality of {array!r}"):
+            held = [(schedule.flows[b.tensor.name], b) for b in sharers if b.tensor.name in schedule.flows]
+            if len(held) > 1:
+                check_values(schedule, lodgers(schedule, held))
+            for flow, buffer in held if len(held) == 1 else ():
+                rows = why_no_rows(schedule, storage.buffers, flow.tensor.name) is None
+                for form in buffer.forms if rows else (buffer,):
+                    check_values(schedule, (lodger(flow, form, *chip_events(schedule, flow)),))
 
 
 def check_order(schedule: Schedule) -> None:
@@ -134,38 +152,143 @@ def events(schedule: Schedule, flow: Flow, **moments: isl.Map) -> Iterator[Event
             yield Event(f"{action}_{flow.tensor.name}", stage, relation)
 
 
-def check_values(
-    schedule: Schedule, flow: Flow, buffer: Buffer | None, writes: list[Event], reads: list[Event]
-) -> None:
-    """Every read finds the element it wants, in a buffer or (None) in memory, where each element has its own cell.
+@dataclass(frozen=True, eq=False)
+class Lodger:
+    """A tensor in an array, its buffer there (None in memory), and the events that write and read it.
+
+    An instance is `[t, a]` over the axes on which anything depends. Where tensors share an array it is
+    `[t, number, a]` over all axes, and zeros behind them up to `rank`; elements are numbered from `first`.
+    """
+
+    flow: Flow
+    buffer: Buffer | None
+    writes: tuple[Event, ...]
+    reads: tuple[Event, ...]
+    shares: bool = False
+    number: int = 0
+    first: int = 0
+    rank: int = 0
+
+
+def lodger(flow: Flow, buffer: Buffer | None, writes: Iterable[Event], reads: Iterable[Event]) -> Lodger:
+    """A tensor in an array of its own."""
+    return Lodger(flow, buffer, tuple(writes), tuple(reads))
+
+
+def lodgers(schedule: Schedule, held: Sequence[tuple[Flow, Buffer]]) -> tuple[Lodger, ...]:
+    """The tensors that share an array."""
+    firsts = accumulate((flow.tensor.elements for flow, _ in held), initial=0)
+    rank = max(len(flow.tensor.shape) for flow, _ in held)
+    alone = (lodger(flow, buffer, *chip_events(schedule, flow)) for flow, buffer in held)
+    numbered = enumerate(zip(firsts, alone, strict=False))
+    return tuple(replace(each, shares=True, number=k, first=first, rank=rank) for k, (first, each) in numbered)
+
+
+def check_values(schedule: Schedule, sharers: Sequence[Lodger]) -> None:
+    """Every read finds the element it wants, in an array or in memory, where each element has its own cell.
 
     A write of the element serves a read of it if no other element is written to the cell between the two. On chip it
     must come from a tile that agrees in the coordinates along which nothing is retained: tiles may run in parallel
     along those.
     Errors: IllegalSchedule.
     """
-    if not writes and not reads:
+    found = [event for each in sharers for event in (*each.writes, *each.reads)]
+    if not found:
         return
-    axes = essential_axes(schedule, flow, [*writes, *reads])
-    cell = cells(schedule, flow, buffer, axes)
-    clock = clock_of(schedule, [*writes, *reads])
-    timed = {event.name: timed_accesses(schedule, flow, event, axes, cell, clock) for event in (*writes, *reads)}
-    for write in writes:
-        check_one_cell_each(flow, write, timed[write.name].cells)
-    kept = in_buffer(flow.places)
-    private = [d for d in range(len(flow.places)) if d not in kept] if buffer is not None else []
-    sources = [timed[write.name] for write in writes]
-    for read in reads:
-        lost = unserved(timed[read.name], sources, private)
-        if not lost.is_empty():
-            point = lost.sample_point()
-            found = last_written(point, timed[read.name], sources)
-            raise IllegalSchedule(refusal(schedule, flow, axes, read.name, point, found and found[1]))
-    if buffer is not None:
-        check_bounds(buffer, axes, timed.values())
+    clock = clock_of(schedule, found)
+    homes = [Home.of(schedule, each) for each in sharers]
+    sources = []
+    for home in homes:
+        for write in home.lodger.writes:
+            sources.append(home.accesses(schedule, write, clock))
+            check_one_cell_each(home.lodger.flow, write, sources[-1].cells)
+    for home in homes:
+        kept = in_buffer(home.lodger.flow.places)
+        private = [d for d in range(len(home.lodger.flow.places)) if d not in kept and home.lodger.buffer is not None]
+        for read in home.lodger.reads:
+            reader = home.accesses(schedule, read, clock)
+            lost = unserved(reader, sources, private)
+            if not lost.is_empty():
+                point = lost.sample_point()
+                last = last_written(point, reader, sources)
+                found_there = seen(schedule, homes, last[1]) if last is not None else None
+                raise IllegalSchedule(refusal(read.name, seen(schedule, homes, point), found_there))
+    for home in homes:
+        home.check_bounds(schedule, clock)
 
 
-def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[int, ...]:
+@dataclass(frozen=True, eq=False)
+class Home:
+    """Where a tensor is found: `cell` is `{ [instance] -> [c] }` over its essential `axes` and the `kept` indices.
+
+    Each of the other axes has indices of its own, which tell its elements apart whatever the rest is.
+    """
+
+    lodger: Lodger
+    axes: tuple[int, ...]
+    kept: tuple[int, ...]
+    cell: isl.Map
+
+    @staticmethod
+    def of(schedule: Schedule, lodger: Lodger) -> "Home":
+        """The home of a tensor."""
+        coordinates, rank = len(schedule.tiling.dims), len(lodger.flow.tensor.shape)
+        if lodger.buffer is None:
+            own: dict[int, tuple[int, ...]] = {axis: (axis,) for axis in range(rank)}
+            space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, coordinates + rank)
+            cell = isl.Map.identity(space.map_from_set()).project_out(isl.dim_type.out, 0, coordinates)
+        else:
+            own = {} if lodger.shares else own_indices(lodger.buffer, coordinates)
+            cell = lodger.buffer.cell.as_map().flatten_domain().reset_tuple_id(isl.dim_type.out)
+        essential = essential_axes(schedule, lodger.flow, [*lodger.writes, *lodger.reads])
+        axes = tuple(axis for axis in range(rank) if axis in essential or axis not in own)
+        left_out = {k for axis in range(rank) if axis not in axes for k in own[axis]}
+        kept = tuple(k for k in range(cell.dim(isl.dim_type.out)) if k not in left_out)
+        for k in sorted(left_out, reverse=True):
+            cell = cell.project_out(isl.dim_type.out, k, 1)
+        for axis in reversed(range(rank)):
+            if axis not in axes:
+                cell = cell.project_out(isl.dim_type.in_, coordinates + axis, 1)
+        return Home(lodger, axes, kept, extended(cell, isl.dim_type.in_, coordinates, lodger))
+
+    def accesses(self, schedule: Schedule, event: Event, clock: isl.Map) -> Accesses:
+        """The accesses of an event with their times; elements are numbered row by row. Errors: IllegalSchedule."""
+        coordinates = len(schedule.tiling.dims)
+        instances = extended(
+            cut(event.moments, self.axes).reverse().wrap().flatten(), isl.dim_type.set, coordinates, self.lodger
+        )
+        if not instances.is_subset(self.cell.domain()):
+            lost = instances.subtract(self.cell.domain()).sample_point()
+            name = self.lodger.flow.tensor.name
+            raise IllegalSchedule(f"buffer of {name}: {seen(schedule, [self], lost).element} has no cell")
+        moments = time_of(schedule, event, instances.dim(isl.dim_type.set) - coordinates).apply_range(clock)
+        number = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(instances.get_space()))
+        stride = 1
+        for position, axis in reversed(list(enumerate(self.axes))):
+            d = coordinates + position + self.lodger.shares
+            number = number.set_coefficient_val(isl.dim_type.in_, d, isl.Val(stride))
+            stride *= self.lodger.flow.tensor.concrete_shape[axis]
+        elements = isl.Map.from_aff(number.set_constant_val(isl.Val(self.lodger.first)))
+        ends = moments.copy() if self.lodger.shares else moments
+        return Accesses(event.name, self.cell.intersect_domain(instances), elements, moments, ends)
+
+    def check_bounds(self, schedule: Schedule, clock: isl.Map) -> None:
+        """No access lies outside of the buffer; rings have no outside. Errors: IllegalSchedule with the index."""
+        buffer = self.lodger.buffer
+        if buffer is None:
+            return
+        for event in (*self.lodger.writes, *self.lodger.reads):
+            cells = self.accesses(schedule, event, clock).cells.range()
+            for position, k in enumerate(self.kept):
+                if not buffer.indices[k].folded and not cells.is_empty():
+                    check_index(buffer, k, *ends_of(cells, position))
+        for k in {*range(len(buffer.indices))} - {*self.kept}:
+            check_index(
+                buffer, k, *ends_of(buffer.cell.as_map().intersect_domain(at_first(schedule, buffer.tensor)).range(), k)
+            )
+
+
+def essential_axes(schedule: Schedule, flow: Flow, found: Sequence[Event]) -> tuple[int, ...]:
     """The axes on which anything depends: those that tiles cut, and those of which some event takes only a part."""
     cut_axes = {dim.axis for dim in schedule.tiling.dims}
     box = flow.tensor.box
@@ -177,41 +300,17 @@ def essential_axes(schedule: Schedule, flow: Flow, found: list[Event]) -> tuple[
     return tuple(axes)
 
 
-def cells(schedule: Schedule, flow: Flow, buffer: Buffer | None, axes: tuple[int, ...]) -> isl.Map:
-    """`{ [t, a] -> [c] }` over the essential axes; indices of other axes are the element itself and are left out."""
-    coordinates, rank = len(schedule.tiling.dims), len(flow.tensor.shape)
-    if buffer is None:
-        space = isl.Space.map_from_domain_and_range(
-            isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, coordinates + rank),
-            isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, rank),
-        )
-        relation = isl.Map.universe(space)
-        for d in range(rank):
-            relation = relation.equate(isl.dim_type.in_, coordinates + d, isl.dim_type.out, d)
-        copies = 0
-    else:
-        relation = isl.Map.from_multi_aff(buffer.cell).flatten_domain().reset_tuple_id(isl.dim_type.out)
-        copies = len(buffer.indices) - rank
-    for axis in reversed(range(rank)):
-        if axis not in axes:
-            relation = relation.project_out(isl.dim_type.out, copies + axis, 1)
-            relation = relation.project_out(isl.dim_type.in_, coordinates + axis, 1)
-    return relation
-
-
-def timed_accesses(
-    schedule: Schedule, flow: Flow, event: Event, axes: tuple[int, ...], cell: isl.Map, clock: isl.Map
-) -> Accesses:
-    """The accesses of an event with their times; elements are numbered row by row."""
-    instances = cut(event.moments, axes).reverse().wrap().flatten()
-    moments = time_of(schedule, event, len(axes)).apply_range(clock)
-    coordinates = len(schedule.tiling.dims)
-    number = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(instances.get_space()))
-    stride = 1
-    for position, axis in reversed(list(enumerate(axes))):
-        number = number.set_coefficient_val(isl.dim_type.in_, coordinates + position, isl.Val(stride))
-        stride *= flow.tensor.concrete_shape[axis]
-    return Accesses(event.name, cell.intersect_domain(instances), isl.Map.from_aff(number), moments, moments)
+def extended(part: Part, kind: isl.dim_type, coordinates: int, lodger: Lodger) -> Part:
+    """Instances `[t, a]` as `[t, number, a, 0..]` where tensors share an array."""
+    if not lodger.shares:
+        return part
+    padding = lodger.rank - len(lodger.flow.tensor.shape)
+    part = part.insert_dims(kind, coordinates, 1).fix_val(kind, coordinates, isl.Val(lodger.number))
+    last = part.dim(kind)
+    part = part.insert_dims(kind, last, padding)
+    for d in range(last, last + padding):
+        part = part.fix_val(kind, d, isl.Val(0))
+    return part
 
 
 def clock_of(schedule: Schedule, found: list[Event]) -> isl.Map:
@@ -241,25 +340,19 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
         )
 
 
-def check_bounds(buffer: Buffer, axes: tuple[int, ...], accesses: Iterable[Accesses]) -> None:
-    """No access lies outside of the buffer. Rings have no outside; along axes that are left out is the element itself.
-
-    Errors: IllegalSchedule that says by how much.
-    """
-    copies = len(buffer.indices) - len(buffer.tensor.shape)
-    kept = (*range(copies), *(copies + axis for axis in axes))
-    for access in accesses:
-        cells = access.cells.range()
-        for position, k in enumerate(kept):
-            index = buffer.indices[k]
-            if index.folded or cells.is_empty():
-                continue
-            first, last = (int(end.to_python()) for end in (cells.dim_min_val(position), cells.dim_max_val(position)))
-            if first < 0 or last >= index.window:
-                raise IllegalSchedule(
-                    f"{buffer}: index {k} of {index.window} is used from {first} to {last}; enlarge it or move its "
-                    "origin"
-                )
+def seen(schedule: Schedule, homes: Sequence[Home], point: isl.Point) -> Access:
+    """An access in words; axes that nothing depends on are shown as `:`."""
+    values, count = coordinates(point), len(schedule.tiling.dims)
+    home = homes[values[count]] if homes[0].lodger.shares else homes[0]
+    by_axis = dict(zip(home.axes, values[count + home.lodger.shares :], strict=False))
+    name, buffer = home.lodger.flow.tensor.name, home.lodger.buffer
+    element = ", ".join(str(by_axis.get(axis, ":")) for axis in range(len(home.lodger.flow.tensor.shape)))
+    cells = home.cell.intersect_domain(isl.Set.from_point(point)).range()
+    if buffer is None or cells.is_empty():
+        return Access(name, str(tuple(values[:count])), f"{name}[{element}]")
+    by_index = dict(zip(home.kept, coordinates(cells.sample_point()), strict=True))
+    cell = ", ".join(str(by_index.get(k, ":")) for k in range(len(buffer.indices)))
+    return Access(name, str(tuple(values[:count])), f"{name}[{element}]", f"{buffer.name}[{cell}]")
 
 
 def time_of(schedule: Schedule, event: Event, axes: int) -> isl.Map:

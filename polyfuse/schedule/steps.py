@@ -60,9 +60,9 @@ class Step:
     touches: tuple[Touch, ...]
 
 
-def chip_name(tensor: Tensor) -> str:
-    """The name of a tensor's on-chip buffer."""
-    return f"chip_{tensor.name}"
+def chip_name(tensor: Tensor, array: str | None = None) -> str:
+    """The name in C of a tensor's on-chip buffer, or of the array that it lies in."""
+    return f"chip_{tensor.name if array is None else array}"
 
 
 def steps(schedule: Schedule) -> tuple[Step, ...]:

@@ -11,7 +11,7 @@ Source: Lefebvre and Feautrier, "Automatic storage management for parallel progr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import islpy as isl
@@ -34,31 +34,67 @@ LARGEST_WINDOW = 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """One index of a cell: `(element or tile coordinate - origin) mod window`; no modulo where `folded` is False.
+    """One index of a cell: `origin mod window`; no modulo where `folded` is False.
+
+    `origin` is any expression over `[tile[t] -> A[a]]`, such as `a - 4t`; one in pieces is an isl.PwAff.
 
     Errors: InvalidInput for a window that is no whole number from 1 to LARGEST_WINDOW.
     """
 
-    origin: isl.Aff
+    origin: isl.Aff | isl.PwAff
     window: int
     folded: bool
 
     def __post_init__(self) -> None:
-        if not isinstance(self.origin, isl.Aff) or not isinstance(self.folded, bool):
+        if not isinstance(self.origin, isl.Aff | isl.PwAff) or not isinstance(self.folded, bool):
             raise InvalidInput(
-                "index of a buffer: expected an isl.Aff as its origin and folded True or False, got "
+                "index of a buffer: expected an isl.Aff or isl.PwAff as its origin and folded True or False, got "
                 f"{shown(self.origin)} and {shown(self.folded)}"
             )
         window = whole_number(self.window, "index of a buffer: window", 1, LARGEST_WINDOW)
         object.__setattr__(self, "window", window)
 
+    @property
+    def pieces(self) -> tuple[isl.Aff, ...]:
+        """The expressions of the origin, without their domains."""
+        return (self.origin,) if isinstance(self.origin, isl.Aff) else tuple(aff for _, aff in self.origin.get_pieces())
+
+    @property
+    def affine(self) -> isl.Aff:
+        """The origin where it is one expression, as those of rows are."""
+        assert isinstance(self.origin, isl.Aff), f"{self.origin}: in pieces"
+        return self.origin
+
+    @property
+    def unfolded(self) -> isl.PwAff:
+        """`{ [tile[t] -> A[a]] -> [c] }`: the index without its modulo."""
+        return isl.PwAff.from_aff(self.origin) if isinstance(self.origin, isl.Aff) else self.origin
+
+    @property
+    def value(self) -> isl.PwAff:
+        """`{ [tile[t] -> A[a]] -> [c] }`: the index, modulo its window where it is a ring."""
+        return self.unfolded.mod_val(isl.Val(self.window)) if self.folded else self.unfolded
+
+    def involves(self, position: int) -> bool:
+        """Whether a variable of `[tile[t] -> A[a]]` has a part in the index."""
+        return bool(self.origin.involves_dims(isl.dim_type.in_, position, 1))
+
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
-    """The on-chip cells of one tensor, row-major."""
+    """The on-chip cells of one tensor, row-major.
+
+    Buffers of one `array`, which then has a name, share their cells: they have one shape and one type of element.
+    """
 
     tensor: Tensor
     indices: tuple[Index, ...]
+    array: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the array: as given, or that of the tensor's own."""
+        return f"{self.tensor.name}_buffer" if self.array is None else self.array
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,35 +113,30 @@ class Buffer:
             return self
         space = self.indices[-1].origin.get_domain_space()
         column = variable(space, space.dim(isl.dim_type.set) - 1)
-        return Buffer(self.tensor, (*self.indices[:-1], Index(column, self.tensor.concrete_shape[-1], False)))
+        return replace(self, indices=(*self.indices[:-1], Index(column, self.tensor.concrete_shape[-1], False)))
 
     @property
     def forms(self) -> tuple["Buffer", ...]:
         """The buffer as it is, and widened where that may not be as legal: where its ring begins with the tile."""
         last = self.indices[-1]
-        elements = len(self.tensor.shape)
-        tiles = last.origin.dim(isl.dim_type.in_) - elements
+        tiles = last.origin.dim(isl.dim_type.in_) - len(self.tensor.shape)
         moves = last.origin.involves_dims(isl.dim_type.in_, 0, tiles)
         return (self, self.widened) if last.folded and moves else (self,)
 
     @property
-    def cell(self) -> isl.MultiAff:
+    def cell(self) -> isl.PwMultiAff:
         """`{ [tile[t] -> A[a]] -> buffer[c] }`."""
-        affs = []
-        for index in self.indices:
-            aff = index.origin
-            affs.append(aff.mod_val(isl.Val(index.window)) if index.folded else aff)
-        space = isl.Space.map_from_domain_and_range(
-            affs[0].get_domain_space(), isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(affs))
-        )
-        result = isl.MultiAff.zero(space.set_tuple_name(isl.dim_type.out, f"{self.tensor.name}_buffer"))
-        for k, aff in enumerate(affs):
-            result = result.set_aff(k, aff)
+        space = self.indices[0].origin.get_domain_space()
+        range_ = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(self.indices))
+        space = space.map_from_domain_and_range(range_.set_tuple_name(isl.dim_type.set, self.name))
+        result = isl.PwMultiAff.from_multi_aff(isl.MultiAff.zero(space))
+        for k, index in enumerate(self.indices):
+            result = result.set_pw_aff(k, index.value)
         return result
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{i.window}{' (ring)' if i.folded else ''}" for i in self.indices)
-        return f"{self.tensor.name}_buffer[{sizes}]"
+        return f"{self.name}[{sizes}]"
 
     __repr__ = __str__
 
@@ -120,8 +151,8 @@ class Storage:
 
     @property
     def onchip_bytes(self) -> int:
-        """The bytes of all buffers together."""
-        return sum(buffer.bytes for buffer in self.buffers.values())
+        """The bytes of all buffers together; those of one array count once."""
+        return sum({buffer.name: buffer.bytes for buffer in self.buffers.values()}.values())
 
     def __str__(self) -> str:
         lines = columns([(str(buffer), buffer.bytes) for buffer in self.buffers.values()], indent=2)

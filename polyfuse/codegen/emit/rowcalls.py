@@ -150,7 +150,7 @@ def local_values(rows: Rows, n: isl.PwAff) -> Sequence[isl.PwAff]:
         for d in range(executions.dim(isl.dim_type.set) - 2)
     )
     variables = [*tiles, n, zero, rows.row, rows.column]
-    return [evaluated(index.origin, variables, zero) for index in rows.indices]
+    return [evaluated(index.affine, variables, zero) for index in rows.indices]
 
 
 def evaluated(origin: isl.Aff, variables: Sequence[isl.PwAff], zero: isl.PwAff) -> isl.PwAff:

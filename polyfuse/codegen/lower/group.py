@@ -133,9 +133,11 @@ class LoweredGroup:
         return frozenset(layer.output.name for layer in self.storage.schedule.network.layers)
 
     def _used(self, arrays: Iterable[Array]) -> tuple[Array, ...]:
-        """Without what row kernels make unnecessary: raw weights, sums that they finish in registers."""
+        """Each once, without what row kernels make unnecessary: raw weights, sums that they finish in registers."""
         return tuple(
-            array for array in arrays if not self.places.selection.target.has_rows or array.name in self._names
+            array
+            for array in dict.fromkeys(arrays)
+            if not self.places.selection.target.has_rows or array.name in self._names
         )
 
     @cached_property

@@ -48,7 +48,7 @@ def check_distinct_cells(group: LoweredGroup) -> None:
     for touch in (touch for touch in writes if not group.places.is_offchip(touch)):
         buffer = group.places.buffer(touch.tensor)
         written = touch.element.range()
-        cells = isl.Map.from_multi_aff(buffer.cell).intersect_domain(written)
+        cells = buffer.cell.as_map().intersect_domain(written)
         if not written.unwrap().domain_map().range_product(cells).is_injective():
             raise IllegalSchedule(
                 f"{buffer}: two elements that a stage of a tile makes have the same cell, and work items may make them "

@@ -14,6 +14,7 @@ from polyfuse.choices import BUFFER
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.selection import SCALAR, Selection
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.buffers import why_no_rows
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name
 from polyfuse.schedule.storage import Buffer, Index, Storage
@@ -29,6 +30,13 @@ def in_place(schedule: Schedule, tensor: Tensor) -> bool:
     if flow is None or flow.role != "made":
         return True
     return not flow.stores.is_empty() and bool(flow.executions.is_single_valued())
+
+
+def why_no_rows_in(storage: Storage) -> str | None:
+    """Why row kernels cannot use the buffers of a group, of those that are there in place; None where they can."""
+    schedule = storage.schedule
+    used = (name for name, flow in schedule.flows.items() if not in_place(schedule, flow.tensor))
+    return next((why for name in used if (why := why_no_rows(schedule, storage.buffers, name)) is not None), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +62,7 @@ class Places:
     def buffer(self, tensor: Tensor) -> Buffer:
         """A buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
         buffer = self.storage.buffers[tensor.name]
-        return buffer.widened if self.selection.target.has_rows else buffer
+        return buffer.widened if self.selection.target.has_rows and buffer.array is None else buffer
 
     def indices(self, tensor: Tensor) -> tuple[Index, ...]:
         """The indices of a buffer."""
@@ -69,14 +77,15 @@ class Places:
             part = self.selection.inside.get(tensor.name)
             among = part.whole.concrete_shape[1] if part is not None else None
             return Array(tensor.name, tensor.concrete_shape, layout, padded, among)
-        return Array(chip_name(tensor), self.buffer(tensor).shape, layout, self.selection.target.has_rows)
+        buffer = self.buffer(tensor)
+        return Array(chip_name(tensor, buffer.array), buffer.shape, layout, self.selection.target.has_rows)
 
     def wrapping(self, touch: Touch) -> Index | None:
         """The innermost index of an access, if it is a ring."""
         if self.is_offchip(touch):
             return None
         last = self.indices(touch.tensor)[-1]
-        return last if last.folded else None
+        return last if last.folded and isinstance(last.origin, isl.Aff) else None
 
     def subscripts(self, touch: Touch, instance: isl.PwMultiAff, wraps: Mapping[Touch, int]) -> list[isl.PwAff]:
         """The index expressions of an access over the loops: `{ [time] -> index }` each.
@@ -90,12 +99,12 @@ class Places:
             first = element.dim(isl.dim_type.out) - count
             return array.subscripts([element.get_at(first + d) for d in range(count)])
         buffer = self.buffer(touch.tensor)
-        cell = isl.PwMultiAff.from_multi_aff(buffer.cell).pullback_pw_multi_aff(element)
+        cell = buffer.cell.pullback_pw_multi_aff(element)
         found = [cell.get_at(d) for d in range(len(buffer.indices))]
         if touch in wraps:
             last = buffer.indices[-1]
             wrapped = instance.get_at(wraps[touch]).scale_val(isl.Val(last.window))
-            found[-1] = isl.PwAff.from_aff(last.origin).pullback_pw_multi_aff(element).sub(wrapped)
+            found[-1] = last.unfolded.pullback_pw_multi_aff(element).sub(wrapped)
         return array.subscripts(found)
 
 
@@ -147,7 +156,7 @@ def count_wraps(
     for group in groups:
         index = places.wrapping(group[0])
         assert index is not None
-        wrap = isl.Map.from_aff(index.origin.scale_down_val(isl.Val(index.window)).floor())
+        wrap = isl.Map.from_aff(index.affine.scale_down_val(isl.Val(index.window)).floor())
         widened = widened.flat_range_product(group[0].element.apply_range(wrap))
     widened = widened.set_tuple_name(isl.dim_type.out, step.name)
     time = widened.reverse().apply_range(step.time).insert_dims(isl.dim_type.out, length - 1, count)

@@ -16,7 +16,7 @@ from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
-from polyfuse.codegen.lower.places import Places
+from polyfuse.codegen.lower.places import Places, why_no_rows_in
 from polyfuse.codegen.lower.selection import Selection, named_selection
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.errors import IllegalSchedule, InvalidInput
@@ -113,20 +113,24 @@ def lowered(
 ) -> LoweredProgram:
     """Lower a network whose groups are scheduled and stored, and proved legal, by the caller.
 
-    `kernels` is `"rows"`, `"scalar"` or what `select_kernels()` chose; `"rows"` is the default of the in-place form.
+    `kernels` is `"rows"`, `"scalar"` or what `select_kernels()` chose; `"rows"` is the default of the in-place form, if
+    the buffers are of the form that row kernels use.
     `instrumented` implies `staged` for scalar code: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
     Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
     BuildError for row kernels where there is no compiler whose vectors they could be made for.
     """
     require_float32(network, "generated C for this host")
+    why = next((why for storage in groups if (why := why_no_rows_in(storage)) is not None), None)
     if kernels is None:
-        kernels = "scalar" if staged or instrumented else "rows"
+        kernels = "scalar" if staged or instrumented or why is not None else "rows"
     if isinstance(kernels, str):
         kernels = named_selection(network, kernels)
     fast = kernels.target.has_rows
     if staged and fast:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
+    if fast and why is not None:
+        raise InvalidInput(f"program of {network.name!r}: row kernels work on whole rows; {why}; or use scalar kernels")
     staged = staged or (instrumented and not fast)
     scratch = scratch_tensors(network, groups, kernels)
     row_kernels = RowKernels(network, kernels)

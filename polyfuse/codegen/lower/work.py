@@ -221,7 +221,7 @@ def cells(rows: Rows, known: Integers, element: Sequence[Integers]) -> tuple[lis
         return list(element), list(rows.tensor.concrete_shape)
     found = []
     for index in rows.indices:
-        value = aff_at(index.origin, known)
+        value = aff_at(index.affine, known)
         found.append(value % index.window if index.folded else value)
     return found, [index.window for index in rows.indices]
 

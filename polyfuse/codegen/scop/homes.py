@@ -16,10 +16,11 @@ import islpy as isl
 from polyfuse.codegen.lower.places import Places
 from polyfuse.network.scop.scop import ScopArray
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.buffers import why_no_rows
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Touch, chip_name
-from polyfuse.schedule.storage import Index, Storage, tile_and_element, variable
+from polyfuse.schedule.storage import Storage, tile_and_element, variable
 
 MOST_STACK_BYTES = 1 << 16
 """Local arrays above this are put on the heap."""
@@ -75,14 +76,14 @@ def whole(schedule: Schedule, tensor: Tensor) -> Home:
     """A tensor as an array."""
     space = tile_and_element(schedule, tensor)
     coordinates = len(schedule.tiling.dims)
-    affs = [variable(space, coordinates + d) for d in range(len(tensor.shape))]
+    affs = [isl.PwAff.from_aff(variable(space, coordinates + d)) for d in range(len(tensor.shape))]
     return _home(tensor.name, space, affs, tensor.concrete_shape)
 
 
 def on_chip(storage: Storage, tensor: Tensor) -> Home:
     """The buffer of a tensor: rings wrap."""
     space, buffer = tile_and_element(storage.schedule, tensor), storage.buffers[tensor.name]
-    return _home(chip_name(tensor), space, [buffer.cell.get_at(d) for d in range(len(buffer.shape))], buffer.shape)
+    return _home(chip_name(tensor, buffer.array), space, [index.value for index in buffer.indices], buffer.shape)
 
 
 def copies(storage: Storage, tensor: Tensor) -> Home:
@@ -96,26 +97,29 @@ def copies(storage: Storage, tensor: Tensor) -> Home:
     space = tile_and_element(schedule, tensor)
     arrivals = flow.arrivals.reverse().wrap()
     free = [variable(space, d) for d in range(len(flow.places)) if d not in in_buffer(flow.places)]
-    local = [index.origin for index in axes_of(storage, tensor)]
     affs, sizes = [], []
-    for aff in (*free, *local):
+    for aff in (*free, *local_axes(storage, tensor)):
         low = int(arrivals.min_val(aff).to_python())
-        affs.append(aff.add_constant_val(isl.Val(-low)))
+        affs.append(isl.PwAff.from_aff(aff.add_constant_val(isl.Val(-low))))
         sizes.append(int(arrivals.max_val(aff).to_python()) - low + 1)
     return _home(f"tiles_{tensor.name}", space, affs, sizes)
 
 
-def axes_of(storage: Storage, tensor: Tensor) -> tuple[Index, ...]:
-    """The indices of a buffer for the axes of its tensor, without those that number its copies."""
-    indices = storage.buffers[tensor.name].indices
-    return indices[len(indices) - len(tensor.shape) :]
+def local_axes(storage: Storage, tensor: Tensor) -> tuple[isl.Aff, ...]:
+    """What the buffer of a tensor counts along each axis, without wrapping; the element where it counts otherwise."""
+    rank, indices = len(tensor.shape), storage.buffers[tensor.name].indices
+    if why_no_rows(storage.schedule, storage.buffers, tensor.name) is None:
+        return tuple(index.affine for index in indices[len(indices) - rank :])
+    space, coordinates = tile_and_element(storage.schedule, tensor), len(storage.schedule.tiling.dims)
+    return tuple(variable(space, coordinates + axis) for axis in range(rank))
 
 
-def _home(name: str, space: isl.Space, affs: Sequence[isl.Aff], sizes: Sequence[int]) -> Home:
+def _home(name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequence[int]) -> Home:
     kept = [d for d, size in enumerate(sizes) if size > 1] or [0][: len(sizes)]
     range_ = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, max(1, len(kept)))
-    cell = isl.MultiAff.zero(space.map_from_domain_and_range(range_))
+    cell = isl.PwMultiAff.from_multi_aff(isl.MultiAff.zero(space.map_from_domain_and_range(range_)))
     for k, d in enumerate(kept):
-        cell = cell.set_at(k, affs[d] if sizes[d] > 1 else variable(space, 0).sub(variable(space, 0)))
-    relation = isl.Map.from_multi_aff(cell).set_tuple_name(isl.dim_type.out, name)
+        if sizes[d] > 1:
+            cell = cell.set_pw_aff(k, affs[d])
+    relation = cell.as_map().set_tuple_name(isl.dim_type.out, name)
     return Home(name, tuple(sizes[d] for d in kept) or (1,), relation)
