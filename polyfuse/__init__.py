@@ -1,5 +1,99 @@
 """polyfuse: fuse, tile and recompute networks of convolution and pooling layers, exactly.
 
+The public names, by what one does; `help(pf.NAME)` says more, with shapes, units and errors:
+
+Build a network
+    Builder                 adds layer after layer and ends with a network
+    statement_layer         a layer of your own, from isl text or isl's objects
+    Network, Layer, Tensor  what is built: layers in order, the sets and relations of each, named arrays
+    load_workload           the network of a kernel file, a bare name in ./kernels, a model or a SCoP
+    load_onnx               the network of an ONNX model, or of a part of it
+    read_jscop              the SCoP in a file that Polly exported
+    scop_network            the network of a SCoP
+    with_storage            the same network with tensors and weights in half precision
+    onnx_model, save_onnx   a network as an ONNX model, in memory or in a file
+    write_jscop             a SCoP as a file that Polly imports
+
+Know the right values
+    random_inputs           seeded values of every input
+    reference               the value of every tensor in float64
+    max_relative_error      how far values are from those
+
+Schedule a group of layers
+    Strategy                tile sizes, and where what two tiles need is kept or whether it is computed again
+    scheduled               tiles and everything that they pull: a network and a strategy to a schedule
+    Schedule                at which tiles each tensor is made, loaded and stored
+    with_executions         other executions of some layers, written by hand
+    with_tile_order         another order of the tiles, such as a wavefront
+    overlapped              the overlapped form of a domain, as in the paper
+    overlapped_executions   the executions of a layer in overlapped tiles
+    Overlap                 how one index is cut into overlapping tiles
+    lower, Lowered          a schedule with recomputation as singular copies
+    storage, Storage        the buffers and rings of a schedule
+    fused                   the whole network as one group: scheduled, stored and proved legal
+    layer_by_layer          every layer a group of its own: what fusion is compared with
+
+Judge
+    check                   proof that every read finds its value, in any buffer, or a witness
+    prove_overlap           proof that an overlap is neither too small nor too large
+
+Count
+    counts, Counts          executions, multiply-accumulates, bytes moved and bytes on chip, exactly
+    total                   the counts of several groups
+    halos                   what neighbouring tiles share of every tensor
+    count                   the number of points of any set or relation
+    predicted_seconds       how long a program takes by the time model of a machine
+
+Generate C and run it
+    generate, Program       the C of scheduled groups
+    build, Kernel           compiled C, called on arrays
+    rebuild                 the same from a C file that was edited by hand
+    Options                 compiler, flags and limits
+    opencl_source           OpenCL C: tiles in work groups
+    build_opencl            the same, compiled for a device
+
+Compare strategies
+    candidates, Choices     strategies for some tiles, and options of their rows
+    default_tiles           tiles worth trying
+    compare                 predicted, counted, checked and timed rows
+    Comparison, Row         the results
+    read_comparison         results from a file
+
+Compile a whole network for this host
+    load, Model             a planned network, compiled and called on arrays
+    Settings                how a network is planned and built
+    explain, Explanation    which rewrites and groups were chosen, and why others were not
+    verify                  the outputs beside those of onnxruntime
+    tune, tuned             measured choices of tiles, and the kernel of the best one
+    best_known              the best choice that was measured here
+    Plan, read_plan         what was decided, as a value and as a file
+
+Plan a network for a scratchpad
+    accelerator             a shipped machine by its name, or one from a file
+    Accelerator             on-chip memory, transfer engines and rates
+    graph_of                the operations of a network
+    Objective               what is made least
+    plan_for, ScratchPlan   groups, tiles, pins and addresses
+    check_plan              whether a plan, edited or not, runs on a machine
+    prove_plan, Proof       isl's proof of a plan
+    sweep, Sweep            plans at several capacities
+    read_sweep              the same from a file
+
+Know this machine
+    probe                   measures rates and bandwidths
+    fit                     fits the time model
+    Machine, read_machine   what was measured, and its file
+
+Errors
+    PolyfuseError           every error that is raised on purpose
+    InvalidInput            a value, a name or a file is not usable
+    IllegalSchedule         wrong values would be computed; with a witness
+    Unbounded, TooComplex   an infinite set; more work than the limit of isl
+    UnsupportedOperator     a model holds what is not known
+    BuildError              the compiler is missing or failed
+
+An example, from layers to C:
+
 >>> import numpy as np
 >>> import polyfuse as pf
 
@@ -84,9 +178,11 @@ if TYPE_CHECKING:
     from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
     from polyfuse.schedule.counts import Counts, counts, halos, total
+    from polyfuse.schedule.executions import with_executions, with_tile_order
     from polyfuse.schedule.groups import fused, layer_by_layer
     from polyfuse.schedule.legality import check
     from polyfuse.schedule.lower import Lowered, lower
+    from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
     from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
     from polyfuse.schedule.storage import Storage, storage
     from polyfuse.sets.counting import count
@@ -111,6 +207,7 @@ __all__ = [
     "Network",
     "Objective",
     "Options",
+    "Overlap",
     "Plan",
     "PolyfuseError",
     "Program",
@@ -152,9 +249,12 @@ __all__ = [
     "max_relative_error",
     "onnx_model",
     "opencl_source",
+    "overlapped",
+    "overlapped_executions",
     "plan_for",
     "predicted_seconds",
     "probe",
+    "prove_overlap",
     "prove_plan",
     "random_inputs",
     "read_comparison",
@@ -174,7 +274,9 @@ __all__ = [
     "tune",
     "tuned",
     "verify",
+    "with_executions",
     "with_storage",
+    "with_tile_order",
     "write_jscop",
 ]
 
@@ -216,6 +318,8 @@ _MODULES = {
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
     "loading": ("load_onnx", "load_workload"),
     "schedule.counts": ("Counts", "counts", "halos", "total"),
+    "schedule.executions": ("with_executions", "with_tile_order"),
+    "schedule.overlapped": ("Overlap", "overlapped", "overlapped_executions", "prove_overlap"),
     "schedule.groups": ("fused", "layer_by_layer"),
     "schedule.legality": ("check",),
     "schedule.lower": ("Lowered", "lower"),

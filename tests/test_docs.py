@@ -11,6 +11,7 @@ import doctest
 import importlib
 import importlib.util
 import io
+import pydoc
 import re
 import shlex
 import sys
@@ -23,6 +24,7 @@ import click
 import matplotlib
 import pytest
 
+import polyfuse as pf
 from polyfuse.cli import main
 from polyfuse.cli.commands import COMMANDS
 from polyfuse.rewrite.rules.catalogue import ON_REQUEST, RULES
@@ -209,3 +211,22 @@ def test_every_picture_is_drawn_and_shown(pictures: ModuleType) -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert {path.stem for path in (DOCS / "learn" / "pictures").iterdir()} == set(pictures.PICTURES)
     assert all(f"(pictures/{name}.svg)" in text for name in pictures.PICTURES)
+
+
+def listed_names() -> list[str]:
+    """The names in the table of contents of the package, in its order."""
+    lines = (pf.__doc__ or "").partition("The public names")[2].partition("An example")[0].splitlines()
+    entries = (re.split(r" {2,}", line.strip())[0] for line in lines if line.startswith("    "))
+    return [name for entry in entries for name in entry.split(", ")]
+
+
+def test_help_lists_every_public_name_once() -> None:
+    found = listed_names()
+    assert sorted(found) == sorted(set(pf.__all__) - {"__version__"})
+
+
+def test_help_is_a_table_of_contents() -> None:
+    heads = [line for line in (pf.__doc__ or "").splitlines() if re.fullmatch(r"[A-Z][A-Za-z ]+", line)]
+    assert len(heads) >= 10
+    text = pydoc.plain(pydoc.render_doc(pf))
+    assert all(f"\n    {head}\n" in text for head in heads)

@@ -103,4 +103,4 @@ def test_a_public_class_is_guarded_where_it_is_defined_and_is_found_again(name: 
 
 def test_a_public_function_is_behind_the_door() -> None:
     with pytest.raises(pf.InvalidInput, match=r"argument 's' of pf\.count"):
-        pf.count("text")  # type: ignore[arg-type]
+        pf.count(4)  # type: ignore[arg-type]

@@ -75,6 +75,7 @@ EXAMPLES: Mapping[str, Callable[[], Any]] = {
     "Network": network,
     "Objective": pf.Objective,
     "Options": pf.Options,
+    "Overlap": lambda: pf.Overlap(2, tile_size=8, overlap=2, outputs="H", before=1),
     "Plan": lambda: pf.load(used().select(["a"])).plan,
     "Program": lambda: pf.generate(used(), [storage()], kernels="scalar", staged=True),
     "Proof": lambda: pf.prove_plan(scratch(), pf.graph_of(used().select(["a", "p", "b"]))),

@@ -27,18 +27,20 @@ from polyfuse.schedule.schedule import (
 )
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.reading import MapLike, as_map
 from polyfuse.sets.spaces import unnamed
 
 
-def with_executions(schedule: Schedule, executions: Mapping[str, isl.Map], *, pull: bool = True) -> Schedule:
-    """The schedule with other executions of some layers, by name: `{ L[p] -> tile[t] }`.
+def with_executions(schedule: Schedule, executions: Mapping[str, MapLike], *, pull: bool = True) -> Schedule:
+    """The schedule with other executions of some layers, by name: `{ L[p] -> tile[t] }`, as isl text or objects.
 
     Where values wait is still the strategy's choice: a tensor retained nowhere must be made by every tile that reads
     it, one retained locally waits in a ring, one retained globally is loaded by tiles that need and do not make it.
-    With `pull`, layers that are not named and inputs make and load what their readers now need; without, they make
-    and load what they did.
+    What is no point of a layer is left out. With `pull`, layers that are not named and inputs make and load what their
+    readers now need; without, they make and load what they did.
 
-    Errors: InvalidInput for an unknown layer or a relation between other tuples; TooComplex above isl's limit.
+    Errors: InvalidInput for an unknown layer, text that isl cannot read, a relation between other tuples or of no point
+    at all; TooComplex above isl's limit.
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.schedule.schedule import Strategy, scheduled
@@ -46,8 +48,7 @@ def with_executions(schedule: Schedule, executions: Mapping[str, isl.Map], *, pu
     >>> x = build.input("x", (1, 1, 8, 4))
     >>> y = build.conv("c2", build.conv("c1", x, 1, kernel=(3, 1)), 1, kernel=(3, 1))
     >>> rows = scheduled(build.network(y), Strategy((2,)))
-    >>> narrow = isl.Map("{ c1[n, c, h, w] -> tile[0, t] : 0 <= t <= 1 and 2t <= h < 2t + 3 and 0 <= w < 4 }")
-    >>> changed = with_executions(rows, {"c1": narrow.intersect_domain(rows.network.layer("c1").points)})
+    >>> changed = with_executions(rows, {"c1": "{ c1[n, c, h, w] -> tile[0, t] : 0 <= t <= 1 and 2t <= h < 2t + 3 }"})
     >>> [int(str(s.flows["c1_out"].executions.wrap().count_val())) for s in (rows, changed)]
     [32, 24]
     """
@@ -93,31 +94,44 @@ def kept_flow(schedule: Schedule, flow: Flow, flows: Mapping[str, Flow]) -> Flow
     return replace(flow, need=need(schedule.network, schedule.tiling, flow.tensor, flows)[0])
 
 
-def checked(schedule: Schedule, layer: Layer, executions: isl.Map) -> isl.Map:
-    """The executions, if they relate points of the layer to tiles of the schedule. Errors: InvalidInput."""
-    if not executions.get_space().has_equal_tuples(schedule.executions(layer).get_space()):
-        form = f"{layer.name}[{layer.rank} indices] -> tile[{len(schedule.tiling.dims)} coordinates]"
-        raise InvalidInput(f"executions of layer {layer.name!r}: expected {{ {form} }}, got {executions}")
-    executions = unnamed(executions)
-    outside = executions.domain().subtract(layer.points)
-    if not outside.is_empty():
-        raise InvalidInput(
-            f"executions of layer {layer.name!r}: {outside.sample_point()} is no point of it; intersect the domain "
-            "with layer.points"
-        )
-    return executions
+def checked(schedule: Schedule, layer: Layer, executions: MapLike) -> isl.Map:
+    """The executions of points of a layer at tiles of the schedule. Errors: InvalidInput."""
+    where = f"executions of layer {layer.name!r}"
+    form = f"{{ {layer.name}[{numbered('i', layer.rank)}] -> tile[{numbered('t', len(schedule.tiling.dims))}] }}"
+    relation = as_map(executions, where, form)
+    if not relation.get_space().has_equal_tuples(schedule.executions(layer).get_space()):
+        raise InvalidInput(f"{where}: expected {form}, got {relation}")
+    found = unnamed(relation).intersect_domain(layer.points)
+    if found.is_empty() and not relation.is_empty():
+        raise InvalidInput(f"{where}: expected points of {layer.points}, got none in {relation}")
+    return found
 
 
-def with_tile_order(schedule: Schedule, tile_to_time: isl.Map) -> Schedule:
+def numbered(letter: str, count: int) -> str:
+    """Names of indices.
+
+    >>> numbered("i", 3)
+    'i0, i1, i2'
+    """
+    return ", ".join(f"{letter}{d}" for d in range(count))
+
+
+def layer_of(schedule: Schedule, layer: Layer | str) -> Layer:
+    """The layer of a schedule that has a name, or the name of that layer. Errors: InvalidInput."""
+    return schedule.network.layer(layer if isinstance(layer, str) else layer.name)
+
+
+def with_tile_order(schedule: Schedule, tile_to_time: MapLike) -> Schedule:
     """The schedule with its tiles in another order: `{ tile[t] -> [time] }`, compared lexicographically.
 
     Executions stay at their tiles, so a tile may now run before the one that makes what it reads.
 
-    Errors: InvalidInput for a relation that does not start at the tiles of the schedule.
+    Errors: InvalidInput for text that isl cannot read, and for a relation that does not start at the schedule's tiles.
     """
-    if not tile_to_time.get_space().domain().has_equal_tuples(schedule.tiling.space):
-        form = f"tile[{len(schedule.tiling.dims)} coordinates] -> [time]"
-        raise InvalidInput(f"order of tiles: expected {{ {form} }}, got {tile_to_time}")
-    if tile_to_time.has_tuple_id(isl.dim_type.out):
-        tile_to_time = tile_to_time.reset_tuple_id(isl.dim_type.out)
-    return replace(schedule, tile_to_time=unnamed(tile_to_time))
+    where, form = "order of tiles", f"{{ tile[{numbered('t', len(schedule.tiling.dims))}] -> [time] }}"
+    order = as_map(tile_to_time, where, form)
+    if not order.get_space().domain().has_equal_tuples(schedule.tiling.space):
+        raise InvalidInput(f"{where}: expected {form}, got {order}")
+    if order.has_tuple_id(isl.dim_type.out):
+        order = order.reset_tuple_id(isl.dim_type.out)
+    return replace(schedule, tile_to_time=unnamed(order))

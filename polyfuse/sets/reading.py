@@ -72,7 +72,7 @@ def read(kind: type[Read], text: object, where: str, form: str) -> Read:
     """
     why = f"{type(text).__name__}, no text"
     if isinstance(text, str):
-        why = unreadable(text)
+        why = unreadable(text) or ("a set" if kind is isl.Map and "->" not in text[text.find("{") :] else "")
         if not why:
             try:
                 return kind(text)

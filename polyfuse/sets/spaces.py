@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import islpy as isl
 
+from polyfuse.sets.interrupts import interrupts_held
+
 IN, OUT, PARAM = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.param
 Part = TypeVar("Part", isl.Set, isl.Map)
 
@@ -97,6 +99,23 @@ def _plain_identity(relation: isl.Map, end: isl.dim_type) -> isl.Map:
         for each in (IN, OUT):
             space = space.set_tuple_name(each, relation.get_tuple_name(end))
     return isl.Map.identity(space)
+
+
+def without_domain(function: isl.PwMultiAff) -> isl.PwMultiAff:
+    """A function that is one affine expression in all of its pieces, defined everywhere; others as they are.
+
+    Where it is printed its argument is known to be in its domain, which may be a union of many pieces: every
+    expression that is made of it would be simplified by it again.
+
+    >>> print(without_domain(isl.PwMultiAff("{ [t] -> S[2t] : t mod 3 = 0 or 4 <= t < 9 }")))
+    { [t] -> S[(2t)] }
+    """
+    pieces: list[isl.MultiAff] = []
+    with interrupts_held():
+        function.foreach_piece(lambda _, expression: pieces.append(expression))
+    if any(not piece.plain_is_equal(pieces[0]) for piece in pieces):
+        return function
+    return isl.PwMultiAff.from_multi_aff(pieces[0])
 
 
 def tidied(points: isl.Set) -> isl.Set:

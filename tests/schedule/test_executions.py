@@ -10,10 +10,10 @@ from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.legality import check
+from polyfuse.schedule.overlapped import Overlap, overlapped_executions
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import storage
 from tests.schedule.networks import Chain, chains, pair, same_chain, size_of
-from tests.schedule.overlapped import Overlap, overlapped_executions
 
 RELATIONS = ("need", "arrivals", "executions", "loads", "stores")
 
@@ -128,24 +128,41 @@ def test_executions_of_one_branch_leave_the_other() -> None:
         (
             "conv1",
             "{ conv2[n, c, h, w] -> tile[0, 0] }",
-            r"executions of layer 'conv1': expected { conv1\[4 indices\] -> tile",
+            r"executions of layer 'conv1': expected { conv1\[i0, i1, i2, i3\] -> tile",
         ),
-        ("conv1", "{ conv1[n, c, h] -> tile[0, 0] }", r"expected { conv1\[4 indices\]"),
-        ("conv1", "{ conv1[n, c, h, w] -> tile[0] }", r"expected { .* -> tile\[2 coordinates\] }, got"),
-        ("conv1", "{ conv1[n, c, h, w] -> [0, 0] }", r"expected { .* -> tile\[2 coordinates\] }, got"),
-        ("conv1", "{ conv1[0, 0, 18, 0] -> tile[0, 0] }", r"'conv1': .* is no point of it; intersect the domain"),
+        ("conv1", "{ conv1[n, c, h] -> tile[0, 0] }", r"expected { conv1\[i0, i1, i2, i3\]"),
+        ("conv1", "{ conv1[n, c, h, w] -> tile[0] }", r"expected { .* -> tile\[t0, t1\] }, got"),
+        ("conv1", "{ conv1[n, c, h, w] -> [0, 0] }", r"expected { .* -> tile\[t0, t1\] }, got"),
+        ("conv1", "{ conv1[0, 0, 18, 0] -> tile[0, 0] }", r"'conv1': expected points of .*, got none in"),
+        (
+            "conv1",
+            "{ conv1[0, 0, 18, 0] }",
+            r"'conv1': isl cannot read .* \(a set\); expected isl's notation, such as { conv1\[i0, ",
+        ),
     ],
 )
 def test_relations_between_other_tuples_are_refused(name: str, relation: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        with_executions(scheduled(pair(), Strategy((8,))), {name: isl.Map(relation)})
+        with_executions(scheduled(pair(), Strategy((8,))), {name: relation})
+
+
+def test_text_and_objects_are_the_same_and_what_is_no_point_is_left_out() -> None:
+    found = scheduled(pair(), Strategy((8,)))
+    bounded = "{ conv1[0, 0, h, w] -> tile[0, t] : 0 <= t < 2 and 8t <= h < 8t + 10 and 0 <= w < 18 }"
+    wanted = with_executions(found, {"conv1": isl.Map(bounded)}).flows["conv1_out"]
+    free = "{ conv1[n, c, h, w] -> tile[0, t] : 0 <= t < 2 and 8t <= h < 8t + 10 }"
+    for mine in (free, isl.BasicMap(free), isl.UnionMap(free)):
+        assert differing(with_executions(found, {"conv1": mine}).flows["conv1_out"], wanted) == []
+    order = "{ tile[n, y] -> [n, -y] }"
+    for other in (isl.Map(order), isl.BasicMap(order), isl.UnionMap(order)):
+        assert with_tile_order(found, other).tile_to_time == with_tile_order(found, order).tile_to_time
 
 
 def test_an_order_of_other_tiles_is_refused() -> None:
     found = scheduled(pair(), Strategy((8,)))
     for relation in ("{ tile[n, y, x] -> [n, y, x] }", "{ other[n, y] -> [n, y] }", "{ [n, y] -> [n, y] }"):
-        with pytest.raises(InvalidInput, match=r"order of tiles: expected { tile\[2 coordinates\] -> \[time\] }, got"):
-            with_tile_order(found, isl.Map(relation))
+        with pytest.raises(InvalidInput, match=r"order of tiles: expected { tile\[t0, t1\] -> \[time\] }, got"):
+            with_tile_order(found, relation)
 
 
 def test_the_name_of_a_time_is_dropped() -> None:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
+from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
 from polyfuse.schedule.schedule import Strategy, scheduled
 from tests.schedule.networks import Chain, Window, pair, pairs, same_chain, stencils
-from tests.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
 
 CONV = isl.Set("{ Conv[i0, i1, i2, i3] : 0 <= i0 < 18 and 0 <= i1 < 10 and 0 <= i2, i3 < 3 }")
 
@@ -86,7 +86,7 @@ def test_the_overlap_grows_by_the_halo_of_every_layer() -> None:
     network = same_chain(4, 24, 24)
     found = scheduled(network, Strategy((5,)))
     for k in range(4):
-        prove_overlap(found, network.layer(f"c{k}"), [Overlap(2, 5, 2 * (3 - k), 24, before=3 - k)])
+        prove_overlap(found, f"c{k}", [Overlap(2, 5, 2 * (3 - k), 24, before=3 - k)])
 
 
 def test_the_proof_holds_for_every_image_size() -> None:
@@ -135,6 +135,13 @@ def test_the_overlap_is_the_reach_of_the_kernel(kernel: int, dilation: int, size
 def test_wrong_indices_are_refused(tiled: list[Overlap], inside: tuple[int, ...] | None, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         overlapped(CONV, tiled, inside)
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    found = scheduled(pair(), Strategy((8,)))
+    for layer in ("conv3", stencils().layer("A")):
+        with pytest.raises(InvalidInput, match=r"network 'pair' has no layer '(conv3|A)'; it has conv1, conv2"):
+            prove_overlap(found, layer, [])
 
 
 def test_wrong_sizes_and_untiled_axes_are_refused() -> None:

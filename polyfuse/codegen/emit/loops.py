@@ -16,6 +16,7 @@ from polyfuse.codegen.c.dialect import Share
 from polyfuse.codegen.c.text import braces, indented, scope, unused
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.sets.interrupts import interrupts_held
+from polyfuse.sets.spaces import without_domain
 
 
 class Scheduled(Protocol):
@@ -47,7 +48,9 @@ class Here:
     @staticmethod
     def of(build: isl.AstBuild) -> "Here":
         """The execution that a build is at."""
-        return Here(build, isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse()))
+        return Here(
+            build, without_domain(isl.PwMultiAff.from_map(isl.Map.from_union_map(build.get_schedule()).reverse()))
+        )
 
     def text(self, value: isl.PwAff) -> str:
         """`{ [time] -> [value] }` as C."""

@@ -18,6 +18,7 @@ from polyfuse.schedule.buffers import why_no_rows
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name
 from polyfuse.schedule.storage import Buffer, Index, Storage
+from polyfuse.sets.spaces import without_domain
 
 
 def in_place(schedule: Schedule, tensor: Tensor) -> bool:
@@ -92,7 +93,7 @@ class Places:
 
         `instance` is `{ [time] -> step[t, i, wrap] }`; `wraps` says which of its indices counts the wraps of an access.
         """
-        element = isl.PwMultiAff.from_map(touch.element).pullback_pw_multi_aff(instance)
+        element = without_domain(isl.PwMultiAff.from_map(touch.element)).pullback_pw_multi_aff(instance)
         array = self.array(touch.tensor, self.is_offchip(touch))
         if self.is_offchip(touch):
             count = len(touch.tensor.shape)

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 
 import islpy as isl
 
+from polyfuse.doors import public
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Size, box
+from polyfuse.schedule.executions import layer_of
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.tiling import TILE
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.reading import SetLike, as_set
 from polyfuse.sets.spaces import coordinates, relation_space
 
 
+@public
 @dataclass(frozen=True)
 class Overlap:
     """How one index of a domain is tiled.
@@ -47,7 +51,7 @@ class Overlap:
             )
 
 
-def overlapped(domain: isl.Set, tiled: Sequence[Overlap], inside: Sequence[int] | None = None) -> isl.Map:
+def overlapped(domain: SetLike, tiled: Sequence[Overlap], inside: Sequence[int] | None = None) -> isl.Map:
     """The overlapped schedule of a domain: tile indices first, then the indices inside of a tile.
 
         { S[i] }   to   { S[i] -> [t.., l..] : 0 <= t < tiles and 0 <= l < tile_size + overlap
@@ -56,14 +60,15 @@ def overlapped(domain: isl.Set, tiled: Sequence[Overlap], inside: Sequence[int] 
     `l` is the index itself where it is not tiled. `inside` lists the indices of the domain in the order in which they
     run inside of a tile, which is the order of the domain where it is not given.
 
-    Errors: InvalidInput for an index that is not there or tiled twice.
+    Errors: InvalidInput for text that isl cannot read, and for an index that is not there or tiled twice.
 
-    >>> Conv = isl.Set("{ Conv[i0, i1, i2, i3] : 0 <= i0 < 18 and 0 <= i1 < 9 and 0 <= i2, i3 < 3 }")
+    >>> Conv = "{ Conv[i0, i1, i2, i3] : 0 <= i0 < 18 and 0 <= i1 < 9 and 0 <= i2, i3 < 3 }"
     >>> S = overlapped(Conv, [Overlap(0, tile_size=8, overlap=2, outputs=16)], inside=(1, 0, 2, 3))
     >>> paper = "Conv[i0,i1,i2,i3] -> [t0,i1,t1,i2,i3] : 0 <= t0 < 2 and 0 <= t1 < 8 + 2 and i0 = 8 t0 + t1"
-    >>> S == isl.Map(f"{{ {paper} }}").intersect_domain(Conv)
+    >>> S == isl.Map(f"{{ {paper} }}").intersect_domain(isl.Set(Conv))
     True
     """
+    domain = as_set(domain, "overlapped", "{ S[i, j] : 0 <= i, j < 16 }")
     rank = domain.dim(isl.dim_type.set)
     inside = tuple(range(rank)) if inside is None else tuple(inside)
     indices = [each.index for each in tiled]
@@ -105,14 +110,15 @@ def local_index(relation: isl.Map, overlap: Overlap, tile: int, local: int) -> i
     return relation.upper_bound_val(isl.dim_type.out, local, isl.Val(overlap.tile_size + overlap.overlap - 1))
 
 
-def overlapped_executions(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) -> isl.Map:
+def overlapped_executions(schedule: Schedule, layer: Layer | str, tiled: Sequence[Overlap]) -> isl.Map:
     """`{ L[p] -> tile[t] }`: the executions of a layer's points in overlapped tiles, as a Schedule holds them.
 
     Coordinates of a tile that cut an axis without an Overlap (images of a batch) are tiled as the schedule has them,
     with no overlap.
 
-    Errors: InvalidInput for an Overlap of an index that the schedule does not tile.
+    Errors: InvalidInput for an unknown layer, and for an Overlap of an index that the schedule does not tile.
     """
+    layer = layer_of(schedule, layer)
     by_index = {each.index: each for each in tiled}
     dims = schedule.tiling.dims
     if unknown := set(by_index) - {dim.axis for dim in dims}:
@@ -126,11 +132,11 @@ def overlapped_executions(schedule: Schedule, layer: Layer, tiled: Sequence[Over
     return coalesced(relation.set_tuple_name(isl.dim_type.out, TILE))
 
 
-def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) -> None:
+def prove_overlap(schedule: Schedule, layer: Layer | str, tiled: Sequence[Overlap]) -> None:
     """Prove, by equality of relations, that overlapped tiles execute exactly what the schedule does.
 
-    Errors: IllegalSchedule with the first tile and point that only one of the two executes there: the overlap is too
-    small, or too large.
+    Errors: InvalidInput as above; IllegalSchedule with the first tile and point that only one of the two executes
+    there: the overlap is too small, or too large.
 
     >>> from polyfuse.network.network import Builder
     >>> from polyfuse.schedule.schedule import Strategy, scheduled
@@ -138,8 +144,9 @@ def prove_overlap(schedule: Schedule, layer: Layer, tiled: Sequence[Overlap]) ->
     >>> x = build.input("x", (1, 1, 20, 20))
     >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)
     >>> strips = scheduled(build.network(y), Strategy((8,)))
-    >>> prove_overlap(strips, strips.network.layer("conv1"), [Overlap(2, tile_size=8, overlap=2, outputs=16)])
+    >>> prove_overlap(strips, "conv1", [Overlap(2, tile_size=8, overlap=2, outputs=16)])
     """
+    layer = layer_of(schedule, layer)
     derived, given = schedule.executions(layer), overlapped_executions(schedule, layer, tiled)
     for relation, what in (
         (derived.subtract(given), "is needed there and not executed; the overlap is too small or in the wrong place"),
