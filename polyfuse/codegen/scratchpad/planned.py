@@ -129,14 +129,8 @@ def rate_of(operation: Operation, graph: Graph, tile: Tile, machine: Accelerator
 
 def streams_of(cut: Tables, machine: Accelerator) -> dict[str, int]:
     """The operations of a group whose weights are streamed, and the output channels of their blocks."""
-    group = cut.group
-    if machine.weights_in_place:
-        return {}
-    return {
-        operation.name: block_channels(group.graph, operation, machine)
-        for operation in group.operations
-        if streamed(group, cut.tile, operation, machine)
-    }
+    graph = cut.group.graph
+    return {o.name: block_channels(graph, o, machine) for o in streamed(cut.group, cut.tile, machine)}
 
 
 def check_weights(

@@ -50,31 +50,27 @@ typedef struct { int address, channels, block, channel_bytes, slots, used; long 
 typedef struct {
   weights_of *of;
   const short *order;
-  int runs, run, channel, waiting, at[2], owner[2];
+  int runs, run, channel, waiting, at[2];
   unsigned ticket[2];
 } stream;
 
-/* Start to load the next block, if there is one and it has room while `computing` runs; -1 for no operation. */
-HELPER void start_block(stream *s, int computing) {
-  if (s->run == s->runs || s->waiting == 2) return;
-  int owner = s->order[s->run], k = s->waiting;
-  weights_of *w = &s->of[owner];
-  int held = (computing == owner) + (k > 0 && s->owner[0] == owner);
-  if (held >= w->slots) return;
-  int channels = min(w->block, w->channels - s->channel);
+/* Start to load the next block, if there is one. */
+HELPER void start_block(stream *s) {
+  if (s->run == s->runs) return;
+  weights_of *w = &s->of[s->order[s->run]];
+  int k = s->waiting++, channels = min(w->block, w->channels - s->channel);
   long long from = w->image + (long long)s->channel * w->channel_bytes;
-  s->at[k] = w->used++ % w->slots * w->block * w->channel_bytes, s->owner[k] = owner;
+  s->at[k] = w->used++ % w->slots * w->block * w->channel_bytes;
   s->ticket[k] = dma_load(w->address + s->at[k], 0, from, (dma_box){1, 1, channels * w->channel_bytes, 0, 0, 0, 0});
-  s->waiting++, s->channel += channels;
+  s->channel += channels;
   if (s->channel == w->channels) s->channel = 0, s->run++;
 }
-/* Wait for the block that an operation needs next: how far into its buffer it is. With `ahead`, start the one after. */
-HELPER int next_block(stream *s, int operation, int ahead) {
-  if (!s->waiting) start_block(s, -1);
-  dma_wait(s->ticket[0]);
+/* How far into its buffer the block is that is needed next. With `ahead` it is there, and the one after is started. */
+HELPER int next_block(stream *s, int ahead) {
+  if (!s->waiting) start_block(s), dma_wait(s->ticket[0]);
   int at = s->at[0];
-  s->waiting--, s->at[0] = s->at[1], s->owner[0] = s->owner[1], s->ticket[0] = s->ticket[1];
-  if (ahead && !s->waiting) start_block(s, operation);
+  s->waiting--, s->at[0] = s->at[1], s->ticket[0] = s->ticket[1];
+  if (ahead && !s->waiting) start_block(s);
   return at;
 }
 """

@@ -21,6 +21,7 @@ from polyfuse.codegen.scratchpad.weights import (
     constants,
     resident,
     scratch,
+    second_block,
     streams,
     weights,
 )
@@ -234,7 +235,7 @@ def overlapped(group: GroupInPlace) -> list[str]:
     following = ((step, load) for step, loads in group.following.items() for load in loads)
     step = [
         f"on_step({group.number}, step);",
-        *(["start_block(&blocks, -1);"] if group.streams else []),
+        *second_block(group),
         *when("step + 1 < STEPS", loads(group, "step + 1")),
         *(f"if (step == {step}) loading = {load};" for step, load in following),
         *when("step > 0", stores(group, "step - 1")),

@@ -83,8 +83,9 @@ def blockwise(group: GroupInPlace, name: str, call: Sequence[str]) -> list[str]:
     channels, block = group.functions[name].channels, group.streams[name]
     body = [
         f"channel_1 = min(channel + {block}, {channels});",
-        f"const int at = next_block(&blocks, {list(group.streams).index(name)}, {int(group.double_buffer)});",
+        f"const int at = next_block(&blocks, {int(group.double_buffer)});",
         *call,
+        *(["dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
     ]
     return braces(f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1)", body)
 
@@ -109,8 +110,15 @@ def streams(group: GroupInPlace) -> list[str]:
         *constants("short", "runs", np.array(runs, np.int64)),
         f"weights_of streamed[] = {{{', '.join(rows)}}};",
         f"stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
-        *(["start_block(&blocks, -1);", "dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
+        *(["start_block(&blocks);", "dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
     ]
+
+
+def second_block(group: GroupInPlace) -> list[str]:
+    """What starts the second block of weights in a step that begins with the first one, before other transfers."""
+    (first, *_) = group.functions
+    output = group.functions[first].operation.output
+    return [f"if (!is_empty(new_{output}[step])) start_block(&blocks);"] if first in group.streams else []
 
 
 def resident(group: GroupInPlace) -> list[str]:

@@ -191,7 +191,7 @@ class _Step:
             if operation.name in self.load.streams:
                 _, cycles, least = self.load.streams[operation.name]
                 streaming = streaming + self._active[operation.name] * cycles
-                own = np.maximum(own, self._active[operation.name] * least)
+                own = np.maximum(own, self._active[operation.name] * least - self.load.head / self.images)
             compute = compute + own
         none = np.zeros_like(compute)
         loads = sum((machine.transfer_cycles(*self._loads(name)) for name in self.bounds.loaded), none)
@@ -207,7 +207,7 @@ class _Step:
         if not machine.double_buffer:
             first = last = none
         compute, loads, stores, streaming = (each * self.images for each in (compute, loads, stores, streaming))
-        steps = step_cycles(machine, compute + waits, loads - first + streaming, stores - last)
+        steps = step_cycles(machine, compute + waits, loads - first + streaming - self.load.head, stores - last)
         return self.load.before + first + last + steps
 
     def _end(self, entry: str, tensor: str, depth: Mapping[str, Integers]) -> Numbers:

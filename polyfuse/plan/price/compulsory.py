@@ -167,10 +167,10 @@ def price_of(bounds: GroupBounds, load: WeightLoads, moved: int, least: Least) -
     """The least objective where so many bytes move, in 1/1024 of its unit."""
     machine = bounds.machine
     pieces = bounds.group.graph.images * (len(bounds.loaded) + len(bounds.stored))
-    transfers = machine.transfer_cycles(moved - load.kept_bytes, pieces)
+    transfers = max(0.0, machine.transfer_cycles(moved - load.kept_bytes, pieces) - load.head)
     images, streams = bounds.group.graph.images, load.streams
     compute = sum(
-        max(cycles, images * streams[name][2]) if name in streams else cycles
+        max(cycles, images * streams[name][2] - load.head) if name in streams else cycles
         for name, cycles in least.compute_cycles.items()
     )
     half = np.array(transfers / 2)

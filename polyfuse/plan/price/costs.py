@@ -7,7 +7,6 @@ Bytes, multiply-accumulates and buffers are exact counts of measures.py; cycles 
 the steps of all tiles one after the other, so that a cost for inputs and outputs on chip or off chip is a few sums.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +21,15 @@ from polyfuse.plan.graph.channels import channel_axis
 from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Graph, Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.latency import idle_factor, overlapped, rate_of, step_cycles
+from polyfuse.plan.price.latency import (
+    ComputeTime,
+    OperationTime,
+    compute_time,
+    idle_factor,
+    overlapped,
+    rate_of,
+    step_cycles,
+)
 from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.measures import Measures, Numbers, Transfers, forget
 from polyfuse.plan.tiles.tables import Tile, grid_of
@@ -33,17 +40,24 @@ Sources = Mapping[str, Source]
 Sinks = Mapping[str, Sink]
 
 
-def streamed(group: OperationGroup, tile: Tile, operation: Operation, machine: Accelerator) -> bool:
-    """Whether the weights of an operation are loaded in every step in which it runs, in blocks of output channels.
+def streamed(group: OperationGroup, tile: Tile, machine: Accelerator) -> tuple[Operation, ...]:
+    """The operations whose weights are loaded in every step in which they run, in blocks of output channels.
 
-    Late operations run once, in the last step, so that theirs always are. Weights that are a single block stay: they
-    take as much memory, and the load would have to wait for the step that uses them.
+    Late operations run once in an image, in its last step, so that theirs always are. Weights that are a single block
+    stay: they take as much memory, and the load would have to wait for the step that uses them. Those of a late
+    operation stay where no others are streamed, which they could be loaded behind.
     """
-    if tile.channels or not channel_bytes(group.graph, operation):
-        return False
-    whole = group.graph.tensors[operation.output].shape[1]
-    in_steps = tile.weights == "streamed" and block_channels(group.graph, operation, machine) < whole
-    return in_steps or operation.name in group.late
+    if tile.channels or machine.weights_in_place:
+        return ()
+    found, several = [], False
+    for operation in group.operations:
+        whole = group.graph.tensors[operation.output].shape[1]
+        size = channel_bytes(group.graph, operation)
+        is_cut = size > 0 and block_channels(group.graph, operation, machine) < whole
+        if size and (operation.name in group.late or (is_cut and tile.weights == "streamed")):
+            found.append(operation)
+            several = several or is_cut or len(found) > 1
+    return tuple(found) if several else ()
 
 
 def channel_bytes(graph: Graph, operation: Operation) -> int:
@@ -70,8 +84,7 @@ class TiledGroup:
     @cached_property
     def streams(self) -> tuple[Operation, ...]:
         """The operations whose weights are streamed."""
-        every = self.measures.group.operations if not self.in_place else ()
-        return tuple(o for o in every if streamed(self.measures.group, self.tile, o, self.measures.machine))
+        return streamed(self.measures.group, self.tile, self.measures.machine)
 
     @property
     def in_place(self) -> bool:
@@ -79,10 +92,10 @@ class TiledGroup:
         return self.measures.machine.weights_in_place
 
     @cached_property
-    def stream_cycles(self) -> dict[str, float]:
-        """The cycles of the transfers of streamed weights, in each step in which their operation runs."""
-        machine = self.measures.machine
-        return {o.name: machine.transfer_cycles(o.weight_bytes, len(self._blocks(o))) for o in self.streams}
+    def stream_loads(self) -> dict[str, list[float]]:
+        """The cycles of the transfers of each block of streamed weights, in each step in which their operation runs."""
+        transfer = self.measures.machine.transfer_cycles
+        return {o.name: [transfer(size) for _, size in self._blocks(o)] for o in self.streams}
 
     @cached_property
     def block_weights(self) -> Integers:
@@ -140,48 +153,24 @@ class TiledGroup:
         return {f"weights_{operation.name}": size for operation, size in sizes.items()}
 
     @cached_property
-    def before_cycles(self) -> float:
-        """Loading weights before the first step: those that are kept, and a first block of those that are streamed."""
-        machine = self.measures.machine
-        cycles = sum(machine.transfer_cycles(operation.weight_bytes) for operation in self.kept)
-        if self.streams and machine.double_buffer:
-            cycles += machine.transfer_cycles(self._blocks(self.streams[0])[0][1])
-        return cycles
+    def kept_cycles(self) -> float:
+        """Loading the weights that are kept, before the first step."""
+        return sum(self.measures.machine.transfer_cycles(operation.weight_bytes) for operation in self.kept)
 
     @cached_property
-    def step_cycles(self) -> tuple[Numbers, Numbers]:
-        """In each step: the cycles of computing, and those of the transfers of streamed weights.
-
-        While an operation works with a block of streamed weights the next one comes, and may take longer.
-        """
-        machine, graph = self.measures.machine, self.measures.group.graph
-        compute = np.zeros(self.measures.steps.order.row.shape)
-        weights = np.zeros_like(compute)
-        for operation in self.measures.group.operations:
-            cycles = np.asarray(self.measures.work[operation.name] / rate_of(operation, graph, machine))
+    def computing(self) -> ComputeTime:
+        """The cycles of computing and of streamed weights in each step."""
+        machine, group = self.measures.machine, self.measures.group
+        streams, found = self.streams, []
+        for operation in group.operations:
+            cycles = np.asarray(self.measures.work[operation.name] / rate_of(operation, group.graph, machine))
             if operation.layer.macs and self.tile.channels:
                 cycles = cycles * idle_factor(np.array(self.tile.channels), machine)
-            if operation in self.streams:
-                weights = weights + self.measures.active[operation.name] * self.stream_cycles[operation.name]
-                if machine.double_buffer:
-                    cycles = self._streaming(operation, cycles)
-            compute = compute + cycles
-        return compute, weights
-
-    def _streaming(self, operation: Operation, cycles: Numbers) -> Numbers:
-        """In each step, the cycles of an operation whose weights are streamed: of its blocks, one after the other.
-
-        Behind its last block comes the first one of the next such operation, or its own again.
-        """
-        machine = self.measures.machine
-        following = self.streams[(self.streams.index(operation) + 1) % len(self.streams)]
-        whole = self.measures.group.graph.tensors[operation.output].shape[1]
-        blocks = self._blocks(operation)
-        loads = [machine.transfer_cycles(size) for _, size in (*blocks[1:], self._blocks(following)[0])]
-        total = np.zeros_like(cycles)
-        for (channels, load), count in Counter(zip((made for made, _ in blocks), loads, strict=True)).items():
-            total = total + count * np.maximum(cycles * (channels / whole), load)
-        return np.asarray(np.where(self.measures.active[operation.name], total, cycles))
+            blocks = self._blocks(operation) if operation in streams else []
+            whole = group.graph.tensors[operation.output].shape[1]
+            timed = tuple((channels / whole, machine.transfer_cycles(size)) for channels, size in blocks)
+            found.append(OperationTime(cycles, self.measures.active[operation.name], timed))
+        return compute_time(machine, found)
 
     def _blocks(self, operation: Operation) -> list[tuple[int, int]]:
         """The output channels of each block of streamed weights, and its bytes."""
@@ -339,15 +328,15 @@ class CostTable:
 
     @cached_property
     def _compute(self) -> Numbers:
-        return self._flat(lambda tiled: tiled.step_cycles[0])
+        return self._flat(lambda tiled: tiled.computing.compute)
 
     @cached_property
     def _weights(self) -> Numbers:
-        return self._flat(lambda tiled: tiled.step_cycles[1])
+        return self._flat(lambda tiled: tiled.computing.weights + tiled.computing.waits)
 
     @cached_property
     def _before(self) -> Numbers:
-        return self._repeated(lambda tiled: tiled.before_cycles)
+        return np.concatenate([tiled.kept_cycles + tiled.computing.before for tiled in self.groups])
 
     @cached_property
     def weight_bytes(self) -> Integers:

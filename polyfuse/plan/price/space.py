@@ -68,11 +68,8 @@ def subsets_of(names: Sequence[str]) -> Iterator[Names]:
 
 def residences(group: OperationGroup, machine: Accelerator) -> tuple[Residence, ...]:
     """The ways to load weights that differ where channels are not in blocks."""
-    resident, other = (
-        [streamed(group, Tile(1, weights=weights), o, machine) for o in group.operations]
-        for weights in get_args(Residence)
-    )
-    return ("resident",) if machine.weights_in_place or resident == other else get_args(Residence)
+    resident, other = (streamed(group, Tile(1, weights=weights), machine) for weights in get_args(Residence))
+    return ("resident",) if resident == other else get_args(Residence)
 
 
 def blocks_of(group: OperationGroup) -> range:

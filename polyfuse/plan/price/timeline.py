@@ -33,6 +33,7 @@ class GroupTime:
     before   cycles of loads before the first step: tensors that are fetched whole, weights
     load     (steps,): of feature maps and blocks of weights that a step needs
     weights  (steps,): of weights that are streamed meanwhile, or prefetched for the next group
+    waits    (steps,): of computing with streamed weights that waits for all transfers of the step
     compute, store   (steps,)
     loaded, stored   bytes by tensor; `weight_bytes`: all weights that are loaded
     """
@@ -41,6 +42,7 @@ class GroupTime:
     before: float
     load: Cycles
     weights: Cycles
+    waits: Cycles
     compute: Cycles
     store: Cycles
     loaded: Mapping[str, int]
@@ -106,7 +108,7 @@ class GroupTime:
     @cached_property
     def lasting(self) -> Cycles:
         """(steps,): how long each step takes."""
-        return step_cycles(self.machine, self.compute, self.loading[0], self.storing[0])
+        return step_cycles(self.machine, self.compute, self.loading[0] + self.waits, self.storing[0])
 
     @cached_property
     def spans(self) -> dict[Lane, NDArray[np.float64]]:
@@ -146,19 +148,20 @@ def group_time(group: PlannedGroup, graph: Graph, machine: Accelerator) -> Group
     tile = group.tile
     tiled = tiled_group(group_of(graph, group.operations), tile, [tile.rows], machine)
     measures = tiled.measures
-    compute, weights = (each[0] for each in tiled.step_cycles)
+    computing = tiled.computing
     loads = {n: measures.transfers(n, loaded=True) for n, source in group.sources.items() if source == "off"}
     stores = {
         n: measures.transfers(n, loaded=False, ring=sink == "off") for n, sink in group.sinks.items() if sink != "on"
     }
     fetched = {name: graph.tensors[name].bytes for name in group.fetched}
-    none = np.zeros(len(compute))
+    none = np.zeros(tiled.block_cycles.shape[1])
     return GroupTime(
         0.0,
-        tiled.before_cycles + sum(machine.transfer_cycles(size) for size in fetched.values()),
+        float(computing.before[0]) + tiled.kept_cycles + sum(map(machine.transfer_cycles, fetched.values())),
         tiled.block_cycles[0] + sum((each.cycles[0] for each in loads.values()), none),
-        weights,
-        compute,
+        computing.weights[0],
+        computing.waits[0],
+        computing.compute[0],
         sum((each.cycles[0] for each in stores.values()), none),
         {**fetched, **{name: int(each.bytes[0]) for name, each in loads.items()}},
         {name: int(each.bytes[0]) for name, each in stores.items()},

@@ -32,8 +32,9 @@ class WeightLoads:
     read      bytes of weights that one step of each block reads on chip
     block     bytes of the weights of a block that is not the last, and of the last: `rest`
     kept_bytes  weights loaded before the first step
+    head      cycles of the first block of streamed weights, at least: of those before the first step
     streams   for operations whose weights are streamed: their bytes, cycles of their transfers in a step, and cycles
-              that the step takes at least
+              that the step takes at least; in the last of all steps, `head` less
     """
 
     residence: Residence
@@ -52,6 +53,7 @@ class WeightLoads:
     block: Integers
     rest: Integers
     before: float
+    head: float
     kept_bytes: int
     streams: Mapping[str, tuple[int, float, float]]
     in_blocks: bool
@@ -87,10 +89,12 @@ def whole_loads(group: OperationGroup, residence: Residence, machine: Accelerato
     rows = group.graph.tensors[group.reference].shape[2]
     tile = Tile(rows, weights=residence)
     tiled = TiledGroup(tile, Measures(machine, grid_of(group, tile, [rows])))
-    streams = {}
-    for operation in tiled.streams:
-        cycles = tiled.stream_cycles[operation.name]
-        streams[operation.name] = (operation.weight_bytes, cycles, cycles if machine.double_buffer else 0.0)
+    loads = tiled.stream_loads
+    head = min((first for first, *_ in loads.values()), default=0.0) if machine.double_buffer else 0.0
+    streams = {
+        operation.name: (operation.weight_bytes, sum(each), sum(each[1:]) + head if machine.double_buffer else 0.0)
+        for operation, each in zip(tiled.streams, loads.values(), strict=True)
+    }
     depth = {name: np.array([group.graph.tensors[name].shape[1]]) for name in group.links}
     size = sum(aligned_up(each, machine.alignment_bytes) for each in tiled.weight_buffers.values())
     kept = sum(operation.weight_bytes for operation in tiled.kept)
@@ -112,7 +116,8 @@ def whole_loads(group: OperationGroup, residence: Residence, machine: Accelerato
         read=read,
         block=0 * one,
         rest=0 * one,
-        before=tiled.before_cycles,
+        before=tiled.kept_cycles + head,
+        head=head,
         kept_bytes=kept,
         streams=streams,
         in_blocks=False,
@@ -166,6 +171,7 @@ def block_loads(group: OperationGroup, machine: Accelerator) -> WeightLoads | No
         block=sizes * size,
         rest=last * size,
         before=0.0,
+        head=0.0,
         kept_bytes=0,
         streams={},
         in_blocks=not machine.weights_in_place and size > 0,

@@ -32,7 +32,7 @@ from tests.plan.drawn import Drawn, drawn
 
 LONGEST = 3
 """Operations of a group: brute force takes all ways of keeping the tensors of each."""
-SUITE_GRAPHS, SUITE_LAYERS = 5, 14
+SUITE_GRAPHS, SUITE_LAYERS, SUITE_STREAMS = 5, 14, 3
 
 
 class Brute:
@@ -119,6 +119,19 @@ def test_certificates_of_graphs_agree_with_brute_force(seed: int) -> None:
     agree(drawn(seed, 5, 3, 3), seed)
 
 
+def in_blocks(case: Drawn, seed: int) -> Drawn:
+    """The same for latency, on a machine on which the weights of a few channels are several blocks."""
+    rng, machine = random.Random(seed), case.machine
+    offchip = replace(machine.offchip, latency_cycles=rng.choice((0.0, 1.0)), bytes_per_cycle=rng.choice((0.5, 2.0)))
+    machine = replace(machine, offchip=offchip, weights_in_place=False, double_buffer=True, lanes=rng.choice((1, 2)))
+    return replace(case, machine=machine, objective=Objective("latency"))
+
+
+@pytest.mark.parametrize("seed", range(2000, 2000 + SUITE_STREAMS))
+def test_certificates_with_streamed_weights_agree_with_brute_force(seed: int) -> None:
+    agree(in_blocks(drawn(seed, 2, 4, 4), seed), seed)
+
+
 def disagrees(case: Drawn, seed: int) -> bool:
     """Whether brute force finds a plan that the search did not."""
     try:
@@ -181,6 +194,7 @@ def main(graphs: int, layers: int) -> None:
         print("layer", seed, agree(drawn(seed, 1, 5, 4), seed), flush=True)
     for seed in range(1000, 1000 + graphs):
         print("graph", seed, agree(drawn(seed, 5, 3, 3), seed), flush=True)
+        print("graph in blocks", seed, agree(in_blocks(drawn(seed, 2, 4, 4), seed), seed), flush=True)
 
 
 if __name__ == "__main__":
