@@ -23,6 +23,9 @@ Schedule a group of layers
     Strategy                tile sizes, and where what two tiles need is kept or whether it is computed again
     scheduled               tiles and everything that they pull: a network and a strategy to a schedule
     Schedule                at which tiles each tensor is made, loaded and stored
+    schedule_from           any schedule: isl text, a relation or a tree, from instances to times
+    union_map               when every instance of a group runs, as one relation to edit and give back
+    schedule_tree           the same as a schedule tree
     with_executions         other executions of some layers, written by hand
     with_tile_order         another order of the tiles, such as a wavefront
     overlapped              the overlapped form of a domain, as in the paper
@@ -179,6 +182,7 @@ if TYPE_CHECKING:
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
     from polyfuse.schedule.counts import Counts, counts, halos, total
     from polyfuse.schedule.executions import with_executions, with_tile_order
+    from polyfuse.schedule.given import schedule_from, schedule_tree, union_map
     from polyfuse.schedule.groups import fused, layer_by_layer
     from polyfuse.schedule.legality import check
     from polyfuse.schedule.lower import Lowered, lower
@@ -265,6 +269,8 @@ __all__ = [
     "rebuild",
     "reference",
     "save_onnx",
+    "schedule_from",
+    "schedule_tree",
     "scheduled",
     "scop_network",
     "statement_layer",
@@ -273,6 +279,7 @@ __all__ = [
     "total",
     "tune",
     "tuned",
+    "union_map",
     "verify",
     "with_executions",
     "with_storage",
@@ -320,6 +327,7 @@ _MODULES = {
     "schedule.counts": ("Counts", "counts", "halos", "total"),
     "schedule.executions": ("with_executions", "with_tile_order"),
     "schedule.overlapped": ("Overlap", "overlapped", "overlapped_executions", "prove_overlap"),
+    "schedule.given": ("schedule_from", "schedule_tree", "union_map"),
     "schedule.groups": ("fused", "layer_by_layer"),
     "schedule.legality": ("check",),
     "schedule.lower": ("Lowered", "lower"),

@@ -13,6 +13,7 @@ from polyfuse.codegen.lower.independent import check_distinct_cells, independent
 from polyfuse.codegen.lower.program import LoweredProgram, lowered
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.target import Target
+from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.schedule.storage import Storage
 
@@ -38,9 +39,14 @@ class DeviceProgram:
 def device_program(network: Network, groups: Sequence[Storage], target: Target) -> DeviceProgram:
     """The program of a network whose groups are scheduled and stored, and proved legal, by the caller.
 
-    Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
-    IllegalSchedule where tiles of a group depend on one another.
+    Errors: InvalidInput where the groups do not make the network's outputs, for elements that are not float32 and times
+    inside of tiles; IllegalSchedule where tiles of a group depend on one another.
     """
+    if any(storage.schedule.times for storage in groups):
+        raise InvalidInput(
+            f"program of {network.name!r}: work items share the points of a stage, times inside of tiles order them; "
+            "build C for this host, or leave the times out"
+        )
     program = lowered(network, groups, kernels=Selection(target))
     work_groups = tuple(independent_tiles(group) for group in program.groups)
     for group in program.groups:

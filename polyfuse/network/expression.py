@@ -87,6 +87,20 @@ def adds_up(expression: str) -> bool:
     return _adds_up(_parse("", expression))
 
 
+def takes_extreme(expression: str) -> bool:
+    """Whether an expression is the larger or the smaller of `acc` and what does not depend on it.
+
+    >>> takes_extreme("maximum(acc, x)"), takes_extreme("minimum(x, acc)"), takes_extreme("maximum(acc, 0) + x")
+    (True, True, False)
+    """
+    node = _parse("", expression)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return False
+    parts = sorted(node.args, key=_has_acc)
+    extreme = node.func.id in ("maximum", "minimum") and len(parts) == 2
+    return extreme and not _has_acc(parts[0]) and _is_acc(parts[1])
+
+
 def _adds_up(node: ast.expr) -> bool:
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add | ast.Sub):
         return False

@@ -84,19 +84,22 @@ off-chip, 1,312 B on chip
     network = storage.schedule.network
     every = (*steps(storage.schedule), *preload_steps(storage.schedule))
     executed = {step.name: count(step.executions) for step in every}
+    by_statement = Counter[str]()
+    for step in every:
+        by_statement[step.name if step.statement is None else step.statement.name] += executed[step.name]
     moved: Counter[tuple[str, str]] = Counter()
     for step in every:
         if step.action != "make":
             (far,) = {touch.memory for touch in step.touches} - {BUFFER}
             moved[far, step.action] += executed[step.name] * step.touches[0].tensor.element_bytes
-    executions = sum(executions_of_points(layer, executed) for layer in network.layers)
+    executions = sum(executions_of_points(layer, by_statement) for layer in network.layers)
     flows = storage.schedule.flows
     return Counts(
         instances=sum(points_of(layer) for layer in network.layers),
         executions=executions,
         recomputed=executions - sum(count(flows[layer.output.name].executions.domain()) for layer in network.layers),
         macs=macs_of(network.layers),
-        macs_executed=sum(s.macs * executed[s.name] for layer in network.layers for s in layer.macs),
+        macs_executed=sum(s.macs * by_statement[s.name] for layer in network.layers for s in layer.macs),
         offchip_read_bytes=moved[OFF_CHIP, "load"],
         offchip_write_bytes=moved[OFF_CHIP, "store"],
         onchip_bytes=storage.onchip_bytes,

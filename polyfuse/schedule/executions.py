@@ -12,12 +12,15 @@ import islpy as isl
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network
 from polyfuse.schedule.retention import Retained, first_along, in_buffer, stored_in
 from polyfuse.schedule.schedule import (
     Flow,
     Schedule,
+    Strategy,
     coordinate_places,
     effective_places,
+    first_along_all,
     flow_of_made,
     loaded_flows,
     made_flow,
@@ -25,6 +28,7 @@ from polyfuse.schedule.schedule import (
     pulled,
     stages_of,
 )
+from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.reading import MapLike, as_map
@@ -59,7 +63,8 @@ def with_executions(schedule: Schedule, executions: Mapping[str, MapLike], *, pu
         for layer in reversed(network.layers):
             name = layer.output.name
             if layer.name in given:
-                flows[name] = given_flow(schedule, layer, given[layer.name], flows)
+                made = coalesced(layer.makes.reverse().apply_range(given[layer.name]))
+                flows[name] = given_flow(network, strategy, tiling, layer, made, flows)
             elif pull:
                 flows[name] = made_flow(network, strategy, tiling, layer, flows)
             else:
@@ -72,20 +77,29 @@ def with_executions(schedule: Schedule, executions: Mapping[str, MapLike], *, pu
     return replace(schedule, flows=flows, stages=stages_of(network, flows))
 
 
-def given_flow(schedule: Schedule, layer: Layer, executions: isl.Map, flows: Mapping[str, Flow]) -> Flow:
-    """The flow of a layer's output whose executions are given: what tiles need and do not make, they load."""
+def given_flow(
+    network: Network, strategy: Strategy, tiling: Tiling, layer: Layer, made: isl.Map, flows: Mapping[str, Flow]
+) -> Flow:
+    """The flow of a layer's output whose executions are given, `{ T[p] -> tile[t] }`; other needs of tiles are loaded.
+
+    An element of which tiles that are given say nothing is needed where it is first made.
+    """
     tensor = layer.output
-    need, extended = needed(schedule.network, schedule.tiling, tensor, flows)
-    made = coalesced(layer.makes.reverse().apply_range(executions))
+    need, extended = needed(network, tiling, tensor, flows)
+    if tiling.given and (tensor in network.outputs or need.is_empty()):
+        need = coalesced(need.union(first_along_all(made.subtract_domain(need.domain()))))
     if layer.recurs:
+        executions = layer.makes.apply_range(made)
         need = coalesced(need.union(layer.reads(tensor).reverse().apply_range(executions)))
+    if layer.recurs or tiling.given:
+        extended = extended.union(need)
     extended = coalesced(extended.union(made))
-    places = effective_places(coordinate_places(schedule.strategy, schedule.tiling, tensor.name), extended)
+    places = effective_places(coordinate_places(strategy, tiling, tensor.name), extended)
     loads = isl.Map.empty(need.get_space())
     if stored_in(places):
         loads = coalesced(first_along(need.union(made), in_buffer(places)).subtract(made))
     kept = Retained(coalesced(made.union(loads)), made, loads)
-    return flow_of_made(schedule.network, layer, places, need, extended, kept)
+    return flow_of_made(network, layer, places, need, extended, kept)
 
 
 def kept_flow(schedule: Schedule, flow: Flow, flows: Mapping[str, Flow]) -> Flow:

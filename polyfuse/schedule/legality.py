@@ -12,7 +12,7 @@ Tensors may share an array: then all of them write it and read it, and a stage h
 `polyfuse.schedule.valueflow` judges each of these; this module says what a schedule and its storage write and read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -29,6 +29,7 @@ from polyfuse.schedule.buffers import (
     own_indices,
     why_no_rows,
 )
+from polyfuse.schedule.inside import check_times
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Buffer, Storage, cut
@@ -72,6 +73,7 @@ def check(storage: Storage) -> None:
         check_complete(schedule)
         check_order(schedule)
         check_buffers(schedule, storage.buffers)
+    early = check_times(schedule)
     for name, flow in schedule.flows.items():
         with operation_limit(what=f"legality of {name!r}"):
             check_stores(schedule, flow)
@@ -81,11 +83,11 @@ def check(storage: Storage) -> None:
         with operation_limit(what=f"legality of {array!r}"):
             held = [(schedule.flows[b.tensor.name], b) for b in sharers if b.tensor.name in schedule.flows]
             if len(held) > 1:
-                check_values(schedule, lodgers(schedule, held))
+                check_values(schedule, lodgers(schedule, held, early))
             for flow, buffer in held if len(held) == 1 else ():
                 rows = why_no_rows(schedule, storage.buffers, flow.tensor.name) is None
                 for form in buffer.forms if rows else (buffer,):
-                    check_values(schedule, (lodger(flow, form, *chip_events(schedule, flow)),))
+                    check_values(schedule, (lodger(flow, form, *chip_events(schedule, flow, early)),))
 
 
 def check_order(schedule: Schedule) -> None:
@@ -125,15 +127,19 @@ def check_stores(schedule: Schedule, flow: Flow) -> None:
         raise IllegalSchedule(f"tensor {name}: element {witness(twice)} is stored off-chip by several tiles; keep one")
 
 
-def chip_events(schedule: Schedule, flow: Flow) -> tuple[list[Event], list[Event]]:
-    """Writes and reads of the on-chip buffer."""
+def chip_events(schedule: Schedule, flow: Flow, early: Mapping[str, isl.Map]) -> tuple[list[Event], list[Event]]:
+    """Writes and reads of the on-chip buffer; `early` are reads of what the same tile makes again afterwards."""
     writes = list(events(schedule, flow, load=flow.loads, make=flow.executions))
     reads = list(events(schedule, flow, store=flow.stores))
     for layer in schedule.network.layers:
         stage = schedule.stage("make", layer.output)
         own = layer.recurs and flow.tensor == layer.output
         if stage is not None and (own or flow.tensor in (*layer.inputs, *layer.weights)):
-            reads.append(Event(layer.name, stage, schedule.reads(layer, flow.tensor), own))
+            done = own or schedule.is_given(layer)
+            reads.append(Event(layer.name, stage, schedule.reads(layer, flow.tensor), done))
+    again = early.get(flow.tensor.name)
+    if again is not None and not again.is_empty():
+        reads.append(Event(f"what_reads_{flow.tensor.name}_first", schedule.together, again))
     return writes, reads
 
 
@@ -175,11 +181,13 @@ def lodger(flow: Flow, buffer: Buffer | None, writes: Iterable[Event], reads: It
     return Lodger(flow, buffer, tuple(writes), tuple(reads))
 
 
-def lodgers(schedule: Schedule, held: Sequence[tuple[Flow, Buffer]]) -> tuple[Lodger, ...]:
+def lodgers(
+    schedule: Schedule, held: Sequence[tuple[Flow, Buffer]], early: Mapping[str, isl.Map]
+) -> tuple[Lodger, ...]:
     """The tensors that share an array."""
     firsts = accumulate((flow.tensor.elements for flow, _ in held), initial=0)
     rank = max(len(flow.tensor.shape) for flow, _ in held)
-    alone = (lodger(flow, buffer, *chip_events(schedule, flow)) for flow, buffer in held)
+    alone = (lodger(flow, buffer, *chip_events(schedule, flow, early)) for flow, buffer in held)
     numbered = enumerate(zip(firsts, alone, strict=False))
     return tuple(replace(each, shares=True, number=k, first=first, rank=rank) for k, (first, each) in numbered)
 

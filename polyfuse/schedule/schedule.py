@@ -9,6 +9,7 @@ before the first tile.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import islpy as isl
@@ -24,7 +25,7 @@ from polyfuse.schedule.tiling import Axis, Tiling, label
 from polyfuse.sets.closure import closed
 from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit
-from polyfuse.sets.spaces import relation_space
+from polyfuse.sets.spaces import freed, relation_space
 from polyfuse.text import html_table
 
 Role = Literal["input", "weight", "made"]
@@ -138,6 +139,8 @@ class Schedule:
     """A group's layers with the tiles at which everything happens. Made by `schedule`; see the module.
 
     `tile_to_time`, `{ tile[t] -> [time] }`, is the order of the tiles: the lexicographic one unless replaced.
+    `times`, `{ S[p, r] -> [t, time] }` by statement, are times inside of the tile that were given (see `given`); the
+    layers that have them run together, and `reorder` says that their sums may be added up in another order.
     """
 
     network: Network
@@ -147,6 +150,8 @@ class Schedule:
     stages: tuple[Stage, ...]
     preloaded: tuple[Tensor, ...]
     tile_to_time: isl.Map
+    times: Mapping[str, isl.Map] = field(default_factory=dict)
+    reorder: bool = False
 
     def executions(self, layer: Layer) -> isl.Map:
         """`{ L[p] -> tile[t] }`: the schedule of a layer's points, non-singular where they are recomputed."""
@@ -157,9 +162,32 @@ class Schedule:
         return coalesced(layer.reads(tensor).reverse().apply_range(self.executions(layer)))
 
     def stage(self, action: Action, tensor: Tensor) -> int | None:
-        """The position of a stage; None where the tile has none."""
+        """The position of a stage; None where the tile has none. Layers whose times are given run in one."""
         wanted = Stage(action, tensor)
-        return self.stages.index(wanted) if wanted in self.stages else None
+        if wanted not in self.stages:
+            return None
+        return self.together if wanted in self._given else self.stages.index(wanted)
+
+    def is_given(self, layer: Layer) -> bool:
+        """Whether the times of a layer inside of the tile are given."""
+        return any(statement.name in self.times for statement in layer.statements)
+
+    @cached_property
+    def _given(self) -> frozenset[Stage]:
+        return frozenset(Stage("make", layer.output) for layer in self.network.layers if self.is_given(layer))
+
+    @cached_property
+    def together(self) -> int:
+        """The position of the stage in which the layers run whose times are given."""
+        return min(map(self.stages.index, self._given))
+
+    def cut_axes(self, flow: Flow) -> tuple[int, ...]:
+        """The axes of a tensor that tiles cut; of tiles that were given, those on which something depends."""
+        rank = len(flow.tensor.shape)
+        if not self.tiling.given:
+            return tuple(sorted({dim.axis for dim in self.tiling.dims if dim.axis < rank}))
+        moments = (flow.need, flow.arrivals, flow.executions, flow.loads, flow.stores)
+        return tuple(axis for axis in range(rank) if any(depends(moment, flow.tensor, axis) for moment in moments))
 
     @property
     def in_order(self) -> tuple[Flow, ...]:
@@ -184,6 +212,12 @@ class Schedule:
         names = [dim.name for dim in self.tiling.dims]
         rows = [(flow.tensor, flow.role, *flow.places) for flow in self.in_order]
         return html_table(str(self).splitlines()[0], ("tensor", "role", *(f"along {n}" for n in names)), rows)
+
+
+def depends(moments: isl.Map, tensor: Tensor, axis: int) -> bool:
+    """Whether `{ A[a] -> tile[t] }` differs along an axis of the tensor."""
+    free = freed(moments, isl.dim_type.in_, [axis]).intersect_domain(tensor.box)
+    return bool(free != moments)
 
 
 def scheduled(network: Network, strategy: Strategy) -> Schedule:
@@ -224,12 +258,7 @@ def tiling_of(strategy: Strategy, reference: Tensor) -> Tiling:
 
 def check_strategy(network: Network, strategy: Strategy) -> None:
     """Refuse retention of unknown tensors and tiles larger than the image. Errors: InvalidInput."""
-    known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
-    for name in strategy.retention:
-        if name not in known:
-            raise InvalidInput(
-                f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}"
-            )
+    check_names(network, strategy)
     reference = network.outputs[-1]
     for dim in tiling_of(strategy, reference).dims:
         largest = reference.shape[dim.axis]
@@ -237,6 +266,16 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
             raise InvalidInput(
                 f"tile {label(strategy.tile, strategy.axes)}: larger than the output {reference}; the largest size of "
                 f"axis {dim.axis} is {largest}"
+            )
+
+
+def check_names(network: Network, strategy: Strategy) -> None:
+    """Refuse retention of unknown tensors. Errors: InvalidInput."""
+    known = {tensor.name for tensor in network.inputs} | {layer.output.name for layer in network.layers}
+    for name in strategy.retention:
+        if name not in known:
+            raise InvalidInput(
+                f"retention: network {network.name!r} has no tensor {name!r}; it has {', '.join(sorted(known))}"
             )
 
 
@@ -348,8 +387,11 @@ def first_along_all(relation: isl.Map) -> isl.Map:
 
 
 def coordinate_places(strategy: Strategy, tiling: Tiling, name: str) -> tuple[Place, ...]:
-    """The places of a tensor for each coordinate of a tile; images of a batch share nothing."""
-    places: list[Place] = ["recompute"] * len(tiling.dims)
+    """The places of a tensor for each coordinate of a tile; images of a batch share nothing.
+
+    Values outlive loops around given tiles that are no tiles themselves.
+    """
+    places: list[Place] = ["local" if tiling.given else "recompute"] * len(tiling.dims)
     for k, place in enumerate(strategy.places(name)):
         places[tiling.positions[k]] = place
     return tuple(places)

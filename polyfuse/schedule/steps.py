@@ -5,6 +5,9 @@ the schedule of executions is singular. Counting, code generation and the interp
 
     conv1_update   executions  { conv1_update[t, p, r] }     one for each tile t at which point p is executed
                    time        { conv1_update[t, p, r] -> [tile time, stage, order inside the stage] }
+
+Where times inside of tiles are given, they are the order inside of the stage. An instance that they execute again in
+one tile is split into copies, each a step of its own: conv1_update, conv1_update__1, ….
 """
 
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.choices import BUFFER, OFF_CHIP
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, TooComplex
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.tensor import Tensor, distinct_name
 from polyfuse.schedule.retention import stored_in
@@ -25,6 +28,8 @@ Memory = str
 """`chip`, the buffer of a tensor; `offchip`; or another one in which a place retains values."""
 REDUCTION_DIMS = 4
 """The most reduction indices a statement may have."""
+MOST_INSIDE = 64
+"""The most times at which an instance may run in one tile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +77,10 @@ def steps(schedule: Schedule) -> tuple[Step, ...]:
     """
     found: list[Step] = []
     makers = schedule.network.makers
-    for position, stage in enumerate(schedule.stages):
+    for stage in schedule.stages:
         flow = schedule.flows[stage.tensor.name]
+        position = schedule.stage(stage.action, stage.tensor)
+        assert position is not None
         with operation_limit(what=f"steps of stage '{stage}'"):
             if stage.action == "make":
                 found.extend(layer_steps(schedule, makers[stage.tensor], position))
@@ -110,21 +117,66 @@ def layer_steps(schedule: Schedule, layer: Layer, stage: int) -> Iterator[Step]:
     """The statements of a layer, at every tile at which its points are executed."""
     tiles_of_points = schedule.executions(layer)
     for k, statement in enumerate(layer.statements):
+        if statement.name in schedule.times:
+            for name, inside in copies_inside(schedule, statement.name):
+                executions = inside.domain().set_tuple_name(name)
+                time = given_time(schedule, inside.set_tuple_name(isl.dim_type.in_, name), stage)
+                yield layer_step(schedule, layer, statement, executions, time)
+            continue
         points = layer.instances_of_points(statement).reverse().intersect_domain(statement.domain)
-        moments = points.apply_range(tiles_of_points)
-        executions = flat_executions(moments, statement.name)
-        reads = [(operand, access.tensor, access.relation) for operand, access in statement.operands.items()]
-        touches = [
-            Touch(operand, tensor, "chip", False, touched(executions, schedule, relation))
-            for operand, tensor, relation in reads
-        ]
-        out = touched(executions, schedule, points.apply_range(layer.makes))
-        if statement.accumulates:
-            touches.append(Touch("acc", layer.output, "chip", False, out))
-        touches.append(Touch("acc", layer.output, "chip", True, out))
+        executions = flat_executions(points.apply_range(tiles_of_points), statement.name)
         check_reductions(layer, statement)
         time = step_time(schedule, executions, stage, layer.rank, k, layer.recurs)
-        yield Step(statement.name, "make", layer, statement, statement.dims, executions, time, tuple(touches))
+        yield layer_step(schedule, layer, statement, executions, time)
+
+
+def layer_step(schedule: Schedule, layer: Layer, statement: Statement, executions: isl.Set, time: isl.Map) -> Step:
+    """The executions of a statement with what they read and write."""
+    points = layer.instances_of_points(statement).reverse().intersect_domain(statement.domain)
+    touches = [
+        Touch(operand, access.tensor, "chip", False, touched(executions, schedule, access.relation))
+        for operand, access in statement.operands.items()
+    ]
+    out = touched(executions, schedule, points.apply_range(layer.makes))
+    if statement.accumulates:
+        touches.append(Touch("acc", layer.output, "chip", False, out))
+    touches.append(Touch("acc", layer.output, "chip", True, out))
+    name = str(executions.get_tuple_name())
+    return Step(name, "make", layer, statement, statement.dims, executions, time, tuple(touches))
+
+
+def copies_inside(schedule: Schedule, statement: str) -> Iterator[tuple[str, isl.Map]]:
+    """The singular copies of a statement's given times, `{ [t, p, r] -> [time] }`, and a name for each.
+
+    Errors: TooComplex above MOST_INSIDE copies.
+    """
+    rest, number = inside_tile(schedule.times[statement], len(schedule.tiling.dims)), 0
+    while number == 0 or not rest.is_empty():
+        if number > MOST_INSIDE:
+            raise TooComplex(f"statement {statement}: an instance runs more than {MOST_INSIDE} times in one tile")
+        first = rest if rest.is_single_valued() else coalesced(rest.lexmin())
+        yield (statement if number == 0 else f"{statement}__{number}"), first
+        rest, number = coalesced(rest.subtract(first)), number + 1
+
+
+def inside_tile(times: isl.Map, coordinates: int) -> isl.Map:
+    """`{ S[i] -> [t, time] }` to `{ [t, i] -> [time] }`."""
+    plain = times.reset_tuple_id(isl.dim_type.in_) if times.has_tuple_id(isl.dim_type.in_) else times
+    return plain.move_dims(isl.dim_type.in_, 0, isl.dim_type.out, 0, coordinates)
+
+
+def given_time(schedule: Schedule, inside: isl.Map, stage: int) -> isl.Map:
+    """`{ step[t, i] -> [time] }` to `{ step[t, i] -> [tile time, stage, time] }`, with zeros behind."""
+    dims = inside.dim(isl.dim_type.in_) - len(schedule.tiling.dims)
+    order = schedule.tile_to_time.reset_tuple_id(isl.dim_type.in_).add_dims(isl.dim_type.in_, dims)
+    coordinates, length = order.dim(isl.dim_type.out), inside.dim(isl.dim_type.out)
+    time = order.set_tuple_name(isl.dim_type.in_, inside.get_tuple_name(isl.dim_type.in_))
+    time = time.add_dims(isl.dim_type.out, 1).fix_val(isl.dim_type.out, coordinates, isl.Val(stage))
+    time = time.flat_range_product(inside)
+    width = coordinates + 1 + length_inside(schedule)
+    for d in range(coordinates + 1 + length, width):
+        time = time.add_dims(isl.dim_type.out, 1).fix_val(isl.dim_type.out, d, isl.Val(0))
+    return time
 
 
 def check_reductions(layer: Layer, statement: Statement) -> None:
@@ -193,8 +245,19 @@ def step_time(schedule: Schedule, executions: isl.Set, stage: int, rank: int, k:
 
 
 def point_dims(schedule: Schedule) -> int:
-    """The number of indices of a point in a time: the largest rank of the group's tensors."""
-    return max(len(flow.tensor.shape) for flow in schedule.flows.values())
+    """The number of indices of a point in a time: the largest rank of the group's tensors.
+
+    Times that were given may be longer; others have zeros there.
+    """
+    lengths = (times.dim(isl.dim_type.out) - len(schedule.tiling.dims) for times in schedule.times.values())
+    return max(
+        max(lengths, default=0) - 1 - REDUCTION_DIMS, *(len(flow.tensor.shape) for flow in schedule.flows.values())
+    )
+
+
+def length_inside(schedule: Schedule) -> int:
+    """The dimensions of a time behind those of the tile and the stage."""
+    return point_dims(schedule) + 1 + REDUCTION_DIMS
 
 
 def time_names(schedule: Schedule) -> tuple[str, ...]:
@@ -205,5 +268,7 @@ def time_names(schedule: Schedule) -> tuple[str, ...]:
     tiles = tiles if len(tiles) == tile_times else tuple(f"t{d}" for d in range(tile_times))
     points = ("n", "h", "c", "w") if rank == 4 else tuple(f"i{d}" for d in range(rank))
     names = (*tiles, "stage", *points[:-1], "step", *(f"r{d}" for d in range(REDUCTION_DIMS)), points[-1])
+    if schedule.times:
+        names = (*tiles, "stage", *(f"t{len(tiles) + d}" for d in range(length_inside(schedule))))
     tensors = {*schedule.flows, *(weight.name for layer in schedule.network.layers for weight in layer.weights)}
     return tuple(distinct_name(f"{name}_loop", tensors) if name in tensors else name for name in names)

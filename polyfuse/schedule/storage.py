@@ -243,7 +243,7 @@ class Conflicts:
     @staticmethod
     def of(schedule: Schedule, flow: Flow, retained: frozenset[int]) -> "Conflicts":
         """The conflicts of one flow."""
-        axes = tuple(sorted({dim.axis for dim in schedule.tiling.dims if dim.axis < len(flow.tensor.shape)}))
+        axes = schedule.cut_axes(flow)
         tiles = tuple(d for d in range(len(schedule.tiling.dims)) if d not in retained)
         if flow.role == "weight":
             axes = ()

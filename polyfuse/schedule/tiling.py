@@ -23,7 +23,10 @@ TILE = "tile"
 
 @dataclass(frozen=True)
 class TileDim:
-    """One coordinate of a tile: the tensor axis it cuts and how many elements of an output a tile takes of it."""
+    """One coordinate of a tile: the tensor axis it cuts and how many elements of an output a tile takes of it.
+
+    Of a schedule that was given the size is 0, and the axis -1: its tiles hold what its times say.
+    """
 
     axis: int
     size: int
@@ -55,6 +58,13 @@ class Tiling:
     sizes: tuple[int, ...]
     positions: tuple[int, ...]
     axes: tuple[Axis, ...] = ()
+    given: bool = False
+
+    @staticmethod
+    def of_times(count: int, positions: tuple[int, ...]) -> "Tiling":
+        """The first `count` dimensions of times that are given; places are said for those at some positions."""
+        dims = tuple(TileDim(-1, 0, f"t{d}") for d in range(count))
+        return Tiling(dims, (0,) * len(positions), positions, given=True)
 
     @staticmethod
     def of(
@@ -95,11 +105,13 @@ class Tiling:
     def tiles_of(self, output: Tensor, reference: Tensor) -> isl.Map:
         """`{ A[a] -> tile[t] : size_d t_d <= a_axis(d) < size_d (t_d + 1) }`, for elements in and out of the image.
 
-        Sizes count elements of `reference`; an output of another resolution is cut in proportion.
+        Sizes count elements of `reference`; an output of another resolution is cut in proportion. Tiles that were given
+        hold nothing by themselves.
         """
-        relation = isl.Map.universe(relation_space(output.box.get_space(), self.space))
+        space = relation_space(output.box.get_space(), self.space)
+        relation = isl.Map.universe(space) if not self.given else isl.Map.empty(space)
         local = isl.LocalSpace.from_space(relation.get_space())
-        for d, dim in enumerate(self.dims):
+        for d, dim in enumerate(() if self.given else self.dims):
             size = scaled(dim.size, output, reference, dim.axis)
             for sign, constant in ((1, 0), (-1, size - 1)):
                 bound = isl.Constraint.inequality_alloc(local)
@@ -109,6 +121,8 @@ class Tiling:
         return relation
 
     def __str__(self) -> str:
+        if self.given:
+            return f"[{', '.join(dim.name for dim in self.dims)}]"
         return label(self.sizes, self.axes)
 
 

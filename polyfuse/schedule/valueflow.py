@@ -96,6 +96,8 @@ def unserved(reader: Accesses, writers: Sequence[Accesses], agreeing: Sequence[i
 
 def served_at_once(reader: Accesses, writer: Accesses, writers: Sequence[Accesses]) -> isl.Set:
     """`{ [x] }`: reads that are writes, too, of the same element to the same cell; no write ends between the two."""
+    if not reader.cells.get_space().is_equal(writer.cells.get_space()):
+        return isl.Set.empty(reader.instances.get_space())
     same = (reader.cells & writer.cells).domain() & (reader.elements & writer.elements).domain()
     after = writer.ends.intersect_domain(same).apply_range(greater(writer.ends).reverse())
     between = after & reader.begins.apply_range(greater(reader.begins))

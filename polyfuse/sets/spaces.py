@@ -50,6 +50,18 @@ def freed(relation: isl.Map, kind: isl.dim_type, axes: Iterable[int]) -> isl.Map
     return relation if name is None else relation.set_tuple_name(kind, name)
 
 
+def latest(relation: isl.Map) -> isl.Map:
+    """The lexmax of a relation without parameters, as the lexmin of its negatives.
+
+    That of isl 0.27 is sometimes wrong for relations with strides (see tests/schedule/test_regressions.py).
+
+    >>> print(latest(isl.Map("{ S[i] -> [t] : 0 <= t <= i < 4 }")))
+    { S[i] -> [t = i] : 0 <= i <= 3 }
+    """
+    minus = isl.Map.from_multi_aff(isl.MultiAff.identity_on_domain_space(relation.get_space().range()).neg())
+    return relation.apply_range(minus).lexmin().apply_range(minus)
+
+
 def coordinates(point: isl.Point) -> list[int]:
     """The coordinates of a point as numbers."""
     rank = point.get_space().dim(isl.dim_type.set)

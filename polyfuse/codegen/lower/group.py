@@ -161,7 +161,7 @@ def lowered_group(index: int, places: Places, kernels: RowKernels, blocks_sums: 
     parts, replaced = group_rows(places)
     kept = [step for step in steps(schedule) if step.name not in replaced and places.keeps(step)]
     summed = Blocked(tuple(kept), tuple(parts), time_names(schedule), {})
-    if blocks_sums:
+    if blocks_sums and not schedule.times:
         summed = blocked(schedule, kept, parts, summed.names)
     names: dict[str, str] = {}
     packed: list[str] = []

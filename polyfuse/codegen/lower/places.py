@@ -34,8 +34,10 @@ def in_place(schedule: Schedule, tensor: Tensor) -> bool:
 
 
 def why_no_rows_in(storage: Storage) -> str | None:
-    """Why row kernels cannot use the buffers of a group, of those that are there in place; None where they can."""
+    """Why row kernels cannot compute a group, or use its buffers that are there in place; None where they can."""
     schedule = storage.schedule
+    if schedule.times:
+        return "times inside of tiles order the points of a row; leave them out"
     used = (name for name, flow in schedule.flows.items() if not in_place(schedule, flow.tensor))
     return next((why for name in used if (why := why_no_rows(schedule, storage.buffers, name)) is not None), None)
 

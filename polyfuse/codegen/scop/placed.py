@@ -172,7 +172,7 @@ def _from_origin(schedule: Schedule, step: Step) -> isl.Map:
     tensor = tensor_of(step)
     flow, dims = schedule.flows[tensor.name], schedule.tiling.dims
     local = isl.MultiAff.identity_on_domain_space(step.executions.get_space())
-    for axis in sorted({dim.axis for dim in dims if dim.axis < len(tensor.shape)}):
+    for axis in schedule.cut_axes(flow):
         origin = tile_origin(schedule, flow, axis, frozenset())
         if origin is None:
             continue
