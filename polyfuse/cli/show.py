@@ -2,12 +2,13 @@
 
 import click
 
-from polyfuse.cli.options import ROWS, WORKLOAD, with_options
+from polyfuse.cli.options import ROWS, WORKLOAD, picture, with_options
 from polyfuse.cli.unused import StrictCommand
 
 
 @click.command("show", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS)
+@picture("recomputation over the tile size, for sizes that are names")
 def command() -> None:
     """Print the sets, schedules, copies, buffers, counts, loops and C of a WORKLOAD.
 

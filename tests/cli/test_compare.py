@@ -314,6 +314,13 @@ def test_a_wrong_count_fails_the_command(pair: str, monkeypatch: pytest.MonkeyPa
     assert "≠ 1" in result.stdout
 
 
+def test_show_draws_recomputation(pair: str, tmp_path: Path) -> None:
+    picture = str(tmp_path / "a.png")
+    assert call("show", pair, "--set", "size=H", "--tile", "8", "--plot", picture).exit_code == 0
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    assert "--plot: expected sizes that are names" in refused(call("show", pair, "--tile", "8", "--plot", picture), 2)
+
+
 def test_show_prints_formulas_where_sizes_are_parameters(pair: str) -> None:
     found = call("show", pair, "--set", "size=H", "--tile", "8", "--strategy", "local", width=120)
     assert (found.exit_code, found.stderr) == (0, "")

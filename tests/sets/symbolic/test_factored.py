@@ -91,7 +91,7 @@ def along(size: int, tile: int, halo: int, point: int) -> int:
 def test_the_product_is_short_where_the_pieces_are_not() -> None:
     twice = needed(8, 2).subtract(needed(8, 2).lexmin()).domain()
     short, long = factored(twice), cardinality(twice, "own")
-    assert len(str(long)) > 1_000 > 250 > len(str(short))
+    assert len(str(long)) > 4 * len(str(short))
     sizes = np.arange(-3, 90)
     values = [form.to_numpy()(H=sizes[:, None], W=sizes[None, :]) for form in (short, long, short.expanded())]
     assert (values[0] == values[1]).all() and (values[0] == values[2]).all() and values[0].max() > 3_000
