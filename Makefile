@@ -1,5 +1,5 @@
-# make demo | test | lint | fuzz MINUTES=5 MODELS=5000 | fuzz-files FILES=10000 | certificates | mutants | clean: each
-# installs what it needs into .venv, once.
+# make demo | test | lint | fuzz MINUTES=5 MODELS=5000 | fuzz-files FILES=10000 | schedules CASES=10000 | certificates |
+# mutants | clean: each installs what it needs into .venv, once.
 #
 # The installation is editable: what runs is this checkout, and nothing is installed again when a source file changes,
 # only when the metadata do. .ci/run also tries an installation that is a copy.
@@ -10,6 +10,7 @@ MODELS ?= 5000
 SEED ?= 0
 FILES ?= 10000
 TEXTS ?= 2000
+CASES ?= 10000
 WORKERS ?= auto
 
 VENV := .venv
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg pyproject.toml
 MODEL = $$($(BIN)/python -c "import pathlib, onnx; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_vgg19.onnx')")
 
-.PHONY: demo test lint fuzz fuzz-files certificates mutants clean
+.PHONY: demo test lint fuzz fuzz-files schedules certificates mutants clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -44,6 +45,9 @@ fuzz: $(VENV)/.installed-test
 
 fuzz-files: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz.files --models $(FILES) --texts $(TEXTS) --seed $(SEED)
+
+schedules: $(VENV)/.installed-test
+	$(BIN)/python -m tests.schedule.drawn_schedules $(CASES) --seed $(SEED)
 
 certificates: $(VENV)/.installed-test
 	$(BIN)/python -m tests.plan.search.test_certificates 200 100

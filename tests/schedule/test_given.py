@@ -9,6 +9,7 @@ import pytest
 
 import polyfuse as pf
 from polyfuse.schedule.interpreter import interpret
+from tests.schedule.drawn_schedules import run
 from tests.schedule.networks import pair
 
 PAIR = (
@@ -392,3 +393,10 @@ def test_a_scan_runs_in_the_order_that_its_reads_ask_for() -> None:
     )
     refused(network, "{ scan[i, j] -> [i, j] }", "scan at tile .* reads y", tile=1)
     assert interpreted(group(network, "{ scan[i, j] -> [i, j] }", tile=1, others=("local",))) <= 1e-12
+
+
+def test_random_schedules_are_judged_as_they_run() -> None:
+    verdicts = run(40, seed=9)
+    assert sum(verdicts.values()) == 40
+    assert {"accepted", "refused, and wrong", "accepted, and its C is right"} <= {*verdicts}
+    assert not [verdict for verdict in verdicts if verdict.startswith(("unsound", "raw")) or "unexplained" in verdict]
