@@ -155,8 +155,7 @@ if TYPE_CHECKING:
     from polyfuse.codegen.program import Program, generate
     from polyfuse.deploy.explain import Explanation, explain
     from polyfuse.deploy.model import Model, load
-    from polyfuse.deploy.plan import Plan
-    from polyfuse.deploy.planfile import read_plan
+    from polyfuse.deploy.plan import Plan, read_plan
     from polyfuse.deploy.settings import Settings
     from polyfuse.deploy.tuned import best_known, tuned
     from polyfuse.deploy.verify import verify
@@ -301,9 +300,8 @@ _MODULES = {
     "codegen.opencl": ("build_opencl", "opencl_source"),
     "deploy.explain": ("Explanation", "explain"),
     "deploy.model": ("Model", "load"),
-    "deploy.plan": ("Plan",),
+    "deploy.plan": ("Plan", "read_plan"),
     "deploy.settings": ("Settings",),
-    "deploy.planfile": ("read_plan",),
     "deploy.verify": ("verify",),
     "network.custom": ("statement_layer",),
     "network.layer": ("Layer",),

@@ -30,6 +30,7 @@ from polyfuse.codegen.compiler import Compiler, Finished, Toolchain, find_compil
 from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
 from polyfuse.files import read_text
+from polyfuse.machines.host import usable_cores
 
 __all__ = [
     "DEFAULT_FLAGS",
@@ -121,7 +122,7 @@ def compile_shared(source: str, options: Options | None = None) -> Built:
 
     Raises BuildError: no compiler, C it does not accept, too long a compilation, a folder that cannot be written.
     """
-    return _library(_Job(source, "generated C", _settings(options)))
+    return _library(_job(source, "generated C", options))
 
 
 def compile_file(path: Path, options: Options | None = None) -> Built:
@@ -131,7 +132,7 @@ def compile_file(path: Path, options: Options | None = None) -> Built:
     be read, else as `compile_shared`.
     """
     source = read_text(path, f"C file '{path}'", "C")
-    return _library(_Job(source, f"C file '{path}'", _settings(options)))
+    return _library(_job(source, f"C file '{path}'", options))
 
 
 def compile_program(source: str, options: Options | None = None) -> Executable:
@@ -140,7 +141,7 @@ def compile_program(source: str, options: Options | None = None) -> Executable:
     With SANITIZE among its flags, the program exits with a code other than 0 at the first fault; a sanitized library
     could not be loaded into a plain python.
     """
-    job = _Job(source, "generated C", _settings(options))
+    job = _job(source, "generated C", options)
     entry = _build(job, (), ".out", None)
     return Executable(entry.product, entry.source, _command(job, (), entry.product, entry.source))
 
@@ -155,13 +156,11 @@ def compile_many(
     count = usable_cores() if jobs is None else jobs
     if count < 1:
         raise InvalidInput(f"jobs: expected at least 1, got {count}; give how many compilers may run at once")
-    settings = _settings(options)
+    called = (f"generated C {number} of {len(sources)}" for number in range(1, len(sources) + 1))
+    work = [_job(source, label, options) for source, label in zip(sources, called, strict=True)]
     stop = Event()
     with ThreadPoolExecutor(count, thread_name_prefix="compile") as pool:
-        futures = [
-            pool.submit(_library, _Job(source, f"generated C {index + 1} of {len(sources)}", settings), stop)
-            for index, source in enumerate(sources)
-        ]
+        futures = [pool.submit(_library, job, stop) for job in work]
         try:
             return tuple(future.result() for future in futures)
         except BaseException:
@@ -189,26 +188,21 @@ def flags_of(flags: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _Job:
+    """One C text, which errors call `label`, and how it is compiled."""
+
+    source: str
+    label: str
     compiler: Compiler
     flags: tuple[str, ...]
     folder: Path
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One C text; `label` is what its errors call it."""
-
-    source: str
-    label: str
-    settings: _Settings
-
-
-def _settings(options: Options | None) -> _Settings:
+def _job(source: str, label: str, options: Options | None) -> _Job:
     chosen = options or Options()
     compiler, folder = chosen.compiler or find_compiler(), cache_folder(chosen.cache)
-    return _Settings(compiler, flags_of(chosen.flags), folder, chosen.seconds)
+    return _Job(source, label, compiler, flags_of(chosen.flags), folder, chosen.seconds)
 
 
 def _library(job: _Job, stop: Event | None = None) -> Built:
@@ -217,22 +211,20 @@ def _library(job: _Job, stop: Event | None = None) -> Built:
 
 
 def _command(job: _Job, kind_flags: tuple[str, ...], product: Path, source: Path) -> tuple[str, ...]:
-    settings = job.settings
-    return (str(settings.compiler.path), *settings.flags, *kind_flags, "-o", str(product), str(source), *_LIBRARIES)
+    return (str(job.compiler.path), *job.flags, *kind_flags, "-o", str(product), str(source), *_LIBRARIES)
 
 
 def _build(job: _Job, kind_flags: tuple[str, ...], suffix: str, stop: Event | None) -> CacheEntry:
     """The entry of a job, complete."""
-    settings = job.settings
-    entry = entry_of(job.source, settings.compiler, (*settings.flags, *kind_flags), settings.folder, suffix)
-    with storing(settings.folder):
+    entry = entry_of(job.source, job.compiler, (*job.flags, *kind_flags), job.folder, suffix)
+    with storing(job.folder):
         store_source(entry, job.source)
         if is_complete(entry):
             return entry
-        with building(settings.folder) as scratch:
+        with building(job.folder) as scratch:
             product = scratch / entry.product.name
             command = _command(job, kind_flags, product, entry.source)
-            finished = run(command, seconds=settings.seconds, environment={"TMPDIR": str(scratch)}, stop=stop)
+            finished = run(command, seconds=job.seconds, environment={"TMPDIR": str(scratch)}, stop=stop)
             if finished.code != 0:
                 raise _compile_error(job, entry, finished)
             store_product(entry, product)
@@ -242,17 +234,10 @@ def _build(job: _Job, kind_flags: tuple[str, ...], suffix: str, stop: Event | No
 def _compile_error(job: _Job, entry: CacheEntry, finished: Finished) -> BuildError:
     storage = next((reason for reason in _STORAGE_ERRORS if reason in finished.errors), None)
     if storage is not None:
-        return unusable(job.settings.folder, storage)
+        return unusable(job.folder, storage)
     line, text = first_error(finished.errors)
     where = f"{job.label}, line {line}" if line is not None else job.label
     return BuildError(
-        f"{where}: expected C that {job.settings.compiler.path.name} accepts, it says: {text}; "
+        f"{where}: expected C that {job.compiler.path.name} accepts, it says: {text}; "
         f"correct a copy of '{entry.source}' and build that with compile_file"
     )
-
-
-def usable_cores() -> int:
-    """How many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

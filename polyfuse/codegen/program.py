@@ -13,8 +13,8 @@ chip are a struct that threads share. Two forms of one program exist:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 
 from polyfuse.choices import KernelsName
 from polyfuse.codegen.emit.cfile import c_body, entry
@@ -59,8 +59,8 @@ class Program(LoweredProgram):
 
     def __reduce__(self) -> tuple[Callable[..., "Program"], tuple[object, ...]]:
         """A program is pickled and copied as what it is generated from: isl's loops cannot be."""
-        storages = tuple(group.storage for group in self.groups)
-        return _generated, (self.network, storages, self.selection, self.staged, self.instrumented)
+        again = partial(generate, kernels=self.selection, staged=self.staged, instrumented=self.instrumented)
+        return again, (self.network, tuple(group.storage for group in self.groups))
 
     def __str__(self) -> str:
         size = f"{len(self.source.splitlines())} lines of C, {self.loops} loops, {self.branches} branches"
@@ -102,23 +102,5 @@ def generate(
         users=program.kernels.users,
         sums=any(group.sums for group in program.groups),
     )
-    counters = tuple(emitter.counters)
-    return Program(
-        network,
-        program.groups,
-        program.kernels,
-        program.scratch,
-        program.selection,
-        program.staged,
-        program.instrumented,
-        parts,
-        body,
-        counters,
-    )
-
-
-def _generated(
-    network: Network, groups: Sequence[Storage], kernels: Selection, staged: bool, instrumented: bool
-) -> Program:
-    """The program again, from what it was generated from."""
-    return generate(network, groups, kernels=kernels, staged=staged, instrumented=instrumented)
+    own = {each.name: getattr(program, each.name) for each in fields(program)}
+    return Program(**own, parts=parts, body=body, counters=tuple(emitter.counters))

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyfuse.codegen.lower.selection import Selection
-from polyfuse.deploy.grouping import scheduled_part
 from polyfuse.deploy.model import plan_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.prices import PricedGroup
 from polyfuse.deploy.settings import Settings
+from polyfuse.deploy.space import scheduled_part
 from polyfuse.doors import public
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.network import Network

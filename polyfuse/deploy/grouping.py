@@ -15,11 +15,10 @@ from functools import partial
 from polyfuse.choices import LONGEST
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.deploy.prices import Price, PricedGroup, Prices
+from polyfuse.deploy.space import scheduled_part
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.progress import Progress, silent
-from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
 
 SLACK = 1.03
@@ -45,11 +44,6 @@ class Grouping:
             alone = self.network.select(part.layers)
             found.extend(scheduled_part(alone, part.strategy, selection))
         return tuple(found)
-
-
-def scheduled_part(part: Network, strategy: Strategy | None, selection: Selection) -> tuple[Storage, ...]:
-    """A part of a network under a strategy, proved legal."""
-    return layer_by_layer(part, selection.tallest) if strategy is None else fused(part, strategy)
 
 
 def ungrouped(network: Network) -> Grouping:

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
-from polyfuse.codegen.build import usable_cores
 from polyfuse.codegen.kernel import Kernel, build
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.algorithms import algorithms_of
@@ -21,7 +20,7 @@ from polyfuse.deploy.tuning import with_tuned
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.loading import Workload
-from polyfuse.machines.host import known_machine
+from polyfuse.machines.host import known_machine, usable_cores
 from polyfuse.network.dtypes import Values
 from polyfuse.network.network import Network, require_float32
 from polyfuse.progress import Progress

@@ -9,6 +9,7 @@ The file is that of every plan (`polyfuse.plan.planfile`), for a machine of kind
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from polyfuse.choices import LONGEST, Groups
@@ -24,8 +25,10 @@ from polyfuse.deploy.published import published
 from polyfuse.deploy.space import label_of
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
+from polyfuse.files import read_text
 from polyfuse.network.network import Network
-from polyfuse.plan.planfile import Origin, fields_for, text_of
+from polyfuse.plan.planfile import Origin, document_of, fields_for, text_of
+from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.progress import Progress
 from polyfuse.schedule.storage import Storage
 from polyfuse.schedule.written import strategy_in, written
@@ -216,3 +219,15 @@ def scheduled_plan(network: Network, plan: Plan, target: Target) -> tuple[Networ
     kernels, grouping = plan.selection(network, target), plan.grouping(network)
     placed, groups = placed_concats(network, grouping.groups(kernels), kernels)
     return grouping.network, groups, placed
+
+
+def read_plan(path: Path) -> Plan | ScratchPlan:
+    """The plan in a file, for whatever machine it says.
+
+    A plan that was edited comes without what was found out about it before: prices, certificate, baselines.
+    Errors: InvalidInput for a file that cannot be read or is no plan, unknown or missing keys and wrong types.
+    """
+    where = f"plan '{path}'"
+    text = read_text(path, where, "JSON")
+    kind, _ = document_of(text, where)
+    return Plan.from_json(text, where) if kind == "host" else ScratchPlan.from_json(text, where)

@@ -82,7 +82,7 @@ class Prices:
             return PricedGroup(names, None, 0.0)
         key = self.signature(alone)
         if key not in self.known:
-            self.known[key] = self.best(alone)
+            self.known[key] = self.best(names)
         found = self.known[key]
         return None if found is None else PricedGroup(names, *found)
 
@@ -94,7 +94,7 @@ class Prices:
             if hangs_together(alone) and not self.is_free(alone):
                 unknown.setdefault(self.signature(alone), names)
         unknown = {key: names for key, names in unknown.items() if key not in self.known}
-        found = self.each(best_of, list(unknown.values()), workers, tell)
+        found = self.each(Prices.best, list(unknown.values()), workers, tell)
         self.known |= dict(zip(unknown, found, strict=True))
 
     def each(
@@ -123,11 +123,12 @@ class Prices:
         """Whether the part is one concat that needs no copies."""
         return len(part.layers) == 1 and is_placeable(self.network, part.layers[0], self.selection)
 
-    def best(self, part: Network) -> tuple[Strategy | None, float] | None:
-        """The cheapest strategy; None for a layer by itself, which runs as `layer_by_layer` does.
+    def best(self, names: tuple[str, ...]) -> tuple[Strategy | None, float] | None:
+        """The cheapest strategy of some layers; None for one by itself, which runs as `layer_by_layer` does.
 
         Errors: those of a layer that cannot be scheduled even by itself.
         """
+        part = self.network.select(names)
         if len(part.layers) == 1:
             return None, self.price(layer_by_layer(part, self.selection.tallest), self.selection)
         return self.cheapest(part, HEIGHTS, TALL_HEIGHTS)
@@ -142,7 +143,7 @@ class Prices:
         alone = {part.layers: self.network.select(part.layers) for part in parts if len(part.layers) > 1}
         keys = {layers: self.signature(network) for layers, network in alone.items()}
         first = {keys[part.layers]: part for part in reversed(parts) if part.layers in keys}
-        found = dict(zip(first, self.each(widest_of, list(first.values()), workers, tell), strict=True))
+        found = dict(zip(first, self.each(Prices.widest, list(first.values()), workers, tell), strict=True))
 
         def own(part: PricedGroup) -> PricedGroup:
             known = found[keys[part.layers]]
@@ -209,16 +210,6 @@ def here(find: Callable[[Prices, A], B], wanted: A) -> B:
     """What is found, in a process that prices."""
     assert _here is not None
     return find(_here, wanted)
-
-
-def best_of(prices: Prices, names: tuple[str, ...]) -> tuple[Strategy | None, float] | None:
-    """The best strategy of some layers."""
-    return prices.best(prices.network.select(names))
-
-
-def widest_of(prices: Prices, part: PricedGroup) -> PricedGroup:
-    """A part with the best of all strategies."""
-    return prices.widest(part)
 
 
 def statement_texts(statement: Statement) -> Iterator[str]:

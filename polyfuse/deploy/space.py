@@ -65,7 +65,7 @@ class Choice:
 
         Errors: InvalidInput for a strategy that does not fit; IllegalSchedule, TooComplex, Unbounded.
         """
-        return layer_by_layer(network, kernels.tallest) if self.strategy is None else fused(network, self.strategy)
+        return scheduled_part(network, self.strategy, kernels)
 
     def program(self, network: Network, target: Target, interface: Interface) -> Program:
         """The program, proved legal. Errors: as `groups` and `selection`."""
@@ -78,6 +78,11 @@ class Choice:
         Errors: InvalidInput for an algorithm that does not suit a layer.
         """
         return select_kernels(network, target, interface, exact=True, winograd=self.algorithms)
+
+
+def scheduled_part(part: Network, strategy: Strategy | None, selection: Selection) -> tuple[Storage, ...]:
+    """A part of a network under a strategy, or layer by layer, proved legal."""
+    return layer_by_layer(part, selection.tallest) if strategy is None else fused(part, strategy)
 
 
 def label_of(strategy: Strategy) -> str:
@@ -133,14 +138,10 @@ def strategies(network: Network, wanted: Sequence[int] = ROWS) -> Iterator[Strat
         for place in ("local",) if lone else ("local", "recompute", "global"):
             yield Strategy.named(place, (rows,), "shifted")
         if not lone:
-            yield from (one_recomputed(rows, name) for name in halo_tensors(network))
+            recomputed = ({name: ("recompute",)} for name in halo_tensors(network))
+            yield from (Strategy((rows,), ("local",), each, placement="shifted") for each in recomputed)
         for columns in column_sizes(width) if STRIP_ROWS[0] <= rows <= STRIP_ROWS[1] else ():
             yield from (Strategy((rows, columns), places, placement="shifted") for places in ON_STRIPS)
-
-
-def one_recomputed(rows: int, tensor: str) -> Strategy:
-    """Tiles of rows that keep everything but one tensor."""
-    return Strategy((rows,), ("local",), {tensor: ("recompute",)}, placement="shifted")
 
 
 def halo_tensors(network: Network) -> list[str]:

@@ -16,7 +16,7 @@ import onnx
 from polyfuse.codegen.kernel import build
 from polyfuse.deploy.ccall import call_library
 from polyfuse.deploy.judging import exact_values
-from polyfuse.deploy.model import Model, load, program_of
+from polyfuse.deploy.model import load, program_of
 from polyfuse.deploy.plan import Plan
 from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import Source
@@ -176,17 +176,12 @@ def _by_each_way(
     model = load(source, plan=plan, settings=Settings(threads=settings.threads, options=settings.options))
     by_position = model.run(*arrays)
     by_name = model.run(**dict(zip(model.inputs, arrays, strict=True)))
-    found = _by_c(model, arrays, settings)
+    made = call_library(model.program, arrays, model.kernel.threads, settings.options)
+    found = [("C", name, value) for name, value in zip(model.outputs, made, strict=True)]
     found += [("by position", name, by_position[name]) for name in model.outputs]
     found += [("by name", name, by_name[name]) for name in model.outputs]
     expected = [*results] * (len(found) // max(1, len(results)))
     return [_compared(None, name, way, ours, theirs) for (way, name, ours), theirs in zip(found, expected, strict=True)]
-
-
-def _by_c(model: Model, arrays: Sequence[Values], settings: Settings) -> list[tuple[str, str, Values]]:
-    """The outputs of the C library."""
-    made = call_library(model.program, arrays, model.kernel.threads, settings.options)
-    return [("C", name, value) for name, value in zip(model.outputs, made, strict=True)]
 
 
 def _compared(group: int | None, name: str, way: str, ours: Values, theirs: Values) -> _Compared:

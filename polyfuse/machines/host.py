@@ -206,3 +206,8 @@ def known_machine() -> Machine:
         return read_machine()
     text = resources.files("polyfuse.machines").joinpath("files", "typical.toml").read_text(encoding="utf-8")
     return Machine.from_toml(text, "the typical machine")
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,6 @@ each point is in it as soon as it is done, and is not planned again by a later c
 
 import json
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.files import read_text, write_atomically
 from polyfuse.machines.accelerator import Accelerator
+from polyfuse.machines.host import usable_cores
 from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
 from polyfuse.plan.claims import check_claims
@@ -277,8 +277,7 @@ def processes(most: int | None = None) -> Iterator[Executor]:
 
     An exception in the block, such as an interrupt, ends them at once.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    others = set(multiprocessing.active_children())
+    cores, others = usable_cores(), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         min(cores, most or cores), multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.errors import InvalidInput
 from polyfuse.plan.sweep import Sweep
 from tests.cli.calls import call, kernel_in, plan_in, refused

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polyfuse.cli import INTERRUPTED
-from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.plan import read_plan
 from polyfuse.plan.scratchplan import ScratchPlan
 from polyfuse.plan.sweep import read_sweep
 from tests.cli.calls import HEEDS_INTERRUPTS, call, kernel_in, plan_in, refused

@@ -11,8 +11,7 @@ import pytest
 from polyfuse.deploy import model as model_module
 from polyfuse.deploy import prices
 from polyfuse.deploy.model import load, plan_of
-from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import source_of
 from polyfuse.deploy.verify import verify

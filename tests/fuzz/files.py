@@ -33,8 +33,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from polyfuse.cli import main as polyfuse
 from polyfuse.codegen.compiler import find_compiler
 from polyfuse.codegen.target import probe
-from polyfuse.deploy.plan import planned, program
-from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.plan import planned, program, read_plan
 from polyfuse.errors import PolyfuseError
 from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator

@@ -9,8 +9,7 @@ from polyfuse.bench.profiles import FILE, by_measurement
 from polyfuse.cli.actions.request import network_asked, origin_of, workload_of
 from polyfuse.cli.actions.scratchpad import explain_plan
 from polyfuse.deploy.explain import FORMAT, VERSION, Decide, by_model, explain
-from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.files import check_writable, make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.plan.planfile import kind_in

@@ -14,8 +14,7 @@ from polyfuse.bench.compare import DEFAULT_MIXED, Candidate, Choices, candidates
 from polyfuse.choices import STRATEGIES
 from polyfuse.cli.options import ORDERS, REPEATED
 from polyfuse.codegen.program import Program
-from polyfuse.deploy.plan import Plan
-from polyfuse.deploy.planfile import read_plan
+from polyfuse.deploy.plan import Plan, read_plan
 from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import Source, read_source
 from polyfuse.errors import InvalidInput

@@ -29,11 +29,8 @@ def placed_concats(
     gone: set[str] = set()
     for storage in reversed(groups):
         layers = storage.schedule.network.layers
-        if (
-            len(layers) == 1
-            and is_placeable(network, layers[0], selection)
-            and inside.keys().isdisjoint(names(layers[0]))
-        ):
+        free = inside.keys().isdisjoint(tensor.name for tensor in layers[0].inputs)
+        if free and len(layers) == 1 and is_placeable(network, layers[0], selection):
             inside |= slices(layers[0], inside)
             gone.add(layers[0].name)
     left = tuple(storage for storage in groups if storage.schedule.network.layers[0].name not in gone)
@@ -48,11 +45,6 @@ def is_placeable(network: Network, layer: Layer, selection: Selection) -> bool:
     layout = selection.layout(layer.output, True)
     aligned = all(tensor.concrete_shape[1] % layout.floats == 0 for tensor in operands[:-1])
     return aligned and all(selection.layout(tensor, True) == layout for tensor in operands)
-
-
-def names(layer: Layer) -> list[str]:
-    """The operands of a layer by name."""
-    return [tensor.name for tensor in layer.inputs]
 
 
 def slices(layer: Layer, inside: dict[str, ChannelSlice]) -> dict[str, ChannelSlice]:

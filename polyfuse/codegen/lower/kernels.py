@@ -93,7 +93,8 @@ class RowKernels:
             self.tiles[main.layer.name] = tuning.tile
         names = {step.name: self._kernel(step, tuning).name for step in steps}
         for step in steps:
-            self._note_user(names[step.name], label_of(step))
+            users, label = self.users.setdefault(names[step.name], []), label_of(step)
+            users += [label] if label not in users else []
         packed = tuple(name for name in (main.weights_name, main.bias_name) if name is not None)
         self.packing |= dict.fromkeys(packed, (main, self.kernels[main.shape, tuning]))
         return names, packed
@@ -111,11 +112,6 @@ class RowKernels:
                 replace(step.shape, name=name), fitting(step.shape, self.selection.target), tuning
             )
         return self.kernels[key]
-
-    def _note_user(self, kernel: str, label: str) -> None:
-        users = self.users.setdefault(kernel, [])
-        if label not in users:
-            users.append(label)
 
     def _packed(self, name: str, step: RowStep, kernel: RowKernel) -> Floats:
         assert step.layer is not None

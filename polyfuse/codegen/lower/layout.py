@@ -96,10 +96,7 @@ class Array:
     @property
     def elements(self) -> int:
         """The floats of the array, those that fill up blocks and rows included."""
-        total = 1
-        for size in self.shape:
-            total *= size
-        return total
+        return prod(self.shape)
 
     @property
     def bytes(self) -> int:

@@ -67,10 +67,6 @@ class Places:
         buffer = self.storage.buffers[tensor.name]
         return buffer.widened if self.selection.target.has_rows and buffer.array is None else buffer
 
-    def indices(self, tensor: Tensor) -> tuple[Index, ...]:
-        """The indices of a buffer."""
-        return self.buffer(tensor).indices
-
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""
         layout = self.selection.layout(tensor, offchip)
@@ -87,7 +83,7 @@ class Places:
         """The innermost index of an access, if it is a ring."""
         if self.is_offchip(touch):
             return None
-        last = self.indices(touch.tensor)[-1]
+        last = self.buffer(touch.tensor).indices[-1]
         return last if last.folded and isinstance(last.origin, isl.Aff) else None
 
     def subscripts(self, touch: Touch, instance: isl.PwMultiAff, wraps: Mapping[Touch, int]) -> list[isl.PwAff]:

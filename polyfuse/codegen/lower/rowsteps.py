@@ -290,10 +290,18 @@ def with_name(strip: Strip, name: str) -> Strip:
     return replace(strip, executions=strip.executions.set_tuple_name(name), first_row=row, first_column=column)
 
 
+def rows_at(
+    places: Places, tensor: Tensor, offchip: bool, row: isl.PwAff, column: isl.PwAff, count: int, step: int = 1,
+    is_column: bool = False,
+) -> Rows:  # fmt: skip
+    """Rows of a tensor's off-chip array, or of its buffer."""
+    indices = () if offchip else places.buffer(tensor).indices
+    return Rows(tensor, places.array(tensor, offchip), indices, row, column, count, step, is_column)
+
+
 def plain_rows(places: Places, tensor: Tensor, strip: Strip, offchip: bool) -> Rows:
     """The rows of a strip themselves."""
-    indices = () if offchip else places.indices(tensor)
-    return Rows(tensor, places.array(tensor, offchip), indices, strip.first_row, strip.first_column, strip.height)
+    return rows_at(places, tensor, offchip, strip.first_row, strip.first_column, strip.height)
 
 
 def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, kind: Kind, offchip: bool) -> Rows:
@@ -306,18 +314,13 @@ def window_rows(places: Places, tensor: Tensor, strip: Strip, window: Window, ki
         taps, step = strip.height + step * (taps - 1), 1
     elif strip.height > 1:
         taps, step = strip.height, window.stride[0]
-    outside = offchip or places.stays(tensor)
-    indices = () if outside else places.indices(tensor)
-    return Rows(tensor, places.array(tensor, outside), indices, row, column, taps, step)
+    return rows_at(places, tensor, offchip or places.stays(tensor), row, column, taps, step)
 
 
 def column_rows(places: Places, tensor: Tensor, strip: Strip) -> Rows:
     """The one column of a tensor, which every execution of a strip reads."""
     zero = strip.first_row.sub(strip.first_row).coalesce()
-    offchip = places.stays(tensor)
-    return Rows(
-        tensor, places.array(tensor, offchip), () if offchip else places.indices(tensor), zero, zero, 1, is_column=True
-    )
+    return rows_at(places, tensor, places.stays(tensor), zero, zero, 1, is_column=True)
 
 
 def row_time(schedule: Schedule, executions: isl.Set, stage: int, phase: Pair = (0, 0)) -> isl.Map:

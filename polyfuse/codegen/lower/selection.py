@@ -160,16 +160,17 @@ def winograd_kinds(
 def kinds_and_blocked(network: Network, target: Target) -> tuple[dict[str, Kind], frozenset[str]]:
     """The row kernel of each layer, and the tensors that are in blocks, by name.
 
-    A kind that makes planar rows gives way to others where a neighbour needs blocks.
+    A kind that makes planar rows gives way to others where a neighbour needs blocks; inputs of the network have a
+    planar form, too.
     """
-    withdrawn: set[tuple[str, Kind]] = set()
+    withdrawn, given = set[tuple[str, Kind]](), {tensor.name for tensor in network.inputs}
     while True:
         kinds = dict(claims(network, target, withdrawn))
         blocked = blocked_tensors(network, target, kinds)
         unfit = {
             (name, kind)
             for name, kind in kinds.items()
-            if kind.planar_out and not is_planar(network, network.layer(name), blocked)
+            if kind.planar_out and not blocked.isdisjoint(ends_of(network.layer(name)) - given)
         }
         if not unfit:
             return kinds | following(network, target, blocked), blocked
@@ -191,7 +192,7 @@ def following(network: Network, target: Target, blocked: frozenset[str]) -> dict
     """The kinds that follow others, where what a layer reads and makes is in blocks for their sake."""
     found: dict[str, Kind] = {}
     for layer in network.layers:
-        if blocked.issuperset({layer.output.name, *(tensor.name for tensor in layer.inputs)}):
+        if blocked.issuperset(ends_of(layer)):
             kind = follower(network, layer, target)
             found |= {layer.name: kind} if kind is not None else {}
     return found
@@ -203,10 +204,9 @@ def follower(network: Network, layer: Layer, target: Target) -> Kind | None:
     return next((kind for kind in claimed if kind is not None), None)
 
 
-def is_planar(network: Network, layer: Layer, blocked: frozenset[str]) -> bool:
-    """Whether a layer can read and write planar rows: inputs of the network are planar, or have a planar form too."""
-    made = [tensor for tensor in (*layer.inputs, layer.output) if tensor not in network.inputs]
-    return not any(tensor.name in blocked for tensor in made)
+def ends_of(layer: Layer) -> set[str]:
+    """The names of what a layer reads and makes."""
+    return {layer.output.name, *(tensor.name for tensor in layer.inputs)}
 
 
 def blocked_tensors(network: Network, target: Target, kinds: Mapping[str, Kind]) -> frozenset[str]:

@@ -38,19 +38,3 @@ def packed_bias(
     if values.shape != (channels,):
         raise InvalidInput(f"row kernel {kernel.name!r}: expected a bias of shape ({channels},), got {values.shape}")
     return filled(np.asarray(values, dtype=np.float32), kernel.floats)
-
-
-def blocked(rows: NDArray[np.floating], floats: int) -> Floats:
-    """`[channel, …, column]` to `[…, block, column, V]`: an image `[c, h, w]` to blocked rows.
-
-    >>> blocked(np.arange(6, dtype=np.float32).reshape(3, 2), 4).tolist()
-    [[[0.0, 2.0, 4.0, 0.0], [1.0, 3.0, 5.0, 0.0]]]
-    """
-    split = filled(np.asarray(rows, dtype=np.float32), floats).reshape(-1, floats, *rows.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(split, (0, 1), (-3, -1)))
-
-
-def planar(rows: Floats, channels: int) -> Floats:
-    """`[…, block, column, V]` to `[channel, …, column]`, without what filled up the last block."""
-    split = np.moveaxis(rows, (-3, -1), (0, 1))
-    return np.ascontiguousarray(split.reshape(-1, *split.shape[2:])[:channels])

@@ -61,21 +61,6 @@ class GroupInPlace:
         """Its steps."""
         return self.placed.tables
 
-    @property
-    def loaded(self) -> tuple[str, ...]:
-        """The inputs that arrive step by step."""
-        return self.placed.loaded
-
-    @property
-    def stored(self) -> tuple[str, ...]:
-        """The outputs that leave step by step."""
-        return self.placed.stored
-
-    @property
-    def double_buffer(self) -> bool:
-        """Whether transfers run while a step computes."""
-        return self.placed.double_buffer
-
     @cached_property
     def tensors(self) -> tuple[str, ...]:
         """What it touches, in order."""

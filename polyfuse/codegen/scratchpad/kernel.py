@@ -6,6 +6,7 @@ ScratchProgram ──build_program()──> ScratchKernel;  ScratchKernel(x=arra
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,40 +20,29 @@ from polyfuse.network.tensor import Tensor
 Values = NDArray[np.generic]
 
 
+def _fields(*typed: tuple[Any, str]) -> list[tuple[str, Any]]:
+    return [(name, kind) for kind, names in typed for name in names.split()]
+
+
 class _Region(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("data", ctypes.c_void_p),
-        ("written", ctypes.c_void_p),
-        ("images", ctypes.c_int),
-        ("channels", ctypes.c_int),
-        ("rows", ctypes.c_int),
-        ("columns", ctypes.c_int),
-        ("element_bytes", ctypes.c_int),
-        ("bytes", ctypes.c_longlong),
-        ("loaded", ctypes.c_longlong),
-        ("stored", ctypes.c_longlong),
-        ("first", ctypes.c_uint),
+    _fields_ = _fields(
+        (ctypes.c_char_p, "name"),
+        (ctypes.c_void_p, "data written"),
+        (ctypes.c_int, "images channels rows columns element_bytes"),
+        (ctypes.c_longlong, "bytes loaded stored"),
+        (ctypes.c_uint, "first"),
     )
 
 
 class _Simulation(ctypes.Structure):
-    _fields_ = (
-        ("alignment", ctypes.c_int),
-        ("engines", ctypes.c_int),
-        ("regions", ctypes.c_int),
-        ("operations", ctypes.c_int),
-        ("bytes_per_cycle", ctypes.c_double),
-        ("latency", ctypes.c_double),
-        ("region", ctypes.POINTER(_Region)),
-        ("names", ctypes.POINTER(ctypes.c_char_p)),
-        ("macs", ctypes.POINTER(ctypes.c_longlong)),
-        ("elements", ctypes.POINTER(ctypes.c_longlong)),
-        ("cycles", ctypes.c_double),
-        ("transferring", ctypes.c_double),
-        ("computing", ctypes.c_double),
-        ("peak", ctypes.c_longlong),
-        ("commands", ctypes.c_longlong),
+    _fields_ = _fields(
+        (ctypes.c_int, "alignment engines regions operations"),
+        (ctypes.c_double, "bytes_per_cycle latency"),
+        (ctypes.POINTER(_Region), "region"),
+        (ctypes.POINTER(ctypes.c_char_p), "names"),
+        (ctypes.POINTER(ctypes.c_longlong), "macs elements"),
+        (ctypes.c_double, "cycles transferring computing"),
+        (ctypes.c_longlong, "peak commands"),
     )
 
 
@@ -136,11 +126,8 @@ class ScratchKernel:
             arrays[tensor.name] = value
         for layer in network.layers:
             if layer.output.name in self.program.tensors:
-                arrays[layer.output.name] = self._empty(layer.output)
+                arrays[layer.output.name] = np.zeros(layer.output.concrete_shape, TYPES[layer.output.dtype].held)
         return arrays
-
-    def _empty(self, tensor: Tensor) -> Values:
-        return np.zeros(tensor.concrete_shape, TYPES[tensor.dtype].held)
 
     def _simulation(self, arrays: Mapping[str, Values], done: dict[str, Values]) -> tuple[_Simulation, list[object]]:
         """What the simulator is given, and what must live as long as it runs; `done` notes which bytes are stored."""
@@ -157,46 +144,23 @@ class ScratchKernel:
         keep: list[object] = [weights, arrays]
         regions = (_Region * (1 + len(graph.tensors)))()
         data = weights.ctypes.data if len(weights) else None
-        regions[0] = _Region(b"the weights", data, None, 1, 1, 1, max(1, machine_bytes), 1, machine_bytes, 0, 0, 0)
+        regions[0] = _Region(b"the weights", data, None, 1, 1, 1, max(1, machine_bytes), 1, machine_bytes)
         for name, number in program.tensors.items():
             info = graph.tensors[name]
-            images, channels, rows, columns = info.shape
             written = None
             if name not in graph.inputs:
                 done[name] = np.zeros(info.bytes, np.uint8)
                 written = done[name].ctypes.data
-            size = info.bytes // images
-            regions[number] = _Region(
-                name.encode(),
-                arrays[name].ctypes.data,
-                written,
-                images,
-                channels,
-                rows,
-                columns,
-                info.element_bytes,
-                size,
-                0,
-                0,
-                0,
-            )
+            data = arrays[name].ctypes.data
+            size = info.bytes // info.shape[0]
+            regions[number] = _Region(name.encode(), data, written, *info.shape, info.element_bytes, size)
         count = len(program.operations)
         names = (ctypes.c_char_p * count)(*(name.encode() for name in program.operations))
         macs, elements = (ctypes.c_longlong * count)(), (ctypes.c_longlong * count)()
         keep += [regions, names, macs, elements]
-        simulation = _Simulation(
-            alignment=machine.alignment_bytes,
-            engines=machine.dma_engines,
-            regions=len(regions),
-            operations=count,
-            bytes_per_cycle=machine.offchip.bytes_per_cycle,
-            latency=machine.offchip.latency_cycles,
-            region=regions,
-            names=names,
-            macs=macs,
-            elements=elements,
-        )
-        return simulation, keep
+        given = (machine.alignment_bytes, machine.dma_engines, len(regions), count)
+        offchip = (machine.offchip.bytes_per_cycle, machine.offchip.latency_cycles)
+        return _Simulation(*given, *offchip, regions, names, macs, elements), keep
 
     def _simulated(self, done: _Simulation) -> Simulated:
         program = self.program

@@ -41,7 +41,7 @@ def group_function(group: GroupInPlace) -> str:
         *preloads(group),
         *streams(group),
         "unsigned loading = 0, storing = 0;",
-        *(overlapped(group) if group.double_buffer else in_turn(group)),
+        *(overlapped(group) if group.placed.double_buffer else in_turn(group)),
     ]
     mentioned = words(body)
     tables = (line for name, table in tables_of(group).items() if name in mentioned for line in table)
@@ -61,7 +61,8 @@ def heading(group: GroupInPlace) -> list[str]:
     for name in group.tensors:
         if name in group.pinned:
             how = ", loaded first" if name in group.preloaded else ""
-            lines.append(f"  {name}: whole at {group.pinned[name]:,}{how}{', stored' if name in group.stored else ''}")
+            how += ", stored" if name in group.placed.stored else ""
+            lines.append(f"  {name}: whole at {group.pinned[name]:,}{how}")
     return comment(lines)
 
 
@@ -73,9 +74,9 @@ def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
     tables = group.tables
     lines: dict[str, list[str]] = {}
     made = [function.operation.output for function in group.functions.values() if not function.accumulates]
-    for name in (*group.loaded, *made):
+    for name in (*group.placed.loaded, *made):
         lines[f"new_{name}"] = constants("box", f"new_{name}", tables.of[name].new)
-    for name in group.stored:
+    for name in group.placed.stored:
         lines[f"fresh_{name}"] = constants("box", f"fresh_{name}", tables.of[name].fresh)
     for name, function in group.functions.items():
         if function.accumulates:
@@ -84,7 +85,7 @@ def tables_of(group: GroupInPlace) -> dict[str, list[str]]:
             lines[f"moment_{name}"] = constants("char", f"moment_{name}", moments(group, function.operation.output))
     for name in group.tensors:
         place = group.place(name)
-        if place.turns or name in group.loaded or name in group.stored:
+        if place.turns or name in group.placed.loaded or name in group.placed.stored:
             lines[f"origin_{name}"] = constants(
                 "origin", f"origin_{name}", place.origins if place.turns else place.origins[:1]
             )
@@ -120,7 +121,7 @@ def moments(group: GroupInPlace, output: str) -> Integers:
 def views(group: GroupInPlace) -> list[str]:
     """Where tensors are, and the operands of each operation in parts."""
     lines = []
-    for name in (*group.loaded, *(function.operation.output for function in group.functions.values())):
+    for name in (*group.placed.loaded, *(function.operation.output for function in group.functions.values())):
         lines.append(f"{const(group, name)}view at_{name} = {view_of(group, Part(name, 0, 0))};")
     for name, function in group.functions.items():
         for k, parts in enumerate(function.operation.operands):
@@ -133,7 +134,7 @@ def views(group: GroupInPlace) -> list[str]:
 
 def views_bytes(group: GroupInPlace) -> int:
     """The bytes of the views that change from step to step: the others are constants."""
-    ends = (*group.loaded, *(function.operation.output for function in group.functions.values()))
+    ends = (*group.placed.loaded, *(function.operation.output for function in group.functions.values()))
     count = sum(not const(group, name) for name in ends)
     for function in group.functions.values():
         for parts in function.operation.operands:
@@ -194,13 +195,13 @@ def moved(group: GroupInPlace, name: str, boxes: str, step: str, load: bool) -> 
 
 def loads(group: GroupInPlace, step: str) -> list[str]:
     """The loads of a step; `loading` is the last one."""
-    lines = [f"loading = max(loading, {moved(group, name, 'new', step, True)});" for name in group.loaded]
+    lines = [f"loading = max(loading, {moved(group, name, 'new', step, True)});" for name in group.placed.loaded]
     return [*lines, *block_loads(group, step)]
 
 
 def stores(group: GroupInPlace, step: str) -> list[str]:
     """The stores of a step; `storing` is the last one."""
-    return [f"storing = max(storing, {moved(group, name, 'fresh', step, False)});" for name in group.stored]
+    return [f"storing = max(storing, {moved(group, name, 'fresh', step, False)});" for name in group.placed.stored]
 
 
 def computations(group: GroupInPlace) -> list[str]:

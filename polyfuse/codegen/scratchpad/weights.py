@@ -55,7 +55,7 @@ def weights(group: GroupInPlace, name: str) -> list[str]:
 def slot(group: GroupInPlace, name: str, step: str) -> str:
     """How far into its buffer the block of weights of a step is: every other one is in the second half, if any."""
     largest = group.functions[name].block_bytes(group.tables.tile.channels)
-    return f"slot[{step}] * {largest}" if group.double_buffer else "0"
+    return f"slot[{step}] * {largest}" if group.placed.double_buffer else "0"
 
 
 def image_of(group: GroupInPlace, name: str, step: str) -> str:
@@ -83,9 +83,9 @@ def blockwise(group: GroupInPlace, name: str, call: Sequence[str]) -> list[str]:
     channels, block = group.functions[name].channels, group.streams[name]
     body = [
         f"channel_1 = min(channel + {block}, {channels});",
-        f"const int at = next_block(&blocks, {int(group.double_buffer)});",
+        f"const int at = next_block(&blocks, {int(group.placed.double_buffer)});",
         *call,
-        *(["dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
+        *(["dma_wait(blocks.ticket[0]);"] if group.placed.double_buffer else []),
     ]
     return braces(f"for (int channel = 0, channel_1; channel < {channels}; channel = channel_1)", body)
 
@@ -103,14 +103,14 @@ def streams(group: GroupInPlace) -> list[str]:
     rows = []
     for name, block in group.streams.items():
         function, room = group.functions[name], group.buffers[f"weights_{name}"]
-        slots = 2 if group.double_buffer and function.channels > block else 1
+        slots = 2 if group.placed.double_buffer and function.channels > block else 1
         numbers = (room.address, function.channels, block, function.block_bytes(1), slots, 0, group.image_at[name])
         rows.append(f"{{{', '.join(map(str, numbers))}}}")
     return [
         *constants("short", "runs", np.array(runs, np.int64)),
         f"weights_of streamed[] = {{{', '.join(rows)}}};",
         f"stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
-        *(["start_block(&blocks);", "dma_wait(blocks.ticket[0]);"] if group.double_buffer else []),
+        *(["start_block(&blocks);", "dma_wait(blocks.ticket[0]);"] if group.placed.double_buffer else []),
     ]
 
 

@@ -191,14 +191,10 @@ def image_shape(tensor: Tensor) -> Shape:
 
 
 def info(tensor: Tensor, dtype: str | None) -> TensorInfo:
-    """A tensor in its own type or in another."""
-    stored = dtype or stored_type(tensor)
+    """A tensor in another type, or in its own: the one that a machine computes with that is stored in as many bytes."""
+    own = tensor.dtype if tensor.dtype in DTYPE_BYTES else {4: "float32", 1: "int8"}[tensor.element_bytes]
+    stored = dtype or own
     return TensorInfo(tensor.name, image_shape(tensor), stored, DTYPE_BYTES.get(stored, tensor.element_bytes))
-
-
-def stored_type(tensor: Tensor) -> str:
-    """The type of a tensor's elements, or the one that a machine computes with that is stored in as many bytes."""
-    return tensor.dtype if tensor.dtype in DTYPE_BYTES else {4: "float32", 1: "int8"}[tensor.element_bytes]
 
 
 def whole(tensor: Tensor) -> tuple[Part, ...]:

@@ -20,7 +20,7 @@ from polyfuse.choices import LONGEST
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.group import group_of
 from polyfuse.plan.graph.operations import Graph
-from polyfuse.plan.price.candidates import KINDS, USUAL_KINDS, TileKind
+from polyfuse.plan.price.candidates import KINDS, USUAL_KINDS
 from polyfuse.plan.price.costs import Sinks, Sources
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.options import Option, option_of, options
@@ -39,7 +39,10 @@ NAMES: tuple[Baseline, ...] = get_args(Baseline)
 
 
 class Baselines:
-    """The restricted searches of one network on one machine, which share what is priced."""
+    """The restricted searches of one network on one machine, which share what is priced.
+
+    For the goals `peak` and `macs` tiles of least memory are tried, too.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,8 @@ class Baselines:
         progress: Progress | None = None,
     ) -> None:
         self.graph, self.machine, self.objective = graph, machine, objective
-        self.problem = problem_of(graph, machine, kinds_for(objective), objective)
+        kinds = KINDS if objective.goal in ("macs", "peak") else USUAL_KINDS
+        self.problem = problem_of(graph, machine, kinds, objective)
         self.lattice = lattice(self.problem.dag, longest)
         if progress is not None:
             self.problem = reporting(self.problem, len(self.lattice.groups), progress)
@@ -100,11 +104,6 @@ class Baselines:
             option_of(self.graph, group, whole, sources, sinks, self.machine),
             *options(self.graph, group, sources, sinks, self.machine, kinds=("recompute",)),
         )
-
-
-def kinds_for(objective: Objective) -> tuple[TileKind, ...]:
-    """The kinds of tiles that are tried: for the goals `peak` and `macs` those of least memory too."""
-    return KINDS if objective.goal in ("macs", "peak") else USUAL_KINDS
 
 
 def reporting(problem: Problem, groups: int, progress: Progress) -> Problem:

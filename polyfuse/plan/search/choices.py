@@ -106,10 +106,6 @@ class Fronts:
         """How many fronts are priced."""
         return len(self._fronts)
 
-    def fetch_price(self, tensor: str) -> int:
-        """The price of loading a tensor whole."""
-        return self.problem.fetches[tensor].price(self.objective)
-
     def front(self, key: Key) -> Front:
         """The front of one key."""
         front = self._fronts.get(key)
@@ -137,9 +133,10 @@ class Fronts:
         made = {dag.makes[index] for index in members}
         reads = dict.fromkeys(name for index in sorted(members) for name in dag.reads[index] if name not in made)
         sources: dict[str, Source] = {name: "on" if on >> dag.number[name] & 1 else "off" for name in reads}
-        sinks = {
-            dag.tensors[number]: _sink(out_on >> number & 1, out_off >> number & 1) for number in bits(out_on | out_off)
-        }
+        sinks: dict[str, Sink] = {}
+        for number in bits(out_on | out_off):
+            off: Sink = "both" if out_off >> number & 1 else "on"
+            sinks[dag.tensors[number]] = off if out_on >> number & 1 else "off"
         return dag.names(group), sources, sinks
 
     def _choice(self, option: Option) -> FrontPoint:
@@ -197,7 +194,3 @@ def merged(points: Sequence[FrontPoint]) -> Front:
         if not front or choice.price < front[-1].price:
             front.append(choice)
     return tuple(choice.workspace_bytes for choice in front), tuple(front)
-
-
-def _sink(on: int, off: int) -> Sink:
-    return ("both" if off else "on") if on else "off"

@@ -14,7 +14,7 @@ A workspace is one piece here, which it need not be in a plan; where that forbid
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TypeVar
@@ -76,24 +76,13 @@ def exact(
     first = model.solve(0, effort)
     if first is None:
         return None
+    price, lower = first.price << TIE_BITS, first.lower << TIE_BITS
     if not first.optimal:
-        return Exact(first.value << TIE_BITS, first.bound << TIE_BITS, False, first.options, first.placed)
-    model.keep(first.value)
+        return replace(first, price=price, lower=lower)
+    model.keep(first.price)
     second = model.solve(1, effort)
     assert second is not None
-    price = (first.value << TIE_BITS) + second.value
-    return Exact(price, first.bound << TIE_BITS, second.optimal, second.options, second.placed)
-
-
-@dataclass(frozen=True)
-class _Solved:
-    """The least of one part of the price, its bound, whether it is proved, and the plan."""
-
-    value: int
-    bound: int
-    optimal: bool
-    options: tuple[Option, ...]
-    placed: tuple[PlacedBuffer, ...]
+    return replace(second, price=price + second.price, lower=lower)
 
 
 @dataclass(frozen=True)
@@ -128,6 +117,10 @@ class _Pin:
     there: cp_model.IntVar
 
 
+Spans = Sequence[tuple[_Pin, Mapping[int, cp_model.IntVar]]]
+"""Pins, and for each reader of a pin's tensor whether it reads this one."""
+
+
 class _Model:
     """The model, built once and solved for the figure to minimise, then for the tie-break."""
 
@@ -153,8 +146,8 @@ class _Model:
         if addresses:
             self._addresses(spans)
 
-    def solve(self, part: int, effort: float) -> _Solved | None:
-        """The least of the asked part (0) of the price or of its ties (1); None where no plan fits."""
+    def solve(self, part: int, effort: float) -> Exact | None:
+        """The plan of least asked part (0), or tie (1), of its price, which is its price here; None if none fits."""
         self.model.minimize(self._total(part))
         solver = deterministic(effort)
         solver.parameters.linearization_level = 2
@@ -178,7 +171,7 @@ class _Model:
             for each in self.rectangles
             if solver.value(each.there)
         )
-        return _Solved(value, bound, status == cp_model.OPTIMAL, tuple(each.option for each in picked), placed)
+        return Exact(value, bound, status == cp_model.OPTIMAL, tuple(each.option for each in picked), placed)
 
     def keep(self, least: int) -> None:
         """Allow only plans of that price."""
@@ -186,12 +179,9 @@ class _Model:
 
     def _total(self, part: int) -> cp_model.LinearExpr:
         prices = [_parts(candidate.price)[part] for candidate in self.candidates]
-        loads = [_parts(self._load(name))[part] for name, _ in self.loaded]
+        loads = [_parts(self.problem.fetches[name].price(self.objective))[part] for name, _ in self.loaded]
         chosen = [candidate.chosen for candidate in self.candidates]
         return cp_model.LinearExpr.weighted_sum([*chosen, *self.loaded.values()], [*prices, *loads])
-
-    def _load(self, tensor: str) -> int:
-        return self.problem.fetches[tensor].price(self.objective)
 
     @cached_property
     def _reads(self) -> tuple[tuple[str, int], ...]:
@@ -291,7 +281,7 @@ class _Model:
     def _maker(self, tensor: str) -> int | None:
         return self.dag.makes.index(tensor) if tensor in self.dag.makes else None
 
-    def _spans(self) -> list[tuple[_Pin, dict[int, cp_model.IntVar]]]:
+    def _spans(self) -> Spans:
         """All possible pins, and for each reader of a pin's tensor whether it reads this one."""
         found: list[tuple[_Pin, dict[int, cp_model.IntVar]]] = []
         for name in self.dag.tensors:
@@ -313,7 +303,7 @@ class _Model:
             found.extend(zip(pins, users, strict=True))
         return found
 
-    def _bound(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
+    def _bound(self, spans: Spans) -> None:
         """At each operation: the workspace of its group, and every pin from its start to its last reader."""
         for v in range(self.count):
             there = [candidate for candidate in self.candidates if candidate.group >> v & 1]
@@ -356,7 +346,7 @@ class _Model:
             self._before[a, b] = found
         return self._before[a, b]
 
-    def _addresses(self, spans: Sequence[tuple[_Pin, dict[int, cp_model.IntVar]]]) -> None:
+    def _addresses(self, spans: Spans) -> None:
         """Rectangles of positions and addresses: one for each pin, and for the workspace of each first operation."""
         unit = self.problem.alignment_bytes
         most = self.capacity // unit

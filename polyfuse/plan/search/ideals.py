@@ -246,17 +246,13 @@ def _moves(
         for group in groups:
             if group not in judged:
                 shared = dag.ends(group)
-                judged[group] = dag.connected(group) and (ends is None or shared <= ends or _single(group))
+                judged[group] = dag.connected(group) and (ends is None or shared <= ends or group.bit_count() == 1)
                 count += judged[group]
                 every += shared * judged[group]
         moves[ideal] = tuple(group for group in groups if judged[group])
         if count > most or every > MOST_ENDS * most:
             return None
     return moves
-
-
-def _single(group: int) -> bool:
-    return group & (group - 1) == 0
 
 
 def _next(dag: Dag, ideal: int, known: frozenset[int], longest: int) -> set[int]:

@@ -109,14 +109,10 @@ class Tilings:
 
 
 def front_of(options: Sequence[Option], objective: Objective) -> Front:
-    """The front of some options."""
+    """The front of some options; for the goal `peak` workspace alone counts."""
+    peak = objective.goal == "peak"
     sizes = np.array([option.workspace_bytes for option in options], np.int64)
-    return Front.of(sizes, np.array([asked_of(option, objective) for option in options], np.int64))
-
-
-def asked_of(option: Option, objective: Objective) -> int:
-    """The asked part of an option's price; 0 for the goal `peak`, where workspace alone counts."""
-    return 0 if objective.goal == "peak" else asked(option.price(objective))
+    return Front.of(sizes, np.array([0 if peak else asked(option.price(objective)) for option in options], np.int64))
 
 
 def best_of(names: tuple[str, ...], bounds: GroupBounds, found: Covered) -> tuple[Option, ...]:

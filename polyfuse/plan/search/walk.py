@@ -83,7 +83,8 @@ class Walk:
         self.choices, self.rules, self.graph, self.peak = choices, rules, graph, peak
         self.dag = graph.dag
         self.sizes = tuple(choices.problem.tensor_bytes[name] for name in self.dag.tensors)
-        self.loads = tuple(0 if peak else choices.fetch_price(name) for name in self.dag.tensors)
+        fetches, objective = choices.problem.fetches, choices.objective
+        self.loads = tuple(0 if peak else fetches[name].price(objective) for name in self.dag.tensors)
         self.outputs = self._set(self.dag.outputs)
         self.pinned = self._set(rules.pinned)
         self.kept = 0 if rules.spills else self.outputs

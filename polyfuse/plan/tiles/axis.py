@@ -99,7 +99,10 @@ class Composition:
         for name in reversed(list(self.group.links)):
             found[name] = self.of_tensor(name, tiles, last, found)
         taken_in = {
-            operation.name: {name: self.taken_in(name, tiles, found[name]) for name in self.group.added_up(operation)}
+            operation.name: {
+                name: found[name].new if found[name].local else self.partition(name, tiles)
+                for name in self.group.added_up(operation)
+            }
             for operation in self.group.operations
             if self.group.accumulates(operation)
         }
@@ -129,10 +132,6 @@ class Composition:
             ahead[name] = np.full_like(tiles, -NONE) if self.group.is_late(name) else np.max(further, axis=0)
         begun = np.logical_or.reduce([(ahead[name] > 0) & (ahead[name][-1] <= 0) for name in self.local])
         return int(begun.sum())
-
-    def taken_in(self, tensor: str, tiles: Integers, along: AxisIntervals) -> tuple[Integers, Integers]:
-        """What an accumulating operation adds up in each tile: everything once."""
-        return along.new if along.local else self.partition(tensor, tiles)
 
     def partition(self, tensor: str, tiles: Integers) -> tuple[Integers, Integers]:
         """The rows or columns of each tile where a tensor is cut."""

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyfuse.codegen.rows.catalogue import VECTOR_KINDS
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
-from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
-from polyfuse.codegen.rows.shape import Kind, RowShape, Tuning
+from polyfuse.codegen.rows.pack import packed_bias, packed_weights
+from polyfuse.codegen.rows.shape import Floats, Kind, RowShape, Tuning, filled
 from polyfuse.codegen.target import Target
 
 REGISTERS = {4: 16, 8: 16, 16: 32}
@@ -146,3 +147,19 @@ def run(function, kernel: RowKernel, case: Case, arrays: dict[str, np.ndarray]) 
     if flat:
         return np.stack(made).reshape(1, -1, columns) if case.kind == "stencil" else np.stack(made, axis=1)
     return planar(np.stack(made), channels)
+
+
+def blocked(rows: NDArray[np.floating], floats: int) -> Floats:
+    """`[channel, …, column]` to `[…, block, column, V]`: an image `[c, h, w]` to blocked rows.
+
+    >>> blocked(np.arange(6, dtype=np.float32).reshape(3, 2), 4).tolist()
+    [[[0.0, 2.0, 4.0, 0.0], [1.0, 3.0, 5.0, 0.0]]]
+    """
+    split = filled(np.asarray(rows, dtype=np.float32), floats).reshape(-1, floats, *rows.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(split, (0, 1), (-3, -1)))
+
+
+def planar(rows: Floats, channels: int) -> Floats:
+    """`[…, block, column, V]` to `[channel, …, column]`, without what filled up the last block."""
+    split = np.moveaxis(rows, (-3, -1), (0, 1))
+    return np.ascontiguousarray(split.reshape(-1, *split.shape[2:])[:channels])

@@ -20,7 +20,7 @@ from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.interpolation import TILES
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
 from polyfuse.codegen.rows.lrn import Normalised
-from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
+from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.pricing import weight_bytes
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.stencil import Stencil
@@ -29,7 +29,7 @@ from polyfuse.codegen.rows.tune import tiled
 from polyfuse.codegen.rows.windows import AveragePool, Depthwise, MaxPool
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.target import Target
-from tests.codegen.rows.images import NAMED, REGISTERS, Case, pointers, workspace
+from tests.codegen.rows.images import NAMED, REGISTERS, Case, blocked, pointers, workspace
 
 SANITIZED = [
     RowShape("direct", Direct(), 19, 21, 31, kernel=(3, 3), outside=(1, 1), activation="relu6", residual="before"),

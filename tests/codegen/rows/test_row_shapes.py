@@ -16,7 +16,7 @@ from polyfuse.codegen.rows.few_channels import FewChannels
 from polyfuse.codegen.rows.gather import GatherRows
 from polyfuse.codegen.rows.grouped import Grouped
 from polyfuse.codegen.rows.kernel import row_kernel
-from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights, planar
+from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced
 from polyfuse.codegen.rows.stencil import Stencil
 from polyfuse.codegen.rows.text import prelude
@@ -24,6 +24,7 @@ from polyfuse.codegen.rows.windows import Depthwise, MaxPool
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.target import Target, probe
 from polyfuse.errors import InvalidInput
+from tests.codegen.rows.images import blocked, planar
 
 CONV = RowShape("conv", Direct(), 8, 8, 20, kernel=(3, 3), outside=(1, 1))
 

@@ -15,12 +15,12 @@ from polyfuse.choices import DEFAULT_FLAGS
 from polyfuse.codegen.build import WARNINGS, Options, compile_shared, find_compiler, load
 from polyfuse.codegen.rows.interpolation import TILES, relative_error
 from polyfuse.codegen.rows.kernel import RowKernel, row_kernel
-from polyfuse.codegen.rows.pack import blocked, packed_bias, packed_weights
+from polyfuse.codegen.rows.pack import packed_bias, packed_weights
 from polyfuse.codegen.rows.shape import RowShape, Tuning
 from polyfuse.codegen.rows.text import prelude
 from polyfuse.codegen.rows.winograd import Winograd
 from polyfuse.codegen.target import Target
-from tests.codegen.rows.images import Case, pointers, run, workspace
+from tests.codegen.rows.images import Case, blocked, pointers, run, workspace
 from tests.codegen.rows.test_row_kernels import COMPILERS, SAME, WIDTHS, arrays_of, expected, flags_for
 
 VALID = (0, 0, 0, 0)
