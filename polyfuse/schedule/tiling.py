@@ -105,13 +105,16 @@ class Tiling:
     def tiles_of(self, output: Tensor, reference: Tensor) -> isl.Map:
         """`{ A[a] -> tile[t] : size_d t_d <= a_axis(d) < size_d (t_d + 1) }`, for elements in and out of the image.
 
-        Sizes count elements of `reference`; an output of another resolution is cut in proportion. Tiles that were given
-        hold nothing by themselves.
+        Sizes count elements of `reference`; an output of another resolution is cut in proportion, and one that has no
+        such axis is made in the first tile along it. Tiles that were given hold nothing by themselves.
         """
         space = relation_space(output.box.get_space(), self.space)
         relation = isl.Map.universe(space) if not self.given else isl.Map.empty(space)
         local = isl.LocalSpace.from_space(relation.get_space())
         for d, dim in enumerate(() if self.given else self.dims):
+            if dim.axis >= len(output.shape):
+                relation = relation.fix_val(isl.dim_type.out, d, isl.Val(0))
+                continue
             size = scaled(dim.size, output, reference, dim.axis)
             for sign, constant in ((1, 0), (-1, size - 1)):
                 bound = isl.Constraint.inequality_alloc(local)

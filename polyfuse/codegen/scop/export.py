@@ -14,15 +14,15 @@ from pathlib import Path
 import islpy as isl
 
 from polyfuse.codegen.scop.homes import MEMORY_PREFIX, Homes
-from polyfuse.codegen.scop.placed import PlacedStep, PlacedSteps, placed_in, placed_steps
+from polyfuse.codegen.scop.placed import PlacedStep, placed_in, placed_steps
 from polyfuse.codegen.scop.script import build_script
 from polyfuse.codegen.scop.source import ScopStep, c_source, scop_step
-from polyfuse.errors import InvalidInput, UnsupportedOperator
+from polyfuse.errors import IllegalSchedule, InvalidInput, UnsupportedOperator
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.expression import is_known
 from polyfuse.network.network import Network
 from polyfuse.network.scop.jscop import jscop_text
-from polyfuse.network.scop.layers import ScopNetwork
+from polyfuse.network.scop.layers import Part, ScopNetwork
 from polyfuse.network.scop.order import check_order, check_singular
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopArray, ScopStatement
 from polyfuse.network.tensor import safe_name
@@ -31,6 +31,10 @@ from polyfuse.schedule.steps import Touch
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import union
+
+PlacedPart = tuple[PlacedStep, Sequence[Touch | None]]
+"""A step that is a statement, or a part of one, and the access of it that each access of the statement is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +70,7 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
         tensors = {*schedule.flows, *network.weights, *(each.step.name for each in placed.statements)}
         function = safe_name(network.name, tensors)
         original = _original(homes, steps, function)
-        places = {each.placed.name: each.touches for each in steps}
-        fused = _fused(original, homes, placed, places)
+        fused = _fused(original, homes, {each.placed.name: [(each.placed, each.touches)] for each in steps})
         check_order(original, fused)
     return ExportedScop(
         function,
@@ -103,27 +106,49 @@ def _check_can_run(network: Network) -> None:
 def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
     """The scop that a network was made of with the schedule of a group, whose on-chip tensors get local arrays.
 
-    The values of those are no longer in the arrays of the program when the scop has run.
+    The values of those are no longer in the arrays of the program when the scop has run. What is not a tensor of its
+    own, an array that is updated or set again, stays where the program has it. A statement that makes several values
+    runs when the first of them is made, or else when the last is.
 
-    Errors: IllegalSchedule for storage that `check` refuses, or where an instance would run several times.
+    Errors: IllegalSchedule for storage that `check` refuses, where an instance would run several times, and where
+    values that stay in an array of the program would overwrite each other too early.
     """
     check(storage)
     with operation_limit(what=f"schedule of scop {made.scop.name!r}"):
-        placed = placed_in(made, storage)
-        places = {}
-        for each in placed.statements:
-            accesses = made.scop.statement(each.name).accesses
-            operands = zip(made.operands[each.name], accesses, strict=True)
-            places[each.name] = tuple(_touch(each, operand, access) for operand, access in operands)
-        fused = _fused(made.scop, Homes(storage, expanded=False), placed, places)
+        placed, homes = placed_in(made, storage), Homes(storage, expanded=False)
+        fused = _in_program(made, homes, placed, first=True)
         check_singular(fused)
-        check_order(made.scop, fused)
+        try:
+            check_order(made.scop, fused)
+        except IllegalSchedule:
+            if all(len({part.write for part in parts}) < 2 for parts in made.parts.values()):
+                raise
+            fused = _in_program(made, homes, placed, first=False)
+            check_order(made.scop, fused)
     return fused
 
 
-def _touch(placed: PlacedStep, operand: str, access: ScopAccess) -> Touch:
-    """The access of the step that is an access of the statement."""
-    writes = access.kind == "write"
+def _in_program(made: ScopNetwork, homes: Homes, placed: Mapping[Part, PlacedStep], *, first: bool) -> Scop:
+    """The scop with the times at which its statements make the first of their values, or the last."""
+    chosen: dict[str, list[PlacedPart]] = {}
+    for statement in made.scop.statements:
+        writes = [part.write for part in made.parts[statement.name]]
+        if not writes:
+            raise InvalidInput(f"statement {statement.name!r}: writes nothing that anyone reads; take it out of the C")
+        write = min(writes) if first else max(writes)
+        chosen[statement.name] = [
+            (placed[part], [_touch(made, placed[part], part, k, a) for k, a in enumerate(statement.accesses)])
+            for part in made.parts[statement.name]
+            if part.write == write
+        ]
+    return _fused(made.scop, homes, chosen)
+
+
+def _touch(made: ScopNetwork, placed: PlacedStep, part: Part, k: int, access: ScopAccess) -> Touch | None:
+    """The access of the step that is an access of the statement; None for arrays that stay as they are."""
+    if access.array not in made.whole:
+        return None
+    operand, writes = part.operands[k], access.kind == "write"
     return next(touch for touch in placed.step.touches if touch.operand == operand and touch.writes == writes)
 
 
@@ -140,7 +165,7 @@ def _original(homes: Homes, steps: Sequence[ScopStep], function: str) -> Scop:
             arrays.setdefault(home.name, home.described())
             relation = _renamed(placed.instance.apply_range(home.of(touch)), f"{MEMORY_PREFIX}{home.name}")
             kind: Kind = "write" if k == len(step.touches) - 1 else "read"
-            accesses.append(ScopAccess(kind, _without_domain(relation, placed)))
+            accesses.append(ScopAccess(kind, _without_domain(relation, placed.domain)))
         time = isl.Map.identity(placed.domain.get_space().map_from_set()).reset_tuple_id(isl.dim_type.out)
         time = time.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, isl.Val(position))
         rank = time.dim(isl.dim_type.out)
@@ -152,22 +177,26 @@ def _original(homes: Homes, steps: Sequence[ScopStep], function: str) -> Scop:
     return Scop(function, everything, tuple(arrays.values()), tuple(statements))
 
 
-def _fused(scop: Scop, homes: Homes, placed: PlacedSteps, places: Mapping[str, Sequence[Touch]]) -> Scop:
-    """A scop with the times of a group's steps, and accesses to local arrays where its tensors wait on chip."""
-    times = without_constants({each.name: each.times for each in placed.statements})
+def _fused(scop: Scop, homes: Homes, placed: Mapping[str, Sequence[PlacedPart]]) -> Scop:
+    """A scop with the times of a group's steps, and accesses to local arrays where its tensors wait on chip.
+
+    For each statement, the steps that it is, and the access of each step that each access is.
+    """
+    times = without_constants({name: coalesced(union(p.times for p, _ in parts)) for name, parts in placed.items()})
     local: dict[str, ScopArray] = {}
     statements = []
-    for each in placed.statements:
-        statement = scop.statement(each.name)
+    for statement in scop.statements:
         accesses = []
-        for access, touch in zip(statement.accesses, places[each.name], strict=True):
-            if homes.is_local(touch):
-                home = homes.redirected(touch)
-                local[home.name] = home.allocated(touch.tensor.element_bytes, scop.array(access.array).element_type)
-                relation = each.instance.apply_range(home.of(touch))
-                access = replace(access, relation=_without_domain(_renamed(relation, home.name), each))
+        for k, access in enumerate(statement.accesses):
+            moved = [(step, touch) for step, touches in placed[statement.name] if (touch := touches[k]) is not None]
+            if moved and homes.is_local(moved[0][1]):
+                home = homes.redirected(moved[0][1])
+                element_type = scop.array(access.array).element_type
+                local[home.name] = home.allocated(moved[0][1].tensor.element_bytes, element_type)
+                relation = union(step.instance.apply_range(home.of(touch)) for step, touch in moved)
+                access = replace(access, relation=_without_domain(_renamed(relation, home.name), statement.domain))
             accesses.append(access)
-        schedule = _without_domain(times[each.name], each)
+        schedule = _without_domain(times[statement.name], statement.domain)
         statements.append(replace(statement, schedule=schedule, accesses=tuple(accesses)))
     return replace(scop, arrays=(*scop.arrays, *local.values()), statements=tuple(statements))
 
@@ -192,9 +221,9 @@ def _renamed(relation: isl.Map, array: str) -> isl.Map:
     return relation.set_tuple_name(isl.dim_type.out, array)
 
 
-def _without_domain(relation: isl.Map, placed: PlacedStep) -> isl.Map:
+def _without_domain(relation: isl.Map, domain: isl.Set) -> isl.Map:
     """The relation in a short form, right on the domain."""
-    return coalesced(relation).gist_domain(placed.domain)
+    return coalesced(relation).gist_domain(domain)
 
 
 def write_exported(scop: ExportedScop, folder: Path) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """Where the steps of a group stand in a SCoP: which statement instance is which execution.
 
     Storage ──placed_steps()──> PlacedSteps                  in loops made for them
-    ScopNetwork + Storage ──placed_in()──> PlacedSteps       in the loops that a program has
+    ScopNetwork + Storage ──placed_in()──> { Part: PlacedStep }   in the loops that a program has
 
 Polly gives an instance one time. Where every step runs once for each of its indices, the loops are those of the layers
 and the tile is a function of them: the *plain* form. Otherwise copies are *expanded*: the coordinates of the tile are
@@ -15,7 +15,7 @@ import islpy as isl
 
 from polyfuse.codegen.lower.places import Places
 from polyfuse.errors import IllegalSchedule
-from polyfuse.network.scop.layers import ScopNetwork
+from polyfuse.network.scop.layers import Part, ScopNetwork
 from polyfuse.network.tensor import Tensor, distinct_name, distinct_names
 from polyfuse.schedule.schedule import Action, Schedule
 from polyfuse.schedule.steps import Step, steps
@@ -131,25 +131,25 @@ def loop_order(coordinates: int, rank: int, loops: int) -> tuple[int, ...]:
     return (*range(last), *range(last + 1, loops), last) if rank else tuple(range(loops))
 
 
-def placed_in(made: ScopNetwork, storage: Storage) -> PlacedSteps:
-    """The steps of a group in the loops of the program that its network was made of.
+def placed_in(made: ScopNetwork, storage: Storage) -> dict[Part, PlacedStep]:
+    """The steps of a group in the loops of the program that its network was made of: one for each part of a statement.
 
     Errors: IllegalSchedule where an instance runs in several tiles: the program has no loops for its copies.
     """
     schedule = storage.schedule
     by_name = {step.name: step for step in kept_steps(storage)}
-    found = []
-    for statement in made.scop.statements:
-        instances = made.instances[statement.name]
-        step = by_name.pop(str(instances.get_tuple_name(isl.dim_type.out)))
-        if not is_singular(schedule, step):
-            raise _recomputed(statement.name)
-        to_step = without_tile(schedule, step).reverse()
-        instance = instances.reset_tuple_id(isl.dim_type.out).apply_range(to_step)
-        found.append(PlacedStep(step, instance, ()))
+    found: dict[Part, PlacedStep] = {}
+    for statement, parts in made.parts.items():
+        for part in parts:
+            step = by_name.pop(part.name)
+            if not is_singular(schedule, step):
+                raise _recomputed(statement)
+            to_step = without_tile(schedule, step).reverse()
+            instance = part.instances.reset_tuple_id(isl.dim_type.out).apply_range(to_step)
+            found[part] = PlacedStep(step, instance, ())
     if by_name:
         raise _recomputed(f"the copies of {min(by_name)}")
-    return PlacedSteps(tuple(found), expanded=False)
+    return found
 
 
 def _recomputed(what: str) -> IllegalSchedule:

@@ -1,18 +1,21 @@
 """The arrays of a SCoP as tensors: accesses decide the sizes that the file leaves open.
 
-Scop ──array_tensors()──> { name: ArrayTensor }
+Scop + array ──input_tensor()──> Place: what is read of it as it is before the scop
+Scop + Family ──made_tensor()──> Place: the values that the scop makes
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import islpy as isl
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.scop.scop import Kind, Scop, ScopArray
-from polyfuse.network.tensor import Size, Tensor, safe_name
-from polyfuse.sets.coalescing import coalesced
-from polyfuse.sets.spaces import union
+from polyfuse.network.scop.scop import Scop
+from polyfuse.network.scop.versions import Family
+from polyfuse.network.tensor import Size, Tensor
+from polyfuse.sets.spaces import one_of, union
 
 DTYPES = {"float": "float32", "double": "float64", "half": "float16", "i8": "int8", "i32": "int32"}
 """LLVM's names of types, and those of tensors."""
@@ -21,133 +24,132 @@ IMAGE_RANK = 3
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayTensor:
-    """An array, its tensor, and which element of the tensor an element of the array is: `{ A[a] -> T[a'] }`."""
+class Place:
+    """A tensor, and which of its elements a point is: `{ [p] -> T[a] }`.
 
-    array: ScopArray
+    The points are elements of an array, or times. `made` has the elements that are made, where those are not all.
+    """
+
     tensor: Tensor
     elements: isl.Map
-
-    @property
-    def element_type(self) -> str:
-        """The type of its elements, as Polly calls it."""
-        return self.array.element_type
+    made: isl.Set | None = None
 
 
-def written_by(scop: Scop) -> tuple[str, ...]:
-    """The arrays that a scop writes, in the order of its text."""
-    return tuple(dict.fromkeys(access.array for s in scop.statements for access in s.of_kind("write")))
+def dtype_of(scop: Scop, arrays: Iterable[str]) -> str:
+    """The type of the elements of some arrays. Scalars, of which files say none, have that of most arrays.
 
-
-def array_tensors(scop: Scop) -> dict[str, ArrayTensor]:
-    """The tensors of all arrays that are accessed.
-
-    A tensor that is made holds the elements that are written, its first element the first of those; one that is only
-    read starts where the array does, and is as large as the file says, or as what is read of it.
-
-    Errors: InvalidInput for elements of an unknown type, for what is written and is no box, and for sizes that are no
-    affine expressions of the parameters.
+    Errors: InvalidInput for elements of an unknown type, and for values that are made from each other and of different
+    types.
     """
-    written = set(written_by(scop))
-    images = any(len(array.sizes) == IMAGE_RANK for array in scop.arrays if array.name in written)
-    found: dict[str, ArrayTensor] = {}
-    for array in scop.arrays:
-        kind: Kind = "write" if array.name in written else "read"
-        region = touched(scop, array.name, kind)
-        if region is not None:
-            name = safe_name(array.name.removeprefix("MemRef_"), {each.tensor.name for each in found.values()})
-            found[array.name] = (
-                _made(scop, array, region, name) if kind == "write" else _given(scop, array, region, name)
-            )
-    if images:
-        found = {
-            name: with_batch(each) if len(each.array.sizes) == IMAGE_RANK else each for name, each in found.items()
-        }
-    for each in found.values():
-        _check_inside(scop, each, written)
-    return found
+    known = {array.name: array for array in scop.arrays}
+    found = list(dict.fromkeys(known[name].element_type for name in arrays if name in known))
+    if not found:
+        found = [Counter(array.element_type for array in scop.arrays).most_common(1)[0][0]] if known else ["double"]
+    if len(found) > 1:
+        raise InvalidInput(
+            f"arrays {', '.join(sorted(arrays))}: are made from each other and hold {' and '.join(found)}; expected "
+            "elements of one type"
+        )
+    if found[0] not in DTYPES:
+        names = ", ".join(str(known[name]) for name in arrays if name in known)
+        raise InvalidInput(f"array {names}: expected elements of type {', '.join(DTYPES)}")
+    return DTYPES[found[0]]
 
 
-def touched(scop: Scop, array: str, kind: Kind) -> isl.Set | None:
-    """The elements that are read, or written; None where there are no such accesses. Errors: InvalidInput."""
-    regions = [
-        access.relation.intersect_domain(s.domain).range()
-        for s in scop.statements
-        for access in s.of_kind(kind)
-        if access.array == array
-    ]
-    if not regions:
-        return None
-    found = union(regions)
-    if not found.is_bounded():
-        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {found}; correct them")
-    return coalesced(found)
+def has_images(scop: Scop) -> bool:
+    """Whether an array that is written holds images: its tensor, and those of its rank, get an axis for a batch."""
+    written = {access.array for s in scop.statements for access in s.of_kind("write")}
+    return any(len(array.sizes) == IMAGE_RANK for array in scop.arrays if array.name in written)
 
 
-def _made(scop: Scop, array: ScopArray, region: isl.Set, name: str) -> ArrayTensor:
-    rank = len(array.sizes)
-    lows = [_whole(region.dim_min(d), f"array {array}: the first index written along axis {d}") for d in range(rank)]
-    sizes = tuple(_size(scop, array, region.dim_max(d).add_constant_val(isl.Val(1 - lows[d])), d) for d in range(rank))
-    return _array_tensor(array, name, sizes, lows)
+def input_tensor(scop: Scop, array: str, read: isl.Set, name: str) -> Place:
+    """The tensor of what is `read` of an array before the scop: it starts where the array does.
 
-
-def _given(scop: Scop, array: ScopArray, region: isl.Set, name: str) -> ArrayTensor:
+    It is as large as the file says, or as what is read of it. A scalar is a tensor of one element.
+    Errors: InvalidInput for elements in front of the array or behind it, and for sizes that are no affine expressions
+    of the parameters.
+    """
+    dtype = dtype_of(scop, [array])
+    if array in scop.scalars:
+        elements = isl.Map.from_domain(isl.Set.universe(read.get_space().params().set_from_params()))
+        elements = elements.set_tuple_name(isl.dim_type.in_, array).add_dims(isl.dim_type.out, 1)
+        elements = elements.fix_val(isl.dim_type.out, 0, isl.Val(0)).set_tuple_name(isl.dim_type.out, name)
+        return Place(Tensor(name, (1,), dtype), elements)
+    described = scop.array(array)
     sizes = tuple(
-        size if size is not None else _size(scop, array, region.dim_max(d).add_constant_val(isl.Val(1)), d)
-        for d, size in enumerate(array.sizes)
+        size if size is not None else _size(scop, str(described), read, d, 0) for d, size in enumerate(described.sizes)
     )
-    return _array_tensor(array, name, sizes, [0] * len(sizes))
+    place = _place(name, sizes, [0] * len(sizes), dtype, array)
+    outside = read.apply(place.elements).subtract(place.tensor.box.intersect_params(scop.context))
+    if not outside.is_empty():
+        at = one_of(outside.apply(place.elements.reverse()))
+        raise InvalidInput(f"array {described}: {at} is read, which is outside of it; expected accesses inside")
+    return batched(place) if len(sizes) == IMAGE_RANK and has_images(scop) else place
 
 
-def _array_tensor(array: ScopArray, name: str, sizes: tuple[Size, ...], lows: list[int]) -> ArrayTensor:
-    if array.element_type not in DTYPES:
-        raise InvalidInput(f"array {array}: expected elements of type {', '.join(DTYPES)}")
-    tensor = Tensor(name, sizes, DTYPES[array.element_type])
-    space = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(sizes)).set_tuple_name(isl.dim_type.set, array.name)
-    shift = isl.MultiAff.identity_on_domain_space(space)
+def made_tensor(scop: Scop, family: Family, arrays: Iterable[str], name: str) -> Place:
+    """The tensor of the values of a family: the smallest box around their points.
+
+    Errors: InvalidInput for elements of an unknown type, and sizes that are no affine expressions of the parameters.
+    """
+    arrays = sorted(set(arrays))
+    points = family.all_points
+    where = str(scop.array(family.array)) if family.array is not None else f"times of {', '.join(arrays)}"
+    if not points.is_bounded():
+        raise InvalidInput(f"{where}: expected finitely many elements, got {points}; correct the accesses")
+    lows = [_first(points, d, where) for d in range(points.n_dim())]
+    sizes = tuple(_size(scop, where, points, d, low) for d, low in enumerate(lows))
+    place = _place(name, sizes, lows, dtype_of(scop, arrays), None)
+    if family.array is not None and len(sizes) == IMAGE_RANK and has_images(scop):
+        place = batched(place)
+    made = points.intersect_params(scop.context).apply(place.elements)
+    whole = place.tensor.box.intersect_params(scop.context).is_subset(made)
+    return place if whole else Place(place.tensor, place.elements, made)
+
+
+def _place(name: str, sizes: tuple[Size, ...], lows: list[int], dtype: str, array: str | None) -> Place:
+    """A tensor that begins at the point `lows`; points have the name of the array, or none."""
+    shift = isl.MultiAff.identity_on_domain_space(isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, len(sizes)))
     for d, low in enumerate(lows):
         shift = shift.set_at(d, shift.get_at(d).add_constant_val(isl.Val(-low)))
-    return ArrayTensor(array, tensor, isl.Map.from_multi_aff(shift).set_tuple_name(isl.dim_type.out, name))
+    elements = isl.Map.from_multi_aff(shift).set_tuple_name(isl.dim_type.out, name)
+    if array is not None:
+        elements = elements.set_tuple_name(isl.dim_type.in_, array)
+    return Place(Tensor(name, sizes, dtype), elements)
 
 
-def with_batch(each: ArrayTensor) -> ArrayTensor:
+def batched(place: Place) -> Place:
     """The tensor with an axis of size 1 in front."""
-    tensor = Tensor(each.tensor.name, (1, *each.tensor.shape), each.tensor.dtype)
-    elements = each.elements.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, isl.Val(0))
-    return ArrayTensor(each.array, tensor, elements.set_tuple_name(isl.dim_type.out, tensor.name))
+    tensor = Tensor(place.tensor.name, (1, *place.tensor.shape), place.tensor.dtype)
+    elements = place.elements.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, isl.Val(0))
+    return Place(tensor, elements.set_tuple_name(isl.dim_type.out, tensor.name))
 
 
-def _check_inside(scop: Scop, each: ArrayTensor, written: set[str]) -> None:
-    """Refuse accesses outside of the tensor, and elements of a tensor that is made which are never written."""
-    box = each.tensor.box.intersect_params(scop.context)
-    kinds: tuple[Kind, ...] = ("read", "write")
-    for kind in kinds:
-        region = touched(scop, each.array.name, kind)
-        elements = None if region is None else region.intersect_params(scop.context).apply(each.elements)
-        if elements is not None and not elements.is_subset(box):
-            beyond = "is never written" if each.array.name in written else "is outside of it"
-            raise InvalidInput(
-                f"array {each.array}: {elements.subtract(box).sample()} of the tensor {each.tensor} is accessed and "
-                f"{beyond}; expected accesses to a whole box, written before it is read"
-            )
-        if kind == "write" and elements is not None and not box.is_subset(elements):
-            raise InvalidInput(
-                f"array {each.array}: {box.subtract(elements).sample()} of the tensor {each.tensor} is never written; "
-                "expected writes to a whole box"
-            )
+def region_read(scop: Scop, array: str, live_in: Iterable[isl.Map]) -> isl.Set:
+    """The elements of an array that are read as they are before the scop. Errors: InvalidInput."""
+    region = union(part.range() for part in live_in)
+    if not region.is_bounded():
+        raise InvalidInput(f"array {array!r}: expected accesses to finitely many elements, got {region}; correct them")
+    return region
 
 
-def _whole(value: isl.PwAff, where: str) -> int:
+def _first(points: isl.Set, axis: int, where: str) -> int:
+    """The first index along an axis: a number."""
+    value = points.dim_min(axis)
     pieces = value.get_pieces()
     constant = pieces[0][1].get_constant_val() if len(pieces) == 1 and pieces[0][1].is_cst() else None
     if constant is None or not constant.is_int():
-        raise InvalidInput(f"{where}: expected a number, got {value}; give the parameters values")
+        raise InvalidInput(
+            f"{where}: the first index along axis {axis}: expected a number, got {value}; give the parameters values: "
+            "--set n=64"
+        )
     return int(constant.to_python())
 
 
-def _size(scop: Scop, array: ScopArray, value: isl.PwAff, axis: int) -> Size:
-    """A number, or an affine expression of the parameters."""
-    pieces = value.coalesce().gist_params(scop.context).get_pieces()
+def _size(scop: Scop, where: str, points: isl.Set, axis: int, low: int) -> Size:
+    """The extent of an axis from its first index: a number, or an affine expression of the parameters."""
+    value = points.dim_max(axis).add_constant_val(isl.Val(1 - low)).coalesce().gist_params(scop.context)
+    pieces = value.get_pieces()
     if len(pieces) == 1:
         aff = pieces[0][1]
         if aff.is_cst():
@@ -156,6 +158,6 @@ def _size(scop: Scop, array: ScopArray, value: isl.PwAff, axis: int) -> Size:
         if text is not None and aff.dim(isl.dim_type.div) == 0:
             return text[1]
     raise InvalidInput(
-        f"array {array}: the size of axis {axis} is {value}; expected a number or one affine expression of the "
-        "parameters: give them values"
+        f"array {where}: the size of axis {axis} is {value}; expected a number or one affine expression of the "
+        "parameters; give them values: --set n=64"
     )

@@ -1,52 +1,72 @@
-"""A SCoP as a network: every array that it writes is a tensor, and the statements that write it are a layer.
+"""A SCoP as a network: values become tensors, and the statements that make them are layers.
 
-    Scop ──scop_network()──> ScopNetwork: Network, and { Stmt[i] -> statement[p, r] } for each statement
+    Scop ──scop_network()──> ScopNetwork: Network, and { Stmt[i] -> statement[p, r] } for each part of each statement
 
-An instance is named by the element that it writes, its point `p`, and by what distinguishes it from others that write
-that element, its reduction `r`. It is proved that the layers, one after the other, compute what the program does.
+An instance is named by the value that it makes, its point `p`, and by what distinguishes it from others that go on with
+that value, its reduction `r`. A statement whose instances read from several tensors, the value of an earlier instance
+or what an array held before the scop, has a part for each of them. What reads find is exact (versions.py), so that the
+layers compute what the program does.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import islpy as isl
 import numpy as np
 
-from polyfuse.errors import IllegalSchedule, InvalidInput
+from polyfuse.errors import InvalidInput
 from polyfuse.network.custom import access_beyond
 from polyfuse.network.dtypes import Array
 from polyfuse.network.instances import interpret
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Custom
-from polyfuse.network.scop.arrays import ArrayTensor, array_tensors, written_by
-from polyfuse.network.scop.order import check_order
+from polyfuse.network.scop.arrays import Place, input_tensor, made_tensor, region_read
+from polyfuse.network.scop.dataflow import Key, read_of
 from polyfuse.network.scop.scop import Scop, ScopStatement
+from polyfuse.network.scop.versions import Family, Versions, families, points_of, versions_of
 from polyfuse.network.statements import point_dims
 from polyfuse.network.tensor import Tensor, safe_name
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.spaces import union
 
 SCOP = Custom("scop")
 PRODUCT = re.compile(r"acc\+\w+\*\w+")
+IN, OUT = isl.dim_type.in_, isl.dim_type.out
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Instances of a statement of a scop that are a statement of a layer.
+
+    write      the access whose values they make
+    name       the statement of the layer
+    instances  `{ Stmt[i] -> name[p, r] }`, one to one
+    operands   the operand that each access is, by its position; `acc` is what is written
+    """
+
+    write: int
+    name: str
+    instances: isl.Map
+    operands: Mapping[int, str]
 
 
 @dataclass(frozen=True, eq=False)
 class ScopNetwork:
     """A network and how it was made from a scop.
 
-    arrays     for each array its tensor, and `{ A[a] -> T[a'] }`
-    instances  for each statement of the scop `{ Stmt[i] -> statement[p, r] }`, one to one
-    operands   for each statement of the scop, the operand that each of its accesses is; `acc` is what is written
+    parts  for each statement of the scop the statements of the network that it is
+    whole  the arrays of which each element has one value, which no instance reads before it is set: they are tensors,
+           under these names
     """
 
     scop: Scop
     network: Network
-    arrays: Mapping[str, ArrayTensor]
-    instances: Mapping[str, isl.Map]
-    operands: Mapping[str, tuple[str, ...]]
+    parts: Mapping[str, tuple[Part, ...]]
+    whole: Mapping[str, Tensor]
 
     def __str__(self) -> str:
         return str(self.network)
@@ -64,220 +84,271 @@ def scop_network(
     """The network of a scop.
 
     `expressions` says, by the name of a statement of the scop, what it computes, as in `acc + w * x`: operands have the
-    names of their tensors, those of the arrays without MemRef_. A statement without one computes something `unknown`
-    of what it reads: it can be scheduled, proved legal and counted, but not run. `outputs` names the arrays that are
-    read after the scop: those that it does not read itself where none are given.
+    names of their arrays without MemRef_, `acc` is the element that is written. A statement without one computes
+    something `unknown` of what it reads: it can be scheduled, proved legal and counted, but not run. `outputs` names
+    the arrays that are read after the scop: those that it does not read itself where none are given.
 
     Arrays of rank 3, channels of images, get an axis in front, the batch, so that rows and columns are what tiles cut.
 
-    Errors: InvalidInput for a scop that is not layers: a statement that writes two arrays, elements that are read
-    before they are written or made from others of their array, arrays that are made by turns; and for expressions that
-    do not fit. TooComplex above isl's operation limit.
+    Errors: InvalidInput for a statement that writes or reads several elements at once, bounds that are missing, a scop
+    that writes nothing, and expressions that do not fit. TooComplex above isl's operation limit.
     """
     given = dict(expressions or {})
     for name_given in given:
         scop.statement(name_given)
-    for statement in scop.statements:
-        if not statement.domain.is_bounded():
-            raise InvalidInput(
-                f"statement {statement.name!r}: expected bounds on every index, got the domain {statement.domain}"
-            )
-    if scop.scalars:
-        raise InvalidInput(
-            f"scop {scop.name!r}: expected layers, the value {scop.scalars[0]} is in no array; put it into one"
-        )
+    _check_statements(scop)
     with operation_limit(what=f"layers of scop {scop.name!r}"):
-        arrays = array_tensors(scop)
-        taken = {each.tensor.name for each in arrays.values()}
-        parts = [_RenamedStatement.of(scop, statement, arrays, taken) for statement in scop.statements]
-        layers = _in_order(scop, [_layer(scop, array, parts, arrays, given) for array in written_by(scop)])
-        made = ScopNetwork(
-            scop,
-            Network(name, _inputs(layers), layers, _outputs(scop, layers, arrays, outputs), {}),
-            arrays,
-            {part.source.name: part.instances for part in parts},
-            {part.source.name: part.operands for part in parts},
-        )
-        _check_same_order(made)
-    return made
+        made = _Making(scop, given)
+        layers = tuple(made.layer(k) for k in range(len(made.families)))
+    whole = {array: place.tensor for array, place in made.whole().items()}
+    parts = {statement.name: tuple(made.parts[statement.name]) for statement in scop.statements}
+    network = Network(name, _inputs(layers), layers, made.outputs(layers, outputs), {})
+    return ScopNetwork(scop, network, parts, whole)
 
 
-@dataclass(frozen=True, eq=False)
-class _RenamedStatement:
-    """A statement of the scop under its new name and with its new indices."""
+def _check_statements(scop: Scop) -> None:
+    """Instances are finitely many, and each access of each is one element. Errors: InvalidInput."""
+    for statement in scop.statements:
+        where = f"statement {statement.name!r}"
+        if not statement.domain.is_bounded():
+            raise InvalidInput(f"{where}: expected bounds on every index, got the domain {statement.domain}")
+        for access in statement.accesses:
+            if not access.relation.intersect_domain(statement.domain).is_single_valued():
+                raise InvalidInput(
+                    f"{where}: expected that each instance {access.kind}s one element, {access.relation} is several; "
+                    "split the statement"
+                )
+    if all(access.kind == "read" or s.domain.is_empty() for s in scop.statements for access in s.accesses):
+        raise InvalidInput(f"scop {scop.name!r}: expected an instance that writes something; is it cut short?")
 
-    source: ScopStatement
-    array: str
-    name: str
-    dims: tuple[str, ...]
-    instances: isl.Map
-    anywhere: isl.Map
-    operands: tuple[str, ...]
 
-    @staticmethod
-    def of(
-        scop: Scop, source: ScopStatement, arrays: Mapping[str, ArrayTensor], taken: set[str]
-    ) -> "_RenamedStatement":
-        writes = source.of_kind("write")
-        if len(writes) != 1 or not writes[0].relation.intersect_domain(source.domain).is_single_valued():
-            raise InvalidInput(
-                f"statement {source.name!r}: expected that each instance writes one element, got "
-                f"{len(writes)} writes; split the statement"
+class _Making:
+    """The tensors of a scop, and its layers one after the other."""
+
+    def __init__(self, scop: Scop, expressions: Mapping[str, str]) -> None:
+        domains = {s.name: s.domain.intersect_params(scop.context) for s in scop.statements}
+        scop = replace(scop, statements=tuple(replace(s, domain=domains[s.name]) for s in scop.statements))
+        self.scop, self.expressions = scop, expressions
+        self.versions: Versions = versions_of(scop)
+        self.families: tuple[Family, ...] = families(self.versions)
+        self.parts: dict[str, list[Part]] = {statement.name: [] for statement in scop.statements}
+        self.family_of: dict[Key, int] = {key: k for k, family in enumerate(self.families) for key in family.keys}
+        taken: set[str] = set()
+        self.made: list[Place] = []
+        for family in self.families:
+            arrays = list(dict.fromkeys(map(self.versions.array, family.keys)))
+            name = safe_name("_".join(map(plain, arrays)), taken)
+            taken.add(name)
+            self.made.append(made_tensor(scop, family, arrays, name))
+        self.points: dict[Key, isl.Map] = {
+            key: points_of(self.versions, self.families[k], key).apply_range(self.made[k].elements)
+            for key, k in self.family_of.items()
+        }
+        self.given: dict[str, Place] = {}
+        for array, region in self._live_in().items():
+            name = safe_name(plain(array), taken)
+            if name != plain(array) and plain(array) in taken:
+                name = safe_name(f"{plain(array)}_in", taken)
+            taken.add(name)
+            self.given[array] = input_tensor(scop, array, region, name)
+        self.taken = taken
+
+    def _live_in(self) -> dict[str, isl.Set]:
+        """What is read of each array as it is before the scop."""
+        found: dict[str, list[isl.Map]] = {}
+        for statement in self.scop.statements:
+            for k, access in enumerate(statement.accesses):
+                if access.kind == "read" and not (before := self.versions.live_in[statement.name, k]).is_empty():
+                    found.setdefault(access.array, []).append(access.relation.intersect_domain(before))
+        return {array: region_read(self.scop, array, relations) for array, relations in found.items()}
+
+    def layer(self, number: int) -> Layer:
+        """The layer that makes a tensor."""
+        family, place = self.families[number], self.made[number]
+        statements = [s for key in family.keys for s in self._statements(key, place)]
+        read = (access.tensor for statement in statements for access in statement.operands.values())
+        inputs = tuple(dict.fromkeys(tensor for tensor in read if tensor != place.tensor))
+        name = safe_name(f"make_{place.tensor.name}", self.taken)
+        self.taken.add(name)
+        layer = Layer(name, SCOP, place.tensor, tuple(statements), inputs, (), made=place.made)
+        return replace(layer, reference=partial(_run, layer))
+
+    def _statements(self, key: Key, place: Place) -> Iterator[Statement]:
+        """The statements of a layer that are the instances of one write: those that begin values come first."""
+        statement = self.scop.statement(key[0])
+        names = self._names(key)
+        for domain, own, sources in self._pieces(key):
+            label = safe_name(statement.name, self.taken)
+            self.taken.add(label)
+            to_point = self._to_point(key, domain)
+            rest = reduction_dims(to_point)
+            instances = renamed_instances(to_point, rest, label)
+            taken = {*self.taken}
+            dims: list[str] = []
+            for dim in (*point_dims(len(place.tensor.shape)), *(f"i{d}" for d in rest)):
+                dims.append(safe_name(dim, taken | set(dims)))
+            executed = coalesced(instances.range()).gist_params(self.scop.context)
+            for d, dim in enumerate(dims):
+                executed = executed.set_dim_name(isl.dim_type.set, d, dim)
+            operands = {}
+            for k, source in sorted(sources.items()):
+                if names[k] not in operands:
+                    read = instances.reverse().apply_range(self._read(statement, k, source, domain))
+                    read = read.gist_params(self.scop.context)
+                    there = self._place(source, statement, k).tensor
+                    operands[names[k]] = access_beyond(label, there, read, executed, executed, place.tensor)
+            expression, macs = self._expression(statement, names, own)
+            self.parts[statement.name].append(
+                Part(key[1], label, instances, {**names, **dict.fromkeys((key[1], *own), "acc")})
             )
-        array = writes[0].array
-        name = safe_name(source.name, taken)
-        taken.add(name)
-        to_point = writes[0].relation.apply_range(arrays[array].elements)
-        rest = reduction_dims(to_point.intersect_domain(source.domain))
-        anywhere = renamed_instances(to_point, rest, name)
-        rank = to_point.dim(isl.dim_type.out)
-        dims: list[str] = []
-        for dim in (*point_dims(rank), *(f"i{d}" for d in rest)):
-            dims.append(safe_name(dim, taken | set(dims)))
-        instances = anywhere.intersect_domain(source.domain)
-        return _RenamedStatement(source, array, name, tuple(dims), instances, anywhere, _operands(source, arrays))
+            yield Statement(label, tuple(dims), executed, operands, expression, macs)
 
-    @property
-    def domain(self) -> isl.Set:
-        """`{ statement[p, r] }`."""
-        found = coalesced(self.instances.range())
-        for d, dim in enumerate(self.dims):
-            found = found.set_dim_name(isl.dim_type.set, d, dim)
-        return found
+    def _to_point(self, key: Key, domain: isl.Set) -> isl.Map:
+        """`{ Stmt[i] -> T[p] }` in a short form."""
+        return coalesced(self.points[key].intersect_domain(domain))
+
+    def _names(self, key: Key) -> dict[int, str]:
+        """The operand that each read is; equal reads share a name."""
+        statement = self.scop.statement(key[0])
+        found: list[tuple[str, isl.Map]] = []
+        names: dict[int, str] = {}
+        for k, access in enumerate(statement.accesses):
+            if access.kind != "read":
+                continue
+            cells = read_of(statement, k)[0]
+            same = [name for name, other in found if _equal(other, cells)]
+            name = same[0] if same else safe_name(plain(access.array), {name for name, _ in found})
+            found.append((name, cells))
+            names[k] = name
+        return names
+
+    def _pieces(self, key: Key) -> Iterator[tuple[isl.Set, tuple[int, ...], dict[int, int | None]]]:
+        """The instances of a write by where they read: a domain, the reads that are `acc`, and the tensors of others.
+
+        A tensor is the number of a family, or None for what was there before the scop.
+        """
+        versions, statement = self.versions, self.scop.statement(key[0])
+        own = versions.continuing.get(key, ())
+        domain = statement.domain
+        if own:
+            yield from self._split(statement, (*versions.reads(key), *own), domain & versions.begins[key], ())
+        yield from self._split(
+            statement, versions.reads(key), domain.subtract(versions.begins[key]) if own else domain, own
+        )
+
+    def _split(
+        self, statement: ScopStatement, reads: Sequence[int], domain: isl.Set, own: tuple[int, ...]
+    ) -> Iterator[tuple[isl.Set, tuple[int, ...], dict[int, int | None]]]:
+        pieces: list[tuple[isl.Set, dict[int, int | None]]] = [(domain, {})]
+        for k in reads:
+            tensors: dict[int | None, isl.Set] = {None: self.versions.live_in[statement.name, k]}
+            for source, pairs in self.versions.flow[statement.name, k].items():
+                number = self.family_of[source]
+                found = pairs.domain()
+                tensors[number] = tensors[number].union(found) if number in tensors else found
+            pieces = [
+                (coalesced(piece & region), {**chosen, k: number})
+                for piece, chosen in pieces
+                for number, region in tensors.items()
+                if not (piece & region).is_empty()
+            ]
+        yield from ((piece, own, chosen) for piece, chosen in pieces if not piece.is_empty())
+
+    def _place(self, source: int | None, statement: ScopStatement, k: int) -> Place:
+        """The tensor that a read finds its value in."""
+        return self.given[statement.accesses[k].array] if source is None else self.made[source]
+
+    def _read(self, statement: ScopStatement, k: int, source: int | None, domain: isl.Set) -> isl.Map:
+        """`{ Stmt[i] -> T[a] }` for instances that read from that tensor."""
+        relation = statement.accesses[k].relation
+        if source is None:
+            return relation.apply_range(self.given[statement.accesses[k].array].elements).intersect_domain(domain)
+        if self.families[source].array is not None:
+            elements = self.made[source].elements.set_tuple_name(IN, statement.accesses[k].array)
+            return relation.apply_range(elements).intersect_domain(domain)
+        flow = self.versions.flow[statement.name, k].items()
+        found = (pairs.apply_range(self.points[key]) for key, pairs in flow if self.family_of[key] == source)
+        return coalesced(union(found).intersect_domain(domain))
+
+    def _expression(self, statement: ScopStatement, names: Mapping[int, str], own: Sequence[int]) -> tuple[str, int]:
+        """What a part of a statement computes, and its multiply-accumulates."""
+        given = self.expressions.get(statement.name)
+        if given is None:
+            read = dict.fromkeys("acc" if k in own else name for k, name in names.items())
+            return f"unknown({', '.join(read)})", 0
+        macs = int(bool(PRODUCT.fullmatch(re.sub(r"\s", "", given))))
+        written = [read_of(statement, k)[0] for k, a in enumerate(statement.accesses) if a.kind == "write"]
+        same = [name for k, name in names.items() if _equal(read_of(statement, k)[0], written[0])]
+        if own or not same:
+            return given, macs
+        return re.sub(r"\bacc\b", same[0], given), macs
+
+    def whole(self) -> dict[str, Place]:
+        """The arrays that are tensors: nothing is read of them before the scop, each element has one value."""
+        found: dict[str, list[int]] = {}
+        several = {s.name for s in self.scop.statements if len(self._kept(s)) > 1}
+        for key, k in self.family_of.items():
+            array = self.versions.array(key)
+            by_array = self.families[k].array is not None and key[0] not in several
+            found.setdefault(array, []).extend([k] if by_array else [-1])
+        return {
+            array: self.made[numbers[0]]
+            for array, numbers in found.items()
+            if set(numbers) == {numbers[0]} != {-1} and array not in self.given
+        }
+
+    def _kept(self, statement: ScopStatement) -> list[Key]:
+        return [key for key in self.versions.kept if key[0] == statement.name]
+
+    def outputs(self, layers: Sequence[Layer], wanted: Sequence[str] | None) -> tuple[Tensor, ...]:
+        """The tensors that are read after the scop: those of the arrays that are wanted, or what no layer reads."""
+        if wanted is None:
+            read = {tensor for layer in layers for tensor in layer.inputs}
+            return tuple(layer.output for layer in layers if layer.output not in read)
+        arrays = {k: {self.versions.array(key) for key in family.keys} for k, family in enumerate(self.families)}
+        known = set().union(*arrays.values())
+        for array in wanted:
+            if array not in known:
+                raise InvalidInput(
+                    f"scop {self.scop.name!r}: output {array!r}: expected one of the arrays it writes, "
+                    f"{', '.join(sorted(known))}"
+                )
+        return tuple(layer.output for k, layer in enumerate(layers) if arrays[k] & set(wanted))
+
+
+def plain(array: str) -> str:
+    """The name of an array without what Polly puts before it."""
+    return array.removeprefix("MemRef_")
 
 
 def reduction_dims(to_point: isl.Map) -> tuple[int, ...]:
-    """The indices of a statement that distinguish the instances which write one element.
+    """The indices of a statement in which instances of one point differ.
 
     >>> reduction_dims(isl.Map("{ S[h, k] -> T[h + 1] : 0 <= h < 8 and 0 <= k < 3 }"))
     (1,)
     """
-    rest = list(range(to_point.dim(isl.dim_type.in_)))
-    for d in tuple(rest):
-        fewer = [other for other in rest if other != d]
-        if with_indices(to_point, fewer).is_injective():
-            rest = fewer
-    return tuple(rest)
+    pairs = to_point.apply_range(to_point.reverse())
+    different = pairs.subtract(isl.Map.identity(pairs.get_space()))
+    same = [different.is_subset(different.equate(IN, d, OUT, d)) for d in range(pairs.dim(IN))]
+    return tuple(d for d, alike in enumerate(same) if not alike)
 
 
 def with_indices(to_point: isl.Map, indices: Sequence[int]) -> isl.Map:
     """`{ S[i] -> T[p] }` to `{ S[i] -> [p, i_d..] }`."""
-    rank = to_point.dim(isl.dim_type.out)
-    found = to_point.add_dims(isl.dim_type.out, len(indices))
+    rank = to_point.dim(OUT)
+    found = to_point.add_dims(OUT, len(indices))
     for k, d in enumerate(indices):
-        found = found.equate(isl.dim_type.out, rank + k, isl.dim_type.in_, d)
+        found = found.equate(OUT, rank + k, IN, d)
     return found
 
 
 def renamed_instances(to_point: isl.Map, rest: Sequence[int], name: str) -> isl.Map:
     """`{ S[i] -> name[p, r] }`."""
-    return with_indices(to_point, rest).set_tuple_name(isl.dim_type.out, name)
-
-
-def _operands(source: ScopStatement, arrays: Mapping[str, ArrayTensor]) -> tuple[str, ...]:
-    """The names of a statement's accesses in its expression; equal reads share a name."""
-    (write,) = source.of_kind("write")
-    made = write.relation.intersect_domain(source.domain)
-    names: list[str] = []
-    found: dict[str, isl.Map] = {}
-    for access in source.accesses:
-        here = access.relation.intersect_domain(source.domain)
-        if access.array == write.array:
-            if not here.is_equal(made):
-                raise InvalidInput(
-                    f"statement {source.name!r}: it makes elements of {access.array} from other elements of it, "
-                    f"{access.relation}; expected layers, each of which reads what is complete: use another array"
-                )
-            names.append("acc")
-            continue
-        if not here.is_single_valued():
-            raise InvalidInput(f"statement {source.name!r}: {access.relation} reads several elements at once; split it")
-        same = [operand for operand, relation in found.items() if _equal(relation, here)]
-        name = same[0] if same else safe_name(arrays[access.array].tensor.name, set(found))
-        found[name] = here
-        names.append(name)
-    return tuple(names)
+    return with_indices(to_point, rest).set_tuple_name(OUT, name)
 
 
 def _equal(one: isl.Map, other: isl.Map) -> bool:
     return bool(one.get_space().has_equal_tuples(other.get_space())) and bool(one.is_equal(other))
-
-
-def _layer(
-    scop: Scop,
-    array: str,
-    parts: Sequence[_RenamedStatement],
-    arrays: Mapping[str, ArrayTensor],
-    expressions: Mapping[str, str],
-) -> Layer:
-    """The layer that makes an array."""
-    output = arrays[array].tensor
-    mine = [part for part in parts if part.array == array]
-    statements = [_statement(part, arrays, expressions.get(part.source.name)) for part in mine]
-    read = [
-        arrays[access.array].tensor for part in mine for access in part.source.of_kind("read") if access.array != array
-    ]
-    taken = {each.tensor.name for each in arrays.values()} | {part.name for part in parts}
-    layer = Layer(
-        safe_name(f"make_{output.name}", taken), SCOP, output, tuple(statements), tuple(dict.fromkeys(read)), ()
-    )
-    _check_started_once(layer, scop)
-    return replace(layer, reference=partial(_run, layer))
-
-
-def _statement(part: _RenamedStatement, arrays: Mapping[str, ArrayTensor], expression: str | None) -> Statement:
-    """One statement of a layer."""
-    operands = {}
-    back = part.anywhere.reverse()
-    domain = part.domain
-    output = arrays[part.array].tensor
-    for operand, access in zip(part.operands, part.source.accesses, strict=True):
-        if operand == "acc" or operand in operands:
-            continue
-        there = arrays[access.array]
-        read = back.apply_range(access.relation).apply_range(there.elements)
-        if not read.is_single_valued():
-            read = part.instances.reverse().apply_range(access.relation).apply_range(there.elements)
-        operands[operand] = access_beyond(part.name, there.tensor, read, domain, domain, output)
-    if expression is None:
-        expression = f"unknown({', '.join(dict.fromkeys(_names_read(part)))})"
-    elif unfit := [a for a in part.source.accesses if arrays[a.array].element_type != "float"]:
-        raise InvalidInput(
-            f"statement {part.source.name!r}: expressions are float32 arithmetic, {unfit[0].array} holds "
-            f"{arrays[unfit[0].array].element_type}; leave its expression out"
-        )
-    macs = int(bool(PRODUCT.fullmatch(re.sub(r"\s", "", expression))))
-    return Statement(part.name, part.dims, domain, operands, expression, macs)
-
-
-def _names_read(part: _RenamedStatement) -> list[str]:
-    """The operands of a statement, `acc` where it reads what it writes."""
-    return [o for o, a in zip(part.operands, part.source.accesses, strict=True) if a.kind == "read"]
-
-
-def _check_started_once(layer: Layer, scop: Scop) -> None:
-    """Every point is set, by one statement, without a look at what was there before."""
-    rank = layer.rank
-    started = isl.Set.empty(layer.points.get_space())
-    for statement in layer.statements:
-        if statement.accumulates:
-            continue
-        extra = statement.domain.dim(isl.dim_type.set) - rank
-        points = statement.domain.project_out(isl.dim_type.set, rank, extra).set_tuple_name(layer.name)
-        again = started & points
-        if extra or not again.is_empty():
-            point = (again if not extra else points).sample()
-            raise InvalidInput(
-                f"array of {layer.output}: {statement.name} overwrites what was written at {point}; expected that one "
-                "instance sets an element and that others add to it"
-            )
-        started = started.union(points)
-    missing = layer.points.intersect_params(scop.context).subtract(started)
-    if not missing.is_empty():
-        raise InvalidInput(
-            f"array of {layer.output}: no statement sets {missing.sample()} without reading it first; set all of the "
-            "array in the scop"
-        )
 
 
 def _run(layer: Layer, *arrays: Array) -> Array:
@@ -285,66 +356,6 @@ def _run(layer: Layer, *arrays: Array) -> Array:
     return interpret(layer, {t.name: np.asarray(a) for t, a in zip(layer.inputs, arrays, strict=True)})
 
 
-def _in_order(scop: Scop, layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers, each after those that make what it reads, and otherwise as they are in the text."""
-    waiting, done = list(layers), []
-    while waiting:
-        unmade = {layer.output for layer in waiting}
-        ready = [layer for layer in waiting if not unmade & set(layer.inputs)]
-        if not ready:
-            turns = ", ".join(layer.output.name for layer in waiting)
-            raise InvalidInput(
-                f"scop {scop.name!r}: the arrays {turns} are made from each other by turns; expected layers, each of "
-                "which reads what is complete"
-            )
-        done.append(ready[0])
-        waiting.remove(ready[0])
-    return tuple(done)
-
-
 def _inputs(layers: Sequence[Layer]) -> tuple[Tensor, ...]:
     made = {layer.output for layer in layers}
     return tuple(dict.fromkeys(tensor for layer in layers for tensor in layer.inputs if tensor not in made))
-
-
-def _outputs(
-    scop: Scop, layers: Sequence[Layer], arrays: Mapping[str, ArrayTensor], wanted: Sequence[str] | None
-) -> tuple[Tensor, ...]:
-    read = {tensor for layer in layers for tensor in layer.inputs}
-    made = [layer.output for layer in layers]
-    if wanted is None:
-        return tuple(tensor for tensor in made if tensor not in read)
-    for array in wanted:
-        if array not in arrays or arrays[array].tensor not in made:
-            known = ", ".join(array for array in arrays if arrays[array].tensor in made)
-            raise InvalidInput(f"scop {scop.name!r}: output {array!r}: expected one of the arrays it writes, {known}")
-    chosen = {arrays[array].tensor for array in wanted}
-    return tuple(tensor for tensor in made if tensor in chosen)
-
-
-def _check_same_order(made: ScopNetwork) -> None:
-    """Layer after layer, point after point, statement after statement computes what the scop does."""
-    scop, network = made.scop, made.network
-    names = {
-        statement.name: (k, s, layer)
-        for k, layer in enumerate(network.layers)
-        for s, statement in enumerate(layer.statements)
-    }
-    width = max(instances.dim(isl.dim_type.out) for instances in made.instances.values())
-    changed = []
-    for source in scop.statements:
-        instances = made.instances[source.name]
-        position, step, layer = names[str(instances.get_tuple_name(isl.dim_type.out))]
-        time = instances.reset_tuple_id(isl.dim_type.out)
-        time = time.add_dims(isl.dim_type.out, width - time.dim(isl.dim_type.out))
-        for d in range(instances.dim(isl.dim_type.out), width):
-            time = time.fix_val(isl.dim_type.out, d, isl.Val(0))
-        for d, value in ((layer.rank, step), (0, position)):
-            time = time.insert_dims(isl.dim_type.out, d, 1).fix_val(isl.dim_type.out, d, isl.Val(value))
-        changed.append(replace(source, schedule=time))
-    try:
-        check_order(scop, replace(scop, statements=tuple(changed)))
-    except IllegalSchedule as error:
-        raise InvalidInput(
-            f"scop {scop.name!r}: expected layers, each of which makes an array from complete ones; {error}"
-        ) from None

@@ -14,6 +14,7 @@ from itertools import product
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
+from polyfuse.network.scop.dataflow import Writes, read_of
 from polyfuse.network.scop.scop import Scop, ScopAccess, ScopStatement
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import one_of, relation_space
@@ -83,7 +84,7 @@ def before(first: ScopStatement, second: ScopStatement) -> isl.Map:
 
 def check_values(scop: Scop, changed: Scop) -> None:
     """Reads find the same values. Errors: IllegalSchedule with a read that finds another."""
-    old, new = _Events(scop), _Events(changed)
+    old, new = Writes.of(scop), Writes.of(changed)
     for statement in scop.statements:
         there = changed.statement(statement.name)
         for k, access in enumerate(statement.accesses):
@@ -91,39 +92,9 @@ def check_values(scop: Scop, changed: Scop) -> None:
                 _check_read(old, new, statement, there, k)
 
 
-class _Events:
-    """The writes of a scop by statement and position: `{ S[i] -> A[a] }` and `{ S[i] -> [time] }`."""
-
-    def __init__(self, scop: Scop) -> None:
-        self.cells: dict[tuple[str, int], isl.Map] = {}
-        self.moments: dict[tuple[str, int], isl.Map] = {}
-        for statement in scop.statements:
-            for k, access in enumerate(statement.accesses):
-                if access.kind == "write":
-                    self.cells[statement.name, k] = access.relation.intersect_domain(statement.domain)
-                    self.moments[statement.name, k] = statement.times
-
-    def sources(self, statement: ScopStatement, k: int) -> dict[tuple[str, int], isl.Map]:
-        """`{ T[j] -> S[i] }` for each write: the instances whose value an instance reads by its k-th access."""
-        read = statement.accesses[k].relation.intersect_domain(statement.domain)
-        earlier = {
-            key: read.apply_range(cells.reverse()) & statement.times.lex_gt_map(self.moments[key])
-            for key, cells in self.cells.items()
-            if cells.get_tuple_name(isl.dim_type.out) == read.get_tuple_name(isl.dim_type.out)
-        }
-        found = {}
-        for key, pairs in earlier.items():
-            for other, later in earlier.items():
-                same_cell = self.cells[other].apply_range(self.cells[key].reverse())
-                after = self.moments[other].lex_gt_map(self.moments[key])
-                pairs = pairs.subtract(later.apply_range(same_cell & after))
-            found[key] = pairs
-        return found
-
-
-def _check_read(old: _Events, new: _Events, statement: ScopStatement, there: ScopStatement, k: int) -> None:
+def _check_read(old: Writes, new: Writes, statement: ScopStatement, there: ScopStatement, k: int) -> None:
     """One read of the original, and the same one as it is changed."""
-    wanted, found = old.sources(statement, k), new.sources(there, k)
+    wanted, found = old.sources(*read_of(statement, k)), new.sources(*read_of(there, k))
     unwritten = statement.domain
     for key, pairs in wanted.items():
         unwritten = unwritten.subtract(pairs.domain())

@@ -51,6 +51,11 @@ class ScopAccess:
         return bool(self.relation.has_tuple_name(isl.dim_type.out))
 
     @property
+    def is_scalar(self) -> bool:
+        """Whether what is accessed has no indices."""
+        return not self.relation.dim(isl.dim_type.out)
+
+    @property
     def array(self) -> str:
         """The name of the array, or of the scalar."""
         return str(self.relation.get_tuple_name(isl.dim_type.out))
@@ -145,7 +150,7 @@ class Scop:
         """The names of the scalars: what is accessed without an index and is no array."""
         arrays = {array.name for array in self.arrays}
         accesses = (access for statement in self.statements for access in statement.accesses)
-        names = (a.array for a in accesses if a.is_named and not a.relation.dim(isl.dim_type.out))
+        names = (a.array for a in accesses if a.is_named and a.is_scalar)
         return tuple(dict.fromkeys(name for name in names if name not in arrays))
 
     @property
