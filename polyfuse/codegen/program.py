@@ -86,8 +86,8 @@ def generate(
     `instrumented` implies `staged` for scalar code: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
     Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
-    Unbounded, IllegalSchedule from the loops; BuildError for row kernels where there is no compiler whose vectors they
-    could be made for.
+    Unbounded, IllegalSchedule, TooComplex from the loops; BuildError for row kernels where there is no compiler whose
+    vectors they could be made for.
     """
     program = lowered(network, groups, kernels=kernels, staged=staged, instrumented=instrumented)
     emitter = Emitter(program.instrumented)

@@ -26,6 +26,23 @@ def coalesced(union: Union) -> Union:
         return union
 
 
+def boxed(points: isl.Set) -> isl.Set:
+    """The same bounded set as bounds on each dimension where it is a box, and in fewer pieces where it is not.
+
+    A union that was composed of many may say a box by quotients, which no coalescing takes out.
+
+    >>> print(boxed(isl.Set("{ [i, 3] : (i mod 2 = 0 and 0 <= i < 9) or (i mod 2 = 1 and 0 < i < 8) }")))
+    { [i, 3] : 0 <= i <= 8 }
+    """
+    if points.dim(isl.dim_type.param) or points.is_empty():
+        return coalesced(points)
+    box = isl.Set.universe(points.get_space())
+    for d in range(points.dim(isl.dim_type.set)):
+        box = box.lower_bound_val(isl.dim_type.set, d, points.dim_min_val(d))
+        box = box.upper_bound_val(isl.dim_type.set, d, points.dim_max_val(d))
+    return box if box.is_equal(points) else coalesced(points)
+
+
 def simplified(relation: isl.Map) -> isl.Map:
     """The same relation without quotients, along inputs that take every value between two: those of shuffled channels.
 

@@ -21,6 +21,7 @@ from polyfuse.codegen.lower.rowsteps import RowStep
 from polyfuse.codegen.lower.sums import number_of_block
 from polyfuse.network.expression import to_c
 from polyfuse.schedule.steps import Step
+from polyfuse.sets.limits import operation_limit
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,21 @@ class Emitter:
     counters: list[Counter] = field(default_factory=list)
 
     def group(self, group: LoweredGroup, constants: Mapping[str, Array]) -> Group:
-        """Generate the loops of a group; `constants` are the arrays of packed weights."""
+        """Generate the loops of a group; `constants` are the arrays of packed weights.
+
+        Errors: as `loop_nest`; TooComplex above isl's operation limit.
+        """
         scalar_leaf, row_leaf = self.leaf(group, group.scalar), self.row_leaf(group)
 
         def leaf(step: Step | RowStep, build: isl.AstBuild) -> list[str]:
             return row_leaf(step, build) if isinstance(step, RowStep) else scalar_leaf(step, build)
 
         every: list[Step | RowStep] = [*group.steps, *group.rows]
-        nest = loop_nest(
-            every, group.scalar.names, leaf, 0 if group.parallel_coordinate is None else group.parallel_coordinate + 1
-        )
-        loading = self.leaf(group, group.preloading)
-        preload = loop_nest(group.preload, group.preloading.names, loading) if group.preload else None
+        whole = 0 if group.parallel_coordinate is None else group.parallel_coordinate + 1
+        with operation_limit(what=f"loops of group {group.index} of {group.storage.schedule.network.name!r}"):
+            nest = loop_nest(every, group.scalar.names, leaf, whole)
+            loading = self.leaf(group, group.preloading)
+            preload = loop_nest(group.preload, group.preloading.names, loading) if group.preload else None
         return Group(group, nest, preload, tuple(constants[name] for name in group.packed))
 
     def row_leaf(self, group: LoweredGroup) -> Leaf[RowStep]:

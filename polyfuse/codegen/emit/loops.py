@@ -15,6 +15,7 @@ import islpy as isl
 from polyfuse.codegen.c.dialect import Share
 from polyfuse.codegen.c.text import braces, indented, scope, unused
 from polyfuse.errors import IllegalSchedule, Unbounded
+from polyfuse.sets.coalescing import boxed
 from polyfuse.sets.interrupts import interrupts_held
 from polyfuse.sets.spaces import without_domain
 
@@ -141,10 +142,12 @@ def tree_of(
     def at_each_domain(node: isl.AstNode, build: isl.AstBuild) -> isl.AstNode:
         key = f"leaf{len(leaves)}"
         try:
+            named = node.set_annotation(isl.Id(key))
             leaves[key] = leaf(build)
-        except Exception as error:  # isl must not see it: it would carry on with a broken tree
+        except Exception as error:  # isl must not see it: it would carry on with memory that it has freed
             failed.append(error)
-        return node.set_annotation(isl.Id(key))
+            return node
+        return named
 
     ids = isl.IdList.alloc(isl.DEFAULT_CONTEXT, len(names))
     for name in names:
@@ -172,9 +175,9 @@ def enclosed(times: Sequence[isl.Map], whole: int) -> isl.Schedule:
     """
     outer = [outermost(time, whole).set_tuple_name(isl.dim_type.out, "tile") for time in times]
     inner = [time.project_out(isl.dim_type.out, 0, whole) for time in times]
-    tiles = union_map(outer).range()
-    identity = isl.Set.from_union_set(tiles).identity().reset_tuple_id(isl.dim_type.out)
-    band = band_of(tiles, isl.UnionMap.from_map(identity)).get_root().child(0)
+    tiles = boxed(isl.Set.from_union_set(union_map(outer).range()))
+    identity = tiles.identity().reset_tuple_id(isl.dim_type.out)
+    band = band_of(isl.UnionSet.from_set(tiles), isl.UnionMap.from_map(identity)).get_root().child(0)
     for d in range(whole):
         band = band.band_member_set_ast_loop_type(d, isl.ast_loop_type.atomic)
     steps = band_of(union_map(times).domain(), union_map(inner))
