@@ -160,7 +160,9 @@ def run(
     try:
         output, errors = _wait(process, command[0], seconds, stop)
     except BaseException:
-        _kill_group(process)
+        with suppress(ProcessLookupError):  # the driver together with the passes that it started
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         raise
     return Finished(process.returncode, output, errors)
 
@@ -209,10 +211,3 @@ def _wait(process: subprocess.Popen[str], name: str, seconds: float, stop: Event
                     f"compiler '{name}': expected to finish in {seconds:g} s, still runs; "
                     "generate a smaller kernel, lower -O, or allow more seconds"
                 ) from None
-
-
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill the compiler driver together with the passes it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 
 from polyfuse.codegen.c.dialect import Dialect, Share, WorkGroups
 from polyfuse.codegen.device import DeviceProgram, device_program
-from polyfuse.codegen.emit.group import Group
 from polyfuse.codegen.kernel import Values, checked_inputs
 from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.target import Target
@@ -96,7 +95,9 @@ class OpenClKernel:
             self._queue = self._cl.CommandQueue(context)
             built = self._cl.Program(context, self.source).build()
             self._buffers = self._allocated(context, program.lowered)
-            self._kernels = [self._kernel(built, part) for part in program.groups]
+            self._kernels = [self._cl.Kernel(built, f"group{part.index}") for part in program.groups]
+            for kernel, part in zip(self._kernels, program.groups, strict=True):
+                kernel.set_args(*(self._buffers[array.name] for array in part.offchip))
         except self._cl.Error as error:
             raise BuildError(f"{self._where}: {shown(str(error), 1000)}") from None
 
@@ -109,12 +110,6 @@ class OpenClKernel:
             copied = np.ascontiguousarray(values, np.float32)
             held[name] = self._cl.Buffer(context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=copied)
         return held
-
-    def _kernel(self, built: Any, part: Group) -> Any:
-        """The kernel of a group with its arguments."""
-        kernel = self._cl.Kernel(built, f"group{part.index}")
-        kernel.set_args(*(self._buffers[array.name] for array in part.offchip))
-        return kernel
 
     def __call__(self, /, **inputs: ArrayLike) -> dict[str, Values]:
         """Run on arrays by the names of inputs, and return the outputs by theirs.

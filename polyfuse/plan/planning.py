@@ -69,8 +69,7 @@ def plan_for(
             f"those of {ways.machine.name!r}; make them of machine.memory_alone(), or leave them out"
         )
     if ways is None:
-        graph = network if isinstance(network, Graph) else graph_of(network, dtype)
-        ways = Ways(graph, machine, Baselines(graph, machine, objective, longest))
+        ways = ways_of(network, machine, objective=objective, dtype=dtype, longest=longest)
     return ways.plan(machine.capacity_bytes, baselines, early=early)
 
 

@@ -13,11 +13,10 @@ import islpy as isl
 
 from polyfuse.choices import RETAINED_IN
 from polyfuse.codegen.c.dialect import Dialect
-from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.places import Places, Timed, with_wraps
-from polyfuse.codegen.lower.rowsteps import RowStep
+from polyfuse.codegen.lower.rowsteps import RowStep, group_rows
 from polyfuse.codegen.lower.sums import Blocked, LongSum, Role, blocked
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.steps import Step, point_dims, preload_steps, steps, time_names

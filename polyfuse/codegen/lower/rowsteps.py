@@ -1,6 +1,6 @@
 """Row steps: what a group executes when row kernels compute its layers, one step for each kernel.
 
-    Schedule + Places ──row_steps()──> RowStep: { row[t, n, g] } with its time, its kernel and where its rows lie
+    Places ──group_rows()──> RowStep: { row[t, n, g] } with its time, its kernel and where its rows lie
 
 The executions are those of the schedule: a row step stands for the points of whole strips, `points` of them each.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import islpy as isl
 
 from polyfuse.codegen.c.elements import FLOAT
-from polyfuse.codegen.lower.finishes import Finish
+from polyfuse.codegen.lower.finishes import Finish, finishes
 from polyfuse.codegen.lower.layout import PAGE_BYTES, Array
 from polyfuse.codegen.lower.phases import Phase, phases
 from polyfuse.codegen.lower.places import Places
@@ -115,6 +115,30 @@ class RowStep:
     def prefetches_out(self) -> bool:
         """Whether rows that go straight to memory are prefetched: where many are written at once."""
         return not self.writes.indices and self.shape.kind.prefetches_out(self.shape, self.writes.is_large)
+
+
+def group_rows(places: Places) -> tuple[list[tuple[RowStep, ...]], set[str]]:
+    """The row steps of every layer and copy that has them, and the names of the steps that they replace."""
+    found: list[tuple[RowStep, ...]] = []
+    replaced: set[str] = set()
+    if not places.selection.target.has_rows:
+        return found, replaced
+    schedule = places.storage.schedule
+    for finish in finishes(schedule, places.selection).values():
+        steps = finish_steps(places, finish)
+        if steps:
+            found += steps
+            replaced |= {statement.name for layer in between(schedule, finish) for statement in layer.statements}
+    for flow in schedule.flows.values():
+        if not places.selection.converts(flow.tensor):
+            continue
+        if not flow.loads.is_empty() and (loads := copy_steps(places, flow, "load")) is not None:
+            found.append(loads)
+            replaced.add(f"load_{flow.tensor.name}")
+        if not flow.stores.is_empty() and (stores := copy_steps(places, flow, "store")) is not None:
+            found.append(stores)
+            replaced.add(f"store_{flow.tensor.name}")
+    return found, replaced
 
 
 def finish_steps(places: Places, finish: Finish) -> list[tuple[RowStep, ...]]:

@@ -15,11 +15,10 @@ import numpy as np
 
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.group import parallel_coordinate
-from polyfuse.codegen.lower.grouprows import group_rows
 from polyfuse.codegen.lower.kernels import layer_tuning
 from polyfuse.codegen.lower.places import Places
 from polyfuse.codegen.lower.program import LoweredProgram
-from polyfuse.codegen.lower.rowsteps import Rows, RowStep
+from polyfuse.codegen.lower.rowsteps import Rows, RowStep, group_rows
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.rows.kernel import row_work
 from polyfuse.codegen.rows.shape import Tuning, block_sizes

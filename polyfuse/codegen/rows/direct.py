@@ -56,6 +56,7 @@ class Direct(Convolution):
 
     name = "direct"
     several_blocks = True
+    unrolls = True
     joins_rows = True
     spaces_outputs = True
     prefetches_nearest = True
@@ -116,7 +117,7 @@ class Direct(Convolution):
         return 1 if self.groups > 1 or shape.joins_rows else best_ways(shape, floats)
 
     def check_unroll(self, where: str, shape: RowShape, tuning: Tuning, floats: int) -> None:
-        check_unroll(where, shape, tuning, floats)
+        super().check_unroll(where, shape, tuning, floats)
         channels = (shape.in_channels, shape.out_channels)
         if self.groups > 1 and any(c % (self.groups * floats) for c in channels):
             raise InvalidInput(
@@ -189,13 +190,6 @@ def roomy_tuning(shape: RowShape, vectors: Vectors, blocks: int) -> Tuning:
     held = {a: (vectors.registers - 3) // a - taps for a in together if blocks % a == 0}
     wide = next((a for a, pixels in held.items() if blocks and a * min(pixels, shape.columns) >= ENOUGH), 1)
     return Tuning(blocks=wide, pixels=held.get(wide, vectors.registers - taps - 3), taps=taps)
-
-
-def check_unroll(where: str, shape: RowShape, tuning: Tuning, floats: int) -> None:
-    """Errors: InvalidInput for input channels at once that do not divide every block of them."""
-    sizes = block_sizes(shape.in_channels // shape.kind.groups, floats)
-    if any(size % tuning.unroll for size in sizes):
-        raise InvalidInput(f"{where}: {tuning.unroll} channels at once do not divide blocks of {sizes} input channels")
 
 
 def weights_header(tuning: Tuning, floats: int) -> str:

@@ -125,6 +125,8 @@ class Kind(ABC):
     takes_slopes: ClassVar[bool] = True
     several_blocks: ClassVar[bool] = False
     """Its tuning may compute several output blocks at once."""
+    unrolls: ClassVar[bool] = False
+    """Its inner loop may take several input channels at once."""
     tall: ClassVar[int] = 1
     """The most rows that are worth computing at once; with more than one, it reads all rows between the first and the
     last."""
@@ -258,9 +260,14 @@ class Kind(ABC):
             raise InvalidInput(f"{where}: {self.name} has no tiles, got {tuning}; leave tile, batch and edge at 0")
 
     def check_unroll(self, where: str, shape: "RowShape", tuning: Tuning, floats: int) -> None:
-        """Errors: InvalidInput for input channels at once that the kind does not take."""
-        if tuning.unroll > 1:
+        """Errors: InvalidInput for channels at once that the kind does not take, or that do not divide every block."""
+        sizes = block_sizes(shape.in_channels // self.groups, floats)
+        if tuning.unroll > 1 and not self.unrolls:
             raise InvalidInput(f"{where}: only direct convolution unrolls over input channels; set unroll=1")
+        if any(size % tuning.unroll for size in sizes):
+            raise InvalidInput(
+                f"{where}: {tuning.unroll} channels at once do not divide blocks of {sizes} input channels"
+            )
 
     def most_ways(self, shape: "RowShape", floats: int) -> int:
         """Into how many parts the input channels can be shared out in the last output block."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyfuse.codegen.rows.chunks import taps_inside
-from polyfuse.codegen.rows.direct import Direct, check_unroll
+from polyfuse.codegen.rows.direct import Direct
 from polyfuse.codegen.rows.interpolation import TILES, transformed_weights
 from polyfuse.codegen.rows.pricing import (
     Calls,
@@ -50,6 +50,7 @@ class Winograd(Kind):
     name = "winograd"
     weighted = True
     several_blocks = True
+    unrolls = True
     tall = 24
     streams = True
     has_workspace = True
@@ -93,9 +94,6 @@ class Winograd(Kind):
         smaller = (0, *(m for m in TILES if m < tuning.tile))
         if not all(edge in smaller for edge in tuning.edge):
             raise InvalidInput(f"{where}: expected tiles of {smaller} at the edges of larger ones, got {tuning}")
-
-    def check_unroll(self, where: str, shape: RowShape, tuning: Tuning, floats: int) -> None:
-        check_unroll(where, shape, tuning, floats)
 
     def header(self, shape: RowShape, tuning: Tuning, floats: int) -> list[str]:
         sizes = ", ".join(f"{high}x{wide}" for high, wide in transforms(tuning))

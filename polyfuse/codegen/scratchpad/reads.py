@@ -157,7 +157,9 @@ def instance_at(
         if name in statement.tables:
             reads.append(Read(name, operands[name], (), 1))
             continue
-        index = index_of(access, here.instance)
+        relation = access.relation.align_params(here.instance.get_space())
+        element = isl.PwMultiAff.from_map(relation).pullback_pw_multi_aff(here.instance)
+        index = [element.get_at(d) for d in range(element.dim(OUT))]
         place = operands[name].to_image([here.operand(part) for part in index])
         directions = {direction_of(part) for part in index}
         fixed = not operands[name].onchip or not any(map(has_column, place[:2]))
@@ -170,13 +172,6 @@ def instance_at(
     }
     column = "0" if sweep.axes.column is None else here.text(here.instance.get_at(sweep.axes.column))
     return Instance(column, tuple(reads), statement, indices, sweep.whole_sum, is_long(statement, sweep))
-
-
-def index_of(access: Access, instance: isl.PwMultiAff) -> list[isl.PwAff]:
-    """`{ [time] -> index }` of an access, along each axis."""
-    relation = access.relation.align_params(instance.get_space())
-    element = isl.PwMultiAff.from_map(relation).pullback_pw_multi_aff(instance)
-    return [element.get_at(d) for d in range(element.dim(OUT))]
 
 
 def has_column(text: str) -> bool:
