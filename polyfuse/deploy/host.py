@@ -36,7 +36,11 @@ def host_facts(root: Path = ROOT) -> dict[str, object]:
         "architecture": platform.machine() or None,
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "caches": [_cache_facts(cache) for cache in caches(root)] or None,
+        "caches": [
+            {name: fact for name, fact in vars(cache).items() if fact is not None and name != "line_bytes"}
+            for cache in caches(root)
+        ]
+        or None,
         "memory_bytes": memory_bytes(root),
         "system": _system(),
         "python": platform.python_version(),
@@ -96,11 +100,6 @@ def _cache(folder: Path) -> Cache | None:
         shared_by_cores=_core_count(_text(folder / "shared_cpu_list").strip()),
         line_bytes=int(line) if line.isdigit() else None,
     )
-
-
-def _cache_facts(cache: Cache) -> dict[str, object]:
-    facts: dict[str, object] = {"level": cache.level, "type": cache.type, "bytes": cache.bytes}
-    return facts if cache.shared_by_cores is None else {**facts, "shared_by_cores": cache.shared_by_cores}
 
 
 def _core_count(cpu_list: str) -> int | None:

@@ -86,13 +86,12 @@ def _squares(name: str, exists: str, value: str, shape: RowShape, v: int, distan
 
 def _sum(size: int, v: int) -> str:
     """The squares of `size` channels around each lane, from the lowest one up."""
+
+    def shifted(distance: int) -> str:
+        if distance == 0:
+            return "here"
+        pair, first = ("before, here", v + distance) if distance < 0 else ("here, after", distance)
+        return f"SHUFFLE{v}({pair}, {', '.join(str(first + lane) for lane in range(v))})"
+
     low = (size - 1) // 2
-    return " + ".join(_shifted(d, v) for d in range(-low, size - low))
-
-
-def _shifted(distance: int, v: int) -> str:
-    """The squares so many channels further on."""
-    if distance == 0:
-        return "here"
-    pair, first = ("before, here", v + distance) if distance < 0 else ("here, after", distance)
-    return f"SHUFFLE{v}({pair}, {', '.join(str(first + lane) for lane in range(v))})"
+    return " + ".join(map(shifted, range(-low, size - low)))

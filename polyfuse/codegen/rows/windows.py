@@ -261,17 +261,15 @@ class AveragePool(Pooled):
 
     def ended(self, shape: RowShape, v: int, chunk: Chunk) -> list[str]:
         """Accumulators over the number of elements: rows pointed at, times columns read or counted."""
-        divisors = [self._counted_columns(shape, chunk, p) for p in range(chunk.pixels)]
+        low, high = shape.outside[0] - self.counted[0], shape.span - shape.outside[1] + self.counted[1]
+        firsts = (shape.stride * (chunk.first + p) for p in range(chunk.pixels))
+        taps = [shape.dilation * t for t in range(shape.kernel[1])]
+        divisors = [max(1, sum(low <= first + tap < high for tap in taps)) for first in firsts]
         return [
             *([f"a0 += {' + '.join(f'a{k}' for k in range(1, AT_ONCE))};"] if is_wide(shape) else []),
             *(f"const float over{d} = 1.0f / (float)(rows * {d});" for d in sorted(set(divisors))),
             *(f"a{p} *= SPLAT{v}(over{d});" for p, d in enumerate(divisors)),
         ]
-
-    def _counted_columns(self, shape: RowShape, chunk: Chunk, pixel: int) -> int:
-        first = shape.stride * (chunk.first + pixel)
-        low, high = shape.outside[0] - self.counted[0], shape.span - shape.outside[1] + self.counted[1]
-        return max(1, sum(low <= first + shape.dilation * t < high for t in range(shape.kernel[1])))
 
 
 def is_per_channel(layer: Layer, weight: Tensor) -> bool:
