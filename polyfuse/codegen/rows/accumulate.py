@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from polyfuse.codegen.c.text import braces, listed, scope
 from polyfuse.codegen.rows.activation import finished, finished_later, slopes
-from polyfuse.codegen.rows.chunks import Chunk, tap_groups, uses
+from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
 from polyfuse.codegen.rows.folds import MOST, Folds
 from polyfuse.codegen.rows.shape import RowShape, Tuning, block_sizes
 from polyfuse.codegen.rows.text import LINE
@@ -104,9 +104,13 @@ def input_blocks(
 ) -> list[str]:
     """The loops over input blocks and kernel rows around `steps`, the loop over channels for a group of taps.
 
+    Where no window of the chunk reaches a column that is inside, there is nothing to add.
+
     `x` is the first column of the chunk that is read, `x1`, `x2`, … that of its other rows; `per_lane` weights of an
     input channel belong to a kernel row.
     """
+    if not reads(shape, chunk):
+        return ["(void)w;"]
     v = folds.floats
     sizes = block_sizes(shape.in_channels // shape.kind.groups, v)
     lanes = f"block + 1 < {len(sizes)} ? {v} : {sizes[-1]}" if sizes[-1] != v and len(sizes) > 1 else str(sizes[0])

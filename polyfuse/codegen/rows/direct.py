@@ -11,6 +11,7 @@ A column that lies outside the image has no code; a kernel row whose pointer is 
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from polyfuse.codegen.rows.accumulate import (
     terms_of,
 )
 from polyfuse.codegen.rows.chunked import Convolution, OutputBlocks, blocks_of_weights, packed_groups
-from polyfuse.codegen.rows.chunks import Chunk, chunks, reads, runs, uses
+from polyfuse.codegen.rows.chunks import Chunk, chunks, runs, uses
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.narrow import best_ways, narrow_chunk, packed_narrow
 from polyfuse.codegen.rows.shape import WIDEST_WINDOW, Floats, Kind, RowShape, Site, Tuning, Vectors, block_sizes
@@ -150,27 +151,15 @@ class Direct(Convolution):
         return np.concatenate([*groups, *last])
 
     def chunk(self, shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
-        v = floats
-
-        def steps(taps: range) -> list[str]:
-            return lane_loop(shape, tuning, v, chunk, taps)
-
-        per_lane = tuning.blocks * shape.kernel[1] * v
+        v, per_lane = floats, tuning.blocks * shape.kernel[1] * floats
         folds = Folds(accumulators(tuning.blocks, chunk), v, terms_of(shape))
-        prefetched = prefetched_weights(shape, tuning, v, chunk)
-        pointer = [
-            f"const float *next_w = w + {group_floats(shape, tuning, v)} + chunk * {prefetched * in_blocks(shape, v)};"
-        ]
-        return [
-            *start(shape, tuning, v, chunk),
-            *(pointer if prefetched else []),
-            *(
-                input_blocks(shape, tuning, folds, chunk, per_lane, steps, prefetched)
-                if reads(shape, chunk)
-                else ["(void)w;"]
-            ),
-            *finish(shape, tuning, v, chunk),
-        ]
+        steps, prefetched = partial(lane_loop, shape, tuning, v, chunk), prefetched_weights(shape, tuning, v, chunk)
+        lines = start(shape, tuning, v, chunk)
+        if prefetched:
+            ahead = f"{group_floats(shape, tuning, v)} + chunk * {prefetched * in_blocks(shape, v)}"
+            lines.append(f"const float *next_w = w + {ahead};")
+        lines += input_blocks(shape, tuning, folds, chunk, per_lane, steps, prefetched)
+        return [*lines, *finish(shape, tuning, v, chunk)]
 
 
 def has_phases(conv: ConvTranspose) -> bool:

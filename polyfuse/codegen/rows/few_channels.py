@@ -76,16 +76,10 @@ class FewChannels(Convolution):
             places = {column: ("xl", column - chunk.left) for column, _ in used}
             body += scope(products(tuning.blocks, floats, used, taps, 0, places))
             body.append(f"w += {len(taps) * tuning.blocks * floats};")
-        return [
-            *start(shape, tuning, floats, chunk),
-            *(_prefetched(shape, chunk) if tuning.prefetch_in and reads(shape, chunk) else []),
-            *(
-                folds.around(braces(f"for (int row = 0; row < {rows}; row++)", body))
-                if reads(shape, chunk)
-                else ["(void)w;"]
-            ),
-            *finish(shape, tuning, floats, chunk),
-        ]
+        loop = folds.around(braces(f"for (int row = 0; row < {rows}; row++)", body))
+        loop = [*(_prefetched(shape, chunk) if tuning.prefetch_in else []), *loop]
+        summed = loop if reads(shape, chunk) else ["(void)w;"]
+        return [*start(shape, tuning, floats, chunk), *summed, *finish(shape, tuning, floats, chunk)]
 
 
 def _prefetched(shape: RowShape, chunk: Chunk) -> list[str]:

@@ -97,15 +97,11 @@ def _block(kind: GatherRows, shape: RowShape, v: int, block: int) -> list[str]:
     for k, (operand, number) in enumerate(source_blocks(kind, v, block)):
         starts.append(f"const float *x{k} = in[{operand}] + ({number * pitches[operand]} + from) * {v};")
         lanes = {lane: c % v for lane, (o, c) in enumerate(taken) if (o, c // v) == (operand, number)}
-        load = f"GET{v}(x{k}, i)"
-        if k == 0 and all(lane == source for lane, source in lanes.items()):
-            body.append(f"vec{v} t = {load};")
-        elif k == 0:
-            order = ", ".join(str(lanes.get(lane, 0)) for lane in range(v))
-            body.append(f"vec{v} t = {load}; t = SHUFFLE{v}(t, t, {order});")
-        else:
-            order = ", ".join(str(v + lanes[lane] if lane in lanes else lane) for lane in range(v))
-            body.append(f"t = SHUFFLE{v}(t, {load}, {order});")
+        load, in_order = f"GET{v}(x{k}, i)", all(lane == source for lane, source in lanes.items())
+        order = (lanes.get(lane, 0) if k == 0 else v + lanes[lane] if lane in lanes else lane for lane in range(v))
+        shuffled = f"t = SHUFFLE{v}(t, {'t' if k == 0 else load}, {', '.join(map(str, order))});"
+        opened = f"vec{v} t = {load};" if k == 0 else ""
+        body.append(opened if k == 0 and in_order else f"{opened} {shuffled}".lstrip())
     body += finished(shape, "t", v, "i")
     loop = braces(f"for (int i = 0; i < {shape.columns * v}; i += {v})", body)
     return [*starts, *pointers(shape, v, str(block)), *loop, *finished_later(shape, shape.columns, v)]

@@ -8,6 +8,8 @@
 differs from that of the other blocks.
 """
 
+from functools import partial
+
 import numpy as np
 
 from polyfuse.codegen.c.text import braces, listed
@@ -21,7 +23,7 @@ from polyfuse.codegen.rows.accumulate import (
     terms_of,
 )
 from polyfuse.codegen.rows.activation import finished, finished_later
-from polyfuse.codegen.rows.chunks import Chunk, reads, tap_groups, uses
+from polyfuse.codegen.rows.chunks import Chunk, tap_groups, uses
 from polyfuse.codegen.rows.folds import Folds
 from polyfuse.codegen.rows.shape import Floats, RowShape, Tuning, block_sizes
 
@@ -30,17 +32,13 @@ def narrow_chunk(shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> 
     """The body of the function that computes one chunk of the last output block, `group`."""
     v, (kh, kw) = floats, shape.kernel
     per_lane = kw * v // tuning.ways
-    folds = Folds(accumulators(1, chunk), v, terms_of(shape))
-
-    def steps(taps: range) -> list[str]:
-        return _steps(shape, tuning, v, chunk, taps)
-
+    folds, steps = Folds(accumulators(1, chunk), v, terms_of(shape)), partial(_steps, shape, tuning, v, chunk)
     bias = f"GET{v}(bias, group * {v})" if shape.bias else f"SPLAT{v}(0.0f)"
     lines = [
         f"const float *w = weights + (ptrdiff_t)group * {v * shape.in_channels * kh * kw};",
         f"const vec{v} b0 = {bias}, zero = SPLAT{v}(0.0f);",
         *listed(f"vec{v} ", (f"a0_{p} = zero" for p in range(chunk.pixels))),
-        *(input_blocks(shape, tuning, folds, chunk, per_lane, steps) if reads(shape, chunk) else ["(void)w;"]),
+        *input_blocks(shape, tuning, folds, chunk, per_lane, steps),
         *pointers(shape, v, "group"),
     ]
     for p in range(chunk.pixels):
