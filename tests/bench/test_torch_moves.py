@@ -68,6 +68,6 @@ def test_joined_copies_are_computed(operator: Operator) -> None:
 def test_a_shuffle_of_channels_is_two_views_and_a_permutation() -> None:
     layer = next(layer for layer in joined(Shuffle()).layers if layer.operator == Shuffle())
     x = torch.arange(layer.inputs[0].elements, dtype=torch.float32).reshape(layer.inputs[0].concrete_shape)
-    made = moved(torch, layer)({layer.inputs[0].name: x})
+    made = moved(torch, layer, layer.operator)({layer.inputs[0].name: x})
     n, c, h, w = x.shape
     assert torch.equal(made, x.view(n, 3, c // 3, h, w).transpose(1, 2).reshape(n, c, h, w))

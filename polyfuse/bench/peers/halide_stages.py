@@ -4,8 +4,8 @@ A `Network` enters; a `HalideStage` for each layer that is computed on its own l
 beyond the borders of its image is zero there, so that tiles reach over borders without tests where they are read.
 """
 
-import operator
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import prod
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from polyfuse.errors import UnsupportedOperator
-from polyfuse.network.activation import Activation
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operator import (
@@ -37,7 +36,8 @@ MOST_WRITTEN_OUT = 32
 
 CHANNEL_PADDING = 64
 Read = Callable[..., Any]
-ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
+POINTWISE = (Activate, Affine, Arithmetic, Copy, Prelu)
+"""Operators whose one statement computes an element from elements, its activation in it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class HalideStages:
         hl, output = self.hl, layer.output
         _, channels, rows, columns = output.concrete_shape
         value, sums = self._value(layer)
-        value = activation(hl, layer.activation, value)
+        if layer.activation is not None and not isinstance(layer.operator, POINTWISE):
+            value = evaluated(hl, layer.activation.text("acc"), {"acc": value})
         if self._needs_border(output):
             x, y = self.x, self.y
             inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
@@ -251,19 +252,12 @@ class HalideStages:
             raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, reading other than images")
         shapes = {t.name: t.concrete_shape for t in (*layer.inputs, *layer.weights)}
         values = [self._broadcast(name, shapes[name], layer.output.concrete_shape) for name in operands]
-        index = (self.c, self.x, self.y)
-        read = [value(*index) for value in values]
-        match layer.operator:
-            case Concat(axis=1):
-                return self._concat(values, [shapes[name][1] for name in operands])
-            case Arithmetic(how=how) if how in ARITHMETIC and len(read) == 2:
-                return ARITHMETIC[how](*read)
-            case Affine():
-                return read[0] * read[1] + read[2]
-            case Prelu():
-                return self.hl.max(read[0], 0.0) + read[1] * self.hl.min(read[0], 0.0)
-            case Copy() | Activate():
-                return read[0]
+        if layer.operator == Concat(axis=1):
+            return self._concat(values, [shapes[name][1] for name in operands])
+        if isinstance(layer.operator, POINTWISE):
+            (statement,) = layer.statements
+            read = [value(self.c, self.x, self.y) for value in values]
+            return evaluated(self.hl, statement.expression, dict(zip(statement.operands, read, strict=True)))
         raise UnsupportedOperator(f"layer {layer.name!r}: has no Halide form here, being of kind {layer.kind!r}")
 
     def _broadcast(self, name: str, shape: Sequence[int], out: Sequence[int]) -> Read:
@@ -321,32 +315,12 @@ def reads_here(layer: Layer) -> bool:
     return window_of(layer.operator) is None and not isinstance(layer.operator, Concat)
 
 
-def activation(hl: Any, act: Activation | None, x: Any) -> Any:
-    """The expression of an activation."""
-    if act is None:
-        return x
-    name, given = act.name, [hl.f32(number) for number in act.arguments]
-    known: dict[str, Callable[..., Any]] = {
-        "relu": lambda: hl.max(x, 0.0),
-        "relu6": lambda: hl.min(hl.max(x, 0.0), 6.0),
-        "clip": lambda low, high: hl.min(hl.max(x, low), high),
-        "at_least": lambda low: hl.max(x, low),
-        "at_most": lambda high: hl.min(x, high),
-        "leaky_relu": lambda slope: hl.max(x, 0.0) + slope * hl.min(x, 0.0),
-        "sigmoid": lambda: 1.0 / (1.0 + hl.exp(-x)),
-        "silu": lambda: x / (1.0 + hl.exp(-x)),
-        "tanh": lambda: hl.tanh(x),
-        "hard_sigmoid": lambda slope, offset: hl.clamp(slope * x + offset, 0.0, 1.0),
-        "hard_swish": lambda: x * hl.clamp(x / 6.0 + 0.5, 0.0, 1.0),
-        "elu": lambda scale: hl.max(x, 0.0) + scale * (hl.exp(hl.min(x, 0.0)) - 1.0),
-        "softplus": lambda: hl.max(x, 0.0) + hl.log(1.0 + hl.exp(-hl.abs(x))),
-        "abs": lambda: hl.abs(x),
-        "neg": lambda: -x,
-        "exp": lambda: hl.exp(x),
-        "sqrt": lambda: hl.sqrt(x),
-        "log": lambda: hl.log(x),
-        "reciprocal": lambda: 1.0 / x,
+def evaluated(hl: Any, expression: str, values: Mapping[str, Any]) -> Any:
+    """The expression of a statement, which is Python too, of expressions of Halide; all of its numbers are float32."""
+    functions = {
+        "maximum": hl.max, "minimum": hl.min, "expf": hl.exp, "tanhf": hl.tanh, "logf": hl.log, "sqrtf": hl.sqrt,
+        "powf": hl.pow, "fabsf": hl.abs, "erff": hl.erf, "log1pf": lambda x: hl.log(hl.f32(1.0) + x),
+        "f32": lambda number: hl.f32(float(number)),
     }
-    if name not in known:
-        raise UnsupportedOperator(f"activation {name!r}: has no Halide form here")
-    return known[name](*given)
+    text = re.sub(r"(?<![\w.])\d[\d.]*(e[-+]?\d+)?", r"f32(\g<0>)", expression)
+    return eval(text, {"__builtins__": {}}, {**functions, **values})

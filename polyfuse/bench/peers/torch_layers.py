@@ -1,11 +1,12 @@
-"""Layers of whole networks as calls of torch: what moves elements, products of matrices, reductions, resizing.
+"""Layers as calls of torch, one function for each operator.
 
 A `Layer` enters; a function of all tensors by name leaves. Activations are applied by the caller.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,25 @@ import numpy as np
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import (
+    Activate,
+    Affine,
+    Arithmetic,
+    Concat,
+    Conv,
     ConvTranspose,
+    Copy,
     DepthToSpace,
     Expand,
     Gather,
     Gemm,
+    GlobalPool,
     InstanceNorm,
     LocalResponse,
     Matmul,
+    Operator,
     Pad,
+    Pool,
+    Prelu,
     Reduce,
     Reshape,
     Resize,
@@ -33,6 +44,7 @@ from polyfuse.network.operator import (
     View,
 )
 from polyfuse.network.resampling import Resampling
+from polyfuse.network.window import Window
 
 Function = Callable[[dict[str, Any]], Any]
 
@@ -43,47 +55,90 @@ def of_one(layer: Layer, function: Callable[[Any], Any]) -> Function:
     return lambda values: function(values[x])
 
 
-def function_of(torch: Any, layer: Layer) -> Function | None:
-    """The function of a layer without its activation; None for layers that are not here.
+def of_operands(layer: Layer, function: Callable[..., Any]) -> Function:
+    """A function of what the layer's statements read, in the order of its expression."""
+    names = [tensor.name for tensor in layer.operands]
+    return lambda values: function(*(values[name] for name in names))
 
-    Errors: UnsupportedOperator where torch's function says something else than the layer.
+
+def function_of(torch: Any, layer: Layer) -> Function:
+    """The function of a layer without its activation.
+
+    Errors: UnsupportedOperator where torch has none, and where its function says something else than the layer.
     """
-    match layer.operator:
-        case Reshape() | Expand() | Transpose():
-            return viewed(layer)
-        case Slice() as part:
-            return sliced(layer, part)
-        case Gather(axis=axis, indices=indices):
-            taken = torch.tensor(indices)
-            return of_one(layer, lambda x: x.index_select(axis, taken))
-        case DepthToSpace() | SpaceToDepth() as blocks:
-            return depth_and_space(torch, layer, blocks)
-        case Shuffle() | View():
-            return moved(torch, layer)
-        case ConvTranspose() as conv:
-            return deconvolution(torch, layer, conv)
-        case Gemm():
-            return gemm(torch, layer)
-        case Matmul():
-            return matmul(torch, layer)
-        case InstanceNorm(epsilon=epsilon):
-            return normalised(torch, layer, epsilon)
-        case LocalResponse() as norm:
-            return local_response(torch, layer, norm)
-        case Pad() as padding:
-            return padded(torch, layer, padding)
-        case Resize() as resizing:
-            return resized(torch, layer, resizing)
-        case Reduce() as reduced:
-            return reduction(torch, layer, reduced)
-        case Variance(axes=axes):
-            return variance(layer, axes)
-    return None
+    make = next((FUNCTIONS[each] for each in type(layer.operator).__mro__ if each in FUNCTIONS), None)
+    if make is None:
+        raise UnsupportedOperator(f"layer {layer.name!r}: no function of torch computes the kind {layer.kind!r}")
+    return make(torch, layer, layer.operator)
 
 
-def operands(layer: Layer) -> tuple[str, ...]:
-    """What a layer reads by name, in the order of its expression."""
-    return tuple(tensor.name for tensor in layer.operands)
+def uneven(torch: Any, window: Window, fill: float) -> tuple[Callable[[Any], Any], Any]:
+    """What pads a tensor, and the padding that is left for the layer: torch pads both sides alike."""
+    top, left, bottom, right = window.padding
+    if (top, left) == (bottom, right):
+        return lambda x: x, (top, left)
+    return lambda x: torch.nn.functional.pad(x, (left, right, top, bottom), value=fill), (0, 0)
+
+
+def convolution(torch: Any, layer: Layer, made: Conv) -> Function:
+    """Convolution; padding that is not the same on both sides is put on before."""
+    window = made.window
+    pad, padding = uneven(torch, window, 0.0)
+    x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
+    conv = torch.nn.functional.conv2d
+    return lambda v: conv(
+        pad(v[x]), v[weight], v[bias[0]] if bias else None, window.stride, padding, window.dilation, made.groups
+    )
+
+
+def pool(torch: Any, layer: Layer, made: Pool) -> Function:
+    """The largest element of each window, or its mean."""
+    window, functional = made.window, torch.nn.functional
+    if made.how == "max":
+        pad, padding = uneven(torch, window, -np.inf)
+        return of_one(
+            layer,
+            lambda x: functional.max_pool2d(pad(x), window.kernel, window.stride, padding, window.dilation, made.ceil),
+        )
+    if window.dilation != (1, 1):
+        raise UnsupportedOperator(f"layer {layer.name!r}: torch averages no windows with holes")
+    if window.padding[:2] != window.padding[2:]:
+        return uneven_average(torch, layer, made)
+    sizes = (window.kernel, window.stride, window.padding[:2], made.ceil, made.counts_padding)
+    return of_one(layer, lambda x: functional.avg_pool2d(x, *sizes))
+
+
+def uneven_average(torch: Any, layer: Layer, made: Pool) -> Function:
+    """Sums of padded windows over how many elements count in each."""
+    pad, _ = uneven(torch, made.window, 0.0)
+    kernel, stride = made.window.kernel, made.window.stride
+
+    def sums(padded: Any) -> Any:
+        return torch.nn.functional.avg_pool2d(padded, kernel, stride, 0, made.ceil, divisor_override=1)
+
+    image = torch.ones(1, 1, *layer.inputs[0].concrete_shape[2:])
+    counted = sums(torch.ones_like(pad(image)) if made.counts_padding else pad(image))
+    return of_one(layer, lambda x: sums(pad(x)) / counted)
+
+
+def arithmetic(torch: Any, layer: Layer, made: Arithmetic) -> Function:
+    """A function of two operands, or of several."""
+    names = {"max": "maximum", "min": "minimum", "sum": "add", "mean": "add"}
+    join, count = getattr(torch, names.get(made.how, made.how)), len(layer.operands)
+    if made.how == "mean":
+        return of_operands(layer, lambda *parts: reduce(join, parts) / count)
+    return of_operands(layer, lambda *parts: reduce(join, parts))
+
+
+def prelu(torch: Any, layer: Layer, _: Prelu) -> Function:
+    """A slope below zero: torch's own function where there is one of the image or one of each channel."""
+
+    def apply(x: Any, slope: Any) -> Any:
+        if slope.numel() == 1 or (slope.dim() > 2 and slope.numel() == slope.shape[-3] == x.shape[1]):
+            return torch.nn.functional.prelu(x, slope.reshape(-1))
+        return torch.clamp(x, min=0) + slope * torch.clamp(x, max=0)
+
+    return of_operands(layer, apply)
 
 
 def deconvolution(torch: Any, layer: Layer, conv: ConvTranspose) -> Function:
@@ -106,7 +161,7 @@ def deconvolution(torch: Any, layer: Layer, conv: ConvTranspose) -> Function:
     )
 
 
-def gemm(torch: Any, layer: Layer) -> Function:
+def gemm(torch: Any, layer: Layer, _: Gemm) -> Function:
     """A matrix times weights, and a bias."""
     x, (weight, *bias) = layer.inputs[0].name, [tensor.name for tensor in layer.weights]
     if layer.weights[1:] and len(layer.weights[1].shape) > 1:
@@ -114,14 +169,13 @@ def gemm(torch: Any, layer: Layer) -> Function:
     return lambda v: torch.nn.functional.linear(v[x], v[weight], v[bias[0]] if bias else None)
 
 
-def matmul(torch: Any, layer: Layer) -> Function:
+def matmul(torch: Any, layer: Layer, _: Matmul) -> Function:
     """The product of two tensors."""
-    a, b = operands(layer)
     shape = layer.output.concrete_shape
-    return lambda v: torch.matmul(v[a], v[b]).reshape(shape)
+    return of_operands(layer, lambda a, b: torch.matmul(a, b).reshape(shape))
 
 
-def sliced(layer: Layer, made: Slice) -> Function:
+def sliced(_: Any, layer: Layer, made: Slice) -> Function:
     """Slices and parts, as views where torch has them."""
     ranges = [
         range(first, first + step * size, step)
@@ -195,18 +249,6 @@ def reduction(torch: Any, layer: Layer, made: Reduce) -> Function:
     return of_one(layer, lambda x: known[made.how](x).reshape(shape))
 
 
-def variance(layer: Layer, axes: Sequence[int]) -> Function:
-    """The mean square of what is left of a tensor and its means."""
-    x, mean = (tensor.name for tensor in layer.inputs)
-    return lambda v: (v[x] - v[mean]).square().mean(axes, True)
-
-
-def normalised(torch: Any, layer: Layer, epsilon: float) -> Function:
-    """The last layer of an instance normalisation."""
-    x, mean, spread, scale, shift = operands(layer)
-    return lambda v: (v[x] - v[mean]) / torch.sqrt(v[spread] + epsilon) * v[scale] + v[shift]
-
-
 def local_response(torch: Any, layer: Layer, made: LocalResponse) -> Function:
     """Normalisation over neighbouring channels."""
     if made.size % 2 == 0:
@@ -215,18 +257,7 @@ def local_response(torch: Any, layer: Layer, made: LocalResponse) -> Function:
     return of_one(layer, lambda x: norm(x, made.size, made.alpha, made.beta, made.bias))
 
 
-def viewed(layer: Layer) -> Function:
-    """The same elements in another shape or order, or repeated."""
-    shape = layer.output.concrete_shape
-    match layer.operator:
-        case Transpose(order=order):
-            return of_one(layer, lambda x: x.permute(order))
-        case Expand():
-            return of_one(layer, lambda x: x.expand(shape))
-    return of_one(layer, lambda x: x.reshape(shape))
-
-
-def moved(torch: Any, layer: Layer) -> Function:
+def moved(torch: Any, layer: Layer, _: Operator) -> Function:
     """Several copies in one: a view reshaped, permuted and reshaped where they are that, elements by index else.
 
     Errors: UnsupportedOperator for a layer without a reference.
@@ -275,3 +306,39 @@ def steps_of(sizes: Sequence[int]) -> list[int]:
     [12, 4, 1]
     """
     return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+
+
+FUNCTIONS: Mapping[type[Operator], Callable[[Any, Layer, Any], Function]] = {
+    Activate: lambda torch, layer, _: of_one(layer, lambda x: x),
+    Affine: lambda torch, layer, _: of_operands(layer, lambda x, scale, shift: x * scale + shift),
+    Arithmetic: arithmetic,
+    Concat: lambda torch, layer, made: of_operands(layer, lambda *parts: torch.cat(parts, made.axis)),
+    Conv: convolution,
+    ConvTranspose: deconvolution,
+    Copy: lambda torch, layer, _: of_one(layer, torch.clone),
+    DepthToSpace: depth_and_space,
+    Expand: lambda torch, layer, made: of_one(layer, lambda x: x.expand(made.shape)),
+    Gather: lambda torch, layer, made: of_one(
+        layer, partial(torch.index_select, dim=made.axis, index=torch.tensor(made.indices))
+    ),
+    Gemm: gemm,
+    GlobalPool: lambda torch, layer, _: of_one(layer, lambda x: x.mean((2, 3), keepdim=True)),
+    InstanceNorm: lambda torch, layer, made: of_operands(
+        layer, lambda x, mean, spread, scale, shift: (x - mean) / torch.sqrt(spread + made.epsilon) * scale + shift
+    ),
+    LocalResponse: local_response,
+    Matmul: matmul,
+    Pad: padded,
+    Pool: pool,
+    Prelu: prelu,
+    Reduce: reduction,
+    Reshape: lambda torch, layer, made: of_one(layer, lambda x: x.reshape(made.shape)),
+    Resize: resized,
+    Shuffle: moved,
+    Slice: sliced,
+    SpaceToDepth: depth_and_space,
+    Transpose: lambda torch, layer, made: of_one(layer, lambda x: x.permute(made.order)),
+    Variance: lambda torch, layer, made: of_operands(layer, lambda x, mean: (x - mean).square().mean(made.axes, True)),
+    View: moved,
+}
+"""What makes the function of a layer of each operator, from torch, the layer and the operator."""
