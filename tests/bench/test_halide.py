@@ -8,7 +8,9 @@ import pytest
 
 from polyfuse.bench.peers.contender import PeerSettings
 from polyfuse.bench.peers.halide_schedules import HalideSchedule, first_plans, refinements, tiles
-from polyfuse.network.network import Network
+from polyfuse.network.activation import ACTIVATIONS
+from polyfuse.network.layers.pointwise import ARITHMETIC
+from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from tests.bench.test_peers import NETWORKS
 
@@ -73,6 +75,28 @@ def test_a_search_keeps_the_fastest_and_says_how_many_it_tried() -> None:
     assert max_relative_error(prepared.outputs()["c2_out"], expected) <= 1e-5
     first = halide_tiles.prepare(net, inputs, PeerSettings(search_seconds=0.0))
     assert first.detail.endswith("best of 1")
+
+
+def test_every_activation_and_every_function_of_two_tensors_is_computed() -> None:
+    pytest.importorskip("halide", reason="halide is not installed")
+    from polyfuse.bench.peers import halide_tiles
+
+    build = Builder("functions")
+    x, y = build.input("x", (1, 8, 6, 8)), build.input("y", (1, 8, 6, 8))
+    positive = build.activation("positive", x, "abs")
+    numbers = {0: (), 1: (0.3,), 2: (-0.25, 0.75)}
+    made = [positive]
+    for name, (_, _, count) in ACTIVATIONS.items():
+        read = positive if name in ("sqrt", "log", "reciprocal") else x
+        made.append(build.activation(f"f_{name}", read, (name, *numbers[count])))
+    made += [build.arithmetic(f"g_{how}", how, positive if how == "pow" else x, y) for how in ARITHMETIC]
+    net = build.network(*made)
+    inputs = random_inputs(net, 3)
+    prepared = halide_tiles.prepare(net, inputs, PeerSettings(search_seconds=0.0))
+    prepared.run()
+    expected = run(net, inputs)
+    for name, value in prepared.outputs().items():
+        assert max_relative_error(value, expected[name]) <= 1e-5, name
 
 
 def test_plans_are_different_and_fit() -> None:

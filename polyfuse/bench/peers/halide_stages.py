@@ -318,8 +318,16 @@ def reads_here(layer: Layer) -> bool:
 def evaluated(hl: Any, expression: str, values: Mapping[str, Any]) -> Any:
     """The expression of a statement, which is Python too, of expressions of Halide; all of its numbers are float32."""
     functions = {
-        "maximum": hl.max, "minimum": hl.min, "expf": hl.exp, "tanhf": hl.tanh, "logf": hl.log, "sqrtf": hl.sqrt,
-        "powf": hl.pow, "fabsf": hl.abs, "erff": hl.erf, "log1pf": lambda x: hl.log(hl.f32(1.0) + x),
+        "maximum": hl.max,
+        "minimum": hl.min,
+        "expf": hl.exp,
+        "tanhf": hl.tanh,
+        "logf": hl.log,
+        "sqrtf": hl.sqrt,
+        "powf": hl.pow,
+        "fabsf": hl.abs,
+        "erff": hl.erf,
+        "log1pf": lambda x: hl.log(hl.f32(1.0) + x),
         "f32": lambda number: hl.f32(float(number)),
     }
     text = re.sub(r"(?<![\w.])\d[\d.]*(e[-+]?\d+)?", r"f32(\g<0>)", expression)
