@@ -50,7 +50,7 @@ from polyfuse.network.layers.magnitudes import MagnitudePool, magnitude_pool
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.writing import Parts, Writers, single, writes
+from polyfuse.network.onnx.writing import Parts, Writers, single
 
 
 def pool(state: Import, node: Node) -> None:
@@ -67,7 +67,7 @@ def _pool(made: MagnitudePool, layer: Layer, y: str) -> Parts:
 
 
 READS = {"LpPool": pool}
-WRITES: Writers = writes(MagnitudePool, _pool)
+WRITES: Writers = {MagnitudePool: _pool}
 '''
 USE = """
 import sys

@@ -3,6 +3,7 @@
 A `Node` and the tensor it reads enter; the options of a layer leave.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
@@ -21,20 +22,8 @@ Spec = tuple[object, ...]
 Value = TypeVar("Value")
 LARGEST = float(np.finfo(np.float32).max)
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
-SIMPLE: dict[str, Spec] = {
-    "Relu": ("relu",),
-    "Sigmoid": ("sigmoid",),
-    "Tanh": ("tanh",),
-    "HardSwish": ("hard_swish",),
-    "Softplus": ("softplus",),
-    "Abs": ("abs",),
-    "Neg": ("neg",),
-    "Exp": ("exp",),
-    "Sqrt": ("sqrt",),
-    "Erf": ("erf",),
-    "Log": ("log",),
-    "Reciprocal": ("reciprocal",),
-}
+PLAIN = ("Relu", "Sigmoid", "Tanh", "HardSwish", "Softplus", "Abs", "Neg", "Exp", "Sqrt", "Erf", "Log", "Reciprocal")
+SIMPLE: dict[str, Spec] = {name: (re.sub("(?<!^)(?=[A-Z])", "_", name).lower(),) for name in PLAIN}
 """Activations without attributes."""
 WITH_NUMBERS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
@@ -185,7 +174,7 @@ def _same_padding(node: Node, mode: str, x: Tensor, window: Window) -> Padding:
     """
     if len(x.shape) != 4:
         raise InvalidInput(f"{node.label}: expected an input [n, c, h, w], got {x}")
-    before, after = [], []
+    pads = []
     for size, s, reach in zip(x.concrete_shape[2:], window.stride, window.reach, strict=True):
         if s < 1:
             raise InvalidInput(f"{node.label}: expected strides of at least 1, got {window.stride}")
@@ -195,10 +184,9 @@ def _same_padding(node: Node, mode: str, x: Tensor, window: Window) -> Padding:
                 f"{node.label}: {mode} leaves elements out where a stride of {s} is larger than a window of {reach}, "
                 "and tools differ in which; use pads"
             )
-        low, high = _shared(max(0, total), mode)
-        before.append(low)
-        after.append(high)
-    return before[0], before[1], after[0], after[1]
+        pads.append(_shared(max(0, total), mode))
+    (top, bottom), (left, right) = pads
+    return top, left, bottom, right
 
 
 def _shared(total: int, mode: str) -> tuple[int, int]:
@@ -239,7 +227,7 @@ def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
     )
     if len(sizes) != 2 or len(x.shape) != 4:
         raise InvalidInput(f"{node.label}: expected an output_shape of rows and columns, got {wanted}")
-    before, after, beyond = [], [], []
+    pads, beyond = [], []
     for axis in range(2):
         reach = stride[axis] * (x.concrete_shape[2 + axis] - 1) + plain.reach[axis]
         total = reach + more[axis] - sizes[axis]
@@ -248,11 +236,10 @@ def spread_window(node: Node, x: Tensor, kernel: Pair) -> tuple[Window, Pair]:
                 f"{node.label}: {mode} asks for {sizes[axis]} elements, more than the {reach} that the taps reach, and "
                 "tools differ in where they begin; use pads and output_padding"
             )
-        low, high = _shared(max(total, 0), mode)
         beyond.append(more[axis] - min(total, 0))
-        before.append(low)
-        after.append(high)
-    return replace(plain, padding=(before[0], before[1], after[0], after[1])), (beyond[0], beyond[1])
+        pads.append(_shared(max(total, 0), mode))
+    (top, bottom), (left, right) = pads
+    return replace(plain, padding=(top, left, bottom, right)), (beyond[0], beyond[1])
 
 
 def activation(node: Node, constants: Constants) -> Spec | None:

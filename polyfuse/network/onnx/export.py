@@ -12,11 +12,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from polyfuse.errors import UnsupportedOperator
 from polyfuse.files import write_atomically
+from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network, require_float32
 from polyfuse.network.onnx.file import Constant
-from polyfuse.network.onnx.nodes import layer_nodes
-from polyfuse.network.onnx.writing import OPSET
+from polyfuse.network.onnx.registry import WRITERS
+from polyfuse.network.onnx.writing import OPSET, Parts, activation_nodes
+from polyfuse.network.operator import Activate
 from polyfuse.network.signature import Input, Output
 from polyfuse.network.tensor import distinct_name
 
@@ -59,6 +62,28 @@ def onnx_model(network: Network) -> onnx.ModelProto:
     )
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, producer_name="polyfuse", opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def layer_nodes(layer: Layer) -> Parts:
+    """The nodes of one layer; the last one makes its output.
+
+    Errors: UnsupportedOperator where ONNX has no operator for it.
+    """
+    output = layer.output.name
+    if layer.activation is not None and layer.operator == Activate():
+        return activation_nodes(layer.name, layer.activation, layer.inputs[0].name, output)
+    write = next((WRITERS[each] for each in type(layer.operator).__mro__ if each in WRITERS), None)
+    if write is None:
+        raise UnsupportedOperator(
+            f"layer {layer.name!r}: no ONNX operator computes a layer of kind {layer.kind!r}; export the layers "
+            f"around it, or build it of {', '.join(sorted(each.__name__ for each in WRITERS))} and activations"
+        )
+    if layer.activation is None:
+        return write(layer.operator, layer, output)
+    linear = f"{layer.name}/linear"
+    nodes, constants = write(layer.operator, layer, linear)
+    ending, numbers = activation_nodes(f"{layer.name}/activation", layer.activation, linear, output)
+    return [*nodes, *ending], {**constants, **numbers}
 
 
 def exported_names(network: Network) -> dict[str, str]:

@@ -4,7 +4,7 @@ A `Layer` enters; nodes of which the last makes its output, and the constants th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,23 +22,11 @@ OPSET = 20
 
 Parts = tuple[list[onnx.NodeProto], Mapping[str, Constant]]
 """Nodes, and the constants that they read other than weights."""
-Writer = Callable[[Layer, str], Parts]
-"""The nodes of a layer that make a tensor of some name: its output, or what its activation reads."""
-Writers = Mapping[type[Operator], Writer]
-Of = TypeVar("Of", bound=Operator)
+Writers = Mapping[type[Operator], Callable[[Any, Layer, str], Parts]]
+"""For operators, the nodes of a layer that make a tensor of some name: its output, or what its activation reads."""
 
 PLAIN = {spec[0]: operator for operator, spec in SIMPLE.items()}
 NUMBERED = {spec: (operator, [key for key, _ in keys]) for operator, (spec, keys) in WITH_NUMBERS.items()}
-
-
-def writes(of: type[Of], write: Callable[[Of, Layer, str], Parts]) -> Writers:
-    """The nodes of a layer of some operator."""
-
-    def written(layer: Layer, y: str) -> Parts:
-        assert isinstance(layer.operator, of)
-        return write(layer.operator, layer, y)
-
-    return {of: written}
 
 
 def node(operator: str, reads: Sequence[str], output: str, name: str, **attributes: Any) -> onnx.NodeProto:

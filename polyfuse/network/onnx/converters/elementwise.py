@@ -10,7 +10,7 @@ from polyfuse.network.layers.normalisation import instance_norm, lrn
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double, normalisation
-from polyfuse.network.onnx.writing import Parts, Writers, names, node, single, writes
+from polyfuse.network.onnx.writing import Parts, Writers, names, node, single
 from polyfuse.network.operator import (
     Affine,
     Arithmetic,
@@ -56,12 +56,10 @@ def batch_normalisation(state: Import, node: Node) -> None:
     channels = x.concrete_shape[1]
     scale, shift = normalisation(state, node, channels)
     column = (1, channels, *[1] * (len(x.shape) - 2))
-    operands = {
-        "x": x,
-        "scale": state.weight(f"{node.name}_scale", scale.reshape(column)),
-        "shift": state.weight(f"{node.name}_shift", shift.reshape(column)),
-    }
-    state.add(node, pointwise.affine(node.name, *operands.values()))
+    weights = (
+        state.weight(f"{node.name}_{part}", w.reshape(column)) for part, w in (("scale", scale), ("shift", shift))
+    )
+    state.add(node, pointwise.affine(node.name, x, *weights))
 
 
 def instance_normalisation(state: Import, node: Node) -> None:
@@ -74,14 +72,11 @@ def instance_normalisation(state: Import, node: Node) -> None:
             f"{scale.shape} and {shift.shape}"
         )
     column = (1, len(scale), *[1] * (len(x.shape) - 2))
-    parts = instance_norm(
-        node.name,
-        x,
-        state.weight(f"{node.name}_scale", scale.reshape(column)),
-        state.weight(f"{node.name}_shift", shift.reshape(column)),
-        epsilon=attributes.short(attributes.attribute(node, "epsilon", 1e-5)),
+    weights = (
+        state.weight(f"{node.name}_{part}", w.reshape(column)) for part, w in (("scale", scale), ("shift", shift))
     )
-    state.add_all(node, parts)
+    epsilon = attributes.short(attributes.attribute(node, "epsilon", 1e-5))
+    state.add_all(node, instance_norm(node.name, x, *weights, epsilon=epsilon))
 
 
 def local_response(state: Import, node: Node) -> None:
@@ -156,9 +151,8 @@ def variadic(state: Import, node: Node) -> None:
 
 def dropout(state: Import, node: Node) -> None:
     """Dropout at inference: the tensor itself."""
-    if state.is_constant(node, 2) and state.graph.constants.value(node.input(2)).any():
-        raise UnsupportedOperator(f"{node.label}: Dropout in training; export for inference")
-    if node.input(2) and not state.is_constant(node, 2):
+    known = state.is_constant(node, 2)
+    if node.input(2) and (not known or state.graph.constants.value(node.input(2)).any()):
         raise UnsupportedOperator(f"{node.label}: Dropout in training; export for inference")
     state.alias(node, state.tensor(node))
 
@@ -211,10 +205,10 @@ def _local_response(norm: LocalResponse, layer: Layer, y: str) -> Parts:
 
 
 WRITES: Writers = {
-    **writes(Affine, _affine),
-    **writes(Arithmetic, lambda made, layer, y: single(made.how.capitalize(), layer, y)),
-    **writes(Copy, lambda _, layer, y: single("Identity", layer, y)),
-    **writes(InstanceNorm, _instance_norm),
-    **writes(LocalResponse, _local_response),
-    **writes(Prelu, lambda _, layer, y: single("PRelu", layer, y)),
+    Affine: _affine,
+    Arithmetic: lambda made, layer, y: single(made.how.capitalize(), layer, y),
+    Copy: lambda _, layer, y: single("Identity", layer, y),
+    InstanceNorm: _instance_norm,
+    LocalResponse: _local_response,
+    Prelu: lambda _, layer, y: single("PRelu", layer, y),
 }

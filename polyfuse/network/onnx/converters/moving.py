@@ -11,7 +11,7 @@ from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import Constant
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, single, with_numbers, writes
+from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, single, with_numbers
 from polyfuse.network.operator import Concat, DepthToSpace, Expand, Gather, Pad, Reshape, Slice, SpaceToDepth, Transpose
 
 
@@ -226,17 +226,13 @@ def _space_to_depth(made: SpaceToDepth, layer: Layer, y: str) -> Parts:
 
 
 WRITES: Writers = {
-    **writes(Concat, lambda joined, layer, y: single("Concat", layer, y, axis=joined.axis)),
-    **writes(
-        DepthToSpace, lambda made, layer, y: single("DepthToSpace", layer, y, blocksize=made.block, mode=made.mode)
-    ),
-    **writes(Expand, lambda made, layer, y: with_numbers("Expand", layer, y, {"shape": made.shape})),
-    **writes(
-        Gather, lambda taken, layer, y: with_numbers("Gather", layer, y, {"indices": taken.indices}, axis=taken.axis)
-    ),
-    **writes(Pad, _pad),
-    **writes(Reshape, lambda made, layer, y: with_numbers("Reshape", layer, y, {"shape": made.shape})),
-    **writes(Slice, _slice),
-    **writes(SpaceToDepth, _space_to_depth),
-    **writes(Transpose, lambda turned, layer, y: single("Transpose", layer, y, perm=turned.order)),
+    Concat: lambda joined, layer, y: single("Concat", layer, y, axis=joined.axis),
+    DepthToSpace: lambda made, layer, y: single("DepthToSpace", layer, y, blocksize=made.block, mode=made.mode),
+    Expand: lambda made, layer, y: with_numbers("Expand", layer, y, {"shape": made.shape}),
+    Gather: lambda taken, layer, y: with_numbers("Gather", layer, y, {"indices": taken.indices}, axis=taken.axis),
+    Pad: _pad,
+    Reshape: lambda made, layer, y: with_numbers("Reshape", layer, y, {"shape": made.shape}),
+    Slice: _slice,
+    SpaceToDepth: _space_to_depth,
+    Transpose: lambda turned, layer, y: single("Transpose", layer, y, perm=turned.order),
 }

@@ -13,7 +13,7 @@ from polyfuse.network.layers import copies, matrices, pointwise, reductions
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
-from polyfuse.network.onnx.writing import Parts, Writers, names, node, of_weights, single, with_numbers, writes
+from polyfuse.network.onnx.writing import Parts, Writers, names, node, of_weights, single, with_numbers
 from polyfuse.network.operator import Gemm, Matmul, Reduce, Reduction, Variance
 from polyfuse.network.tensor import Tensor
 
@@ -188,8 +188,8 @@ def _variance(spread: Variance, layer: Layer, y: str) -> Parts:
 
 
 WRITES: Writers = {
-    **writes(Gemm, lambda _, layer, y: of_weights("Gemm", layer, y, transB=1)),
-    **writes(Matmul, _matmul),
-    **writes(Reduce, _reduction),
-    **writes(Variance, _variance),
+    Gemm: lambda _, layer, y: of_weights("Gemm", layer, y, transB=1),
+    Matmul: _matmul,
+    Reduce: _reduction,
+    Variance: _variance,
 }

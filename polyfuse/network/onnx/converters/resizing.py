@@ -13,7 +13,7 @@ from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.file import MAX_ELEMENTS, Constant
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import
-from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node, writes
+from polyfuse.network.onnx.writing import OPSET, Parts, Writers, node
 from polyfuse.network.operator import Resize
 from polyfuse.network.resampling import COORDINATES, HALF, ROUNDINGS, Resampling, fraction_of
 
@@ -141,4 +141,4 @@ def _resize(made: Resize, layer: Layer, y: str) -> Parts:
     return [written], constants
 
 
-WRITES: Writers = writes(Resize, _resize)
+WRITES: Writers = {Resize: _resize}

@@ -13,7 +13,7 @@ from polyfuse.network.layers.reductions import reduce
 from polyfuse.network.onnx import attributes
 from polyfuse.network.onnx.graph import Node
 from polyfuse.network.onnx.importing import Import, in_double
-from polyfuse.network.onnx.writing import Parts, Writers, of_weights, single, writes
+from polyfuse.network.onnx.writing import Parts, Writers, of_weights, single
 from polyfuse.network.operator import Conv, ConvTranspose, GlobalPool, Pool, Reduction
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Pair, Window
@@ -127,8 +127,8 @@ def _pool(made: Pool, layer: Layer, y: str) -> Parts:
 
 
 WRITES: Writers = {
-    **writes(Conv, _conv),
-    **writes(ConvTranspose, _conv_transpose),
-    **writes(Pool, _pool),
-    **writes(GlobalPool, lambda _, layer, y: single("GlobalAveragePool", layer, y)),
+    Conv: _conv,
+    ConvTranspose: _conv_transpose,
+    Pool: _pool,
+    GlobalPool: lambda _, layer, y: single("GlobalAveragePool", layer, y),
 }
