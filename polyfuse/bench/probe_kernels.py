@@ -114,9 +114,9 @@ static double seconds_now(void)
 /* One thread of several that begin each sample together; a sample goes over one of the pieces, the next over the next.
    times[] holds begin and end of each sample. Threads that wait give their core away. A negative *arrived ends it,
    as whoever sees that time is up makes it: returns 1. */
-static int together(int (*stream)(ints *, const ints *, long long, long long), ints *to, const ints *from,
-                    long long count, long long passes, long long pieces, long long samples, long long threads,
-                    long long *arrived, double *times, double seconds)
+int polyfuse_together(int (*stream)(ints *, const ints *, long long, long long), ints *to, const ints *from,
+                      long long count, long long passes, long long pieces, long long samples, long long threads,
+                      long long *arrived, double *times, double seconds)
 {
   volatile int sink;
   const double deadline = seconds_now() + seconds;
@@ -141,14 +141,6 @@ static int together(int (*stream)(ints *, const ints *, long long, long long), i
   }
   (void)sink;
   return 0;
-}
-"""
-
-TOGETHER = """
-int polyfuse_${NAME}_together(ints *to, const ints *from, long long count, long long passes, long long pieces,
-                           long long samples, long long threads, long long *arrived, double *times, double seconds)
-{
-  return together(polyfuse_${NAME}, to, from, count, passes, pieces, samples, threads, arrived, times, seconds);
 }
 """
 
@@ -179,7 +171,7 @@ def probe_source(vector_bytes: int) -> str:
             STOP=str(STOP),
         )
     )
-    return "".join(parts) + "".join(Template(TOGETHER).substitute(NAME=stream) for stream in STREAMS)
+    return "".join(parts)
 
 
 class ProbeLibrary:
@@ -193,12 +185,11 @@ class ProbeLibrary:
             self._declare(f"fma_{chains}", ctypes.c_float, integer, ctypes.c_float)
         self._declare("adds", integer, integer, integer)
         self._declare("chase", integer, pointer, integer, integer)
+        streaming = (pointer, pointer, integer, integer)
         for stream in STREAMS:
-            streaming = (pointer, pointer, integer, integer)
             self._declare(stream, ctypes.c_int, *streaming)
-            self._declare(
-                f"{stream}_together", ctypes.c_int, *streaming, *(integer,) * 3, pointer, pointer, ctypes.c_double
-            )
+        more = (*(integer,) * 3, pointer, pointer, ctypes.c_double)
+        self._declare("together", ctypes.c_int, pointer, *streaming, *more)
 
     def flops(self, chains: int, rounds: int) -> tuple[Callable[[], None], int]:
         """A call of so many chains, and the operations it makes; all its values tend to 1."""
@@ -228,8 +219,8 @@ class ProbeLibrary:
 
         Each sample goes over one piece of the memory so many times. After `seconds` no other begins.
         """
-        function = self._function(f"{name}_together")
-        how = (*self._places(name, memory), passes, memory.pieces)
+        function, stream = self._function("together"), ctypes.cast(self._function(name), ctypes.c_void_p)
+        how = (stream, *self._places(name, memory), passes, memory.pieces)
         return lambda times: function(*how, len(times), threads, arrived.ctypes.data, times.ctypes.data, seconds) == 0
 
     def _declare(self, name: str, result: type, *arguments: type) -> None:

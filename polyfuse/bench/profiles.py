@@ -1,12 +1,14 @@
-"""The profile database of the fusion plan as a file, and the measurements that go into it.
+"""The profile database of the fusion plan: whether fusing pays, measured once for operators and shapes.
 
 Enters: a `Network` whose layers a plan asks about. Leaves: a `Profitable` that measures each question once: the layers
-as one group in tiles of rows, and the same layers as two groups, in turns, in seconds.
+as one group in tiles of rows, and the same layers as two groups, in turns, in seconds. A measurement holds for one
+machine, one compiler, and what the operators compute on which shapes; names do not matter.
 
 The file is "format" ("polyfuse-profile"), "version" (1), and "entries", a list of objects like `Profiled`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from polyfuse.bench.compare import ready_to_build, selection_to_run
@@ -20,10 +22,37 @@ from polyfuse.errors import IllegalSchedule, InvalidInput, TooComplex, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.rewrite.fusion import FusionOperator, Profitable, by_traffic
-from polyfuse.rewrite.profile import Measure, Profiled, by_profile
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.typed_json import check_measure
+
+Measure = Callable[[Sequence[FusionOperator], FusionOperator], tuple[float, float] | None]
+"""Seconds of a block and its neighbour, fused and apart; None where they cannot be run."""
+
+
+@dataclass(frozen=True)
+class ProfileKey:
+    """The key of a measurement; `block` and `neighbour` are signatures of operators."""
+
+    machine: str
+    compiler: str
+    block: tuple[str, ...]
+    neighbour: str
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """The seconds that a block and its neighbour take fused and apart."""
+
+    key: ProfileKey
+    fused_seconds: float
+    apart_seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("fused_seconds", "apart_seconds"):
+            check_measure("profile", name, getattr(self, name))
+
 
 FILE = EntriesFile("profile file", ("polyfuse-profile", 1), Profiled, "profiles.json", "POLYFUSE_PROFILES")
 TILE_ROWS = 8
@@ -39,6 +68,25 @@ def by_measurement(network: Network, path: Path | None = None, options: Options 
     assert chosen.compiler is not None
     compiler = " ".join([chosen.compiler.version, *chosen.flags])
     return by_profile(FILE.at(path), processor(), compiler, measured_on(network, chosen), by_traffic)
+
+
+def by_profile(
+    database: EntriesFile[Profiled], machine: str, compiler: str, measure: Measure, otherwise: Profitable
+) -> Profitable:
+    """Asks the database, and measures and adds what it does not know; `otherwise` decides what cannot be run."""
+
+    def pays(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bool:
+        key = ProfileKey(machine, compiler, tuple(each.signature for each in block), neighbour.signature)
+        known = database.find(key)
+        if known is None:
+            seconds = measure(block, neighbour)
+            if seconds is None:
+                return otherwise(block, neighbour)
+            known = Profiled(key, *seconds)
+            database.add(known)
+        return known.fused_seconds < known.apart_seconds
+
+    return pays
 
 
 def measured_on(network: Network, options: Options) -> Measure:

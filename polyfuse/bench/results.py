@@ -10,18 +10,20 @@ number that is not finite is the string "nan", "inf" or "-inf". A change of mean
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from polyfuse import choices
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text, write_atomically
+from polyfuse.schedule.retention import Placement
 from polyfuse.text import columns, html_table
 from polyfuse.typed_json import decode, headed, headed_text
 
 FORMAT = "polyfuse-comparison"
 VERSION = 1
-STRATEGIES = ("unfused", "recompute", "local", "global", "mixed", "tuned")
-PLACEMENTS = ("first", "shifted")
-RETENTIONS = ("recompute", "local", "global")
+STRATEGIES = ("unfused", *choices.STRATEGIES, "tuned")
+PLACEMENTS = get_args(Placement)
 COUNTED = (
     "executions",
     "macs_executed",
@@ -39,7 +41,7 @@ class Row:
     """One way to run the workload: what was predicted, what an instrumented run counted, how long it took.
 
     strategy: one of STRATEGIES; placement: of first executions, one of PLACEMENTS, or None where nothing is retained.
-    retention: for each tensor that a layer reads (weights excepted), along each tile dimension, one of RETENTIONS.
+    retention: for each tensor that a layer reads (weights excepted), along each tile dimension, one of PLACES.
     tile: elements of the last output along each tile dimension; () for unfused rows.
     instances, executions: of the points of all layers; recomputed: executions beyond the first of each point.
     macs, macs_executed: multiply-accumulates of the network, and executed.
@@ -84,9 +86,9 @@ class Row:
         _check_name("strategy", self.strategy, STRATEGIES)
         if self.placement is not None:
             _check_name("placement", self.placement, PLACEMENTS)
-        for tensor, choices in self.retention.items():
-            for choice in choices:
-                _check_name(f"retention of '{tensor}'", choice, RETENTIONS)
+        for tensor, places in self.retention.items():
+            for choice in places:
+                _check_name(f"retention of '{tensor}'", choice, choices.PLACES)
         for key in self.counted or {}:
             _check_name("counted", key, COUNTED)
         for name in (*COUNTED, "instances", "macs", "loops", "branches"):

@@ -18,7 +18,7 @@ from polyfuse.plan.price.timeline import GroupTime, Lane
 from polyfuse.plan.scratchplan import ScratchPlan, Totals
 from polyfuse.plan.sweep import Sweep
 from polyfuse.report.format import byte_unit, short_bytes, significant
-from polyfuse.report.plot import plain
+from polyfuse.report.plot import drawing, plain
 from polyfuse.report.scratchplan import heading, layers_text
 from polyfuse.report.tilefigures import tile_figures
 
@@ -70,33 +70,20 @@ class Picture:
 
 def figures_of(plan: ScratchPlan, graph: Graph, times: Sequence[GroupTime], swept: Sweep | None) -> tuple[Picture, ...]:
     """The pictures of a plan; with a sweep, its curves too."""
+    memory = (
+        "Every buffer and pinned tensor at its address, for the groups that it lives in; groups run from left to right,"
+        " above each is when it ends."
+    )
+    time = "Loads, computation and stores of each group, from its own start on; all groups have one scale."
+    traffic = "Bytes that cross, by tensor, the most first."
     found = [
-        Picture(
-            "memory",
-            "Memory on chip",
-            "Every buffer and pinned tensor at its address, for the groups that it lives in; groups run from left to "
-            "right, above each is when it ends.",
-            memory_figure(plan, times),
-        ),
-        Picture(
-            "timeline",
-            "Time",
-            "Loads, computation and stores of each group, from its own start on; all groups have one scale.",
-            timeline_figure(plan, times),
-        ),
-        Picture(
-            "traffic", "Off-chip traffic", "Bytes that cross, by tensor, the most first.", traffic_figure(plan, times)
-        ),
+        Picture("memory", "Memory on chip", memory, memory_figure(plan, times)),
+        Picture("timeline", "Time", time, timeline_figure(plan, times)),
+        Picture("traffic", "Off-chip traffic", traffic, traffic_figure(plan, times)),
     ]
     if swept is not None and any(point.totals is not None for point in swept.points):
-        found.append(
-            Picture(
-                "curve",
-                "Memory against traffic and latency",
-                "What each way of planning takes over the on-chip memory there is.",
-                curve_figure(swept),
-            )
-        )
+        curve = "What each way of planning takes over the on-chip memory there is."
+        found.append(Picture("curve", "Memory against traffic and latency", curve, curve_figure(swept)))
     tiles = tile_figures(plan, graph, times)
     return (*found, *(Picture(f"tiles-{index}", title, caption, figure) for index, title, caption, figure in tiles))
 
@@ -108,27 +95,17 @@ def png_files(pictures: Sequence[Picture]) -> dict[str, bytes]:
 
 def memory_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     """Addresses over groups: a rectangle for each buffer and pin, named where there is room."""
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle
 
     count = len(plan.groups)
-    figure = Figure(figsize=(min(22.0, max(8.0, 2.0 + 0.85 * count)), 6.0), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = drawing(min(22.0, max(8.0, 2.0 + 0.85 * count)), 6.0)
     unit, name = byte_unit([plan.machine.capacity_bytes])
     wide, high = 72 * figure.get_figwidth() / (count + 1), 72 * 4.6 / plan.machine.capacity_bytes
     for lived, address in plan.buffers:
         title, kind = _named(lived.name)
         width = lived.last - lived.first + 1
-        axes.add_patch(
-            Rectangle(
-                (lived.first, address / unit),
-                width,
-                lived.bytes / unit,
-                facecolor=KINDS[kind],
-                edgecolor="white",
-                linewidth=0.6,
-            )
-        )
+        place, height = (lived.first, address / unit), lived.bytes / unit
+        axes.add_patch(Rectangle(place, width, height, facecolor=KINDS[kind], edgecolor="white", linewidth=0.6))
         text = _shortened(title, width * wide)
         if lived.bytes * high > 7 and text:
             middle = (lived.first + width / 2, (address + lived.bytes / 2) / unit)
@@ -151,17 +128,13 @@ def memory_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     patches = [Patch(color=colour, label=kind) for kind, colour in KINDS.items()]
     figure.legend(handles=[*patches, limit], loc="outside lower center", ncols=len(patches) + 1, frameon=False)
     figure.suptitle(plain(heading(plan)))
-    axes.spines[["right"]].set_visible(False)
     return figure
 
 
 def timeline_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     """A row of three lanes for each group, from its start on."""
-    from matplotlib.figure import Figure
-
     count = len(times)
-    figure = Figure(figsize=(11.0, 1.5 + 0.42 * count), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = drawing(11.0, 1.5 + 0.42 * count)
     size, unit = _time_unit(plan)
     for row, time in enumerate(times):
         axes.axhspan(row - 0.42, row + 0.42, color="#F4F4F4", zorder=0)
@@ -176,7 +149,6 @@ def timeline_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_xlim(0, max(time.cycles for time in times) * size * 1.08)
     axes.set_xlabel(f"{unit} from the start of the group; at its end, what bounds it")
-    axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[:3], labels[:3], loc="outside upper right", ncols=3, frameon=False)
     return figure
@@ -199,8 +171,6 @@ def merged(spans: NDArray[np.float64], least: float) -> NDArray[np.float64]:
 
 def traffic_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     """Bars of bytes loaded and stored for each tensor, and the weights of each group."""
-    from matplotlib.figure import Figure
-
     loaded, stored = traffic_of(plan, times)
     names = sorted(loaded | stored, key=lambda name: -(loaded[name] + stored[name]))
     shown = names[:MOST_BARS]
@@ -209,8 +179,7 @@ def traffic_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     if rest:
         bars.append((f"{len(rest)} others", sum(map(loaded.__getitem__, rest)), sum(map(stored.__getitem__, rest))))
     size, unit = byte_unit(load + store for _, load, store in bars)
-    figure = Figure(figsize=(9.0, 1.4 + 0.24 * len(bars)), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = drawing(9.0, 1.4 + 0.24 * len(bars))
     rows = np.arange(len(bars))
     loads, stores = (np.array([bar[k] for bar in bars]) / size for k in (1, 2))
     axes.barh(rows, loads, color=LANES["load"], label="loaded")
@@ -219,7 +188,6 @@ def traffic_figure(plan: ScratchPlan, times: Sequence[GroupTime]) -> "Figure":
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.margins(x=0.03)
     axes.set_xlabel(unit)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
     return figure
 
@@ -237,10 +205,7 @@ def traffic_of(plan: ScratchPlan, times: Sequence[GroupTime]) -> tuple[Counter[s
 
 def curve_figure(swept: Sweep) -> "Figure":
     """Bytes and cycles of every way of planning over the on-chip memory."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 4.8), layout="constrained")
-    moved, latency = figure.subplots(1, 2)
+    figure, (moved, latency) = drawing(11.0, 4.8, 2)
     found = [totals for point in swept.points for totals in point.baselines.values() if totals is not None]
     size, unit = byte_unit(totals.offchip_bytes.all for totals in found)
     for axes, title, value in (
@@ -279,7 +244,6 @@ def _curves(axes: "Axes", swept: Sweep, value: Callable[[Totals], float]) -> Non
     axes.set_ylim(bottom=0)
     axes.set_xlabel("on-chip memory")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _named(lived: str) -> tuple[str, str]:

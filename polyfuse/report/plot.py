@@ -66,12 +66,20 @@ def write_picture(figure: "Figure", path: Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
-def _figure(comparison: Comparison) -> "Figure":
+def drawing(width: float, height: float, columns: int = 1) -> tuple["Figure", list["Axes"]]:
+    """A figure of so many inches, and its axes side by side, open above and on the right."""
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(width, height), layout="constrained")
+    (panels,) = figure.subplots(1, columns, squeeze=False)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, list(panels)
+
+
+def _figure(comparison: Comparison) -> "Figure":
     rows = comparison.rows
-    figure = Figure(figsize=_INCHES, layout="constrained")
-    time_axes, byte_axes = figure.subplots(1, 2)
+    figure, (time_axes, byte_axes) = drawing(*_INCHES, 2)
     second, second_unit = _time_unit(rows)
     byte, byte_name = byte_unit(_offchip_bytes(row) for row in rows)
     _panel(time_axes, rows, lambda row: None if row.seconds_median is None else row.seconds_median / second)
@@ -119,7 +127,6 @@ def _decorate(axes: "Axes", tiles: list[tuple[int, ...]]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tile of the output")
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _line(row: Row, rows: tuple[Row, ...]) -> _Line:

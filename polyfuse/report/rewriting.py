@@ -67,7 +67,7 @@ def _applied(applied: Sequence[Applied]) -> Table:
         rules[step.rule].append(step)
     for rule, steps in rules.items():
         saved = sum(step.operations_before - step.operations_after for step in steps)
-        where = f"{steps[0].law}\n{_names(steps[0].removed)} -> {_names(steps[0].made) or 'nothing'}"
+        where = f"{steps[0].law}\n{', '.join(steps[0].removed)} -> {', '.join(steps[0].made) or 'nothing'}"
         table.add_row(rule, str(len(steps)), short_count(saved), Text(where))
     return table
 
@@ -80,7 +80,7 @@ def _near_misses(misses: Sequence[NearMiss]) -> Table:
         places[miss.rule, miss.condition].append(miss)
     for (rule, condition), found in places.items():
         shown = next((miss for miss in found if miss.counterexample), found[0])
-        lines = [condition, f"{_names(shown.layers)}: {shown.reason}"]
+        lines = [condition, f"{', '.join(shown.layers)}: {shown.reason}"]
         table.add_row(rule, str(len(found)), Text("\n".join(filter(None, [*lines, shown.counterexample]))))
     return table
 
@@ -92,7 +92,7 @@ def _groups(found: Explanation) -> Table:
     for number, group in enumerate(found.groups):
         amounts = (significant(amount / size, decimals=2) for amount in (group.bytes_apart, group.bytes_together))
         predicted = "-" if math.isnan(group.seconds) else short_seconds(group.seconds)
-        cells = (Text("\n".join(_members(group))), group.mapping, _blocks(group), Text("\n".join(_strategy(group))))
+        cells = (Text(_members(group)), group.mapping, _blocks(group), Text("\n".join(_strategy(group))))
         table.add_row(str(number), *cells, predicted, *amounts)
     return table
 
@@ -122,15 +122,11 @@ def _strategy(group: ExplainedGroup) -> Iterator[str]:
         yield f"{label} {100 * loss:+.0f}%"
 
 
-def _members(group: ExplainedGroup) -> Iterator[str]:
+def _members(group: ExplainedGroup) -> str:
     """The kinds in a row, equal ones counted, and the first and the last layer."""
     runs = [(kind, len(list(same))) for kind, same in groupby(group.kinds)]
-    yield _ends(group.layers) + ": " + " ".join(kind if many == 1 else f"{many} {kind}" for kind, many in runs)
+    return _ends(group.layers) + ": " + " ".join(kind if many == 1 else f"{many} {kind}" for kind, many in runs)
 
 
 def _ends(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names)

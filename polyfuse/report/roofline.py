@@ -13,7 +13,7 @@ import numpy as np
 from polyfuse.bench.peers.results import PeerComparison
 from polyfuse.errors import InvalidInput
 from polyfuse.report.format import significant
-from polyfuse.report.plot import check_picture, plain, write_picture
+from polyfuse.report.plot import check_picture, drawing, plain, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +46,7 @@ def intensity(comparison: PeerComparison) -> float:
 
 
 def _figure(comparisons: Sequence[PeerComparison]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_INCHES, layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = drawing(*_INCHES)
     axes.set_xscale("log")
     axes.set_yscale("log")
     _points(axes, comparisons)
@@ -57,7 +54,6 @@ def _figure(comparisons: Sequence[PeerComparison]) -> "Figure":
     axes.set_xlabel("operations of the direct algorithm for each compulsory byte")
     axes.set_ylabel("GFLOP/s of the direct algorithm")
     axes.grid(which="both", linewidth=0.3, alpha=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
     first = comparisons[0]
     threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
     figure.suptitle(f"{threads}, {first.clock}")

@@ -3,7 +3,7 @@
 Enters: a `ScratchPlan` with its groups in time, or a `Sweep`. Leaves: something rich can print, at 80 columns or more.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -18,7 +18,7 @@ from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.timeline import GroupTime
 from polyfuse.plan.proof.prove import Proof
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan, Totals, value_of
-from polyfuse.plan.sweep import Point, Sweep
+from polyfuse.plan.sweep import Sweep
 from polyfuse.plan.tiles.tables import USUAL
 from polyfuse.plan.why import lifetime, place_of
 from polyfuse.report.format import byte_unit, short_bytes, short_seconds, short_share, significant
@@ -294,7 +294,7 @@ def _sweep_table(sweep: Sweep) -> Table:
     many = any(point.totals is not None and point.totals.latency_cycles >= 1e6 for point in sweep.points)
     gaps = has_gaps(sweep)
     wide = max(len(short_bytes(point.capacity_bytes)) for point in sweep.points)
-    others = _others(sweep.points)
+    others = dict.fromkeys(name for point in sweep.points for name in point.baselines if name != "joint")
     table = table_of()
     table.add_column("on chip", no_wrap=True)
     for title in ("million\ncycles" if many else "cycles", f"off-chip\n{unit}", *(["gap"] if gaps else []), *others):
@@ -319,10 +319,6 @@ def _sweep_table(sweep: Sweep) -> Table:
 def has_gaps(sweep: Sweep) -> bool:
     """Whether some point is not certified optimal."""
     return any(point.certificate is not None and point.certificate.gap > 0 for point in sweep.points)
-
-
-def _others(points: Iterable[Point]) -> list[str]:
-    return list(dict.fromkeys(name for point in points for name in point.baselines if name != "joint"))
 
 
 def _more(objective: Objective, joint: Totals, other: Totals | None) -> str:

@@ -12,6 +12,7 @@ Each row takes two lines, the prediction above and what an instrumented run coun
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -24,7 +25,6 @@ from polyfuse.report.tables import table_of
 
 WIDE_COLUMNS = 120
 _BAD = "bold red"
-_COUNT_TITLES = {"executions": "executions", "macs_executed": "MACs\nexecuted"}
 _BYTE_TITLES = {
     "onchip_bytes": "on chip",
     "offchip_read_bytes": "off-chip\nread",
@@ -52,10 +52,8 @@ class ComparisonTable:
         yield from _notes(self.comparison.rows, _unequal(options.ascii_only))
 
 
-@dataclass(frozen=True)
-class _Column:
-    title: str
-    cell: Callable[[Row], Text]
+Column = tuple[str, Callable[[Row], Text]]
+"""A title, and the cell of a row."""
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
@@ -76,57 +74,55 @@ def _table(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> Table:
     table = table_of(space=1 if wide else 0)
     table.add_column("tile", no_wrap=True)
     table.add_column("strategy", min_width=max(map(len, STRATEGIES)))
-    for column in columns:
-        table.add_column(column.title, justify="right", overflow="fold")
+    for title, _ in columns:
+        table.add_column(title, justify="right", overflow="fold")
     same_threads = len({row.threads for row in rows}) == 1
     for tile, group in groupby(rows, key=lambda row: row.tile):
         label = tile_label(tile)
         for row in group:
-            table.add_row(label, _strategy_cell(row, same_threads), *(column.cell(row) for column in columns))
+            table.add_row(label, _strategy_cell(row, same_threads), *(cell(row) for _, cell in columns))
             label = ""
         table.add_section()
     return table
 
 
-def _columns(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> list[_Column]:
-    unequal = _unequal(ascii_only)
-    columns = [_count_column("executions", unequal), _Column("recom-\nputed", _recomputed_cell)]
+def _columns(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> list[Column]:
+    def checked(key: str, show: Callable[[int], str]) -> Callable[[Row], Text]:
+        return lambda row: _checked_cell(row, key, show, _unequal(ascii_only))
+
+    columns: list[Column] = [
+        ("executions", checked("executions", short_count)),
+        ("recom-\nputed", lambda row: Text(short_share(row.recomputed, row.executions - row.recomputed))),
+    ]
     if wide:
-        columns.insert(0, _Column("instances", lambda row: Text(short_count(row.instances))))
-        columns.append(_count_column("macs_executed", unequal))
-    columns += [_byte_column(key, rows, unequal) for key in _BYTE_TITLES]
+        columns.insert(0, ("instances", lambda row: Text(short_count(row.instances))))
+        columns.append(("MACs\nexecuted", checked("macs_executed", short_count)))
+    for key, title in _BYTE_TITLES.items():
+        size, unit = byte_unit(getattr(row, key) for row in rows)
+        columns.append((f"{title}\n{unit}", checked(key, partial(_amount, size))))
     if wide:
         columns.insert(-2, _memory_column(rows))
-        columns.append(_Column("for\nif", lambda row: Text(f"{row.loops}\n{row.branches}")))
+        columns.append(("for\nif", lambda row: Text(f"{row.loops}\n{row.branches}")))
     if any(row.seconds_median is not None for row in rows):
-        columns.append(_Column("time\nratio", lambda row: _time_cell(row, ascii_only)))
+        columns.append(("time\nratio", lambda row: _time_cell(row, ascii_only)))
     if any(row.max_rel_error is not None for row in rows):
-        columns.append(_Column("max rel\nerror", _error_cell))
+        columns.append(("max rel\nerror", _error_cell))
     return columns
 
 
-def _count_column(key: str, unequal: str) -> _Column:
-    return _Column(_COUNT_TITLES[key], lambda row: _checked_cell(row, key, short_count, unequal))
+def _amount(unit: int, amount: int) -> str:
+    return significant(amount / unit, decimals=2)
 
 
-def _byte_column(key: str, rows: tuple[Row, ...], unequal: str) -> _Column:
-    size, unit = byte_unit(getattr(row, key) for row in rows)
-
-    def show(amount: int) -> str:
-        return significant(amount / size, decimals=2)
-
-    return _Column(f"{_BYTE_TITLES[key]}\n{unit}", lambda row: _checked_cell(row, key, show, unequal))
-
-
-def _memory_column(rows: tuple[Row, ...]) -> _Column:
+def _memory_column(rows: tuple[Row, ...]) -> Column:
     """Buffers and, on the second line, workspace of the generated C that is timed."""
     size, unit = byte_unit(row.buffer_bytes + row.workspace_bytes for row in rows)
 
     def show(row: Row) -> Text:
-        workspace = f"\n+ {significant(row.workspace_bytes / size, decimals=2)}" if row.workspace_bytes else ""
-        return Text(significant(row.buffer_bytes / size, decimals=2) + workspace)
+        workspace = f"\n+ {_amount(size, row.workspace_bytes)}" if row.workspace_bytes else ""
+        return Text(_amount(size, row.buffer_bytes) + workspace)
 
-    return _Column(f"in C\n+ work\n{unit}", show)
+    return f"in C\n+ work\n{unit}", show
 
 
 def _checked_cell(row: Row, key: str, show: Callable[[int], str], unequal: str) -> Text:
@@ -145,10 +141,6 @@ def _strategy_cell(row: Row, same_threads: bool) -> Text:
     if not same_threads:
         lines.append(f"{row.threads} thr.")
     return Text("\n".join(lines))
-
-
-def _recomputed_cell(row: Row) -> Text:
-    return Text(short_share(row.recomputed, row.executions - row.recomputed))
 
 
 def _time_cell(row: Row, ascii_only: bool) -> Text:
@@ -185,10 +177,8 @@ def _notes(rows: tuple[Row, ...], unequal: str) -> Iterator[Text]:
 def _memory_note(rows: tuple[Row, ...]) -> str:
     """The most that the C which is timed keeps on chip, what fills up rows and blocks with it."""
     size, unit = byte_unit(row.buffer_bytes + row.workspace_bytes for row in rows)
-    buffers, workspace = (
-        significant(max(getattr(row, key) for row in rows) / size, decimals=2)
-        for key in ("buffer_bytes", "workspace_bytes")
-    )
+    largest = (max(getattr(row, key) for row in rows) for key in ("buffer_bytes", "workspace_bytes"))
+    buffers, workspace = (_amount(size, amount) for amount in largest)
     return f"generated C: up to {buffers} {unit} of buffers and {workspace} {unit} of workspace in each thread"
 
 

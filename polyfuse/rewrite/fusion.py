@@ -106,22 +106,11 @@ def by_traffic(block: Sequence[FusionOperator], neighbour: FusionOperator) -> bo
     Apart, what one makes and the other reads is written and read again; together it is neither. The saving is compared
     with all that the operators on both sides of it read and write apart.
     """
-    pairs = [pair for pair in _both_ways(block, neighbour) if _feeds(*pair)]
+    both_ways = (pair for operator in block for pair in ((operator, neighbour), (neighbour, operator)))
+    pairs = [(first, second) for first, second in both_ways if set(first.outputs) & set(second.inputs)]
     between = {first.name: first.result_elements for first, _ in pairs}
     touched = {each.name: each.read_elements + each.result_elements for pair in pairs for each in pair}
     return 2 * sum(between.values()) >= WORTH * sum(touched.values())
-
-
-def _both_ways(
-    block: Sequence[FusionOperator], neighbour: FusionOperator
-) -> Iterator[tuple[FusionOperator, FusionOperator]]:
-    for operator in block:
-        yield operator, neighbour
-        yield neighbour, operator
-
-
-def _feeds(first: FusionOperator, second: FusionOperator) -> bool:
-    return bool(set(first.outputs) & set(second.inputs))
 
 
 def operators_of(network: Network) -> tuple[FusionOperator, ...]:
@@ -258,7 +247,13 @@ def fusion_plan(
     """
     graph = OperatorGraph(tuple(operators))
     free = {operator.name for operator in operators}
-    blocks = [_grown(graph, seed, free, profitable, conv_to_pool) for seed in _seeds(graph, free)]
+    blocks: list[Block] = []
+    for seed in _seeds(graph, free):
+        free.discard(seed.name)
+        growth = _Growth(graph, profitable, conv_to_pool, free, {seed.name}, seed.mapping)
+        growth.grow_forward(seed)
+        growth.grow_backward(seed)
+        blocks.append(growth.block())
     blocks += [Block((o,), o.mapping) for o in operators if o.name in free]
     return tuple(sorted(blocks, key=lambda block: graph.position[block.operators[0].name]))
 
@@ -269,13 +264,3 @@ def _seeds(graph: OperatorGraph, free: set[str]) -> Iterator[FusionOperator]:
     for seed in sorted(candidates, key=lambda o: o.result_elements):
         if seed.name in free:
             yield seed
-
-
-def _grown(
-    graph: OperatorGraph, seed: FusionOperator, free: set[str], profitable: Profitable, conv_to_pool: bool
-) -> Block:
-    free.discard(seed.name)
-    growth = _Growth(graph, profitable, conv_to_pool, free, {seed.name}, seed.mapping)
-    growth.grow_forward(seed)
-    growth.grow_backward(seed)
-    return growth.block()

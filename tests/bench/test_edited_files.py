@@ -10,12 +10,12 @@ import pytest
 
 from polyfuse.bench import profiles
 from polyfuse.bench.peers.results import PeerReport
+from polyfuse.bench.profiles import Profiled, ProfileKey
 from polyfuse.bench.results import Comparison
 from polyfuse.deploy import tuned
 from polyfuse.deploy.space import Choice
 from polyfuse.deploy.tuned import Key, TunedEntry, read_tuned, tried
 from polyfuse.errors import InvalidInput
-from polyfuse.rewrite.profile import Profiled, ProfileKey
 from polyfuse.schedule.schedule import Strategy
 from tests.bench.example import example
 from tests.bench.peers_example import report

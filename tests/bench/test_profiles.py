@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from polyfuse.bench import profiles
-from polyfuse.bench.profiles import FILE, by_measurement
+from polyfuse.bench.profiles import FILE, Profiled, ProfileKey, by_measurement
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.rewrite.fusion import fusion_plan, operators_of
-from polyfuse.rewrite.profile import Profiled, ProfileKey
 
 
 def gated(prefix: str = "") -> Network:

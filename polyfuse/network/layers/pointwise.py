@@ -54,24 +54,14 @@ def _sloped(x: Array, slope: Array) -> Array:
     return np.asarray(np.maximum(x, 0.0) + slope * np.minimum(x, 0.0), dtype=np.float64)
 
 
-def _total(*arrays: Array) -> Array:
-    """The sum of arrays, from the first to the last."""
-    return reduce(np.add, arrays)
+def _joined(join: Callable[[Array, Array], Array], *arrays: Array) -> Array:
+    """A function of two, from the first array to the last; the largest and the smallest keep NaN."""
+    return reduce(join, arrays)
 
 
 def _mean(*arrays: Array) -> Array:
     """The mean of arrays."""
-    return _total(*arrays) / len(arrays)
-
-
-def _largest(*arrays: Array) -> Array:
-    """The largest of arrays, element by element; NaN stays NaN."""
-    return reduce(np.maximum, arrays)
-
-
-def _smallest(*arrays: Array) -> Array:
-    """The smallest of arrays, element by element; NaN stays NaN."""
-    return reduce(np.minimum, arrays)
+    return _joined(np.add, *arrays) / len(arrays)
 
 
 def broadcast(name: str, tensors: Sequence[Tensor]) -> tuple[Size, ...]:
@@ -163,10 +153,10 @@ def arithmetic(name: str, how: BinaryFunction, a: Tensor, b: Tensor, *, constant
 
 
 VARIADIC: dict[VariadicFunction, tuple[str, str, Callable[..., Array]]] = {
-    "sum": ("{} + {}", "{}", _total),
+    "sum": ("{} + {}", "{}", partial(_joined, np.add)),
     "mean": ("{} + {}", "({}) / {}", _mean),
-    "max": ("maximum({}, {})", "{}", _largest),
-    "min": ("minimum({}, {})", "{}", _smallest),
+    "max": ("maximum({}, {})", "{}", partial(_joined, np.maximum)),
+    "min": ("minimum({}, {})", "{}", partial(_joined, np.minimum)),
 }
 """Functions of any number of operands: of two, of that result and the number of operands, and in numpy."""
 

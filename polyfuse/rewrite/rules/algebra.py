@@ -61,15 +61,16 @@ def _factor_saves(match: Match) -> bool:
     return after < before and _factored(match).tensor.shape == match.root.output.shape
 
 
-def _has_shared_factor(graph: RewriteGraph, layer: Layer) -> bool:
-    makers = [graph.makers.get(tensor) for tensor in layer.operands]
-    return len(set(makers)) == 2 and all(maker is not None and maker.operator == PRODUCT for maker in makers)
+def _made_by_two(graph: RewriteGraph, layer: Layer) -> bool:
+    """Both terms are made by layers, and not by the same one."""
+    makers = {graph.makers.get(tensor) for tensor in layer.operands}
+    return len(makers) == 2 and None not in makers
 
 
 SHARED_FACTOR = Rule(
     "shared-factor",
     "a c + b c  ->  (a + b) c, and the same with -",
-    pattern("sum", SUMS, pattern("first term", PRODUCT), pattern("second term", PRODUCT), form=_has_shared_factor),
+    pattern("sum", SUMS, pattern("first term", PRODUCT), pattern("second term", PRODUCT), form=_made_by_two),
     (
         Condition(
             "both products have a factor in common",
@@ -111,15 +112,10 @@ def _one_convolution(match: Match) -> Replacement:
     return convolution_like(match, first, first.inputs[0], weight, kept, match.root.activation)
 
 
-def _sum_of_convolutions(graph: RewriteGraph, layer: Layer) -> bool:
-    makers = [graph.makers.get(tensor) for tensor in layer.operands]
-    return len(set(makers)) == 2 and all(maker is not None and isinstance(maker.operator, Conv) for maker in makers)
-
-
 SUM_OF_CONVOLUTIONS = Rule(
     "sum-of-convolutions",
     "conv(x, v) + conv(x, w)  ->  conv(x, v + w), and the same with -",
-    pattern("sum", SUMS, pattern("first term", Conv), pattern("second term", Conv), form=_sum_of_convolutions),
+    pattern("sum", SUMS, pattern("first term", Conv), pattern("second term", Conv), form=_made_by_two),
     (
         Condition(
             "both convolve the same tensor with windows of the same geometry",

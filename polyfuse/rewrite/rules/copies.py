@@ -18,6 +18,7 @@ from polyfuse.network.operator import (
     Activate,
     DepthToSpace,
     Expand,
+    Operator,
     Reshape,
     Shuffle,
     Slice,
@@ -94,13 +95,14 @@ def _one_reshape(match: Match) -> Layer:
     return copies.reshape(match.root.name, match[FIRST].inputs[0], match.root.output.concrete_shape)
 
 
-RESHAPE_CHAIN = Rule(
-    "reshape-chain",
-    "reshape(reshape(x))  ->  reshape(x)",
-    _chain(Reshape, Reshape),
-    (only_read_by_root(FIRST), proved(_one_reshape)),
-    lambda match: Replacement.by(_one_reshape(match)),
-)
+def _chain_of(kind: type[Operator], law: str, make: Callable[[Match], Layer]) -> Rule:
+    """The rule that two copies of a kind are one of it."""
+    conditions = (only_read_by_root(FIRST), proved(make))
+    name = f"{kind.__name__.lower()}-chain"
+    return Rule(name, law, _chain(kind, kind), conditions, lambda match: Replacement.by(make(match)))
+
+
+RESHAPE_CHAIN = _chain_of(Reshape, "reshape(reshape(x))  ->  reshape(x)", _one_reshape)
 
 
 def _permutation(layer: Layer) -> tuple[int, ...]:
@@ -113,13 +115,7 @@ def _one_transpose(match: Match) -> Layer:
     return copies.transpose(match.root.name, match[FIRST].inputs[0], [first[axis] for axis in second])
 
 
-TRANSPOSE_CHAIN = Rule(
-    "transpose-chain",
-    "transpose(transpose(x))  ->  transpose(x)",
-    _chain(Transpose, Transpose),
-    (only_read_by_root(FIRST), proved(_one_transpose)),
-    lambda match: Replacement.by(_one_transpose(match)),
-)
+TRANSPOSE_CHAIN = _chain_of(Transpose, "transpose(transpose(x))  ->  transpose(x)", _one_transpose)
 
 
 def _keeps_order(graph: RewriteGraph, layer: Layer) -> bool:
@@ -144,13 +140,10 @@ COPY_AS_RESHAPE = Rule(
 def changes_nothing(layer: Layer) -> bool:
     """A copy of every element to where it was."""
     x = layer.inputs[0]
-    same = layer.output.shape == x.shape
-    return same and bool(layer.reads(x).is_equal(identity(layer.points.get_space(), x.box.get_space()) & box_of(layer)))
-
-
-def box_of(layer: Layer) -> isl.Map:
-    """All pairs of a point of a layer and an element of its input."""
-    return isl.Map.from_domain_and_range(layer.points, layer.inputs[0].box)
+    if layer.output.shape != x.shape:
+        return False
+    everywhere = isl.Map.from_domain_and_range(layer.points, x.box)
+    return bool(layer.reads(x).is_equal(identity(layer.points.get_space(), x.box.get_space()) & everywhere))
 
 
 def one_copy(match: Match) -> Layer:

@@ -21,7 +21,7 @@ from polyfuse.sets.spaces import dimension_names
 from polyfuse.sets.summation import sum_over
 from polyfuse.sets.symbolic.expressions import SympyWriter
 from polyfuse.sets.symbolic.pieces import disjoint_sum
-from polyfuse.sets.symbolic.quasi import Piece, PiecewiseQuasiPolynomial, from_pw_qpolynomial
+from polyfuse.sets.symbolic.quasi import Piece, PiecewiseQuasiPolynomial, as_parameters, from_pw_qpolynomial
 
 FactoredPiece = tuple[isl.Set, tuple[Polynomial, ...]]
 Backend = Literal["auto", "own", "barvinok"]
@@ -87,11 +87,7 @@ def fibres(s: isl.Set | isl.Map) -> isl.Set:
     if isinstance(s, isl.Set):
         return s
     names = dimension_names(s.domain().get_space(), SET)
-    first = s.dim(PARAM)
-    moved = s.flatten_domain().move_dims(PARAM, first, IN, 0, len(names))
-    for position, name in enumerate(names):
-        moved = moved.set_dim_name(PARAM, first + position, name)
-    return moved.range()
+    return as_parameters(s.flatten_domain(), IN, names).range()
 
 
 def _own_cardinality(s: isl.Set) -> PiecewiseQuasiPolynomial:

@@ -3,7 +3,7 @@
 Enters: disjoint isl sets over parameters, each with a sympy expression. Leaves: sympy, numpy, integers, text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ import sympy
 
 from polyfuse.sets.components import PARAM, SET
 from polyfuse.sets.interrupts import interrupts_held
-from polyfuse.sets.spaces import dimension_names
+from polyfuse.sets.spaces import Part, dimension_names
 from polyfuse.sets.symbolic.canonical import canonical_pieces
 from polyfuse.sets.symbolic.expressions import condition_to_sympy, conditions, qpolynomial_to_sympy, symbol
 from polyfuse.sets.symbolic.fewer import fewer_pieces
@@ -141,12 +141,16 @@ def domain_as_parameters(domain: isl.Set) -> isl.Set:
     """
     if domain.is_params():
         return domain
-    first = domain.dim(PARAM)
-    names = dimension_names(domain.get_space(), SET)
-    moved = domain.move_dims(PARAM, first, SET, 0, len(names))
+    return as_parameters(domain, SET, dimension_names(domain.get_space(), SET)).params()
+
+
+def as_parameters(part: Part, kind: isl.dim_type, names: Sequence[str]) -> Part:
+    """A set or relation whose dimensions of a tuple are parameters, by these names, behind those that it has."""
+    first = part.dim(PARAM)
+    moved = part.move_dims(PARAM, first, kind, 0, len(names))
     for position, name in enumerate(names):
         moved = moved.set_dim_name(PARAM, first + position, name)
-    return moved.params()
+    return moved
 
 
 def _from_parts(symbols: tuple[str, ...], parts: Iterable[tuple[isl.Set, sympy.Expr]]) -> PiecewiseQuasiPolynomial:

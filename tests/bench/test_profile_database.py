@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from polyfuse.bench.profiles import Profiled, ProfileKey, by_profile
 from polyfuse.rewrite.fusion import FusionOperator, always, fusion_plan, never
 from polyfuse.rewrite.mapping import MappingType
-from polyfuse.rewrite.profile import Profiled, ProfileKey, by_profile
 
 
 @dataclass
