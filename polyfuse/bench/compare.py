@@ -24,8 +24,7 @@ from polyfuse.deploy.tuned import best_for
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
-from polyfuse.network.reference import max_relative_error, random_inputs
-from polyfuse.network.reference import run as run_reference
+from polyfuse.network.reference import expected_outputs, max_relative_error, random_inputs
 from polyfuse.progress import Progress, silent
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
@@ -207,7 +206,8 @@ def compare(
         raise InvalidInput(
             "compare: threads, repeats, kernels, layout and exact say how code is run; with run=False leave them out"
         )
-    cases = prepared(network, rows, progress, selection_to_run(network, kernels, layout, exact, options, run))
+    selection = compiled_selection(network, options, kernels, layout, exact) if run else SCALAR
+    cases = prepared(network, rows, progress, selection)
     return compare_cases(
         network, cases, workload=workload, run=run, threads=threads, repeats=repeats, options=options, progress=progress
     )
@@ -222,15 +222,10 @@ def ready_to_build(options: Options) -> Options:
     return replace(options, compiler=options.compiler or find_compiler())
 
 
-def selection_to_run(
-    network: Network, kernels: KernelsName, layout: str, exact: bool, options: Options, run: bool
+def compiled_selection(
+    network: Network, options: Options, kernels: KernelsName = "rows", layout: str = "nchw", exact: bool = False
 ) -> Selection:
-    """The selection for the code that is timed; scalar where nothing is run, which needs no compiler.
-
-    Errors: InvalidInput for unknown names, BuildError.
-    """
-    if not run:
-        return SCALAR
+    """The selection for code that is timed. Errors: InvalidInput for unknown names, BuildError."""
     return named_selection(network, kernels, layout, exact=exact, compiler=options.compiler, flags=options.flags)
 
 
@@ -317,9 +312,7 @@ def measured(
     proving = iter(compile_programs([case.proving for case in cases if case.proving], options=options))
     tell("compiling", 3, 3)
     inputs = random_inputs(network, seed=1)
-    values = run_reference(network, inputs)
-    expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
-    del values
+    expected = expected_outputs(network, inputs)
     kernels: list[Kernel] = []
     checked = []
     for k, case in enumerate(cases):

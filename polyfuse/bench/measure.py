@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyfuse.errors import InvalidInput
-from polyfuse.progress import Progress
+from polyfuse.progress import Progress, silent
 
 Clock = Literal["thread CPU time", "wall time"]
 
@@ -53,18 +53,18 @@ def measure(
     """
     _check(runs, repeats, min_seconds, warmup, threads)
     clock: Clock = "thread CPU time" if threads == 1 else "wall time"
-    now = time.thread_time if threads == 1 else time.perf_counter
+    now, report = time.thread_time if threads == 1 else time.perf_counter, progress or silent
     samples: dict[str, list[float]] = {name: [] for name in runs}
     with _collector_off(), _pinned(threads == 1):
         calls = {name: _calls_per_sample(run, min_seconds, warmup) for name, run in runs.items()}
-        _report(progress, 0, repeats)
+        report("timing", 0, repeats)
         for index in range(repeats):
             order = list(runs)[:: 1 if index % 2 == 0 else -1]
             for name in order:
                 if calls[name] > 1:
                     _elapsed(runs[name], warmup, now)
                 samples[name].append(_elapsed(runs[name], calls[name], now) / calls[name])
-            _report(progress, index + 1, repeats)
+            report("timing", index + 1, repeats)
     return {
         name: Timing(statistics.median(seconds), min(seconds), repeats, clock, calls[name])
         for name, seconds in samples.items()
@@ -96,11 +96,6 @@ def _calls_per_sample(run: Callable[[], None], min_seconds: float, warmup: int) 
         wanted = calls * min_seconds / max(seconds, 1e-9)
         calls = min(10 * calls, max(calls + 1, round(1.1 * wanted)))
     return calls
-
-
-def _report(progress: Progress | None, done: int, rounds: int) -> None:
-    if progress is not None:
-        progress("timing", done, rounds)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyfuse.bench.compare import ready_to_build, selection_to_run
+from polyfuse.bench.compare import compiled_selection, ready_to_build
 from polyfuse.bench.measure import measure
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.kernel import build_many
@@ -108,7 +108,7 @@ def measured_on(network: Network, options: Options) -> Measure:
 
 def _program(network: Network, parts: Sequence[Sequence[str]], options: Options) -> Program:
     groups = tuple(_group(network.select(part)) for part in parts)
-    return generate(network, groups, kernels=selection_to_run(network, "rows", "nchw", False, options, True))
+    return generate(network, groups, kernels=compiled_selection(network, options))
 
 
 def _group(part: Network) -> Storage:

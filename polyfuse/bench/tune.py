@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polyfuse.bench.compare import error_of
 from polyfuse.bench.measure import measure
 from polyfuse.choices import MEASURED
 from polyfuse.codegen.build import Options
@@ -32,8 +33,7 @@ from polyfuse.files import check_writable, make_folder
 from polyfuse.machines.host import Machine, known_machine
 from polyfuse.network.dtypes import Values
 from polyfuse.network.network import Network
-from polyfuse.network.reference import max_relative_error, random_inputs
-from polyfuse.network.reference import run as run_reference
+from polyfuse.network.reference import expected_outputs, random_inputs
 from polyfuse.progress import Progress, silent
 
 AT_ONCE = 4
@@ -64,8 +64,7 @@ class Task:
     def of(network: Network, settings: Settings, target: Target) -> "Task":
         """With random inputs, and the outputs of the reference."""
         inputs = random_inputs(network, seed=1)
-        values = run_reference(network, inputs)
-        return Task(network, settings, target, inputs, {tensor.name: values[tensor.name] for tensor in network.outputs})
+        return Task(network, settings, target, inputs, expected_outputs(network, inputs))
 
     def program(self, choice: Choice) -> Program:
         """The program of a choice, proved legal."""
@@ -294,10 +293,7 @@ def checked(task: Task, choice: Choice, kernel: Kernel) -> float:
 
     Errors: PolyfuseError where it is more than rounding.
     """
-    kernel.set_inputs(task.inputs)
-    kernel.poison()
-    kernel.run()
-    error = max(max_relative_error(kernel.outputs[name], task.expected[name]) for name in task.expected)
+    error = error_of(kernel, task.inputs, task.expected)
     most = MOST_ERROR + kernel.program.error_bound
     if not error <= most:
         raise PolyfuseError(

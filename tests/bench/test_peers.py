@@ -152,7 +152,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.skip(missing(peer))
     opened = Session(peer, tmp_path_factory.mktemp("peer"))
     yield opened
-    opened.worker.end()
+    opened.worker.close()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -184,7 +184,7 @@ def test_a_compiled_network_is_right(tmp_path: Path) -> None:
     try:
         assert session.error(NETWORKS["residual"]()) <= MOST_ERROR / 10
     finally:
-        session.worker.end()
+        session.worker.close()
 
 
 @pytest.mark.parametrize("strategy", ["local", "recompute", "unfused"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def ours(tmp_path: Path) -> Worker:
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system pins no processes")
 def test_a_real_worker_computes_and_stays_on_its_core(net: Network, tmp_path: Path, ours: Worker) -> None:
-    with ours:
+    with closing(ours):
         answer = ours.ask(preparation(tmp_path, f"{FOLDER}.ours", strategy="recompute"), 120)
         assert str(answer["layout"]).startswith("nchw") and answer["detail"] == "4"
         status = Path(f"/proc/{ours._process.pid}/status").read_text()
@@ -118,7 +119,7 @@ def prepare(network, inputs, settings):
 def test_what_a_library_prints_does_not_disturb(net: Network, tmp_path: Path) -> None:
     (tmp_path / "noisy_contender.py").write_text(NOISY)
     settings = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with Worker(worker_command([]), settings, tmp_path / "log.txt") as process:
+    with closing(Worker(worker_command([]), settings, tmp_path / "log.txt")) as process:
         assert process.ask(preparation(tmp_path, "noisy_contender"), 60)["layout"] == "nchw"
         assert "cpu_seconds" in process.ask({"do": "run", "calls": 2}, 60)
     assert "hello from C" in (tmp_path / "log.txt").read_text()
@@ -158,7 +159,7 @@ def test_a_busy_worker_dies_with_polyfuse(net: Network, tmp_path: Path) -> None:
 
 
 def test_a_dead_worker_stays_dead(net: Network, tmp_path: Path) -> None:
-    with Worker([sys.executable, "-c", "pass"], os.environ, tmp_path / "log.txt") as process:
+    with closing(Worker([sys.executable, "-c", "pass"], os.environ, tmp_path / "log.txt")) as process:
         for _ in range(2):
             with pytest.raises(PeerError, match=r"exited with 0|died of|closed"):
                 process.ask({"do": "run", "calls": 1}, 10)

@@ -77,12 +77,8 @@ def refinements(plan: HalideSchedule) -> list[HalideSchedule]:
     return [replace(plan, staged=not plan.staged), replace(plan, inward=False), *varied]
 
 
-@dataclass(frozen=True)
-class Loops:
-    """The loops of a function that others are computed at: over rows, and over tiles outside of them."""
-
-    row: Any
-    tile: Any
+Loops = tuple[Any, Any]
+"""The loops of a function that others are computed at: over rows, and over tiles outside of them."""
 
 
 @dataclass
@@ -101,11 +97,9 @@ class Scheduler:
         *before, last = self.stages.stages
         if self.plan.kind == "unfused" or len(outputs) > 1:
             for stage in self.stages.stages:
-                is_output = any(function is stage.function for function in outputs)
-                self._root(stage, is_output)
-            if turned:
-                for function in outputs:
-                    self._turn(function)
+                self._root(stage, any(function is stage.function for function in outputs))
+            for function in outputs if turned else ():
+                self._turn(function)
             return outputs
         if turned:
             loops = self._tile_of_turned(outputs[0], self._height(last) if last.channels < FEW_CHANNELS else 1)
@@ -138,7 +132,7 @@ class Scheduler:
         row = self._leaf(last, True, (tile_x, tile_y))
         if self.threads > 1:
             last.function.parallel(tile_y)
-        return Loops(row, tile_x)
+        return row, tile_x
 
     def _tile_of_turned(self, function: Any, height: int) -> Loops:
         """The loops over tiles of the conversion to planes; the last layer makes some rows at once for it."""
@@ -150,7 +144,7 @@ class Scheduler:
         function.reorder(inner, stages.x, row, stages.c, stages.y, tile_x, tile_y).vectorize(inner)
         if self.threads > 1:
             function.parallel(tile_y)
-        return Loops(stages.y, tile_x)
+        return stages.y, tile_x
 
     def _tile_loops(self, function: Any) -> tuple[Any, Any]:
         hl, plan = self.stages.hl, self.plan
@@ -161,10 +155,11 @@ class Scheduler:
 
     def _inside(self, stage: HalideStage, output: Any, loops: Loops) -> None:
         """Compute a stage for each tile, or each row of a tile."""
+        row, tile = loops
         if self.plan.kind == "overlapped":
-            stage.function.compute_at(output, loops.tile)
+            stage.function.compute_at(output, tile)
         else:
-            stage.function.store_at(output, loops.tile).compute_at(output, loops.row)
+            stage.function.store_at(output, tile).compute_at(output, row)
         self._leaf(stage, False)
 
     def _leaf(self, stage: HalideStage, is_output: bool, outer: tuple[Any, ...] = ()) -> Any:

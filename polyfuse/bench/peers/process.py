@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 LONGEST_LINE = 1 << 16
 GRACE_SECONDS = 5.0
@@ -49,7 +48,7 @@ class Worker:
         try:
             return self._answer(question, time.monotonic() + seconds, seconds)
         except PeerError:
-            self.end()
+            self.close()
             raise
 
     def _answer(self, question: Mapping[str, object], deadline: float, seconds: float) -> dict[str, object]:
@@ -101,7 +100,7 @@ class Worker:
         last = next((line for line in reversed(lines) if line.strip()), "")
         return f"{how}: {shown_text(last)}" if last else how
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Kill the process and all it started, and wait for it; once."""
         if self._ended:
             return
@@ -113,12 +112,6 @@ class Worker:
                 with suppress(OSError):
                     pipe.close()
         self._process.wait()
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.end()
 
 
 def worker_command(cores: Sequence[int]) -> list[str]:

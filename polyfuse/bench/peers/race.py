@@ -30,8 +30,7 @@ from polyfuse.deploy.host import working_cores
 from polyfuse.errors import InvalidInput
 from polyfuse.machines.host import Machine
 from polyfuse.network.network import Network, require_float32
-from polyfuse.network.reference import max_relative_error, random_inputs
-from polyfuse.network.reference import run as run_reference
+from polyfuse.network.reference import expected_outputs, max_relative_error, random_inputs
 from polyfuse.progress import Progress, silent
 
 MOST_ERROR = 1e-4
@@ -118,11 +117,12 @@ def race(
             report(contender.name, number, len(contenders))
             row = PeerRow(contender.name, "timed", version=contender.version)
             if not contender.installed:
-                rows[contender.name] = replace(row, state="missing", message=missing(contender))
+                message = f"not installed; {how_to_install([contender])}"
+                rows[contender.name] = replace(row, state="missing", message=message)
                 continue
             log = folder / f"log-{number}.txt"
             worker = Worker(start(contender, cores), environment(chosen.threads, folder), log)
-            processes.callback(worker.end)
+            processes.callback(worker.close)
             entrant = Entrant(contender, worker, chosen, folder, number)
             rows[contender.name] = entrant.prepared(row, expected)
             if rows[contender.name].state == "timed":
@@ -147,11 +147,6 @@ def comparison(network: Network, machine: Machine, rules: RaceRules, rows: tuple
         level=level.name,
         rows=rows,
     )
-
-
-def missing(contender: Contender) -> str:
-    """Why a contender does not take part, and what to do."""
-    return f"not installed; {how_to_install([contender])}"
 
 
 @dataclass
@@ -184,7 +179,7 @@ class Entrant:
             self.call_seconds = first_seconds(answer)
             error = self.error(expected)
             if not error <= MOST_ERROR:
-                self.worker.end()
+                self.worker.close()
                 reason = f"wrong result: relative error {error:.1e}, more than {MOST_ERROR:.0e}"
                 return replace(row, state="wrong", message=reason, max_rel_error=error)
             self.calibrate()
@@ -272,8 +267,7 @@ def folder_of(
     """A folder with a network and its inputs, for as long as it is needed, and the outputs of the reference."""
     report("reference", 0, 1)
     inputs = random_inputs(network, seed)
-    values = run_reference(network, inputs)
-    expected = {tensor.name: values[tensor.name] for tensor in network.outputs}
+    expected = expected_outputs(network, inputs)
     data = pickled(network)
     with tempfile.TemporaryDirectory(prefix="polyfuse-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

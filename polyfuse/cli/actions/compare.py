@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from polyfuse.bench.compare import compare_cases, prepared, ready_to_build, selection_to_run, tuned_row
+from polyfuse.bench.compare import compare_cases, compiled_selection, prepared, ready_to_build, tuned_row
 from polyfuse.bench.emit import emit
 from polyfuse.bench.results import Comparison
 from polyfuse.choices import KernelsName
 from polyfuse.cli.actions.request import network_asked, rows_of
 from polyfuse.codegen.build import Options
-from polyfuse.codegen.lower.selection import Interface
+from polyfuse.codegen.lower.selection import SCALAR, Interface
 from polyfuse.deploy.settings import Settings
 from polyfuse.errors import PolyfuseError
 from polyfuse.files import check_writable, make_folder
@@ -44,7 +44,7 @@ def act(
     options = Options() if no_run else ready_to_build(Options())
     network = network_asked(request)
     rows = rows_of(network, request)
-    selection = selection_to_run(network, kernels, layout, exact, options, not no_run)
+    selection = SCALAR if no_run else compiled_selection(network, options, kernels, layout, exact)
     if not no_run and kernels == "rows":
         interface: Interface = "nchw" if layout == "nchw" else "blocked"
         known = tuned_row(network, Settings(interface=interface, threads=threads, exact=exact, options=options))

@@ -3,7 +3,7 @@
 `Node`s enter in topological order; the functions that convert them take an `Import` and add layers to its builder.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -187,14 +187,18 @@ class Import:
         )
         return max(map(len, shapes))
 
-    def add(self, node: Node, layer: Layer) -> Tensor:
-        """Add a layer that makes the first output of a node.
+    def add(self, node: Node, *layers: Layer, values: Mapping[str, NDArray[Any]] | None = None) -> Tensor:
+        """Add layers of which the last makes the first output of a node, and the values of weights they bring along.
 
         Errors: InvalidInput where it has more elements than a network may have.
         """
-        if layer.output.elements > MAX_ELEMENTS:
-            raise InvalidInput(f"{node.label}: expected at most {MAX_ELEMENTS:,} elements, makes {layer.output}")
-        return self.name(node, self.build.add(layer))
+        *before, last = layers
+        for layer in before:
+            self.build.add(layer)
+        if last.output.elements > MAX_ELEMENTS:
+            raise InvalidInput(f"{node.label}: expected at most {MAX_ELEMENTS:,} elements, makes {last.output}")
+        self.tensors[node.outputs[0]] = self.build.add(last, values)
+        return last.output
 
     def add_knowing(self, node: Node, layer: Layer, known: Mapping[Tensor | None, Dequantised | None]) -> Tensor:
         """Add a layer that makes the first output of a node, some of whose weights are dequantised whole numbers."""
@@ -203,24 +207,6 @@ class Import:
         if found:
             layer = replace(layer, dequantised=found)
         return self.add(node, layer)
-
-    def add_with(self, node: Node, layer: Layer, values: Mapping[str, NDArray[Any]]) -> Tensor:
-        """Add a layer that makes the first output of a node, and the values of the weights that it brings with it."""
-        for name, value in values.items():
-            self.build.keep(name, value)
-        return self.add(node, layer)
-
-    def add_all(self, node: Node, layers: Iterable[Layer]) -> Tensor:
-        """Add layers of which the last makes the first output of a node."""
-        *before, last = layers
-        for layer in before:
-            self.build.add(layer)
-        return self.add(node, last)
-
-    def name(self, node: Node, tensor: Tensor) -> Tensor:
-        """The tensor is the first output of a node."""
-        self.tensors[node.outputs[0]] = tensor
-        return tensor
 
     def alias(self, node: Node, x: Tensor) -> None:
         """Another name for a tensor; a copy where the network's output would be its input or another output."""

@@ -76,7 +76,7 @@ def instance_normalisation(state: Import, node: Node) -> None:
         state.weight(f"{node.name}_{part}", w.reshape(column)) for part, w in (("scale", scale), ("shift", shift))
     )
     epsilon = attributes.short(attributes.attribute(node, "epsilon", 1e-5))
-    state.add_all(node, instance_norm(node.name, x, *weights, epsilon=epsilon))
+    state.add(node, *instance_norm(node.name, x, *weights, epsilon=epsilon))
 
 
 def local_response(state: Import, node: Node) -> None:

@@ -38,7 +38,7 @@ def quantize_linear(state: Import, node: Node) -> None:
         if wanted not in (None, scale.dtype):
             raise InvalidInput(f"{node.label}: its output_dtype is {wanted}, its zero point {scale.dtype}")
         layer, values = elements.quantize(node.name, x, scale, _axis(node, x, scale))
-    state.add_with(node, layer, values)
+    state.add(node, layer, values=values)
 
 
 def dequantize_linear(state: Import, node: Node) -> None:
@@ -48,7 +48,7 @@ def dequantize_linear(state: Import, node: Node) -> None:
     with named_in_errors(node):
         scale = quantisation(state, node, 1, 2, x.dtype)
         layer, values = elements.dequantize(node.name, x, scale, _axis(node, x, scale))
-    state.add_with(node, layer, values)
+    state.add(node, layer, values=values)
 
 
 def _element_type(node: Node, name: str, what: str, known: Sequence[int]) -> int:
@@ -89,14 +89,14 @@ def convolution(state: Import, node: Node) -> None:
             groups_of(node),
             scales=scales,
         )
-    state.add_with(node, layer, values)
+    state.add(node, layer, values=values)
 
 
 def matmul(state: Import, node: Node) -> None:
     """QLinearMatMul: of a matrix and constant weights the same layer as QGemm."""
     with named_in_errors(node):
         layer, values = _product(state, node, quantisations(state, node, 1, 4, 6))
-    state.add_with(node, layer, values)
+    state.add(node, layer, values=values)
 
 
 def _product(state: Import, node: Node, scales: Scales) -> elements.Made:
@@ -128,7 +128,7 @@ def gemm(state: Import, node: Node) -> None:
         weight = state.whole_weight(f"{node.name}_weight", w)
         bias = None if b is None else state.whole_weight(f"{node.name}_bias", b)
         layer, values = sums.gemm(node.name, x, weight, bias, scales=scales)
-    state.add_with(node, layer, values)
+    state.add(node, layer, values=values)
 
 
 def binary(state: Import, node: Node) -> None:
@@ -181,7 +181,7 @@ def function(state: Import, node: Node) -> None:
 
     with named_in_errors(node):
         layer, values = elements.function(node.name, state.tensor(node), value, quantisations(state, node, 1, 3))
-    state.add_with(node, layer, values)
+    state.add(node, layer, values=values)
 
 
 def concat(state: Import, node: Node) -> None:
@@ -195,9 +195,7 @@ def concat(state: Import, node: Node) -> None:
             for position in range(2, len(node.inputs), 3)
         ]
         layers, values = elements.concat(node.name, parts, y_scale, attributes.attribute(node, "axis", 1))
-    for layer in layers[:-1]:
-        state.build.add(layer)
-    state.add_with(node, layers[-1], values)
+    state.add(node, *layers, values=values)
 
 
 def operand(state: Import, node: Node, position: int, ending: str) -> Tensor:

@@ -128,7 +128,7 @@ def reduction(state: Import, node: Node) -> None:
         return
     axes = attributes.axes_of(node, x, given or range(len(x.shape)))
     if node.operator == "ReduceLogSumExp":
-        state.add_all(node, reductions.log_sum_exp(node.name, x, axes, keepdims))
+        state.add(node, *reductions.log_sum_exp(node.name, x, axes, keepdims))
         return
     layer = reductions.reduce(node.name, REDUCTIONS[node.operator], x, axes, keepdims=keepdims)
     state.add(node, with_activation(layer, "log" if node.operator == "ReduceLogSum" else None))
@@ -141,7 +141,7 @@ def softmax(state: Import, node: Node) -> None:
     axis = attributes.axis_of(node, x, attributes.attribute(node, "axis", 1 if flat else -1))
     axes = range(axis, len(x.shape)) if flat else (axis,)
     make = reductions.softmax if node.operator == "Softmax" else reductions.log_softmax
-    state.add_all(node, make(node.name, x, axes))
+    state.add(node, *make(node.name, x, axes))
 
 
 READS = {

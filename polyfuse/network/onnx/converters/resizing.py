@@ -103,8 +103,7 @@ def _add(
         state.alias(node, x)
         return
     layer, weights = resized(node.name, x, new, ratios, how)
-    state.build.weights |= weights
-    state.add(node, layer)
+    state.add(node, layer, values=weights)
 
 
 def _with_policy(policy: str, old: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, Fraction]]:
