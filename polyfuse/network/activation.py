@@ -110,6 +110,16 @@ class Activation:
         """The activation as a user names it."""
         return (self.name, *self.arguments) if self.arguments else self.name
 
+    @property
+    def clips(self) -> tuple[float, float] | None:
+        """The bounds between which values stay what they are, where it does nothing but clip to them; None else."""
+        first, last = (self.arguments or (0.0,))[0], (self.arguments or (0.0,))[-1]
+        known = {
+            "relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": (first, last),
+            "at_least": (first, np.inf), "at_most": (-np.inf, last),
+        }
+        return known.get(self.name)
+
     def text(self, operand: str) -> str:
         """The expression that applies it."""
         return ACTIVATIONS[self.name][0].format(operand, *(f"({a!r})" for a in self.arguments))

@@ -75,10 +75,9 @@ def activation_nodes(name: str, activation: Activation, x: str, y: str) -> Parts
     if kind == "silu":
         gate = f"{name}/gate"
         return [node("Sigmoid", [x], gate, gate), node("Mul", [x, gate], y, name)], {}
-    bounds = {"relu6": (0.0, 6.0), "clip": numbers, "at_least": (*numbers, None), "at_most": (None, *numbers)}
-    if kind not in bounds:
+    if activation.clips is None:
         raise UnsupportedOperator(f"layer {name!r}: no ONNX operator computes the activation {kind!r}")
-    read = {f"{name}/{key}": value for key, value in zip(("min", "max"), bounds[kind], strict=True)}
-    given = [bound if value is not None else "" for bound, value in read.items()]
-    constants = {bound: np.array(value, np.float32) for bound, value in read.items() if value is not None}
+    read = {f"{name}/{key}": value for key, value in zip(("min", "max"), activation.clips, strict=True)}
+    given = [bound if np.isfinite(value) else "" for bound, value in read.items()]
+    constants = {bound: np.array(value, np.float32) for bound, value in read.items() if np.isfinite(value)}
     return [node("Clip", [x, *given] if given[-1] else [x, given[0]], y, name)], constants

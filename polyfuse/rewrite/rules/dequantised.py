@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.activation import Activation
 from polyfuse.network.dtypes import EIGHT_BITS, bounds
 from polyfuse.network.layer import Layer
 from polyfuse.network.operator import Arithmetic, Concat, Dequantize, Matmul, Quantize
@@ -88,20 +87,10 @@ READS_WHOLE_NUMBERS = Condition(
 
 def limits(layer: Layer, scale: Quantisation) -> tuple[int, int] | None:
     """The elements that an activation clips to, all of them where there is none; None for other activations."""
-    match layer.activation:
-        case None:
-            return bounds(scale.dtype)
-        case Activation("relu"):
-            return scale.limits(low=0.0)
-        case Activation("relu6"):
-            return scale.limits(0.0, 6.0)
-        case Activation("clip", (low, high)):
-            return scale.limits(low, high)
-        case Activation("at_least", (low,)):
-            return scale.limits(low=low)
-        case Activation("at_most", (high,)):
-            return scale.limits(high=high)
-    return None
+    if layer.activation is None:
+        return bounds(scale.dtype)
+    clips = layer.activation.clips
+    return scale.limits(*clips) if clips is not None else None
 
 
 CLIPS = Condition(

@@ -48,18 +48,14 @@ def scaling(graph: RewriteGraph, layer: Layer) -> Scaling | None:
     match layer.operator, values:
         case Affine(), [None, scale, shift] if scale is not None and shift is not None:
             pair = scale, shift
-        case Arithmetic(how="add"), [None, b] if b is not None:
+        case Arithmetic(how="add"), ([None, b] | [b, None]) if b is not None:
             pair = one, b
-        case Arithmetic(how="add"), [a, None] if a is not None:
-            pair = one, a
         case Arithmetic(how="sub"), [None, b] if b is not None:
             pair = one, -b
         case Arithmetic(how="sub"), [a, None] if a is not None:
             pair = -one, a
-        case Arithmetic(how="mul"), [None, b] if b is not None:
+        case Arithmetic(how="mul"), ([None, b] | [b, None]) if b is not None:
             pair = b, none
-        case Arithmetic(how="mul"), [a, None] if a is not None:
-            pair = a, none
         case Arithmetic(how="div"), [None, b] if b is not None and b.all():
             pair = 1.0 / b, none
         case _:

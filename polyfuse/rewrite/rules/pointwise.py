@@ -61,25 +61,16 @@ SILU = Rule(
 )
 
 
-def _clip_bounds(activation: Activation | None) -> tuple[float, float] | None:
-    match activation:
-        case Activation("relu6"):
-            return 0.0, 6.0
-        case Activation("clip", (low, high)):
-            return low, high
-    return None
-
-
 def _hard_gate(graph: RewriteGraph, layer: Layer) -> float | None:
     """k, where a layer is `clip(k x / 6 + k / 2, 0, k)`: k times the gate of hard_swish."""
     match layer.activation:
         case Activation("hard_sigmoid", (slope, 0.5)) if np.float32(slope) == np.float32(1 / 6):
             if layer.operator == Activate() and len(layer.inputs) == 1:
                 return 1.0
-    bounds, found = _clip_bounds(layer.activation), scaling(graph, layer)
-    if bounds is None or found is None or bounds[0] != 0.0 or bounds[1] <= 0.0:
+    clips, found = layer.activation.clips if layer.activation is not None else None, scaling(graph, layer)
+    if clips is None or found is None or clips[0] != 0.0 or not 0.0 < clips[1] < np.inf:
         return None
-    k = bounds[1]
+    k = clips[1]
     exact = (np.float32(found.scale) == np.float32(k / 6)).all() and (found.shift == k / 2).all()
     return k if exact else None
 
