@@ -1,6 +1,7 @@
 """Tables and blocks of text, for terminals and for notebooks. Text enters, text leaves."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from html import escape
 
 
@@ -26,6 +27,19 @@ def _aligned(column: Sequence[object]) -> list[str]:
 def section(title: str, lines: Iterable[str]) -> list[str]:
     """A title, underlined, its lines, and an empty line."""
     return [title, "-" * len(title), *lines, ""]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that does not exist: similar names, or those that exist.
+
+    >>> near("bach", ["batch", "size"]), near("x", ["batch", "size"])
+    ("did you mean 'batch'?", "it has 'batch', 'size'")
+    """
+    names = list(known)
+    if close := get_close_matches(name, names, n=3):
+        return f"did you mean {', '.join(map(repr, close))}?"
+    shown = ", ".join(map(repr, names[:12])) + (", ..." if len(names) > 12 else "")
+    return f"it has {shown}" if names else "it has none"
 
 
 def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -8,6 +8,7 @@ from polyfuse.cli.options import (
     EXACT_ARITHMETIC,
     ROWS,
     WORKLOAD,
+    choice,
     json_file,
     layout,
     picture,
@@ -21,13 +22,7 @@ from polyfuse.cli.values import FILE
 
 @click.command("compare", cls=StrictCommand)
 @with_options(*WORKLOAD, *ROWS, repeats(5), threads())
-@click.option(
-    "--kernels",
-    type=click.Choice(KERNELS_NAMES),
-    default="rows",
-    show_default=True,
-    help="Time fast row kernels, or readable loops over single statements (scalar).",
-)
+@choice("--kernels", of=KERNELS_NAMES, text="Time fast row kernels, or readable loops over single statements (scalar).")
 @layout(LAYOUTS, f"{BLOCKED}, or in blocks of 4, 8 or 16")
 @EXACT_ARITHMETIC
 @click.option("--no-run", is_flag=True, help="Only predict: compile, count and time nothing.")

@@ -3,18 +3,16 @@
 import click
 
 from polyfuse.choices import PROFILES
-from polyfuse.cli.options import WORKLOAD, json_file, with_options
+from polyfuse.cli.options import WORKLOAD, choice, json_file, with_options
 from polyfuse.cli.unused import StrictCommand
 
 
 @click.command("explain", cls=StrictCommand)
 @with_options(*WORKLOAD)
-@click.option(
+@choice(
     "--profile",
-    type=click.Choice(PROFILES),
-    default="model",
-    show_default=True,
-    help="Decide the cases that the fusion table leaves open by a model of traffic, by measurements kept in a file, or "
+    of=PROFILES,
+    text="Decide the cases that the fusion table leaves open by a model of traffic, by measurements kept in a file, or "
     "fuse them never or always.",
 )
 @click.option("--conv-to-pool", is_flag=True, help="Also fuse pooling with the convolution before it.")

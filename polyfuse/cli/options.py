@@ -62,49 +62,33 @@ EXACT_ARITHMETIC = click.option(
 REPEATED = {"parameters": "--set", "shapes": "--shape", "values": "--fix"}
 
 
+def number(*names: str, default: int, text: str, most: int | None = None) -> Option:
+    """A whole number of at least 1."""
+    kind = click.IntRange(1, most)
+    return click.option(*names, type=kind, default=default, show_default=True, metavar="N", help=text)
+
+
+def choice(*names: str, of: Sequence[str], text: str) -> Option:
+    """One of several words, the first of them by default."""
+    return click.option(*names, type=click.Choice(tuple(of)), default=of[0], show_default=True, help=text)
+
+
 def threads(what: str = "independent tiles") -> Option:
     """Number of threads that run `what`."""
-    return click.option(
-        "--threads",
-        type=click.IntRange(1, 1024),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help=f"Run {what} on N threads.",
-    )
+    return number("--threads", default=1, text=f"Run {what} on N threads.", most=1024)
 
 
 def repeats(default: int) -> Option:
     """Number of timed rounds."""
-    return click.option(
-        "--repeats",
-        type=click.IntRange(1),
-        default=default,
-        show_default=True,
-        metavar="N",
-        help="Time everything N times, in turns.",
-    )
+    return number("--repeats", default=default, text="Time everything N times, in turns.")
 
 
-LONGEST_GROUP = click.option(
-    "--longest",
-    type=click.IntRange(1, 64),
-    default=LONGEST,
-    show_default=True,
-    metavar="N",
-    help="Fuse at most N layers into one group.",
-)
+LONGEST_GROUP = number("--longest", default=LONGEST, text="Fuse at most N layers into one group.", most=64)
 
 
 def layout(choices: Sequence[str], more: str) -> Option:
     """Layout of inputs and outputs in memory; the first choice is the default."""
-    return click.option(
-        "--layout",
-        type=click.Choice(tuple(choices)),
-        default=choices[0],
-        show_default=True,
-        help=f"Layout of inputs and outputs: {more}.",
-    )
+    return choice("--layout", of=choices, text=f"Layout of inputs and outputs: {more}.")
 
 
 BLOCKED = "channels in the network's order (nchw), or in blocks as wide as a vector (blocked)"
@@ -189,22 +173,14 @@ ROWS: tuple[Option, ...] = (
         "computes only what is new.",
     ),
     click.option("--order", type=click.Choice(tuple(ORDERS)), help="Order of the loops over tiles, outermost first."),
-    click.option(
-        "--weights",
-        type=click.Choice(("once", "tile")),
-        default="once",
-        show_default=True,
-        help="Load weights once, or again for every tile.",
-    ),
+    choice("--weights", of=("once", "tile"), text="Load weights once, or again for every tile."),
 )
 """Tiles, and what happens to values that two of them need."""
 HOW: tuple[Option, ...] = (
-    click.option(
+    choice(
         "--groups",
-        type=click.Choice(get_args(Groups)),
-        default="planned",
-        show_default=True,
-        help="Fuse the groups of the planner, those of DNNFusion's published plan, or no layers at all (single).",
+        of=get_args(Groups),
+        text="Fuse the groups of the planner, those of DNNFusion's published plan, or no layers at all (single).",
     ),
     threads(),
     EXACT_ARITHMETIC,

@@ -5,7 +5,7 @@ from typing import get_args
 import click
 
 from polyfuse.choices import DTYPE_BYTES, Goal, accelerators
-from polyfuse.cli.options import HOW, LONGEST_GROUP, WORKLOAD, json_file, plan_file, with_options
+from polyfuse.cli.options import HOW, LONGEST_GROUP, WORKLOAD, choice, json_file, plan_file, with_options
 from polyfuse.cli.unused import HOST, StrictCommand
 from polyfuse.cli.values import FILE, size, sizes
 
@@ -30,14 +30,7 @@ DEFAULT_MACHINE = "npu"
     show_default="the machine's",
     help="Plan for this much on-chip memory, such as 512KiB.",
 )
-@click.option(
-    "--objective",
-    "goal",
-    type=click.Choice(get_args(Goal)),
-    default="latency",
-    show_default=True,
-    help="Objective to minimise.",
-)
+@choice("--objective", "goal", of=get_args(Goal), text="Objective to minimise.")
 @click.option(
     "--lambda",
     "cycles_per_byte",

@@ -3,21 +3,18 @@
 import click
 
 from polyfuse.choices import MEASURED
-from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, WORKLOAD, json_file, threads, with_options
+from polyfuse.cli.options import EXACT_ARITHMETIC, LAYOUT, WORKLOAD, json_file, number, threads, with_options
 from polyfuse.cli.unused import StrictCommand
 from polyfuse.cli.values import FILE
 
 
 @click.command("tune", cls=StrictCommand)
 @with_options(*WORKLOAD)
-@click.option(
+@number(
     "--measure",
     "measured",
-    type=click.IntRange(1),
     default=MEASURED,
-    show_default=True,
-    metavar="N",
-    help="Compile and time the N choices ranked best, and the unfused network.",
+    text="Compile and time the N choices ranked best, and the unfused network.",
 )
 @with_options(threads(), LAYOUT, EXACT_ARITHMETIC)
 @click.option(

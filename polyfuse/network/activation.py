@@ -115,8 +115,11 @@ class Activation:
         """The bounds between which values stay what they are, where it does nothing but clip to them; None else."""
         first, last = (self.arguments or (0.0,))[0], (self.arguments or (0.0,))[-1]
         known = {
-            "relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": (first, last),
-            "at_least": (first, np.inf), "at_most": (-np.inf, last),
+            "relu": (0.0, np.inf),
+            "relu6": (0.0, 6.0),
+            "clip": (first, last),
+            "at_least": (first, np.inf),
+            "at_most": (-np.inf, last),
         }
         return known.get(self.name)
 

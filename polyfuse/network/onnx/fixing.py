@@ -5,7 +5,6 @@
 Declared sizes may be replaced. What the model says of the shapes behind its inputs is dropped then: it may be stale.
 """
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.file import MAX_CONSTANT_ELEMENTS, MAX_ELEMENTS
+from polyfuse.text import near
 
 MAX_RANK = 8
 """The most axes of a tensor that enters."""
@@ -88,23 +88,13 @@ def fix(model: onnx.ModelProto, fixed: Fixed) -> onnx.ModelProto:
 def _input(model: onnx.ModelProto, name: str, known: Mapping[str, onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
     if name not in known:
         dimension = f"; {name!r} is a dimension: {pasted('--set', name, 1)}" if name in _dimensions(model) else ""
-        raise InvalidInput(f"model: has no input {name!r}; {_near(name, known)}{dimension}")
+        raise InvalidInput(f"model: has no input {name!r}; {near(name, known)}{dimension}")
     return known[name]
 
 
 def _got(value: object) -> str:
     """A value of the user as text, shortened to one line."""
     return " ".join(f"{value!r:.80}".split())
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that does not exist: similar names, or those that exist."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=3)
-    if close:
-        return f"did you mean {', '.join(map(repr, close))}?"
-    shown = ", ".join(map(repr, names[:12])) + (", ..." if len(names) > 12 else "")
-    return f"it has {shown}" if names else "it has none"
 
 
 def _whole(where: str, size: object) -> int:
@@ -147,7 +137,7 @@ def _checked_size(model: onnx.ModelProto, name: str, size: object) -> int:
     known = _dimensions(model)
     if name not in known:
         here = f"; {name!r} is an input: --shape or --fix" if name in inputs_of(model) else ""
-        near = _near(name, known) if known else "all sizes are numbers, --shape gives other ones"
+        near = near(name, known) if known else "all sizes are numbers, --shape gives other ones"
         raise InvalidInput(f"model: its inputs have no named dimension {name!r}; {near}{here}")
     return _whole(f"dimension {name!r}", size)
 

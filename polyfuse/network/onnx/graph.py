@@ -4,7 +4,6 @@ A `ModelProto` enters; an `OnnxGraph` leaves. Nodes that only make constants are
 nodes are n0, n1, ... in the order of the computation.
 """
 
-import difflib
 import heapq
 import re
 from collections import defaultdict
@@ -19,6 +18,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.onnx.constants import Constants
 from polyfuse.network.onnx.subgraphs import operator_of, reads
 from polyfuse.network.tensor import safe_name
+from polyfuse.text import near
 
 STAGES = "max|sub|exp|sum|log|mean|var|a|b|c|product|scaled[0-9]*|split[0-9]+"
 PARTS = "out|init|update|final|weight|bias|scale|shift|zero|multiplier|table|rows|columns|(constant|taps|part)[0-9]*"
@@ -207,15 +207,10 @@ def _find(nodes: Sequence[Node], wanted: str) -> Node:
     found = [node for node in nodes if wanted == node.name] or [node for node in nodes if wanted == node.proto.name]
     if len(found) == 1:
         return found[0]
-    names = list(dict.fromkeys(name for node in nodes for name in (node.name, node.proto.name) if name))
-    close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
-    shown = (name if name.isprintable() else repr(name) for name in names[:8])
     if found:
         raise InvalidInput(f"model: {len(found)} nodes are called {wanted!r}; use {', '.join(n.name for n in found)}")
-    raise InvalidInput(
-        f"model: has no node {wanted!r}; "
-        + (f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {', '.join(shown)}, ...")
-    )
+    names = dict.fromkeys(name for node in nodes for name in (node.name, node.proto.name) if name)
+    raise InvalidInput(f"model: has no node {wanted!r}; {near(wanted, names)}")
 
 
 def _between(nodes: Sequence[Node], starts: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
