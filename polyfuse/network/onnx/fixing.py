@@ -137,8 +137,8 @@ def _checked_size(model: onnx.ModelProto, name: str, size: object) -> int:
     known = _dimensions(model)
     if name not in known:
         here = f"; {name!r} is an input: --shape or --fix" if name in inputs_of(model) else ""
-        near = near(name, known) if known else "all sizes are numbers, --shape gives other ones"
-        raise InvalidInput(f"model: its inputs have no named dimension {name!r}; {near}{here}")
+        hint = near(name, known) if known else "all sizes are numbers, --shape gives other ones"
+        raise InvalidInput(f"model: its inputs have no named dimension {name!r}; {hint}{here}")
     return _whole(f"dimension {name!r}", size)
 
 
