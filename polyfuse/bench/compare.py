@@ -321,7 +321,8 @@ def measured(
         errors = [error_of(kernels[k], inputs, expected)]
         counter = Kernel(case.counting, counting[k], sharing=kernels[k])
         errors.append(error_of(counter, inputs, expected))
-        found = counted(case, counter) | compiled_bytes(kernels[k])
+        found = counted(case, counter)
+        found |= {"buffer_bytes": kernels[k].onchip_bytes, "workspace_bytes": kernels[k].workspace_bytes}
         del counter
         if case.proving is not None:
             prover = Kernel(case.proving, next(proving), sharing=kernels[k])
@@ -376,11 +377,6 @@ def counted(case: Case, kernel: Kernel) -> dict[str, int]:
         "offchip_read_bytes": read,
         "offchip_write_bytes": write,
     }
-
-
-def compiled_bytes(kernel: Kernel) -> dict[str, int]:
-    """What the compiled code that is timed keeps on chip."""
-    return {"buffer_bytes": kernel.onchip_bytes, "workspace_bytes": kernel.workspace_bytes}
 
 
 def row_of(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from polyfuse.bench.compare import Candidate, Case
+from polyfuse.bench.results import letters
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import safe_name
@@ -63,8 +64,3 @@ def retention_codes(row: Candidate, network: Network) -> list[str]:
     common = letters(row.strategy.others)
     own = [f"{safe_name(name)}-{code}" for name, code in codes.items() if code != common]
     return [common, *own]
-
-
-def letters(places: Sequence[str]) -> str:
-    """`LR` for (local, recompute)."""
-    return "".join(place[0].upper() for place in places)

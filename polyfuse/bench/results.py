@@ -8,6 +8,7 @@ number that is not finite is the string "nan", "inf" or "-inf". A change of mean
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -114,7 +115,7 @@ class Row:
         """The strategy; if mixed, with a letter for the place along each tile dimension, for each tensor or for all."""
         if self.strategy != "mixed":
             return self.strategy
-        codes = ["".join(place[0].upper() for place in places) for places in self.retention.values()]
+        codes = [letters(places) for places in self.retention.values()]
         return " ".join([self.strategy, *(codes[:1] if len(set(codes)) == 1 else codes)])
 
     @property
@@ -180,6 +181,11 @@ class Comparison:
                     f"{where}.rows[{index}]: expected a ratio_to_unfused of {expected}, got {row.ratio_to_unfused}; "
                     "correct it, or compare again"
                 )
+
+
+def letters(places: Iterable[str]) -> str:
+    """`LR` for (local, recompute)."""
+    return "".join(place[0].upper() for place in places)
 
 
 SUMMARY = ("row", "executions", "recomputed", "bytes on chip", "bytes off-chip", "seconds", "max error", "counted")

@@ -64,7 +64,7 @@ class Constants:
         self.store(model.graph)
         for node in nodes:
             self.see(node)
-        self.shape_of: Callable[[str], Sequence[int]] = _unknown_shape
+        self.shape_of: Callable[[str], Sequence[int]] = unknown_shape
         self.roles = self._roles(nodes) if seed is not None else {}
         self.values: dict[str, Constant] = {}
 
@@ -168,7 +168,8 @@ class Constants:
         return self.values[name]
 
 
-def _unknown_shape(name: str) -> Sequence[int]:
+def unknown_shape(name: str) -> Sequence[int]:
+    """Refuse to tell a shape. Errors: UnsupportedOperator."""
     raise UnsupportedOperator(f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes")
 
 

@@ -79,14 +79,9 @@ def evaluated(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: in
 
 def _constant(node: onnx.NodeProto) -> Constant:
     attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    for name, dtype in (
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-    ):
-        if name in attributes:
-            return np.asarray(attributes[name], dtype=dtype)
+    for name in attributes.keys() - {"value"}:
+        if name.removesuffix("s") in ("value_float", "value_int"):
+            return np.asarray(attributes[name], dtype=np.float32 if "float" in name else np.int64)
     value = attributes["value"]
     if not isinstance(value, onnx.TensorProto):
         raise TypeError("its value is no tensor")
@@ -163,14 +158,13 @@ def largest_result(node: onnx.NodeProto, inputs: Sequence[Constant]) -> int:
     return prod(np.broadcast_shapes(*(value.shape for value in inputs))) if node.op_type in POINTWISE.split() else whole
 
 
-def _type(value: Constant) -> onnx.TypeProto:
-    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-
-
 def _computed(node: onnx.NodeProto, inputs: Sequence[Constant | None], opset: int) -> list[Constant]:
     """The outputs of a node by ONNX's own evaluator."""
     given = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
-    entering = [helper.make_value_info(name, _type(value)) for name, value in given.items()]
+    entering = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in given.items()
+    ]
     leaving = [helper.make_value_info(name, onnx.TypeProto()) for name in filter(None, node.output)]
     graph = helper.make_graph([node], "folded", entering, leaving)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

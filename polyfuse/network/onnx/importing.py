@@ -16,6 +16,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.layers import copies
 from polyfuse.network.network import Builder
 from polyfuse.network.onnx import attributes
+from polyfuse.network.onnx.constants import unknown_shape
 from polyfuse.network.onnx.file import MAX_ELEMENTS
 from polyfuse.network.onnx.graph import Node, OnnxGraph
 from polyfuse.network.quantised.scheme import Dequantised, quantisation_of
@@ -218,11 +219,7 @@ class Import:
 
     def shape_of(self, name: str) -> Sequence[int]:
         """The shape of a tensor that is made by now. Errors: UnsupportedOperator."""
-        if name not in self.tensors:
-            raise UnsupportedOperator(
-                f"tensor {name!r}: its shape is needed before it is made; export with fixed sizes"
-            )
-        return self.tensors[name].concrete_shape
+        return self.tensors[name].concrete_shape if name in self.tensors else unknown_shape(name)
 
 
 def normalisation(state: Import, node: Node, channels: int) -> tuple[Array, Array]:

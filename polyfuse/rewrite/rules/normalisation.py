@@ -71,10 +71,6 @@ def _before(match: Match) -> Replacement:
     return Replacement.by(*moments, with_activation(last, norm.activation), weights=values)
 
 
-def _unit(match: Match) -> bool:
-    return _square(match) == 1.0
-
-
 def _epsilon_matters(match: Match) -> Refusal:
     """An element one standard deviation above the mean, for the scale farthest from 1, with epsilon as it is."""
     scale, _ = channel_values(match, BEFORE)
@@ -113,7 +109,11 @@ SCALING_THEN_NORM = Rule(
     _PARTS,
     (
         *_ONLY,
-        Condition("the scale is 1 or -1, so that epsilon stays what it is", _unit, _epsilon_matters),
+        Condition(
+            "the scale is 1 or -1, so that epsilon stays what it is",
+            lambda match: _square(match) == 1.0,
+            _epsilon_matters,
+        ),
     ),
     _before,
 )

@@ -18,16 +18,12 @@ PRODUCER = "producer"
 PRODUCT = Arithmetic("mul")
 
 
-def _into_producer(match: Match) -> Replacement:
-    return Replacement.by(with_activation(match[PRODUCER], match.root.activation))
-
-
 ACTIVATION_INTO_PRODUCER = Rule(
     "activation-into-producer",
     "f(layer(x))  ->  (f after layer)(x)",
     pattern("activation", Activate, pattern(PRODUCER, TAKES_ACTIVATION), form=has_one_input),
     (without_activation(PRODUCER), only_read_by_root(PRODUCER)),
-    _into_producer,
+    lambda match: Replacement.by(with_activation(match[PRODUCER], match.root.activation)),
 )
 
 
@@ -44,10 +40,6 @@ GATE_OF_X = Condition(
 )
 
 
-def _silu(match: Match) -> Replacement:
-    return Replacement.by(pointwise.activation(match.root.name, match["gate"].inputs[0], "silu"))
-
-
 def _is_sigmoid(graph: RewriteGraph, layer: Layer) -> bool:
     return layer.activation == Activation("sigmoid") and len(layer.inputs) == 1
 
@@ -57,7 +49,7 @@ SILU = Rule(
     "x * sigmoid(x)  ->  silu(x)",
     pattern("product", PRODUCT, pattern("gate", Activate, form=_is_sigmoid)),
     (GATE_OF_X, only_read_by_root("gate")),
-    _silu,
+    lambda match: Replacement.by(pointwise.activation(match.root.name, match["gate"].inputs[0], "silu")),
 )
 
 
@@ -110,10 +102,6 @@ def _changes_nothing(graph: RewriteGraph, layer: Layer) -> bool:
     return found is not None and layer.activation is None and bool((found.scale == 1).all() and not found.shift.any())
 
 
-def _removed(match: Match) -> Replacement:
-    return Replacement((), {}, match.root.inputs[0])
-
-
 def _removable(match: Match) -> bool:
     root, outputs = match.root, match.graph.outputs
     x = root.inputs[0]
@@ -131,5 +119,5 @@ IDENTITY = Rule(
             lambda match: Refusal(f"{match.root.output.name} is an output, and {match.root.inputs[0].name} may not be"),
         ),
     ),
-    _removed,
+    lambda match: Replacement((), {}, match.root.inputs[0]),
 )

@@ -30,7 +30,7 @@ class _Fraction:
 
 
 @dataclass
-class _Program:
+class _Lines:
     """Source lines under construction; equal expressions are computed once."""
 
     arguments: Mapping[str, str]
@@ -163,7 +163,7 @@ def evaluator(names: tuple[str, ...], cases: Cases) -> Evaluator:
 
 
 def _values_source(arguments: Mapping[str, str], cases: Cases) -> str:
-    program = _Program(arguments, magnitudes=False)
+    program = _Lines(arguments, magnitudes=False)
     results = []
     for alternatives, value in cases:
         masks = [
@@ -181,7 +181,7 @@ def _values_source(arguments: Mapping[str, str], cases: Cases) -> str:
 
 def _magnitude_source(arguments: Mapping[str, str], cases: Cases) -> str:
     """Source of a bound on every intermediate result, from bounds (at least 1) on the absolute arguments."""
-    program = _Program(arguments, magnitudes=True)
+    program = _Lines(arguments, magnitudes=True)
     for alternatives, value in cases:
         for together in alternatives:
             for one in together:
