@@ -7,11 +7,13 @@ import datetime
 from collections.abc import Iterable
 from pathlib import Path
 
+import handwritten
+import toolkit
+from peerpages import markdown
+
 import polyfuse as pf
-from polyfuse.bench import handwritten, toolkit
 from polyfuse.bench.results import Row
 from polyfuse.report.format import short_share, tile_label
-from polyfuse.report.peerpages import markdown
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -51,13 +53,13 @@ TOOLKIT = """\
 ## The toolkit itself
 
 CPU seconds of every stage for chains of 3x3 convolutions, 16 channels, 540x960, tiles of 60x240
-(`python -m polyfuse.bench.toolkit`). The goals: four layers under 2 s, ten under 10 s.
+(`python docs/measured/toolkit.py`). The goals: four layers under 2 s, ten under 10 s.
 
 """
 BY_HAND = """
 ## Generated plain C against loops written by hand
 
-How many times faster the generated code of one layer is (`python -m polyfuse.bench.handwritten`): than the obvious
+How many times faster the generated code of one layer is (`python docs/measured/handwritten.py`): than the obvious
 loops (sum over channels and taps for each output), and than loops that add one tap at a time to a row.
 
 """

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import peerpages as pages
+
 import polyfuse as pf
 from polyfuse.bench.peers.contender import peers_named
 from polyfuse.bench.peers.ours import Configuration
@@ -19,7 +21,6 @@ from polyfuse.bench.peers.results import PeerReport
 from polyfuse.choices import RACE_LAYOUTS, RaceLayout
 from polyfuse.files import make_folder
 from polyfuse.network.operator import Conv
-from polyfuse.report import peerpages as pages
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import peerpages as pages
 
 import polyfuse as pf
 from polyfuse.bench.peers.contender import peers_named
@@ -27,7 +28,6 @@ from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.source import read_source
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.loading import Workload
-from polyfuse.report import peerpages as pages
 from polyfuse.report.format import short_bytes
 from polyfuse.typed_json import decode, encode, parse
 

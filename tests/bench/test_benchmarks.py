@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from polyfuse.bench import groups, handwritten, toolkit
+from docs.measured import handwritten, toolkit
+from polyfuse.bench import groups
 from polyfuse.codegen.kernel import build
 from polyfuse.deploy.model import plan_of, program_of
 from polyfuse.deploy.settings import Settings

@@ -15,11 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from polyfuse.bench.peers.contender import PEERS, Contender
-from polyfuse.bench.peers.race import RaceRules, race
-from polyfuse.bench.peers.results import STATES, PeerComparison, PeerReport, PeerRow
-from polyfuse.network.reference import random_inputs, run
-from polyfuse.report.peerpages import (
+from docs.measured.peerpages import (
     ALONE_COLUMNS,
     PEER_COLUMNS,
     Kept,
@@ -29,6 +25,10 @@ from polyfuse.report.peerpages import (
     one_by_one,
     peer_cells,
 )
+from polyfuse.bench.peers.contender import PEERS, Contender
+from polyfuse.bench.peers.race import RaceRules, race
+from polyfuse.bench.peers.results import STATES, PeerComparison, PeerReport, PeerRow
+from polyfuse.network.reference import random_inputs, run
 from polyfuse.report.peers import print_peers
 from tests.bench.peers_example import comparison, timed
 from tests.bench.test_race import FAKE, pair

@@ -1,4 +1,4 @@
-"""How long the toolkit itself takes: `python -m polyfuse.bench.toolkit` prints the CPU time of every stage.
+"""How long the toolkit itself takes: `python docs/measured/toolkit.py` prints the CPU time of every stage.
 
 Chains of 3x3 convolutions, 2-D tiles, concrete sizes; each stage as a user runs it, nothing cached. The time of the
 lowering is that of every layer's schedule, which code generation does not need. Before that, how long a fresh

@@ -1,4 +1,4 @@
-"""The generated scalar C compared with loops written by hand: `python -m polyfuse.bench.handwritten` prints the ratios.
+"""The generated scalar C compared with loops written by hand: `python docs/measured/handwritten.py` prints the ratios.
 
 Both hand-written forms are one convolution layer, NCHW, padding as bounds of the loops, compiled with the same flags:
 *obvious* sums over channels and taps for each output; *by rows* adds one tap at a time to a row of outputs.
