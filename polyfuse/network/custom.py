@@ -72,7 +72,8 @@ def statement_layer(
         )
     everything = instances
     relations = {operand: _relation(name, everything, operand, *read) for operand, read in reads.items()}
-    _check_used(name, relations, names_in(expression), names_in(init or "0.0"))
+    if unused := sorted(set(relations) - names_in(expression) - names_in(init or "0.0")):
+        raise InvalidInput(f"layer {name!r}: no expression uses the operand {unused[0]!r}; remove its read")
     updates = {operand: relation for operand, relation in relations.items() if operand in names_in(expression)}
     for relation in updates.values():
         instances = instances & relation.domain()
@@ -166,11 +167,6 @@ def _check_cover(name: str, output: Tensor, made: isl.Set, starts: bool) -> None
         raise InvalidInput(
             f"layer {name!r}: nothing makes {output.name}{point} of {output}; widen its domain or give init"
         )
-
-
-def _check_used(name: str, relations: Mapping[str, isl.Map], *used: set[str]) -> None:
-    if unused := sorted(set(relations) - set().union(*used)):
-        raise InvalidInput(f"layer {name!r}: no expression uses the operand {unused[0]!r}; remove its read")
 
 
 def access_beyond(

@@ -70,7 +70,9 @@ def declared_shape(model: onnx.ModelProto, name: str) -> tuple[int, ...]:
 def _check_inputs(values: Sequence[onnx.ValueInfoProto]) -> None:
     """Refuse inputs that hold whole numbers, and inputs of open sizes, all of them in one error."""
     if whole := [value for value in values if value.type.tensor_type.elem_type in WHOLE]:
-        held = (f"{value.name!r} ({_type_name(value)}, {declared_text(value.type.tensor_type)})" for value in whole)
+        types = ((value.name, value.type.tensor_type) for value in whole)
+        named = onnx.TensorProto.DataType.Name
+        held = (f"{name!r} ({named(kind.elem_type).lower()}, {declared_text(kind)})" for name, kind in types)
         options = " ".join(pasted("--fix", value.name, 1) for value in whole)
         raise InvalidInput(
             f"{_inputs(whole)} {', '.join(held)}: expected float32 elements, or int8 or uint8; fix "
@@ -89,10 +91,6 @@ def _free(values: Sequence[onnx.ValueInfoProto]) -> str:
 
 def _inputs(values: Sequence[onnx.ValueInfoProto]) -> str:
     return "model: its inputs" if len(values) > 1 else "model: its input"
-
-
-def _type_name(value: onnx.ValueInfoProto) -> str:
-    return str(onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
 
 
 INFER = """
