@@ -147,7 +147,7 @@ def test_names_that_are_not_there_get_near_matches(tmp_path: Path) -> None:
     nodes = [make("Relu", ["x"], ["a"], name="block/conv1"), make("Relu", ["a"], ["y"], name="block/conv2")]
     made = model(nodes, {"x": SHAPE}, ["y"])
     assert "did you mean 'block/conv1'" in refused(made, tmp_path, first="blok/conv1")
-    assert "it has block_conv1, block/conv1" in refused(made, tmp_path, last="zzz")
+    assert "it has 'block_conv1', 'block/conv1'" in refused(made, tmp_path, last="zzz")
     assert "no path leads from node 'block/conv2' to 'block/conv1'" in refused(
         made, tmp_path, first="block/conv2", last="block/conv1"
     )
