@@ -250,7 +250,7 @@ def ring_panel(name: str, group: pf.Storage, tensor: str, tiles: range) -> Panel
     arrivals = by_tile(flow.arrivals)
     since = {row: tile[1] for tile, cells in arrivals.items() for row, _ in cells}
     until = {row: tile[1] for tile, cells in by_tile(flow.need).items() for row, _ in cells}
-    cell_of = Map.from_multi_aff(buffer.cell)
+    cell_of = buffer.cell.as_map()
     boxes = []
     for row, arrival in sorted(since.items()):
         cell = int(values(cell_of, np.array([[0, arrival, 0, 0, row, 0]]))[0, 2])

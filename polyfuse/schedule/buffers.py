@@ -17,8 +17,8 @@ import islpy as isl
 
 from polyfuse.errors import IllegalSchedule, Unbounded
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.cells import Buffer, Index, tile_and_element
 from polyfuse.schedule.schedule import Flow, Role, Schedule
-from polyfuse.schedule.storage import Buffer, Index, tile_and_element
 from polyfuse.schedule.witness import witness
 from polyfuse.sets.spaces import relation_space
 
@@ -237,11 +237,17 @@ def at_first(schedule: Schedule, tensor: Tensor) -> isl.Set:
     return elements.wrap()
 
 
+def cut_axes(schedule: Schedule, name: str) -> frozenset[int]:
+    """The axes of a tensor along which row kernels know parts: those that tiles cut, of what is no weight."""
+    flow = schedule.flows.get(name)
+    return frozenset(schedule.cut_axes(flow) if flow is not None and flow.role != "weight" else ())
+
+
 def why_no_rows(schedule: Schedule, buffers: Mapping[str, Buffer], name: str) -> str | None:
     """Why row kernels cannot use the buffer of a tensor: its index that is not of their form; None where they can."""
-    buffer, flow = buffers[name], schedule.flows.get(name)
-    tensor, coordinates = buffer.tensor, len(schedule.tiling.dims)
-    cut = {dim.axis for dim in schedule.tiling.dims} if flow is not None and flow.role != "weight" else set()
+    cut = cut_axes(schedule, name)
+    buffer, coordinates = buffers[name].widened(cut), len(schedule.tiling.dims)
+    tensor = buffer.tensor
     copies = len(buffer.indices) - len(tensor.shape)
     if copies < 0:
         return f"{buffer}: expected an index for each axis of {tensor}, got {len(buffer.indices)}"

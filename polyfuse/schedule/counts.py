@@ -14,8 +14,9 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, scheduled
 from polyfuse.schedule.steps import preload_steps, steps
-from polyfuse.schedule.storage import Storage, cut
+from polyfuse.schedule.storage import Storage
 from polyfuse.schedule.tiling import Axis
+from polyfuse.schedule.windows import cut
 from polyfuse.sets.counting import count
 
 

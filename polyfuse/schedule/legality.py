@@ -25,15 +25,18 @@ from polyfuse.schedule.buffers import (
     check_buffers,
     check_complete,
     check_index,
+    cut_axes,
     ends_of,
     own_indices,
     why_no_rows,
 )
+from polyfuse.schedule.cells import Buffer
 from polyfuse.schedule.inside import check_times
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
-from polyfuse.schedule.storage import Buffer, Storage, cut
-from polyfuse.schedule.valueflow import Accesses, collision, last_written, unserved
+from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.valueflow import Accesses, collision, last_written, made_before, unserved
+from polyfuse.schedule.windows import cut
 from polyfuse.schedule.witness import Access, refusal, witness
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import Part, coordinates, freed, union
@@ -86,7 +89,7 @@ def check(storage: Storage) -> None:
                 check_values(schedule, lodgers(schedule, held, early))
             for flow, buffer in held if len(held) == 1 else ():
                 rows = why_no_rows(schedule, storage.buffers, flow.tensor.name) is None
-                for form in buffer.forms if rows else (buffer,):
+                for form in buffer.forms(cut_axes(schedule, flow.tensor.name)) if rows else (buffer,):
                     check_values(schedule, (lodger(flow, form, *chip_events(schedule, flow, early)),))
 
 
@@ -218,7 +221,7 @@ def check_values(schedule: Schedule, sharers: Sequence[Lodger]) -> None:
             lost = unserved(reader, sources, private)
             if not lost.is_empty():
                 point = lost.sample_point()
-                last = last_written(point, reader, sources)
+                last = last_written(point, reader, sources) or made_before(point, reader, sources)
                 found_there = seen(schedule, homes, last[1]) if last is not None else None
                 raise IllegalSchedule(refusal(read.name, seen(schedule, homes, point), found_there))
     for home in homes:

@@ -157,6 +157,17 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
     return found
 
 
+def made_before(read: isl.Point, reader: Accesses, writers: Sequence[Accesses]) -> tuple[Accesses, isl.Point] | None:
+    """A write of the element that a read wants, to any cell, that ends before it; None where there is none."""
+    at = isl.Set.from_point(read)
+    for writer in writers:
+        earlier = reader.begins.apply_range(greater(reader.begins)).apply_range(writer.ends.reverse())
+        writes = (same_elements(reader, writer) & earlier).intersect_domain(at).range() & writer.instances
+        if not writes.is_empty():
+            return writer, writes.sample_point()
+    return None
+
+
 def clash(writer: Accesses) -> isl.BasicMap | None:
     """`{ [x] -> [y] }`: two elements that are written to one cell at the same time; None where there are none."""
     return collision(writer.cells.range_product(writer.ends).flatten_range())

@@ -19,7 +19,7 @@ from polyfuse.network.scop.jscop import read_jscop, write_jscop
 from polyfuse.network.scop.layers import scop_network
 from polyfuse.network.scop.order import check_changed
 from polyfuse.network.scop.scop import Scop
-from polyfuse.schedule.storage import Index
+from polyfuse.schedule.cells import Index
 from tests.oracles import polly
 
 TWO_CONVS = Path(__file__).parents[1] / "network" / "scop" / "data" / "two_convs.c"

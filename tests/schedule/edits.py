@@ -7,7 +7,7 @@ from dataclasses import replace
 import islpy as isl
 
 import polyfuse as pf
-from polyfuse.schedule.storage import Buffer, Index
+from polyfuse.schedule.cells import Buffer, Index
 
 Edit = Callable[[random.Random, pf.Storage], pf.Storage]
 

@@ -11,11 +11,11 @@ import pytest
 
 import polyfuse as pf
 from polyfuse.codegen.lower.places import why_no_rows_in
+from polyfuse.schedule.cells import Index
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.interpreter import executions_of, interpret
 from polyfuse.schedule.schedule import Flow
 from polyfuse.schedule.steps import preload_steps, steps
-from polyfuse.schedule.storage import Index
 from tests.schedule.edits import edited, with_buffer
 from tests.schedule.networks import pair, stencils
 

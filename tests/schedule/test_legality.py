@@ -9,10 +9,11 @@ import pytest
 
 from polyfuse.choices import PLACES
 from polyfuse.errors import IllegalSchedule, TooComplex
+from polyfuse.schedule.cells import Index
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
-from polyfuse.schedule.storage import Index, Storage, storage
+from polyfuse.schedule.storage import Storage, storage
 from polyfuse.sets.limits import operation_limit
 from tests.schedule.networks import pair, same_chain
 

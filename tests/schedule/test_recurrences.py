@@ -18,10 +18,10 @@ from polyfuse.codegen.opencl import opencl_source
 from polyfuse.codegen.scop.export import exported
 from polyfuse.errors import IllegalSchedule, InvalidInput, UnsupportedOperator
 from polyfuse.plan.graph.operations import graph_of
+from polyfuse.schedule.cells import Index
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.interpreter import interpret
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.storage import Index
 
 QUICK = Options(flags=("-std=c11", "-O0"))
 Offset = tuple[int, ...]

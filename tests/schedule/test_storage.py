@@ -92,9 +92,7 @@ def test_ring_heights_are_the_rows_alive_at_once(chain: Chain, data: st.DataObje
 def test_rank_1_rings() -> None:
     found = storage(scheduled(stencils(), Strategy.named("local", (4,), "shifted")))
     assert {name: buffer.shape for name, buffer in found.buffers.items()} == {"z": (4,), "y": (6,), "x": (6,)}
-    cell = isl.Map.from_multi_aff(found.buffers["y"].cell).intersect_domain(
-        isl.Set("{ [tile[t] -> y[i]] : t = 0 and 0 <= i < 18 }")
-    )
+    cell = found.buffers["y"].cell.as_map().intersect_domain(isl.Set("{ [tile[t] -> y[i]] : t = 0 and 0 <= i < 18 }"))
     by_element = sorted(pairs(cell.flatten_domain()))
     assert [(b[0] - a[0]) % 6 for (_, a), (_, b) in pairwise(by_element)] == [1] * 17
 

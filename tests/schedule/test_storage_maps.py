@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
+from polyfuse.schedule.cells import Buffer, Index, tile_and_element
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.storage import Buffer, Index, tile_and_element
 from tests.schedule.networks import pair
 
 LOCAL = pf.Strategy((4,), others=("local",), placement="shifted")

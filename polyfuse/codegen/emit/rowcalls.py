@@ -10,7 +10,7 @@ import islpy as isl
 
 from polyfuse.codegen.emit.arrays import row_address
 from polyfuse.codegen.lower.rowsteps import Rows, RowStep
-from polyfuse.schedule.storage import Index
+from polyfuse.schedule.cells import Index
 
 WORKSPACE = "row_workspace"
 """The name in C of the memory that computing takes besides buffers."""

@@ -14,10 +14,11 @@ from polyfuse.choices import BUFFER
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.selection import SCALAR, Selection
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.buffers import why_no_rows
+from polyfuse.schedule.buffers import cut_axes, why_no_rows
+from polyfuse.schedule.cells import Buffer, Index
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Step, Touch, chip_name
-from polyfuse.schedule.storage import Buffer, Index, Storage
+from polyfuse.schedule.storage import Storage
 from polyfuse.sets.spaces import without_domain
 
 
@@ -65,7 +66,8 @@ class Places:
     def buffer(self, tensor: Tensor) -> Buffer:
         """A buffer. With row kernels no ring runs along a row: rows are as wide as the image then."""
         buffer = self.storage.buffers[tensor.name]
-        return buffer.widened if self.selection.target.has_rows and buffer.array is None else buffer
+        cut = cut_axes(self.storage.schedule, tensor.name)
+        return buffer.widened(cut) if self.selection.target.has_rows else buffer
 
     def array(self, tensor: Tensor, offchip: bool) -> Array:
         """A tensor's off-chip array, or its on-chip buffer."""

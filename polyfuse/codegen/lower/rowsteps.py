@@ -21,9 +21,9 @@ from polyfuse.codegen.rows.shape import Kind, RowShape, balanced
 from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Pair, Window
+from polyfuse.schedule.cells import Index
 from polyfuse.schedule.schedule import Action, Flow, Schedule
 from polyfuse.schedule.steps import REDUCTION_DIMS, point_dims
-from polyfuse.schedule.storage import Index
 from polyfuse.sets.counting import count
 
 STREAM_BYTES = 1 << 24

@@ -17,10 +17,11 @@ from polyfuse.codegen.lower.places import Places
 from polyfuse.network.scop.scop import ScopArray
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.buffers import why_no_rows
+from polyfuse.schedule.cells import tile_and_element, variable
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.steps import Touch, chip_name
-from polyfuse.schedule.storage import Storage, tile_and_element, variable
+from polyfuse.schedule.storage import Storage
 
 MOST_STACK_BYTES = 1 << 16
 """Local arrays above this are put on the heap."""

@@ -19,7 +19,8 @@ from polyfuse.network.scop.layers import Part, ScopNetwork
 from polyfuse.network.tensor import Tensor, distinct_name, distinct_names
 from polyfuse.schedule.schedule import Action, Schedule
 from polyfuse.schedule.steps import Step, steps
-from polyfuse.schedule.storage import Storage, tile_origin
+from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.windows import tile_origin
 from polyfuse.sets.coalescing import coalesced
 
 PREFIX = "Stmt_"
