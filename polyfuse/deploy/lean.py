@@ -19,7 +19,7 @@ from polyfuse.network.layer import Layer
 SLACK = 1.02
 """How many times as much groups that need less memory may cost."""
 MOST_TRIED = 4
-"""So many concats are tried; each takes as long as lowering the network."""
+"""The most concats that are tried; each takes as long as lowering the network."""
 
 
 def leaner(grouping: Grouping, selection: Selection, price: Price) -> Grouping:

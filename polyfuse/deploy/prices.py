@@ -41,7 +41,7 @@ GAIN = 0.98
 MAX_OPERATIONS = 300_000
 """Parts that take isl more than so many operations in one step of scheduling or pricing are not worth it."""
 FEW = 6
-"""So few parts are priced sooner than processes start."""
+"""Fewer parts than this are priced sooner than processes start."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Prices:
     def fusible(self, names: Sequence[str]) -> bool:
         """Whether layers may share a group: where there are row kernels, only layers that have them may.
 
-        Scalar code take time for what they compute, not for where it lies.
+        The time of scalar code depends on what it computes, not on where values lie.
         """
         return not self.selection.target.has_rows or all(name in self.selection.kinds for name in names)
 
@@ -201,7 +201,7 @@ _here: Prices | None = None
 
 
 def priced_here(prices: Prices) -> None:
-    """Begin a process that prices: what the network is came with the fork."""
+    """Begin a process that prices: the fork brought the network along."""
     global _here
     _here = prices
 

@@ -26,7 +26,7 @@ cache for every batch, larger ones from memory. Those beyond SHARE_BYTES come fr
 layers' have taken their place since the last run."""
 
 CHAINS = 8
-"""Multiply-adds that are on their way at once: fewer accumulators take as long as so many."""
+"""Multiply-adds in flight at once: fewer accumulators take as long as this many."""
 
 GAIN = 0.95
 """A larger tile, which loses more digits, must cost at most this share of a smaller one."""
@@ -112,7 +112,7 @@ def weight_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
 
 
 def read_bytes(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """Those of them that a kernel reads: for the sizes of tiles that it is made of."""
+    """The transformed weights that a kernel reads: for the sizes of its tiles."""
     return FLOAT.bytes * sum(weight_floats(shape, region.tile, floats) for region in regions_of(shape, tuning, floats))
 
 
@@ -129,7 +129,7 @@ def price(shape: RowShape, tuning: Tuning, floats: int) -> float:
 
 
 def memory_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
-    """That of reading all weights from memory: other layers' have taken their place since the last run."""
+    """The price of reading all weights from memory: other layers' have taken their place since the last run."""
     return read_bytes(shape, tuning, floats) / MEMORY_BYTES / floats
 
 
@@ -143,7 +143,7 @@ def read_again(shape: RowShape, tuning: Tuning, floats: int) -> tuple[tuple[int,
 
 
 def products_price(shape: RowShape, tuning: Tuning, floats: int) -> int:
-    """That of the products, and the time for more where accumulators are few."""
+    """The price of the products, with the time for more where accumulators are few."""
     blocks, found = tuning.blocks, 0
     for region in regions_of(shape, tuning, floats):
         accumulators = (blocks * chunk for batch in region.batches for chunk in balanced(batch, tuning.pixels))
@@ -153,7 +153,7 @@ def products_price(shape: RowShape, tuning: Tuning, floats: int) -> int:
 
 
 def transforms_price(shape: RowShape, tuning: Tuning, floats: int) -> float:
-    """That of the transforms of inputs, and back; weights are transformed when they are packed."""
+    """The price of the transforms of inputs and of products; weights are transformed when they are packed."""
     counts = winograd_counts(shape, tuning, floats, "vectors")
     flops = counts.input_additions + counts.input_multiplications
     flops += counts.output_additions + counts.output_multiplications

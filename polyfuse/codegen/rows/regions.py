@@ -20,7 +20,7 @@ from polyfuse.codegen.rows.shape import RowShape, Tuning, balanced, block_sizes
 
 LINE = 64
 RUN_BYTES = 10 * 1024
-"""What the columns of a run may take up of the innermost cache."""
+"""The most bytes of the innermost cache that the columns of a run take up."""
 
 Sizes = tuple[int, int]
 """Of rows and of columns."""
@@ -187,7 +187,7 @@ def split(size: int, tile: int, edge: int) -> dict[int, range]:
 
 
 def transforms(tuning: Tuning) -> tuple[Sizes, ...]:
-    """The tiles that kernels of a tuning are made of, those that a kernel has no use for among them."""
+    """The sizes of tiles that weights are transformed for, those that a kernel does not use included."""
     rows, columns = ((tuning.tile, edge) if edge else (tuning.tile,) for edge in tuning.edge)
     return tuple(product(rows, columns))
 
