@@ -13,6 +13,9 @@ RETAINED_IN: dict[Place, str | None] = {"recompute": None, "local": BUFFER, "glo
 """The memory in which each place retains values: none, so that they are computed again; the buffer of their tensor; or
 another one, to which they are stored once and from which later tiles load them. A line here is a place."""
 PLACES = tuple(RETAINED_IN)
+Axis = int | str
+AXES = ("n", "c", "h", "w")
+"""The names of the axes of images, in their order; those of other tensors are numbers."""
 STRATEGIES = (*PLACES, "mixed")
 """Strategies by name: one place for every tensor along every tile dimension, or mixed."""
 

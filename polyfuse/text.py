@@ -56,3 +56,14 @@ def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]
 def html_text(title: str, text: str) -> str:
     """A block of text for a notebook, folded away under its title."""
     return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def tile_label(sizes: Sequence[int], axes: Sequence[int | str] = (), uncut: str = "untiled") -> str:
+    """A tile as people write it.
+
+    >>> tile_label((72, 60)), tile_label((16, 8), ("c", 2)), tile_label(())
+    ('72x60', 'c=16,2=8', 'untiled')
+    """
+    if axes:
+        return ",".join(f"{axis}={size}" for axis, size in zip(axes, sizes, strict=False))
+    return "x".join(map(str, sizes)) or uncut

@@ -11,7 +11,7 @@ import numpy as np
 
 from polyfuse.bench.measure import Timing, measure
 from polyfuse.bench.results import Comparison, Row
-from polyfuse.choices import BUFFER, PLACES, STRATEGIES, KernelsName, Place
+from polyfuse.choices import BUFFER, PLACES, STRATEGIES, Axis, KernelsName, Place
 from polyfuse.codegen.build import Options
 from polyfuse.codegen.cache import cache_folder
 from polyfuse.codegen.compiler import find_compiler
@@ -31,6 +31,7 @@ from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import Placement
 from polyfuse.schedule.schedule import Strategy, check_strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.text import tile_label
 
 DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))
 
@@ -52,6 +53,11 @@ class Candidate:
         return self.strategy.tile if self.strategy is not None else ()
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that the tile cuts; () for rows, or rows and columns."""
+        return self.strategy.axes if self.strategy is not None else ()
+
+    @property
     def placement(self) -> Placement | None:
         """The placement of first executions; None where nothing is retained."""
         if self.strategy is None:
@@ -67,7 +73,7 @@ class Candidate:
         return {tensor.name: self.strategy.places(tensor.name) for tensor in tensors if network.readers(tensor)}
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.label, self.placement, "x".join(map(str, self.tile)))))
+        return " ".join(filter(None, (self.label, self.placement, tile_label(self.tile, self.axes, ""))))
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Choices:
     placement  of every row; None takes both for local rows, `shifted` for mixed and `first` for global ones
     order      positions in the tile, outermost loop first, of tiles in two dimensions; None lets each strategy choose
     weights    loaded `once`, or by every `tile` that reads them; the unfused row loads them once
+    axes       what tiles cut, by name or number; () cuts rows, or rows and columns
     """
 
     mixed: tuple[tuple[Place, ...], ...] = DEFAULT_MIXED
@@ -110,6 +117,7 @@ class Choices:
     placement: Placement | None = None
     order: tuple[int, ...] | None = None
     weights: Literal["once", "tile"] = "once"
+    axes: tuple[Axis, ...] = ()
 
     def strategy(
         self,
@@ -120,7 +128,7 @@ class Choices:
     ) -> Strategy:
         """A strategy for one tile with the order and the weights that were chosen."""
         order = self.order if self.order is not None and len(self.order) == len(tile) else None
-        return Strategy(tile, places, retention or {}, placement, order, self.weights)
+        return Strategy(tile, places, retention or {}, placement, order, self.weights, self.axes)
 
     def mixed_strategies(self, tile: tuple[int, ...]) -> list[Strategy]:
         """The mixed rows of one tile; none where no choice has a place for each of its dimensions."""
@@ -271,7 +279,7 @@ def compare_cases(
 ) -> Comparison:
     """`compare` of candidates that are prepared."""
     options = options or Options()
-    shared = {tile: halos(network, tile) for tile in {case.candidate.tile for case in cases}}
+    shared = {cut: halos(network, *cut) for cut in {(case.candidate.tile, case.candidate.axes) for case in cases}}
     found = measured(network, cases, threads, repeats, options, progress or silent) if run else [None] * len(cases)
     unfused = next(
         (f.timing.median for c, f in zip(cases, found, strict=True) if f and c.candidate.strategy is None), None
@@ -383,7 +391,7 @@ def row_of(
     network: Network,
     case: Case,
     result: Result | None,
-    shared: Mapping[tuple[int, ...], dict[str, tuple[int, ...]]],
+    shared: Mapping[tuple[tuple[int, ...], tuple[Axis, ...]], dict[str, tuple[int, ...]]],
     unfused: float | None,
 ) -> Row:
     """One row of the comparison."""
@@ -399,7 +407,7 @@ def row_of(
         macs=predicted.macs,
         macs_executed=predicted.macs_executed,
         recomputed=predicted.recomputed,
-        halo=shared[candidate.tile],
+        halo=shared[candidate.tile, candidate.axes],
         onchip_bytes=predicted.onchip_bytes,
         offchip_read_bytes=predicted.offchip_read_bytes,
         offchip_write_bytes=predicted.offchip_write_bytes,
@@ -413,6 +421,7 @@ def row_of(
         ratio_to_unfused=seconds / unfused if seconds is not None and unfused is not None else None,
         max_rel_error=result.error if result is not None else None,
         threads=result.threads if result is not None else 1,
+        axes=tuple(map(str, candidate.axes)),
     )
 
 

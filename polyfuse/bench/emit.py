@@ -16,6 +16,7 @@ from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import safe_name
 from polyfuse.schedule.describe import schedule_text
+from polyfuse.text import tile_label
 
 LONGEST_NAME = 100
 
@@ -51,7 +52,7 @@ def row_names(network: Network, rows: Sequence[Candidate]) -> list[str]:
         words = [row.label, *([row.placement] if row.placement else [])]
         if row.label == "mixed":
             words += retention_codes(row, network)
-        name = "-".join(words)[:LONGEST_NAME] + (f"_{'x'.join(map(str, row.tile))}" if row.tile else "")
+        name = "-".join(words)[:LONGEST_NAME] + (f"_{tile_label(row.tile, row.axes)}" if row.tile else "")
         others = sum(other == name or other.startswith(f"{name}.") for other in names)
         names.append(f"{name}.{others + 1}" if others else name)
     return names

@@ -18,7 +18,7 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.files import read_text, write_atomically
 from polyfuse.schedule.retention import Placement
-from polyfuse.text import columns, html_table
+from polyfuse.text import columns, html_table, tile_label
 from polyfuse.typed_json import decode, headed, headed_text
 
 FORMAT = "polyfuse-comparison"
@@ -82,6 +82,7 @@ class Row:
     ratio_to_unfused: float | None
     max_rel_error: float | None
     threads: int
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("strategy", self.strategy, STRATEGIES)
@@ -107,8 +108,9 @@ class Row:
     @property
     def label(self) -> str:
         """Tile, strategy and placement, as in "8x8 local (first)" and "8x8 mixed LR (shifted)"."""
-        tile = "x".join(map(str, self.tile)) or "untiled"
-        return " ".join([tile, self.name, *([f"({self.placement})"] if self.placement else [])])
+        return " ".join(
+            [tile_label(self.tile, self.axes), self.name, *([f"({self.placement})"] if self.placement else [])]
+        )
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from polyfuse.choices import LONGEST, STRATEGIES, Groups
-from polyfuse.cli.values import FILE, PairParam, PictureParam, places, shape, tile
+from polyfuse.cli.values import FILE, PairParam, PictureParam, axes, places, shape, tile
 
 Option = Callable[..., Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -144,6 +144,13 @@ ROWS: tuple[Option, ...] = (
         help="Cut the last output into tiles of this size; repeat for more sizes.",
     ),
     click.option(
+        "--axes",
+        type=axes,
+        metavar="AXIS[,AXIS]",
+        help="Cut these axes, by name (n, c, h, w of images) or number, with a size of --tile for each, in this order "
+        "of loops; an axis that comes twice has tiles inside of tiles, such as --tile 32x8 --axes h,h.",
+    ),
+    click.option(
         "--strategy",
         "names",
         type=click.Choice(STRATEGIES),
@@ -155,7 +162,7 @@ ROWS: tuple[Option, ...] = (
         type=places,
         multiple=True,
         metavar="PLACE[,PLACE]",
-        help="Add a mixed strategy: a place along rows and one along columns, such as local,recompute; repeatable.",
+        help="Add a mixed strategy: a place for each size of a tile, such as local,recompute; repeatable.",
     ),
     click.option(
         "--retain",

@@ -195,7 +195,7 @@ UNUSED: Mapping[str, tuple[Unused, ...]] = {
     "bench": (Unused(("search_seconds",), races_no_halide, "without the peer halide, the only one that searches"),),
     "import-scop": (
         Unused(
-            ("names", "mixed", "retention", "placement", "order", "weights", "path"),
+            ("names", "mixed", "retention", "placement", "order", "weights", "axes", "path"),
             lambda request: not request["tiles"],
             "without --tile: a schedule needs a --tile, such as --tile 8x8",
         ),

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from polyfuse.choices import PICTURES, PLACES, Place
+from polyfuse.choices import AXES, PICTURES, PLACES, Axis, Place
 
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def tile(text: str) -> tuple[int, ...]:
-    """`72x60`, rows x columns, or `8`, rows."""
-    sizes = tuple(map(int, text.split("x"))) if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", text) else ()
+    """`72x60`, rows x columns, or `8`, rows; with --axes, a size for each."""
+    sizes = tuple(map(int, text.split("x"))) if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})*", text) else ()
     if not sizes or 0 in sizes:
         raise click.BadParameter(
             f"expected rows x columns such as 72x60, or rows such as 8, all at least 1; got {text!r}"
@@ -25,9 +25,21 @@ def tile(text: str) -> tuple[int, ...]:
 def places(text: str) -> tuple[Place, ...]:
     """`local,recompute`: one place for each tile dimension."""
     found = tuple(text.split(","))
-    if len(found) > 2 or any(place not in PLACES for place in found):
-        raise click.BadParameter(f"expected one or two of {', '.join(PLACES)}, with a comma between; got {text!r}")
+    if any(place not in PLACES for place in found):
+        raise click.BadParameter(
+            f"expected {', '.join(PLACES)} for each size of a tile, with a comma between; got {text!r}"
+        )
     return found
+
+
+def axes(text: str) -> tuple[Axis, ...]:
+    """`c,h`: the axes that tiles cut, by name or number."""
+    found = text.split(",")
+    if not all(re.fullmatch(r"[a-z]|[0-9]{1,2}", axis) for axis in found):
+        raise click.BadParameter(
+            f"expected {', '.join(AXES)} or numbers, with a comma between, such as c,h; got {text!r}"
+        )
+    return tuple(int(axis) if axis.isdigit() else axis for axis in found)
 
 
 def shape(text: str) -> tuple[int, ...]:

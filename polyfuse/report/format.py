@@ -4,7 +4,7 @@ Enters: counts, bytes, seconds. Leaves: short text.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 _BYTE_UNITS = ((1024, "KiB"), (1024**2, "MiB"), (1024**3, "GiB"), (1024**4, "TiB"))
 _COUNT_UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -78,12 +78,3 @@ def significant(value: float, digits: int = 4, decimals: int = 9) -> str:
     wanted = digits - 1 - math.floor(math.log10(abs(value)))
     text = f"{value:,.{max(0, min(wanted, decimals))}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def tile_label(tile: Sequence[int]) -> str:
-    """A tile as people write it.
-
-    >>> tile_label((72, 60)), tile_label(())
-    ('72x60', 'untiled')
-    """
-    return "x".join(map(str, tile)) or "untiled"

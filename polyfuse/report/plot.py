@@ -14,7 +14,8 @@ from polyfuse.bench.results import STRATEGIES, Comparison, Row
 from polyfuse.choices import PICTURES
 from polyfuse.errors import InvalidInput
 from polyfuse.files import write_atomically
-from polyfuse.report.format import TIME_UNITS, byte_unit, tile_label
+from polyfuse.report.format import TIME_UNITS, byte_unit
+from polyfuse.text import tile_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,14 +98,14 @@ def _figure(comparison: Comparison) -> "Figure":
 
 def _panel(axes: "Axes", rows: tuple[Row, ...], value: Callable[[Row], float | None]) -> None:
     """Draw the lines, each a little aside, so that equal values of two strategies are both seen."""
-    tiles = list(dict.fromkeys(row.tile for row in rows if not _is_level(row)))
+    tiles = list(dict.fromkeys((row.tile, row.axes) for row in rows if not _is_level(row)))
     levels = {_line(row, rows): value(row) for row in rows if _is_level(row)}
     for line, level in levels.items():
         if level is not None:
             axes.axhline(level, color=_COLOURS[line.strategy], linestyle="--", linewidth=1.2, label=line.label)
     lines = list(dict.fromkeys(_line(row, rows) for row in rows if not _is_level(row)))
     for index, line in enumerate(lines):
-        heights = {row.tile: value(row) for row in rows if not _is_level(row) and _line(row, rows) == line}
+        heights = {(row.tile, row.axes): value(row) for row in rows if not _is_level(row) and _line(row, rows) == line}
         shift = min(_SIDESTEP, 0.8 / len(lines)) * (index - (len(lines) - 1) / 2)
         alike = sum((other.strategy, other.placement) == (line.strategy, line.placement) for other in lines[:index])
         axes.plot(
@@ -121,8 +122,8 @@ def _panel(axes: "Axes", rows: tuple[Row, ...], value: Callable[[Row], float | N
     _decorate(axes, tiles)
 
 
-def _decorate(axes: "Axes", tiles: list[tuple[int, ...]]) -> None:
-    axes.set_xticks(range(len(tiles)), [tile_label(tile) for tile in tiles], rotation=0 if len(tiles) <= 6 else 45)
+def _decorate(axes: "Axes", tiles: list[tuple[tuple[int, ...], tuple[str, ...]]]) -> None:
+    axes.set_xticks(range(len(tiles)), [tile_label(*tile) for tile in tiles], rotation=0 if len(tiles) <= 6 else 45)
     axes.set_xlim(-0.5, max(len(tiles), 1) - 0.5)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tile of the output")

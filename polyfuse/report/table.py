@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from polyfuse.bench.results import STRATEGIES, Comparison, Row
-from polyfuse.report.format import byte_unit, short_count, short_seconds, short_share, significant, tile_label
+from polyfuse.report.format import byte_unit, short_count, short_seconds, short_share, significant
 from polyfuse.report.tables import table_of
+from polyfuse.text import tile_label
 
 WIDE_COLUMNS = 120
 _BAD = "bold red"
@@ -77,8 +78,8 @@ def _table(rows: tuple[Row, ...], wide: bool, ascii_only: bool) -> Table:
     for title, _ in columns:
         table.add_column(title, justify="right", overflow="fold")
     same_threads = len({row.threads for row in rows}) == 1
-    for tile, group in groupby(rows, key=lambda row: row.tile):
-        label = tile_label(tile)
+    for cut, group in groupby(rows, key=lambda row: (row.tile, row.axes)):
+        label = tile_label(*cut)
         for row in group:
             table.add_row(label, _strategy_cell(row, same_threads), *(cell(row) for _, cell in columns))
             label = ""
@@ -184,4 +185,4 @@ def _memory_note(rows: tuple[Row, ...]) -> str:
 
 def _halo_note(row: Row) -> str:
     shared = (f"{tensor} {tile_label(widths)}" for tensor, widths in row.halo.items() if any(widths))
-    return f"halo that neighbouring tiles of {tile_label(row.tile)} share: {', '.join(shared) or 'nothing'}"
+    return f"halo that neighbouring tiles of {tile_label(row.tile, row.axes)} share: {', '.join(shared) or 'nothing'}"

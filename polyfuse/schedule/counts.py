@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import islpy as isl
 
-from polyfuse.choices import BUFFER, OFF_CHIP
+from polyfuse.choices import BUFFER, OFF_CHIP, Axis
 from polyfuse.doors import public
 from polyfuse.errors import Unbounded
 from polyfuse.network.layer import Layer
@@ -15,7 +15,7 @@ from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, scheduled
 from polyfuse.schedule.steps import preload_steps, steps
 from polyfuse.schedule.storage import Storage
-from polyfuse.schedule.tiling import Axis
+from polyfuse.schedule.tiling import Tiling
 from polyfuse.schedule.windows import cut
 from polyfuse.sets.counting import count
 
@@ -147,23 +147,26 @@ def halos(network: Network, tile: tuple[int, ...], axes: tuple[Axis, ...] = ()) 
     """
     overlapped = scheduled(network, Strategy.named("recompute", tile, axes=axes))
     tiling = overlapped.tiling
-    return {
-        name: tuple(halo(flow, d, tiling.dims[d].axis) for d in tiling.positions)
-        for name, flow in overlapped.flows.items()
-    }
+    return {name: tuple(halo(flow, tiling, d) for d in tiling.positions) for name, flow in overlapped.flows.items()}
 
 
-def halo(flow: Flow, d: int, axis: int) -> int:
-    """The extent along an axis of the elements that a tile shares with the next one along coordinate d.
+def halo(flow: Flow, tiling: Tiling, d: int) -> int:
+    """The extent, along the axis that it cuts, of the elements that a tile shares with the next one along coordinate d.
+
+    A tile that has others inside of it is all of those.
 
     Where they reach without end but for the borders of the image, it is what is shared between the borders.
     Errors: Unbounded.
     """
+    axis = tiling.dims[d].axis
     if axis >= len(flow.tensor.shape):
         return 0
-    onward = isl.MultiAff.identity_on_domain_space(flow.need.get_space().range())
-    onward = onward.set_at(d, onward.get_at(d).add_constant_val(isl.Val(-1)))
+    inside = [k for k in range(d + 1, len(tiling.dims)) if tiling.dims[k].axis == axis]
     for need in (flow.extended, flow.need):
+        for k in reversed(inside):
+            need = need.project_out(isl.dim_type.out, k, 1)
+        onward = isl.MultiAff.identity_on_domain_space(need.get_space().range())
+        onward = onward.set_at(d, onward.get_at(d).add_constant_val(isl.Val(-1)))
         shared = cut(need & need.apply_range(isl.Map.from_multi_aff(onward)), (axis,))
         span = shared.apply_range(shared.reverse()).deltas()
         reach = isl.Val(-1) if span.is_empty() else span.dim_max_val(0)

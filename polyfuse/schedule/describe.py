@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import islpy as isl
 
+from polyfuse.choices import Axis
 from polyfuse.errors import TooComplex
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
@@ -16,7 +17,6 @@ from polyfuse.schedule.counts import counts, halo
 from polyfuse.schedule.lower import Lowered, lower
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Storage
-from polyfuse.schedule.tiling import Axis
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, section
 
@@ -73,7 +73,7 @@ def describe_footprints(network: Network, tile: tuple[int, ...], axes: tuple[Axi
     rows: list[tuple[object, ...]] = [("tensor", "footprint", "elements", "bytes", "halo")]
     for flow in overlapped.in_order:
         needed = flow.need.intersect_range(point).domain()
-        shared = (halo(flow, d, overlapped.tiling.dims[d].axis) for d in overlapped.tiling.positions)
+        shared = (halo(flow, overlapped.tiling, d) for d in overlapped.tiling.positions)
         elements = count(needed)
         size = elements * flow.tensor.element_bytes
         rows.append((flow.tensor.name, extents(needed), elements, size, "x".join(map(str, shared)) or "none"))

@@ -14,19 +14,19 @@ from typing import Literal
 
 import islpy as isl
 
-from polyfuse.choices import BUFFER, RETAINED_IN, Place
+from polyfuse.choices import BUFFER, RETAINED_IN, Axis, Place
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import Placement, Retained, retain, stored_in
-from polyfuse.schedule.tiling import Axis, Tiling, label
+from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.closure import closed
 from polyfuse.sets.coalescing import coalesced, simplified
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import freed, relation_space
-from polyfuse.text import html_table
+from polyfuse.text import html_table, tile_label
 
 Role = Literal["input", "weight", "made"]
 Action = Literal["load", "make", "store"]
@@ -67,6 +67,10 @@ class Strategy:
                 )
             if len({RETAINED_IN[place] for place in places} - {None, BUFFER}) > 1:
                 raise InvalidInput(f"retention of {name!r}: expected one memory besides the buffer, got {places}")
+        if self.axes and len(self.axes) != len(self.tile):
+            raise InvalidInput(
+                f"tile {tile_label(self.tile)}: expected a size for each of the axes {', '.join(map(str, self.axes))}"
+            )
         if self.placement not in ("first", "shifted"):
             raise InvalidInput(f"placement {self.placement!r}: expected 'first' or 'shifted'")
         if self.weights not in ("once", "tile"):
@@ -77,12 +81,16 @@ class Strategy:
         return tuple(self.retention.get(tensor, self.others))
 
     def running_order(self) -> tuple[int, ...]:
-        """The given order, or the dimensions along which everything is recomputed outermost."""
+        """The given order, or the dimensions along which everything is recomputed outermost.
+
+        Tiles that lie inside of others run inside of them.
+        """
         if self.order is not None:
             return self.order
         every = [self.others, *self.retention.values()]
         kept = [any(RETAINED_IN[places[d]] is not None for places in every) for d in range(len(self.tile))]
-        return tuple(sorted(range(len(self.tile)), key=lambda d: kept[d]))
+        inside = [self.axes[:d].count(self.axes[d]) if self.axes else 0 for d in range(len(self.tile))]
+        return tuple(sorted(range(len(self.tile)), key=lambda d: (inside[d], kept[d])))
 
     @staticmethod
     def named(
@@ -264,8 +272,8 @@ def check_strategy(network: Network, strategy: Strategy) -> None:
         largest = reference.shape[dim.axis]
         if isinstance(largest, int) and dim.size > largest:
             raise InvalidInput(
-                f"tile {label(strategy.tile, strategy.axes)}: larger than the output {reference}; the largest size of "
-                f"axis {dim.axis} is {largest}"
+                f"tile {tile_label(strategy.tile, strategy.axes)}: larger than the output {reference}; the largest "
+                f"size of axis {dim.axis} is {largest}"
             )
 
 

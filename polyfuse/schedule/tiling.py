@@ -4,11 +4,12 @@ A tile is a point of `tile[t]`, its coordinates in the order in which tiles run.
 partitioned into tiles; what a tile needs of every earlier tensor follows by composing access relations backwards.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import islpy as isl
 
+from polyfuse.choices import AXES, Axis
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
@@ -16,6 +17,7 @@ from polyfuse.sets.closure import closed
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import only_axis, relation_space, tidied
+from polyfuse.text import tile_label
 from polyfuse.whole import is_whole_number
 
 TILE = "tile"
@@ -33,11 +35,8 @@ class TileDim:
     name: str
 
 
-AXES = ("n", "c", "h", "w")
-"""The names of the axes of images, in their order; those of other tensors are numbers."""
 COORDINATES = ("tn", "tc", "ty", "tx")
 """The names of the coordinates of a tile that cut the axes of images."""
-Axis = int | str
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Tiling:
         """
         cut = cut_axes(sizes, rank, axes)
         if any(not is_whole_number(size) or size < 1 for size in sizes):
-            raise InvalidInput(f"tile {label(sizes, axes)}: expected whole sizes of at least 1")
+            raise InvalidInput(f"tile {tile_label(sizes, axes)}: expected whole sizes of at least 1")
         order = tuple(range(len(sizes))) if order is None else order
         if sorted(order) != list(range(len(sizes))):
             raise InvalidInput(f"tile order {order}: expected each of {tuple(range(len(sizes)))} once")
@@ -89,8 +88,8 @@ class Tiling:
                 outer = max(j for j in range(k) if cut[j] == axis)
                 if not (order.index(outer) < order.index(k) and sizes[k] < sizes[outer]):
                     raise InvalidInput(
-                        f"tile {label(sizes, axes)}: expected smaller tiles inside of larger ones where an axis comes "
-                        f"twice, got {sizes[k]} inside of {sizes[outer]}"
+                        f"tile {tile_label(sizes, axes)}: expected smaller tiles inside of larger ones where an axis "
+                        f"comes twice, got {sizes[k]} inside of {sizes[outer]}"
                     )
                 names[k] += "i" * cut[:k].count(axis)
         dims = images + tuple(TileDim(cut[k], sizes[k], names[k]) for k in order)
@@ -126,35 +125,22 @@ class Tiling:
     def __str__(self) -> str:
         if self.given:
             return f"[{', '.join(dim.name for dim in self.dims)}]"
-        return label(self.sizes, self.axes)
-
-
-def label(sizes: Sequence[int], axes: Sequence[Axis] = ()) -> str:
-    """Sizes of a tile as people write them.
-
-    >>> label((72, 60)), label((16, 8), ("c", 2)), label(())
-    ('72x60', 'c=16,2=8', 'whole')
-    """
-    if axes:
-        return ",".join(f"{axis}={size}" for axis, size in zip(axes, sizes, strict=False))
-    return "x".join(map(str, sizes)) or "whole"
+        return tile_label(self.sizes, self.axes, "whole")
 
 
 def cut_axes(sizes: tuple[int, ...], rank: int, axes: tuple[Axis, ...]) -> tuple[int, ...]:
     """The numbers of the axes of an output that the sizes cut: rows and columns of images, else the first ones.
 
-    Errors: InvalidInput for other numbers of sizes, and for axes that there are not or that come twice.
+    Errors: InvalidInput for too many sizes, and for axes that there are not.
     """
     if not axes:
         usual = tuple(range(2, 4)) if rank == 4 else tuple(range(rank))
         if len(sizes) > len(usual):
             raise InvalidInput(
-                f"tile {label(sizes)}: expected at most {len(usual)} sizes, "
+                f"tile {tile_label(sizes)}: expected at most {len(usual)} sizes, "
                 f"{'rows or rows x columns' if rank == 4 else 'one for each axis'}; name other axes with `axes`"
             )
         return usual[: len(sizes)]
-    if len(axes) != len(sizes):
-        raise InvalidInput(f"tile {label(sizes)}: expected a size for each of the axes {', '.join(map(str, axes))}")
     known: dict[Axis, int] = {axis: axis for axis in range(rank)}
     if rank == 4:
         known |= {name: axis for axis, name in enumerate(AXES)}

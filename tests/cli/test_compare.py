@@ -39,6 +39,7 @@ ROW_KEYS = [
     "ratio_to_unfused",
     "max_rel_error",
     "threads",
+    "axes",
 ]
 COUNTED_KEYS = [
     "executions",
@@ -65,7 +66,7 @@ def pair(tmp_path: Path) -> str:
     [
         (["--tile", "0"], 2, "all at least 1; got '0'"),
         (["--tile", "8x"], 2, "such as 72x60"),
-        (["--tile", "8x8x8"], 2, "such as 72x60"),
+        (["--tile", "8x8x8"], 1, "name other axes"),
         (["--tile", "-1"], 2, "all at least 1"),
         (["--tile", "99"], 1, "larger than the output conv2_out"),
         (["--tile", "8x99"], 1, "larger than the output conv2_out"),

@@ -16,12 +16,12 @@ from click.testing import CliRunner, Result
 import polyfuse as pf
 from polyfuse.cli import main
 from polyfuse.cli.unused import UNUSED, StrictCommand
-from polyfuse.cli.values import PairParam, PictureParam, places, shape, size, sizes, tile
+from polyfuse.cli.values import PairParam, PictureParam, axes, places, shape, size, sizes, tile
 from tests.cli.calls import commands
 
 NET = "kernels/two_convs.py"
 DEPLOY = {"groups", "longest", "exact", "layout", "untuned"}
-ROWS = {"names", "mixed", "retention", "placement", "order", "weights"}
+ROWS = {"names", "mixed", "retention", "placement", "order", "weights", "axes"}
 HOST = {"groups", "threads", "exact", "layout", "untuned"}
 NEW_PLAN = {"machine", "onchip_bytes", "no_external", "goal", "cycles_per_byte", "dtype", "baselines", "early", *HOST}
 SWEEP = {"sweep_file", "jobs"}
@@ -30,11 +30,11 @@ SCRATCHPAD = {
     *("capacities", *SWEEP, "report_file", "folder"),
 }
 ORIGIN = ("first", "last", "random_weights", "parameters", "shapes", "values")
-TILED = ("tiles", "names", "mixed", "retention", "order", "weights")
+TILED = ("tiles", "names", "mixed", "retention", "order", "weights", "axes")
 PLANNABLE = (*ORIGIN, "plan_file")
 ALWAYS = {
     "compare": (*ORIGIN, *TILED, "no_run", "json_file", "picture", "folder"),
-    "show": (*ORIGIN, *TILED),
+    "show": (*ORIGIN, *TILED, "picture"),
     "machine": ("wanted", "fitting"),
     "tune": (*ORIGIN, "measured", "threads", "layout", "exact", "path", "json_file"),
     "explain": ORIGIN,
@@ -150,7 +150,7 @@ def words_for(option: click.Option, folder: Path) -> list[str]:
 
 
 def value_of(kind: Any, folder: Path) -> str:
-    texts = {tile: "4x4", places: "local,recompute", size: "64KiB", sizes: "64KiB:128KiB", shape: "1x2"}
+    texts = {tile: "4x4", axes: "c,h", places: "local,recompute", size: "64KiB", sizes: "64KiB:128KiB", shape: "1x2"}
     function = getattr(kind, "func", kind)
     if function in texts:
         return texts[function]

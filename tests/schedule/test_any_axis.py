@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 import polyfuse as pf
-from polyfuse.choices import PLACES
+from polyfuse.choices import AXES, PLACES, Axis
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import generate
 from polyfuse.errors import InvalidInput
@@ -21,7 +21,6 @@ from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage
-from polyfuse.schedule.tiling import AXES, Axis
 from tests.codegen.test_any_rank import NETWORKS, QUICK, network
 from tests.schedule.touched import bytes_touched
 
@@ -31,9 +30,9 @@ def drawn_axes(rng: random.Random, shape: Sequence[int]) -> tuple[tuple[int, ...
     cut = rng.sample(range(len(shape)), rng.randint(1, min(3, len(shape))))
     sizes = [rng.randint(1, shape[axis]) for axis in cut]
     if rng.random() < 0.34:
-        inner = [k for k, size in enumerate(sizes) if size > 1]
-        sizes += [rng.randint(1, sizes[k] - 1) for k in inner]
-        cut += [cut[k] for k in inner]
+        nested = [k for k, size in enumerate(sizes) if size > 1]
+        sizes += [rng.randint(1, sizes[k] - 1) for k in nested]
+        cut += [cut[k] for k in nested]
     named = len(shape) == 4 and rng.random() < 0.5
     return tuple(sizes), tuple(AXES[axis] if named else axis for axis in cut)
 
@@ -124,6 +123,7 @@ def test_tiles_inside_of_tiles_are_those_of_both() -> None:
     assert counts(group).executions == counts(alone).executions
     assert group.buffers["c1_out"].bytes < alone.buffers["c1_out"].bytes
     assert [dim.name for dim in group.schedule.tiling.dims] == ["tn", "ty", "tyi"]
+    assert halos(net, (3, 2), ("h", "h"))["c1_out"] == (2, 2)
 
 
 @pytest.mark.parametrize(

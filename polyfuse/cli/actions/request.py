@@ -3,7 +3,7 @@
 parsed options of `polyfuse.cli.options` ──> Workload, Network, Source, Plan, Settings, [Candidate]
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from polyfuse.bench.compare import DEFAULT_MIXED, Candidate, Choices, candidates, default_tiles
-from polyfuse.choices import STRATEGIES
+from polyfuse.choices import STRATEGIES, Axis
 from polyfuse.cli.options import ORDERS, REPEATED
 from polyfuse.codegen.program import Program
 from polyfuse.deploy.plan import Plan, read_plan
@@ -112,10 +112,24 @@ def rows_of(network: Network, request: Mapping[str, Any]) -> list[Candidate]:
             )
     if request["weights"] == "tile" and not network.weights:
         raise InvalidInput(f"--weights tile: network {network.name!r} has no weights to load; leave it out")
-    if order is not None and 2 not in ranks:
+    if order is not None and 2 not in ranks and not request["axes"]:
         raise InvalidInput(f"--order {order}: expected a --tile of rows and columns, such as --tile 8x8; add one")
-    choices = Choices(mixed, retention, request["placement"], ORDERS.get(order), request["weights"])
+    if axes := request["axes"] or ():
+        check_axes(axes, request["tiles"], order)
+    loops = tuple(range(len(axes))) if axes else ORDERS.get(order)
+    choices = Choices(mixed, retention, request["placement"], loops, request["weights"], axes)
     return candidates(tiles, tuple(names), choices)
+
+
+def check_axes(axes: Sequence[Axis], tiles: Sequence[Sequence[int]], order: str | None) -> None:
+    """Each tile has a size for each axis, and the axes say the order. Errors: InvalidInput."""
+    asked = f"--axes {','.join(map(str, axes))}"
+    if order is not None:
+        raise InvalidInput(f"{asked}: tiles run in the order of the axes; leave --order {order} out")
+    if not tiles or any(len(tile) != len(axes) for tile in tiles):
+        raise InvalidInput(
+            f"{asked}: expected --tile with a size for each axis, such as --tile {'x'.join(['4'] * len(axes))}"
+        )
 
 
 def only_group(network: Network, request: dict[str, Any]) -> Storage:

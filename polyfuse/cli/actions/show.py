@@ -40,8 +40,8 @@ def act(picture: Path | None, **request: Any) -> None:
         if picture is not None:
             draw_recomputation(network, max(len(row.tile) for row in rows), picture)
         return
-    for tile in dict.fromkeys(row.tile for row in rows):
-        click.echo(describe_footprints(network, tile))
+    for cut in dict.fromkeys((row.tile, row.axes) for row in rows):
+        click.echo(describe_footprints(network, *cut))
     for row in rows:
         click.echo("\n".join(show_lines(row, prepare(network, row))))
 
