@@ -36,6 +36,16 @@ Schedule a group of layers
     fused                   the whole network as one group: scheduled, stored and proved legal
     layer_by_layer          every layer a group of its own: what fusion is compared with
 
+Transform a schedule, step by step
+    split, tile             a loop in pieces; loops in tiles
+    interchange, reverse    loops exchanged; a loop from its end
+    shift, skew             a layer later along a loop; wavefronts
+    fuse, fission           the loops of layers as one; each layer with loops of its own
+    compute_at              a layer computed in every iteration that reads it
+    unroll, unroll_and_jam  loops that the compiler unrolls
+    vectorize, parallel     iterations at once: in vectors, by threads
+    with_retention          other dimensions that name the tile, other places where values wait
+
 Judge
     check                   proof that every read finds its value, in any buffer, or a witness
     prove_overlap           proof that an overlap is neither too small nor too large
@@ -188,6 +198,22 @@ if TYPE_CHECKING:
     from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
     from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
     from polyfuse.schedule.storage import Storage, storage
+    from polyfuse.schedule.transform import (
+        compute_at,
+        fission,
+        fuse,
+        interchange,
+        parallel,
+        reverse,
+        shift,
+        skew,
+        split,
+        tile,
+        unroll,
+        unroll_and_jam,
+        vectorize,
+        with_retention,
+    )
     from polyfuse.sets.counting import count
 
     __version__: str
@@ -235,15 +261,19 @@ __all__ = [
     "check",
     "check_plan",
     "compare",
+    "compute_at",
     "count",
     "counts",
     "default_tiles",
     "explain",
+    "fission",
     "fit",
+    "fuse",
     "fused",
     "generate",
     "graph_of",
     "halos",
+    "interchange",
     "layer_by_layer",
     "load",
     "load_onnx",
@@ -254,6 +284,7 @@ __all__ = [
     "opencl_source",
     "overlapped",
     "overlapped_executions",
+    "parallel",
     "plan_for",
     "predicted_seconds",
     "probe",
@@ -267,20 +298,29 @@ __all__ = [
     "read_sweep",
     "rebuild",
     "reference",
+    "reverse",
     "save_onnx",
     "schedule_from",
     "schedule_tree",
     "scheduled",
     "scop_network",
+    "shift",
+    "skew",
+    "split",
     "statement_layer",
     "storage",
     "sweep",
+    "tile",
     "total",
     "tune",
     "tuned",
     "union_map",
+    "unroll",
+    "unroll_and_jam",
+    "vectorize",
     "verify",
     "with_executions",
+    "with_retention",
     "with_storage",
     "with_tile_order",
     "write_jscop",
@@ -331,6 +371,22 @@ _MODULES = {
     "schedule.lower": ("Lowered", "lower"),
     "schedule.schedule": ("Schedule", "Strategy", "scheduled"),
     "schedule.storage": ("Storage", "storage"),
+    "schedule.transform": (
+        "compute_at",
+        "fission",
+        "fuse",
+        "interchange",
+        "parallel",
+        "reverse",
+        "shift",
+        "skew",
+        "split",
+        "tile",
+        "unroll",
+        "unroll_and_jam",
+        "vectorize",
+        "with_retention",
+    ),
     "sets.counting": ("count",),
 }
 """Where each public name is: its module is imported when the name is first asked for."""

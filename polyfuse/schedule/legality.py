@@ -31,7 +31,7 @@ from polyfuse.schedule.buffers import (
     why_no_rows,
 )
 from polyfuse.schedule.cells import Buffer
-from polyfuse.schedule.inside import check_times
+from polyfuse.schedule.inside import check_marks, check_times
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Storage
@@ -77,6 +77,7 @@ def check(storage: Storage) -> None:
         check_order(schedule)
         check_buffers(schedule, storage.buffers)
     early = check_times(schedule)
+    check_marks(schedule)
     for name, flow in schedule.flows.items():
         with operation_limit(what=f"legality of {name!r}"):
             check_stores(schedule, flow)

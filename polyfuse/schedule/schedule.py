@@ -103,6 +103,20 @@ class Strategy:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What is asked of the loops over a dimension of given times: that they are unrolled, vectors or shared by threads.
+
+    `factor` is how many iterations are unrolled, or in a vector.
+    """
+
+    kind: Literal["unroll", "vectorize", "parallel"]
+    factor: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.factor}" if self.factor else self.kind
+
+
+@dataclass(frozen=True)
 class Stage:
     """One step of a tile: load, make or store one tensor."""
 
@@ -148,7 +162,8 @@ class Schedule:
 
     `tile_to_time`, `{ tile[t] -> [time] }`, is the order of the tiles: the lexicographic one unless replaced.
     `times`, `{ S[p, r] -> [t, time] }` by statement, are times inside of the tile that were given (see `given`); the
-    layers that have them run together, and `reorder` says that their sums may be added up in another order.
+    layers that have them run together, and `reorder` says that their sums may be added up in another order. `marks` are
+    those of dimensions of these times (see `transform`).
     """
 
     network: Network
@@ -160,6 +175,7 @@ class Schedule:
     tile_to_time: isl.Map
     times: Mapping[str, isl.Map] = field(default_factory=dict)
     reorder: bool = False
+    marks: Mapping[int, Mark] = field(default_factory=dict)
 
     def executions(self, layer: Layer) -> isl.Map:
         """`{ L[p] -> tile[t] }`: the schedule of a layer's points, non-singular where they are recomputed."""

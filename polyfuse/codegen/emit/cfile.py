@@ -20,6 +20,7 @@ from polyfuse.codegen.rows.text import PARAMETERS
 from polyfuse.codegen.rows.text import prelude as row_prelude
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Mark
 
 _THREADS = """\
 #ifdef _OPENMP
@@ -121,7 +122,8 @@ def tile_parameters(group: Group) -> list[Parameter]:
         found.append(Parameter(array.name, f"{const}{declared(array, 'restrict ')}", f"{where}.{array.name}"))
     if lowered.workspace_bytes:
         found.append(Parameter(WORKSPACE, f"{FLOAT.name} *restrict {WORKSPACE}", f"{thread}.{WORKSPACE}"))
-    return [*found, Parameter("counts", "long long *restrict counts", "counts")]
+    counts = Parameter("counts", "long long *restrict counts", "counts")
+    return [*found, counts, Parameter("threads", "int threads", "threads")]
 
 
 def offchip_parameter(group: Group, array: Array) -> str:
@@ -151,7 +153,8 @@ def functions(group: Group, counters: int) -> list[str]:
 
     reduction = f" reduction(+ : counts[:{counters}])" if counters else ""
     pragma = f"OMP(omp parallel for num_threads(threads) schedule(dynamic){reduction})"
-    nest = text(group.nest, 1, Outline(call, group.lowered.parallel, pragma))
+    pragmas = {name: mark_pragma(mark, reduction) for name, mark in group.lowered.marks.items()}
+    nest = text(group.nest, 1, Outline(call, group.lowered.parallel, pragma), pragmas)
     own = [f"struct chip{group.index} *chips", f"struct kept{group.index} *kept", "int threads", "long long *counts"]
     head = signature(
         f"{group.lowered.dialect.function} group{group.index}",
@@ -163,6 +166,14 @@ def functions(group: Group, counters: int) -> list[str]:
         lines += [f"  {pointer(array, f'kept->{array.name}')}" for array in group.lowered.kept]
         lines += text(group.preload_nest, 1)
     return [*(line for body in bodies for line in body), *lines, *nest, "}"]
+
+
+def mark_pragma(mark: Mark, reduction: str) -> str:
+    """The line before a loop that is marked; `reduction` is a clause for the counts, which each iteration adds to."""
+    if mark.kind == "unroll":
+        return f"#pragma GCC unroll {mark.factor}"
+    shared = "parallel for num_threads(threads) schedule(static)" if mark.kind == "parallel" else "simd"
+    return f"OMP(omp {shared}{reduction})"
 
 
 def union(groups: Sequence[Group], kind: str) -> list[str]:

@@ -264,11 +264,11 @@ class Outline:
 
 
 class NestPrinter(TreePrinter[list[str]]):
-    """Prints a nest whose leaves are lines, the inside of one of its loops outlined."""
+    """Prints a nest whose leaves are lines, the inside of one of its loops outlined, some with a pragma before them."""
 
-    def __init__(self, nest: LoopNest, outline: Outline | None = None) -> None:
+    def __init__(self, nest: LoopNest, outline: Outline | None, pragmas: Mapping[str, str]) -> None:
         super().__init__(nest.leaves)
-        self.outline = outline
+        self.outline, self.pragmas = outline, pragmas
 
     def leaf(self, leaf: list[str]) -> list[str]:
         return leaf
@@ -276,14 +276,17 @@ class NestPrinter(TreePrinter[list[str]]):
     def loop(self, node: isl.AstNode, around: tuple[str, ...]) -> list[str]:
         body = self.lines(node.for_get_body(), around)
         if self.outline is None or self.outline.iterator != around[-1]:
-            return for_lines(node, body)
+            once = around[-1] not in self.pragmas or node.for_is_degenerate()
+            return [*([] if once else [self.pragmas[around[-1]]]), *for_lines(node, body)]
         pragma = [self.outline.pragma] if self.outline.pragma and not node.for_is_degenerate() else []
         return [*pragma, *for_lines(node, self.outline.call(around, body))]
 
 
-def text(nest: LoopNest, indent: int, outline: Outline | None = None) -> list[str]:
-    """The nest as lines of C."""
-    lines = NestPrinter(nest, outline).lines(nest.root)
+def text(
+    nest: LoopNest, indent: int, outline: Outline | None = None, pragmas: Mapping[str, str] | None = None
+) -> list[str]:
+    """The nest as lines of C; `pragmas` go before the loops that they are of, by name."""
+    lines = NestPrinter(nest, outline, pragmas or {}).lines(nest.root)
     if outline is not None and outline.iterator is None:
         lines = outline.call((), lines)
     return indented(lines, 2 * indent)

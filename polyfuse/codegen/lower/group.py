@@ -19,6 +19,7 @@ from polyfuse.codegen.lower.places import Places, Timed, with_wraps
 from polyfuse.codegen.lower.rowsteps import RowStep, group_rows
 from polyfuse.codegen.lower.sums import Blocked, LongSum, Role, blocked
 from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.schedule import Mark
 from polyfuse.schedule.steps import Step, point_dims, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
 
@@ -66,6 +67,13 @@ class LoweredGroup:
     def parallel(self) -> str | None:
         """The name of the loop that threads share."""
         return None if self.parallel_coordinate is None else time_names(self.storage.schedule)[self.parallel_coordinate]
+
+    @property
+    def marks(self) -> dict[str, Mark]:
+        """What is asked of loops over given times, by the names of the loops."""
+        schedule = self.storage.schedule
+        names, count = time_names(schedule), len(schedule.tiling.dims)
+        return {names[d if d < count else d + 1]: mark for d, mark in schedule.marks.items()}
 
     @property
     def outer_loops(self) -> tuple[str, ...]:
@@ -204,12 +212,15 @@ def pad_time(step: Step, stage: int, rank: int) -> Step:
 def parallel_coordinate(places: Places) -> int | None:
     """The outermost tile coordinate whose tiles are independent: nothing is retained along it or outside of it.
 
-    None where there is none, or where a tensor is stored by one tile and loaded by another, or tiles were reordered.
+    None where there is none, or where a tensor is stored by one tile and loaded by another, or tiles were reordered, or
+    threads share a loop inside of tiles.
     Inputs that are read where they are share nothing.
     """
     schedule = places.storage.schedule
     flows = [flow for flow in schedule.flows.values() if flow.role == "made" or not places.stays(flow.tensor)]
     if any(flow.role == "made" and not flow.loads.is_empty() for flow in flows):
+        return None
+    if any(mark.kind == "parallel" for mark in schedule.marks.values()):
         return None
     space = schedule.tiling.space
     if schedule.tile_to_time != isl.Map.identity(space.map_from_set()).reset_tuple_id(isl.dim_type.out):

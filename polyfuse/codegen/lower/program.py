@@ -100,7 +100,8 @@ class LoweredProgram:
     @property
     def is_parallel(self) -> bool:
         """Whether some group has a loop that threads share."""
-        return any(group.parallel is not None for group in self.groups)
+        marks = (mark for group in self.groups for mark in group.marks.values())
+        return any(group.parallel is not None for group in self.groups) or any(m.kind == "parallel" for m in marks)
 
 
 def lowered(
