@@ -30,7 +30,7 @@ MEMORY_PREFIX = "MemRef_"
 
 
 @dataclass(frozen=True, eq=False)
-class Home:
+class ScopHome:
     """An array: its name in C, its sizes, and `{ [tile[t] -> A[a]] -> array[c] }`."""
 
     name: str
@@ -62,18 +62,18 @@ class Homes:
         """Whether an access goes to a tensor that waits on chip."""
         return not Places(self.storage, staged=False).is_offchip(touch)
 
-    def in_program(self, touch: Touch) -> Home:
+    def in_program(self, touch: Touch) -> ScopHome:
         """The array in the program."""
         if self.is_local(touch) and self.expanded:
             return copies(self.storage, touch.tensor)
         return whole(self.storage.schedule, touch.tensor)
 
-    def redirected(self, touch: Touch) -> Home:
+    def redirected(self, touch: Touch) -> ScopHome:
         """The array when the fused schedule has been imported."""
         return on_chip(self.storage, touch.tensor) if self.is_local(touch) else self.in_program(touch)
 
 
-def whole(schedule: Schedule, tensor: Tensor) -> Home:
+def whole(schedule: Schedule, tensor: Tensor) -> ScopHome:
     """A tensor as an array."""
     space = tile_and_element(schedule, tensor)
     coordinates = len(schedule.tiling.dims)
@@ -81,13 +81,13 @@ def whole(schedule: Schedule, tensor: Tensor) -> Home:
     return _home(tensor.name, space, affs, tensor.concrete_shape)
 
 
-def on_chip(storage: Storage, tensor: Tensor) -> Home:
+def on_chip(storage: Storage, tensor: Tensor) -> ScopHome:
     """The buffer of a tensor: rings wrap."""
     space, buffer = tile_and_element(storage.schedule, tensor), storage.buffers[tensor.name]
     return _home(chip_name(tensor, buffer.array), space, [index.value for index in buffer.indices], buffer.shape)
 
 
-def copies(storage: Storage, tensor: Tensor) -> Home:
+def copies(storage: Storage, tensor: Tensor) -> ScopHome:
     """An array with an element for each arrival of an element of a tensor.
 
     Its indices are the coordinates of the tile along which nothing is retained on chip, and what the buffer counts
@@ -115,7 +115,7 @@ def local_axes(storage: Storage, tensor: Tensor) -> tuple[isl.Aff, ...]:
     return tuple(variable(space, coordinates + axis) for axis in range(rank))
 
 
-def _home(name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequence[int]) -> Home:
+def _home(name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequence[int]) -> ScopHome:
     kept = [d for d, size in enumerate(sizes) if size > 1] or [0][: len(sizes)]
     range_ = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, max(1, len(kept)))
     cell = isl.PwMultiAff.from_multi_aff(isl.MultiAff.zero(space.map_from_domain_and_range(range_)))
@@ -123,4 +123,4 @@ def _home(name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequenc
         if sizes[d] > 1:
             cell = cell.set_pw_aff(k, affs[d])
     relation = cell.as_map().set_tuple_name(isl.dim_type.out, name)
-    return Home(name, tuple(sizes[d] for d in kept) or (1,), relation)
+    return ScopHome(name, tuple(sizes[d] for d in kept) or (1,), relation)

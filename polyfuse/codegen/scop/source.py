@@ -13,7 +13,7 @@ import islpy as isl
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.c.prelude import prelude
 from polyfuse.codegen.c.text import element, fold, words
-from polyfuse.codegen.scop.homes import Home, Homes
+from polyfuse.codegen.scop.homes import Homes, ScopHome
 from polyfuse.codegen.scop.placed import PREFIX, PlacedStep
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.network.expression import names_in, to_c
@@ -49,7 +49,7 @@ def scop_step(homes: Homes, placed: PlacedStep) -> ScopStep:
     return ScopStep(placed, (*loads, store), values)
 
 
-def _equal(one: Home, touch: Touch, other: Home, another: Touch) -> bool:
+def _equal(one: ScopHome, touch: Touch, other: ScopHome, another: Touch) -> bool:
     return one.name == other.name and bool(one.of(touch).is_equal(other.of(another)))
 
 
@@ -192,7 +192,7 @@ def value_text(step: ScopStep, values: Sequence[str], printer: IndexPrinter) -> 
 def c_source(homes: Homes, scop_steps: Sequence[ScopStep], function: str) -> str:
     """The C file: arrays that are given are parameters, the others are its own."""
     network = homes.storage.schedule.network
-    found: dict[str, Home] = {}
+    found: dict[str, ScopHome] = {}
     for step in scop_steps:
         for touch in step.touches:
             home = homes.in_program(touch)
@@ -221,6 +221,6 @@ def c_source(homes: Homes, scop_steps: Sequence[ScopStep], function: str) -> str
     return "\n".join(lines)
 
 
-def _declared(home: Home, restrict: bool = False) -> str:
+def _declared(home: ScopHome, restrict: bool = False) -> str:
     first, *others = home.sizes
     return element(home.name, (f"{'restrict ' if restrict else ''}{first}", *others))
