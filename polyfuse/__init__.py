@@ -71,6 +71,9 @@ Compare strategies
     compare                 predicted, counted, checked and timed rows
     Comparison, Row         the results
     read_comparison         results from a file
+    strategies              every choice of tiles and places
+    experiment              many strategies counted in parallel, with costs of one's own; resumable
+    Experiment, Trial       the results, as rows that pandas reads
 
 Compile a whole network for this host
     load, Model             a planned network, compiled and called on arrays
@@ -154,6 +157,7 @@ from polyfuse.errors import (
 
 if TYPE_CHECKING:
     from polyfuse.bench.compare import Choices, candidates, compare, default_tiles
+    from polyfuse.bench.experiments import Experiment, Trial, experiment, strategies
     from polyfuse.bench.fit import fit
     from polyfuse.bench.probe import probe
     from polyfuse.bench.results import Comparison, Row, read_comparison
@@ -225,6 +229,7 @@ __all__ = [
     "Choices",
     "Comparison",
     "Counts",
+    "Experiment",
     "Explanation",
     "IllegalSchedule",
     "InvalidInput",
@@ -250,6 +255,7 @@ __all__ = [
     "Sweep",
     "Tensor",
     "TooComplex",
+    "Trial",
     "Unbounded",
     "UnsupportedOperator",
     "__version__",
@@ -265,6 +271,7 @@ __all__ = [
     "count",
     "counts",
     "default_tiles",
+    "experiment",
     "explain",
     "fission",
     "fit",
@@ -309,6 +316,7 @@ __all__ = [
     "split",
     "statement_layer",
     "storage",
+    "strategies",
     "sweep",
     "tile",
     "total",
@@ -330,6 +338,7 @@ _MODULES = {
     "bench.compare": ("Choices", "candidates", "compare", "default_tiles"),
     "bench.fit": ("fit",),
     "bench.probe": ("probe",),
+    "bench.experiments": ("Experiment", "Trial", "experiment", "strategies"),
     "bench.results": ("Comparison", "Row", "read_comparison"),
     "bench.tune": ("tune",),
     "deploy.tuned": ("best_known", "tuned"),

@@ -136,11 +136,24 @@ NAMES = [name for name, _ in functions()]
 CHEAP: Mapping[str, Mapping[str, Any]] = {
     "compare": {"run": False},
     "sweep": {"capacities": [1 << 13], "executor": ThreadPoolExecutor(1)},
+    "experiment": {"chosen": [strategy()], "executor": ThreadPoolExecutor(1)},
 }
 """What makes a call short whose other arguments are right."""
 FEW = 9
 """Wrong values for an argument of a function that works for a second where it is right."""
-LONG = {"compare", "plan_for", "sweep", "explain", "load", "verify", "build", "rebuild", "Model.run", *SLOW}
+LONG = {
+    "compare",
+    "experiment",
+    "plan_for",
+    "sweep",
+    "explain",
+    "load",
+    "verify",
+    "build",
+    "rebuild",
+    "Model.run",
+    *SLOW,
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,11 +63,17 @@ def swept() -> pf.Sweep:
         return pf.sweep(used().select(["a"]), pf.accelerator("npu"), [1 << 14, 1 << 15], executor=executor)
 
 
+def tried() -> pf.Experiment:
+    with ThreadPoolExecutor(1) as executor:
+        return pf.experiment(used(), [strategy()], {"moved": lambda counts: counts.offchip_bytes}, executor=executor)
+
+
 EXAMPLES: Mapping[str, Callable[[], Any]] = {
     "Accelerator": lambda: pf.accelerator("npu"),
     "Choices": pf.Choices,
     "Comparison": compared,
     "Counts": lambda: pf.counts(storage()),
+    "Experiment": tried,
     "Explanation": lambda: pf.explain(used().select(["a", "p", "b"])),
     "Layer": lambda: used().layer("twice"),
     "Lowered": lambda: pf.lower(storage().schedule.executions(used().layer("a"))),
@@ -86,6 +92,7 @@ EXAMPLES: Mapping[str, Callable[[], Any]] = {
     "Storage": storage,
     "Strategy": strategy,
     "Sweep": swept,
+    "Trial": lambda: tried().trials[0],
     "Tensor": lambda: pf.Tensor("x", (1, "H", 4), "int8"),
 }
 

@@ -7,27 +7,20 @@ each point is in it as soon as it is done, and is not planned again by a later c
 """
 
 import json
-import multiprocessing
-import pickle
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
-
-import numpy as np
 
 from polyfuse.choices import LONGEST
 from polyfuse.doors import public
 from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.files import read_text, write_atomically
 from polyfuse.machines.accelerator import Accelerator
-from polyfuse.machines.host import usable_cores
-from polyfuse.network.dtypes import TYPES
 from polyfuse.network.network import Network
+from polyfuse.network.parcel import Parcel
 from polyfuse.plan.claims import check_claims
 from polyfuse.plan.graph.group import graph_digest
 from polyfuse.plan.graph.operations import Graph, graph_of
@@ -36,35 +29,11 @@ from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.scratchplan import Certificate, Totals, value_of
 from polyfuse.plan.search.baselines import NAMES, Baselines
 from polyfuse.progress import Progress
+from polyfuse.tasks import ONE_AT_A_TIME, finished
 from polyfuse.typed_json import decode, digest_of, encode, headed
 
 FORMAT = "polyfuse-scratchpad-sweep"
 VERSION = 1
-
-_ONE_AT_A_TIME = Lock()
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A network for another process, without the values of its weights; equal for equal bytes."""
-
-    layers: bytes
-    dtype: str | None
-
-    @staticmethod
-    def of(network: Network, dtype: str | None) -> "Parcel":
-        """The network, packed."""
-        return Parcel(pickle.dumps((network.name, network.inputs, network.layers, network.outputs)), dtype)
-
-    def graph(self) -> Graph:
-        """The operations of the network, whose weights are all 0."""
-        name, inputs, layers, outputs = pickle.loads(self.layers)
-        weights = {
-            tensor.name: np.broadcast_to(np.zeros((), TYPES[tensor.dtype].held), tensor.shape)
-            for layer in layers
-            for tensor in layer.weights
-        }
-        return graph_of(Network(name, inputs, layers, outputs, weights), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -194,34 +163,31 @@ def sweep(
     done = {point.capacity_bytes: point for point in _kept(file, request)}
     wanted = sorted(set(capacities))
     missing = [capacity for capacity in wanted if capacity not in done]
-    parcel = Parcel.of(network, dtype)
+    parcel = Parcel.of(network)
 
     def tell() -> None:
         if progress is not None:
             progress("sweeping", len(wanted) - sum(capacity not in done for capacity in wanted), len(wanted))
 
     tell()
-    with _workers(executor, len(missing)) as workers:
-        tasks = [workers.submit(planned_point, parcel, machine, objective, longest, each) for each in missing]
-        try:
-            for task in as_completed(tasks):
-                point = task.result().sealed(request)
-                done[point.capacity_bytes] = point
-                if file is not None:
-                    points = tuple(done[capacity] for capacity in sorted(done))
-                    write_atomically(file, Sweep(request, points).to_json().encode())
-                tell()
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            raise
+    calls = [(parcel, dtype, machine, objective, longest, capacity) for capacity in missing]
+    with closing(finished(planned_point, calls, executor)) as results:
+        for _, planned in results:
+            point = planned.sealed(request)
+            done[point.capacity_bytes] = point
+            if file is not None:
+                points = tuple(done[capacity] for capacity in sorted(done))
+                write_atomically(file, Sweep(request, points).to_json().encode())
+            tell()
     return Sweep(request, tuple(done[capacity] for capacity in wanted))
 
 
-def planned_point(parcel: Parcel, machine: Accelerator, objective: Objective, longest: int, capacity: int) -> Point:
+def planned_point(
+    parcel: Parcel, dtype: str | None, machine: Accelerator, objective: Objective, longest: int, capacity: int
+) -> Point:
     """The point of one capacity: a task for any process, which remembers its options for the next point."""
-    with _ONE_AT_A_TIME:
-        ways = _ways(parcel, machine.with_capacity(1), objective, longest)
+    with ONE_AT_A_TIME:
+        ways = _ways(parcel, dtype, machine.with_capacity(1), objective, longest)
         try:
             plan = ways.plan(capacity, baselines=True)
         except DoesNotFit as error:
@@ -236,8 +202,8 @@ def read_sweep(path: Path) -> Sweep:
 
 
 @lru_cache(maxsize=1)
-def _ways(parcel: Parcel, machine: Accelerator, objective: Objective, longest: int) -> Ways:
-    graph = parcel.graph()
+def _ways(parcel: Parcel, dtype: str | None, machine: Accelerator, objective: Objective, longest: int) -> Ways:
+    graph = graph_of(parcel.network(), dtype)
     return Ways(graph, machine, Baselines(graph, machine, objective, longest))
 
 
@@ -259,33 +225,3 @@ def _kept(file: Path | None, request: Request) -> tuple[Point, ...]:
             )
             raise InvalidInput(f"sweep '{file}': expected points of {mismatch}; name another file, or remove it")
     return found.points
-
-
-@contextmanager
-def _workers(executor: Executor | None, tasks: int) -> Iterator[Executor]:
-    """The executor, or processes that end with the block."""
-    if executor is not None:
-        yield executor
-        return
-    with processes(max(1, tasks)) as made:
-        yield made
-
-
-@contextmanager
-def processes(most: int | None = None) -> Iterator[Executor]:
-    """Fresh processes of this host, one for each core that may be used, up to `most`; they end with the block.
-
-    An exception in the block, such as an interrupt, ends them at once.
-    """
-    cores, others = usable_cores(), set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        min(cores, most or cores), multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -23,12 +23,13 @@ from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.price.timeline import GroupTime, timeline
 from polyfuse.plan.proof.prove import prove_plan
 from polyfuse.plan.scratchplan import ScratchPlan
-from polyfuse.plan.sweep import Sweep, processes, sweep
+from polyfuse.plan.sweep import Sweep, sweep
 from polyfuse.report.deploy import print_groups
 from polyfuse.report.planfigures import figures_of, png_files
 from polyfuse.report.planpage import page
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.scratchplan import print_plan, print_sweep
+from polyfuse.tasks import processes
 
 SOLVER_EFFORT = 200.0
 """The deterministic limit of the exact model, about seconds."""
