@@ -35,9 +35,9 @@ from polyfuse.schedule.inside import check_marks, check_times
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Storage
-from polyfuse.schedule.valueflow import Accesses, collision, last_written, made_before, unserved
+from polyfuse.schedule.valueflow import Accesses, collision, element_written, last_written, unserved
 from polyfuse.schedule.windows import cut
-from polyfuse.schedule.witness import Access, refusal, witness
+from polyfuse.schedule.witness import Access, Write, refusal, witness
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import Part, coordinates, freed, union
 
@@ -222,9 +222,17 @@ def check_values(schedule: Schedule, sharers: Sequence[Lodger]) -> None:
             lost = unserved(reader, sources, private)
             if not lost.is_empty():
                 point = lost.sample_point()
-                last = last_written(point, reader, sources) or made_before(point, reader, sources)
-                found_there = seen(schedule, homes, last[1]) if last is not None else None
-                raise IllegalSchedule(refusal(read.name, seen(schedule, homes, point), found_there))
+                last = last_written(point, reader, sources)
+                right = element_written(point, reader, sources)
+                raise IllegalSchedule(
+                    refusal(
+                        read.name,
+                        verb_of(schedule, home, point),
+                        seen(schedule, homes, point),
+                        seen(schedule, homes, last[1]) if last is not None else None,
+                        written(schedule, homes, *right) if right is not None else None,
+                    )
+                )
     for home in homes:
         home.check_bounds(schedule, clock)
 
@@ -365,6 +373,26 @@ def seen(schedule: Schedule, homes: Sequence[Home], point: isl.Point) -> Access:
     by_index = dict(zip(home.kept, coordinates(cells.sample_point()), strict=True))
     cell = ", ".join(str(by_index.get(k, ":")) for k in range(len(buffer.indices)))
     return Access(name, str(tuple(values[:count])), f"{name}[{element}]", f"{buffer.name}[{cell}]")
+
+
+def verb_of(schedule: Schedule, home: Home, point: isl.Point) -> str:
+    """What should bring an element to where it is read: what is stored has to be made, too."""
+    flow, count = home.lodger.flow, len(schedule.tiling.dims) + home.lodger.shares
+    made = flow.executions.domain()
+    for axis, value in zip(home.axes, coordinates(point)[count:], strict=False):
+        made = made.fix_val(isl.dim_type.set, axis, isl.Val(value))
+    if flow.role != "made":
+        return "load"
+    return "store" if home.lodger.buffer is None and not made.is_empty() else "make"
+
+
+def written(schedule: Schedule, homes: Sequence[Home], writer: Accesses, point: isl.Point, before: bool) -> Write:
+    """A write in words: of a layer's, its instance."""
+    at = seen(schedule, homes, point)
+    verb, _, name = writer.name.partition("_")
+    layers = [layer for layer in schedule.network.layers if verb == "make" and layer.output.name == name]
+    who = f"{layers[0].name}{at.element.removeprefix(name)}" if layers else writer.name
+    return Write(verb, who, at.tile, before)
 
 
 def time_of(schedule: Schedule, event: Event, axes: int) -> isl.Map:

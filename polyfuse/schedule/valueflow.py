@@ -157,15 +157,20 @@ def last_written(read: isl.Point, reader: Accesses, writers: Sequence[Accesses])
     return found
 
 
-def made_before(read: isl.Point, reader: Accesses, writers: Sequence[Accesses]) -> tuple[Accesses, isl.Point] | None:
-    """A write of the element that a read wants, to any cell, that ends before it; None where there is none."""
+def element_written(
+    read: isl.Point, reader: Accesses, writers: Sequence[Accesses]
+) -> tuple[Accesses, isl.Point, bool] | None:
+    """A write of the element that is wanted, to whatever cell, and whether it ends before; None where there is none."""
     at = isl.Set.from_point(read)
+    later = None
     for writer in writers:
-        earlier = reader.begins.apply_range(greater(reader.begins)).apply_range(writer.ends.reverse())
-        writes = (same_elements(reader, writer) & earlier).intersect_domain(at).range() & writer.instances
-        if not writes.is_empty():
-            return writer, writes.sample_point()
-    return None
+        writes = same_elements(reader, writer).intersect_domain(at).intersect_range(writer.instances)
+        earlier = writes & reader.begins.apply_range(greater(reader.begins)).apply_range(writer.ends.reverse())
+        if not earlier.is_empty():
+            return writer, earlier.range().sample_point(), True
+        if later is None and not writes.is_empty():
+            later = writer, writes.range().sample_point(), False
+    return later
 
 
 def clash(writer: Accesses) -> isl.BasicMap | None:

@@ -17,16 +17,39 @@ class Access:
     cell: str | None = None
 
 
-def refusal(name: str, reader: Access, writer: Access | None) -> str:
-    """The witness in words: what is read at which tile, and what was written last where it looks."""
+@dataclass(frozen=True)
+class Write:
+    """A write of the element that is wanted: who makes, loads or stores it, where, whether before it is read."""
+
+    verb: str
+    who: str
+    tile: str
+    before: bool
+
+
+def refusal(name: str, verb: str, reader: Access, last: Access | None, right: Write | None) -> str:
+    """The witness in words: what is read at which tile, and why it is not there.
+
+    verb   what brings elements of the tensor there: make, load or store
+    last   what was written last where the reader looks
+    right  a write of the element that is wanted; None where no tile writes it
+    """
     where = "" if reader.cell is None else f", cell {reader.cell}"
-    found = f"nothing was written before{where}"
-    advice = f"retain more of {reader.tensor}, enlarge its buffer or change the order"
-    if writer is not None:
-        found = f"tile {writer.tile} has put {writer.element} in its place{where}"
-        if writer.element == reader.element:
-            found = f"only tile {writer.tile} has made it, and {reader.tensor} is not retained between them"
-            advice = "retain it along that dimension or compute it in both tiles"
+    more = f"have that tile or one before it {verb} it"
+    if right is None:
+        found, advice = f"no tile {verb}s it", more
+    elif not right.before:
+        found, advice = (
+            f"only {right.who} at tile {right.tile} {right.verb}s it, which is later",
+            f"change the order, or {more}",
+        )
+    elif last is None or last.element == reader.element:
+        tile = right.tile if last is None else last.tile
+        found = f"only tile {tile} has made it, and {reader.tensor} is not retained between them"
+        advice = "retain it along that dimension or compute it in both tiles"
+    else:
+        found = f"tile {last.tile} has put {last.element} in its place{where}"
+        advice = f"retain more of {reader.tensor}, enlarge its buffer or change the order"
     return f"illegal: {name} at tile {reader.tile} reads {reader.element}, but {found}; {advice}"
 
 

@@ -25,7 +25,9 @@ TOLERANCE = 1e-9
 EXPLAINED = {
     "a sum in another order": "keep the order of the sum|keeps the order of its sum",
     "two executions at one time": "have the same time",
-    "a value that only another tile holds": "nothing was written before|only tile|not retained|has put .* in its place",
+    "a value that only another tile holds": (
+        "nothing was written before|no tile makes it|which is later|only tile|not retained|has put .* in its place"
+    ),
 }
 """What is refused though it may give the right values, one execution after another: by the words of its witness."""
 

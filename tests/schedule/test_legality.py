@@ -1,6 +1,8 @@
 """What legality refuses, each with its witness, and what it accepts."""
 
+import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,12 +12,12 @@ import pytest
 from polyfuse.choices import PLACES
 from polyfuse.errors import IllegalSchedule, TooComplex
 from polyfuse.schedule.cells import Index
-from polyfuse.schedule.executions import with_tile_order
+from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
 from polyfuse.sets.limits import operation_limit
-from tests.schedule.networks import pair, same_chain
+from tests.schedule.networks import image_pairs, pair, same_chain
 
 ROWS = Strategy.named("local", (4,))
 BOTH = Strategy.named("local", (4, 4))
@@ -88,7 +90,8 @@ def test_a_private_buffer_one_row_too_short_is_refused() -> None:
 def test_reversed_tiles_read_what_is_not_made_yet(order: str) -> None:
     found = with_tile_order(scheduled(pair(), BOTH), isl.Map(f"{{ tile[n, y, x] -> [n, {order}] }}"))
     witness = (
-        r"conv2 at tile \(0, \d, \d\) reads conv1_out\[0, :, \d+, \d+\], but (nothing was written|tile .* has put)"
+        r"conv2 at tile (\(0, \d, \d\)) reads (conv1_out\[0, :, \d+, \d+\]), "
+        r"but only conv1\[0, :, \d+, \d+\] at tile \(0, \d, \d\) makes it, which is later; change the order"
     )
     with pytest.raises(IllegalSchedule, match=witness):
         check(storage(found))
@@ -174,7 +177,7 @@ def test_a_missing_stage_is_refused(stage: str, message: str) -> None:
 
 def test_stages_in_the_wrong_order_are_refused() -> None:
     found = scheduled(pair(), ROWS)
-    with pytest.raises(IllegalSchedule, match=r"reads .*, but nothing was written before"):
+    with pytest.raises(IllegalSchedule, match=r"reads .*, but only .* at tile .* (make|load)s it, which is later"):
         check(storage(replace(found, stages=found.stages[::-1])))
 
 
@@ -183,7 +186,7 @@ def test_a_missing_load_is_refused() -> None:
         some = isl.Set("{ x[n, c, h, w] : h != 7 }")
         return replace(flow, loads=flow.loads.intersect_domain(some), arrivals=flow.arrivals.intersect_domain(some))
 
-    with pytest.raises(IllegalSchedule, match=r"conv1 at tile \(0, 1\) reads x\[0, :, 7, :\], but tile"):
+    with pytest.raises(IllegalSchedule, match=r"conv1 at tile \(0, 1\) reads x\[0, :, 7, :\], but no tile loads it"):
         check(storage(with_flow(scheduled(pair(), ROWS), "x", less)))
 
 
@@ -194,7 +197,8 @@ def test_a_load_before_the_store_is_refused() -> None:
         return replace(flow, stores=isl.Map.empty(flow.stores.get_space()))
 
     with pytest.raises(
-        IllegalSchedule, match=r"load_conv1_out at tile \(0, 1\) reads conv1_out\[0, :, [89], :\], but nothing"
+        IllegalSchedule,
+        match=r"load_conv1_out at tile \(0, 1\) reads conv1_out\[0, :, [89], :\], but no tile stores it",
     ):
         check(storage(with_flow(found, "conv1_out", without_stores)))
 
@@ -214,3 +218,47 @@ def test_legality_stops_at_the_operation_limit() -> None:
     found = storage(scheduled(pair(), BOTH))
     with pytest.raises(TooComplex, match=r"legality of '(pair|x|conv1_out)'"), operation_limit(10_000):
         check(found)
+
+
+def test_a_witness_says_whether_an_element_is_kept_too_short_made_later_or_by_nobody() -> None:
+    """Each of the three, and the tile and instance that make it are where the schedule has them."""
+    rng = random.Random(15)
+    told: Counter[str] = Counter()
+    for _ in range(40):
+        rows, size = rng.randint(6, 14), rng.randint(2, 4)
+        network = same_chain(2, rows, 4)
+        found = scheduled(network, Strategy.named(rng.choice(["recompute", "local", "global"]), (size,)))
+        first, end, last = rng.randint(-3, 1), rng.randint(size - 1, size + 3), -(-rows // size) - 1
+        here = (
+            f"{size}t + {first} <= h < {size}t + {end} or (t = {last} and h >= {size * last}) or (t = 0 and h < {end})"
+        )
+        hole = f"h != {rng.randrange(rows)}" if rng.random() < 0.3 else "true"
+        mine = f"{{ c0[0, 0, h, w] -> tile[0, t] : 0 <= t <= {last} and ({here}) and {hole} }}"
+        changed = with_executions(found, {"c0": mine})
+        try:
+            check(storage(changed))
+        except IllegalSchedule as error:
+            text = str(error)
+            match = re.search(r"at tile \(0, (\d+)\) reads c0_out\[0, :, (\d+), :\], but (.*)", text)
+            assert match is not None, text
+            told[cause_of(changed, int(match[1]), int(match[2]), match[3])] += 1
+    assert set(told) == {"nobody", "later", "not kept"}, told
+
+
+def cause_of(found: Schedule, reader: int, row: int, text: str) -> str:
+    """Why a row is not there, by the points of the schedule; the words have to say the same."""
+    makers = sorted(tile for element, tile in image_pairs(found.flows["c0_out"].executions) if element == (row, 0))
+    tiles = [tile for (tile,) in makers]
+    if not tiles:
+        assert text.startswith("no tile makes it; have that tile or one before it make it"), text
+        return "nobody"
+    if min(tiles) > reader:
+        match = re.match(
+            rf"only (?:c0\[0, :, {row}, :\]|store_c0_out) at tile \(0, (\d+)\) (make|store)s it, which is later", text
+        )
+        assert match is not None and int(match[1]) in tiles, text
+        return "later"
+    assert re.match(
+        r"(only )?tile \(0, \d+\) has (made it|put)|nothing was written before, cell .* though tile", text
+    ), text
+    return "not kept"
