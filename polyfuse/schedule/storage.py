@@ -1,16 +1,18 @@
-"""Storage: the on-chip buffer of every tensor of a group.
+"""Storage: the on-chip buffer of every tensor of a group, found from liveness or chosen.
 
-Schedule ──storage()──> Storage
+Schedule (+ maps from elements to cells) ──storage()──> Storage
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from polyfuse.doors import public
 from polyfuse.schedule.cells import Buffer
 from polyfuse.schedule.schedule import Schedule
+from polyfuse.schedule.storagemaps import chosen
 from polyfuse.schedule.windows import buffer, whole
 from polyfuse.sets.limits import operation_limit
+from polyfuse.sets.reading import MapLike
 from polyfuse.text import columns, html_table
 
 
@@ -39,15 +41,38 @@ class Storage:
         return html_table(str(self).splitlines()[0], ("buffer", "bytes"), rows)
 
 
-def storage(schedule: Schedule) -> Storage:
+def storage(
+    schedule: Schedule, maps: Mapping[str, MapLike] | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Storage:
     """Size the buffers of a schedule; concrete sizes only.
 
-    Errors: Unbounded where infinitely many elements are alive at once, TooComplex above isl's operation limit.
+    `maps` has the cells of tensors whose storage you choose, by name, as isl text or relations:
+
+        { A[a] -> array[c] }  or, where they depend on the tile,  { [tile[t] -> A[a]] -> array[c] }
+
+    Tensors whose maps lead to one array share it. An array is as large as the cells that are used, or as `shapes` says,
+    by the name of the array. `check` judges all of it.
+
+    Errors: InvalidInput for maps and shapes of something else, Unbounded where infinitely many elements are alive at
+    once, TooComplex above isl's operation limit.
+
+    >>> from polyfuse.network.network import Builder
+    >>> from polyfuse.schedule.schedule import Strategy, scheduled
+    >>> build = Builder("pair")
+    >>> x = build.input("x", (1, 1, 20, 20))
+    >>> y = build.conv("b", build.conv("a", x, 2, kernel=3), 1, kernel=3)
+    >>> rows = scheduled(build.network(y), Strategy.named("local", (4,), "shifted"))
+    >>> storage(rows).buffers["a_out"]
+    a_out_buffer[1, 2, 6 (ring), 18]
+    >>> storage(rows, maps={"a_out": "{ a_out[n, c, i, j] -> nhwc[i mod 6, j, c] }"}).buffers["a_out"]
+    nhwc[6 (ring), 18, 2]
     """
     buffers = {}
+    with operation_limit(what=f"storage maps of {schedule.network.name!r}"):
+        given = chosen(schedule, maps or {}, shapes)
     for name, flow in schedule.flows.items():
         with operation_limit(what=f"buffer of {name!r}"):
-            buffers[name] = buffer(schedule, flow)
+            buffers[name] = given[name] if name in given else buffer(schedule, flow)
     for weight in schedule.preloaded:
-        buffers[weight.name] = whole(schedule, weight)
+        buffers[weight.name] = given[weight.name] if weight.name in given else whole(schedule, weight)
     return Storage(schedule, buffers)

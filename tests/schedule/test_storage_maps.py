@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
-from polyfuse.schedule.cells import Buffer, Index, tile_and_element
 from polyfuse.schedule.interpreter import interpret
 from tests.schedule.networks import pair
 
@@ -17,18 +16,8 @@ TILES = pf.Strategy((8, 8), others=("recompute", "recompute"))
 
 
 def mapped(group: pf.Storage, maps: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> pf.Storage:
-    """The group with other buffers for some tensors: `{ A[a] -> array[c] }` or `{ [tile[t] -> A[a]] -> array[c] }`."""
-    buffers = dict(group.buffers)
-    for name, text in maps.items():
-        relation = isl.Map(text)
-        space = tile_and_element(group.schedule, group.buffers[name].tensor)
-        if not relation.domain().is_wrapping():
-            relation = isl.Set.universe(space).unwrap().range_map().apply_range(relation)
-        cell = isl.PwMultiAff.from_map(relation)
-        array = relation.get_tuple_name(isl.dim_type.out)
-        indices = tuple(Index(cell.get_at(d), size, False) for d, size in enumerate(shapes[array]))
-        buffers[name] = Buffer(buffers[name].tensor, indices, array)
-    return replace(group, buffers=buffers)
+    """The group with other buffers for some tensors."""
+    return pf.storage(group.schedule, maps=maps, shapes=shapes)
 
 
 def assert_right(group: pf.Storage) -> None:
@@ -146,3 +135,87 @@ def test_the_buffers_of_the_issue_are_refused() -> None:
     short = replace(buffer, indices=(*buffer.indices[:3], replace(buffer.indices[3], window=6)))
     with pytest.raises(pf.IllegalSchedule, match="index 3 of 6 is used from 0 to 9"):
         pf.check(replace(group, buffers={**group.buffers, "conv1_out": short}))
+
+
+def test_a_shape_pads_rows_at_their_end(channels: pf.Network) -> None:
+    found = pf.storage(pf.scheduled(channels, LOCAL), {"a_out": RIGHT["padded"][0]}, shapes={"wide": (3, 7, 16)})
+    assert found.buffers["a_out"].shape == (3, 7, 16)
+    tight = pf.storage(pf.scheduled(channels, LOCAL), {"a_out": RIGHT["padded"][0]})
+    assert tight.buffers["a_out"].shape == (3, 7, 13)
+
+
+def test_the_interface_takes_relations_and_maps_of_the_own_array(channels: pf.Network) -> None:
+    schedule = pf.scheduled(channels, LOCAL)
+    text = "{ a_out[n, c, i, j] -> [n, c, i mod 6, j] }"
+    for given in (text, isl.Map(text), isl.UnionMap(text), isl.BasicMap(text)):
+        found = pf.storage(schedule, maps={"a_out": given})
+        assert found.buffers["a_out"].array is None
+        assert found.buffers["a_out"].shape == pf.storage(schedule).buffers["a_out"].shape
+        pf.check(found)
+
+
+def test_storage_that_was_chosen_has_row_kernels_where_rows_are_whole(channels: pf.Network) -> None:
+    """A ring of rows as `pf.storage` finds it; another order of axes is scalar code, and row kernels say why."""
+    schedule = pf.scheduled(channels, LOCAL)
+    rows = pf.storage(schedule, maps={"a_out": "{ a_out[n, c, i, j] -> mine[n, c, i mod 7, j] }"})
+    other = pf.storage(schedule, maps={"a_out": RIGHT["NHWC, ring of rows"][0]})
+    inputs = {name: value.astype(np.float32) for name, value in pf.random_inputs(channels, seed=3).items()}
+    expected = pf.reference(channels, inputs)["b_out"]
+    for group in (rows, other):
+        pf.check(group)
+        found = pf.build(pf.generate(channels, [group]))(**inputs)["b_out"]
+        assert pf.max_relative_error(found, expected) < 1e-5
+    pf.generate(channels, [rows], kernels="rows")
+    with pytest.raises(pf.InvalidInput, match=r"row kernels work on whole rows; nhwc\[.*use scalar kernels"):
+        pf.generate(channels, [other], kernels="rows")
+
+
+def test_weights_and_inputs_are_laid_out_as_one_likes(channels: pf.Network) -> None:
+    maps = {
+        "a_weight": "{ a_weight[o, c, i, j] -> ohwi[o, i, j, c] }",
+        "a_bias": "{ a_bias[o] -> biases[o] }",
+        "b_bias": "{ b_bias[o] -> biases[o + 3] }",
+        "x": "{ x[n, c, i, j] -> image[i mod 7, j, c] }",
+    }
+    assert_right(pf.storage(pf.scheduled(channels, LOCAL), maps, {"biases": (5,)}))
+    wrong = maps | {"b_bias": "{ b_bias[o] -> biases[o + 2] }"}
+    with pytest.raises(pf.IllegalSchedule, match="array biases: two elements of weights have the same cell"):
+        pf.check(pf.storage(pf.scheduled(channels, LOCAL), wrong, {"biases": (5,)}))
+    mixed = maps | {"b_bias": "{ b_bias[o] -> image[0, 0, o] }"}
+    with pytest.raises(pf.IllegalSchedule, match="is loaded once for all tiles"):
+        pf.check(pf.storage(pf.scheduled(channels, LOCAL), mixed))
+
+
+BAD: Mapping[str, tuple[object, object, str]] = {
+    "no text": ({"a_out": "{ a_out[n, c, i, j] -> }"}, None, "isl cannot read"),
+    "a number": ({"a_out": 3}, None, "isl cannot read 3|expected"),
+    "no map": ("{ a_out[n] -> b[n] }", None, "'maps' of pf.storage: expected"),
+    "unknown tensor": ({"y": "{ y[i] -> b[i] }"}, None, "no such tensor; the group has"),
+    "another tensor": ({"a_out": "{ b_out[n, c, i, j] -> b[i] }"}, None, "expected { a_out"),
+    "another rank": ({"a_out": "{ a_out[c, i, j] -> b[i] }"}, None, "expected { a_out"),
+    "several cells": ({"a_out": "{ a_out[n, c, i, j] -> b[i] ; a_out[n, c, i, j] -> b[j] }"}, None, "several cells"),
+    "a relation": ({"a_out": "{ a_out[n, c, i, j] -> b[k] : k >= i }"}, None, "several cells"),
+    "a parameter": ({"a_out": "[N] -> { a_out[n, c, i, j] -> b[i + N] }"}, None, "has parameters"),
+    "too far": ({"a_out": "{ a_out[n, c, i, j] -> b[1073741824 * i] }"}, None, "expected less than"),
+    "unknown array": ({"a_out": "{ a_out[n, c, i, j] -> b[i] }"}, {"c": (3,)}, "no such array"),
+    "shape of another rank": ({"a_out": "{ a_out[n, c, i, j] -> b[i] }"}, {"b": (3, 4)}, "expected 1 sizes"),
+    "shape of nothing": ({"a_out": "{ a_out[n, c, i, j] -> b[i] }"}, {"b": (0,)}, "whole number"),
+    "two ranks": ({"a_out": "{ a_out[n, c, i, j] -> b[i] }", "x": "{ x[n, c, i, j] -> b[i, j] }"}, None, "1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_maps_are_refused_in_one_line(channels: pf.Network, case: str) -> None:
+    maps, shapes, message = BAD[case]
+    with pytest.raises(pf.InvalidInput, match=message) as error:
+        pf.storage(pf.scheduled(channels, LOCAL), maps, shapes)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value) and "isl_" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"), [("b_out", "a tensor of the group"), ("x_buffer", "a tensor of the group")]
+)
+def test_arrays_are_called_by_names_of_their_own(channels: pf.Network, array: str, message: str) -> None:
+    found = pf.storage(pf.scheduled(channels, LOCAL), {"a_out": f"{{ a_out[n, c, i, j] -> {array}[c, i, j] }}"})
+    with pytest.raises(pf.IllegalSchedule, match="a tensor of the group has that name"):
+        pf.check(found)
