@@ -37,6 +37,8 @@ Groups = Literal["planned", "published", "single"]
 """Whose groups: those of the planner, those of DNNFusion's plan, or one for each layer."""
 LONGEST = 8
 """The most layers of a group."""
+MOST_THREADS = 1024
+"""The most threads that may be asked for."""
 PROFILES = ("model", "measured", "never", "always")
 """What decides the cases that the fusion table leaves open."""
 

@@ -204,7 +204,7 @@ def compare(
     """Predict every candidate and, with `run`, compile, count, check and time it.
 
     `kernels` and `layout` are those of the code that is timed, `exact` keeps it to the direct algorithm. Candidates
-    that cannot share threads are timed with one; their row says so.
+    that cannot share so many threads are timed with fewer; their row says so.
     Errors: as `prepare`; BuildError; InvalidInput for no rows, and for what says how code is run where none is.
     """
     options = options or Options()
@@ -312,7 +312,7 @@ def measured(
     Kernels share inputs and outputs, and those that count are let go one by one: what is held is what is timed.
     """
     tell("compiling", 0, 3)
-    used = [threads if case.timed.is_parallel else 1 for case in cases]
+    used = [case.timed.threads_of(threads) if case.timed.is_parallel else 1 for case in cases]
     timed = compile_programs([case.timed for case in cases], threads=threads, options=options)
     tell("compiling", 1, 3)
     counting = compile_programs([case.counting for case in cases], options=options)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from polyfuse.choices import LONGEST, STRATEGIES, Groups
+from polyfuse.choices import LONGEST, MOST_THREADS, STRATEGIES, Groups
 from polyfuse.cli.values import FILE, PairParam, PictureParam, axes, places, shape, tile
 
 Option = Callable[..., Any]
@@ -75,7 +75,7 @@ def choice(*names: str, of: Sequence[str], text: str) -> Option:
 
 def threads(what: str = "independent tiles") -> Option:
     """Number of threads that run `what`."""
-    return number("--threads", default=1, text=f"Run {what} on N threads.", most=1024)
+    return number("--threads", default=1, text=f"Run {what} on N threads.", most=MOST_THREADS)
 
 
 def repeats(default: int) -> Option:

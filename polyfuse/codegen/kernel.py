@@ -40,6 +40,7 @@ class Kernel:
 
     def __init__(self, program: Program, built: Built, threads: int = 1, *, sharing: "Kernel | None" = None) -> None:
         unsupported_threads(program, threads)
+        threads = program.threads_of(threads)
         self.program = program
         self.built = built
         self.threads = threads
@@ -164,7 +165,10 @@ class Kernel:
 def build(program: Program, *, threads: int = 1, options: Options | None = None) -> Kernel:
     """Compile a program, or find it in the cache, and load it; without options, by the toolchain of its target.
 
-    Errors: BuildError from the compiler; IllegalSchedule where threads are asked for that the program cannot share.
+    A thread for which there is no tile is left out: `Kernel.threads` says how many there are.
+
+    Errors: BuildError from the compiler; IllegalSchedule where threads are asked for that the program cannot share;
+    InvalidInput for a number of threads that is not from 1 to 1,024.
     """
     return build_many([program], threads=threads, options=options)[0]
 

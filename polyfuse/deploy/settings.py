@@ -44,5 +44,5 @@ class Settings:
         return probe(self.options.compiler or find_compiler(), tuple(self.options.flags))
 
     def threads_of(self, program: LoweredProgram) -> int:
-        """The threads that run a program: one where none of its loops can be shared."""
-        return self.threads if program.is_parallel else 1
+        """The threads that run a program: one where none of its loops can be shared, and no more than it has tiles."""
+        return program.threads_of(self.threads) if program.is_parallel else 1

@@ -81,7 +81,7 @@ def test_results_outlive_the_next_call(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize(
     ("threads", "error", "message"),
-    [(0, InvalidInput, "at least 1 thread, got 0"), (-1, InvalidInput, "got -1"), (2, IllegalSchedule, "2 threads")],
+    [(0, InvalidInput, "from 1 to 1,024, got 0"), (-1, InvalidInput, "got -1"), (2, IllegalSchedule, "2 threads")],
 )
 def test_wrong_threads_are_refused(program: Program, threads: int, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

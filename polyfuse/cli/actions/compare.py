@@ -68,11 +68,13 @@ def act(
 
 def tell_threads(found: Comparison, threads: int) -> None:
     """Say which rows did not get the threads that were asked for."""
-    alone = [row.label for row in found.rows if row.threads < threads]
-    if alone:
+    for used in sorted({row.threads for row in found.rows if row.threads < threads}):
+        labels = [row.label for row in found.rows if row.threads == used]
+        ran = f"{len(labels)} of {len(found.rows)} rows ran on {used} thread{'s'[: used > 1]}, not {threads}"
+        tiles = f"{used} tiles" if used > 1 else "no tiles"
         click.echo(
-            f"{len(alone)} of {len(found.rows)} rows ran on 1 thread, not {threads}, since they have no tiles that are "
-            f"independent ({', '.join(alone)}); tiles along a dimension that everything recomputes along are"
+            f"{ran}, since they have {tiles} that are independent ({', '.join(labels)}); tiles along a "
+            "dimension that everything recomputes along are"
         )
 
 

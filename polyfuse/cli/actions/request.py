@@ -81,9 +81,11 @@ def given_plan(request: Request) -> Plan | ScratchPlan | None:
 
 
 def tell_threads(code: Program, settings: Settings) -> None:
-    """Say so where several threads were asked for and the code has no independent tiles."""
-    if settings.threads > 1 and not code.is_parallel:
-        click.echo(f"runs on 1 thread, not {settings.threads}: no group has tiles that are independent of each other")
+    """Say so where more threads were asked for than the code has independent tiles."""
+    used = settings.threads_of(code)
+    if used < settings.threads:
+        most = f"at most {used} tiles are" if used > 1 else "no group has tiles that are"
+        click.echo(f"runs on {used} thread{'s'[: used > 1]}, not {settings.threads}: {most} independent of each other")
 
 
 def rows_of(network: Network, request: Mapping[str, Any]) -> list[Candidate]:

@@ -22,6 +22,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.schedule import Mark
 from polyfuse.schedule.steps import Step, point_dims, preload_steps, steps, time_names
 from polyfuse.schedule.storage import Storage
+from polyfuse.sets.spaces import union
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,16 @@ class LoweredGroup:
     def parallel(self) -> str | None:
         """The name of the loop that threads share."""
         return None if self.parallel_coordinate is None else time_names(self.storage.schedule)[self.parallel_coordinate]
+
+    @cached_property
+    def shared_tiles(self) -> int:
+        """The tiles along the coordinate that threads share; 1 where there is none."""
+        d = self.parallel_coordinate
+        if d is None:
+            return 1
+        every = [flow.arrivals.range() for flow in self.storage.schedule.flows.values()]
+        tiles = union(each for each in every if not each.is_empty())
+        return int(tiles.dim_max_val(d).sub(tiles.dim_min_val(d)).to_python()) + 1
 
     @property
     def marks(self) -> dict[str, Mark]:

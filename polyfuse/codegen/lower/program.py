@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from polyfuse.choices import KernelsName
+from polyfuse.choices import MOST_THREADS, KernelsName
 from polyfuse.codegen.c.elements import FLOAT
 from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
@@ -24,6 +24,7 @@ from polyfuse.network.network import Network, require_float32
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.memory.addresses import Lived, Packing, packed
 from polyfuse.schedule.storage import Storage
+from polyfuse.whole import whole
 
 ALIGNMENT = 64
 """Bytes: of a cache line, and of the widest vectors."""
@@ -100,8 +101,19 @@ class LoweredProgram:
     @property
     def is_parallel(self) -> bool:
         """Whether some group has a loop that threads share."""
-        marks = (mark for group in self.groups for mark in group.marks.values())
-        return any(group.parallel is not None for group in self.groups) or any(m.kind == "parallel" for m in marks)
+        return self._shares_points or any(group.parallel is not None for group in self.groups)
+
+    @property
+    def _shares_points(self) -> bool:
+        return any(mark.kind == "parallel" for group in self.groups for mark in group.marks.values())
+
+    def threads_of(self, threads: int) -> int:
+        """How many of so many threads are used: no more than there are tiles, unless they share loops inside of tiles.
+
+        The same number is asked for several programs at once, such as the rows of a comparison, and a thread without a
+        tile would only take memory.
+        """
+        return threads if self._shares_points else min(threads, max(group.shared_tiles for group in self.groups))
 
 
 def lowered(
@@ -179,9 +191,11 @@ def lifetimes(program: LoweredProgram) -> list[Lived]:
 
 
 def unsupported_threads(program: LoweredProgram, threads: int) -> None:
-    """Refuse more threads than a program can share, and fewer than one."""
-    if threads < 1:
-        raise InvalidInput(f"{program.network.name}: expected at least 1 thread, got {threads}")
+    """Refuse threads where a program has nothing to share, and numbers of them that make no sense.
+
+    Errors: InvalidInput, IllegalSchedule.
+    """
+    whole(threads, f"{program.network.name}: threads", 1, MOST_THREADS)
     if threads > 1 and not program.is_parallel:
         raise IllegalSchedule(
             f"{program.network.name}: {threads} threads were asked for, but values are retained along every tile "
