@@ -30,6 +30,7 @@ Schedule a group of layers
     with_tile_order         another order of the tiles, such as a wavefront
     overlapped              the overlapped form of a domain, as in the paper
     overlapped_executions   the executions of a layer in overlapped tiles
+    shaped                  tiles of a shape by its name: overlapped, uniform, parallelogram, split
     Overlap                 how one index is cut into overlapping tiles
     lower, Lowered          a schedule with recomputation as singular copies
     storage, Storage        the buffers and rings of a schedule
@@ -201,6 +202,7 @@ if TYPE_CHECKING:
     from polyfuse.schedule.lower import Lowered, lower
     from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
     from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
+    from polyfuse.schedule.shapes import shaped
     from polyfuse.schedule.storage import Storage, storage
     from polyfuse.schedule.transform import (
         compute_at,
@@ -311,6 +313,7 @@ __all__ = [
     "schedule_tree",
     "scheduled",
     "scop_network",
+    "shaped",
     "shift",
     "skew",
     "split",
@@ -379,6 +382,7 @@ _MODULES = {
     "schedule.legality": ("check",),
     "schedule.lower": ("Lowered", "lower"),
     "schedule.schedule": ("Schedule", "Strategy", "scheduled"),
+    "schedule.shapes": ("shaped",),
     "schedule.storage": ("Storage", "storage"),
     "schedule.transform": (
         "compute_at",

@@ -1,0 +1,178 @@
+"""Shapes of tiles for chains of stencil-like layers, by name.
+
+    Network + shape + tile ──shaped()──> Schedule ──storage()──> legality.check()
+
+    overlapped      trapezoids that overlap: each tile computes what it needs, and what two need is computed twice
+    uniform         the same, each layer as much wider than the next as the widest window of all layers asks for
+    parallelogram   each layer's tiles are shifted so that a tile makes only what is new; tiles run one after another
+    split           upright trapezoids, then inverted ones in the gaps: nothing is computed twice, and all tiles of one
+                    of the two phases (four in two dimensions) are independent
+
+A layer is stencil-like where it reads its input in a window of fixed size around each element, without a stride.
+A uniform slope is what multi-stage compilers take for overlapped tiles (Mullapudi et al., "PolyMage", ASPLOS 2015);
+exact footprints compute less twice and leave as many independent tiles.
+Sources: overlapped and split tiling, Krishnamoorthy et al., "Effective Automatic Parallelization of Stencil
+Computations", PLDI 2007; split tiling in several dimensions, Grosser et al., "Split Tiling for GPUs", GPGPU-6, 2013.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Literal, get_args
+
+import islpy as isl
+
+from polyfuse.choices import Place
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layer import Layer
+from polyfuse.network.network import Network
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.given import schedule_from
+from polyfuse.schedule.schedule import Schedule, Strategy, check_strategy, scheduled
+from polyfuse.schedule.tiling import cut_axes
+from polyfuse.sets.spaces import only_axis, relation_space
+
+Shape = Literal["overlapped", "uniform", "parallelogram", "split"]
+IN, OUT = isl.dim_type.in_, isl.dim_type.out
+Edges = dict[str, list[tuple[int, int]]]
+"""For each tensor and tiled axis: how far the first and the last element of tile 0 are from those of its rectangle."""
+
+
+def shaped(network: Network, shape: Shape, tile: tuple[int, ...], place: Place = "local") -> Schedule:
+    """A schedule in tiles of a shape: rows of the last output, or rows x columns.
+
+    `place` is where parallelograms and split tiles keep what later tiles read.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("chain")
+    >>> x = build.input("x", (1, 1, 34, 4))
+    >>> for k in (1, 2):
+    ...     x = build.conv(f"c{k}", x, 1, kernel=(3, 1))
+    >>> chain = build.network(x)
+    >>> executions = [shaped(chain, shape, (8,)).flows["c1_out"].executions.wrap() for shape in get_args(Shape)]
+    >>> [int(str(each.count_val())) for each in executions]
+    [152, 152, 128, 128]
+
+    Errors: InvalidInput for an unknown shape, layers that are not stencil-like, and split tiles smaller than what the
+    layers together reach over.
+    """
+    if shape not in get_args(Shape):
+        raise InvalidInput(f"shape {shape!r}: expected one of {', '.join(get_args(Shape))}")
+    check_strategy(network, Strategy(tile))
+    if shape == "overlapped":
+        return scheduled(network, Strategy.named("recompute", tile))
+    axes = cut_axes(tile, len(network.outputs[-1].shape), ())
+    if shape == "parallelogram":
+        edges_of(network, axes)
+        return scheduled(network, Strategy.named(place, tile, "shifted"))
+    if shape == "uniform":
+        return uniform_tiles(network, axes, tile)
+    return split_tiles(network, axes, tile, place)
+
+
+def split_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...], place: Place) -> Schedule:
+    """Phases first: upright along every axis, inverted along the last, …, inverted along all; then tiles."""
+    edges = edges_of(network, axes)
+    for layer in network.layers:
+        for size, (low, high) in zip(tile, edges[layer.output.name], strict=True):
+            if size < low - high:
+                raise InvalidInput(
+                    f"split tiles of {network.name!r}: expected tiles of at least {low - high}, which is how far the "
+                    f"layers up to {layer.name!r} reach, got {size}"
+                )
+    times = []
+    for number, layer in enumerate(network.layers):
+        for phase in product((0, 1), repeat=len(axes)):
+            bounds = []
+            for size, (low, high), inverted in zip(tile, edges[layer.output.name], phase, strict=True):
+                bounds.append((size + high, size + low) if inverted else (low, size + high))
+            times.append(timed(layer, axes, tile, bounds, phase, number))
+    return schedule_from(network, unioned(times), tile=2 * len(axes), others=(place,) * (2 * len(axes)))
+
+
+def uniform_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...]) -> Schedule:
+    """Every layer as much wider than the next as the widest window of all layers asks for."""
+    windows = [[reach(layer, tensor, axis) for layer in network.layers for tensor in layer.inputs] for axis in axes]
+    steps = [(min(0, *(low for low, _ in each)), max(0, *(high for _, high in each))) for each in windows]
+    behind: dict[str, int] = {}
+    for layer in reversed(network.layers):
+        readers = network.readers(layer.output)
+        behind[layer.name] = max((behind[reader.name] + 1 for reader in readers), default=0)
+    times = []
+    for number, layer in enumerate(network.layers):
+        layers = behind[layer.name]
+        bounds = [(layers * low, size + layers * high) for size, (low, high) in zip(tile, steps, strict=True)]
+        relation = timed(layer, axes, tile, bounds, (), number)
+        for k, (axis, size) in enumerate(zip(axes, tile, strict=True)):
+            last = (network.outputs[-1].concrete_shape[axis] - 1) // size
+            relation = relation.lower_bound_val(OUT, k, isl.Val(0)).upper_bound_val(OUT, k, isl.Val(last))
+        times.append(relation)
+    return schedule_from(network, unioned(times), tile=len(axes), others=("recompute",) * len(axes))
+
+
+def timed(
+    layer: Layer,
+    axes: Sequence[int],
+    tile: Sequence[int],
+    bounds: Sequence[tuple[int, int]],
+    phase: Sequence[int],
+    number: int,
+) -> isl.Map:
+    """`{ L[p] -> [phase, t, number, p] : tile*t + first <= p_axis < tile*t + end }` with `bounds` for each axis."""
+    rank = layer.rank
+    width = len(phase) + len(axes) + 1 + rank
+    space = relation_space(layer.points.get_space(), isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, width))
+    relation = isl.Map.universe(space)
+    for position, value in enumerate(phase):
+        relation = relation.fix_val(OUT, position, isl.Val(value))
+    local = isl.LocalSpace.from_space(space)
+    for k, (axis, size, (first, end)) in enumerate(zip(axes, tile, bounds, strict=True)):
+        for sign, constant in ((1, -first), (-1, end - 1)):
+            bound = isl.Constraint.alloc_inequality(local).set_coefficient_val(IN, axis, isl.Val(sign))
+            bound = bound.set_coefficient_val(OUT, len(phase) + k, isl.Val(-sign * size))
+            relation = relation.add_constraint(bound.set_constant_val(isl.Val(constant)))
+    relation = relation.fix_val(OUT, width - rank - 1, isl.Val(number))
+    for d in range(rank):
+        relation = relation.equate(IN, d, OUT, width - rank + d)
+    return relation
+
+
+def unioned(times: Sequence[isl.Map]) -> isl.UnionMap:
+    """Relations of several layers as one."""
+    found = isl.UnionMap.from_map(times[0])
+    for each in times[1:]:
+        found = found.union(isl.UnionMap.from_map(each))
+    return found
+
+
+def edges_of(network: Network, axes: Sequence[int]) -> Edges:
+    """How each tensor's part of an upright tile shrinks along each axis: what its layer reads is in the tile too.
+
+    Errors: InvalidInput for layers that are not stencil-like.
+    """
+    edges: Edges = {}
+    for layer in network.layers:
+        read = [tensor for tensor in layer.inputs if tensor.name in edges]
+        windows = {tensor: [reach(layer, tensor, axis) for axis in axes] for tensor in layer.inputs}
+        mine = []
+        for d in range(len(axes)):
+            lows = [edges[tensor.name][d][0] - windows[tensor][d][0] for tensor in read]
+            highs = [edges[tensor.name][d][1] - windows[tensor][d][1] for tensor in read]
+            mine.append((max(lows, default=0), min(highs, default=0)))
+        edges[layer.output.name] = mine
+    return edges
+
+
+def reach(layer: Layer, tensor: Tensor, axis: int) -> tuple[int, int]:
+    """The first and the last element that a layer reads along an axis, counted from the one it makes.
+
+    Errors: InvalidInput where there is no such window of fixed size.
+    """
+    where = f"layer {layer.name!r}: expected a window of fixed size of {tensor.name!r} along axis {axis}"
+    if len(tensor.shape) != len(layer.output.shape):
+        raise InvalidInput(f"{where}, got a tensor of another rank; choose a part of the network without it")
+    along = only_axis(only_axis(layer.extended_reads(tensor), IN, axis), OUT, axis)
+    distances = along.reset_tuple_id(IN).reset_tuple_id(OUT).deltas() if along.has_tuple_id(IN) else along.deltas()
+    first, last = distances.dim_min_val(0), distances.dim_max_val(0)
+    if not (first.is_int() and last.is_int()):
+        raise InvalidInput(f"{where}, got one that moves by another step or takes all; choose a part without it")
+    return first.to_python(), last.to_python()
