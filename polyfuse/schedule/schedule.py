@@ -205,6 +205,12 @@ class Schedule:
         """The position of the stage in which the layers run whose times are given."""
         return min(map(self.stages.index, self._given))
 
+    @property
+    def time_names(self) -> tuple[str, ...]:
+        """Names of the dimensions of times that are given: `t0` and so on, the tile's first."""
+        lengths = {times.dim(isl.dim_type.out) for times in self.times.values()}
+        return tuple(f"t{d}" for d in range(max(lengths, default=0)))
+
     def cut_axes(self, flow: Flow) -> tuple[int, ...]:
         """The axes of a tensor that tiles cut; of tiles that were given, those on which something depends."""
         rank = len(flow.tensor.shape)
@@ -223,11 +229,15 @@ class Schedule:
         weights = f"weights loaded once a {WEIGHTS[self.strategy.weights]}"
         head = f"{self.network.name}: tile {self.tiling} of {self.network.outputs[-1]}, "
         head += f"coordinates {', '.join(names)}, placement {self.strategy.placement}, {weights}"
+        if self.times:
+            head = f"{self.network.name}: times [{', '.join(self.time_names)}], tile {self.tiling}, {weights}"
         lines = [head, f"a tile: {', '.join(map(str, self.stages))}"]
         for flow in self.in_order:
             along = [f"{place} along {name}" for place, name in zip(flow.places, names, strict=True)]
             same = len(set(flow.places)) == 1
             lines.append(f"{flow.tensor} ({flow.role}): {flow.places[0] if same else ', '.join(along)}")
+        lines += [f"{mark} along t{dim}" for dim, mark in sorted(self.marks.items())]
+        lines += [str(times) for times in self.times.values()]
         return "\n  ".join(lines)
 
     __repr__ = __str__

@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import islpy as isl
 import numpy as np
 
 import polyfuse as pf
@@ -190,7 +191,20 @@ def judged_refusal(case: Drawn, why: str, seed: int) -> str:
     early = re.match(r"illegal: (\w+)\[.* makes it later", why)
     if early is not None and not found.schedule.times[early[1]].is_single_valued():
         return "refused though right: an execution comes too early, and again before its value is read"
+    if early is not None and is_unread(found, why):
+        return "refused though right: an execution comes too early, and nobody reads its value"
     return f"refused though right, unexplained: {re.sub(r'[0-9]+', 'n', why)}"
+
+
+def is_unread(found: pf.Storage, why: str) -> bool:
+    """Whether no layer reads the element that the reader in a witness makes, and it is of no output."""
+    reader = re.match(r"illegal: (\w+)_\w+(\[[^]]*\])", why)
+    assert reader is not None
+    output = found.schedule.network.layer(reader[1]).output
+    point = isl.Set(f"{{ {output.name}[{', '.join(reader[2][1:-1].split(', ')[: len(output.shape)])}] }}")
+    return output not in found.schedule.network.outputs and point.is_disjoint(
+        found.schedule.flows[output.name].need.domain()
+    )
 
 
 def judged_c(found: pf.Storage, seed: int) -> str:
