@@ -73,6 +73,10 @@ def check_times(schedule: Schedule) -> dict[str, isl.Map]:
     Errors: IllegalSchedule with a witness: the reader, what it reads, and who makes it later or puts something else in
     its place, or that nothing makes it; Unbounded for infinitely many times; TooComplex above isl's operation limit.
     """
+    if schedule.times and not schedule.is_in_order:
+        raise IllegalSchedule(
+            "times inside of tiles are given, and tiles in another order; give both as one, as union_map has it"
+        )
     layers = {layer.name: runs_of(schedule, layer) for layer in schedule.network.layers}
     every = [runs for each in layers.values() for runs in each]
     with operation_limit(what=f"times of {schedule.network.name!r}"):

@@ -205,6 +205,12 @@ class Schedule:
         """The position of the stage in which the layers run whose times are given."""
         return min(map(self.stages.index, self._given))
 
+    @cached_property
+    def is_in_order(self) -> bool:
+        """Whether tiles run in the order of their coordinates."""
+        same = isl.Map.identity(self.tiling.space.map_from_set()).reset_tuple_id(isl.dim_type.out)
+        return bool(self.tile_to_time.is_equal(same))
+
     @property
     def time_names(self) -> tuple[str, ...]:
         """Names of the dimensions of times that are given: `t0` and so on, the tile's first."""

@@ -329,11 +329,10 @@ def explicit(schedule: Schedule) -> Schedule:
 
     Errors: InvalidInput where tiles were put in another order.
     """
-    if schedule.times and all(map(schedule.is_given, schedule.network.layers)):
+    if schedule.is_in_order and schedule.times and all(map(schedule.is_given, schedule.network.layers)):
         return schedule
     count = len(schedule.tiling.dims)
-    in_order = isl.Map.identity(schedule.tiling.space.map_from_set()).reset_tuple_id(OUT)
-    if schedule.tile_to_time != in_order:
+    if not schedule.is_in_order:
         raise InvalidInput("transformations start from tiles in their own order; give the times with schedule_from")
     retention = {name: flow.places for name, flow in schedule.flows.items() if flow.role != "weight"}
     weights, times = schedule.strategy.weights, union_map(schedule)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
+from polyfuse.codegen.scop.export import exported
 from polyfuse.schedule.interpreter import interpret
 from tests.schedule.drawn_schedules import run
 from tests.schedule.networks import pair
@@ -373,6 +374,11 @@ def test_times_that_were_edited_are_judged() -> None:
     edited = replace(found, times={**found.times, name: found.times[name].subtract(first)})
     with pytest.raises(pf.IllegalSchedule, match="nothing makes conv1_out"):
         pf.check(pf.storage(edited))
+    backwards = pf.with_tile_order(found, "{ tile[t] -> [-t] }")
+    with pytest.raises(pf.IllegalSchedule, match="and tiles in another order; give both as one"):
+        pf.check(pf.storage(backwards))
+    again = pf.schedule_from(pair(8), pf.union_map(backwards), tile=1)
+    assert interpreted(group(pair(8), pf.union_map(again), tile=1)) <= 1e-12
 
 
 def test_a_scan_runs_in_the_order_that_its_reads_ask_for() -> None:
@@ -400,3 +406,10 @@ def test_random_schedules_are_judged_as_they_run() -> None:
     assert sum(verdicts.values()) == 40
     assert {"accepted", "refused, and wrong", "accepted, and its C is right"} <= {*verdicts}
     assert not [verdict for verdict in verdicts if verdict.startswith(("unsound", "raw")) or "unexplained" in verdict]
+
+
+def test_a_given_schedule_is_exported_as_it_is_written() -> None:
+    found = exported(group(pair(8), PAIR, tile=1))
+    (second,) = (each for each in found.fused.statements if "conv2_init" in each.name)
+    row = isl.Map(f"{{ {second.name}[t, h, w] -> [t, 2 + 2t + h, 1, w, 0, 0, 0] }}")
+    assert second.schedule.intersect_domain(second.domain) == row.intersect_domain(second.domain)

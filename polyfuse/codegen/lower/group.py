@@ -234,7 +234,7 @@ def parallel_coordinate(places: Places) -> int | None:
     if any(mark.kind == "parallel" for mark in schedule.marks.values()):
         return None
     space = schedule.tiling.space
-    if schedule.tile_to_time != isl.Map.identity(space.map_from_set()).reset_tuple_id(isl.dim_type.out):
+    if not schedule.is_in_order:
         return None
     executed = isl.Set.empty(space)
     for flow in flows:
