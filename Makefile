@@ -48,6 +48,7 @@ fuzz-files: $(VENV)/.installed-test
 
 schedules: $(VENV)/.installed-test
 	$(BIN)/python -m tests.schedule.drawn_schedules $(CASES) --seed $(SEED)
+	$(BIN)/python -m tests.schedule.drawn_storage $(CASES) --seed $(SEED)
 
 certificates: $(VENV)/.installed-test
 	$(BIN)/python -m tests.plan.search.test_certificates 200 100

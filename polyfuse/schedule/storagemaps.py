@@ -18,7 +18,7 @@ from polyfuse.sets.spaces import unnamed
 from polyfuse.whole import shown
 from polyfuse.whole import whole as whole_number
 
-DIVISION, OUT, SET = isl.dim_type.div, isl.dim_type.out, isl.dim_type.set
+DIVISION, IN, OUT, SET = isl.dim_type.div, isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -70,7 +70,10 @@ def cell_of(schedule: Schedule, tensor: Tensor, given: MapLike) -> isl.PwMultiAf
     if not relation.is_single_valued():
         several = relation.subtract(relation.lexmin()).domain().unwrap().range()
         raise InvalidInput(f"{where}: {several.sample_point()} has several cells; give it one")
-    return isl.PwMultiAff.from_map(relation)
+    cell = isl.PwMultiAff.from_map(relation)
+    if tensor in schedule.preloaded and any(cell.involves_dims(IN, d, 1) for d in range(len(schedule.tiling.dims))):
+        raise InvalidInput(f"{where}: it is loaded once for all tiles; expected cells that do not depend on the tile")
+    return cell
 
 
 def array_of(cell: isl.PwMultiAff, tensor: Tensor) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
-from polyfuse.codegen.lower.places import why_no_rows_in
+from polyfuse.codegen.lower.program import why_no_rows
+from polyfuse.codegen.lower.selection import named_selection
 from polyfuse.schedule.cells import Index
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.interpreter import executions_of, interpret
@@ -108,7 +109,7 @@ def assert_compiled_right(group: pf.Storage, leaf: str, staged: bool) -> None:
     network = group.schedule.network
     inputs = {name: value.astype(np.float32) for name, value in pf.random_inputs(network, seed=3).items()}
     expected = pf.reference(network, inputs)
-    if leaf == "rows" and why_no_rows_in(group) is not None:
+    if leaf == "rows" and why_no_rows([group], named_selection(network, "rows")) is not None:
         with pytest.raises(pf.InvalidInput, match="row kernels work on whole rows"):
             pf.generate(network, [group], kernels="rows")
         leaf = "scalar"

@@ -9,6 +9,7 @@ import pytest
 
 import polyfuse as pf
 from polyfuse.schedule.interpreter import interpret
+from tests.schedule.drawn_storage import run
 from tests.schedule.networks import pair
 
 LOCAL = pf.Strategy((4,), others=("local",), placement="shifted")
@@ -219,3 +220,12 @@ def test_arrays_are_called_by_names_of_their_own(channels: pf.Network, array: st
     found = pf.storage(pf.scheduled(channels, LOCAL), {"a_out": f"{{ a_out[n, c, i, j] -> {array}[c, i, j] }}"})
     with pytest.raises(pf.IllegalSchedule, match="a tensor of the group has that name"):
         pf.check(found)
+
+
+def test_random_storage_is_accepted_exactly_if_it_is_right() -> None:
+    """`python -m tests.schedule.drawn_storage 10000` draws more."""
+    verdicts = run(150, seed=7, every=25)
+    assert sum(n for verdict, n in verdicts.items() if verdict.startswith("accepted")) > 40
+    assert verdicts["refused, and wrong"] > 30
+    wrong = ("unsound", "raw", "refused though right")
+    assert not [verdict for verdict in verdicts if verdict.startswith(wrong)]

@@ -34,15 +34,6 @@ def in_place(schedule: Schedule, tensor: Tensor) -> bool:
     return not flow.stores.is_empty() and bool(flow.executions.is_single_valued())
 
 
-def why_no_rows_in(storage: Storage) -> str | None:
-    """Why row kernels cannot compute a group, or use its buffers that are there in place; None where they can."""
-    schedule = storage.schedule
-    if schedule.times:
-        return "times inside of tiles order the points of a row; leave them out"
-    used = (name for name, flow in schedule.flows.items() if not in_place(schedule, flow.tensor))
-    return next((why for name in used if (why := why_no_rows(schedule, storage.buffers, name)) is not None), None)
-
-
 @dataclass(frozen=True, eq=False)
 class Places:
     """Where a form of a program keeps its values, and how a step finds them."""
@@ -54,6 +45,14 @@ class Places:
     def stays(self, tensor: Tensor) -> bool:
         """Whether layers work on the off-chip array of a tensor, without a copy."""
         return not self.staged and in_place(self.storage.schedule, tensor) and not self.selection.converts(tensor)
+
+    def why_no_rows(self) -> str | None:
+        """Why row kernels cannot compute the group, or use its buffers that are there; None where they can."""
+        schedule, buffers = self.storage.schedule, self.storage.buffers
+        if schedule.times:
+            return "times inside of tiles order the points of a row; leave them out"
+        used = (name for name, flow in schedule.flows.items() if not self.stays(flow.tensor))
+        return next((why for name in used if (why := why_no_rows(schedule, buffers, name)) is not None), None)
 
     def keeps(self, step: Step) -> bool:
         """Whether a step is there in this form of the program: copies are not, where values stay in place."""

@@ -16,7 +16,7 @@ from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
 from polyfuse.codegen.lower.kernels import RowKernels
 from polyfuse.codegen.lower.layout import Array
-from polyfuse.codegen.lower.places import Places, why_no_rows_in
+from polyfuse.codegen.lower.places import Places
 from polyfuse.codegen.lower.selection import Selection, named_selection
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.errors import IllegalSchedule, InvalidInput
@@ -134,24 +134,31 @@ def lowered(
     BuildError for row kernels where there is no compiler whose vectors they could be made for.
     """
     require_float32(network, "generated C for this host")
-    why = next((why for storage in groups if (why := why_no_rows_in(storage)) is not None), None)
-    if kernels is None:
-        kernels = "scalar" if staged or instrumented or why is not None else "rows"
-    if isinstance(kernels, str):
-        kernels = named_selection(network, kernels)
-    fast = kernels.target.has_rows
-    if staged and fast:
+    wanted = kernels if kernels is not None else "scalar" if staged or instrumented else "rows"
+    selection = named_selection(network, wanted) if isinstance(wanted, str) else wanted
+    if staged and selection.target.has_rows:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
-    if fast and why is not None:
-        raise InvalidInput(f"program of {network.name!r}: row kernels work on whole rows; {why}; or use scalar kernels")
+    if selection.target.has_rows and (why := why_no_rows(groups, selection)) is not None:
+        if kernels is not None:
+            raise InvalidInput(
+                f"program of {network.name!r}: row kernels work on whole rows; {why}; or use scalar kernels"
+            )
+        selection = named_selection(network, "scalar")
+    fast = selection.target.has_rows
     staged = staged or (instrumented and not fast)
-    scratch = scratch_tensors(network, groups, kernels)
-    row_kernels = RowKernels(network, kernels)
+    scratch = scratch_tensors(network, groups, selection)
+    row_kernels = RowKernels(network, selection)
     parts = tuple(
-        lowered_group(index, Places(storage, staged, kernels), row_kernels, not instrumented)
+        lowered_group(index, Places(storage, staged, selection), row_kernels, not instrumented)
         for index, storage in enumerate(groups)
     )
-    return LoweredProgram(network, parts, row_kernels, scratch, kernels, staged, instrumented)
+    return LoweredProgram(network, parts, row_kernels, scratch, selection, staged, instrumented)
+
+
+def why_no_rows(groups: Sequence[Storage], selection: Selection) -> str | None:
+    """Why row kernels cannot compute some group, or use its buffers; None where they can."""
+    found = (Places(storage, False, selection).why_no_rows() for storage in groups)
+    return next((why for why in found if why is not None), None)
 
 
 def scratch_tensors(network: Network, groups: Sequence[Storage], selection: Selection) -> tuple[Tensor, ...]:
