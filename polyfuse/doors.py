@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polyfuse.errors import InvalidInput, PolyfuseError
+from polyfuse.text import displayed
 from polyfuse.whole import is_whole_number, shown, whole
 
 Taker = Callable[[Any], Any]
@@ -46,15 +47,20 @@ class Mismatch(Exception):
 
 
 def public(kind: Class) -> Class:
-    """Put the door in front of a public class, where it is defined; values that are compared can be hashed."""
+    """Put the door in front of a public class, where it is defined.
+
+    What is compared can be hashed; everything has a short text and a form for notebooks.
+    """
     guard_class(kind, f"pf.{kind.__name__}")
-    if is_dataclass(kind) and is_compared(kind) and any(map(may_have_mappings, fields(kind))):
+    composed = is_dataclass(kind) and any(map(is_composed, fields(kind)))
+    displayed(kind, short=composed)
+    if composed and is_compared(kind):
         setattr(kind, "__hash__", lambda self: hash(hashable(self)))  # noqa: B010
     return kind
 
 
-def may_have_mappings(field: Field[Any]) -> bool:
-    """Whether a field is a mapping, or of a class of polyfuse, which may have one; the rest keep their faster hash."""
+def is_composed(field: Field[Any]) -> bool:
+    """Whether a field is a mapping, or of a class of polyfuse; values without keep their faster hash and whole repr."""
     return any(word in str(field.type) for word in ("Mapping", "dict", "polyfuse."))
 
 

@@ -1,12 +1,15 @@
 """What objects look like in a terminal and in a notebook."""
 
 import pickle
+import re
+from dataclasses import replace
 
 import islpy as isl
 import pytest
 
 import polyfuse as pf
 from polyfuse.sets.symbolic import cardinality
+from tests.test_pickling import EXAMPLES
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +128,35 @@ def test_networks_can_be_sent_to_other_processes() -> None:
     strategy = pf.Strategy((2, 2), ("local", "recompute"))
     programs = [pf.generate(each, pf.fused(each, strategy)).source for each in (net, again)]
     assert programs[0] == programs[1]
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_every_public_value_is_short_in_a_terminal_and_a_table_in_a_notebook(name: str) -> None:
+    value = EXAMPLES[name]()
+    lines = repr(value).splitlines()
+    assert 0 < len(lines) <= 40 and len(lines[0]) <= 300, lines
+    if len(lines) == 1 and lines[0].startswith(f"{name}("):
+        assert " object at 0x" not in lines[0]
+    html = value._repr_html_()
+    assert html.startswith("<") and html.endswith(">") and 20 < len(html) < 100_000
+    for tag in ("table", "tr", "td", "b", "details", "pre"):
+        assert len(re.findall(f"<{tag}>", html)) == html.count(f"</{tag}>"), tag
+
+
+def test_names_are_escaped_in_notebooks() -> None:
+    hostile = "<script>alert(1)</script>"
+    machine = replace(EXAMPLES["Machine"](), name=hostile)
+    row = replace(EXAMPLES["Row"](), retention={hostile: ("local",)})
+    strategy = pf.Strategy((2,), retention={hostile: ("local",)})
+    for value in (machine, row, strategy):
+        assert "<script>" not in value._repr_html_()
+    assert "&lt;script&gt;" in machine._repr_html_() and "&lt;script&gt;" in strategy._repr_html_()
+
+
+def test_short_texts_leave_out_defaults_and_say_how_much_there_is() -> None:
+    assert repr(pf.Strategy((8, 8), placement="shifted")) == (
+        "Strategy(tile=(8, 8), others=('recompute', 'recompute'), placement='shifted')"
+    )
+    assert eval(repr(pf.Strategy((4,), ("local",))), {"Strategy": pf.Strategy}) == pf.Strategy((4,), ("local",))
+    assert repr(pf.Settings()) == "Settings()" and "groups=2 items" in repr(EXAMPLES["ScratchPlan"]())
+    assert eval(repr(pf.Tensor("x", (1,))), {"Tensor": pf.Tensor}) == pf.Tensor("x", (1,))
