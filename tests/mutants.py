@@ -106,6 +106,13 @@ MUTANTS = (
         ("tests/plan/memory/test_addresses.py",),
     ),
     Mutant(
+        "a block of weights loaded over the one that is read",
+        "plan/proof/placed.py",
+        "    held = 2 if machine.double_buffer and blocks > 1 else 1",
+        "    held = 1",
+        ("tests/plan/proof/test_weights.py",),
+    ),
+    Mutant(
         "integers rounded half up",
         "network/quantised/text.py",
         """    return more(f"rintf({within(f'{sums} * {multiplier}', low - y.zero, high - y.zero)})", y.zero)""",

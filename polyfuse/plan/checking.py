@@ -27,9 +27,6 @@ from polyfuse.plan.search.baselines import NAMES
 from polyfuse.plan.search.problem import dag_of, fetch_of
 from polyfuse.plan.tiles.tables import check_tile
 
-RING = "ring_"
-"""The prefix of the names of buffers of tensors."""
-
 
 def check_plan(plan: ScratchPlan, graph: Graph, machine: Accelerator) -> ScratchPlan:
     """The plan, if it can run on a machine and its figures are true; without certificate and baselines if edited.
@@ -187,20 +184,19 @@ class _Check:
             self.refuse(index, str(error))
 
     def buffers(self, index: int) -> Option:
-        """The buffers are those that its tile needs; rings may have any size here. The option of its tile."""
+        """The buffers are those that its tile needs; those of sums have their size. The option of its tile."""
         group = self.plan.groups[index]
         try:
             found = option_of(self.graph, group.operations, group.tile, group.sources, group.sinks, self.machine)
         except InvalidInput as error:
             self.refuse(index, str(error))
         self.same_names(index, "buffers", group.buffers, set(found.workspace))
-        for name, size in found.workspace.items():
-            if group.buffers[name].bytes < size and not name.startswith(RING):
-                self.small(index, name, size)
+        if (sums := found.workspace.get("scratch", 0)) and group.buffers["scratch"].bytes < sums:
+            self.small(index, "scratch", sums)
         return found
 
     def steps(self, priced: Sequence[Option]) -> None:
-        """Every step finds what it reads in the rings; where isl cannot judge that, rings are as large as planned."""
+        """Every step finds what it reads; where isl cannot judge that, buffers are as large as planned."""
         for index in prove_plan(self.plan, self.graph).unproved:
             for name, size in priced[index].workspace.items():
                 if self.plan.groups[index].buffers[name].bytes < size:

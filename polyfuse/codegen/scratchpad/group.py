@@ -11,7 +11,7 @@ from polyfuse.codegen.scratchpad.compute import ComputeFunction
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.memory.addresses import Allocation
-from polyfuse.plan.proof.placed import BufferLayout, PlacedGroup
+from polyfuse.plan.proof.placed import BufferLayout, PlacedGroup, PlacedWeights
 from polyfuse.plan.tiles.tables import Tables
 
 Integers = NDArray[np.int64]
@@ -33,7 +33,6 @@ class GroupInPlace:
     pinned         the address of each whole tensor that is on chip while it runs
     preloaded      those that are loaded whole before it starts
     image_at       where the weights of each operation begin in the tensor of weights
-    streams        the output channels of a block of each operation whose weights are loaded again in every step
     early          operations whose weights are there when it starts
     following      the transfers of the next group's such weights, as C, in each step that starts some
     """
@@ -47,7 +46,6 @@ class GroupInPlace:
     pinned: Mapping[str, int]
     preloaded: tuple[str, ...]
     image_at: Mapping[str, int]
-    streams: Mapping[str, int]
     early: frozenset[str] = frozenset()
     following: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -60,6 +58,11 @@ class GroupInPlace:
     def tables(self) -> Tables:
         """Its steps."""
         return self.placed.tables
+
+    @cached_property
+    def streams(self) -> Mapping[str, PlacedWeights]:
+        """The weights that are loaded again in every step in which their operation runs, by its name, in order."""
+        return {weights.operation: weights for weights in self.placed.weights.values() if weights.block}
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 ScratchPlan + Graph ──scratch_program()──> ScratchProgram;  build_scratchpad() builds it, too
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from polyfuse.codegen.build import Options
@@ -17,7 +17,6 @@ from polyfuse.errors import InvalidInput
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph, Operation
 from polyfuse.plan.memory.addresses import aligned_up
-from polyfuse.plan.price.costs import block_channels, streamed
 from polyfuse.plan.proof.placed import is_whole, placed_group
 from polyfuse.plan.proof.prove import prove_groups
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
@@ -67,15 +66,13 @@ def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> 
     if missing := sorted(set(graph.by_name) - set(functions)):
         raise InvalidInput(f"plan of {plan.network!r}: expected every operation in a group, {missing[0]!r} is in none")
     blocks = {group.operations[0]: group.tile.channels for group in plan.groups if group.tile.channels}
-    for each in cut:
-        blocks |= streams_of(each, plan.machine)
+    blocks |= {weights.operation: weights.block for at in placed for weights in at.weights.values() if weights.block}
     image_at, weights = weight_image(graph, storing, functions, blocks)
     groups = []
     for number, (group, at) in enumerate(zip(plan.groups, placed, strict=True)):
         names = [operation.name for operation in at.operations]
         pinned = {pin.tensor: pin.address for pin in plan.pins if pin.first <= number <= pin.last}
-        if not plan.machine.weights_in_place:
-            check_weights(number, group, functions, names)
+        check_sums(number, group)
         groups.append(
             GroupInPlace(
                 number=number,
@@ -87,7 +84,6 @@ def scratch_program(plan: ScratchPlan, graph: Graph, *, proved: bool = True) -> 
                 pinned={name: address for name, address in pinned.items() if is_whole(group, name)},
                 preloaded=group.fetched,
                 image_at=image_at,
-                streams=streams_of(at.tables, plan.machine),
                 early=frozenset(group.early),
             )
         )
@@ -127,26 +123,14 @@ def rate_of(operation: Operation, graph: Graph, tile: Tile, machine: Accelerator
     return rate * tile.channels / aligned_up(tile.channels, machine.lanes)
 
 
-def streams_of(cut: Tables, machine: Accelerator) -> dict[str, int]:
-    """The operations of a group whose weights are streamed, and the output channels of their blocks."""
-    graph = cut.group.graph
-    return {o.name: block_channels(graph, o, machine) for o in streamed(cut.group, cut.tile, machine)}
-
-
-def check_weights(
-    number: int, group: PlannedGroup, functions: Mapping[str, ComputeFunction], names: Sequence[str]
-) -> None:
-    """Refuse a group that lacks a buffer of weights, or has sums where none can be.
+def check_sums(number: int, group: PlannedGroup) -> None:
+    """Refuse a group that has sums where none can be.
 
     Errors: InvalidInput.
     """
-    where = f"group {number} ({group.names})"
-    wanted = [f"weights_{name}" for name in names if functions[name].weights]
-    if lacking := [name for name in wanted if name not in group.buffers]:
-        raise InvalidInput(f"{where}: expected a buffer {lacking[0]!r}, got {', '.join(group.buffers)}; add it")
     sums = group.buffers.get("scratch")
     if sums is not None and sums.address % SUM_BYTES:
         raise InvalidInput(
-            f"{where}: expected sums at a multiple of {SUM_BYTES} bytes, got address {sums.address}; "
-            f"move them, or give the machine alignment_bytes that is a multiple of {SUM_BYTES}"
+            f"group {number} ({group.names}): expected sums at a multiple of {SUM_BYTES} bytes, got address "
+            f"{sums.address}; move them, or give the machine alignment_bytes that is a multiple of {SUM_BYTES}"
         )

@@ -80,7 +80,7 @@ def blockwise(group: GroupInPlace, name: str, call: Sequence[str]) -> list[str]:
     """A call for every block of weights, where they are streamed."""
     if name not in group.streams:
         return list(call)
-    channels, block = group.functions[name].channels, group.streams[name]
+    channels, block = group.functions[name].channels, group.streams[name].block
     body = [
         f"channel_1 = min(channel + {block}, {channels});",
         f"const int at = next_block(&blocks, {int(group.placed.double_buffer)});",
@@ -94,20 +94,14 @@ def streams(group: GroupInPlace) -> list[str]:
     """The blocks of weights that are loaded again in every step, in the order in which they are needed."""
     if not group.streams:
         return []
-    runs = []
-    for step in range(group.tables.steps):
-        for k, name in enumerate(group.streams):
-            box = group.tables.of[group.functions[name].operation.output].new[step]
-            if box[0] < box[1] and box[2] < box[3]:
-                runs.append(k)
+    runs = sorted((step, k) for k, each in enumerate(group.streams.values()) for step in np.unique(each.steps))
     rows = []
-    for name, block in group.streams.items():
-        function, room = group.functions[name], group.buffers[f"weights_{name}"]
-        slots = 2 if group.placed.double_buffer and function.channels > block else 1
-        numbers = (room.address, function.channels, block, function.block_bytes(1), slots, 0, group.image_at[name])
+    for name, each in group.streams.items():
+        size, image = group.functions[name].block_bytes(1), group.image_at[name]
+        numbers = (each.place.address, each.channels, each.block, size, each.slots, 0, image)
         rows.append(f"{{{', '.join(map(str, numbers))}}}")
     return [
-        *constants("short", "runs", np.array(runs, np.int64)),
+        *constants("short", "runs", np.array([k for _, k in runs], np.int64)),
         f"weights_of streamed[] = {{{', '.join(rows)}}};",
         f"stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
         *(["start_block(&blocks);", "dma_wait(blocks.ticket[0]);"] if group.placed.double_buffer else []),

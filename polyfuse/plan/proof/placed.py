@@ -10,12 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from polyfuse.errors import InvalidInput
+from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.group import OperationGroup
 from polyfuse.plan.graph.operations import Graph, Operation, TensorInfo
 from polyfuse.plan.memory.addresses import Allocation
-from polyfuse.plan.price.costs import channel_bytes
+from polyfuse.plan.price.costs import block_channels, channel_bytes, streamed
 from polyfuse.plan.scratchplan import PlannedGroup, ScratchPlan
+from polyfuse.plan.tiles.axis import Booleans
 from polyfuse.plan.tiles.tables import Table, Tables, tables
 
 
@@ -60,17 +62,25 @@ class BufferLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class BlockWeights:
-    """Weights of the operation of a group that are loaded with each block of output channels.
+class PlacedWeights:
+    """The weights of an operation of a group, which stay, come with blocks of output channels, or are streamed.
 
-    place      their layout, a plane for each output channel
-    channels   how many output channels there are
-    loaded     (steps, 2): the channels whose weights a step loads; used: those whose weights it reads
+    Their moments are the steps of the group, or, where they are streamed, the blocks of each step in which it runs.
+
+    place      their layout, a plane for each output channel, or one for all
+    channels   how many planes there are
+    block      output channels of a block that is streamed, else 0; slots: how many of them the buffer holds
+    counts     how many moments there are along each dimension; steps: the step of the group of each
+    loaded     (moments, 2): the planes that are loaded for a moment; used: those that it reads
     """
 
     operation: str
     place: BufferLayout
     channels: int
+    block: int
+    slots: int
+    counts: tuple[int, ...]
+    steps: Integers
     loaded: Integers
     used: Integers
 
@@ -85,7 +95,7 @@ class PlacedGroup:
     stored         the outputs that leave step by step
     kept           the outputs that are left on chip, whole
     double_buffer  whether transfers run while a step computes
-    weights        those that come in blocks, by the name of their buffer
+    weights        those that are on chip, by the name of their buffer
     """
 
     where: str
@@ -97,7 +107,7 @@ class PlacedGroup:
     stored: tuple[str, ...]
     kept: tuple[str, ...]
     double_buffer: bool
-    weights: Mapping[str, BlockWeights] = field(default_factory=dict)
+    weights: Mapping[str, PlacedWeights] = field(default_factory=dict)
 
     @property
     def group(self) -> OperationGroup:
@@ -129,7 +139,7 @@ def placed_group(plan: ScratchPlan, number: int, graph: Graph, cut: Tables | Non
         if name in whole:
             places[name] = whole_place(graph.tensors[name], pinned[name], cut.image)
         else:
-            room = Allocation(0, 0) if table.is_unused else buffer(where, planned, f"ring_{name}")
+            room = Allocation(0, 0) if table.is_unused else buffer(where, planned.buffers, f"ring_{name}")
             places[name] = ring_place(graph.tensors[name], room, table)
     return PlacedGroup(
         where,
@@ -141,7 +151,7 @@ def placed_group(plan: ScratchPlan, number: int, graph: Graph, cut: Tables | Non
         tuple(name for name, sink in planned.sinks.items() if sink != "on"),
         tuple(name for name, sink in planned.sinks.items() if sink != "off"),
         plan.machine.double_buffer,
-        {} if plan.machine.weights_in_place else block_weights(where, planned, cut, plan.machine.double_buffer),
+        placed_weights(where, planned.buffers, cut, plan.machine),
     )
 
 
@@ -156,21 +166,77 @@ def slots(cut: Tables) -> Integers:
     return np.asarray((np.cumsum(arrivals(cut)) - 1) % 2)
 
 
-def block_weights(where: str, planned: PlannedGroup, cut: Tables, double_buffer: bool) -> dict[str, BlockWeights]:
-    """The weights of a group whose steps work on blocks of output channels."""
-    operation, block = cut.group.operations[0], cut.tile.channels
-    size = channel_bytes(cut.group.graph, operation)
-    if not block or not size:
-        return {}
-    table, name = cut.of[operation.output], f"weights_{operation.name}"
+def placed_weights(
+    where: str, buffers: Mapping[str, Allocation], cut: Tables, machine: Accelerator
+) -> dict[str, PlacedWeights]:
+    """The weights of a group, by the name of their buffer; none where operations read them off chip.
+
+    Errors: InvalidInput where a buffer is lacking.
+    """
+    found = {}
+    streams = streamed(cut.group, cut.tile, machine)
+    running = np.array([runs(cut, operation) for operation in streams], bool).T
+    for operation in () if machine.weights_in_place else cut.group.operations:
+        if not operation.weight_bytes:
+            continue
+        name = f"weights_{operation.name}"
+        room = buffer(where, buffers, name)
+        if operation in streams:
+            found[name] = streamed_weights(operation, room, cut, machine, running, streams.index(operation))
+        elif cut.tile.channels:
+            found[name] = block_weights(operation, room, cut, machine.double_buffer)
+        else:
+            size, once = operation.weight_bytes, np.arange(cut.steps) == 0
+            place = BufferLayout(room, 1, 1, np.zeros((cut.steps, 3), np.int64), size, False)
+            loaded, used = (np.outer(when, [0, 1]) for when in (once, runs(cut, operation)))
+            steps = np.arange(cut.steps)
+            found[name] = PlacedWeights(operation.name, place, 1, 0, 1, cut.counts, steps, loaded, used)
+    return found
+
+
+def runs(cut: Tables, operation: Operation) -> Integers:
+    """For each step, 1 where an operation makes or adds up anything."""
+    taken = [cut.of[operation.output].new, *cut.taken_in.get(operation.name, {}).values()]
+    some = [(boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3]) for boxes in taken]
+    return np.asarray(np.logical_or.reduce(some), np.int64)
+
+
+def block_weights(operation: Operation, room: Allocation, cut: Tables, double_buffer: bool) -> PlacedWeights:
+    """Weights of a group whose steps work on blocks of output channels: a block is loaded for its first step."""
+    block, table = cut.tile.channels, cut.of[operation.output]
     shifts = np.zeros((cut.steps, 3), np.int64)
     shifts[:, 2] = table.channels[:, 0] - (slots(cut) * block if double_buffer else 0)
-    taken = [table.new, *cut.taken_in.get(operation.name, {}).values()]
-    runs = np.logical_or.reduce([(boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3]) for boxes in taken])
-    loaded, used = (table.channels * when[:, None] for when in (arrivals(cut), runs))
-    place = BufferLayout(buffer(where, planned, name), 1, 1, shifts, size, False)
-    channels = cut.group.graph.tensors[operation.output].shape[1]
-    return {name: BlockWeights(operation.name, place, channels, loaded, used)}
+    loaded, used = (table.channels * when[:, None] for when in (arrivals(cut), runs(cut, operation)))
+    graph = cut.group.graph
+    place = BufferLayout(room, 1, 1, shifts, channel_bytes(graph, operation), False)
+    channels, steps = graph.tensors[operation.output].shape[1], np.arange(cut.steps)
+    return PlacedWeights(operation.name, place, channels, 0, 1, cut.counts, steps, loaded, used)
+
+
+def streamed_weights(
+    operation: Operation, room: Allocation, cut: Tables, machine: Accelerator, running: Booleans, number: int
+) -> PlacedWeights:
+    """Weights that are loaded, block by block, whenever their operation runs.
+
+    With double buffering, a block is loaded while the one before is used, of this operation or of another one.
+    running: (steps, streamed operations), which of them run; number: which one this is.
+    """
+    graph = cut.group.graph
+    channels, block = graph.tensors[operation.output].shape[1], block_channels(graph, operation, machine)
+    blocks = -(-channels // block)
+    held = 2 if machine.double_buffer and blocks > 1 else 1
+    turns = np.cumsum(running).reshape(running.shape)[running[:, number], number]
+    others_between = bool((np.diff(turns) > 1).all())
+    idle = 1 if machine.double_buffer and held == 1 and others_between else 0
+    at = np.arange(blocks + idle)
+    ends = np.stack([at * block, np.minimum(at * block + block, channels)], axis=1) * (at < blocks)[:, None]
+    every = np.tile(ends, (len(turns), 1))
+    shifts = np.zeros((len(every), 3), np.int64)
+    slot = np.arange(len(turns))[:, None] * blocks + at
+    shifts[:, 2] = every[:, 0] - slot.ravel() % held * block
+    place = BufferLayout(room, 1, 1, shifts, channel_bytes(graph, operation), False)
+    steps = np.repeat(np.flatnonzero(running[:, number]), len(at))
+    return PlacedWeights(operation.name, place, channels, block, held, (len(turns), len(at)), steps, every, every)
 
 
 def whole_place(info: TensorInfo, room: Allocation, image: Integers) -> BufferLayout:
@@ -189,14 +255,14 @@ def ring_place(info: TensorInfo, room: Allocation, table: Table) -> BufferLayout
     return BufferLayout(room, max(1, rows), max(1, columns), shifts, info.element_bytes, False)
 
 
-def buffer(where: str, planned: PlannedGroup, name: str) -> Allocation:
+def buffer(where: str, buffers: Mapping[str, Allocation], name: str) -> Allocation:
     """A buffer of a group.
 
     Errors: InvalidInput where there is none.
     """
-    if name not in planned.buffers:
-        raise InvalidInput(f"{where}: expected a buffer {name!r}, got {', '.join(planned.buffers)}; add it")
-    return planned.buffers[name]
+    if name not in buffers:
+        raise InvalidInput(f"{where}: expected a buffer {name!r}, got {', '.join(buffers)}; add it")
+    return buffers[name]
 
 
 def check_ends(where: str, planned: PlannedGroup, group: OperationGroup) -> None:

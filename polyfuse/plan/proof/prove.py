@@ -111,14 +111,14 @@ def digest(placed: PlacedGroup) -> str:
     ends = [[number[name] for name in names] for names in (placed.loaded, placed.stored, placed.kept)]
     order = [group.operations.index(operation) for operation in placed.operations]
     places = [placed.places[name] for name in group.links]
-    sizes = [(place.rows, place.columns, place.planes, place.whole) for place in places]
+    sizes: list[object] = [(place.rows, place.columns, place.planes, place.whole) for place in places]
     arrays = [found.image, *(place.shifts for place in places)]
     for name in group.links:
         table = found.of[name]
         arrays += [table.new, table.fresh, table.channels]
     for weights in placed.weights.values():
-        arrays += [weights.place.shifts, weights.loaded, weights.used]
-        sizes.append((1, 1, weights.place.planes, False))
+        arrays += [weights.place.shifts, weights.loaded, weights.used, weights.steps]
+        sizes.append((weights.counts, weights.channels, weights.place.planes))
     arrays += [boxes for taken in found.taken_in.values() for boxes in taken.values()]
     text = repr((signature(group), ends, order, sizes, placed.double_buffer, found.counts, list(map(len, arrays))))
     return sha256(text.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
@@ -143,7 +143,7 @@ class _Judge:
             if (pair := clash(writes)) is not None:
                 first, other = ends_of(pair)
                 self.refuse(
-                    f"step {self.step(first)}: {writes.name} puts {self.element(name, first)} and "
+                    f"step {self.step(first, name)}: {writes.name} puts {self.element(name, first)} and "
                     f"{self.element(name, other)} into one cell; enlarge its buffer"
                 )
             for reads in relations.reads(name):
@@ -167,11 +167,11 @@ class _Judge:
             other = coordinates(found[1])
             ring = f"a ring of {place.rows} rows and {place.columns} columns"
             ring = "its pin" if place.whole else "its buffer" if name in self.placed.weights else ring
-            who, advice = f"{writes.name} of step {self.step(other)}", "keep more of it, or enlarge its buffer"
+            who, advice = f"{writes.name} of step {self.step(other, name)}", "keep more of it, or enlarge its buffer"
             why = f"{who} has put {self.element(name, other)} in its place in {ring}"
             if not reads.during(writes).intersect_domain(isl.Set.from_point(point)).is_empty():
                 why = f"{who} is under way in its place in {ring}"
-        self.refuse(f"step {self.step(at)}: {reads.name} reads {self.element(name, at)}, but {why}; {advice}")
+        self.refuse(f"step {self.step(at, name)}: {reads.name} reads {self.element(name, at)}, but {why}; {advice}")
 
     def capacity(self, name: str) -> None:
         """No plane of a tensor is before the start of its buffer, or behind the end."""
@@ -182,15 +182,16 @@ class _Judge:
         outside = planes > place.planes or first.min(initial=0) < 0
         if outside or (place.whole and (place.rows, place.columns) != shape[2:]):
             size = place.rows * place.columns * place.element_bytes
-            self.refuse(f"{name} has {planes} planes of {size:,} B in a buffer of {place.room.bytes:,} B; enlarge it")
+            many = f"{planes} plane{'s' * (planes != 1)} of {size:,} B"
+            self.refuse(f"{name} has {many} in a buffer of {place.room.bytes:,} B; enlarge it")
 
     def inside(self, name: str, boxes: Boxes, who: str) -> None:
         """No element that is written, stored or added up is outside of its tensor."""
         ends = boxes.ends
         outside = ((ends[:, ::2] < 0) | (ends[:, 1::2] > np.array(boxes.shape))).any(axis=1) & (boxes.some > 0)
         if outside.any():
-            step = int(np.argmax(outside))
-            box = " x ".join(f"{a}..{b - 1}" for a, b in ends[step].reshape(-1, 2).tolist())
+            step = self.step_numbered(int(np.argmax(outside)), name)
+            box = " x ".join(f"{a}..{b - 1}" for a, b in ends[np.argmax(outside)].reshape(-1, 2).tolist())
             self.refuse(
                 f"step {step}: {who} takes {box} of {name}, which has {' x '.join(map(str, boxes.shape))}; cut it"
             )
@@ -268,14 +269,19 @@ class _Judge:
         assert found is not None
         return found
 
-    def step(self, at: Sequence[int]) -> int:
-        """The number of the step of an access."""
-        return self.relations.steps.number(at)
+    def step(self, at: Sequence[int], name: str = "") -> int:
+        """The number of the step of an access, to a tensor or to weights."""
+        return self.step_numbered(self.relations.steps_of(name).number(at), name)
+
+    def step_numbered(self, moment: int, name: str) -> int:
+        """The step of the group of a moment of weights; steps themselves are theirs."""
+        weights = self.placed.weights.get(name)
+        return moment if weights is None else int(weights.steps[moment])
 
     def element(self, name: str, at: Sequence[int], axes: Sequence[int] | None = None) -> str:
         """The element of an access, with `:` for axes along which all are alike."""
         axes = self.relations.axes(name) if axes is None else axes
-        by_axis = dict(zip(axes, at[self.relations.steps.rank :], strict=True))
+        by_axis = dict(zip(axes, at[len(at) - len(axes) :], strict=True))
         return f"{name}[{', '.join(str(by_axis.get(axis, ':')) for axis in AXES)}]"
 
     def refuse(self, problem: str) -> None:

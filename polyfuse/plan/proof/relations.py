@@ -18,7 +18,7 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.access import Integers
 from polyfuse.plan.graph.operations import Operation, Part, image_shape
-from polyfuse.plan.proof.placed import BlockWeights, BufferLayout, PlacedGroup
+from polyfuse.plan.proof.placed import BufferLayout, PlacedGroup, PlacedWeights
 from polyfuse.schedule.valueflow import Accesses
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.grids import pieces
@@ -134,8 +134,13 @@ class Relations:
         counts = tuple(count for count in self.placed.tables.counts if count > 1) or (1,)
         return Steps(counts, len(self.placed.operations) + 2)
 
+    def steps_of(self, tensor: str) -> Steps:
+        """The steps in which a tensor is accessed; those of weights are their moments, for their operation alone."""
+        weights = self.placed.weights.get(tensor)
+        return self.steps if weights is None else Steps(tuple(n for n in weights.counts if n > 1) or (1,), 3)
+
     def shape(self, tensor: str) -> Sequence[int]:
-        """The shape of a tensor of the group; weights that come in blocks are one of so many channels."""
+        """The shape of a tensor of the group; weights are one of so many channels."""
         weights = self.placed.weights.get(tensor)
         return self.placed.graph.tensors[tensor].shape if weights is None else (1, weights.channels, 1, 1)
 
@@ -151,9 +156,9 @@ class Relations:
         ends = np.concatenate([image[:, None], image[:, None] + 1, channels, box], axis=1)
         return Boxes(self.shape(tensor), ends)
 
-    def of_channels(self, weights: BlockWeights, channels: Integers) -> Boxes:
-        """Weights of some channels in each step."""
-        ends = np.tile(np.array([0, 1]), (self.placed.tables.steps, 4))
+    def of_channels(self, weights: PlacedWeights, channels: Integers) -> Boxes:
+        """Weights of some channels at each moment."""
+        ends = np.tile(np.array([0, 1]), (len(channels), 4))
         ends[:, 2:4] = channels
         return Boxes((1, weights.channels, 1, 1), ends)
 
@@ -175,22 +180,20 @@ class Relations:
 
     def cells(self, tensor: str) -> isl.Map:
         """`{ [s, a] -> [cell] }`: the plane, row and column where an element lies, along the axes that matter."""
-        place, axes = self.place(tensor), self.axes(tensor)
-        space = self.steps.space(len(axes))
-        at = [
-            isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), SET, self.steps.rank + k) for k in range(len(axes))
-        ]
+        place, axes, steps = self.place(tensor), self.axes(tensor), self.steps_of(tensor)
+        space = steps.space(len(axes))
+        at = [isl.Aff.var_on_domain(isl.LocalSpace.from_space(space), SET, steps.rank + k) for k in range(len(axes))]
         if place.whole:
             return joined(space, at)
         kept = [(k, axis) for k, axis in enumerate(axes) if axis]
         columns = [(2, 0, 1)[axis - 1] for _, axis in kept]
         signs = np.array([-1 if column == 2 else 1 for column in columns], np.int64)
         found = isl.Map.empty(joined(space, at[: len(kept)]).get_space())
-        for steps, values in self.steps.values(place.shifts[:, columns] * signs, len(axes)):
+        for where, values in steps.values(place.shifts[:, columns] * signs, len(axes)):
             shifted = zip([at[k] + value for (k, _), value in zip(kept, values, strict=True)], kept, strict=True)
             sizes = (0, 0, place.rows, place.columns)
             turned = [each.mod_val(isl.Val(sizes[axis])) if sizes[axis] else each for each, (_, axis) in shifted]
-            found = found.union(joined(space, turned).intersect_domain(steps))
+            found = found.union(joined(space, turned).intersect_domain(where))
         return found
 
     def accesses(self, name: str, tensor: str, instances: isl.Set, begins: isl.Map, ends: isl.Map) -> Accesses:
@@ -199,7 +202,7 @@ class Relations:
         number = isl.Aff.zero_on_domain(isl.LocalSpace.from_space(instances.get_space()))
         for k, axis in enumerate(axes):
             stride = prod(shape[other] for other in axes if other > axis)
-            number = number.set_coefficient_val(IN, self.steps.rank + k, isl.Val(stride))
+            number = number.set_coefficient_val(IN, self.steps_of(tensor).rank + k, isl.Val(stride))
         return Accesses(name, self.cells(tensor).intersect_domain(instances), isl.Map.from_aff(number), begins, ends)
 
     def writes(self, tensor: str) -> Accesses | None:
@@ -217,8 +220,8 @@ class Relations:
         """The reads of a tensor by operations, and its stores."""
         placed, axes = self.placed, self.axes(tensor)
         if (weights := placed.weights.get(tensor)) is not None:
-            moment = self.moment(placed.graph.operation(weights.operation), axes)
-            instances = self.steps.instances(self.of_channels(weights, weights.used), axes)
+            moment = self.steps_of(tensor).moment(len(axes), 1)
+            instances = self.steps_of(tensor).instances(self.of_channels(weights, weights.used), axes)
             yield self.accesses(f"'{weights.operation}'", tensor, instances, moment, moment)
             return
         for operation in placed.operations:
@@ -239,14 +242,14 @@ class Relations:
 
     def transfer(self, name: str, tensor: str, boxes: Boxes, later: int) -> Accesses:
         """Transfers before (-1) or after (1) a step computes; with double buffers, while another one computes."""
-        axes = self.axes(tensor)
-        instances = self.steps.instances(boxes, axes)
+        axes, steps = self.axes(tensor), self.steps_of(tensor)
+        instances = steps.instances(boxes, axes)
         if not self.placed.double_buffer:
-            moment = self.steps.moment(len(axes), 0 if later < 0 else self.steps.stages - 1)
+            moment = steps.moment(len(axes), 0 if later < 0 else steps.stages - 1)
             return self.accesses(name, tensor, instances, moment, moment)
-        shift = self.steps.later if later > 0 else self.steps.later.reverse()
-        begins = self.steps.moment(len(axes), 0).apply_range(shift)
-        ends = self.steps.moment(len(axes), self.steps.stages - 1).apply_range(shift)
+        shift = steps.later if later > 0 else steps.later.reverse()
+        begins = steps.moment(len(axes), 0).apply_range(shift)
+        ends = steps.moment(len(axes), steps.stages - 1).apply_range(shift)
         return self.accesses(name, tensor, instances, begins, ends)
 
     def instances_read(self, operation: Operation, tensor: str, axes: Sequence[int]) -> isl.Set:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 from polyfuse.codegen.scratchpad.compute import compute_function
 from polyfuse.codegen.scratchpad.group import GroupInPlace
-from polyfuse.codegen.scratchpad.planned import rate_of, streams_of
+from polyfuse.codegen.scratchpad.planned import rate_of
 from polyfuse.codegen.scratchpad.program import ScratchProgram, program_of, weight_image
 from polyfuse.codegen.scratchpad.storing import Storing
 from polyfuse.machines.accelerator import Accelerator
 from polyfuse.plan.graph.operations import Graph
 from polyfuse.plan.memory.addresses import Allocation, aligned_up
+from polyfuse.plan.price.costs import block_channels, streamed
 from polyfuse.plan.price.options import Option, option_of
-from polyfuse.plan.proof.placed import PlacedGroup, ring_place, whole_place
+from polyfuse.plan.proof.placed import PlacedGroup, placed_weights, ring_place, whole_place
 from polyfuse.plan.tiles.tables import Tile, tables
 
 Edit = Callable[[Allocation, Mapping[str, Allocation]], Allocation]
@@ -57,7 +58,7 @@ def placed(
             functions[operation.name] = compute_function(
                 operation, number, storing, rate, machine.lanes, each.group.accumulates(operation)
             )
-        blocks |= streams_of(each, machine)
+        blocks |= {o.name: block_channels(graph, o, machine) for o in streamed(each.group, each.tile, machine)}
     image_at, image = weight_image(graph, storing, functions, blocks)
     whole: dict[str, int] = {}
     start = 0
@@ -93,6 +94,7 @@ def placed(
             tuple(name for name, sink in sinks.items() if sink != "on"),
             tuple(name for name, sink in sinks.items() if sink != "off"),
             machine.double_buffer,
+            placed_weights(f"group {number}", rooms, each, machine),
         )
         laid_groups.append(laid)
         made.append(
@@ -106,7 +108,6 @@ def placed(
                 pinned={name: whole[name] for name in group.links if name in whole},
                 preloaded=(),
                 image_at=image_at,
-                streams=streams_of(each, machine),
             )
         )
     return Placed(program_of(graph, machine, storing, made, image), tuple(options), tuple(laid_groups))
