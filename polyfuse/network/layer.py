@@ -127,7 +127,8 @@ class Layer(OfFields):
     take a row kernel for it. A layer of your own is `Custom`, or has an operator of its own. `accumulator` is the type
     of `acc` from the first statement to the last, where it is another than that of the output. `dequantised` says which
     whole numbers some weights were made of, by name. `made` holds the elements that it makes, `{ T[a] }`, where those
-    are not all of the output; nobody reads the others.
+    are not all of the output; nobody reads the others. A layer that `runs_all` of its points, as programs do,
+    makes also elements that nobody reads.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Layer(OfFields):
     accumulator: str | None = None
     dequantised: Mapping[str, Dequantised] = field(default_factory=dict)
     made: isl.Set | None = None
+    runs_all: bool = False
 
     def __post_init__(self) -> None:
         usable_name(self.name)
@@ -248,13 +250,19 @@ class Layer(OfFields):
         return self._union(tensor, extended=True)
 
     def _union(self, tensor: Tensor, extended: bool) -> isl.Map:
-        relation = isl.Map.empty(relation_space(self.points.get_space(), tensor.box.get_space()))
+        """The reads of a tensor, those of one operand in few pieces; own reads of a layer stay apart by operand."""
+        by_operand: dict[str, isl.Map] = {}
         for statement in self.statements:
-            for access in statement.operands.values():
+            for operand, access in statement.operands.items():
                 if access.tensor == tensor:
-                    read = access.extended if extended else access.relation
-                    relation = relation.union(self.instances_of_points(statement).apply_range(read))
-        return coalesced(relation)
+                    read = self.instances_of_points(statement).apply_range(
+                        access.extended if extended else access.relation
+                    )
+                    by_operand[operand] = by_operand[operand].union(read) if operand in by_operand else read
+        relation = isl.Map.empty(relation_space(self.points.get_space(), tensor.box.get_space()))
+        for read in by_operand.values():
+            relation = relation.union(coalesced(read))
+        return relation if tensor == self.output else coalesced(relation)
 
     def instances_of_points(self, statement: Statement) -> isl.Map:
         """`{ L[p] -> S[p, r] }`: the instances of a statement that may belong to a point."""

@@ -361,9 +361,16 @@ def with_own_reads(layer: Layer, need: isl.Map, wanted: tuple[Place, ...]) -> tu
     """The need of the output of a layer that recurs, with and without borders.
 
     A tile that makes an element needs the elements that this is made from, and so on: `every` is the need if all that
-    tiles need they make. What is made at the first tile alone, by `wanted`, needs others at that one alone.
+    tiles need they make. What is made at the first tile alone, by `wanted`, needs others at that one alone; where those
+    are made by then anyway, nothing is needed any earlier.
     """
     read = layer.makes.reverse().apply_range(layer.reads(layer.output)).reverse()
+    if all(RETAINED_IN[place] is not None for place in wanted):
+        executions = first_along_all(need)
+        readers = executions.reverse().apply_range(read.apply_range(executions))
+        if readers.is_subset(isl.Map.lex_le(need.get_space().range())) and read.domain().is_subset(need.domain()):
+            every = coalesced(need.union(read.apply_range(executions)))
+            return every, every
     every = closed(need, read)
     executions = retain(every, every, effective_places(wanted, every), "first").executions
     return coalesced(need.union(read.apply_range(executions))), every
@@ -372,16 +379,18 @@ def with_own_reads(layer: Layer, need: isl.Map, wanted: tuple[Place, ...]) -> tu
 def needed(network: Network, tiling: Tiling, tensor: Tensor, flows: Mapping[str, Flow]) -> tuple[isl.Map, isl.Map]:
     """The need of a layer's output with and without borders.
 
-    An element of an output that nothing reads is needed by one tile; a tensor of which nothing is read is taken for an
-    output.
+    An element of an output that nothing reads is needed by one tile, and so is one of a layer all of whose points run;
+    a tensor of which nothing is read is taken for an output.
     """
     need, extended = pulled(network, tiling, tensor, flows)
-    made = network.makers[tensor].makes.range()
+    maker = network.makers[tensor]
+    made = maker.makes.range()
     if need.is_empty():
         extended = tiling.tiles_of(tensor, network.outputs[-1])
         need = extended.intersect_domain(made)
-    elif tensor in network.outputs:
-        holes = tiling.tiles_of(tensor, network.outputs[-1]).subtract_domain(extended.domain())
+    elif tensor in network.outputs or maker.runs_all:
+        reference = network.outputs[-1] if tensor in network.outputs else tensor
+        holes = tiling.tiles_of(tensor, reference).subtract_domain(extended.domain())
         if not holes.intersect_domain(made).is_empty():
             extended = extended.union(holes)
         missing = made.subtract(need.domain())

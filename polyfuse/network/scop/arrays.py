@@ -98,6 +98,8 @@ def made_tensor(scop: Scop, family: Family, arrays: Iterable[str], name: str) ->
     if not points.is_bounded():
         raise InvalidInput(f"{where}: expected finitely many elements, got {points}; correct the accesses")
     lows = [_first(points, d, where) for d in range(points.n_dim())]
+    if family.array is None:
+        lows = [min(0, low) for low in lows]
     sizes = tuple(_size(scop, where, points, d, low) for d, low in enumerate(lows))
     place = _place(name, sizes, lows, dtype_of(scop, arrays), None)
     if family.array is not None and len(sizes) == IMAGE_RANK and has_images(scop):

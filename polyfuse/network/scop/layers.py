@@ -9,7 +9,7 @@ layers compute what the program does.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -98,12 +98,20 @@ def scop_network(
         scop.statement(name_given)
     _check_statements(scop)
     with operation_limit(what=f"layers of scop {scop.name!r}"):
-        made = _Making(scop, given)
-        layers = tuple(made.layer(k) for k in range(len(made.families)))
+        made, layers = _made(scop, given, ())
     whole = {array: place.tensor for array, place in made.whole().items()}
     parts = {statement.name: tuple(made.parts[statement.name]) for statement in scop.statements}
     network = Network(name, _inputs(layers), layers, made.outputs(layers, outputs), {})
     return ScopNetwork(scop, network, parts, whole)
+
+
+def _made(scop: Scop, expressions: Mapping[str, str], broken: Collection[Key]) -> tuple["_Making", tuple[Layer, ...]]:
+    """The layers of a scop. Writes that a layer would run in another order begin a new value each time."""
+    made = _Making(scop, expressions, broken)
+    try:
+        return made, tuple(made.layer(k) for k in range(len(made.families)))
+    except _Interleaved as found:
+        return _made(scop, expressions, {*broken, *found.keys})
 
 
 def _check_statements(scop: Scop) -> None:
@@ -122,14 +130,35 @@ def _check_statements(scop: Scop) -> None:
         raise InvalidInput(f"scop {scop.name!r}: expected an instance that writes something; is it cut short?")
 
 
-class _Making:
-    """The tensors of a scop, and its layers one after the other."""
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Instances of a write that read from the same tensors: the reads that are `acc`, and the tensors of others.
 
-    def __init__(self, scop: Scop, expressions: Mapping[str, str]) -> None:
+    A tensor is the number of a family, or None for what was there before the scop.
+    """
+
+    key: Key
+    domain: isl.Set
+    own: tuple[int, ...]
+    sources: Mapping[int, int | None]
+
+
+class _Interleaved(Exception):
+    """Parts of some writes go on with one another's values by turns; a layer runs one after the other."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        super().__init__(keys)
+        self.keys = tuple(keys)
+
+
+class _Making:
+    """The tensors of a scop, and its layers one after the other; writes that are `broken` go on with no value."""
+
+    def __init__(self, scop: Scop, expressions: Mapping[str, str], broken: Collection[Key]) -> None:
         domains = {s.name: s.domain.intersect_params(scop.context) for s in scop.statements}
         scop = replace(scop, statements=tuple(replace(s, domain=domains[s.name]) for s in scop.statements))
         self.scop, self.expressions = scop, expressions
-        self.versions: Versions = versions_of(scop)
+        self.versions: Versions = versions_of(scop, broken)
         self.families: tuple[Family, ...] = families(self.versions)
         self.parts: dict[str, list[Part]] = {statement.name: [] for statement in scop.statements}
         self.family_of: dict[Key, int] = {key: k for k, family in enumerate(self.families) for key in family.keys}
@@ -165,43 +194,65 @@ class _Making:
     def layer(self, number: int) -> Layer:
         """The layer that makes a tensor."""
         family, place = self.families[number], self.made[number]
-        statements = [s for key in family.keys for s in self._statements(key, place)]
+        pieces = self._in_order([piece for key in family.keys for piece in self._pieces(key)])
+        statements = [self._statement(piece, place) for piece in pieces]
         read = (access.tensor for statement in statements for access in statement.operands.values())
         inputs = tuple(dict.fromkeys(tensor for tensor in read if tensor != place.tensor))
         name = safe_name(f"make_{place.tensor.name}", self.taken)
         self.taken.add(name)
-        layer = Layer(name, SCOP, place.tensor, tuple(statements), inputs, (), made=place.made)
+        layer = Layer(name, SCOP, place.tensor, tuple(statements), inputs, (), made=place.made, runs_all=True)
         return replace(layer, reference=partial(_run, layer))
 
-    def _statements(self, key: Key, place: Place) -> Iterator[Statement]:
-        """The statements of a layer that are the instances of one write: those that begin values come first."""
-        statement = self.scop.statement(key[0])
+    def _in_order(self, pieces: Sequence["_Piece"]) -> list["_Piece"]:
+        """The pieces, each after those whose values it goes on with, and otherwise as they are.
+
+        Errors: _Interleaved where pieces go on with values by turns.
+        """
+        before = {
+            k: {j for j, other in enumerate(pieces) if j != k and self._goes_on(p, other)} for k, p in enumerate(pieces)
+        }
+        done: list[int] = []
+        while len(done) < len(pieces):
+            ready = [k for k in before if k not in done and before[k].issubset(done)]
+            if not ready:
+                raise _Interleaved([pieces[k].key for k in before if k not in done and pieces[k].own])
+            done.append(ready[0])
+        return [pieces[k] for k in done]
+
+    def _goes_on(self, piece: "_Piece", other: "_Piece") -> bool:
+        """Whether a piece goes on with values of another one."""
+        for k in piece.own:
+            pairs = self.versions.flow[piece.key[0], k].get(other.key)
+            if pairs is not None and not (pairs.intersect_domain(piece.domain).range() & other.domain).is_empty():
+                return True
+        return False
+
+    def _statement(self, piece: "_Piece", place: Place) -> Statement:
+        """The statement of a layer that is a piece of one of the scop."""
+        key, statement = piece.key, self.scop.statement(piece.key[0])
         names = self._names(key)
-        for domain, own, sources in self._pieces(key):
-            label = safe_name(statement.name, self.taken)
-            self.taken.add(label)
-            to_point = self._to_point(key, domain)
-            rest = reduction_dims(to_point)
-            instances = renamed_instances(to_point, rest, label)
-            taken = {*self.taken}
-            dims: list[str] = []
-            for dim in (*point_dims(len(place.tensor.shape)), *(f"i{d}" for d in rest)):
-                dims.append(safe_name(dim, taken | set(dims)))
-            executed = coalesced(instances.range()).gist_params(self.scop.context)
-            for d, dim in enumerate(dims):
-                executed = executed.set_dim_name(isl.dim_type.set, d, dim)
-            operands = {}
-            for k, source in sorted(sources.items()):
-                if names[k] not in operands:
-                    read = instances.reverse().apply_range(self._read(statement, k, source, domain))
-                    read = read.gist_params(self.scop.context)
-                    there = self._place(source, statement, k).tensor
-                    operands[names[k]] = access_beyond(label, there, read, executed, executed, place.tensor)
-            expression, macs = self._expression(statement, names, own)
-            self.parts[statement.name].append(
-                Part(key[1], label, instances, {**names, **dict.fromkeys((key[1], *own), "acc")})
-            )
-            yield Statement(label, tuple(dims), executed, operands, expression, macs)
+        label = safe_name(statement.name, self.taken)
+        self.taken.add(label)
+        to_point = self._to_point(key, piece.domain)
+        rest = reduction_dims(to_point)
+        instances = renamed_instances(to_point, rest, label)
+        dims: list[str] = []
+        for dim in (*point_dims(len(place.tensor.shape)), *(f"i{d}" for d in rest)):
+            dims.append(safe_name(dim, self.taken | set(dims)))
+        executed = coalesced(instances.range()).gist_params(self.scop.context)
+        for d, dim in enumerate(dims):
+            executed = executed.set_dim_name(isl.dim_type.set, d, dim)
+        operands = {}
+        for k, source in sorted(piece.sources.items()):
+            if names[k] not in operands:
+                read = instances.reverse().apply_range(self._read(statement, k, source, piece.domain))
+                there = self._place(source, statement, k).tensor
+                read = read.gist_params(self.scop.context)
+                operands[names[k]] = access_beyond(label, there, read, executed, executed, place.tensor)
+        expression, macs = self._expression(statement, names, piece.own)
+        own = dict.fromkeys((key[1], *piece.own), "acc")
+        self.parts[statement.name].append(Part(key[1], label, instances, {**names, **own}))
+        return Statement(label, tuple(dims), executed, operands, expression, macs)
 
     def _to_point(self, key: Key, domain: isl.Set) -> isl.Map:
         """`{ Stmt[i] -> T[p] }` in a short form."""
@@ -222,37 +273,29 @@ class _Making:
             names[k] = name
         return names
 
-    def _pieces(self, key: Key) -> Iterator[tuple[isl.Set, tuple[int, ...], dict[int, int | None]]]:
-        """The instances of a write by where they read: a domain, the reads that are `acc`, and the tensors of others.
-
-        A tensor is the number of a family, or None for what was there before the scop.
-        """
-        versions, statement = self.versions, self.scop.statement(key[0])
+    def _pieces(self, key: Key) -> Iterator["_Piece"]:
+        """The instances of a write by where they read; those that begin values come first."""
+        versions, domain = self.versions, self.scop.statement(key[0]).domain
         own = versions.continuing.get(key, ())
-        domain = statement.domain
-        if own:
-            yield from self._split(statement, (*versions.reads(key), *own), domain & versions.begins[key], ())
-        yield from self._split(
-            statement, versions.reads(key), domain.subtract(versions.begins[key]) if own else domain, own
-        )
+        yield from self._split(_Piece(key, domain & versions.begins[key], (), {}), (*versions.reads(key), *own))
+        yield from self._split(_Piece(key, domain.subtract(versions.begins[key]), own, {}), versions.reads(key))
 
-    def _split(
-        self, statement: ScopStatement, reads: Sequence[int], domain: isl.Set, own: tuple[int, ...]
-    ) -> Iterator[tuple[isl.Set, tuple[int, ...], dict[int, int | None]]]:
-        pieces: list[tuple[isl.Set, dict[int, int | None]]] = [(domain, {})]
+    def _split(self, piece: "_Piece", reads: Sequence[int]) -> Iterator["_Piece"]:
+        """A piece by the tensors that its instances read from."""
+        pieces = [piece]
         for k in reads:
-            tensors: dict[int | None, isl.Set] = {None: self.versions.live_in[statement.name, k]}
-            for source, pairs in self.versions.flow[statement.name, k].items():
+            tensors: dict[int | None, isl.Set] = {None: self.versions.live_in[piece.key[0], k]}
+            for source, pairs in self.versions.flow[piece.key[0], k].items():
                 number = self.family_of[source]
                 found = pairs.domain()
                 tensors[number] = tensors[number].union(found) if number in tensors else found
             pieces = [
-                (coalesced(piece & region), {**chosen, k: number})
-                for piece, chosen in pieces
+                replace(each, domain=coalesced(each.domain & region), sources={**each.sources, k: number})
+                for each in pieces
                 for number, region in tensors.items()
-                if not (piece & region).is_empty()
+                if not (each.domain & region).is_empty()
             ]
-        yield from ((piece, own, chosen) for piece, chosen in pieces if not piece.is_empty())
+        yield from (each for each in pieces if not each.domain.is_empty())
 
     def _place(self, source: int | None, statement: ScopStatement, k: int) -> Place:
         """The tensor that a read finds its value in."""
@@ -301,10 +344,15 @@ class _Making:
         return [key for key in self.versions.kept if key[0] == statement.name]
 
     def outputs(self, layers: Sequence[Layer], wanted: Sequence[str] | None) -> tuple[Tensor, ...]:
-        """The tensors that are read after the scop: those of the arrays that are wanted, or what no layer reads."""
+        """The tensors that are read after the scop: those of the arrays that are wanted, or what no layer reads.
+
+        The last one, whose axes tiles cut, is the largest.
+        """
         if wanted is None:
             read = {tensor for layer in layers for tensor in layer.inputs}
-            return tuple(layer.output for layer in layers if layer.output not in read)
+            found = [layer.output for layer in layers if layer.output not in read]
+            numbers = all(isinstance(size, int) for tensor in found for size in tensor.shape)
+            return tuple(sorted(found, key=lambda tensor: tensor.concrete_shape) if numbers else found)
         arrays = {k: {self.versions.array(key) for key in family.keys} for k, family in enumerate(self.families)}
         known = set().union(*arrays.values())
         for array in wanted:

@@ -11,7 +11,7 @@ Every value has a place of its own in a tensor, so that nothing but the flow of 
 tensor.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,8 +74,8 @@ class Versions:
         }
 
 
-def versions_of(scop: Scop) -> Versions:
-    """The values of a scop."""
+def versions_of(scop: Scop, broken: Collection[Key] = ()) -> Versions:
+    """The values of a scop; writes that are `broken` begin a new one each time."""
     writes = Writes.of(scop)
     reads = [(s, k) for s in scop.statements for k, a in enumerate(s.accesses) if a.kind == "read"]
     flow = {
@@ -88,7 +88,7 @@ def versions_of(scop: Scop) -> Versions:
         for key, cells in writes.cells.items()
         if not cells.is_empty() and not _overwritten_at_once(scop, writes, flow, key)
     )
-    continuing = _continuing(scop, writes, flow, kept)
+    continuing = _continuing(scop, writes, flow, [key for key in kept if key not in broken], kept)
     begins = {
         key: live_in[key[0], continuing[key][0]] if key in continuing else scop.statement(key[0]).domain for key in kept
     }
@@ -125,15 +125,15 @@ def _same_cells(one: isl.Map, other: isl.Map) -> bool:
 
 
 def _continuing(
-    scop: Scop, writes: Writes, flow: Mapping[Key, Mapping[Key, isl.Map]], kept: Sequence[Key]
+    scop: Scop, writes: Writes, flow: Mapping[Key, Mapping[Key, isl.Map]], asked: Sequence[Key], kept: Sequence[Key]
 ) -> dict[Key, tuple[int, ...]]:
-    """The writes that go on with the value they read, and by which reads.
+    """Of the writes that are asked about, those that go on with the value they read, and by which reads.
 
     Not those whose instance makes several values, nor those whose values another access reads in between, nor those
     that a layer, which runs its statements one after the other for each point, would run in another order.
     """
     found: dict[Key, tuple[int, ...]] = {}
-    for key in kept:
+    for key in asked:
         statement = scop.statement(key[0])
         reads = [(k, read_of(statement, k)[0]) for k, a in enumerate(statement.accesses) if a.kind == "read"]
         own = tuple(k for k, cells in reads if _same_cells(cells, writes.cells[key]))
@@ -309,12 +309,27 @@ def points_of(versions: Versions, family: Family, key: Key) -> isl.Map:
     return coalesced(union(pairs.apply_range(family.points[root]) for root, pairs in roots if root in family.points))
 
 
+def _start(scop: Scop) -> isl.Map:
+    """`{ [time] -> [time'] }`: times from 0 on, where the first is a number."""
+    every = union(statement.times.range() for statement in scop.statements)
+    shift = isl.MultiAff.identity_on_domain_space(every.get_space())
+    for d in range(every.dim(isl.dim_type.set)):
+        low = every.dim_min_val(d)
+        if low.is_int():
+            shift = shift.set_at(d, shift.get_at(d).add_constant_val(low.neg()))
+    return isl.Map.from_multi_aff(shift)
+
+
 def _times(versions: Versions, keys: Sequence[Key]) -> dict[Key, isl.Map]:
-    """`{ S[i] -> [time] }` for the writes that begin values, without what is the same number for all of them."""
+    """`{ S[i] -> [time] }` for the writes that begin values, without what is the same number for all of them.
+
+    Times of all tensors begin together, at 0, so that tiles of several cut them alike.
+    """
     found: dict[Key, isl.Map] = {}
+    start = _start(versions.scop)
     for key in keys:
         statement: ScopStatement = versions.scop.statement(key[0])
-        times = statement.times.intersect_domain(versions.begins[key])
+        times = statement.times.intersect_domain(versions.begins[key]).apply_range(start)
         place = [other for other in versions.kept if other[0] == key[0]].index(key)
         rank = times.dim(OUT)
         found[key] = times.add_dims(OUT, 1).fix_val(OUT, rank, isl.Val(place))

@@ -305,7 +305,7 @@ def test_a_scop_is_tiled_and_counted_as_the_same_layers_are(name: str, execution
     found, wanted = pf.counts(group), pf.counts(same_group)
     assert found.executions == executions == wanted.executions
     assert (found.macs_executed, found.recomputed) == (wanted.macs_executed, wanted.recomputed)
-    assert group.buffers["t"].bytes == same_group.buffers["t_out"].bytes
+    assert group.buffers["t"].bytes <= same_group.buffers["t_out"].bytes
     assert pf.halos(made.network, (8, 8))["t"] == (2, 2)
     if name == "recompute":
         copies = pf.lower(group.schedule.executions(made.network.layers[0])).copies

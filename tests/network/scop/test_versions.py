@@ -5,12 +5,13 @@ import random
 
 import islpy as isl
 import numpy as np
+import pytest
 
 import polyfuse as pf
 from polyfuse.network.scop.jscop import parse_jscop
 from polyfuse.network.scop.layers import ScopNetwork, scop_network
 from polyfuse.schedule.interpreter import interpret
-from tests.oracles.scops import Index, Program, Statement, document, drawn_program, in_order
+from tests.oracles.scops import Access, Affine, Index, Program, Statement, document, drawn_program, in_order
 
 Values = dict[tuple[str, Index], float]
 
@@ -90,19 +91,27 @@ def initial(draw: random.Random, ranks: dict[str, int]) -> Values:
     }
 
 
+def checked(
+    draw: random.Random, program: Program, ranks: dict[str, int]
+) -> tuple[ScopNetwork, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The network of a program, whose tensors hold at the end what the program leaves; inputs, and all values."""
+    made = network_of(program, ranks)
+    values = initial(draw, ranks)
+    given = inputs_of(made, values)
+    last = run(program, values)
+    found = pf.reference(made.network, given)
+    for element, instance in last.items():
+        tensor, index = place_of(made, *instance)
+        assert np.isclose(found[tensor][index], values[element], rtol=1e-9), (program, element, str(made))
+    return made, given, found
+
+
 def test_random_programs_become_networks_that_compute_the_same() -> None:
     draw = random.Random(4)
     tiled = recurring = partly = 0
     for _ in range(60):
         program, ranks = drawn_program(draw)
-        made = network_of(program, ranks)
-        values = initial(draw, ranks)
-        given = inputs_of(made, values)
-        last = run(program, values)
-        found = pf.reference(made.network, given)
-        for element, instance in last.items():
-            tensor, index = place_of(made, *instance)
-            assert np.isclose(found[tensor][index], values[element], rtol=1e-9), (program, element, str(made))
+        made, given, found = checked(draw, program, ranks)
         recurring += any(layer.recurs for layer in made.network.layers)
         partly += any(layer.made is not None for layer in made.network.layers)
         executed = sum(pf.count(s.domain) for layer in made.network.layers for s in layer.statements)
@@ -114,3 +123,19 @@ def test_random_programs_become_networks_that_compute_the_same() -> None:
             np.testing.assert_allclose(value, found[name], rtol=1e-9)
             tiled += 1
     assert tiled > 60 and recurring > 10 and partly > 10
+
+
+@pytest.mark.parametrize(
+    "first, step, goes_on", [(0, 1, True), (2, 1, True), (0, 2, False)], ids=["first", "last", "by turns"]
+)
+def test_sums_keep_their_order_where_terms_come_from_several_tensors(first: int, step: int, goes_on: bool) -> None:
+    """`A[i] = 1 + A[i] / 4 + 3 X[k] / 8` for k = 0 to 3, two of which the program makes."""
+    set_x = Statement(
+        "set", (2,), False, (Affine((0,), 0), Affine((1,), 0)), (Access("write", "X", (Affine((step,), first),)),)
+    )
+    reads = (Access("read", "A", (Affine((1, 0), 0),)), Access("read", "X", (Affine((0, 1), 0),)))
+    times = (Affine((1, 0), 1), Affine((0, 1), 0))
+    add = Statement("add", (3, 4), False, times, (*reads, Access("write", "A", (Affine((1, 0), 0),))))
+    made, _, _ = checked(random.Random(0), (set_x, add), {"A": 1, "X": 1})
+    layer = made.network.layers[-1]
+    assert layer.recurs != goes_on and layer.output.concrete_shape == ((3,) if goes_on else (4, 4))
