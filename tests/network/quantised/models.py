@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,26 @@ def inputs(network: Network, seed: int) -> dict[str, Values]:
     return {t.name: generator.standard_normal(t.concrete_shape, dtype=np.float32) for t in network.inputs}
 
 
+@cache
+def saturates() -> bool:
+    """Whether onnxruntime's products of int8 weights saturate here: they do on x86 processors without VNNI.
+
+    Sums of two products are then limited to 16 bits, which only weights of 7 bits cannot exceed.
+    """
+    make, helper = onnx.numpy_helper.from_array, onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, (4, 64))],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.INT32, (4, 64))],
+        [make(np.full((64, 64), 127, np.int8), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.full((4, 64), 255, np.uint8)})
+    return bool((found != 64 * 255 * 127).any())
+
+
 def quantised(network: Network, folder: Path, form: str, activations: str, by_channel: bool) -> Path:
     """The model of a network, quantised by onnxruntime: `form` is QOperator or QDQ, `activations` QInt8 or QUInt8."""
     source, target = folder / "float.onnx", folder / f"{form}.onnx"
@@ -75,6 +96,7 @@ def quantised(network: Network, folder: Path, form: str, activations: str, by_ch
         quantize_static(
             source, target, Calibration(network), quant_format=QuantFormat[form], per_channel=by_channel,
             activation_type=QuantType[activations], weight_type=QuantType.QInt8,
+            reduce_range=saturates(),
         )  # fmt: skip
     return target
 

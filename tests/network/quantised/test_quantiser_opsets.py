@@ -23,7 +23,7 @@ from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.reference import run
 from polyfuse.network.tensor import Tensor
 from polyfuse.rewrite.rewriting import rewrite
-from tests.network.quantised.models import onnxruntime_outputs
+from tests.network.quantised.models import onnxruntime_outputs, saturates
 
 SHAPE = (1, 3, 16, 16)
 SHAPES = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 1, 3, 3), "b2": (8,), "w3": (8, 8, 1, 1), "w4": (5, 8), "b4": (5,)}
@@ -91,6 +91,7 @@ def quantised(folder: Path, opset: int, form: str, types: str, by_channel: bool,
         quantize_static(
             source, target, Calibration(), quant_format=QuantFormat[form], per_channel=by_channel,
             activation_type=QuantType[activations], weight_type=QuantType[weights], extra_options=extra,
+            reduce_range=saturates(),
         )  # fmt: skip
     return target
 

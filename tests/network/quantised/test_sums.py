@@ -11,6 +11,7 @@ from polyfuse.network.quantised import sums
 from polyfuse.network.quantised.scheme import Quantisation
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
+from tests.network.quantised.models import saturates
 from tests.network.quantised.onnx_operators import drawn, instances, onnxruntime_value, parts, scales, value
 
 TYPES = pytest.mark.parametrize("dtype", ["int8", "uint8"])
@@ -22,7 +23,10 @@ def weight(generator: np.random.Generator, shape: tuple[int, ...], kind: str, ti
     scale = scales(generator, dtype, ties, shape[axis] if kind == "channel" else None)
     if kind == "tensor":
         scale = Quantisation(scale.scale, 0, dtype)
-    return generator.integers(bounds(dtype)[0], bounds(dtype)[1] + 1, shape).astype(dtype), scale
+    low, high = bounds(dtype)
+    if dtype == "int8" and saturates():
+        low, high = low // 2, high // 2
+    return generator.integers(low, high + 1, shape).astype(dtype), scale
 
 
 def result(generator: np.random.Generator, dtype: str, x: Quantisation, w: Quantisation, terms: int, ties: bool):  # type: ignore[no-untyped-def]
