@@ -26,8 +26,9 @@ from polyfuse.schedule.cells import Buffer, Index, tile_and_element, variable
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.sets.coalescing import coalesced
+from polyfuse.sets.spaces import freed
 
-ROWS = 4
+IMAGE = 4
 """The rank of images: row kernels work on them, and on rings along their axes only."""
 
 
@@ -48,9 +49,20 @@ def buffer(schedule: Schedule, flow: Flow) -> Buffer:
     retained = in_buffer(flow.places)
     conflicts = Conflicts.of(schedule, flow, retained, moving_axes(schedule, flow))
     aligned = Buffer(flow.tensor, (*copies(schedule, flow, conflicts), *own_axes(schedule, flow, conflicts)))
-    if len(conflicts.axes) < 2 or len(flow.tensor.shape) == ROWS or prod(aligned.shape) <= 1:
+    if len(flow.tensor.shape) == IMAGE or len(conflicts.axes) < 2 or lines_up(schedule, flow, conflicts.axes):
         return aligned
     return min((aligned, *skewed(schedule, flow, conflicts)), key=lambda found: prod(found.shape))
+
+
+def lines_up(schedule: Schedule, flow: Flow, axes: tuple[int, ...]) -> bool:
+    """Whether tiles in their own order need parts of each axis that only the coordinates which cut it decide."""
+    in_order = isl.Map.identity(schedule.tiling.space.map_from_set()).reset_tuple_id(isl.dim_type.out)
+    tiles, dims = flow.need.range(), schedule.tiling.dims
+    parts = ((axis, cut(flow.need, (axis,))) for axis in axes)
+    others = ((part, [d for d, dim in enumerate(dims) if dim.axis != axis]) for axis, part in parts)
+    return bool(schedule.tile_to_time.is_equal(in_order)) and all(
+        part.is_equal(freed(part, isl.dim_type.out, rest).intersect_range(tiles)) for part, rest in others
+    )
 
 
 def moving_axes(schedule: Schedule, flow: Flow) -> tuple[int, ...]:

@@ -188,9 +188,8 @@ def edited(rng: random.Random, cell: Cell, extents: Sequence[int]) -> Cell:
     if what == "offset":
         return changed(rng, cell, k, constant=index.constant + rng.choice([-1, 1, 2]))
     if what == "slope":
-        factors = list(index.factors)
-        factors[rng.randrange(len(factors))] += rng.choice([-1, 1, 2])
-        return changed(rng, cell, k, factors=tuple(factors))
+        at, by = rng.randrange(len(index.factors)), rng.choice([-1, 1, 2])
+        return changed(rng, cell, k, factors=tuple(f + by * (d == at) for d, f in enumerate(index.factors)))
     if what == "flip" and not index.modulus:
         return changed(rng, cell, k, factors=tuple(-f for f in index.factors), constant=size - 1 - index.constant)
     if what == "halves" and not index.modulus:
@@ -318,7 +317,9 @@ def cases(seed: int) -> Iterator[tuple[int, Subject, dict[str, Cell], dict[str, 
     for k in range(seed * 1_000_000, (seed + 1) * 1_000_000):
         rng = random.Random(k)
         found = subject(rng)
-        for _ in range(MAPS_OF_A_SCHEDULE if found is not None else 0):
+        if found is None:
+            continue
+        for _ in range(MAPS_OF_A_SCHEDULE):
             cells = drawn(rng, found)
             yield number, found, cells, shapes_of(rng, found, cells)
             number += 1
