@@ -19,6 +19,7 @@ from itertools import accumulate
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule
+from polyfuse.schedule.apart import check_marks
 from polyfuse.schedule.buffers import (
     arrays,
     at_first,
@@ -31,7 +32,7 @@ from polyfuse.schedule.buffers import (
     why_no_rows,
 )
 from polyfuse.schedule.cells import Buffer
-from polyfuse.schedule.inside import check_marks, check_times
+from polyfuse.schedule.inside import check_times
 from polyfuse.schedule.retention import in_buffer
 from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Storage
