@@ -2,9 +2,9 @@
 
     python -m tests.schedule.drawn_schedules 10000 --seed 1
 
-A schedule that is accepted must give the values of the reference, interpreted and, one in ten, as compiled C that
-counts itself. One that is refused and gives them all the same is counted by the reason of the refusal. Nothing but an
-error of polyfuse may be raised.
+A schedule that is accepted, and what random transformations make of it, must give the values of the reference,
+interpreted and, one in ten, as compiled C that counts itself. One that is refused and gives them all the same is counted
+by the reason of the refusal. Nothing but an error of polyfuse may be raised.
 """
 
 import random
@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,9 +176,54 @@ def judge(case: Drawn, seed: int, *, compiled: bool) -> str:
         return f"raw: {traceback.format_exc()}"
     if not wrong_by(found, seed) <= TOLERANCE:
         return "unsound: accepted, and wrong"
+    try:
+        found, steps = transformed(random.Random(seed), found)
+    except Exception:
+        return f"raw: transformed: {traceback.format_exc()}"
+    if steps and not wrong_by(found, seed) <= TOLERANCE:
+        return f"unsound: wrong after {', '.join(steps)}"
     if compiled:
         return judged_c(found, seed)
     return "accepted"
+
+
+def transformed(rng: random.Random, found: pf.Storage) -> tuple[pf.Storage, list[str]]:
+    """A schedule after some of a few random transformations, those that are legal, and their names."""
+    schedule, taken = found.schedule, []
+    for _ in range(rng.choice([0, 0, 1, 2, 3])):
+        name, step = transformation(rng, schedule)
+        try:
+            schedule = step(schedule)
+        except (pf.IllegalSchedule, pf.InvalidInput):
+            continue
+        taken.append(name)
+    return (pf.storage(schedule) if taken else found), taken
+
+
+def transformation(rng: random.Random, schedule: pf.Schedule) -> tuple[str, Callable[[pf.Schedule], pf.Schedule]]:
+    """A transformation with random arguments, many of them wrong."""
+    length = max((times.dim(isl.dim_type.out) for times in schedule.times.values()), default=6)
+    dim, other = rng.randrange(length), rng.randrange(length)
+    size, layer = rng.randint(1, 3), rng.choice(schedule.network.layers)
+    reader = rng.choice(schedule.network.layers)
+    once = rng.random() < 0.5
+    steps: dict[str, Callable[[pf.Schedule], pf.Schedule]] = {
+        "split": lambda s: pf.split(s, dim, size),
+        "interchange": lambda s: pf.interchange(s, dim, other),
+        "reverse": lambda s: pf.reverse(s, dim),
+        "shift": lambda s: pf.shift(s, layer.name, dim, size - 2),
+        "skew": lambda s: pf.skew(s, dim, other, size - 2),
+        "tile": lambda s: pf.tile(s, [dim], [size]),
+        "fuse": lambda s: pf.fuse(s, dim, other),
+        "fission": lambda s: pf.fission(s, dim, other),
+        "compute_at": lambda s: pf.compute_at(s, layer.name, reader.name, dim, once=once),
+        "unroll_and_jam": lambda s: pf.unroll_and_jam(s, dim, size),
+        "vectorize": lambda s: pf.vectorize(s, dim, size),
+        "parallel": lambda s: pf.parallel(s, dim),
+        "with_retention": lambda s: pf.with_retention(s, tile=1, others=("local",)),
+    }
+    name = rng.choice([*steps])
+    return name, steps[name]
 
 
 def judged_refusal(case: Drawn, why: str, seed: int) -> str:
@@ -213,7 +259,8 @@ def judged_c(found: pf.Storage, seed: int) -> str:
     inputs = pf.random_inputs(net, seed)
     expected = pf.reference(net, inputs)
     for instrumented in (False, True):
-        kernel = pf.build(pf.generate(net, [found], instrumented=instrumented))
+        program = pf.generate(net, [found], instrumented=instrumented)
+        kernel = pf.build(program, threads=2 if program.is_parallel else 1)
         values = kernel(**inputs)
         if max(error(values[tensor.name], expected[tensor.name]) for tensor in net.outputs) > 1e-4:
             return f"unsound: the C is wrong, instrumented {instrumented}"
@@ -235,6 +282,8 @@ def run(count: int, seed: int, *, every: int = 10, seconds: float = float("inf")
         verdicts[verdict] += 1
         if verdict.startswith(("unsound", "raw")) or "unexplained" in verdict:
             print(f"case {number}: {verdict}\n  {case.network}\n  {case.text}\n  {case.options}", flush=True)
+        if k % 500 == 499:
+            print(f"{k + 1:,} cases in {time.monotonic() - started:,.0f} s: {dict(verdicts)}", flush=True)
         if time.monotonic() - started > seconds:
             break
     return verdicts
