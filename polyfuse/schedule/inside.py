@@ -382,7 +382,7 @@ class Chain:
 
     def left(self) -> Iterator[Reader]:
         """What a tile leaves behind."""
-        yield Reader(None, self.whole("the end of a tile", self.flow.executions, 2), "reads")
+        yield Reader(None, self.whole("end", self.flow.executions, 2), "leaves")
 
     def readers(self) -> Iterator[Reader]:
         """The executions that read elements of the tensor."""
@@ -449,7 +449,8 @@ class Chain:
         values = coordinates(point)
         at = isl.Set.from_point(point)
         element = coordinates(self.elements(reader.accesses.restricted(at)).range().sample_point())
-        who = self.words(reader.accesses, point) if reader.runs is None else reader.runs.words(values)
+        tile = tuple(values[len(self.flow.tensor.shape) :])
+        who = f"tile {tile}" if reader.runs is None else reader.runs.words(values)
         raise IllegalSchedule(f"illegal: {who} {reader.verb} {self.flow.tensor.name}{element}, but {what}; {advice}")
 
 

@@ -144,7 +144,7 @@ def chip_events(schedule: Schedule, flow: Flow, early: Mapping[str, isl.Map]) ->
             reads.append(Event(layer.name, stage, schedule.reads(layer, flow.tensor), done))
     again = early.get(flow.tensor.name)
     if again is not None and not again.is_empty():
-        reads.append(Event(f"what_reads_{flow.tensor.name}_first", schedule.together, again))
+        reads.append(Event(f"an early reader of {flow.tensor.name}", schedule.together, again))
     return writes, reads
 
 

@@ -3,8 +3,8 @@
     python -m tests.schedule.drawn_schedules 10000 --seed 1
 
 A schedule that is accepted, and what random transformations make of it, must give the values of the reference,
-interpreted and, one in ten, as compiled C that counts itself. One that is refused and gives them all the same is counted
-by the reason of the refusal. Nothing but an error of polyfuse may be raised.
+interpreted and, one in ten, as compiled C that counts itself. One that is refused and gives them all the same is
+counted by the reason of the refusal. Nothing but an error of polyfuse may be raised.
 """
 
 import random

@@ -1,6 +1,7 @@
 """Schedules that were given: what they mean, what is legal, and what a witness says of the rest."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import islpy as isl
@@ -218,8 +219,27 @@ def test_what_tiles_make_again_may_be_read_before() -> None:
     found = group(pair(8), text, tile=1, others=("local",))
     assert interpreted(found) <= 1e-12
     refused(pair(8), text, "tile \\(1,\\) reads conv1_out.*|reads conv1_out.*makes it later", tile=1)
-    shorter = found.buffers["conv1_out"]
-    assert shorter.shape[2] >= 4
+
+
+def test_what_is_read_before_it_is_made_again_has_to_be_there_still() -> None:
+    """Tile 2 reads y[0], which tile 0 has made, and makes it again; in a ring of one cell y[1] lies there by then."""
+    x, y, z = (pf.Tensor(name, (2,)) for name in "xyz")
+    layers = [
+        pf.statement_layer(name, domain=f"{{ {name}[i] : 0 <= i < 2 }}", output=output, expression="a + 1",
+                           reads={"a": (source, f"{{ {name}[i] -> {source.name}[i] }}")})
+        for name, source, output in (("A", x, y), ("B", y, z))
+    ]  # fmt: skip
+    network = pf.Network("late", (x,), tuple(layers), (z,), {})
+    text = "{ A[i] -> [i, 0]; B[1] -> [1, 1]; B[0] -> [2, 0]; A[0] -> [2, 1] }"
+    found = group(network, text, tile=1, others=("local",))
+    assert interpreted(found) <= 1e-12
+    kept = found.buffers["y"]
+    (index,) = kept.indices
+    short = replace(kept, indices=(replace(index, window=1, folded=True),))
+    ring = replace(found, buffers={**found.buffers, "y": short})
+    assert not interpreted(ring) <= 1e-3
+    with pytest.raises(pf.IllegalSchedule, match=r"an early reader of y at tile \(2,\) reads y\[0\]"):
+        pf.check(ring)
 
 
 ILLEGAL: Mapping[str, tuple[str, str, dict[str, Any]]] = {
@@ -248,6 +268,12 @@ ILLEGAL: Mapping[str, tuple[str, str, dict[str, Any]]] = {
         "{ conv1_init[n, c, h, w] -> [h, 0, w, 0, 0]; conv1_init[0, 0, 3, 3] -> [5, 1, 3, 4, 0];"
         "conv1_update[n, c, h, w, k, y, x] -> [h, 1, w, y, x]; conv2[n, c, h, w] -> [h + 2, 2, w, 0, 0] }",
         r"conv1_out\[0, 0, 3, 3\], but conv1_init\[0, 0, 3, 3\] at time \[5, 1, 3, 4, 0.* has put another value in its",
+        {},
+    ),
+    "left half done": (
+        "{ conv1[n, c, h, w, k, y, x] -> [0, h, w, y, x]; conv2_init[n, c, h, w] -> [1, h, w, -1, 0];"
+        "conv2_init[0, 0, 1, 2] -> [2, 0, 0, 0, 0]; conv2_update[n, c, h, w, k, y, x] -> [1, h, w, y, x] }",
+        r"tile \(\) leaves conv2_out\[0, 0, 1, 2\], but conv2_init\[0, 0, 1, 2\] at time \[2, 0.* in its place",
         {},
     ),
     "the order of a sum": (
@@ -286,7 +312,7 @@ def test_a_witness_says_what_is_wrong(name: str) -> None:
     refused(pair(8), text, match, **options)
 
 
-@pytest.mark.parametrize("name", ["made later", "put in its place", "a sum before its start"])
+@pytest.mark.parametrize("name", ["made later", "put in its place", "left half done", "a sum before its start"])
 def test_what_is_refused_is_wrong(name: str) -> None:
     text, _, options = ILLEGAL[name]
     found = pf.storage(pf.schedule_from(pair(8), text, **options))
@@ -366,8 +392,6 @@ def test_row_kernels_and_work_items_are_refused() -> None:
 
 def test_times_that_were_edited_are_judged() -> None:
     """Whoever replaces the times of one statement gets what they say, not what they were."""
-    from dataclasses import replace
-
     found = pf.schedule_from(pair(8), PAIR, tile=1)
     first = isl.Map("{ conv1_init[n, c, h, w] -> [t, h, 0, w, 0, 0, 0, 0] : 0 <= t < 2 and h = 2t }")
     name = "conv1_init"
