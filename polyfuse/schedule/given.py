@@ -141,7 +141,7 @@ def tile_of(tile: int | tuple[int, ...], relations: Sequence[isl.Map]) -> tuple[
     Errors: InvalidInput.
     """
     length = relations[0].dim(OUT)
-    named = tuple(range(tile)) if isinstance(tile, int) else tile
+    named = tuple(range(min(tile, length + 1))) if isinstance(tile, int) else tile
     in_order = all(one < other for one, other in pairwise(named))
     if not in_order or any(not 0 <= d < length for d in named) or (isinstance(tile, int) and tile < 0):
         raise InvalidInput(

@@ -202,8 +202,8 @@ class Schedule:
 
     @cached_property
     def together(self) -> int:
-        """The position of the stage in which the layers run whose times are given."""
-        return min(map(self.stages.index, self._given))
+        """The position of the stage in which the layers run whose times are given; 0 where none are."""
+        return min(map(self.stages.index, self._given), default=0)
 
     @cached_property
     def is_in_order(self) -> bool:

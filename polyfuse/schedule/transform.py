@@ -27,6 +27,8 @@ from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import union
 from polyfuse.whole import whole
 
+FARTHEST = 2**31 - 1
+"""What loops may be cut, shifted and skewed by: C has `int` for them."""
 IN, OUT, SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
 
 
@@ -131,7 +133,9 @@ def shift(schedule: Schedule, layer: str, dim: int, by: int) -> Schedule:
     schedule = explicit(schedule)
     length, names = checked_dims(schedule, dim), statements_of(schedule, layer)
     values = _variables(length, range(length))
-    change = _together([*values[:dim], values[dim].add_constant_val(isl.Val(by)), *values[dim + 1 :]])
+    change = _together(
+        [*values[:dim], values[dim].add_constant_val(isl.Val(whole(by, "by", -FARTHEST, FARTHEST))), *values[dim + 1 :]]
+    )
     return retimed(
         schedule, lambda name, times: times.apply_range(change) if name in names else times, list(range(length))
     )
@@ -149,7 +153,7 @@ def skew(schedule: Schedule, dim: int, by: int, factor: int = 1) -> Schedule:
     if dim == by:
         raise InvalidInput(f"skew: expected two dimensions, got {dim} twice")
     values = _variables(length, range(length))
-    values[dim] = values[dim].add(values[by].scale_val(isl.Val(factor)))
+    values[dim] = values[dim].add(values[by].scale_val(isl.Val(whole(factor, "factor", -FARTHEST, FARTHEST))))
     change = _together(values)
     return retimed(schedule, lambda _, times: times.apply_range(change), list(range(length)))
 
@@ -393,8 +397,8 @@ def statements_of(schedule: Schedule, layer: str) -> set[str]:
 
 
 def positive(value: int, what: str) -> None:
-    """Refuse what is no whole number of at least 1. Errors: InvalidInput."""
-    whole(value, what, 1)
+    """Refuse what is no whole number of at least 1, or larger than any loop. Errors: InvalidInput."""
+    whole(value, what, 1, FARTHEST)
 
 
 def inserted(times: isl.Map, position: int, number: int) -> isl.Map:
