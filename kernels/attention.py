@@ -16,19 +16,32 @@ def network(queries: int = 128, keys: int = 128, width: int = 32) -> Network:
     rows, pairs = f"0 <= i < {queries}", f"0 <= i < {queries} and 0 <= j < {keys}"
 
     def layer(
-        name: str, output: Tensor, domain: str, expression: str, init: str | None = None, **reads: tuple[Tensor, str]
+        name: str,
+        output: Tensor,
+        domain: str,
+        expression: str,
+        init: str | None = None,
+        macs: int = 0,
+        **reads: tuple[Tensor, str],
     ) -> Tensor:
+        """`reads` are operands: a tensor and the index of its element."""
         index = domain.split(" :")[0]
         relations = {x: (tensor, f"{{ S{index} -> {tensor.name}{at} }}") for x, (tensor, at) in reads.items()}
         return build.add(
             statement_layer(
-                name, domain=f"{{ S{domain} }}", output=output, reads=relations, expression=expression, init=init
+                name,
+                domain=f"{{ S{domain} }}",
+                output=output,
+                reads=relations,
+                expression=expression,
+                init=init,
+                macs=macs,
             )
         )
 
     scores = layer(
         "scores", Tensor("S", (queries, keys)), f"[i, j, d] : {pairs} and 0 <= d < {width}",
-        f"acc + q * k * {width**-0.5!r}", "0.0", q=(q, "[i, d]"), k=(k, "[j, d]"),
+        f"acc + q * k * {width**-0.5!r}", "0.0", 1, q=(q, "[i, d]"), k=(k, "[j, d]"),
     )  # fmt: skip
     most = layer("most", Tensor("M", (queries,)), f"[i, j] : {pairs}", "maximum(acc, s)", "-1e30", s=(scores, "[i, j]"))
     weights = layer(
@@ -42,7 +55,7 @@ def network(queries: int = 128, keys: int = 128, width: int = 32) -> Network:
     total = layer("total", Tensor("L", (queries,)), f"[i, j] : {pairs}", "acc + p", "0.0", p=(weights, "[i, j]"))
     summed = layer(
         "summed", Tensor("A", (queries, width)), f"[i, d, j] : {rows} and 0 <= d < {width} and 0 <= j < {keys}",
-        "acc + p * v", "0.0", p=(weights, "[i, j]"), v=(v, "[j, d]"),
+        "acc + p * v", "0.0", 1, p=(weights, "[i, j]"), v=(v, "[j, d]"),
     )  # fmt: skip
     return build.network(
         layer("out", Tensor("out", (queries, width)), f"[i, d] : {rows} and 0 <= d < {width}", "a / l",
