@@ -33,7 +33,7 @@ Schedule a group of layers
     shaped                  tiles of a shape by its name: overlapped, uniform, parallelogram, split
     Overlap                 how one index is cut into overlapping tiles
     lower, Lowered          a schedule with recomputation as singular copies
-    storage, Storage        the buffers and rings of a schedule
+    storage, Storage        the buffers and rings of a schedule, found or chosen
     fused                   the whole network as one group: scheduled, stored and proved legal
     layer_by_layer          every layer a group of its own: what fusion is compared with
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
+from polyfuse.network.layers.copies import transpose
 from polyfuse.schedule.interpreter import interpret
 
 Element = tuple[int, ...]
@@ -196,3 +197,20 @@ def test_random_accesses_have_legal_buffers_no_larger_than_their_boxes() -> None
             if place == "recompute":
                 needed = footprints(size, tile, read)
                 assert group.buffers["x"].bytes <= 4 * int(np.prod(boxes(needed))), f"{text} {tile} {group}"
+
+
+@pytest.mark.parametrize("strategy", [pf.Strategy((4,)), pf.Strategy((4, 5), ("local", "recompute"))])
+def test_row_kernels_have_whole_rows_of_what_is_transposed(strategy: pf.Strategy) -> None:
+    """Columns of `a_out` move with the rows of the tile: scalar code holds the box, row kernels whole rows."""
+    build = pf.Builder("transposed")
+    y = build.conv("a", build.input("x", (1, 8, 12, 14)), 8, kernel=3, padding=1)
+    y = build.add(transpose("t", y, (0, 1, 3, 2)))
+    network = build.network(build.conv("c", y, 8, kernel=3))
+    (group,) = pf.fused(network, strategy)
+    assert group.buffers["a_out"].shape[3] < 14
+    inputs = {name: value.astype(np.float32) for name, value in pf.random_inputs(network, 1).items()}
+    expected = pf.reference(network, inputs)["c_out"]
+    for options in ({"kernels": "rows"}, {"instrumented": True}):
+        kernel = pf.build(pf.generate(network, [group], **options))  # type: ignore[arg-type]
+        assert pf.max_relative_error(kernel(**inputs)["c_out"], expected) < 1e-5
+    assert kernel.onchip_bytes == group.onchip_bytes
