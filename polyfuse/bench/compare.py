@@ -3,7 +3,7 @@
 Network + tiles + strategies ──compare()──> Comparison
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from polyfuse.deploy.host import host_facts
 from polyfuse.deploy.settings import Settings
 from polyfuse.deploy.tuned import best_for
 from polyfuse.doors import public
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import InvalidInput, TooComplex
 from polyfuse.network.network import Network
 from polyfuse.network.reference import expected_outputs, max_relative_error, random_inputs
 from polyfuse.progress import Progress, silent
@@ -238,10 +238,15 @@ def compiled_selection(
 
 
 def prepared(
-    network: Network, rows: Sequence[Candidate], progress: Progress | None = None, kernels: Selection = SCALAR
+    network: Network,
+    rows: Sequence[Candidate],
+    progress: Progress | None = None,
+    kernels: Selection = SCALAR,
+    left_out: Callable[[Candidate, TooComplex], None] | None = None,
 ) -> tuple[Case, ...]:
     """Prepare every candidate, once all of them fit the network.
 
+    With `left_out`, candidates that pass isl's operation limit are told to it and left out, if others are there.
     Errors: as `prepare`; InvalidInput for no rows.
     """
     check_rows(network, rows)
@@ -249,7 +254,12 @@ def prepared(
     cases = []
     for k, row in enumerate(rows):
         tell("scheduling", k, len(rows))
-        cases.append(prepare(network, row, kernels))
+        try:
+            cases.append(prepare(network, row, kernels))
+        except TooComplex as error:
+            if left_out is None or (not cases and k == len(rows) - 1):
+                raise
+            left_out(row, error)
     tell("scheduling", len(rows), len(rows))
     return tuple(cases)
 

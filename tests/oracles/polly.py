@@ -75,7 +75,8 @@ def counted(ir: str, labels: Sequence[str]) -> str:
             label = None
         lines.append(line)
         if block := re.match(r"polly\.stmt\.([\w.]+):", line):
-            label = max((each for each in labels if block[1].startswith(each)), key=len)
+            found = block[1].replace(".", "_")
+            label = max((each for each in labels if found.startswith(each)), key=len, default=None)
     at = next(k for k, line in enumerate(lines) if line.startswith("target triple")) + 1
     return "\n".join([*lines[:at], *(f"@ran_{each} = global i64 0" for each in labels), *lines[at:], ""])
 

@@ -50,13 +50,16 @@ def act(
         known = tuned_row(network, Settings(interface=interface, threads=threads, exact=exact, options=options))
         rows += [known] if known is not None else []
     with ProgressBar() as progress:
-        cases = prepared(network, rows, progress, selection)
+        too_complex: list[str] = []
+        cases = prepared(network, rows, progress, selection, lambda row, why: too_complex.append(f"{row}: {why}"))
         if folder is not None:
             emit(network, cases, folder)
         found = compare_cases(
             network, cases, run=not no_run, threads=threads, repeats=repeats, options=options, progress=progress
         )
     print_comparison(found)
+    for line in too_complex:
+        click.echo(f"left out: {line}")
     if not no_run:
         tell_threads(found, threads)
     if json_file is not None:
