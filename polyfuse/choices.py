@@ -9,10 +9,14 @@ from typing import Literal, get_args
 Place = str
 """What happens to a value that two tiles need, by name."""
 BUFFER, OFF_CHIP = "chip", "offchip"
-RETAINED_IN: dict[Place, str | None] = {"recompute": None, "local": BUFFER, "global": OFF_CHIP}
+MEMORIES = ("l2", "l3", "l4")
+"""Memories between the buffers and off-chip memory, the nearest first; tiles that hold others may lie there."""
+RETAINED_IN: dict[Place, str | None] = {"recompute": None, "local": BUFFER, "global": OFF_CHIP} | {
+    m: m for m in MEMORIES
+}
 """The memory in which each place retains values: none, so that they are computed again; the buffer of their tensor; or
 another one, to which they are stored once and from which later tiles load them. A line here is a place."""
-PLACES = tuple(RETAINED_IN)
+PLACES = tuple(place for place in RETAINED_IN if place not in MEMORIES)
 Axis = int | str
 AXES = ("n", "c", "h", "w")
 """The names of the axes of images, in their order; those of other tensors are numbers."""

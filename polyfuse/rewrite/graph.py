@@ -7,24 +7,22 @@ compute stay float64 until the end, so that a chain of foldings is rounded once.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-import islpy as isl
 import numpy as np
 from numpy.typing import NDArray
 
 from polyfuse.errors import PolyfuseError
 from polyfuse.network.dtypes import TYPES, decoded, encoded
-from polyfuse.network.layer import Access, Layer, Statement
-from polyfuse.network.layers.pointwise import ordered
+from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.operator import Dequantize
+from polyfuse.network.renaming import renamed
 from polyfuse.network.signature import Signature
 from polyfuse.network.tensor import Tensor
 
 Weights = Mapping[str, NDArray[Any]]
-OUT = isl.dim_type.out
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,41 +150,3 @@ def rewrite_graph(network: Network) -> RewriteGraph:
     tensors = {tensor.name: tensor for tensor in made}
     ends = network.inputs, network.layers, network.outputs
     return RewriteGraph(network.name, *ends, network.weights, tensors, network.signature)
-
-
-def renamed(layer: Layer, old: Tensor, new: Tensor, is_weight: bool = False) -> Layer:
-    """The layer, reading one tensor in the place of another of the same shape, which may be a weight.
-
-    >>> from polyfuse.network.network import Builder
-    >>> build = Builder("sum")
-    >>> a, b = build.input("a", (1, 1, 2, 2)), build.input("b", (1, 1, 2, 2))
-    >>> layer = build.network(build.arithmetic("sum", "add", a, b)).layers[0]
-    >>> print(renamed(layer, b, a))
-    sum (add): a[1, 1, 2, 2] -> sum_out[1, 1, 2, 2]
-    """
-    if old not in (*layer.inputs, *layer.weights):
-        return layer
-    moved = {tensor: new if tensor == old else tensor for tensor in (*layer.inputs, *layer.weights)}
-    inputs = dict.fromkeys(moved[t] for t in layer.inputs if not (is_weight and t == old))
-    weights = dict.fromkeys([*(moved[t] for t in layer.weights), *([new] if is_weight else [])])
-    read = [*inputs, *weights]
-    order = [read.index(tensor) for tensor in moved.values()]
-    return replace(
-        layer,
-        statements=tuple(_reading(statement, old, new) for statement in layer.statements),
-        inputs=tuple(inputs),
-        weights=tuple(weights),
-        reference=None if layer.reference is None else partial(ordered, layer.reference, order),
-    )
-
-
-def _reading(statement: Statement, old: Tensor, new: Tensor) -> Statement:
-    operands = {
-        operand: Access(
-            new, access.relation.set_tuple_name(OUT, new.name), access.extended.set_tuple_name(OUT, new.name)
-        )
-        if access.tensor == old
-        else access
-        for operand, access in statement.operands.items()
-    }
-    return replace(statement, operands=operands)

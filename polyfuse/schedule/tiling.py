@@ -86,7 +86,7 @@ class Tiling:
         for k, axis in enumerate(cut):
             if axis in cut[:k]:
                 outer = max(j for j in range(k) if cut[j] == axis)
-                if not (order.index(outer) < order.index(k) and sizes[k] < sizes[outer]):
+                if not (order.index(outer) < order.index(k) and sizes[k] <= sizes[outer]):
                     raise InvalidInput(
                         f"tile {tile_label(sizes, axes)}: expected smaller tiles inside of larger ones where an axis "
                         f"comes twice, got {sizes[k]} inside of {sizes[outer]}"

@@ -26,7 +26,8 @@ from polyfuse.network.operator import (
     Transpose,
     View,
 )
-from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
+from polyfuse.network.renaming import renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.mapping import MappingType, mapping_type
 from polyfuse.rewrite.rule import (
     Condition,

@@ -14,8 +14,9 @@ from polyfuse.network.layers.convolution import convolution
 from polyfuse.network.layers.deconvolution import conv_transpose
 from polyfuse.network.layers.normalisation import instance_norm
 from polyfuse.network.operator import Affine, Arithmetic, Conv, ConvTranspose, Gemm, InstanceNorm, Reduce
+from polyfuse.network.renaming import renamed
 from polyfuse.network.tensor import Tensor
-from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, is_one_of
 
 SUMS = (Arithmetic("add"), Arithmetic("sub"))

@@ -38,9 +38,10 @@ from polyfuse.network.operator import (
 )
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation, Scales, check_values
+from polyfuse.network.renaming import renamed
 from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Pair
-from polyfuse.rewrite.graph import Replacement, RewriteGraph, renamed
+from polyfuse.rewrite.graph import Replacement, RewriteGraph
 from polyfuse.rewrite.rule import Condition, Match, Refusal, Rule, only_read_by_root, pattern
 from polyfuse.rewrite.rules.copies import COPIES
 from polyfuse.rewrite.rules.dequantised import (

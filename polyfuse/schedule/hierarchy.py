@@ -1,0 +1,235 @@
+"""Tiles inside of tiles, each in a memory of its own: what every memory holds, and what moves between them.
+
+    Network + { memory: Strategy }, the outermost first ──hierarchy()──> Hierarchy: a group, bytes of every memory
+
+The strategy of a memory says which tiles it holds and what happens to values that two of them share: `local` ones wait
+in that memory, `global` ones in the next larger one (off chip for the outermost), and others are computed again, or
+fetched again from where they wait. Inputs enter each memory but the innermost by a layer that copies them, so that
+legality, counts and C are those of any group. Outputs pass through all memories and wait in none; weights are loaded
+once, into the innermost.
+
+Published counterparts: depth-first schedules with a memory for each kind of data (DeFiNES, HPCA 2023, section 3), and
+intermediates retained at chosen levels (LoopTree, section 4).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from polyfuse.choices import AXES, MEMORIES, Axis, Place
+from polyfuse.doors import public
+from polyfuse.errors import InvalidInput
+from polyfuse.network.layers.copies import copy
+from polyfuse.network.network import Network
+from polyfuse.network.operator import Copy
+from polyfuse.network.renaming import renamed
+from polyfuse.network.tensor import Tensor
+from polyfuse.schedule.counts import Counts, counts
+from polyfuse.schedule.groups import fused
+from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.storage import Storage
+from polyfuse.sets.counting import count
+from polyfuse.text import columns, html_table
+
+HEAD = ("memory", "tile", "bytes", "read from above", "written to above")
+
+
+@public
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """A group whose tiles lie inside of tiles, and the memories that hold them, the outermost first.
+
+    group    the tiles of all memories, proved legal; its buffers are the innermost memory
+    above    for each other memory, the network in its tiles alone, proved legal: the buffers of what waits in it
+    counted  what the group executes and moves, copies of inputs among it
+
+    `executions` are those of the network's own layers, `recomputed` those beyond the first of each point.
+    """
+
+    strategies: Mapping[str, Strategy]
+    group: Storage
+    above: Mapping[str, Storage]
+    counted: Counts
+    executions: int
+    recomputed: int
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """What each memory must hold at once; what passes through one on its way to another has no room in it."""
+        waiting = {memory: self.waits(memory) for memory in self.above}
+        found = {m: sum(self.above[m].buffers[name].bytes for name in names) for m, names in waiting.items()}
+        network = self.group.schedule.network
+        passing = {
+            tensor.name for layer in network.layers if isinstance(layer.operator, Copy) for tensor in layer.inputs
+        }
+        buffers = self.group.buffers.items()
+        return {**found, self.innermost: sum(buffer.bytes for name, buffer in buffers if name not in passing)}
+
+    @property
+    def innermost(self) -> str:
+        """The memory of the buffers."""
+        return list(self.strategies)[-1]
+
+    def waits(self, memory: str) -> tuple[str, ...]:
+        """The tensors of which some value waits in a memory between the buffers and off-chip memory."""
+        flows = self.group.schedule.flows.items()
+        return tuple(n for n, f in flows if memory in f.places and f.role == "made" and not f.loads.is_empty())
+
+    @property
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """For each memory, the bytes that it reads from the memory above it, and those that it writes to it."""
+        reads, writes = self.counted.offchip_read_bytes, self.counted.offchip_write_bytes
+        found = {}
+        for memory in self.strategies:
+            found[memory] = (reads, writes)
+            if memory in self.above:
+                loaded, stored = self.counted.other_bytes.get(memory, (0, 0))
+                reads, writes = reads + loaded, writes + stored - self.filled(memory)
+        return found
+
+    def filled(self, memory: str) -> int:
+        """The bytes that come into a memory from above: copies that are stored."""
+        network, steps = self.group.schedule.network, self.counted.steps
+        copies = (layer.output for layer in network.layers if layer.name.endswith(f"_in_{memory}"))
+        return sum(steps.get(f"store_{tensor.name}", 0) * tensor.element_bytes for tensor in copies)
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """A row for each memory: its name, its tile, and its bytes."""
+        tiles = {memory: "x".join(map(str, strategy.tile)) or "whole" for memory, strategy in self.strategies.items()}
+        return [(memory, tiles[memory], self.bytes[memory], *self.traffic[memory]) for memory in self.strategies]
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *columns([HEAD, *self.rows()], indent=2)])
+
+    __repr__ = __str__
+
+    @property
+    def title(self) -> str:
+        """The network, and what is executed."""
+        return f"{self.group.schedule.network.name}: {self.executions:,} executions ({self.recomputed:,} recomputed)"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.title, HEAD, self.rows())
+
+
+def hierarchy(network: Network, strategies: Mapping[str, Strategy]) -> Hierarchy:
+    """Schedule a network in tiles inside of tiles, prove it, size the memories and count what moves.
+
+    `strategies` has a strategy for each memory, the outermost first: some of l4, l3, l2, and last the innermost, by any
+    other name. An axis that several cut has smaller tiles in inner memories.
+
+    Errors: InvalidInput for memories in another order and strategies that do not fit; IllegalSchedule, TooComplex.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pair")
+    >>> x = build.input("x", (1, 1, 20, 20))
+    >>> net = build.network(build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3))
+    >>> print(hierarchy(net, {"l2": Strategy((8, 8)), "l1": Strategy((2, 4), ("local", "recompute"))}))
+    pair: 736 executions (156 recomputed)
+      memory  tile  bytes  read from above  written to above
+      l2      8x8     576            2,384             1,024
+      l1      2x4     400            3,152             1,024
+    """
+    *above, _ = check_memories(strategies)
+    whole = with_copies(network, above)
+    group = fused(whole, nested(network, whole, strategies))[0]
+    stored = {memory: fused(whole, strategy_above(network, whole, strategies, memory))[0] for memory in above}
+    made = [group.schedule.flows[layer.output.name].executions for layer in network.layers]
+    executions, points = (sum(map(count, sets)) for sets in ([m.wrap() for m in made], [m.domain() for m in made]))
+    return Hierarchy(dict(strategies), group, stored, counts(group), executions, executions - points)
+
+
+def check_memories(strategies: Mapping[str, Strategy]) -> list[str]:
+    """The names of memories, if they are in order. Errors: InvalidInput."""
+    names = list(strategies)
+    known = [memory for memory in reversed(MEMORIES) if memory in names[:-1]]
+    if len(names) < 2 or names[:-1] != known or names[-1] in MEMORIES:
+        raise InvalidInput(
+            f"hierarchy of {', '.join(map(repr, names)) or 'no memories'}: expected some of "
+            f"{', '.join(reversed(MEMORIES))} in this order and an innermost memory of another name, such as 'l1'"
+        )
+    placements = {strategy.placement for strategy in strategies.values()}
+    weights = {strategy.weights for strategy in strategies.values()}
+    if len(placements) > 1 or weights != {"once"}:
+        raise InvalidInput(
+            "hierarchy: expected one placement in all memories and weights that are loaded once, got placements "
+            f"{', '.join(sorted(placements))} and weights {', '.join(sorted(weights))}"
+        )
+    return names
+
+
+def copy_of(tensor: str, memory: str) -> str:
+    """The name of the layer that copies an input into a memory."""
+    return f"{tensor}_in_{memory}"
+
+
+def with_copies(network: Network, memories: list[str]) -> Network:
+    """The network with a layer for each input and memory, the outermost first, that copies the input into it."""
+    layers = list(network.layers)
+    copies = []
+    for tensor in network.inputs:
+        read: Tensor = tensor
+        for memory in memories:
+            copies.append(copy(copy_of(tensor.name, memory), read))
+            read = copies[-1].output
+        layers = [renamed(layer, tensor, read) for layer in layers]
+    return replace(network, layers=(*copies, *layers))
+
+
+def axes_of(network: Network, strategy: Strategy) -> tuple[Axis, ...]:
+    """The axes that a strategy cuts, all by name or number."""
+    if strategy.axes:
+        return strategy.axes
+    return AXES[2 : 2 + len(strategy.tile)] if len(network.outputs[-1].shape) == 4 else tuple(range(len(strategy.tile)))
+
+
+def nested(network: Network, whole: Network, strategies: Mapping[str, Strategy]) -> Strategy:
+    """The strategies of all memories as one, of tiles inside of tiles."""
+    every = list(strategies.values())
+    names = [tensor.name for tensor in (*whole.inputs, *(layer.output for layer in whole.layers))]
+    retention = {name: places_of(network, strategies, name) for name in names}
+    starts = [sum(len(each.tile) for each in every[:k]) for k in range(len(every))]
+    order = tuple(start + d for start, each in zip(starts, every, strict=True) for d in each.running_order())
+    tile = tuple(size for each in every for size in each.tile)
+    axes = tuple(axis for each in every for axis in axes_of(network, each))
+    return Strategy(tile, ("recompute",) * len(tile), retention, every[0].placement, order, "once", axes)
+
+
+def places_of(network: Network, strategies: Mapping[str, Strategy], name: str) -> tuple[Place, ...]:
+    """The places of one tensor along the coordinates of all tiles.
+
+    A copy in a memory waits there while the tile of that memory lasts, or in the buffer where the innermost strategy
+    says so of the input.
+    """
+    memories = list(strategies)
+    source = next((t.name for t in network.inputs for m in memories if f"{copy_of(t.name, m)}_out" == name), name)
+    own = next((m for m in memories if f"{copy_of(source, m)}_out" == name), None)
+    given = source in {tensor.name for tensor in network.inputs}
+    places: list[Place] = []
+    for k, (memory, strategy) in enumerate(strategies.items()):
+        inner = k == len(memories) - 1
+        for place in strategy.places(source):
+            at = len(memories) if own is None else memories.index(own)
+            if given and k < at:
+                places.append("recompute")
+            elif given and k > at:
+                nearest = at == len(memories) - 2
+                places.append("local" if inner and nearest and place == "local" else str(own))
+            elif place == "local":
+                places.append("local" if inner else memory)
+            elif place == "global":
+                places.append("global" if given or k == 0 else memories[k - 1])
+            else:
+                places.append(next((p for p in reversed(places) if p in MEMORIES), "recompute"))
+    return tuple(places)
+
+
+def strategy_above(network: Network, whole: Network, strategies: Mapping[str, Strategy], memory: str) -> Strategy:
+    """The tiles of one memory and of those above it: their buffers hold what waits in that memory."""
+    names = list(strategies)
+    upto = {name: strategies[name] for name in names[: names.index(memory) + 1]}
+    found = nested(network, whole, {**upto, "inside": Strategy(placement=strategies[memory].placement)})
+    retention = {
+        name: tuple("local" if place == memory else place for place in places)
+        for name, places in found.retention.items()
+    }
+    return replace(found, retention=retention)
