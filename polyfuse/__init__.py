@@ -36,6 +36,7 @@ Schedule a group of layers
     storage, Storage        the buffers and rings of a schedule, found or chosen
     fused                   the whole network as one group: scheduled, stored and proved legal
     layer_by_layer          every layer a group of its own: what fusion is compared with
+    hierarchy, Hierarchy    tiles inside of tiles, each in a memory of its own
 
 Transform a schedule, step by step
     split, tile             a loop in pieces; loops in tiles
@@ -198,6 +199,7 @@ if TYPE_CHECKING:
     from polyfuse.schedule.executions import with_executions, with_tile_order
     from polyfuse.schedule.given import schedule_from, schedule_tree, union_map
     from polyfuse.schedule.groups import fused, layer_by_layer
+    from polyfuse.schedule.hierarchy import Hierarchy, hierarchy
     from polyfuse.schedule.legality import check
     from polyfuse.schedule.lower import Lowered, lower
     from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
@@ -233,6 +235,7 @@ __all__ = [
     "Counts",
     "Experiment",
     "Explanation",
+    "Hierarchy",
     "IllegalSchedule",
     "InvalidInput",
     "Kernel",
@@ -282,6 +285,7 @@ __all__ = [
     "generate",
     "graph_of",
     "halos",
+    "hierarchy",
     "interchange",
     "layer_by_layer",
     "load",
@@ -379,6 +383,7 @@ _MODULES = {
     "schedule.overlapped": ("Overlap", "overlapped", "overlapped_executions", "prove_overlap"),
     "schedule.given": ("schedule_from", "schedule_tree", "union_map"),
     "schedule.groups": ("fused", "layer_by_layer"),
+    "schedule.hierarchy": ("Hierarchy", "hierarchy"),
     "schedule.legality": ("check",),
     "schedule.lower": ("Lowered", "lower"),
     "schedule.schedule": ("Schedule", "Strategy", "scheduled"),
