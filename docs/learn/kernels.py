@@ -21,6 +21,7 @@ LOOPS: dict[str, tuple[dict[str, str], tuple[int, ...]]] = {
     "pyramid": ({"size": "32"}, (8, 8)),
     "matmul_chain": ({"rows": "64", "columns": "16"}, (8,)),
     "attention": ({"queries": "64", "keys": "64", "width": "16"}, (8,)),
+    "online_attention": ({"queries": "16", "keys": "16", "width": "4"}, (8,)),
     "conv1d": ({"size": "140", "channels": "4"}, (32,)),
     "conv3d": ({"size": "20"}, (4, 8, 8)),
     "separable": ({"size": "36"}, (8, 16)),
@@ -69,6 +70,24 @@ buffers grow with the number of keys, not with that of queries:
 ...     return pf.counts(pf.fused(attention, pf.Strategy((8,), ("local",)))[0]).onchip_bytes
 >>> on_chip(16, 16) == on_chip(32, 16) < on_chip(16, 32)
 True
+```
+
+With the softmax made as keys come, and times that name tiles of rows and blocks of keys, they do not grow with either:
+
+```python
+>>> def online(keys):
+...     sizes = {{"queries": "8", "keys": str(keys), "width": "4"}}
+...     attention = pf.load_workload("kernels/online_attention.py", parameters=sizes)
+...     block = "4t <= i < 4t + 4 and 4u <= j < 4u + 4"
+...     times = f'''{{{{
+...         scores[i, j] -> [t, u, 0, i, j] : {{block}};   most[i, j] -> [t, u, 1, i, j] : {{block}};
+...         total[i, j] -> [t, u, 2, i, j] : {{block}};    summed[i, j, d] -> [t, u, 3, j, 4i + d] : {{block}};
+...         out[i, d] -> [t, {{keys // 4 - 1}}, 4, i, d] : 4t <= i < 4t + 4 }}}}'''
+...     group = pf.storage(pf.schedule_from(attention, times, tile=2, others=("recompute", "local")))
+...     pf.check(group)
+...     return pf.counts(group).onchip_bytes
+>>> online(8), online(16)
+(800, 800)
 ```
 
 ## Shapes of tiles

@@ -108,6 +108,7 @@ CASES: dict[str, tuple[str, dict[str, object], tuple[int, ...], Callable[[Arrays
     "pyramid": ("pyramid", {"size": 16}, (8, 8), blended),
     "matmul_chain": ("matmul_chain", {"rows": 10, "columns": 6}, (4,), lambda a: a["A"] @ a["B1"] @ a["B2"] @ a["B3"]),
     "attention": ("attention", {"queries": 10, "keys": 12, "width": 5}, (4,), attended),
+    "online_attention": ("online_attention", {"queries": 8, "keys": 6, "width": 3}, (4,), attended),
     "conv1d": ("conv1d", {"size": 40, "channels": 2}, (9,), convolved),
     "conv3d": (
         "conv3d",
@@ -152,3 +153,29 @@ def test_strategies_are_legal_right_and_counted(case: str, places: str) -> None:
     counted = {counter.name: n for counter, n in run.counts.items() if counter.kind == "executions"}
     assert counted == {name: n for name, n in counts.steps.items() if name in counted} and len(counted) > 1
     assert counts.recomputed == 0 or places == "recompute"
+
+
+def online(queries: int, keys: int, rows: int = 4, block: int = 3) -> tuple[Network, pf.Storage]:
+    """Blocks of keys one after the other for each tile of rows, all layers of a block together."""
+    network = kernel("online_attention", queries=queries, keys=keys, width=3)
+    blocks = f"{rows}t <= i < {rows}t + {rows} and {block}u <= j < {block}u + {block}"
+    times = [f"{name}[i, j] -> [t, u, {k}, i, j] : {blocks}" for k, name in enumerate(("scores", "most", "total"))]
+    times.append(f"summed[i, j, d] -> [t, u, 3, j, i + {queries}d] : {blocks}")
+    times.append(f"out[i, d] -> [t, {(keys - 1) // block}, 4, i, d] : {rows}t <= i < {rows}t + {rows}")
+    schedule = pf.schedule_from(network, f"{{ {'; '.join(times)} }}", tile=2, others=("recompute", "local"))
+    return network, pf.storage(schedule)
+
+
+def test_online_attention_keeps_as_much_whatever_the_number_of_keys() -> None:
+    kept = set()
+    for keys in (6, 9, 18):
+        network, group = online(8, keys)
+        pf.check(group)
+        inputs = pf.random_inputs(network, seed=keys)
+        run = pf.build(pf.generate(network, [group], kernels="scalar"))
+        wanted = attended({name: value.astype(float) for name, value in inputs.items()})
+        assert pf.max_relative_error(run(**inputs)["out"], wanted) < 1e-5
+        counts = pf.counts(group)
+        assert counts.recomputed == 0
+        kept.add(counts.onchip_bytes)
+    assert len(kept) == 1
