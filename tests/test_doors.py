@@ -170,7 +170,9 @@ OWN_WORDS = {
     *("with_executions", "with_tile_order", "overlapped", "overlapped_executions", "prove_overlap", "Overlap"),
     *("schedule_from", "union_map", "schedule_tree", "split", "interchange", "fuse", "fission", "reverse", "shift"),
     *("skew", "tile", "compute_at", "unroll", "unroll_and_jam", "vectorize", "parallel", "lower", "count", "storage"),
-    *("statement_layer", "check", "counts"),
+    *("statement_layer", "check", "counts", "shaped", "strategies", "scheduled", "fused", "generate", "halos", "total"),
+    *("reference", "random_inputs", "with_storage", "graph_of", "max_relative_error", "Strategy", "Storage", "Row"),
+    *("Schedule.executions", "Schedule.reads", "Schedule.stage", "Network.layer", "Network.select"),
 }
 """Functions that say in words of their own whatever is wrong: never what isl, numpy or Python say of it."""
 FEW = 9

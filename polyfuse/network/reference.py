@@ -13,6 +13,7 @@ from polyfuse.network.dtypes import EIGHT_BITS, TYPES, Array, Values, bounds, de
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
+from polyfuse.whole import shown, whole
 
 
 def run(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
@@ -78,8 +79,10 @@ def random_inputs(network: Network, seed: int) -> dict[str, Values]:
     """Seeded values for every input: normal float32 values, or whole numbers of its type.
 
     Those of int32 are from -32,768 to 32,767; those of narrower floats are values that the type has.
+
+    Errors: InvalidInput for a seed below 0.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole(seed, "random inputs: seed", 0))
     return {tensor.name: _random(generator, tensor) for tensor in network.inputs}
 
 
@@ -96,18 +99,28 @@ def max_relative_error(actual: ArrayLike, expected: ArrayLike) -> float:
 
     Infinite where shapes differ, or where a NaN or an infinity is on one side only: `<=` never passes by a NaN.
 
+    Errors: InvalidInput for what is no array of real numbers.
+
     >>> max_relative_error([1.0, 2.5], [1.0, 2.0])
     0.25
     >>> max_relative_error([1.0, float("nan")], [1.0, 2.0])
     inf
     """
-    a, e = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    a, e = _real(actual, "actual"), _real(expected, "expected")
     if a.shape != e.shape:
         return np.inf
     finite = np.isfinite(e)
     if not np.array_equal(a[~finite], e[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
         return np.inf
     return _relative(np.abs(a[finite] - e[finite]), np.abs(e[finite]))
+
+
+def _real(values: ArrayLike, which: str) -> NDArray[np.float64]:
+    """Values as float64. Errors: InvalidInput."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"relative error: the {which} values: expected real numbers, got {shown(values)}") from None
 
 
 def _relative(difference: NDArray[np.float64], magnitude: NDArray[np.float64]) -> float:

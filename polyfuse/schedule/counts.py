@@ -9,7 +9,7 @@ import islpy as isl
 
 from polyfuse.choices import BUFFER, OFF_CHIP, Axis
 from polyfuse.doors import public
-from polyfuse.errors import Unbounded
+from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.schedule.schedule import Flow, Strategy, scheduled
@@ -120,8 +120,10 @@ def executions_of_points(layer: Layer, executed: Mapping[str, int]) -> int:
 
 
 def total(groups: Iterable[Counts]) -> Counts:
-    """The counts of groups that run one after the other."""
+    """The counts of groups that run one after the other. Errors: InvalidInput where there are none."""
     parts = list(groups)
+    if not parts:
+        raise InvalidInput("total: expected the counts of at least one group, got none")
     return Counts(
         instances=sum(part.instances for part in parts),
         executions=sum(part.executions for part in parts),

@@ -7,6 +7,7 @@ from polyfuse.network.network import Network
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.schedule import Strategy, scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.whole import whole
 
 
 def fused(network: Network, strategy: Strategy) -> tuple[Storage, ...]:
@@ -29,6 +30,7 @@ def layer_by_layer(network: Network, rows: Callable[[Layer], int] | None = None)
     for layer in network.layers:
         alone = network.select([layer.name])
         shape = layer.output.concrete_shape
-        tile = min(rows(layer) if rows else 1, shape[2] if len(shape) == 4 else shape[0])
+        asked = whole(rows(layer), f"layer by layer: rows of a tile of {layer.name!r}", 1) if rows else 1
+        tile = min(asked, shape[2] if len(shape) == 4 else shape[0])
         groups.extend(fused(alone, Strategy.named("local", (tile,), "shifted")))
     return tuple(groups)

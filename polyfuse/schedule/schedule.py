@@ -178,7 +178,12 @@ class Schedule:
     marks: Mapping[int, Mark] = field(default_factory=dict)
 
     def executions(self, layer: Layer) -> isl.Map:
-        """`{ L[p] -> tile[t] }`: the schedule of a layer's points, non-singular where they are recomputed."""
+        """`{ L[p] -> tile[t] }`: the schedule of a layer's points, non-singular where they are recomputed.
+
+        Errors: InvalidInput for a layer of another network.
+        """
+        if layer.output.name not in self.flows:
+            layer = self.network.layer(layer.name)
         return layer.makes.apply_range(self.flows[layer.output.name].executions)
 
     def reads(self, layer: Layer, tensor: Tensor) -> isl.Map:

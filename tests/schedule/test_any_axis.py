@@ -14,8 +14,10 @@ from polyfuse.choices import AXES, PLACES, Axis
 from polyfuse.codegen.kernel import build_many
 from polyfuse.codegen.program import generate
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network
+from polyfuse.network.custom import statement_layer
+from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
+from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, halos
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
@@ -168,3 +170,32 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def heads(count: int) -> Network:
+    """Two products of matrices for each of some heads, which have nothing to do with one another."""
+    build = Builder("heads")
+    q, k, v = (build.input(name, (1, count, 8, 8)) for name in "qkv")
+    domain = f"{{ S[b, h, i, j, r] : b = 0 and 0 <= h < {count} and 0 <= i, j, r < 8 }}"
+    tensor = q
+    for name, other, read in (("s", k, "b, h, j, r"), ("o", v, "b, h, r, j")):
+        reads = {
+            "p": (tensor, f"{{ S[b, h, i, j, r] -> {tensor.name}[b, h, i, r] }}"),
+            "t": (other, f"{{ S[b, h, i, j, r] -> {other.name}[{read}] }}"),
+        }
+        output = Tensor(f"{name}_out", (1, count, 8, 8))
+        made = {"domain": domain, "output": output, "reads": reads, "expression": "acc + p * t", "init": "0.0"}
+        tensor = build.add(statement_layer(name, **made))  # type: ignore[arg-type]
+    return build.network(tensor)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_one_head_is_on_chip_at_a_time_where_tiles_cut_heads(place: str) -> None:
+    one, four = (
+        counts(fused(heads(count), Strategy.named(place, (1, 4), axes=(1, 2)))[0])  # type: ignore[arg-type]
+        for count in (1, 4)
+    )
+    assert one.onchip_bytes == four.onchip_bytes and one.recomputed == four.recomputed == 0
+    assert 4 * one.offchip_read_bytes == four.offchip_read_bytes
+    by_rows = counts(fused(heads(4), Strategy.named(place, (4,)))[0])  # type: ignore[arg-type]
+    assert by_rows.onchip_bytes == 4 * one.onchip_bytes
