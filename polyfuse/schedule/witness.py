@@ -50,6 +50,8 @@ def refusal(name: str, verb: str, reader: Access, last: Access | None, right: Wr
     else:
         found = f"tile {last.tile} has put {last.element} in its place{where}"
         advice = f"retain more of {reader.tensor}, enlarge its buffer or change the order"
+        if last.tensor != reader.tensor:
+            advice = f"give {last.tensor} other cells, or an array of its own"
     return f"illegal: {name} at tile {reader.tile} reads {reader.element}, but {found}; {advice}"
 
 
