@@ -225,14 +225,28 @@ class Chain:
 
         Errors: IllegalSchedule.
         """
-        single = all(inside_tile(each.times, self.count).is_single_valued() for each in self.runs)
-        if single and self.out_of_order("numbers").is_empty():
-            return self.proved(self.late_readers())
-        if single and self.out_of_order("loose").is_empty():
-            for reader in self.late_readers():
-                self.refuse_late(reader)
-            return self.nothing
+        for depth in range(self.runs[0].times.dim(OUT) - self.count):
+            if not self.is_once(depth):
+                continue
+            if self.out_of_order("numbers", depth).is_empty():
+                return self.proved(self.unsure_readers(depth))
+            if self.out_of_order("loose", depth).is_empty():
+                unsure = self.unsure_readers(depth)
+                if not unsure:
+                    return self.nothing
+                if depth == 0:
+                    self.refuse_late(unsure[0])
         return self.proved([*self.terms(), *self.left(), *self.readers()])
+
+    def is_once(self, depth: int) -> bool:
+        """Whether every element runs once, as a whole, at each value of so many dimensions of time behind the tile."""
+        count = self.count + depth
+        if not all(inside_tile(each.times, count).is_single_valued() for each in self.runs):
+            return False
+        outer = [each.times.project_out(OUT, count, each.times.dim(OUT) - count) for each in self.runs]
+        whole = union(runs.points.reverse().apply_range(each) for runs, each in zip(self.runs, outer, strict=True))
+        missing = (runs.points.apply_range(whole) - each for runs, each in zip(self.runs, outer, strict=True))
+        return depth == 0 or all(each.is_empty() for each in missing)
 
     @property
     def count(self) -> int:
@@ -255,37 +269,49 @@ class Chain:
                 early = early.union(self.early(reader))
         return coalesced(early)
 
-    def out_of_order(self, kind: str) -> isl.Map:
-        """`{ [t, p] -> [n, time] }`: executions that run before one with a smaller number."""
-        made = union(self.numbered(each, getattr(each, kind)) for each in self.runs)
+    def out_of_order(self, kind: str, depth: int) -> isl.Map:
+        """`{ [t, p] -> [n, time] }`: executions that run before one with a smaller number, `t` being the same."""
+        made = union(self.numbered(each, getattr(each, kind), depth) for each in self.runs)
         number = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, 1)
         moment = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, made.dim(OUT) - 1)
         wrong = isl.Map.lex_lt(number).flat_product(isl.Map.lex_ge(moment))
         return made.apply_range(wrong) & made
 
-    def numbered(self, runs: Runs, number: isl.Map) -> isl.Map:
+    def numbered(self, runs: Runs, number: isl.Map, depth: int) -> isl.Map:
         """`{ [t, p] -> [n, time] }`."""
         pairs = number.flat_range_product(runs.times)
         pairs = runs.points.reverse().apply_range(pairs)
-        return pairs.move_dims(IN, 0, OUT, 1, self.count)
+        return pairs.move_dims(IN, 0, OUT, 1, self.count + depth)
 
     @cached_property
     def made(self) -> isl.Map:
         """`{ [t, p] -> [time] }`: every execution."""
-        return union(inside_tile(runs.points.reverse().apply_range(runs.times), self.count) for runs in self.runs)
+        return self.made_in(0)
 
-    def late_readers(self) -> list[Reader]:
-        """The reads of elements that the same tile also makes, or goes on with, afterwards."""
+    def made_in(self, depth: int) -> isl.Map:
+        """`{ [t, p] -> [time] }`: every execution, with some of its time in `t`."""
+        count = self.count + depth
+        return union(inside_tile(runs.points.reverse().apply_range(runs.times), count) for runs in self.runs)
+
+    def unsure_readers(self, depth: int) -> list[Reader]:
+        """The reads of elements that the tile also makes, or goes on with, afterwards.
+
+        With some time in the tile (`depth`) those of elements that are not made in it too.
+        """
         found = []
-        moment = self.made.get_space().range()
+        made = self.made_in(depth)
         for reader in self.readers():
             assert reader.runs is not None
-            x = reader.accesses.cells.domain()
-            keyed = self.columns(x, self.tile_columns(reader.runs)).flat_range_product(self.elements(reader.accesses))
-            later = keyed.apply_range(self.made).apply_range(isl.Map.lex_ge(moment))
-            late = (later & self.columns(x, self.time_columns(reader.runs))).domain()
-            if not late.is_empty():
-                found.append(Reader(reader.runs, reader.accesses.restricted(late), reader.verb))
+            x, start = reader.accesses.instances, len(reader.runs.statement.dims)
+            key, end = start + self.count + depth, start + reader.runs.times.dim(OUT)
+            moments = self.columns(x, range(start, key)).flat_range_product(self.elements(reader.accesses))
+            moments = moments.apply_range(made)
+            later = moments.apply_range(isl.Map.lex_ge(made.get_space().range()))
+            unsure = (later & self.columns(x, range(key, end))).domain()
+            if depth:
+                unsure = unsure.union(x.subtract(moments.domain()))
+            if not unsure.is_empty():
+                found.append(Reader(reader.runs, reader.accesses.restricted(unsure), reader.verb))
         return found
 
     def early(self, reader: Reader) -> isl.Map:
