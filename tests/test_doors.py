@@ -172,6 +172,8 @@ OWN_WORDS = {
     *("skew", "tile", "compute_at", "unroll", "unroll_and_jam", "vectorize", "parallel", "lower", "count", "storage"),
     *("statement_layer", "check", "counts", "shaped", "strategies", "scheduled", "fused", "generate", "halos", "total"),
     *("reference", "random_inputs", "with_storage", "graph_of", "max_relative_error", "Strategy", "Storage", "Row"),
+    *("Builder.activation", "Builder.constant", "Builder.conv", "Builder.conv_transpose", "Builder.depthwise"),
+    *("Builder.global_average_pool", "Builder.linear", "Builder.max_pool", "Builder.average_pool", "Builder.input"),
     *("Schedule.executions", "Schedule.reads", "Schedule.stage", "Network.layer", "Network.select"),
 }
 """Functions that say in words of their own whatever is wrong: never what isl, numpy or Python say of it."""

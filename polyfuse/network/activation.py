@@ -97,7 +97,7 @@ class Activation:
     @staticmethod
     def of(spec: Spec) -> "Activation":
         """The activation that a user names. Errors: InvalidInput for one that there is not."""
-        name, *arguments = (spec,) if isinstance(spec, str) else tuple(spec)
+        name, *arguments = (spec,) if isinstance(spec, str) else tuple(spec) or (None,)
         if not isinstance(name, str):
             raise InvalidInput(f"activation {name!r}: expected one of {', '.join(sorted(ACTIVATIONS))}")
         numbers = [float(number) for number in arguments if isinstance(number, int | float)]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
+from polyfuse.whole import shown
 
 Array = NDArray[np.float64]
 Values = NDArray[Any]
@@ -77,6 +78,17 @@ def bounds(dtype: str) -> tuple[int, int]:
     return found.low, found.high
 
 
+def numbers(values: ArrayLike, where: str) -> Array:
+    """Values as an array of real numbers. Errors: InvalidInput that begins with `where`."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "SUcMm":
+            return array if array.dtype.kind != "O" else array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise InvalidInput(f"{where}: expected real numbers, got {shown(values)}")
+
+
 def encoded(values: ArrayLike, dtype: str, where: str = "values") -> Values:
     """Values as they are stored: rounded to the type, half to even, once from float32 where it is narrower.
 
@@ -85,7 +97,7 @@ def encoded(values: ArrayLike, dtype: str, where: str = "values") -> Values:
     >>> encoded([1.0, 1.00390625, 1.01171875], "bfloat16").tolist()
     [16256, 16256, 16258]
     """
-    array = np.asarray(values)
+    array = numbers(values, where)
     if is_whole(dtype):
         return _whole(array, dtype, where)
     if dtype == COUNTED_ONLY:

@@ -23,7 +23,7 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
-from polyfuse.network.dtypes import TYPES, Values, encoded
+from polyfuse.network.dtypes import TYPES, Values, encoded, numbers
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise, pooling
 from polyfuse.network.layers.convolution import convolution
@@ -38,7 +38,7 @@ from polyfuse.network.tensor import Size, Tensor, checked_name
 from polyfuse.network.window import Padding, Pair, Window
 from polyfuse.sets.pickling import OfFields
 from polyfuse.text import html_table
-from polyfuse.whole import is_whole_number
+from polyfuse.whole import is_whole_number, whole
 
 
 @public
@@ -223,17 +223,19 @@ class Builder:
 
         Errors: InvalidInput for values that a type of whole numbers does not have.
         """
-        tensor = Tensor(name, np.shape(values), dtype)
-        self.keep(name, np.ascontiguousarray(encoded(values, dtype, f"weight {tensor}")))
+        array = numbers(values, f"weight {name!r}")
+        tensor = Tensor(name, array.shape, dtype)
+        self.keep(name, np.ascontiguousarray(encoded(array, dtype, f"weight {tensor}")))
         return tensor
 
     def weight(self, name: str, shape: Sequence[int], fan_in: int, value: Values | None = None) -> Tensor:
         """A float32 weight: the value given, or seeded normal values of variance 1 / fan_in. Errors: InvalidInput."""
-        tensor = Tensor(name, tuple(shape))
+        sizes = [whole(size, f"weight {name!r}: a size", most=MOST_ELEMENTS) for size in shape]
+        tensor = Tensor(name, tuple(sizes))
         if value is None:
             generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
             value = generator.standard_normal(shape, dtype=np.float32) * np.float32(fan_in**-0.5)
-        array = np.ascontiguousarray(value, dtype=np.float32)
+        array = np.ascontiguousarray(numbers(value, f"weight {name!r}"), dtype=np.float32)
         if array.shape != tuple(shape):
             raise InvalidInput(f"weight {name!r}: expected shape {tuple(shape)}, got {array.shape}")
         self.keep(name, array)
@@ -323,6 +325,7 @@ class Builder:
 
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
         """The mean of each channel."""
+        _channels(name, x)
         return self.add(pooling.global_average_pool(name, x))
 
     def conv_transpose(
@@ -340,13 +343,15 @@ class Builder:
         """Transposed convolution to `channels` channels, with a bias."""
         kh, kw = _pair(kernel)
         steps = _pair(stride)
+        window = Window((kh, kw), steps, padding=_padding(padding))
+        window.check(name, x)
         fan_in = max(1, _channels(name, x) * kh * kw // (steps[0] * steps[1]))
         layer = conv_transpose(
             name,
             x,
             self.weight(f"{name}_weight", (_channels(name, x), channels, kh, kw), fan_in),
             self.weight(f"{name}_bias", (channels,), 16),
-            Window((kh, kw), steps, padding=_padding(padding)),
+            window,
             output_padding=_pair(output_padding),
         )
         return self.add(with_activation(layer, activation))
@@ -396,6 +401,10 @@ class Builder:
             ends = tuple(Output(tensor.name, distinct.index(tensor)) for tensor in outputs)
             signature = Signature(Signature.of(inputs, distinct).inputs, ends)
         return Network(self.name, inputs, tuple(self.layers), distinct, dict(self.weights), signature)
+
+
+MOST_ELEMENTS = 2**31 - 1
+"""Along an axis of a weight: C counts them with `int`."""
 
 
 def _channels(name: str, x: Tensor) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.errors import InvalidInput
-from polyfuse.network.dtypes import EIGHT_BITS, TYPES, Array, Values, bounds, decoded, is_whole, stored
+from polyfuse.network.dtypes import EIGHT_BITS, TYPES, Array, Values, bounds, decoded, is_whole, numbers, stored
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
-from polyfuse.whole import shown, whole
+from polyfuse.whole import whole
 
 
 def run(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
@@ -106,21 +106,16 @@ def max_relative_error(actual: ArrayLike, expected: ArrayLike) -> float:
     >>> max_relative_error([1.0, float("nan")], [1.0, 2.0])
     inf
     """
-    a, e = _real(actual, "actual"), _real(expected, "expected")
+    a, e = (
+        np.asarray(numbers(values, f"relative error: the {which} values"), dtype=np.float64)
+        for which, values in (("actual", actual), ("expected", expected))
+    )
     if a.shape != e.shape:
         return np.inf
     finite = np.isfinite(e)
     if not np.array_equal(a[~finite], e[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
         return np.inf
     return _relative(np.abs(a[finite] - e[finite]), np.abs(e[finite]))
-
-
-def _real(values: ArrayLike, which: str) -> NDArray[np.float64]:
-    """Values as float64. Errors: InvalidInput."""
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInput(f"relative error: the {which} values: expected real numbers, got {shown(values)}") from None
 
 
 def _relative(difference: NDArray[np.float64], magnitude: NDArray[np.float64]) -> float:
