@@ -221,3 +221,28 @@ def test_a_scan_of_nine_by_hand() -> None:
         (group,) = pf.fused(network, pf.Strategy.named(name, (3,)))
         assert (pf.counts(group).executions, group.buffers["A"].bytes) == (executions, buffer)
         assert np.array_equal(pf.build(pf.generate(network, [group]))(x=values)["A"], np.cumsum(values))
+
+
+@pytest.mark.parametrize(
+    "times, is_legal",
+    [
+        ("{ scan[i] -> [floor(i/3), i] }", True),
+        ("{ scan[i] -> [0, 2i] }", True),
+        ("{ scan[i] -> [floor(i/3), -i] }", False),
+        ("{ scan[i] -> [-floor(i/3), i] }", False),
+        ("{ scan[i] -> [0, i mod 3, i] }", False),
+    ],
+)
+def test_given_times_of_a_scan_are_judged_point_by_point(times: str, is_legal: bool) -> None:
+    x, a = pf.Tensor("x", (9,)), pf.Tensor("A", (9,))
+    reads = {"x": (x, "{ S[i] -> x[i] }"), "before": (a, "{ S[i] -> A[i - 1] : i > 0 }")}
+    scan = pf.statement_layer(
+        "scan", domain="{ S[i] : 0 <= i < 9 }", output=a, reads=reads, expression="before + x", init="x"
+    )
+    group = pf.storage(pf.schedule_from(pf.Network("scan", (x,), (scan,), (a,), {}), times))
+    if is_legal:
+        values = np.arange(9.0)
+        assert np.array_equal(interpret(group, {"x": values}).outputs["A"], np.cumsum(values))
+    else:
+        with pytest.raises(IllegalSchedule, match=r"reads A\[\d\], but scan_update\[\d\] at time .* makes it later"):
+            check(group)
