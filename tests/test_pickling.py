@@ -75,6 +75,7 @@ EXAMPLES: Mapping[str, Callable[[], Any]] = {
     "Counts": lambda: pf.counts(storage()),
     "Experiment": tried,
     "Explanation": lambda: pf.explain(used().select(["a", "p", "b"])),
+    "Hierarchy": lambda: pf.hierarchy(used(), {"l2": pf.Strategy((4,)), "l1": pf.Strategy((2,))}),
     "Layer": lambda: used().layer("twice"),
     "Lowered": lambda: pf.lower(storage().schedule.executions(used().layer("a"))),
     "Machine": example,

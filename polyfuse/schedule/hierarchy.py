@@ -70,7 +70,12 @@ class Hierarchy:
         return list(self.strategies)[-1]
 
     def waits(self, memory: str) -> tuple[str, ...]:
-        """The tensors of which some value waits in a memory between the buffers and off-chip memory."""
+        """The tensors of which some value waits in a memory between the buffers and off-chip memory.
+
+        Errors: InvalidInput for a memory that is none of those.
+        """
+        if memory not in self.above:
+            raise InvalidInput(f"memory {memory!r}: expected one of {', '.join(map(repr, self.above))}")
         flows = self.group.schedule.flows.items()
         return tuple(n for n, f in flows if memory in f.places and f.role == "made" and not f.loads.is_empty())
 
@@ -83,10 +88,10 @@ class Hierarchy:
             found[memory] = (reads, writes)
             if memory in self.above:
                 loaded, stored = self.counted.other_bytes.get(memory, (0, 0))
-                reads, writes = reads + loaded, writes + stored - self.filled(memory)
+                reads, writes = reads + loaded, writes + stored - self._filled(memory)
         return found
 
-    def filled(self, memory: str) -> int:
+    def _filled(self, memory: str) -> int:
         """The bytes that come into a memory from above: copies that are stored."""
         network, steps = self.group.schedule.network, self.counted.steps
         copies = (layer.output for layer in network.layers if layer.name.endswith(f"_in_{memory}"))
