@@ -60,8 +60,9 @@ class Writes:
         ...     "S", isl.Set("{ S[i] : 0 <= i < 4 }"), isl.Map("{ S[i] -> [i] }"),
         ...     (ScopAccess("read", isl.Map("{ S[i] -> A[i - 1] }")), ScopAccess("write", isl.Map("{ S[i] -> A[i] }"))))
         >>> writes = Writes.of(Scop("scan", isl.Set("{ : }"), (ScopArray("A", (None,), "float"),), (scan,)))
-        >>> print(writes.sources(scan.accesses[0].relation, moments(scan, 0))["S", 1])
-        { S[i0] -> S[-1 + i0] : 0 < i0 <= 3 }
+        >>> found = writes.sources(scan.accesses[0].relation, moments(scan, 0))["S", 1]
+        >>> found == isl.Map("{ S[i] -> S[i - 1] : 0 < i <= 3 }")
+        True
         """
         array = read.get_tuple_name(isl.dim_type.out)
         earlier = {
