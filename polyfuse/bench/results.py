@@ -9,7 +9,7 @@ number that is not finite is the string "nan", "inf" or "-inf". A change of mean
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -82,7 +82,7 @@ class Row:
     ratio_to_unfused: float | None
     max_rel_error: float | None
     threads: int
-    axes: tuple[str, ...] = ()
+    axes: tuple[str, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         _check_name("strategy", self.strategy, STRATEGIES)

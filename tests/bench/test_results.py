@@ -72,7 +72,8 @@ GOLDEN = """\
       "seconds_min": null,
       "ratio_to_unfused": null,
       "max_rel_error": null,
-      "threads": 1
+      "threads": 1,
+      "axes": []
     }
   ]
 }
@@ -97,6 +98,11 @@ def edited(path: str, value: object) -> str:
 
 def test_json_is_the_documented_one() -> None:
     assert one().to_json() == GOLDEN
+
+
+def test_files_from_before_tiles_cut_any_axis_are_read() -> None:
+    older = GOLDEN.replace(',\n      "axes": []', "")
+    assert older != GOLDEN and Comparison.from_json(older) == Comparison.from_json(GOLDEN)
 
 
 def test_json_comes_back() -> None:
