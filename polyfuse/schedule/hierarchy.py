@@ -20,16 +20,16 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import copy
 from polyfuse.network.network import Network
-from polyfuse.network.operator import Copy
 from polyfuse.network.renaming import renamed
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import Counts, counts
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.schedule import Strategy, check_names
 from polyfuse.schedule.storage import Storage
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, html_table
 
+Copies = Mapping[str, Mapping[str, Tensor]]
 HEAD = ("memory", "tile", "bytes", "read from above", "written to above")
 
 
@@ -41,6 +41,7 @@ class Hierarchy:
     group    the tiles of all memories, proved legal; its buffers are the innermost memory
     above    for each other memory, the network in its tiles alone, proved legal: the buffers of what waits in it
     counted  what the group executes and moves, copies of inputs among it
+    copies   for each memory but the innermost, what the inputs are called in it, by their names
 
     `executions` are those of the network's own layers, `recomputed` those beyond the first of each point.
     """
@@ -49,6 +50,7 @@ class Hierarchy:
     group: Storage
     above: Mapping[str, Storage]
     counted: Counts
+    copies: Mapping[str, Mapping[str, Tensor]]
     executions: int
     recomputed: int
 
@@ -57,10 +59,9 @@ class Hierarchy:
         """What each memory must hold at once; what passes through one on its way to another has no room in it."""
         waiting = {memory: self.waits(memory) for memory in self.above}
         found = {m: sum(self.above[m].buffers[name].bytes for name in names) for m, names in waiting.items()}
-        network = self.group.schedule.network
-        passing = {
-            tensor.name for layer in network.layers if isinstance(layer.operator, Copy) for tensor in layer.inputs
-        }
+        *farther, _ = self.copies.values()
+        passing = {tensor.name for tensor in self.group.schedule.network.inputs}
+        passing |= {tensor.name for copies in farther for tensor in copies.values()}
         buffers = self.group.buffers.items()
         return {**found, self.innermost: sum(buffer.bytes for name, buffer in buffers if name not in passing)}
 
@@ -93,8 +94,7 @@ class Hierarchy:
 
     def _filled(self, memory: str) -> int:
         """The bytes that come into a memory from above: copies that are stored."""
-        network, steps = self.group.schedule.network, self.counted.steps
-        copies = (layer.output for layer in network.layers if layer.name.endswith(f"_in_{memory}"))
+        copies, steps = self.copies[memory].values(), self.counted.steps
         return sum(steps.get(f"store_{tensor.name}", 0) * tensor.element_bytes for tensor in copies)
 
     def rows(self) -> list[tuple[object, ...]]:
@@ -135,12 +135,14 @@ def hierarchy(network: Network, strategies: Mapping[str, Strategy]) -> Hierarchy
       l1      2x4     400            3,152             1,024
     """
     *above, _ = check_memories(strategies)
-    whole = with_copies(network, above)
-    group = fused(whole, nested(network, whole, strategies))[0]
-    stored = {memory: fused(whole, strategy_above(network, whole, strategies, memory))[0] for memory in above}
+    for strategy in strategies.values():
+        check_names(network, strategy)
+    whole, copies = with_copies(network, above)
+    group = fused(whole, nested(whole, strategies, copies))[0]
+    stored = {memory: fused(whole, strategy_above(whole, strategies, copies, memory))[0] for memory in above}
     made = [group.schedule.flows[layer.output.name].executions for layer in network.layers]
     executions, points = (sum(map(count, sets)) for sets in ([m.wrap() for m in made], [m.domain() for m in made]))
-    return Hierarchy(dict(strategies), group, stored, counts(group), executions, executions - points)
+    return Hierarchy(dict(strategies), group, stored, counts(group), copies, executions, executions - points)
 
 
 def check_memories(strategies: Mapping[str, Strategy]) -> list[str]:
@@ -162,22 +164,17 @@ def check_memories(strategies: Mapping[str, Strategy]) -> list[str]:
     return names
 
 
-def copy_of(tensor: str, memory: str) -> str:
-    """The name of the layer that copies an input into a memory."""
-    return f"{tensor}_in_{memory}"
-
-
-def with_copies(network: Network, memories: list[str]) -> Network:
+def with_copies(network: Network, memories: list[str]) -> tuple[Network, Copies]:
     """The network with a layer for each input and memory, the outermost first, that copies the input into it."""
-    layers = list(network.layers)
-    copies = []
+    layers, copying = list(network.layers), []
+    copies: dict[str, dict[str, Tensor]] = {memory: {} for memory in memories}
     for tensor in network.inputs:
-        read: Tensor = tensor
+        read = tensor
         for memory in memories:
-            copies.append(copy(copy_of(tensor.name, memory), read))
-            read = copies[-1].output
+            copying.append(copy(f"{tensor.name}_in_{memory}", read))
+            read = copies[memory][tensor.name] = copying[-1].output
         layers = [renamed(layer, tensor, read) for layer in layers]
-    return replace(network, layers=(*copies, *layers))
+    return replace(network, layers=(*copying, *layers)), copies
 
 
 def axes_of(network: Network, strategy: Strategy) -> tuple[Axis, ...]:
@@ -187,54 +184,57 @@ def axes_of(network: Network, strategy: Strategy) -> tuple[Axis, ...]:
     return AXES[2 : 2 + len(strategy.tile)] if len(network.outputs[-1].shape) == 4 else tuple(range(len(strategy.tile)))
 
 
-def nested(network: Network, whole: Network, strategies: Mapping[str, Strategy]) -> Strategy:
+def nested(whole: Network, strategies: Mapping[str, Strategy], copies: Copies) -> Strategy:
     """The strategies of all memories as one, of tiles inside of tiles."""
     every = list(strategies.values())
-    names = [tensor.name for tensor in (*whole.inputs, *(layer.output for layer in whole.layers))]
-    retention = {name: places_of(network, strategies, name) for name in names}
+    retention = {layer.output.name: places_of_made(strategies, layer.output.name) for layer in whole.layers}
+    for memory, inputs in copies.items():
+        retention |= {tensor.name: places_of_copy(strategies, name, memory) for name, tensor in inputs.items()}
     starts = [sum(len(each.tile) for each in every[:k]) for k in range(len(every))]
     order = tuple(start + d for start, each in zip(starts, every, strict=True) for d in each.running_order())
     tile = tuple(size for each in every for size in each.tile)
-    axes = tuple(axis for each in every for axis in axes_of(network, each))
+    axes = tuple(axis for each in every for axis in axes_of(whole, each))
     return Strategy(tile, ("recompute",) * len(tile), retention, every[0].placement, order, "once", axes)
 
 
-def places_of(network: Network, strategies: Mapping[str, Strategy], name: str) -> tuple[Place, ...]:
-    """The places of one tensor along the coordinates of all tiles.
+def places_of_copy(strategies: Mapping[str, Strategy], name: str, memory: str) -> tuple[Place, ...]:
+    """The places of an input's copy in a memory, along the coordinates of all tiles.
 
-    A copy in a memory waits there while the tile of that memory lasts, or in the buffer where the innermost strategy
-    says so of the input.
+    It waits there while the tile of that memory lasts, and for the next where the strategy keeps it; or in the buffer,
+    where the next strategy is that of the innermost memory and keeps the input.
     """
     memories = list(strategies)
-    source = next((t.name for t in network.inputs for m in memories if f"{copy_of(t.name, m)}_out" == name), name)
-    own = next((m for m in memories if f"{copy_of(source, m)}_out" == name), None)
-    given = source in {tensor.name for tensor in network.inputs}
+    at = memories.index(memory)
     places: list[Place] = []
-    for k, (memory, strategy) in enumerate(strategies.items()):
-        inner = k == len(memories) - 1
-        for place in strategy.places(source):
-            at = len(memories) if own is None else memories.index(own)
-            if given and k < at:
+    for k, strategy in enumerate(strategies.values()):
+        for place in strategy.places(name):
+            if k < at or (k == at and place != "local"):
                 places.append("recompute")
-            elif given and k > at:
-                nearest = at == len(memories) - 2
-                places.append("local" if inner and nearest and place == "local" else str(own))
-            elif place == "local":
-                places.append("local" if inner else memory)
-            elif place == "global":
-                places.append("global" if given or k == 0 else memories[k - 1])
             else:
-                places.append(next((p for p in reversed(places) if p in MEMORIES), "recompute"))
+                places.append("local" if place == "local" and k == at + 1 == len(memories) - 1 else memory)
     return tuple(places)
 
 
-def strategy_above(network: Network, whole: Network, strategies: Mapping[str, Strategy], memory: str) -> Strategy:
+def places_of_made(strategies: Mapping[str, Strategy], name: str) -> tuple[Place, ...]:
+    """The places of what a layer makes, along the coordinates of all tiles.
+
+    What waits in an outer memory is fetched from there by inner tiles that do not keep it.
+    """
+    *above, _ = strategies
+    places: list[Place] = []
+    for here, beyond, strategy in zip([*above, "local"], ["global", *above], strategies.values(), strict=True):
+        waits = next((place for place in reversed(places) if place in MEMORIES), "recompute")
+        places += [{"local": here, "global": beyond}.get(place, waits) for place in strategy.places(name)]
+    return tuple(places)
+
+
+def strategy_above(whole: Network, strategies: Mapping[str, Strategy], copies: Copies, memory: str) -> Strategy:
     """The tiles of one memory and of those above it: their buffers hold what waits in that memory."""
     names = list(strategies)
-    upto = {name: strategies[name] for name in names[: names.index(memory) + 1]}
-    found = nested(network, whole, {**upto, "inside": Strategy(placement=strategies[memory].placement)})
-    retention = {
+    outer = {name: strategies[name] for name in names[: names.index(memory) + 1]}
+    found = nested(whole, {**outer, "buffers": Strategy()}, {name: copies[name] for name in outer})
+    held = {
         name: tuple("local" if place == memory else place for place in places)
         for name, places in found.retention.items()
     }
-    return replace(found, retention=retention)
+    return replace(found, retention=held, placement="first")

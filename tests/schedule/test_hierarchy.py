@@ -2,12 +2,14 @@
 
 import random
 from itertools import pairwise, product
+from math import prod
 
 import pytest
 
 import polyfuse as pf
 from polyfuse.choices import Place
 from polyfuse.errors import InvalidInput
+from polyfuse.network.layers.copies import copy
 from polyfuse.network.network import Network
 from polyfuse.schedule.hierarchy import hierarchy
 from polyfuse.schedule.schedule import Strategy
@@ -41,8 +43,10 @@ def read_by(cells: set[Cell], layer: tuple[int, int, int], extent: int) -> set[C
 
 def expected(
     sizes: list[int], layers: list[tuple[int, int, int]], outer: Strategy, inner: Strategy
-) -> tuple[int, int, int]:
-    """Elements of x that enter the outer and the inner memory, and executions, by sets of elements.
+) -> tuple[int, int, int, int]:
+    """Elements of x that enter the outer and the inner memory, the box of an outer tile's, and executions, by sets.
+
+    The box holds the elements of every outer tile, counted from where the tile would begin if there were no borders.
 
     Each level recomputes along all of its axes or keeps along all of them.
     """
@@ -50,6 +54,7 @@ def expected(
     entered: set[Cell] = set()
     ever: list[set[Cell]] = [set() for _ in layers]
     into_outer = into_inner = executions = 0
+    offsets: tuple[set[int], set[int]] = set(), set()
     for rows, columns in product(tiles(sizes[-1], outer.tile[0]), tiles(sizes[-1], outer.tile[1])):
         here: list[set[Cell]] = [set() for _ in sizes]
         for low, right in product(
@@ -68,7 +73,12 @@ def expected(
             into_outer += len(cells - here[0] - (entered if kept_outer else set()))
             here[0] |= cells
             entered |= cells
-    return into_outer, into_inner, executions
+        for d, start in enumerate((rows.start, columns.start)):
+            for _, stride, padding in reversed(layers):
+                start = start * stride - padding
+            offsets[d].update(cell[d] - start for cell in here[0])
+    box = prod(1 + max(each) - min(each) for each in offsets)
+    return into_outer, into_inner, box, executions
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -82,11 +92,12 @@ def test_bytes_are_those_of_sets_of_elements(seed: int) -> None:
     small = rng.randint(1, large[0] - 1), rng.randint(1, large[1] - 1)
     place: Place = rng.choice(("recompute", "local"))
     found = hierarchy(net, {"l2": Strategy(large), "l1": Strategy(small, (place, place))})
-    into_outer, into_inner, executions = expected(sizes, layers, Strategy(large), Strategy(small, (place, place)))
+    into_outer, into_inner, box, executions = expected(sizes, layers, Strategy(large), Strategy(small, (place, place)))
     weights = sum(4 * weight.elements for layer in net.layers for weight in layer.weights)
     assert found.traffic["l2"][0] == 4 * into_outer + weights
     assert found.traffic["l1"][0] == 4 * into_inner + weights
     assert found.executions == executions
+    assert found.bytes["l2"] == (4 * box if into_inner > into_outer else 0)
     assert found.traffic["l1"][1] == found.traffic["l2"][1] == 4 * sizes[-1] ** 2
     agrees(found.group.schedule.network, [(found.group,)])
 
@@ -110,6 +121,26 @@ def test_what_inner_tiles_store_waits_in_the_memory_above() -> None:
     assert found.recomputed == 0 and "c0_out" in found.waits("l2")
     assert found.traffic["l1"][1] > found.traffic["l2"][1] == 4 * 100
     agrees(found.group.schedule.network, [(found.group,)])
+
+
+def test_an_input_that_waits_nowhere_is_fetched_again_and_never_written() -> None:
+    net = chain(20, [(3, 1, 0), (3, 1, 0)])
+    usual = hierarchy(net, {"l2": Strategy((8, 8)), "l1": Strategy((4, 4))})
+    far = hierarchy(net, {"l2": Strategy((8, 8), retention={"x": ("global", "global")}), "l1": Strategy((4, 4))})
+    assert far.traffic == usual.traffic and far.bytes == usual.bytes
+
+
+def test_layers_of_the_network_that_copy_are_no_transfers() -> None:
+    build = pf.Builder("copying")
+    x = build.input("x", (1, 1, 12, 12))
+    y = build.add(copy("conv_in_l2", build.conv("c0", x, 1, kernel=3)))
+    net = build.network(build.conv("c1", y, 1, kernel=3))
+    inner = Strategy((2, 4), retention={"conv_in_l2_out": ("global", "global")})
+    found = hierarchy(net, {"l2": Strategy((4, 8)), "l1": inner})
+    buffers = found.group.buffers
+    assert found.bytes["l1"] == sum(buffer.bytes for name, buffer in buffers.items() if name != "x")
+    stored = found.counted.steps["store_conv_in_l2_out"] * 4
+    assert stored and found.traffic["l1"][1] == found.traffic["l2"][1] + stored
 
 
 def test_three_memories() -> None:
@@ -144,6 +175,7 @@ def test_fsrcnn_in_one_mebibyte_and_thirty_two_kibibytes(first: str, last: str) 
         ({"l2": Strategy((4,), placement="shifted"), "l1": Strategy((2,))}, "expected one placement in all memories"),
         ({"l2": Strategy((4,)), "l1": Strategy((2,), weights="tile")}, "weights that are loaded once"),
         ({"l2": Strategy((4,)), "l1": Strategy((8,))}, "expected smaller tiles inside of larger ones"),
+        ({"l2": Strategy((4,)), "l1": Strategy((2,), retention={"q": ("local",)})}, "has no tensor 'q'"),
     ],
 )
 def test_hierarchies_that_are_refused(levels: dict[str, Strategy], message: str) -> None:
