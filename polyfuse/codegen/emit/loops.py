@@ -6,6 +6,7 @@
 The nest is generated from the coalesced schedule, never from its lowered copies, which are fragmented.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -202,15 +203,15 @@ def union_map(maps: Sequence[isl.Map]) -> isl.UnionMap:
     return found
 
 
-class TreePrinter(Generic[L]):
+class TreePrinter(ABC, Generic[L]):
     """Prints a tree as lines of C; subclasses say how leaves are printed, and which loops are by themselves."""
 
     def __init__(self, leaves: Mapping[str, L]) -> None:
         self.leaves = leaves
 
+    @abstractmethod
     def leaf(self, leaf: L) -> list[str]:
         """The lines of a leaf."""
-        raise NotImplementedError
 
     def loop(self, node: isl.AstNode, around: tuple[str, ...]) -> list[str]:
         """The lines of a loop; `around` are the iterators of those around it, and its own."""

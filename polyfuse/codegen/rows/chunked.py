@@ -3,6 +3,7 @@
 RowShape + Tuning ──Chunked.parts()──> OutputBlocks, with the body of a chunk ──Chunked.functions()──> C
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,9 +36,9 @@ class OutputBlocks:
 class Chunked(Kind):
     """A kind whose rows are computed chunk by chunk."""
 
+    @abstractmethod
     def chunk(self, shape: RowShape, tuning: Tuning, floats: int, chunk: Chunk) -> list[str]:
         """The body of the function that computes one chunk of one group of output blocks, `group`."""
-        raise NotImplementedError
 
     def parts(self, shape: RowShape, tuning: Tuning, floats: int) -> list[OutputBlocks]:
         """All output blocks alike, unless the kind says otherwise."""

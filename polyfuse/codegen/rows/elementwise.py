@@ -1,5 +1,6 @@
 """Sums and products of two blocked rows, and one row by itself; the activation and a last row as everywhere."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,9 +25,9 @@ class Elementwise(Chunked):
     lanewise = True
     has_window = False
 
+    @abstractmethod
     def value(self, v: int) -> str:
         """An element of the result before it is finished, as C."""
-        raise NotImplementedError
 
     def second(self, shape: RowShape, v: int) -> list[str]:
         """What is declared of a second operand."""

@@ -10,6 +10,7 @@ the divisor of a mean. Means of rows too wide to be unrolled are a loop over col
     weights of a depthwise convolution  [block][kernel row][tap][V]
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -69,9 +70,9 @@ class Windowed(Chunked):
             lines.append(f"{load}{keep}{self.noted(folds.floats, column)} {combined}")
         return lines
 
+    @abstractmethod
     def combined(self, v: int, column: int, pixel: int, tap: int) -> str:
         """One element into one accumulator."""
-        raise NotImplementedError
 
     def noted(self, v: int, column: int) -> str:
         """What is noted of an element before it is combined."""
