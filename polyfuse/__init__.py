@@ -203,9 +203,10 @@ if TYPE_CHECKING:
     from polyfuse.schedule.legality import check
     from polyfuse.schedule.lower import Lowered, lower
     from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
-    from polyfuse.schedule.schedule import Schedule, Strategy, scheduled
+    from polyfuse.schedule.schedule import Schedule, scheduled
     from polyfuse.schedule.shapes import shaped
     from polyfuse.schedule.storage import Storage, storage
+    from polyfuse.schedule.strategy import Strategy
     from polyfuse.schedule.transform import (
         compute_at,
         fission,
@@ -386,9 +387,10 @@ _MODULES = {
     "schedule.hierarchy": ("Hierarchy", "hierarchy"),
     "schedule.legality": ("check",),
     "schedule.lower": ("Lowered", "lower"),
-    "schedule.schedule": ("Schedule", "Strategy", "scheduled"),
+    "schedule.schedule": ("Schedule", "scheduled"),
     "schedule.shapes": ("shaped",),
     "schedule.storage": ("Storage", "storage"),
+    "schedule.strategy": ("Strategy",),
     "schedule.transform": (
         "compute_at",
         "fission",

@@ -9,7 +9,7 @@ from polyfuse.loading import load_workload
 from polyfuse.network.network import Network
 from polyfuse.schedule.counts import Counts, counts
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 

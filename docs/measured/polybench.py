@@ -25,7 +25,7 @@ from polyfuse.network.scop.order import check_changed
 from polyfuse.network.scop.scop import Scop
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.counting import count
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -23,8 +23,9 @@ from polyfuse.schedule.counts import counts
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import lower
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 
 Result = TypeVar("Result")
 STARTS = {

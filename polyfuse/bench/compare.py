@@ -29,8 +29,9 @@ from polyfuse.progress import Progress, silent
 from polyfuse.schedule.counts import Counts, counts, executions_of_points, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy, check_strategy
+from polyfuse.schedule.schedule import check_strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.text import tile_label
 
 DEFAULT_MIXED: tuple[tuple[Place, ...], ...] = (("local", "recompute"), ("recompute", "local"))

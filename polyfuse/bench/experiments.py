@@ -24,7 +24,8 @@ from polyfuse.progress import Progress
 from polyfuse.schedule.counts import Counts, counts
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy, check_strategy
+from polyfuse.schedule.schedule import check_strategy
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.tasks import ONE_AT_A_TIME, finished
 from polyfuse.text import columns, html_table, tile_label
 from polyfuse.typed_json import decode, digest_of, headed, headed_text

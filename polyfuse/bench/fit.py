@@ -30,8 +30,8 @@ from polyfuse.network.reference import random_inputs
 from polyfuse.network.tensor import Tensor
 from polyfuse.progress import Progress, silent
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 
 Floats = NDArray[np.float64]
 PULL = 0.02

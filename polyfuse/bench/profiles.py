@@ -23,8 +23,8 @@ from polyfuse.network.network import Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.rewrite.fusion import FusionOperator, Profitable, by_traffic
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.typed_json import check_measure
 
 Measure = Callable[[Sequence[FusionOperator], FusionOperator], tuple[float, float] | None]

@@ -24,8 +24,9 @@ from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.limits import operation_limit
 
 A = TypeVar("A")

@@ -19,8 +19,9 @@ from polyfuse.network.network import Network
 from polyfuse.network.operator import window_of
 from polyfuse.progress import Progress
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.schedule.strategy import Strategy
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """Rows of a tile that are tried, in addition to divisors of the image's."""

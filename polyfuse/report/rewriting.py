@@ -17,7 +17,7 @@ from polyfuse.deploy.space import label_of
 from polyfuse.report.format import byte_unit, short_count, short_seconds, significant
 from polyfuse.report.tables import table_of
 from polyfuse.rewrite.rewriting import Applied, NearMiss
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 NOTE = (
     "blocks: those of DNNFusion's published plan with layers in the group, and types as it names them; strategy: tile "

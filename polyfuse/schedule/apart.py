@@ -6,7 +6,7 @@ Schedule with marks ──check_marks()──> None, or IllegalSchedule
 import islpy as isl
 
 from polyfuse.errors import IllegalSchedule
-from polyfuse.schedule.inside import Runs, read_elements, runs_of, sample_pair
+from polyfuse.schedule.runs import Runs, read_elements, runs_of, sample_pair
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.sets.limits import operation_limit
 

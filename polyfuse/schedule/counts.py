@@ -12,9 +12,10 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput, Unbounded
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
-from polyfuse.schedule.schedule import Flow, Strategy, scheduled
+from polyfuse.schedule.schedule import Flow, scheduled
 from polyfuse.schedule.steps import preload_steps, steps
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.schedule.windows import cut
 from polyfuse.sets.counting import count

@@ -15,8 +15,9 @@ from polyfuse.network.statements import POINT
 from polyfuse.network.tensor import parameters_of
 from polyfuse.schedule.counts import counts, halo
 from polyfuse.schedule.lower import Lowered, lower
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
+from polyfuse.schedule.schedule import Flow, Schedule, scheduled
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, section
 

@@ -17,7 +17,6 @@ from polyfuse.schedule.retention import Retained, first_along, in_buffer, stored
 from polyfuse.schedule.schedule import (
     Flow,
     Schedule,
-    Strategy,
     coordinate_places,
     effective_places,
     first_along_all,
@@ -28,6 +27,7 @@ from polyfuse.schedule.schedule import (
     pulled,
     stages_of,
 )
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit
@@ -47,7 +47,8 @@ def with_executions(schedule: Schedule, executions: Mapping[str, MapLike], *, pu
     at all; TooComplex above isl's limit.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, scheduled
+    >>> from polyfuse.schedule.schedule import scheduled
+    >>> from polyfuse.schedule.strategy import Strategy
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 8, 4))
     >>> y = build.conv("c2", build.conv("c1", x, 1, kernel=(3, 1)), 1, kernel=(3, 1))

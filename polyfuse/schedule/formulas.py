@@ -30,7 +30,8 @@ def describe_formulas(group: Schedule) -> str:
     """The text of one schedule: places, footprints, halos, moments of each tensor, values at some sizes, schedules.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, scheduled
+    >>> from polyfuse.schedule.schedule import scheduled
+    >>> from polyfuse.schedule.strategy import Strategy
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, "H", 20))
     >>> network = build.network(build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3))

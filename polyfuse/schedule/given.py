@@ -28,7 +28,6 @@ from polyfuse.schedule.schedule import (
     Flow,
     Schedule,
     Stage,
-    Strategy,
     check_names,
     loaded_flows,
     made_flow,
@@ -36,6 +35,7 @@ from polyfuse.schedule.schedule import (
     weights_of,
 )
 from polyfuse.schedule.steps import inside_tile, steps
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.whole import whole
 
 

@@ -24,8 +24,9 @@ from polyfuse.network.renaming import renamed
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import Counts, counts
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy, check_names
+from polyfuse.schedule.schedule import check_names
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, html_table
 

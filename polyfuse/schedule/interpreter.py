@@ -70,7 +70,8 @@ def interpret(storage: Storage, inputs: Mapping[str, ArrayLike], *, forced: bool
     than MOST_EXECUTIONS executions.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, scheduled
+    >>> from polyfuse.schedule.schedule import scheduled
+    >>> from polyfuse.schedule.strategy import Strategy
     >>> from polyfuse.schedule.storage import storage
     >>> build = Builder("mean")
     >>> y = build.average_pool("mean", build.input("x", (1, 1, 3, 1)), kernel=(2, 1), stride=1)

@@ -139,7 +139,8 @@ def prove_overlap(schedule: Schedule, layer: Layer | str, tiled: Sequence[Overla
     there: the overlap is too small, or too large.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, scheduled
+    >>> from polyfuse.schedule.schedule import scheduled
+    >>> from polyfuse.schedule.strategy import Strategy
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 20, 20))
     >>> y = build.conv("conv2", build.conv("conv1", x, 1, kernel=3), 1, kernel=3)

@@ -27,7 +27,8 @@ from polyfuse.network.layer import Layer
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.given import schedule_from
-from polyfuse.schedule.schedule import Schedule, Strategy, check_strategy, scheduled
+from polyfuse.schedule.schedule import Schedule, check_strategy, scheduled
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import cut_axes
 from polyfuse.sets.spaces import only_axis, relation_space
 

@@ -57,7 +57,8 @@ def storage(
     once, TooComplex above isl's operation limit.
 
     >>> from polyfuse.network.network import Builder
-    >>> from polyfuse.schedule.schedule import Strategy, scheduled
+    >>> from polyfuse.schedule.schedule import scheduled
+    >>> from polyfuse.schedule.strategy import Strategy
     >>> build = Builder("pair")
     >>> x = build.input("x", (1, 1, 20, 20))
     >>> y = build.conv("b", build.conv("a", x, 2, kernel=3), 1, kernel=3)

@@ -19,8 +19,9 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layer import Layer
 from polyfuse.schedule.given import assembled, schedule_from, tile_of, union_map
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import Mark, Schedule, Strategy
+from polyfuse.schedule.schedule import Mark, Schedule
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import Tiling
 from polyfuse.sets.coalescing import coalesced
 from polyfuse.sets.limits import operation_limit

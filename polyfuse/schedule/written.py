@@ -2,14 +2,14 @@
 
 Strategy, or none ──written()──> `tile`, `others`, `retention`, `placement` ──strategy_in()──> Strategy, or none
 
-A record whose `tile` is null runs layer by layer. The order of tiles and when weights are loaded are not written: they
-are what a strategy has by default.
+A record whose `tile` is null runs layer by layer. The order of tiles, other axes and when weights are loaded are not
+written: they are what a strategy has by default.
 """
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 
 class Written(Protocol):
@@ -42,7 +42,7 @@ def written(strategy: Strategy | None) -> dict[str, Any]:
     """
     if strategy is None:
         return {"tile": None, "others": (), "retention": {}, "placement": "first"}
-    assert (strategy.order, strategy.weights) == (None, "once"), strategy
+    assert (strategy.order, strategy.weights, strategy.axes) == (None, "once", ()), strategy
     retention = {name: tuple(places) for name, places in strategy.retention.items()}
     return {
         "tile": strategy.tile,

@@ -16,7 +16,7 @@ from polyfuse.deploy import tuned
 from polyfuse.deploy.space import Choice
 from polyfuse.deploy.tuned import Key, TunedEntry, read_tuned, tried
 from polyfuse.errors import InvalidInput
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.bench.example import example
 from tests.bench.peers_example import report
 

@@ -32,7 +32,7 @@ from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.machines.example import example
 
 QUICK = Options(flags=("-std=c11", "-O1"))

@@ -13,7 +13,7 @@ from polyfuse.codegen.target import Target
 from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.codegen.test_programs import kernel
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"

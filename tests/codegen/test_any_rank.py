@@ -19,8 +19,8 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.network.window import Window
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.touched import bytes_touched
 
 QUICK = Options(flags=("-std=c11", "-O0"))

@@ -20,7 +20,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.touched import bytes_touched
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -27,7 +27,7 @@ from polyfuse.codegen.program import Program, generate
 from polyfuse.errors import BuildError, IllegalSchedule, InvalidInput
 from polyfuse.network.network import Builder
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 QUICK = Options(flags=("-std=c11", "-O0"))
 ONES = np.ones((1, 1, 12, 12))

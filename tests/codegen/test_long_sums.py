@@ -32,7 +32,7 @@ from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.schedule.counts import macs_of
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 QUICK = Options(flags=("-std=c11", "-O1"))
 UNIT = 2.0**-24

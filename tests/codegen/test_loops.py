@@ -11,7 +11,7 @@ from polyfuse.codegen.emit.loops import loop_nest, text
 from polyfuse.codegen.program import generate
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 
 @pytest.fixture

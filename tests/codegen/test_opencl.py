@@ -32,8 +32,8 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.counting import count
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from polyfuse.network.network import Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.touched import bytes_touched
 
 KERNELS = Path(__file__).parents[2] / "kernels"

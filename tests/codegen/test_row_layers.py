@@ -16,7 +16,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.codegen.test_row_programs import NARROW, check
 
 

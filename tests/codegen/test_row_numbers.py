@@ -10,7 +10,7 @@ from polyfuse.codegen.target import probe
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import run
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 SPECIAL = {"nan": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
 

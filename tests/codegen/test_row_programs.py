@@ -16,8 +16,8 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from tests.codegen.test_programs import QUICK, SMALL, compile_and_run, every_group, kernel, strategies
 
 NARROW = Target(4, 16)

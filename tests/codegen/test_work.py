@@ -21,8 +21,8 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import random_inputs
 from polyfuse.schedule.counts import counts, total
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from tests.machines.example import example
 
 TARGET = Target(4, 16)

@@ -24,7 +24,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.deploy.networks import block, branches
 
 NM = shutil.which("nm")

@@ -21,7 +21,7 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.plan.graph.operations import graph_of
 from polyfuse.plan.planning import plan_for
 from polyfuse.schedule.groups import fused
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.deploy.test_anywhere import MAIN
 
 BUILDS = (("gcc", "-O2 -std=c11"), ("gcc", "-O3 -march=native"), ("clang", "-O2"))

@@ -11,7 +11,7 @@ from polyfuse.choices import Place
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 
 Attributes = Mapping[str, Any]
 

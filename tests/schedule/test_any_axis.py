@@ -21,8 +21,9 @@ from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, halos
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 from tests.codegen.test_any_rank import NETWORKS, QUICK, network
 from tests.schedule.touched import bytes_touched
 

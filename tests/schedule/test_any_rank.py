@@ -11,7 +11,7 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.counts import counts
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.codegen.test_any_rank import NETWORKS, network
 
 

@@ -9,7 +9,7 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.counts import counts, halos, total
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.networks import pair
 
 

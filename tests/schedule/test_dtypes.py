@@ -12,8 +12,9 @@ from polyfuse.network.window import Window
 from polyfuse.schedule.counts import counts, total
 from polyfuse.schedule.groups import fused
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from tests.oracles.brute import Brute
 
 STRATEGIES = (

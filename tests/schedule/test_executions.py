@@ -11,8 +11,9 @@ from polyfuse.network.network import Builder
 from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.overlapped import Overlap, overlapped_executions
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
+from polyfuse.schedule.schedule import Flow, Schedule, scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.networks import Chain, chains, pair, same_chain, size_of
 
 RELATIONS = ("need", "arrivals", "executions", "loads", "stores")

@@ -13,8 +13,9 @@ from polyfuse.schedule.describe import size_parameters
 from polyfuse.schedule.formulas import SIZES, copy_formulas, describe_formulas, value_columns
 from polyfuse.schedule.lower import lower
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.counting import count
 from polyfuse.sets.symbolic import cardinality
 

@@ -12,7 +12,7 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.layers.copies import copy
 from polyfuse.network.network import Network
 from polyfuse.schedule.hierarchy import hierarchy
-from polyfuse.schedule.schedule import Strategy
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.test_any_axis import agrees
 
 Cell = tuple[int, int]

@@ -7,8 +7,9 @@ from polyfuse.network.network import Builder, Network
 from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule import interpreter
 from polyfuse.schedule.interpreter import interpret
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from tests.oracles.brute import Brute
 
 STRATEGIES = (

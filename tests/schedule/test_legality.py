@@ -14,8 +14,9 @@ from polyfuse.errors import IllegalSchedule, TooComplex
 from polyfuse.schedule.cells import Index
 from polyfuse.schedule.executions import with_executions, with_tile_order
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
+from polyfuse.schedule.schedule import Flow, Schedule, scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.limits import operation_limit
 from tests.schedule.networks import image_pairs, pair, same_chain
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from polyfuse.errors import IllegalSchedule, InvalidInput
 from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.networks import Chain, Window, pair, pairs, same_chain, stencils
 
 CONV = isl.Set("{ Conv[i0, i1, i2, i3] : 0 <= i0 < 18 and 0 <= i1 < 10 and 0 <= i2, i3 < 3 }")

@@ -14,8 +14,9 @@ from polyfuse.network.reference import max_relative_error, random_inputs, run
 from polyfuse.schedule.interpreter import interpret
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.retention import Placement
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import Storage, storage
+from polyfuse.schedule.strategy import Strategy
 from tests.oracles.brute import Brute, minimum_ring, survives
 
 UNOPTIMISED = Options(flags=("-std=c11", "-O0"))

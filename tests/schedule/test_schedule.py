@@ -12,8 +12,9 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.schedule.legality import check
 from polyfuse.schedule.lower import copies_bound, lower
-from polyfuse.schedule.schedule import Schedule, Stage, Strategy, scheduled
+from polyfuse.schedule.schedule import Schedule, Stage, scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.networks import (
     Chain,
     Element,

@@ -9,8 +9,9 @@ from polyfuse.network.layer import Access, Layer, Statement
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.operator import Custom
 from polyfuse.network.tensor import Tensor
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.steps import preload_steps, steps, time_names
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.networks import pair, size_of, stencils
 
 

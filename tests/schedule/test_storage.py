@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from polyfuse.errors import InvalidInput
 from polyfuse.schedule.executions import with_tile_order
 from polyfuse.schedule.legality import check
-from polyfuse.schedule.schedule import Flow, Schedule, Strategy, scheduled
+from polyfuse.schedule.schedule import Flow, Schedule, scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from tests.schedule.networks import Chain, Window, chains, image_pairs, pair, pairs, same_chain, stencils
 
 

@@ -8,8 +8,9 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Builder, Network
 from polyfuse.network.tensor import Size
 from polyfuse.schedule.counts import counts
-from polyfuse.schedule.schedule import Strategy, scheduled
+from polyfuse.schedule.schedule import scheduled
 from polyfuse.schedule.storage import storage
+from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tilesizes import over_tiles, tile_formulas
 
 

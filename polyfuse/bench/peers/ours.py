@@ -17,8 +17,8 @@ from polyfuse.errors import InvalidInput
 from polyfuse.network.network import Network
 from polyfuse.rewrite.rewriting import rewrite
 from polyfuse.schedule.groups import fused, layer_by_layer
-from polyfuse.schedule.schedule import Strategy
 from polyfuse.schedule.storage import Storage
+from polyfuse.schedule.strategy import Strategy
 
 STRIP_ROWS = 4
 WINOGRAD_ROWS = 12
