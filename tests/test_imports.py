@@ -104,3 +104,13 @@ def test_a_public_class_is_guarded_where_it_is_defined_and_is_found_again(name: 
 def test_a_public_function_is_behind_the_door() -> None:
     with pytest.raises(pf.InvalidInput, match=r"argument 's' of pf\.count"):
         pf.count(4)  # type: ignore[arg-type]
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    found: dict[str, list[str]] = {}
+    for path in Path(pf.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(str(path))
+    assert len(found) > 200
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

@@ -38,7 +38,7 @@ from polyfuse.schedule.schedule import Flow, Schedule
 from polyfuse.schedule.storage import Storage
 from polyfuse.schedule.valueflow import Accesses, collision, element_written, last_written, unserved
 from polyfuse.schedule.windows import cut
-from polyfuse.schedule.witness import Access, Write, refusal, witness
+from polyfuse.schedule.witness import AccessText, Write, refusal, witness
 from polyfuse.sets.limits import operation_limit
 from polyfuse.sets.spaces import Part, coordinates, freed, union
 
@@ -361,7 +361,7 @@ def check_one_cell_each(flow: Flow, write: Event, access: isl.Map) -> None:
         )
 
 
-def seen(schedule: Schedule, homes: Sequence[Home], point: isl.Point) -> Access:
+def seen(schedule: Schedule, homes: Sequence[Home], point: isl.Point) -> AccessText:
     """An access in words; axes that nothing depends on are shown as `:`."""
     values, count = coordinates(point), len(schedule.tiling.dims)
     home = homes[values[count]] if homes[0].lodger.shares else homes[0]
@@ -370,10 +370,10 @@ def seen(schedule: Schedule, homes: Sequence[Home], point: isl.Point) -> Access:
     element = ", ".join(str(by_axis.get(axis, ":")) for axis in range(len(home.lodger.flow.tensor.shape)))
     cells = home.cell.intersect_domain(isl.Set.from_point(point)).range()
     if buffer is None or cells.is_empty():
-        return Access(name, str(tuple(values[:count])), f"{name}[{element}]")
+        return AccessText(name, str(tuple(values[:count])), f"{name}[{element}]")
     by_index = dict(zip(home.kept, coordinates(cells.sample_point()), strict=True))
     cell = ", ".join(str(by_index.get(k, ":")) for k in range(len(buffer.indices)))
-    return Access(name, str(tuple(values[:count])), f"{name}[{element}]", f"{buffer.name}[{cell}]")
+    return AccessText(name, str(tuple(values[:count])), f"{name}[{element}]", f"{buffer.name}[{cell}]")
 
 
 def verb_of(schedule: Schedule, home: Home, point: isl.Point) -> str:

@@ -8,7 +8,7 @@ from polyfuse.sets.spaces import coordinates
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessText:
     """An access in words: the tensor, the tile, the element, and its cell if it lies in a buffer."""
 
     tensor: str
@@ -27,7 +27,7 @@ class Write:
     before: bool
 
 
-def refusal(name: str, verb: str, reader: Access, last: Access | None, right: Write | None) -> str:
+def refusal(name: str, verb: str, reader: AccessText, last: AccessText | None, right: Write | None) -> str:
     """The witness in words: what is read at which tile, and why it is not there.
 
     verb   what brings elements of the tensor there: make, load or store

@@ -22,7 +22,7 @@ from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.expression import is_known
 from polyfuse.network.network import Network
 from polyfuse.network.scop.jscop import jscop_text
-from polyfuse.network.scop.layers import Part, ScopNetwork
+from polyfuse.network.scop.layers import ScopNetwork, StatementPart
 from polyfuse.network.scop.order import check_order, check_singular
 from polyfuse.network.scop.scop import Kind, Scop, ScopAccess, ScopArray, ScopStatement
 from polyfuse.network.tensor import safe_name
@@ -128,7 +128,7 @@ def rescheduled(made: ScopNetwork, storage: Storage) -> Scop:
     return fused
 
 
-def _in_program(made: ScopNetwork, homes: Homes, placed: Mapping[Part, PlacedStep], *, first: bool) -> Scop:
+def _in_program(made: ScopNetwork, homes: Homes, placed: Mapping[StatementPart, PlacedStep], *, first: bool) -> Scop:
     """The scop with the times at which its statements make the first of their values, or the last."""
     chosen: dict[str, list[PlacedPart]] = {}
     for statement in made.scop.statements:
@@ -144,7 +144,7 @@ def _in_program(made: ScopNetwork, homes: Homes, placed: Mapping[Part, PlacedSte
     return _fused(made.scop, homes, chosen)
 
 
-def _touch(made: ScopNetwork, placed: PlacedStep, part: Part, k: int, access: ScopAccess) -> Touch | None:
+def _touch(made: ScopNetwork, placed: PlacedStep, part: StatementPart, k: int, access: ScopAccess) -> Touch | None:
     """The access of the step that is an access of the statement; None for arrays that stay as they are."""
     if access.array not in made.whole:
         return None

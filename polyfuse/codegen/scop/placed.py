@@ -1,7 +1,7 @@
 """Where the steps of a group stand in a SCoP: which statement instance is which execution.
 
     Storage ──placed_steps()──> PlacedSteps                  in loops made for them
-    ScopNetwork + Storage ──placed_in()──> { Part: PlacedStep }   in the loops that a program has
+    ScopNetwork + Storage ──placed_in()──> { StatementPart: PlacedStep }   in the loops that a program has
 
 Polly gives an instance one time. Where every step runs once for each of its indices, the loops are those of the layers
 and the tile is a function of them: the *plain* form. Otherwise copies are *expanded*: the coordinates of the tile are
@@ -15,7 +15,7 @@ import islpy as isl
 
 from polyfuse.codegen.lower.places import Places
 from polyfuse.errors import IllegalSchedule
-from polyfuse.network.scop.layers import Part, ScopNetwork
+from polyfuse.network.scop.layers import ScopNetwork, StatementPart
 from polyfuse.network.tensor import Tensor, distinct_name, distinct_names
 from polyfuse.schedule.schedule import Action, Schedule
 from polyfuse.schedule.steps import Step, steps
@@ -132,14 +132,14 @@ def loop_order(coordinates: int, rank: int, loops: int) -> tuple[int, ...]:
     return (*range(last), *range(last + 1, loops), last) if rank else tuple(range(loops))
 
 
-def placed_in(made: ScopNetwork, storage: Storage) -> dict[Part, PlacedStep]:
+def placed_in(made: ScopNetwork, storage: Storage) -> dict[StatementPart, PlacedStep]:
     """The steps of a group in the loops of the program that its network was made of: one for each part of a statement.
 
     Errors: IllegalSchedule where an instance runs in several tiles: the program has no loops for its copies.
     """
     schedule = storage.schedule
     by_name = {step.name: step for step in kept_steps(storage)}
-    found: dict[Part, PlacedStep] = {}
+    found: dict[StatementPart, PlacedStep] = {}
     for statement, parts in made.parts.items():
         for part in parts:
             step = by_name.pop(part.name)

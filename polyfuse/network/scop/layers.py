@@ -39,7 +39,7 @@ IN, OUT = isl.dim_type.in_, isl.dim_type.out
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class StatementPart:
     """Instances of a statement of a scop that are a statement of a layer.
 
     write      the access whose values they make
@@ -65,7 +65,7 @@ class ScopNetwork:
 
     scop: Scop
     network: Network
-    parts: Mapping[str, tuple[Part, ...]]
+    parts: Mapping[str, tuple[StatementPart, ...]]
     whole: Mapping[str, Tensor]
 
     def __str__(self) -> str:
@@ -160,7 +160,7 @@ class _Making:
         self.scop, self.expressions = scop, expressions
         self.versions: Versions = versions_of(scop, broken)
         self.families: tuple[Family, ...] = families(self.versions)
-        self.parts: dict[str, list[Part]] = {statement.name: [] for statement in scop.statements}
+        self.parts: dict[str, list[StatementPart]] = {statement.name: [] for statement in scop.statements}
         self.family_of: dict[Key, int] = {key: k for k, family in enumerate(self.families) for key in family.keys}
         taken: set[str] = set()
         self.made: list[Place] = []
@@ -251,7 +251,7 @@ class _Making:
                 operands[names[k]] = access_beyond(label, there, read, executed, executed, place.tensor)
         expression, macs = self._expression(statement, names, piece.own)
         own = dict.fromkeys((key[1], *piece.own), "acc")
-        self.parts[statement.name].append(Part(key[1], label, instances, {**names, **own}))
+        self.parts[statement.name].append(StatementPart(key[1], label, instances, {**names, **own}))
         return Statement(label, tuple(dims), executed, operands, expression, macs)
 
     def _to_point(self, key: Key, domain: isl.Set) -> isl.Map:
