@@ -55,6 +55,8 @@ class AffinePiece:
 def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[AffinePiece, ...]:
     """A table of (steps, columns) as pieces; steps go through a grid of so many along each dimension, row by row.
 
+    A table without steps has no pieces.
+
     Errors: TooComplex for more than `most` pieces.
 
     >>> table = np.array([[max(0, 4 * t - 1), 4 * t + 5] for t in range(9)])
@@ -62,6 +64,8 @@ def pieces(table: Integers, counts: Sequence[int], most: int) -> tuple[AffinePie
     [((0,), (1,), [[3], [4]]), ((2,), (8,), [[4], [4]])]
     """
     found: list[AffinePiece] = []
+    if not len(table):
+        return ()
     for piece in _split(table.reshape(*counts, table.shape[1]), [range(count) for count in counts]):
         found.append(piece)
         if len(found) > most:

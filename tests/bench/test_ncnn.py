@@ -10,10 +10,10 @@ import pytest
 from onnx import helper
 from onnxruntime import InferenceSession
 
-from polyfuse.bench.peers.contender import PEERS, peers_named
+from polyfuse.bench.peers.contender import PEERS, how_to_install, peers_named
 from polyfuse.bench.peers.models import network_and_model
 from polyfuse.bench.peers.ncnn_net import BATCH, pool_parameters, readable, with_pools
-from polyfuse.bench.peers.race import MOST_ERROR, RaceRules, missing, race
+from polyfuse.bench.peers.race import MOST_ERROR, RaceRules, race
 from polyfuse.bench.peers.results import PeerRow
 from polyfuse.errors import UnsupportedOperator
 from polyfuse.loading import Workload
@@ -23,7 +23,7 @@ from tests.network.layers.test_whole_layers import LAYERS
 from tests.network.onnx.test_export import of_layers
 
 (NCNN,) = peers_named("ncnn")
-needs_ncnn = pytest.mark.skipif(not NCNN.installed, reason=missing(NCNN))
+needs_ncnn = pytest.mark.skipif(not NCNN.installed, reason=how_to_install([NCNN]))
 
 
 def weight(name: str, *shape: int) -> onnx.TensorProto:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from polyfuse.bench.peers.contender import PEERS, Contender, PeerSettings
+from polyfuse.bench.peers.contender import PEERS, Contender, PeerSettings, how_to_install
 from polyfuse.bench.peers.models import renamed
 from polyfuse.bench.peers.ours import Configuration, ours
 from polyfuse.bench.peers.process import PeerError, Worker, worker_command
-from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, RaceRules, missing, race
+from polyfuse.bench.peers.race import MALLOC, MOST_ERROR, RaceRules, race
 from polyfuse.choices import RaceLayout
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
@@ -149,7 +149,7 @@ class Session:
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     peer: Contender = request.param
     if not peer.installed:
-        pytest.skip(missing(peer))
+        pytest.skip(how_to_install([peer]))
     opened = Session(peer, tmp_path_factory.mktemp("peer"))
     yield opened
     opened.worker.close()

@@ -5,6 +5,7 @@ makes of them is far outside of the bound.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log2, prod
 
 import numpy as np
@@ -232,8 +233,10 @@ def test_sums_that_nothing_executes_are_no_long_ones() -> None:
         for kernels in ("rows", "scalar"):
             made = build(generate(network, groups, kernels=kernels))(**inputs)["d_out"]  # type: ignore[arg-type]
             assert max_relative_error(made, expected) < 1e-6
-    plan = plan_for(network, accelerator("npu"), dtype="float32")
-    outputs, taken = build_scratchpad(plan, graph_of(network, "float32"))(**inputs)
-    assert max_relative_error(outputs["d_out"], expected) < 1e-6
-    assert taken.offchip_bytes == plan.totals.offchip_bytes.all and taken.cycles <= plan.totals.latency_cycles
-    assert plan.totals.macs == sum(macs_of([layer]) for layer in network.layers)
+    for capacity in (accelerator("npu").capacity_bytes, 4096, 1024, 600):
+        machine = replace(accelerator("npu"), capacity_bytes=capacity)
+        plan = plan_for(network, machine, dtype="float32")
+        outputs, taken = build_scratchpad(plan, graph_of(network, "float32"))(**inputs)
+        assert max_relative_error(outputs["d_out"], expected) < 1e-6
+        assert taken.offchip_bytes == plan.totals.offchip_bytes.all and taken.cycles <= plan.totals.latency_cycles
+        assert plan.totals.macs == sum(macs_of([layer]) for layer in network.layers)

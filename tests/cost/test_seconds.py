@@ -138,6 +138,6 @@ def test_impossible_costs_are_refused(costs: tuple[dict[str, float], dict[str, f
 
 
 def test_a_file_with_impossible_costs_is_refused_in_one_line() -> None:
-    text = machine().to_toml().replace('"chunk" = ', '"chunk" = -', 1)
+    text = machine().to_toml().replace("chunk = ", "chunk = -", 1)
     with pytest.raises(InvalidInput, match=r"machine file\.costs: costs: expected 'chunk'"):
         Machine.from_toml(text)

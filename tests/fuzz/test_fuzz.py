@@ -5,7 +5,7 @@ from dataclasses import replace
 import islpy as isl
 import pytest
 
-from polyfuse.schedule import retention, schedule, storage
+from polyfuse.schedule import retention, schedule, windows
 from tests.fuzz.case import Case, GroupOf, LayerOf
 from tests.fuzz.draw import draw
 from tests.fuzz.run import run_cases
@@ -30,8 +30,8 @@ def test_seeded_cases_agree_with_the_oracles() -> None:
 
 
 def test_a_ring_one_row_short_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    window = storage.Conflicts.window
-    monkeypatch.setattr(storage.Conflicts, "window", lambda self, d: max(1, window(self, d) - 1))
+    window = windows.Conflicts.window
+    monkeypatch.setattr(windows.Conflicts, "window", lambda self, d: max(1, window(self, d) - 1))
     (found,) = run_cases([CHAIN]).failures
     assert "IllegalSchedule" in found.kind
     monkeypatch.setattr("tests.fuzz.run.check", lambda storage: None)

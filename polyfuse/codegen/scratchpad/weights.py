@@ -101,7 +101,7 @@ def streams(group: GroupInPlace) -> list[str]:
         numbers = (each.place.address, each.channels, each.block, size, each.slots, 0, image)
         rows.append(f"{{{', '.join(map(str, numbers))}}}")
     return [
-        *constants("short", "runs", np.array([k for _, k in runs], np.int64)),
+        *constants("short", "runs", np.array([k for _, k in runs] or [0], np.int64)),
         f"weights_of streamed[] = {{{', '.join(rows)}}};",
         f"stream blocks = {{.of = streamed, .order = runs, .runs = {len(runs)}}};",
         *(["start_block(&blocks);", "dma_wait(blocks.ticket[0]);"] if group.placed.double_buffer else []),

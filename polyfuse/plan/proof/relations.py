@@ -137,7 +137,7 @@ class Relations:
     def steps_of(self, tensor: str) -> Steps:
         """The steps in which a tensor is accessed; those of weights are their moments, for their operation alone."""
         weights = self.placed.weights.get(tensor)
-        return self.steps if weights is None else Steps(tuple(n for n in weights.counts if n > 1) or (1,), 3)
+        return self.steps if weights is None else Steps(tuple(n for n in weights.counts if n != 1) or (1,), 3)
 
     def shape(self, tensor: str) -> Sequence[int]:
         """The shape of a tensor of the group; weights are one of so many channels."""
