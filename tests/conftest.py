@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from polyfuse.plan.search import program
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -47,3 +49,21 @@ def tuned_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("POLYFUSE_TUNED", str(path))
         patch.setenv("POLYFUSE_PROFILES", str(path.with_name("profiles.json")))
         yield path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_effort() -> Iterator[pytest.MonkeyPatch]:
+    """A fortieth of the effort for all tiles: plans are as legal and exact, but their bounds less often reach them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ALL_EFFORT", "MOST_EFFORT"):
+            patch.setattr(program, name, getattr(program, name) // 40)
+        yield patch
+
+
+@pytest.fixture
+def full_effort(small_effort: pytest.MonkeyPatch) -> Iterator[None]:
+    """The effort that users get, for tests of certificates."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ALL_EFFORT", "MOST_EFFORT"):
+            patch.setattr(program, name, getattr(program, name) * 40)
+        yield

@@ -64,6 +64,7 @@ def test_all_commands_say_that_a_plan_was_edited(model: str, planned: Path, tmp_
     assert "since it was planned" not in call("explain", str(planned)).stdout
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_an_edited_plan_can_be_certified_anew(model: str, planned: Path, tmp_path: Path) -> None:
     file = edited(planned, tmp_path, "certificate", "scope", value="all plans there are")
     found = call("plan", model, "--plan", file, "--certify", "--json", str(tmp_path / "again.json"))

@@ -31,6 +31,8 @@ def network(size=24, channels=16):
 """
 SMALL = ("--dtype", "int8", "--machine", "npu-memory-bound", "--onchip", "24KiB")
 QUICK = (*SMALL, "--no-baselines")
+TINY = ("--set", "size=8", "--set", "channels=4", *QUICK)
+"""A smaller network, for sweeps: their processes plan with the effort that users get."""
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +92,11 @@ def test_a_network_of_a_file_with_parameters_is_found_again(model: str, tmp_path
     assert (found.exit_code, found.stderr) == (0, "") and "stem_out" in found.stdout
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_the_exact_model_agrees(tmp_path: Path) -> None:
     path = tmp_path / "pair.py"
     path.write_text(KERNEL.replace("range(2)", "range(1)"))
-    found = call("plan", str(path), "--set", "size=8", *QUICK, "--longest", "3", "--certify")
+    found = call("plan", str(path), *TINY, "--longest", "3", "--certify")
     assert found.exit_code == 0 and "confirmed by an exact model" in " ".join(found.stdout.split())
     assert "optimal for this model" in found.stdout
 
@@ -128,16 +131,17 @@ def test_report_and_pictures_are_written(model: str, planned: Path, tmp_path: Pa
         assert words_of_the_sweep in found.stdout
 
 
-def test_a_sweep_goes_on_where_it_was_left(model: str, planned: Path, tmp_path: Path) -> None:
+def test_a_sweep_goes_on_where_it_was_left(model: str, tmp_path: Path) -> None:
     file = tmp_path / "sweep.json"
-    words = ("--plan", str(planned), "--sweep-file", str(file), "--jobs", "1")
-    assert call("plan", model, *words, "--sweep", "16KiB:16KiB").exit_code == 0
+    words = (*TINY, "--sweep-file", str(file), "--jobs", "1")
+    assert call("plan", model, *words, "--sweep", "1KiB:1KiB").exit_code == 0
     first = read_sweep(file).points
-    assert call("plan", model, *words, "--sweep", "16KiB:24KiB:3").exit_code == 0
+    assert call("plan", model, *words, "--sweep", "1KiB:2KiB:3").exit_code == 0
     points = read_sweep(file).points
-    assert [point.capacity_bytes for point in points] == [16384, 20480, 24576] and points[:1] == first
+    assert [point.capacity_bytes for point in points] == [1024, 1536, 2048] and points[:1] == first
 
 
+@pytest.mark.usefixtures("full_effort")
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
@@ -285,7 +289,7 @@ def test_compile_refuses_options_that_mean_nothing_here(model: str, planned: Pat
 
 def test_a_sweep_that_is_killed_has_what_it_finished(model: str, tmp_path: Path) -> None:
     file = tmp_path / "sweep.json"
-    words = [*QUICK, "--sweep", "12KiB:64KiB:40", "--sweep-file", str(file), "--jobs", "1"]
+    words = [*TINY, "--sweep", "1KiB:8KiB:40", "--sweep-file", str(file), "--jobs", "1"]
     running = subprocess.Popen(
         [sys.executable, "-m", "polyfuse", "plan", model, *words],
         stdout=subprocess.DEVNULL,
@@ -299,14 +303,14 @@ def test_a_sweep_that_is_killed_has_what_it_finished(model: str, tmp_path: Path)
     running.wait()
     left = read_sweep(file).points
     assert 1 <= len(left) < 40
-    first = call("plan", model, *QUICK, "--sweep", "12KiB:12KiB", "--sweep-file", str(file), "--jobs", "1")
+    first = call("plan", model, *TINY, "--sweep", "1KiB:1KiB", "--sweep-file", str(file), "--jobs", "1")
     assert (first.exit_code, first.stderr) == (0, "")
     assert read_sweep(file).points == left
 
 
 def test_an_interrupted_sweep_ends_at_once_in_one_line(model: str, tmp_path: Path) -> None:
     file = tmp_path / "sweep.json"
-    words = ["plan", model, *QUICK, "--sweep", "12KiB:64KiB:200", "--sweep-file", str(file), "--jobs", "1"]
+    words = ["plan", model, *TINY, "--sweep", "1KiB:8KiB:200", "--sweep-file", str(file), "--jobs", "1"]
     command = [sys.executable, "-c", HEEDS_INTERRUPTS, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         deadline = time.monotonic() + 120

@@ -157,6 +157,7 @@ def test_a_buffer_may_be_larger_than_it_must(document: Document, graph: Graph) -
     checked(document, graph, larger, 10**6)
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_a_plan_of_groups_is_legal_in_another_tile_if_its_figures_are_right(graph: Graph) -> None:
     plan = plan_for(chain(3), machine(10**6), dtype="int8")
     changed = json.loads(plan.to_json())

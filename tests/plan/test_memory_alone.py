@@ -69,6 +69,7 @@ def test_nothing_between_layers_leaves_the_chip(on: str, name: str, goal: str) -
     assert taken.offchip_bytes == plan.totals.offchip_bytes.all and taken.peak_bytes <= plan.totals.onchip_peak_bytes
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_the_microcontroller_has_no_memory_outside_to_lower_the_peak_with() -> None:
     """The least peak was that of a plan that stored every tensor in a memory that the chip does not have."""
     graph = graph_of(chain(3), "int8")
@@ -120,6 +121,7 @@ def test_the_exact_model_agrees(name: str) -> None:
     assert exact(ways.problem, least - 1, Objective(), ways.searches.lattice.groups, addresses=False) is None
 
 
+@pytest.mark.usefixtures("full_effort")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_plan_that_stores_tensors_is_refused_where_nothing_can_be_stored(name: str) -> None:
     graph = graph_of(NETWORKS[name](), "int8")

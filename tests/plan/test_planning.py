@@ -32,6 +32,7 @@ def ways(name: str, objective: Objective = OBJECTIVES[0]) -> Ways:
     return Ways(graph, machine(), Baselines(graph, machine(), objective))
 
 
+@pytest.mark.usefixtures("full_effort")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_plans_of_a_sweep_are_legal_and_never_cost_more_with_more_memory(name: str) -> None:
     known = ways(name)
@@ -86,6 +87,7 @@ def test_two_convolutions_take_what_was_counted_by_hand() -> None:
     assert plan.totals.offchip_bytes.all == 33536
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_an_impossible_capacity_names_the_layer_and_the_smallest_that_would_do() -> None:
     with pytest.raises(DoesNotFit, match=r"layers? 'c\d'.*got 512 B; ([\d,]+) B are the smallest capacity") as refused:
         plan_for(chain(), machine(512), dtype="int8")

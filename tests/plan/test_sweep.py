@@ -15,6 +15,8 @@ from polyfuse.plan.search.baselines import NAMES
 from polyfuse.plan.sweep import Sweep, read_sweep, sweep
 from tests.plan.planned import branches, machine, residual
 
+pytestmark = pytest.mark.usefixtures("full_effort")
+
 CAPACITIES = (1024, 8192, 16384, 65536)
 
 

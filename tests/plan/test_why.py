@@ -65,6 +65,7 @@ def test_the_moment_is_the_fullest_of_the_tensors_life(ways: Ways) -> None:
     assert taken[found.moment - found.first] == max(taken)
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_what_cannot_fit_is_said(ways: Ways, plan: ScratchPlan) -> None:
     found = why(plan, ways, "a0_out")
     assert found.forced is None

@@ -76,6 +76,7 @@ def broken(plan: ScratchPlan, buffer: str, change: Callable[[Allocation], Alloca
     return replace(plan, groups=(replace(first, buffers=buffers), *others))
 
 
+@pytest.mark.usefixtures("full_effort")
 @pytest.mark.parametrize("by", [1, -64, 64])
 def test_a_plan_edited_into_something_illegal_is_found(by: int) -> None:
     graph = graph_of(chain(), "int8")
@@ -85,6 +86,7 @@ def test_a_plan_edited_into_something_illegal_is_found(by: int) -> None:
         build_scratchpad(wrong, graph, FAST)(**random_inputs(graph.network, 0))
 
 
+@pytest.mark.usefixtures("full_effort")
 def test_plans_without_what_they_need_are_refused() -> None:
     graph = graph_of(chain(), "int8")
     plan = planned(graph, "npu", 8192)

@@ -30,6 +30,8 @@ from tests.oracles.pinning import cheapest
 from tests.oracles.tilings import every_tile, priced_tiles
 from tests.plan.drawn import Drawn, drawn
 
+pytestmark = pytest.mark.usefixtures("full_effort")
+
 LONGEST = 3
 """Operations of a group: brute force takes all ways of keeping the tensors of each."""
 SUITE_GRAPHS, SUITE_LAYERS, SUITE_STREAMS = 5, 14, 3

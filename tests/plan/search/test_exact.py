@@ -24,6 +24,8 @@ from tests.plan.planned import NETWORKS, chain, inception, machine, residual, sq
 from tests.plan.search.invented import Invented, invented
 from tests.plan.search.test_search import oracle
 
+pytestmark = pytest.mark.usefixtures("full_effort")
+
 
 def solved(case: Invented, capacity: int, addresses: bool) -> tuple[int, int] | None:
     problem = case.problem()
