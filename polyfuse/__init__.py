@@ -30,7 +30,7 @@ Schedule a group of layers
     with_tile_order         another order of the tiles, such as a wavefront
     overlapped              the overlapped form of a domain, as in the paper
     overlapped_executions   the executions of a layer in overlapped tiles
-    shaped                  tiles of a shape by its name: overlapped, uniform, parallelogram, split
+    shaped                  tiles of a shape by its name: overlapped, uniform, parallelogram, split, hexagonal
     Overlap                 how one index is cut into overlapping tiles
     lower, Lowered          a schedule with recomputation as singular copies
     storage, Storage        the buffers and rings of a schedule, found or chosen

@@ -12,6 +12,7 @@ import islpy as isl
 import polyfuse as pf
 from polyfuse.text import tile_label
 
+SET = isl.dim_type.set
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "kernels"
 LOOPS: dict[str, tuple[dict[str, str], tuple[int, ...]]] = {
@@ -27,7 +28,9 @@ LOOPS: dict[str, tuple[dict[str, str], tuple[int, ...]]] = {
     "separable": ({"size": "36"}, (8, 16)),
     "maxplus": ({"rows": "64", "columns": "16"}, (8,)),
 }
-SHAPES = ("overlapped", "uniform", "parallelogram", "split")
+SHAPES = ("overlapped", "uniform", "parallelogram", "split", "hexagonal")
+BAND = 2
+"""Layers in a band of hexagons."""
 HEAD = """# Kernels that are no networks of images
 
 Layers are sets and relations, so that stencils in time, image pipelines, products of matrices and attention are fused,
@@ -95,8 +98,11 @@ With the softmax made as keys come, and times that name tiles of rows and blocks
 `pf.shaped` makes tiles of other shapes for chains of stencil-like layers. A *phase* is a set of tiles that are
 independent of one another; phases run one after the other. Parallelograms depend on the tile before, so that each is a
 phase. *uniform* widens each layer by the widest window of all layers, as compilers of image pipelines do; *overlapped*
-takes exactly what is needed, so that it recomputes less where windows differ, with as many independent tiles. *split*
-recomputes nothing, in two phases.
+takes exactly what is needed, so that it recomputes less where windows differ, with as many independent tiles. Right
+rectangles (Zhao and Cohen, "Flextended Tiles", TACO 2019) are one or the other in skewed coordinates: *overlapped*
+where each layer's own reads give the slopes, *uniform* where the steepest of all do. *split* recomputes nothing, in two
+phases. *hexagonal* does so in bands of a few layers, {band} of them here; tiles may then be narrower than what the
+whole chain reaches over, and each band takes one more phase.
 
 | chain | shape | executions | recomputed | phases | on chip, B | off-chip, B |
 |---|---|---:|---:|---:|---:|---:|
@@ -148,13 +154,15 @@ def shape_rows() -> Iterator[str]:
     """Every shape of tile for each chain."""
     for name, (network, tile) in chains().items():
         for shape in SHAPES:
-            group = pf.storage(pf.shaped(network, shape, (tile,)))
+            band = BAND if shape == "hexagonal" else None
+            group = pf.storage(pf.shaped(network, shape, (tile,), band=band))
             pf.check(group)
             counts = pf.counts(group)
             executed = [group.schedule.executions(layer).range() for layer in network.layers]
-            alone = pf.count(reduce(isl.Set.union, executed))
-            phases = {"parallelogram": alone, "split": 2}.get(shape, 1)
-            yield row(name, shape, counted=counts, after_recomputed=f"{phases} |")
+            tiles = reduce(isl.Set.union, executed)
+            first = tiles.project_out(SET, 1, tiles.n_dim() - 1)
+            phases = {"parallelogram": tiles, "split": first, "hexagonal": first}.get(shape)
+            yield row(name, shape, counted=counts, after_recomputed=f"{pf.count(phases) if phases else 1} |")
 
 
 def row(*cells: str, counted: pf.Counts, after_recomputed: str = "") -> str:
@@ -170,7 +178,7 @@ def row(*cells: str, counted: pf.Counts, after_recomputed: str = "") -> str:
 def page() -> str:
     """The text of the page."""
     parts = {"files": file_rows(), "strategies": strategy_rows(), "shapes": shape_rows()}
-    return HEAD.format(**{name: "\n".join(rows) for name, rows in parts.items()})
+    return HEAD.format(band=BAND, **{name: "\n".join(rows) for name, rows in parts.items()})
 
 
 if __name__ == "__main__":

@@ -7,16 +7,29 @@
     parallelogram   each layer's tiles are shifted so that a tile makes only what is new; tiles run one after another
     split           upright trapezoids, then inverted ones in the gaps: nothing is computed twice, and all tiles of one
                     of the two phases (four in two dimensions) are independent
+    hexagonal       bands of layers, each of them split along the first axis, where an inverted trapezoid and the
+                    upright one of the next band above it are one tile: a phase of independent tiles more than there
+                    are bands, parallelograms along the second axis
 
 A layer is stencil-like where it reads its input in a window of fixed size around each element, without a stride.
 A uniform slope is what multi-stage compilers take for overlapped tiles (Mullapudi et al., "PolyMage", ASPLOS 2015);
 exact footprints compute less twice and leave as many independent tiles.
+
+Right rectangles (Zhao and Cohen, "Flextended Tiles", TACO 2019) have no name of their own: in coordinates that are
+skewed until all reads point one way, a parallelogram keeps its upper face and its lower face moves out by the
+difference of the steepest two reads, step by step. Back in the coordinates of the layers, these are the executions of
+*overlapped* where each layer has its own reads for slopes, and of *uniform* where all have the same two.
+
+In one band, *hexagonal* is *split* with both phases equally wide: an upright tile ends as wide as an inverted one
+begins. It differs for chains that are longer than one band: tiles need not be as wide as what all layers together reach
+over, and n bands take n + 1 phases instead of 2n.
 Sources: overlapped and split tiling, Krishnamoorthy et al., "Effective Automatic Parallelization of Stencil
-Computations", PLDI 2007; split tiling in several dimensions, Grosser et al., "Split Tiling for GPUs", GPGPU-6, 2013.
+Computations", PLDI 2007; split tiling in several dimensions, Grosser et al., "Split Tiling for GPUs", GPGPU-6, 2013;
+hexagons, Grosser et al., "Hybrid Hexagonal/Classical Tiling for GPUs", CGO 2014.
 """
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import count, product
 from typing import Literal, get_args
 
 import islpy as isl
@@ -32,16 +45,19 @@ from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import cut_axes
 from polyfuse.sets.spaces import only_axis, relation_space
 
-Shape = Literal["overlapped", "uniform", "parallelogram", "split"]
+Shape = Literal["overlapped", "uniform", "parallelogram", "split", "hexagonal"]
 IN, OUT = isl.dim_type.in_, isl.dim_type.out
 Edges = dict[str, list[tuple[int, int]]]
 """For each tensor and tiled axis: how far the first and the last element of tile 0 are from those of its rectangle."""
 
 
-def shaped(network: Network, shape: Shape, tile: tuple[int, ...], place: Place = "local") -> Schedule:
+def shaped(
+    network: Network, shape: Shape, tile: tuple[int, ...], place: Place = "local", *, band: int | None = None
+) -> Schedule:
     """A schedule in tiles of a shape: rows of the last output, or rows x columns.
 
-    `place` is where parallelograms and split tiles keep what later tiles read.
+    place      where parallelograms, split tiles and hexagons keep what later tiles read
+    band       how many layers the lower and the upper half of a hexagon have; None takes as many as fit into its width
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("chain")
@@ -51,28 +67,32 @@ def shaped(network: Network, shape: Shape, tile: tuple[int, ...], place: Place =
     >>> chain = build.network(x)
     >>> executions = [shaped(chain, shape, (8,)).flows["c1_out"].executions.wrap() for shape in get_args(Shape)]
     >>> [int(str(each.count_val())) for each in executions]
-    [152, 152, 128, 128]
+    [152, 152, 128, 128, 128]
 
-    Errors: InvalidInput for an unknown shape, layers that are not stencil-like, and split tiles smaller than what the
-    layers together reach over.
+    Errors: InvalidInput for an unknown shape, layers that are not stencil-like, split tiles smaller than what the
+    layers together reach over, hexagons narrower than what their layers reach over, and `band` for other shapes.
     """
     if shape not in get_args(Shape):
         raise InvalidInput(f"shape {shape!r}: expected one of {', '.join(get_args(Shape))}")
+    if band is not None and (shape != "hexagonal" or band < 1):
+        raise InvalidInput(f"band {band} for {shape} tiles: expected one layer or more, for hexagonal tiles only")
     check_strategy(network, Strategy(tile))
     if shape == "overlapped":
         return scheduled(network, Strategy.named("recompute", tile))
     axes = cut_axes(tile, len(network.outputs[-1].shape), ())
     if shape == "parallelogram":
-        edges_of(network, axes)
+        edges_of(network.layers, axes)
         return scheduled(network, Strategy.named(place, tile, "shifted"))
     if shape == "uniform":
         return uniform_tiles(network, axes, tile)
+    if shape == "hexagonal":
+        return hexagonal_tiles(network, axes, tile, place, band)
     return split_tiles(network, axes, tile, place)
 
 
 def split_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...], place: Place) -> Schedule:
     """Phases first: upright along every axis, inverted along the last, …, inverted along all; then tiles."""
-    edges = edges_of(network, axes)
+    edges = edges_of(network.layers, axes)
     for layer in network.layers:
         for size, (low, high) in zip(tile, edges[layer.output.name], strict=True):
             if size < low - high:
@@ -88,6 +108,67 @@ def split_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...], pl
                 bounds.append((size + high, size + low) if inverted else (low, size + high))
             times.append(timed(layer, axes, tile, bounds, phase, number))
     return schedule_from(network, unioned(times), tile=2 * len(axes), others=(place,) * (2 * len(axes)))
+
+
+def hexagonal_tiles(
+    network: Network, axes: Sequence[int], tile: tuple[int, ...], place: Place, band: int | None
+) -> Schedule:
+    """Phases, then hexagons along the first axis, then parallelograms along the second one."""
+    bands = range(len(network.layers), 0, -1) if band is None else (band,)
+    fitting = ((layers, hexagons(network, axes[0], tile[0], layers)) for layers in bands)
+    band, edges = next(((layers, found) for layers, found in fitting if found is not None), (bands[-1], None))
+    if edges is None:
+        least = next(size for size in count(tile[0] + 1) if hexagons(network, axes[0], size, band) is not None)
+        raise InvalidInput(
+            f"hexagonal tiles of {network.name!r} with {band} layers in a band: expected tiles of at least {least}, "
+            f"got {tile[0]}"
+        )
+    shifts = [shifts_of(network, axis) for axis in axes[1:]]
+    times = []
+    for number, layer in enumerate(network.layers):
+        first, end = edges[layer.output.name]
+        others = [(each[layer.name], size + each[layer.name]) for each, size in zip(shifts, tile[1:], strict=True)]
+        for later, along in enumerate(((first, end), (end, tile[0] + first))):
+            times.append(timed(layer, axes, tile, [along, *others], (number // band + later,), number))
+    return schedule_from(network, unioned(times), tile=1 + len(axes), others=(place,) * (1 + len(axes)))
+
+
+def hexagons(network: Network, axis: int, size: int, band: int) -> dict[str, tuple[int, int]] | None:
+    """For each tensor, where the upright part of tile 0 begins and ends; what is between two of them is inverted.
+
+    The upright parts of a band stand above the inverted ones of the band before, far enough from the two beside, in the
+    middle of where they may be. None where `size` is too small for that.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    before: dict[str, tuple[int, int]] = {}
+    for start in range(0, len(network.layers), band):
+        layers = network.layers[start : start + band]
+        edges = {name: along for name, (along,) in edges_of(layers, (axis,)).items()}
+        reached = max(low - high for low, high in edges.values())
+        width = (size + reached + 1) // 2
+        least, most = [], []
+        for layer in layers:
+            low, high = edges[layer.output.name]
+            for tensor in layer.inputs:
+                if tensor.name in before:
+                    first, last = reach(layer, tensor, axis)
+                    least.append(before[tensor.name][0] - first - low)
+                    most.append(size + before[tensor.name][1] - last - width - high)
+        if size < reached or max(least, default=0) > min(most, default=0):
+            return None
+        offset = (max(least, default=0) + min(most, default=0)) // 2
+        before = {name: (offset + low, offset + width + high) for name, (low, high) in edges.items()}
+        found |= before
+    return found
+
+
+def shifts_of(network: Network, axis: int) -> dict[str, int]:
+    """How far each layer's part of a tile is shifted along an axis, so that it is made before what reads it."""
+    found: dict[str, int] = {}
+    for layer in reversed(network.layers):
+        readers = network.readers(layer.output)
+        found[layer.name] = max((found[each.name] + reach(each, layer.output, axis)[1] for each in readers), default=0)
+    return found
 
 
 def uniform_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...]) -> Schedule:
@@ -145,13 +226,13 @@ def unioned(times: Sequence[isl.Map]) -> isl.UnionMap:
     return found
 
 
-def edges_of(network: Network, axes: Sequence[int]) -> Edges:
+def edges_of(layers: Sequence[Layer], axes: Sequence[int]) -> Edges:
     """How each tensor's part of an upright tile shrinks along each axis: what its layer reads is in the tile too.
 
     Errors: InvalidInput for layers that are not stencil-like.
     """
     edges: Edges = {}
-    for layer in network.layers:
+    for layer in layers:
         read = [tensor for tensor in layer.inputs if tensor.name in edges]
         windows = {tensor: [reach(layer, tensor, axis) for axis in axes] for tensor in layer.inputs}
         mine = []

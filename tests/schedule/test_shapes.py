@@ -1,11 +1,15 @@
 """Shapes of tiles: legal, executions as enumerated, values as the reference's."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from typing import get_args
 
 import pytest
 
 import polyfuse as pf
+from polyfuse.network.custom import statement_layer
 from polyfuse.network.network import Builder, Network
+from polyfuse.network.tensor import Tensor
 from polyfuse.schedule.shapes import Shape, shaped
 from tests.schedule.networks import pairs, stencils
 
@@ -54,13 +58,13 @@ def overlapped_count(network: Network, kernels: list[int], padding: bool, tile: 
 
 
 @pytest.mark.parametrize(("case", "tile"), CASES)
-@pytest.mark.parametrize("shape", ["overlapped", "uniform", "parallelogram", "split"])
+@pytest.mark.parametrize("shape", get_args(Shape))
 def test_shapes_are_legal_and_counted(shape: Shape, case: tuple[list[int], bool, bool], tile: tuple[int, ...]) -> None:
     network = built(case)
     group = pf.storage(shaped(network, shape, tile))
     pf.check(group)
     counts = pf.counts(group)
-    if shape in ("parallelogram", "split"):
+    if shape in ("parallelogram", "split", "hexagonal"):
         assert (counts.executions, counts.recomputed) == (counts.instances, 0)
     else:
         assert counts.executions == overlapped_count(network, case[0], case[1], tile, shape == "uniform")
@@ -98,6 +102,130 @@ def test_upright_tiles_are_what_a_tile_computes_alone() -> None:
         assert sorted(point for point, _ in found) == [(i,) for i in range(layer.output.concrete_shape[0])]
 
 
+Window = tuple[int, int]
+"""The first and the last element that one reads, counted from the one that is made."""
+
+
+def along_a_line(windows: Sequence[dict[int, Window]], size: int) -> Network:
+    """Sums over windows, zero outside: for each layer, the tensors that it reads (0 is the input) and their windows."""
+    build = Builder("line")
+    tensors = [build.input("x", (size,))]
+    for number, read in enumerate(windows, 1):
+        reads, terms = {}, []
+        for source, (first, last) in read.items():
+            at, name = f"i + k + {first}", f"a{source}"
+            within = f"0 <= {at} < {size} and k <= {last - first}"
+            reads[name] = (tensors[source], f"{{ S[i, k] -> {tensors[source].name}[{at}] : {within} }}")
+            terms.append(f"{name} / {2 + source}")
+        taps = max(last - first for first, last in read.values()) + 1
+        layer = statement_layer(
+            f"l{number}",
+            domain=f"{{ S[i, k] : 0 <= i < {size} and 0 <= k < {taps} }}",
+            output=Tensor(f"t{number}", (size,)),
+            reads=reads,
+            expression=" + ".join(["acc", *terms]),
+            init="0.0",
+        )
+        tensors.append(build.add(layer))
+    return build.network(tensors[-1])
+
+
+def drawn(rng: random.Random, layers: int, branches: bool) -> list[dict[int, Window]]:
+    """For each layer, the one before it, and with `branches` at times one before that, in windows of up to four."""
+    found: list[dict[int, Window]] = []
+    for number in range(layers):
+        sources = {number, rng.randrange(number + 1)} if branches and rng.random() < 0.4 else {number}
+        firsts = {source: rng.randint(-2, 1) for source in sorted(sources)}
+        found.append({source: (first, first + rng.randint(0, 3)) for source, first in firsts.items()})
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hexagons_of_a_phase_are_independent(seed: int) -> None:
+    """Every element once, and read in its own tile or in an earlier phase, of random layers; the C as the reference."""
+    rng = random.Random(seed)
+    size, band = rng.randint(20, 40), rng.randint(1, 3)
+    windows = drawn(rng, rng.randint(band, 5), branches=True)
+    network = along_a_line(windows, size)
+    tile = rng.randint(1, 3)
+    try:
+        group = shaped(network, "hexagonal", (tile,), band=band)
+    except pf.InvalidInput as refused:
+        least = int(str(refused).split("at least ")[1].split(",")[0])
+        assert least > tile
+        group = shaped(network, "hexagonal", (least + rng.randint(0, 3),), band=band)
+    when = []
+    for layer in network.layers:
+        found = pairs(group.executions(layer))
+        when.append({point: time for (point,), time in found})
+        assert sorted(point for (point,), _ in found) == list(range(size))
+    for number, read in enumerate(windows):
+        for i, (phase, tile) in when[number].items():
+            assert phase - number // band in (0, 1)
+            for source, (first, last) in read.items():
+                for j in range(max(0, i + first), min(size, i + last + 1)) if source else ():
+                    assert when[source - 1][j] == (phase, tile) or when[source - 1][j][0] < phase
+    stored = pf.storage(group)
+    pf.check(stored)
+    arrays = pf.random_inputs(network, seed)
+    (output,) = network.outputs
+    kernel = pf.build(pf.generate(network, [stored], kernels="scalar"))
+    wanted = pf.reference(network, arrays)[output.name]
+    assert pf.max_relative_error(kernel(**arrays)[output.name], wanted) < 1e-5
+
+
+def test_hexagons_that_are_too_narrow_are_refused() -> None:
+    """Two layers in a band reach over two elements, and the layer on them over two more."""
+    network = along_a_line([{number: (-1, 1)} for number in range(6)], 40)
+    shaped(network, "hexagonal", (4,), band=2)
+    with pytest.raises(pf.InvalidInput, match="'line' with 2 layers in a band: expected tiles of at least 4, got 3"):
+        shaped(network, "hexagonal", (3,), band=2)
+
+
+def test_hexagons_of_jacobi() -> None:
+    """Rows of 3, 5, 5 and 3 elements, half a tile further in each phase: inverted in one band, upright in the next."""
+    network = along_a_line([{number: (-1, 1)} for number in range(6)], 40)
+    group = shaped(network, "hexagonal", (8,), band=2)
+    for number, layer in enumerate(network.layers):
+        wanted = {
+            ((i,), (phase, tile))
+            for i in range(40)
+            for tile in range(-2, 6)
+            for phase, half in ((number // 2, 2 - number % 2), (number // 2 + 1, 1 + number % 2))
+            if abs(i - (8 * tile + 4 * phase + 2)) <= half
+        }
+        assert pairs(group.executions(layer)) == wanted
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_right_rectangles(seed: int) -> None:
+    """Skewed until reads point back, the lower face of a parallelogram moved out: overlapped and uniform tiles."""
+    rng = random.Random(seed)
+    layers, tile = rng.randint(2, 4), rng.randint(3, 6)
+    size = tile * rng.randint(2, 5)
+    windows = [(first, first + rng.randint(0, 3)) for first in (rng.randint(-2, 0) for _ in range(layers))]
+    network = along_a_line([{number: window} for number, window in enumerate(windows)], size)
+    steepest = (min(0, *(first for first, _ in windows)), max(0, *(last for _, last in windows)))
+    counted = []
+    for shape, slopes in (("overlapped", windows), ("uniform", [steepest] * layers)):
+        group = shaped(network, shape, (tile,))
+        executions = 0
+        for number, layer in enumerate(network.layers):
+            behind = slopes[number + 1 :]
+            skew, extended = sum(last for _, last in behind), sum(last - first for first, last in behind)
+            wanted = {
+                ((i,), (t,))
+                for i in range(size)
+                for t in range(size // tile)
+                if tile * t - extended <= i - skew < tile * (t + 1)
+            }
+            assert pairs(group.executions(layer)) == wanted
+            executions += len(wanted)
+        counted.append(executions)
+    assert counted[0] <= counted[1]
+    assert (counted[0] < counted[1]) == any(window != steepest for window in windows[1:])
+
+
 @pytest.mark.parametrize(
     ("make", "tile", "message"),
     [
@@ -121,5 +249,11 @@ def strided() -> Network:
 
 
 def test_an_unknown_shape_is_refused() -> None:
-    with pytest.raises(pf.InvalidInput, match="shape 'hexagon': expected one of overlapped, uniform, parallelogram"):
-        shaped(stencils(), "hexagon", (6,))  # type: ignore[arg-type]
+    with pytest.raises(pf.InvalidInput, match="shape 'diamond': expected one of overlapped, uniform, parallelogram"):
+        shaped(stencils(), "diamond", (6,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("shape", "band"), [("split", 1), ("hexagonal", 0)])
+def test_bands_are_those_of_hexagons(shape: Shape, band: int) -> None:
+    with pytest.raises(pf.InvalidInput, match=f"band {band} for {shape} tiles: expected one layer or more, for"):
+        shaped(stencils(), shape, (6,), band=band)
