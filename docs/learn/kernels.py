@@ -10,6 +10,7 @@ from pathlib import Path
 import islpy as isl
 
 import polyfuse as pf
+from polyfuse.schedule.shapes import Shape
 from polyfuse.text import tile_label
 
 SET = isl.dim_type.set
@@ -28,7 +29,7 @@ LOOPS: dict[str, tuple[dict[str, str], tuple[int, ...]]] = {
     "separable": ({"size": "36"}, (8, 16)),
     "maxplus": ({"rows": "64", "columns": "16"}, (8,)),
 }
-SHAPES = ("overlapped", "uniform", "parallelogram", "split", "hexagonal")
+SHAPES: tuple[Shape, ...] = ("overlapped", "uniform", "parallelogram", "split", "hexagonal")
 BAND = 2
 """Layers in a band of hexagons."""
 HEAD = """# Kernels that are no networks of images

@@ -43,7 +43,7 @@ from polyfuse.schedule.given import schedule_from
 from polyfuse.schedule.schedule import Schedule, check_strategy, scheduled
 from polyfuse.schedule.strategy import Strategy
 from polyfuse.schedule.tiling import cut_axes
-from polyfuse.sets.spaces import only_axis, relation_space
+from polyfuse.sets.spaces import only_axis, relation_space, unnamed
 
 Shape = Literal["overlapped", "uniform", "parallelogram", "split", "hexagonal"]
 IN, OUT = isl.dim_type.in_, isl.dim_type.out
@@ -247,14 +247,19 @@ def edges_of(layers: Sequence[Layer], axes: Sequence[int]) -> Edges:
 def reach(layer: Layer, tensor: Tensor, axis: int) -> tuple[int, int]:
     """The first and the last element that a layer reads along an axis, counted from the one it makes.
 
+    Where reads end at the border, the window goes on outside. Where they are bent back, as those of clamped borders,
+    the window is what an element further inside reads.
     Errors: InvalidInput where there is no such window of fixed size.
     """
     where = f"layer {layer.name!r}: expected a window of fixed size of {tensor.name!r} along axis {axis}"
     if len(tensor.shape) != len(layer.output.shape):
         raise InvalidInput(f"{where}, got a tensor of another rank; choose a part of the network without it")
-    along = only_axis(only_axis(layer.extended_reads(tensor), IN, axis), OUT, axis)
-    distances = along.reset_tuple_id(IN).reset_tuple_id(OUT).deltas() if along.has_tuple_id(IN) else along.deltas()
-    first, last = distances.dim_min_val(0), distances.dim_max_val(0)
-    if not (first.is_int() and last.is_int()):
-        raise InvalidInput(f"{where}, got one that moves by another step or takes all; choose a part without it")
-    return first.to_python(), last.to_python()
+    for reads in (layer.extended_reads(tensor), layer.reads(tensor)):
+        along = unnamed(only_axis(only_axis(reads, IN, axis), OUT, axis))
+        distances = along.domain_map().reverse().apply_range(along.deltas_map())
+        first, last = distances.range().dim_min_val(0), distances.range().dim_max_val(0)
+        if first.is_int() and last.is_int():
+            with_first, with_last = (distances.fix_val(OUT, 0, end).domain() for end in (first, last))
+            if not with_first.is_disjoint(with_last):
+                return first.to_python(), last.to_python()
+    raise InvalidInput(f"{where}, got one that moves by another step or takes all; choose a part without it")

@@ -235,6 +235,7 @@ def test_right_rectangles(seed: int) -> None:
             "tiles of at least 4, which is how far .* 'c2' reach, got 3",
         ),
         (lambda: strided(), (2,), "layer 'b': expected a window of fixed size of 'a_out' along axis 2, got one that"),
+        (lambda: ring(), (6,), "layer 'l1': expected a window of fixed size of 'x' along axis 0, got one that"),
     ],
 )
 def test_what_has_no_split_tiles_is_refused(make: Callable[[], Network], tile: tuple[int, ...], message: str) -> None:
@@ -246,6 +247,16 @@ def strided() -> Network:
     build = Builder("strided")
     x = build.conv("a", build.input("x", (1, 1, 19, 3)), 1, kernel=(3, 1))
     return build.network(build.conv("b", x, 1, kernel=(3, 1), stride=2))
+
+
+def ring() -> Network:
+    """A periodic border: the first element reads the last one."""
+    build = Builder("ring")
+    x, y = build.input("x", (20,)), Tensor("y", (20,))
+    around = "{ S[i, k] -> x[j] : j = (i + k - 1) mod 20 }"
+    domain = "{ S[i, k] : 0 <= i < 20 and 0 <= k < 3 }"
+    layer = statement_layer("l1", domain=domain, output=y, reads={"a": (x, around)}, expression="acc + a", init="0.0")
+    return build.network(build.add(layer))
 
 
 def test_an_unknown_shape_is_refused() -> None:
