@@ -101,12 +101,12 @@ def split_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...], pl
                     f"layers up to {layer.name!r} reach, got {size}"
                 )
     times = []
-    for number, layer in enumerate(network.layers):
+    for layer in network.layers:
         for phase in product((0, 1), repeat=len(axes)):
             bounds = []
             for size, (low, high), inverted in zip(tile, edges[layer.output.name], phase, strict=True):
                 bounds.append((size + high, size + low) if inverted else (low, size + high))
-            times.append(timed(layer, axes, tile, bounds, phase, number))
+            times.append(timed(layer, axes, tile, bounds, phase))
     return schedule_from(network, unioned(times), tile=2 * len(axes), others=(place,) * (2 * len(axes)))
 
 
@@ -129,7 +129,7 @@ def hexagonal_tiles(
         first, end = edges[layer.output.name]
         others = [(each[layer.name], size + each[layer.name]) for each, size in zip(shifts, tile[1:], strict=True)]
         for later, along in enumerate(((first, end), (end, tile[0] + first))):
-            times.append(timed(layer, axes, tile, [along, *others], (number // band + later,), number))
+            times.append(timed(layer, axes, tile, [along, *others], (number // band + later,)))
     return schedule_from(network, unioned(times), tile=1 + len(axes), others=(place,) * (1 + len(axes)))
 
 
@@ -180,10 +180,10 @@ def uniform_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...]) 
         readers = network.readers(layer.output)
         behind[layer.name] = max((behind[reader.name] + 1 for reader in readers), default=0)
     times = []
-    for number, layer in enumerate(network.layers):
+    for layer in network.layers:
         layers = behind[layer.name]
         bounds = [(layers * low, size + layers * high) for size, (low, high) in zip(tile, steps, strict=True)]
-        relation = timed(layer, axes, tile, bounds, (), number)
+        relation = timed(layer, axes, tile, bounds, ())
         for k, (axis, size) in enumerate(zip(axes, tile, strict=True)):
             last = (network.outputs[-1].concrete_shape[axis] - 1) // size
             relation = relation.lower_bound_val(OUT, k, isl.Val(0)).upper_bound_val(OUT, k, isl.Val(last))
@@ -192,16 +192,10 @@ def uniform_tiles(network: Network, axes: Sequence[int], tile: tuple[int, ...]) 
 
 
 def timed(
-    layer: Layer,
-    axes: Sequence[int],
-    tile: Sequence[int],
-    bounds: Sequence[tuple[int, int]],
-    phase: Sequence[int],
-    number: int,
+    layer: Layer, axes: Sequence[int], tile: Sequence[int], bounds: Sequence[tuple[int, int]], phase: Sequence[int]
 ) -> isl.Map:
-    """`{ L[p] -> [phase, t, number, p] : tile*t + first <= p_axis < tile*t + end }` with `bounds` for each axis."""
-    rank = layer.rank
-    width = len(phase) + len(axes) + 1 + rank
+    """`{ L[p] -> [phase, t] : tile*t + first <= p_axis < tile*t + end }` with `bounds` for each axis."""
+    width = len(phase) + len(axes)
     space = relation_space(layer.points.get_space(), isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, width))
     relation = isl.Map.universe(space)
     for position, value in enumerate(phase):
@@ -212,9 +206,6 @@ def timed(
             bound = isl.Constraint.alloc_inequality(local).set_coefficient_val(IN, axis, isl.Val(sign))
             bound = bound.set_coefficient_val(OUT, len(phase) + k, isl.Val(-sign * size))
             relation = relation.add_constraint(bound.set_constant_val(isl.Val(constant)))
-    relation = relation.fix_val(OUT, width - rank - 1, isl.Val(number))
-    for d in range(rank):
-        relation = relation.equate(IN, d, OUT, width - rank + d)
     return relation
 
 
