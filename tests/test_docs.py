@@ -78,6 +78,7 @@ def session(page: str) -> str:
     return "".join(kept)
 
 
+@pytest.mark.usefixtures("full_effort")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_sessions_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernels").symlink_to(ROOT / "kernels")
