@@ -9,10 +9,10 @@ from polyfuse.network.tensor import Tensor
 
 
 def network(queries: int = 128, keys: int = 128, width: int = 32) -> Network:
-    """`Q[queries, width]`, `K[keys, width]` and `V[keys, width]` to `out[queries, width]`."""
+    """`Q[queries, width]`, `K[width, keys]` and `V[keys, width]` to `out[queries, width]`."""
     build = Builder("attention")
-    q = build.input("Q", (queries, width))
-    k, v = (build.input(name, (keys, width)) for name in "KV")
+    shapes = {"Q": (queries, width), "K": (width, keys), "V": (keys, width)}
+    q, k, v = (build.input(name, shape) for name, shape in shapes.items())
     rows, pairs = f"0 <= i < {queries}", f"0 <= i < {queries} and 0 <= j < {keys}"
 
     def layer(
@@ -41,7 +41,7 @@ def network(queries: int = 128, keys: int = 128, width: int = 32) -> Network:
 
     scores = layer(
         "scores", Tensor("S", (queries, keys)), f"[i, j, d] : {pairs} and 0 <= d < {width}",
-        f"acc + q * k * {width**-0.5!r}", "0.0", 1, q=(q, "[i, d]"), k=(k, "[j, d]"),
+        f"acc + q * k * {width**-0.5!r}", "0.0", 1, q=(q, "[i, d]"), k=(k, "[d, j]"),
     )  # fmt: skip
     most = layer("most", Tensor("M", (queries,)), f"[i, j] : {pairs}", "maximum(acc, s)", "-1e30", s=(scores, "[i, j]"))
     weights = layer(

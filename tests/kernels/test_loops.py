@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import polyfuse as pf
+from docs.measured import attention_benchmarks as attention
 from polyfuse.network.network import Network
 from tests.kernels.test_kernels import kernel
 
@@ -59,12 +60,6 @@ def blended(a: Arrays) -> np.ndarray:
     return level(a["a"], a["b"], a["m"], 2)
 
 
-def attended(a: Arrays) -> np.ndarray:
-    scores = a["Q"] @ a["K"].T / np.sqrt(a["Q"].shape[1])
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(weights @ a["V"] / weights.sum(axis=1, keepdims=True))
-
-
 def filtered(a: Arrays) -> np.ndarray:
     return np.asarray(2 * a["x"][2:-2, 2:-2] - correlated(a["x"], np.full((5, 5), 1 / 25)))
 
@@ -107,8 +102,13 @@ CASES: dict[str, tuple[str, dict[str, object], tuple[int, ...], Callable[[Arrays
     "harris": ("harris", {"size": 14}, (4, 6), corners),
     "pyramid": ("pyramid", {"size": 16}, (8, 8), blended),
     "matmul_chain": ("matmul_chain", {"rows": 10, "columns": 6}, (4,), lambda a: a["A"] @ a["B1"] @ a["B2"] @ a["B3"]),
-    "attention": ("attention", {"queries": 10, "keys": 12, "width": 5}, (4,), attended),
-    "online_attention": ("online_attention", {"queries": 8, "keys": 6, "width": 3}, (4,), attended),
+    "attention": ("attention", {"queries": 10, "keys": 12, "width": 5}, (4,), attention.attended),
+    "online_attention": (
+        "online_attention",
+        {"queries": 8, "keys": 6, "width": 3, "block": 4},
+        (4,),
+        attention.attended,
+    ),
     "conv1d": ("conv1d", {"size": 40, "channels": 2}, (9,), convolved),
     "conv3d": (
         "conv3d",
@@ -155,27 +155,25 @@ def test_strategies_are_legal_right_and_counted(case: str, places: str) -> None:
     assert counts.recomputed == 0 or places == "recompute"
 
 
-def online(queries: int, keys: int, rows: int = 4, block: int = 3) -> tuple[Network, pf.Storage]:
-    """Blocks of keys one after the other for each tile of rows, all layers of a block together."""
-    network = kernel("online_attention", queries=queries, keys=keys, width=3)
-    blocks = f"{rows}t <= i < {rows}t + {rows} and {block}u <= j < {block}u + {block}"
-    times = [f"{name}[i, j] -> [t, u, {k}, i, j] : {blocks}" for k, name in enumerate(("scores", "most", "total"))]
-    times.append(f"summed[i, j, d] -> [t, u, 3, j, i + {queries}d] : {blocks}")
-    times.append(f"out[i, d] -> [t, {(keys - 1) // block}, 4, i, d] : {rows}t <= i < {rows}t + {rows}")
-    schedule = pf.schedule_from(network, f"{{ {'; '.join(times)} }}", tile=2, others=("recompute", "local"))
-    return network, pf.storage(schedule)
-
-
-def test_online_attention_keeps_as_much_whatever_the_number_of_keys() -> None:
+@pytest.mark.parametrize("block", [3, 4])
+def test_online_attention_keeps_as_much_whatever_the_number_of_keys(block: int) -> None:
     kept = set()
-    for keys in (6, 9, 18):
-        network, group = online(8, keys)
-        pf.check(group)
+    for keys in (9, 12, 18):
+        group = attention.online(8, keys, 3, rows=4, block=block)
+        network = group.schedule.network
         inputs = pf.random_inputs(network, seed=keys)
         run = pf.build(pf.generate(network, [group], kernels="scalar"))
-        wanted = attended({name: value.astype(float) for name, value in inputs.items()})
-        assert pf.max_relative_error(run(**inputs)["out"], wanted) < 1e-5
+        assert pf.max_relative_error(run(**inputs)["out"], attention.attended(inputs)) < 1e-5
         counts = pf.counts(group)
         assert counts.recomputed == 0
         kept.add(counts.onchip_bytes)
     assert len(kept) == 1
+
+
+def test_attention_is_timed_against_its_own_layers() -> None:
+    sizes = ((8, 256, 4), (8, 512, 4))
+    lines = list(attention.lines(sizes, repeats=1))
+    assert [tuple(map(int, line[:3])) for line in lines] == [*sizes]
+    assert len({onchip for *_, onchip, _, _, _ in lines}) == 1
+    for *_, own, whole, error in lines:
+        assert float(own) > 0 and float(whole) > 0 and float(error) < 1e-5
