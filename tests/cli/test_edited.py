@@ -65,8 +65,8 @@ def test_all_commands_say_that_a_plan_was_edited(model: str, planned: Path, tmp_
 
 
 @pytest.mark.usefixtures("full_effort")
-def test_an_edited_plan_can_be_certified_anew(model: str, planned: Path, tmp_path: Path) -> None:
-    file = edited(planned, tmp_path, "certificate", "scope", value="all plans there are")
+def test_an_edited_plan_can_be_certified_anew(model: str, tmp_path: Path) -> None:
+    file = edited(plan_in(tmp_path, model, *SMALL), tmp_path, "certificate", "scope", value="all plans there are")
     found = call("plan", model, "--plan", file, "--certify", "--json", str(tmp_path / "again.json"))
     assert found.exit_code == 0 and "optimal for this model" in " ".join(found.stdout.split())
     again = read_plan(tmp_path / "again.json")
