@@ -10,7 +10,7 @@ Build a network
     load_onnx               the network of an ONNX model, or of a part of it
     read_jscop              the SCoP in a file that Polly exported
     scop_network            the network of a SCoP
-    with_storage            the same network with tensors and weights in half precision
+    with_storage            the same network with tensors and weights in half or double precision
     onnx_model, save_onnx   a network as an ONNX model, in memory or in a file
     write_jscop             a SCoP as a file that Polly imports
 

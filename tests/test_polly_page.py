@@ -19,7 +19,7 @@ MARK = "=== end of block ==="
 def test_the_commands_run_and_print_what_is_shown(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
     blocks = [block.groups() for block in BLOCK.finditer(text)]
-    names = re.findall(r"`(\w+\.c)`", text.split("## Polly's export")[0])
+    names = re.findall(r"`(\w+\.c)`", text.split("## What is taken")[0])
     sources = [body for kind, body in blocks if kind == "c"]
     for name, body in zip(dict.fromkeys(names), sources, strict=True):
         (tmp_path / name).write_text(body)
@@ -35,12 +35,12 @@ def test_the_commands_run_and_print_what_is_shown(tmp_path: Path) -> None:
     )
     assert finished.returncode == 0, finished.stdout[-2000:]
     printed = finished.stdout.split(f"{MARK}\n")
-    assert len(printed) == len(commands) == 5
+    assert len(printed) == len(commands) == 6
     for k, shown in enumerate(shown_after_commands(blocks)):
         if shown is not None:
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
             assert doctest.OutputChecker().check_output(shown, printed[k], flags), printed[k]
-    assert sum(shown is not None for shown in shown_after_commands(blocks)) == 4
+    assert sum(shown is not None for shown in shown_after_commands(blocks)) == 5
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from polyfuse.codegen.lower.program import LoweredProgram, lowered
 from polyfuse.codegen.lower.selection import Selection
 from polyfuse.codegen.target import Target
 from polyfuse.errors import InvalidInput
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, require_float32
 from polyfuse.schedule.storage import Storage
 
 
@@ -47,6 +47,7 @@ def device_program(network: Network, groups: Sequence[Storage], target: Target) 
             f"program of {network.name!r}: work items share the points of a stage, times inside of tiles order them; "
             "build C for this host, or leave the times out"
         )
+    require_float32(network, target.dialect.name)
     program = lowered(network, groups, kernels=Selection(target))
     work_groups = tuple(independent_tiles(group) for group in program.groups)
     for group in program.groups:

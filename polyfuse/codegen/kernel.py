@@ -20,11 +20,10 @@ from polyfuse.codegen.lower.program import ALIGNMENT, unsupported_threads
 from polyfuse.codegen.program import Program
 from polyfuse.doors import public
 from polyfuse.errors import BuildError, InvalidInput
+from polyfuse.network.dtypes import TYPES, Values
 from polyfuse.network.network import Network
 from polyfuse.network.tensor import Tensor
 from polyfuse.text import html_table
-
-Values = NDArray[np.float32]
 
 LARGE_PAGE = 2 << 20
 
@@ -53,7 +52,7 @@ class Kernel:
             sharing = None
         self._inputs: dict[str, Values] = sharing._inputs if sharing else self._arrays(network.inputs)
         self._outputs: dict[str, Values] = sharing._outputs if sharing else self._arrays(network.outputs)
-        self._weights = side_by_side(list(program.constants.values()))
+        self._weights = side_by_side(list(program.constants.values()), TYPES[network.outputs[0].dtype].held)
         self._arena = memory_of(program.arena.bytes)
         self._chips = memory_of(threads * self._library.polyfuse_chip_bytes())
         self._kept = memory_of(self._library.polyfuse_kept_bytes())
@@ -71,7 +70,7 @@ class Kernel:
 
     def _arrays(self, tensors: Sequence[Tensor]) -> dict[str, Values]:
         """An array of NaN for each tensor, by name."""
-        return {tensor.name: aligned(self.program.array(tensor).shape) for tensor in tensors}
+        return {tensor.name: aligned(self.program.array(tensor).shape, TYPES[tensor.dtype].held) for tensor in tensors}
 
     @property
     def onchip_bytes(self) -> int:
@@ -199,45 +198,46 @@ def rebuild(program: Program, source: Path, *, threads: int = 1, options: Option
 
 
 def checked_inputs(network: Network, values: Mapping[str, ArrayLike]) -> dict[str, Values]:
-    """The float32 array of each input, by name.
+    """The array of each input in the type of its elements, by name.
 
     Errors: InvalidInput for a missing or unknown name, a wrong shape, or what is not an array of real numbers.
     """
     names = {tensor.name for tensor in network.inputs}
     if set(values) != names:
         raise InvalidInput(f"kernel inputs: expected {sorted(names)}, got {sorted(values)}")
-    arrays = {name: real_array(name, value) for name, value in values.items()}
+    arrays = {t.name: real_array(t.name, values[t.name], TYPES[t.dtype].held) for t in network.inputs}
     for tensor in network.inputs:
         if arrays[tensor.name].shape != tensor.shape:
             raise InvalidInput(f"input {tensor.name!r}: expected shape {tensor.shape}, got {arrays[tensor.name].shape}")
     return arrays
 
 
-def real_array(name: str, value: ArrayLike) -> Values:
-    """The float32 array of an input; what float32 cannot hold becomes infinite."""
+def real_array(name: str, value: ArrayLike, dtype: str = "float32") -> Values:
+    """The array of an input in a type of floats; what that cannot hold becomes infinite."""
     try:
         with np.errstate(over="ignore"):
-            return np.asarray(value).astype(np.float32, casting="same_kind" if np.iscomplexobj(value) else "unsafe")
+            return np.asarray(value).astype(dtype, casting="same_kind" if np.iscomplexobj(value) else "unsafe")
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"input {name!r}: expected an array of real numbers, got {error}") from None
 
 
-def aligned(shape: Sequence[int]) -> Values:
+def aligned(shape: Sequence[int], dtype: str = "float32") -> Values:
     """An array of NaN, aligned for vectors."""
-    size = 4 * prod(shape)
+    size = np.dtype(dtype).itemsize * prod(shape)
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = first_aligned(memory) - memory.ctypes.data
-    array = memory[start : start + size].view(np.float32)
+    array: Values = memory[start : start + size].view(dtype)
     array.fill(np.nan)
     return array.reshape(shape)
 
 
-def side_by_side(arrays: Sequence[NDArray[np.floating]]) -> list[Values]:
-    """Copies of arrays in one piece of memory, each aligned for vectors."""
-    sizes = [-(-4 * array.size // ALIGNMENT) * ALIGNMENT for array in arrays]
+def side_by_side(arrays: Sequence[Values], dtype: str = "float32") -> list[Values]:
+    """Copies of arrays in one piece of memory, in one type, each aligned for vectors."""
+    element_bytes = np.dtype(dtype).itemsize
+    sizes = [-(-element_bytes * array.size // ALIGNMENT) * ALIGNMENT for array in arrays]
     memory, start, copies = memory_of(sum(sizes)), 0, []
     for array, size in zip(arrays, sizes, strict=True):
-        copies.append(memory[start : start + 4 * array.size].view(np.float32).reshape(array.shape))
+        copies.append(memory[start : start + element_bytes * array.size].view(dtype).reshape(array.shape))
         copies[-1][...] = array
         start += size
     return copies

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 
 from polyfuse.codegen.c.dialect import Dialect, Share, WorkGroups
 from polyfuse.codegen.device import DeviceProgram, device_program
-from polyfuse.codegen.kernel import Values, checked_inputs
+from polyfuse.codegen.kernel import checked_inputs
 from polyfuse.codegen.lower.program import LoweredProgram
 from polyfuse.codegen.target import Target
 from polyfuse.errors import BuildError
+from polyfuse.network.dtypes import Values
 from polyfuse.network.expression import FLOAT_FUNCTIONS
 from polyfuse.network.network import Network
 from polyfuse.schedule.storage import Storage

@@ -85,9 +85,10 @@ def generate(
     `kernels` is `"rows"`, `"scalar"` or what `select_kernels()` chose; `"rows"` is the default of the in-place form.
     `instrumented` implies `staged` for scalar code: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
-    Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
-    Unbounded, IllegalSchedule, TooComplex from the loops; BuildError for row kernels where there is no compiler whose
-    vectors they could be made for.
+    Elements are all float32 or all float64; row kernels are of float32, and scalar code takes their place in float64.
+    Errors: InvalidInput where the groups do not make the network's outputs, and for other elements; Unbounded,
+    IllegalSchedule, TooComplex from the loops; BuildError for row kernels where there is no compiler whose vectors they
+    could be made for.
     """
     program = lowered(network, groups, kernels=kernels, staged=staged, instrumented=instrumented)
     emitter = Emitter(program.instrumented)

@@ -41,10 +41,10 @@ TYPES: dict[str, ElementType] = {
     "int32": ElementType(4, "int32", -(2**31), 2**31 - 1),
 }
 """The types that a tensor may have, by name."""
-COUNTED_ONLY = "float64"
-"""The type of elements that are scheduled and counted, and that nothing is computed with: of C that is not ours."""
 HALVES = ("float16", "bfloat16")
 """Types that are stored narrower than what is computed with."""
+COMPUTED = ("float32", "float64")
+"""Types of floats that are computed with as they are stored."""
 EIGHT_BITS = ("int8", "uint8")
 """Types of quantised activations."""
 
@@ -100,7 +100,7 @@ def encoded(values: ArrayLike, dtype: str, where: str = "values") -> Values:
     array = numbers(values, where)
     if is_whole(dtype):
         return _whole(array, dtype, where)
-    if dtype == COUNTED_ONLY:
+    if dtype == "float64":
         return array.astype(np.float64)
     with np.errstate(all="ignore"):
         single = array.astype(np.float32)

@@ -341,14 +341,19 @@ class _Evaluation:
 
 
 def to_c(
-    expression: str, operands: Mapping[str, str], indices: Mapping[str, str] | None = None, *, whole: bool = False
+    expression: str,
+    operands: Mapping[str, str],
+    indices: Mapping[str, str] | None = None,
+    *,
+    whole: bool = False,
+    real: str = "float",
 ) -> str:
     """The expression as C11, with the C text given for its operands (floats) and indices (integers).
 
     `acc` and INFINITY stay unless they are given; any other name is an index and stays. Operands of integer types,
     and an `acc` of one, are indices. A table is an operand or an index whose text is the array's. The text is of type
-    float; with `whole`, it is of type int where the expression is whole. The caller provides `maximum`, `minimum`
-    (floats, keeping NaN), `min` and `max` (integers).
+    `real`, float or double; with `whole`, it is of type int where the expression is whole. The caller provides
+    `maximum`, `minimum` (of `real`, keeping NaN), `min` and `max` (integers).
 
     >>> to_c("maximum(acc + w * x, 0.1) / (2 * h + 1)", {"x": "X[i]", "w": "a + b"})
     'maximum(acc + (a + b) * X[i], 0.1f) / (float)(2 * h + 1)'
@@ -358,6 +363,8 @@ def to_c(
     'rintf(minimum((float)acc * M[c], 127.0f)) - 3.0f'
     >>> to_c("table[x + 128]", {}, {"table": "T", "x": "X[i]"}, whole=True)
     'T[X[i] + 128]'
+    >>> to_c("expf(x) * 0.1 + h", {"x": "X[h]"}, real="double")
+    'exp(X[h]) * 0.1 + (double)h'
     """
     tree = _parse("", expression)
     names = names_in(expression)
@@ -369,29 +376,30 @@ def to_c(
         if name not in operands and name not in ("acc", "INFINITY"):
             checked_name(name)
     check_expression("", expression, names, sorted(integers))
-    printer = _Printer(floats, integers)
+    printer = _Printer(floats, integers, real)
     return printer.text(tree) if whole else printer.as_float(tree)
 
 
 class _Printer:
     """Prints C with the fewest parentheses that keep the order of evaluation."""
 
-    def __init__(self, floats: Mapping[str, str], whole: Mapping[str, str]) -> None:
+    def __init__(self, floats: Mapping[str, str], whole: Mapping[str, str], real: str) -> None:
         self.names = {name: parenthesised(text) for name, text in {**floats, **whole}.items()}
         self.indices = frozenset(whole)
+        self.real = real
 
     def as_float(self, node: ast.expr) -> str:
-        """C of type float."""
+        """C of type `real`."""
         match node:
             case ast.Constant():
-                return f"{float(node.value)!r}f"  # type: ignore[arg-type]
+                return f"{float(node.value)!r}{'f' if self.real == 'float' else ''}"  # type: ignore[arg-type]
             case _ if _is_index(node, self.indices):
                 text = self.text(node)
-                return f"(float){text if _is_atom(node) else f'({text})'}"
+                return f"({self.real}){text if _is_atom(node) else f'({text})'}"
         return self.text(node)
 
     def text(self, node: ast.expr) -> str:
-        """C of the type that the expression has: int for index arithmetic, float otherwise."""
+        """C of the type that the expression has: int for index arithmetic, `real` otherwise."""
         integer = _is_index(node, self.indices)
         show = self.text if integer else self.as_float
         match node:
@@ -409,8 +417,12 @@ class _Printer:
             case ast.Subscript():
                 return f"{self.names[_table(node)]}[{self.text(node.slice)}]"
             case ast.Call():
-                return f"{_called(node)}({', '.join(map(show, node.args))})"
+                return f"{self.function(_called(node))}({', '.join(map(show, node.args))})"
         raise AssertionError(ast.dump(node))
+
+    def function(self, name: str) -> str:
+        """The function of `real` numbers: C's own end in f where they are of floats."""
+        return name.removesuffix("f") if self.real != "float" and name in FLOAT_FUNCTIONS else name
 
     def _side(self, node: ast.expr, parent: ast.BinOp, show: Callable[[ast.expr], str], right: bool = False) -> str:
         text = show(node)

@@ -1,6 +1,6 @@
-"""Networks whose tensors are stored in half, float16 or bfloat16, and computed in float32.
+"""Networks whose tensors are of another type of floats: float16 or bfloat16, computed in float32, or float64.
 
-A float32 `Network` enters; one of the same layers leaves, whose tensors and weights are of the narrower type.
+A float32 `Network` enters; one of the same layers leaves, whose tensors and weights are of the other type.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,15 @@ SUMS: frozenset[Reduction] = frozenset(["sum", "mean", "sum_square", "l1", "l2",
 
 
 def with_storage(network: Network, dtype: str) -> Network:
-    """The network with tensors and weights in half, each computed in float32 and rounded once when it is stored.
+    """The network with tensors and weights of another type: in half, or in float64.
 
-    A sum is never in half: `acc` is float32 until the last statement of a layer, and reductions along axes (sums,
-    means, variances: what softmax and normalisation divide by) keep float32 results. Weights are rounded here, half to
-    even; those that a half does not have as a finite number are refused.
+    What is stored in half is computed in float32 and rounded once when it is stored. A sum is never in half: `acc` is
+    float32 until the last statement of a layer, and reductions along axes (sums, means, variances: what softmax and
+    normalisation divide by) keep float32 results. Weights are rounded here, half to even; those that a half does not
+    have as a finite number are refused. What is float64 is computed in float64, of the weights as they are.
 
-    Errors: InvalidInput for another type than float16 or bfloat16, networks that are not float32, weights that are too
-    large.
+    Errors: InvalidInput for another type than float16, bfloat16 or float64, networks that are not float32, weights that
+    are too large.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("net")
@@ -36,18 +37,18 @@ def with_storage(network: Network, dtype: str) -> Network:
     >>> print(half.output, half.acc_dtype)
     conv_out[1, 2, 2, 2] float16 float32
     """
-    if dtype not in HALVES:
-        raise InvalidInput(f"storage {dtype!r}: expected {' or '.join(HALVES)}")
-    require_float32(network, "storing in half")
-    wide = {layer.output for layer in network.layers if _is_sum(layer)}
+    if dtype not in (*HALVES, "float64"):
+        raise InvalidInput(f"storage {dtype!r}: expected {', '.join(HALVES)} or float64")
+    require_float32(network, f"storing in {dtype}")
+    wide = {layer.output for layer in network.layers if _is_sum(layer)} if dtype in HALVES else set()
     read = [*network.inputs, *(t for layer in network.layers for t in (layer.output, *layer.weights))]
     narrow = {tensor: tensor if tensor in wide else replace(tensor, dtype=dtype) for tensor in read}
     return Network(
         network.name,
         tuple(narrow[tensor] for tensor in network.inputs),
-        tuple(_stored(layer, narrow) for layer in network.layers),
+        tuple(_stored(layer, narrow, "float32" if dtype in HALVES else dtype) for layer in network.layers),
         tuple(narrow[tensor] for tensor in network.outputs),
-        {name: _half(name, value, dtype) for name, value in network.weights.items()},
+        {name: _encoded(name, value, dtype) for name, value in network.weights.items()},
         network.signature,
     )
 
@@ -61,15 +62,15 @@ def _is_sum(layer: Layer) -> bool:
     return False
 
 
-def _stored(layer: Layer, narrow: Mapping[Tensor, Tensor]) -> Layer:
-    """The layer on tensors of other types; `acc` stays float32."""
+def _stored(layer: Layer, narrow: Mapping[Tensor, Tensor], accumulator: str) -> Layer:
+    """The layer on tensors of other types."""
     return replace(
         layer,
         output=narrow[layer.output],
         statements=tuple(_reading(statement, narrow) for statement in layer.statements),
         inputs=tuple(narrow[tensor] for tensor in layer.inputs),
         weights=tuple(narrow[tensor] for tensor in layer.weights),
-        accumulator="float32",
+        accumulator=accumulator,
     )
 
 
@@ -78,7 +79,7 @@ def _reading(statement: Statement, narrow: Mapping[Tensor, Tensor]) -> Statement
     return replace(statement, operands=operands)
 
 
-def _half(name: str, value: Values, dtype: str) -> Values:
+def _encoded(name: str, value: Values, dtype: str) -> Values:
     lost = np.isfinite(value) & ~np.isfinite(stored(value, dtype))
     if lost.any():
         raise InvalidInput(f"weight {name!r}: {float(value[lost][0])!r} passes what {dtype} has; store it as bfloat16")

@@ -28,8 +28,8 @@ import numpy as np
 from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activation import Activation
-from polyfuse.network.dtypes import COUNTED_ONLY, HALVES, element_type, is_whole
-from polyfuse.network.expression import check_expression, is_known, names_in, tables_in
+from polyfuse.network.dtypes import HALVES, element_type, is_whole
+from polyfuse.network.expression import check_expression, names_in, tables_in
 from polyfuse.network.operator import Activate, Operator
 from polyfuse.network.quantised.scheme import Dequantised
 from polyfuse.network.tensor import Tensor, usable_name
@@ -155,14 +155,6 @@ class Layer(OfFields):
         if not is_whole(self.acc_dtype):
             for statement in self.statements:
                 statement.check_whole(acc_is_whole=False)
-        for statement in self.statements:
-            tensors = (self.output, *(access.tensor for access in statement.operands.values()))
-            counted_only = [tensor for tensor in tensors if tensor.dtype == COUNTED_ONLY]
-            if counted_only and is_known(statement.expression):
-                raise InvalidInput(
-                    f"statement {statement.name!r}: {counted_only[0]} can be scheduled and counted, not computed with; "
-                    "take float32, or leave the expression unknown"
-                )
         if self.recurs:
             self._check_earlier()
 
@@ -174,7 +166,7 @@ class Layer(OfFields):
         if self.output.dtype in HALVES or self.acc_dtype != self.output.dtype:
             raise InvalidInput(
                 f"layer {self.name!r}: reads its own output {self.output}, which is narrower than acc; expected "
-                "float32 or int32"
+                "float32, float64 or int32"
             )
         read = self.reads(self.output)
         unmade = read.range().subtract(self.makes.range())

@@ -23,7 +23,7 @@ from polyfuse.doors import public
 from polyfuse.errors import InvalidInput
 from polyfuse.network.activated import with_activation
 from polyfuse.network.activation import Spec
-from polyfuse.network.dtypes import TYPES, Values, encoded, numbers
+from polyfuse.network.dtypes import COMPUTED, TYPES, Values, encoded, numbers
 from polyfuse.network.layer import Layer
 from polyfuse.network.layers import pointwise, pooling
 from polyfuse.network.layers.convolution import convolution
@@ -173,13 +173,26 @@ def require_float32(network: Network, what: str) -> None:
 
     Errors: InvalidInput.
     """
-    if others := network.dtypes - {"float32"}:
-        tensors = (*network.inputs, *(t for layer in network.layers for t in (layer.output, *layer.weights)))
-        found = next(tensor for tensor in tensors if tensor.dtype in others)
-        raise InvalidInput(
-            f"network {network.name!r}: {what} needs float32, and {found} is not; plan it for a scratchpad machine, or "
-            "use the float network"
-        )
+    float_type(network, what, ("float32",))
+
+
+def float_type(network: Network, what: str, expected: Sequence[str] = COMPUTED) -> str:
+    """The one type of all elements of a network, for those who compute in one of the types `expected`.
+
+    Errors: InvalidInput for others, and for several.
+    """
+    tensors = (*network.inputs, *(t for layer in network.layers for t in (layer.output, *layer.weights)))
+    first = next((tensor.dtype for tensor in tensors if tensor.dtype in expected), expected[0])
+    found = next((tensor for tensor in tensors if tensor.dtype != first), None)
+    if found is None:
+        return first
+    if found.dtype in COMPUTED:
+        needs = f"{first} everywhere" if found.dtype in expected else " or ".join(expected)
+        raise InvalidInput(f"network {network.name!r}: {what} needs {needs}, and {found} is not; make it {first}")
+    raise InvalidInput(
+        f"network {network.name!r}: {what} needs {' or '.join(expected)}, and {found} is not; plan it for a scratchpad "
+        "machine, or use the float network"
+    )
 
 
 @public

@@ -19,7 +19,7 @@ from polyfuse.whole import whole
 def run(network: Network, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
     """The float64 value of every input and of every tensor that a layer makes, by name.
 
-    float32 is computed in float64; narrower floats are rounded where they are stored; whole numbers are exact.
+    Floats are computed in float64, and those of two bytes rounded where they are stored; whole numbers are exact.
     NaN and infinities go where IEEE arithmetic takes them; maximum and minimum keep NaN; padding is not read.
 
     Errors: InvalidInput for a missing or unknown input, a wrong shape, values that the type of an input does not have,
@@ -76,7 +76,7 @@ def _value(layer: Layer, values: Mapping[str, Array]) -> Array:
 
 
 def random_inputs(network: Network, seed: int) -> dict[str, Values]:
-    """Seeded values for every input: normal float32 values, or whole numbers of its type.
+    """Seeded values for every input: normal values, or whole numbers of its type.
 
     Those of int32 are from -32,768 to 32,767; those of narrower floats are values that the type has.
 
@@ -90,6 +90,8 @@ def _random(generator: np.random.Generator, tensor: Tensor) -> Values:
     if is_whole(tensor.dtype):
         low, high = bounds(tensor.dtype) if tensor.dtype in EIGHT_BITS else (-(2**15), 2**15 - 1)
         return generator.integers(low, high + 1, tensor.concrete_shape).astype(TYPES[tensor.dtype].held)
+    if tensor.dtype == "float64":
+        return generator.standard_normal(tensor.concrete_shape)
     drawn = generator.standard_normal(tensor.concrete_shape, dtype=np.float32)
     return stored(drawn, tensor.dtype).astype(np.float32)
 

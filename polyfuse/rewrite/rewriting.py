@@ -73,7 +73,7 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
     Inputs stay as they are. Outputs stay in their order; a fused layer has the name of its first part, so that an
     output's name may change (`tensors` says to which). Weights are folded in float64 and rounded to float32 once.
 
-    Errors: TooComplex; InvalidInput for a network that is stored in half.
+    Errors: TooComplex; InvalidInput for a network that is stored in half or in float64.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("net")
@@ -82,10 +82,10 @@ def rewrite(network: Network, rules: Sequence[Rule] = RULES) -> Rewritten:
     >>> [(each.rule, each.removed, each.made) for each in found.applied]
     [('activation-into-producer', ('conv', 'act'), ('conv',))]
     """
-    if halves := network.dtypes & set(HALVES):
-        raise InvalidInput(
-            f"network {network.name!r}: is stored in {', '.join(sorted(halves))}; rewrite it before with_storage"
-        )
+    if others := network.dtypes & {*HALVES, "float64"}:
+        names = ", ".join(sorted(others))
+        instead = ", or leave rewriting out: generate its C as it is" if "float64" in others else ""
+        raise InvalidInput(f"network {network.name!r}: is stored in {names}; rewrite it before with_storage{instead}")
     graph, applied = rewrite_graph(network), list[Applied]()
     most = APPLICATIONS_PER_LAYER * len(network.layers)
     changed = True

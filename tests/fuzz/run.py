@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyfuse.codegen import kernel as kernel_module
 from polyfuse.codegen.build import OPENMP, Built, Options, compile_shared, load
-from polyfuse.codegen.emit.cfile import PRELUDE, ROW_PRELUDE
+from polyfuse.codegen.emit.cfile import ROW_PRELUDE, start
 from polyfuse.codegen.kernel import Kernel
 from polyfuse.codegen.lower.selection import Interface, Selection, select_kernels
 from polyfuse.codegen.program import Program, generate
@@ -186,8 +186,8 @@ def batch_source(programs: Iterable[Program]) -> str:
     def prefixed(source: str, k: int) -> str:
         return EXPORTED.sub(lambda m: f"union case{k}_{m[3]}" if m[2] else f"case{k}_{m[1]}", source)
 
-    bodies = (p.source.replace(PRELUDE, "").replace(ROW_PRELUDE, "") for p in programs)
-    return PRELUDE + "#include <stddef.h>\n" + ROW_PRELUDE + "\n".join(prefixed(b, k) for k, b in enumerate(bodies))
+    bodies = (p.source.replace(start(), "").replace(ROW_PRELUDE, "") for p in programs)
+    return start() + "#include <stddef.h>\n" + ROW_PRELUDE + "\n".join(prefixed(b, k) for k, b in enumerate(bodies))
 
 
 def compare(prepared: Prepared, kernel: Kernel) -> list[str]:

@@ -108,7 +108,7 @@ def test_statistics_of_normalisation_stay_wide() -> None:
 
 
 def test_other_types_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="storage 'int8': expected float16 or bfloat16"):
+    with pytest.raises(InvalidInput, match="storage 'int8': expected float16, bfloat16 or float64"):
         with_storage(layers_of_a_network(), "int8")
 
 
@@ -123,7 +123,7 @@ def test_weights_that_a_half_does_not_have_are_refused() -> None:
 
 def test_networks_in_half_are_not_stored_or_rewritten_again() -> None:
     half = with_storage(layers_of_a_network(), "float16")
-    with pytest.raises(InvalidInput, match="storing in half needs float32"):
+    with pytest.raises(InvalidInput, match="storing in bfloat16 needs float32"):
         with_storage(half, "bfloat16")
     with pytest.raises(InvalidInput, match="is stored in float16; rewrite it before with_storage"):
         rewrite(half)

@@ -20,8 +20,8 @@ from polyfuse.report.plot import plot
 from polyfuse.report.progress import ProgressBar
 from polyfuse.report.table import print_comparison
 
-MOST_ERROR = 1e-5
-"""The largest relative error of a row that is taken for rounding."""
+MOST_ERROR = {"float32": 1e-5, "float64": 1e-12}
+"""The largest relative error of a row that is taken for rounding, by the type of elements."""
 
 
 def act(
@@ -66,7 +66,8 @@ def act(
         found.write_json(json_file)
     if picture is not None:
         plot(found, picture)
-    check_results(found, [case.timed.error_bound for case in cases])
+    most = MOST_ERROR[network.outputs[0].dtype]
+    check_results(found, [most + case.timed.error_bound for case in cases])
 
 
 def tell_threads(found: Comparison, threads: int) -> None:
@@ -81,19 +82,18 @@ def tell_threads(found: Comparison, threads: int) -> None:
         )
 
 
-def check_results(found: Comparison, winograd: Sequence[float]) -> None:
-    """Refuse a comparison that contradicts itself, once it is printed.
+def check_results(found: Comparison, most: Sequence[float]) -> None:
+    """Refuse a comparison that contradicts itself, once it is printed; `most` has the largest error of each row.
 
-    `winograd` has the error that Winograd's algorithm may add to each row.
     Errors: PolyfuseError.
     """
     wrong = [row.label for row in found.rows if row.mismatches]
-    for row, more in zip(found.rows, winograd, strict=True):
-        if row.max_rel_error is not None and not row.max_rel_error <= MOST_ERROR + more:
+    for row, bound in zip(found.rows, most, strict=True):
+        if row.max_rel_error is not None and not row.max_rel_error <= bound:
             wrong.append(row.label)
     if wrong:
         raise PolyfuseError(
             f"{found.workload}: counts differ from their prediction, or values from the reference by more than "
-            f"{MOST_ERROR + max(winograd):.1g}, in {', '.join(dict.fromkeys(wrong))}; this is a polyfuse bug, please "
+            f"{max(most):.1g}, in {', '.join(dict.fromkeys(wrong))}; this is a polyfuse bug, please "
             "report it"
         )

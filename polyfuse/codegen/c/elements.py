@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from polyfuse.network.dtypes import is_whole
+from polyfuse.network.dtypes import COMPUTED, is_whole
 
 
 @dataclass(frozen=True)
 class Element:
-    """A type of elements in C: its name and bytes; `whole` says that values are int and not float.
+    """A type of elements in C: its name and bytes; `whole` says that values are int and not floats.
 
     `value` reads a value, `put` rounds one; `definition` is the C of the type and of these, where C has no such type.
     """
@@ -23,7 +23,7 @@ class Element:
     @property
     def computed(self) -> str:
         """The C type of a value."""
-        return "int" if self.whole else "float"
+        return "int" if self.whole else self.name if self.bytes == 8 else "float"
 
     @property
     def loose(self) -> str:
@@ -63,10 +63,10 @@ Narrower floats are rounded to the nearest, ties to even. Whole numbers that are
 def accumulator(dtype: str) -> Element:
     """The type in which elements are summed up.
 
-    >>> accumulator("int8").name, accumulator("bfloat16").name
-    ('int32_t', 'float')
+    >>> accumulator("int8").name, accumulator("bfloat16").name, accumulator("float64").name
+    ('int32_t', 'float', 'double')
     """
-    return ELEMENTS["int32"] if is_whole(dtype) else FLOAT
+    return ELEMENTS["int32"] if is_whole(dtype) else ELEMENTS[dtype] if dtype in COMPUTED else FLOAT
 
 
 def definitions(elements: Iterable[Element]) -> str:

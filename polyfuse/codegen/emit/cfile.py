@@ -6,14 +6,14 @@ Groups ──c_body()──> all but the entry;  Groups ──entry()──> `po
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polyfuse.codegen.c.elements import FLOAT
+from polyfuse.codegen.c.elements import Element
 from polyfuse.codegen.c.prelude import helpers, prelude
 from polyfuse.codegen.c.text import comment, fold, function, signature, unused, words
+from polyfuse.codegen.emit import sums as long_sums
 from polyfuse.codegen.emit.arrays import declared, pointer
 from polyfuse.codegen.emit.group import Group
 from polyfuse.codegen.emit.loops import Outline, text
 from polyfuse.codegen.emit.rowcalls import WORKSPACE
-from polyfuse.codegen.emit.sums import HELPERS
 from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.rows.kernel import RowKernel
 from polyfuse.codegen.rows.text import PARAMETERS
@@ -31,11 +31,15 @@ _THREADS = """\
 #define omp_get_thread_num() 0
 #endif
 """
-PRELUDE = prelude(("min", "max", "floord", "minimum", "maximum"), _THREADS)
 ROW_PRELUDE = f"""\
 #define ROW_KERNEL(name) static NOINLINE void name({", ".join(PARAMETERS)})
 #define INSIDE(index, size) ((index) >= 0 && (index) < (size))
 {helpers(("MOD",))}"""
+
+
+def start(real: str = "float") -> str:
+    """What every file begins with, where `real` is the type of values."""
+    return prelude(("min", "max", "floord", "minimum", "maximum"), _THREADS, real=real)
 
 
 def c_body(
@@ -53,7 +57,9 @@ def c_body(
     `kernels` come before the groups that call them, each with the names of the layers that are its `users`; `sums` says
     whether there are long ones.
     """
-    lines = [*header(network, groups, form), PRELUDE, *([HELPERS] if sums else [])]
+    real = element_of(groups).name
+    own = [long_sums.helpers(real)] if sums else []
+    lines = [*header(network, groups, form), start(real), *own]
     if kernels:
         lines += [
             *(row_prelude(floats) for floats in sorted({kernel.floats for kernel in kernels})),
@@ -63,6 +69,11 @@ def c_body(
     for group in groups:
         lines += [*structs(group), "", *functions(group, counters), ""]
     return "\n".join(lines + [line for kind in ("chip", "kept") for line in union(groups, kind)])
+
+
+def element_of(groups: Sequence[Group]) -> Element:
+    """The type of the elements of all arrays."""
+    return groups[0].lowered.places.selection.target.element
 
 
 def kernel_lines(kernels: Sequence[RowKernel], users: Mapping[str, Sequence[str]]) -> list[str]:
@@ -94,8 +105,9 @@ def structs(group: Group) -> list[str]:
     lines = []
     lowered = group.lowered
     align = f"_Alignas({lowered.alignment}) " if lowered.places.selection.target.has_rows else ""
-    floats = lowered.workspace_bytes // FLOAT.bytes
-    workspace = [f"  {align}{FLOAT.name} {WORKSPACE}[{floats}];"] if floats else []
+    element = element_of([group])
+    size = lowered.workspace_bytes // element.bytes
+    workspace = [f"  {align}{element.name} {WORKSPACE}[{size}];"] if size else []
     for kind, arrays, last in (("chip", lowered.chip, workspace), ("kept", lowered.kept, [])):
         lines.append(f"struct {kind}{group.index} {{")
         lines += [*(f"  {align}{declared(array)};" for array in arrays), *last] or ["  char none;"]
@@ -121,7 +133,8 @@ def tile_parameters(group: Group) -> list[Parameter]:
         where, const = (thread, "") if array in lowered.chip else ("(*kept)", "const ")
         found.append(Parameter(array.name, f"{const}{declared(array, 'restrict ')}", f"{where}.{array.name}"))
     if lowered.workspace_bytes:
-        found.append(Parameter(WORKSPACE, f"{FLOAT.name} *restrict {WORKSPACE}", f"{thread}.{WORKSPACE}"))
+        declaration = f"{element_of([group]).name} *restrict {WORKSPACE}"
+        found.append(Parameter(WORKSPACE, declaration, f"{thread}.{WORKSPACE}"))
     counts = Parameter("counts", "long long *restrict counts", "counts")
     return [*found, counts, Parameter("threads", "int threads", "threads")]
 
@@ -187,7 +200,8 @@ def entry(network: Network, groups: Sequence[Group], scratch: Sequence[Tensor], 
     for kind, tensors in (("inputs", network.inputs), ("outputs", network.outputs), ("scratch", scratch)):
         known |= {tensor.name: f"(void *){kind}[{k}]" for k, tensor in enumerate(tensors)}
     sizes = ", ".join(size_of_buffers(group) for group in groups)
-    parameters = [f"{FLOAT.name} *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
+    real = element_of(groups).name
+    parameters = [f"{real} *const *{kind}" for kind in ("inputs", "weights", "outputs", "scratch")]
     parameters += ["void *chips", "void *kept", "int threads", "long long *counts"]
     lines = [
         *(f"long long polyfuse_{kind}_bytes(void) {{ return sizeof(union {kind}); }}" for kind in ("chip", "kept")),

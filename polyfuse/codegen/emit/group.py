@@ -151,4 +151,4 @@ def expression(places: Places, step: Step, here: Here, operands: Mapping[str, st
     indices = {
         dim: here.text(here.instance.get_at(coordinates + d)) for d, dim in enumerate(step.dims) if dim not in operands
     }
-    return to_c(step.statement.expression, operands, indices)
+    return to_c(step.statement.expression, operands, indices, real=places.selection.target.element.name)

@@ -22,14 +22,14 @@ from polyfuse.codegen.emit.cfile import header, offchip_parameter
 from polyfuse.codegen.emit.group import Group
 from polyfuse.codegen.emit.loops import TreePrinter, for_lines, kind_of
 from polyfuse.codegen.emit.rowcalls import WORKSPACE
-from polyfuse.codegen.emit.sums import HELPERS
+from polyfuse.codegen.emit.sums import helpers
 from polyfuse.network.network import Network
 
 
 def device_file(network: Network, groups: Sequence[Group], dialect: Dialect) -> str:
     """The whole file, in the dialect of the target that the groups are for."""
     body = [line for group in groups for line in ("", *kernel(group))]
-    sums = HELPERS if any(group.lowered.sums for group in groups) else ""
+    sums = helpers(FLOAT.name) if any(group.lowered.sums for group in groups) else ""
     head = header(network, groups, f"in place, in {dialect.name}")
     return "\n".join([*head, prelude(words([*body, sums]), dialect=dialect) + sums, *body[1:], ""])
 

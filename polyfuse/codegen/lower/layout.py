@@ -16,9 +16,9 @@ from typing import Literal
 
 import islpy as isl
 import numpy as np
-from numpy.typing import NDArray
 
-from polyfuse.codegen.c.elements import FLOAT
+from polyfuse.codegen.c.elements import FLOAT, Element
+from polyfuse.network.dtypes import Values
 
 Order = Literal["planar", "rows", "blocks"]
 PAGE_BYTES = 4096
@@ -73,6 +73,7 @@ class Array:
     layout: Layout = PLANAR
     padded: bool = False
     among: int | None = None
+    element: Element = FLOAT
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,13 +96,13 @@ class Array:
 
     @property
     def elements(self) -> int:
-        """The floats of the array, those that fill up blocks and rows included."""
+        """The elements of the array, those that fill up blocks and rows included."""
         return prod(self.shape)
 
     @property
     def bytes(self) -> int:
         """The size of the array."""
-        return FLOAT.bytes * self.elements
+        return self.element.bytes * self.elements
 
     @property
     def pitch(self) -> int:
@@ -111,7 +112,7 @@ class Array:
         return self.shape[-2] if self.layout.order == "rows" else self.shape[-1]
 
     def offset(self, channel: int) -> int:
-        """The floats from the start of the array to a channel: where a part of it begins.
+        """The elements from the start of the array to a channel: where a part of it begins.
 
         >>> Array("a", (1, 48, 5, 7), Layout("rows", 16)).offset(32), Array("a", (1, 3, 5, 7)).offset(2)
         (224, 70)
@@ -132,7 +133,7 @@ class Array:
         middle = [row, block] if self.layout.order == "rows" else [block, row]
         return [*copies, n, *middle, column, lane]
 
-    def fill(self, memory: NDArray[np.float32], values: NDArray[np.float32]) -> None:
+    def fill(self, memory: Values, values: Values) -> None:
         """Copy a whole tensor, `[n, c, h, w]` or planar, into memory of this shape; lanes without a channel are 0."""
         if self.layout.order == "planar":
             np.copyto(memory, values)
@@ -143,14 +144,14 @@ class Array:
             channels = values[:, low : low + self.layout.floats]
             part[..., : channels.shape[1]] = np.moveaxis(channels, 1, -1)
 
-    def tensor(self, memory: NDArray[np.float32]) -> NDArray[np.float32]:
+    def tensor(self, memory: Values) -> Values:
         """The whole tensor in memory of this shape: the memory itself where planar, else a copy."""
         if self.layout.order == "planar":
             return memory
         parts = [np.moveaxis(part, -1, 1) for _, part in self._blocks(memory)]
         return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, : self.sizes[1], :, : self.sizes[3]])
 
-    def _blocks(self, memory: NDArray[np.float32]) -> list[tuple[int, NDArray[np.float32]]]:
+    def _blocks(self, memory: Values) -> list[tuple[int, Values]]:
         """Every channel block as `[n, h, w, lane]`."""
         axis = 2 if self.layout.order == "rows" else 1
         return list(enumerate(np.moveaxis(memory[..., : self.sizes[3], :], axis, 0)))

@@ -72,13 +72,15 @@ class Places:
         """A tensor's off-chip array, or its on-chip buffer."""
         layout = self.selection.layout(tensor, offchip)
         given = tensor.name in self.selection.interface or tensor.name in self.storage.schedule.network.weights
-        padded = self.selection.target.has_rows and not given
+        target = self.selection.target
+        padded = target.has_rows and not given
         if offchip:
             part = self.selection.inside.get(tensor.name)
             among = part.whole.concrete_shape[1] if part is not None else None
-            return Array(tensor.name, tensor.concrete_shape, layout, padded, among)
+            return Array(tensor.name, tensor.concrete_shape, layout, padded, among, target.element)
         buffer = self.buffer(tensor)
-        return Array(chip_name(tensor, buffer.array), buffer.shape, layout, self.selection.target.has_rows)
+        name = chip_name(tensor, buffer.array)
+        return Array(name, buffer.shape, layout, target.has_rows, element=target.element)
 
     def wrapping(self, touch: Touch) -> Index | None:
         """The innermost index of an access, if it is a ring."""

@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
 from polyfuse.choices import MOST_THREADS, KernelsName
-from polyfuse.codegen.c.elements import FLOAT
+from polyfuse.codegen.c.elements import ELEMENTS
 from polyfuse.codegen.lower.concats import holder, is_covered
 from polyfuse.codegen.lower.group import LoweredGroup, lowered_group
 from polyfuse.codegen.lower.kernels import RowKernels
@@ -20,7 +17,8 @@ from polyfuse.codegen.lower.places import Places
 from polyfuse.codegen.lower.selection import Selection, named_selection
 from polyfuse.codegen.rows.interpolation import relative_error
 from polyfuse.errors import IllegalSchedule, InvalidInput
-from polyfuse.network.network import Network, require_float32
+from polyfuse.network.dtypes import Values
+from polyfuse.network.network import Network, float_type
 from polyfuse.network.tensor import Tensor
 from polyfuse.plan.memory.addresses import Lived, Packing, packed
 from polyfuse.schedule.storage import Storage
@@ -46,7 +44,7 @@ class LoweredProgram:
     instrumented: bool
 
     @cached_property
-    def constants(self) -> Mapping[str, NDArray[np.float32]]:
+    def constants(self) -> Mapping[str, Values]:
         """What row kernels and scalar code read of weights, by the name of its array."""
         read = {array.name for group in self.groups for array in group.offchip}
         every = not self.selection.target.has_rows
@@ -79,7 +77,8 @@ class LoweredProgram:
         for tensor in self.scratch:
             whole = holder(tensor, self.selection)
             channel = self.selection.inside[tensor.name].channel if whole != tensor else 0
-            found[tensor.name] = self.arena.addresses[whole.name] + FLOAT.bytes * self.array(whole).offset(channel)
+            array = self.array(whole)
+            found[tensor.name] = self.arena.addresses[whole.name] + array.element.bytes * array.offset(channel)
         return found
 
     @property
@@ -130,12 +129,14 @@ def lowered(
     the buffers are of the form that row kernels use.
     `instrumented` implies `staged` for scalar code: what is counted is what a machine without caches would do; with
     row kernels, it is the points that they execute.
-    Errors: InvalidInput where the groups do not make the network's outputs, and for elements that are not float32;
-    BuildError for row kernels where there is no compiler whose vectors they could be made for.
+    Elements are all float32 or all float64; row kernels are of float32, and scalar code takes their place in float64.
+    Errors: InvalidInput where the groups do not make the network's outputs, and for other elements; BuildError for row
+    kernels where there is no compiler whose vectors they could be made for.
     """
-    require_float32(network, "generated C for this host")
+    dtype = float_type(network, "generated C for this host")
     wanted = kernels if kernels is not None else "scalar" if staged or instrumented else "rows"
     selection = named_selection(network, wanted) if isinstance(wanted, str) else wanted
+    selection = selection.holding(ELEMENTS[dtype])
     if staged and selection.target.has_rows:
         raise InvalidInput(f"program of {network.name!r}: row kernels work in place; expected staged=False")
     if selection.target.has_rows and (why := why_no_rows(groups, selection)) is not None:

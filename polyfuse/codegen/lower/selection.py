@@ -6,10 +6,11 @@ Layers that no row kernel suits keep scalar code and work on whatever layout the
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from polyfuse.choices import DEFAULT_FLAGS, KERNELS_NAMES, LAYOUTS, KernelsName
+from polyfuse.codegen.c.elements import Element
 from polyfuse.codegen.compiler import Compiler, find_compiler
 from polyfuse.codegen.lower.layout import PLANAR, Layout
 from polyfuse.codegen.rows.interpolation import TILES
@@ -53,6 +54,14 @@ class Selection:
         """The tile of each layer that Winograd's algorithm computes, by name."""
         return {name: kind.tile for name, kind in self.kinds.items() if isinstance(kind, Winograd)}
 
+    def holding(self, element: Element) -> "Selection":
+        """The same with arrays of other elements. Errors: InvalidInput for row kernels, which are of float32."""
+        if element == self.target.element:
+            return self
+        if self.target.has_rows:
+            raise InvalidInput(f"row kernels: expected elements of float32, got {element.name}; use scalar kernels")
+        return replace(self, target=replace(self.target, element=element))
+
     def layout(self, tensor: Tensor, offchip: bool) -> Layout:
         """The layout of a tensor's array."""
         inner = self.onchip.get(tensor.name, PLANAR)
@@ -91,7 +100,7 @@ def named_selection(
 ) -> Selection:
     """The selection by name: `scalar`, or row kernels as wide as the vectors that the compiler has under its flags.
 
-    `exact` keeps to the direct algorithm.
+    Row kernels compute in float32: a network of other elements gets scalar code. `exact` keeps to the direct algorithm.
     Errors: InvalidInput for unknown names, and for a layout in blocks that are not as wide as a vector; BuildError.
     """
     if kernels not in KERNELS_NAMES or layout not in LAYOUTS:
@@ -99,7 +108,7 @@ def named_selection(
             f"kernels {kernels!r} and layout {layout!r}: expected kernels of {', '.join(KERNELS_NAMES)} and a layout "
             f"of {', '.join(LAYOUTS)}"
         )
-    if kernels == "scalar":
+    if kernels == "scalar" or network.dtypes == {"float64"}:
         if layout != "nchw":
             raise InvalidInput(f"layout {layout!r}: scalar code works on nchw; use rows for blocks of channels")
         return SCALAR

@@ -19,7 +19,7 @@ from typing import Literal
 
 import islpy as isl
 
-from polyfuse.codegen.c.elements import FLOAT
+from polyfuse.codegen.c.elements import Element, accumulator
 from polyfuse.codegen.lower.rowsteps import RowStep
 from polyfuse.network.expression import adds_up
 from polyfuse.schedule.schedule import Schedule
@@ -65,6 +65,7 @@ class LongSum:
     first: tuple[int, ...]
     counts: tuple[int, ...]
     width: int
+    element: Element
 
     @property
     def levels(self) -> int:
@@ -74,7 +75,7 @@ class LongSum:
     @property
     def bytes(self) -> int:
         """The sums of a row of points."""
-        return FLOAT.bytes * (1 + self.levels) * self.width
+        return self.element.bytes * (1 + self.levels) * self.width
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,9 @@ def long_sum(step: Step, coordinates: int) -> LongSum | None:
     low, high = ends[inner]
     first = (*(low for low, _ in ends[:inner]), low // size)
     counts = (*sizes[:inner], high // size - low // size + 1)
-    return LongSum(step, step.layer.rank, inner, size, first, counts, step.layer.output.concrete_shape[-1])
+    output = step.layer.output
+    element = accumulator(output.dtype)
+    return LongSum(step, step.layer.rank, inner, size, first, counts, output.concrete_shape[-1], element)
 
 
 def widened(time: isl.Map, position: int) -> isl.Map:

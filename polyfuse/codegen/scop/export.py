@@ -20,7 +20,7 @@ from polyfuse.codegen.scop.source import ScopStep, c_source, scop_step
 from polyfuse.errors import IllegalSchedule, InvalidInput, UnsupportedOperator
 from polyfuse.files import make_folder, write_atomically
 from polyfuse.network.expression import is_known
-from polyfuse.network.network import Network
+from polyfuse.network.network import Network, float_type
 from polyfuse.network.scop.jscop import jscop_text
 from polyfuse.network.scop.layers import ScopNetwork, StatementPart
 from polyfuse.network.scop.order import check_order, check_singular
@@ -56,8 +56,8 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
     """A group for Polly. With `expanded`, loops over tiles are written even where no step is executed twice.
 
     Errors: UnsupportedOperator for accesses that are not affine and layers that recur, IllegalSchedule for storage that
-    `check` refuses, InvalidInput for elements that are not float32 and statements that compute something unknown,
-    TooComplex above isl's operation limit.
+    `check` refuses, InvalidInput for elements that are not all float32 or all float64 and statements that compute
+    something unknown, TooComplex above isl's operation limit.
     """
     schedule = storage.schedule
     network = schedule.network
@@ -83,18 +83,14 @@ def exported(storage: Storage, *, expanded: bool = False) -> ExportedScop:
 
 
 def _check_can_run(network: Network) -> None:
-    """C can be written: of float32, for statements whose expressions are known."""
+    """C can be written: of elements of one type, for statements whose expressions are known."""
+    float_type(network, "C for Polly")
     for layer in network.layers:
         if layer.recurs:
             raise UnsupportedOperator(
                 f"layer {layer.name!r}: reads its own output, and C for Polly has a loop nest for each statement; "
                 "import a program of your own instead: polyfuse import-scop"
             )
-        for tensor in (layer.output, *layer.inputs, *layer.weights):
-            if tensor.dtype != "float32" or layer.acc_dtype != "float32":
-                raise InvalidInput(
-                    f"layer {layer.name!r}: C for Polly computes in float32, got {tensor}; dequantize it"
-                )
     unknown = [s.name for layer in network.layers for s in layer.statements if not is_known(s.expression)]
     if unknown:
         raise InvalidInput(
@@ -192,7 +188,7 @@ def _fused(scop: Scop, homes: Homes, placed: Mapping[str, Sequence[PlacedPart]])
             if moved and homes.is_local(moved[0][1]):
                 home = homes.redirected(moved[0][1])
                 element_type = scop.array(access.array).element_type
-                local[home.name] = home.allocated(moved[0][1].tensor.element_bytes, element_type)
+                local[home.name] = home.allocated(element_type)
                 relation = union(step.instance.apply_range(home.of(touch)) for step, touch in moved)
                 access = replace(access, relation=_without_domain(_renamed(relation, home.name), statement.domain))
             accesses.append(access)

@@ -13,6 +13,7 @@ from math import prod
 
 import islpy as isl
 
+from polyfuse.codegen.c.elements import ELEMENTS, Element
 from polyfuse.codegen.lower.places import Places
 from polyfuse.network.scop.scop import ScopArray
 from polyfuse.network.tensor import Tensor
@@ -31,11 +32,12 @@ MEMORY_PREFIX = "MemRef_"
 
 @dataclass(frozen=True, eq=False)
 class ScopHome:
-    """An array: its name in C, its sizes, and `{ [tile[t] -> A[a]] -> array[c] }`."""
+    """An array: its name in C, its sizes, `{ [tile[t] -> A[a]] -> array[c] }`, and the type of its elements."""
 
     name: str
     sizes: tuple[int, ...]
     cell: isl.Map
+    element: Element
 
     def of(self, touch: Touch) -> isl.Map:
         """`{ step[t, i] -> array[c] }`."""
@@ -43,11 +45,11 @@ class ScopHome:
 
     def described(self) -> ScopArray:
         """The array as Polly knows it when the program has it: the size of its first axis is not known then."""
-        return ScopArray(f"{MEMORY_PREFIX}{self.name}", (None, *self.sizes[1:]), "float")
+        return ScopArray(f"{MEMORY_PREFIX}{self.name}", (None, *self.sizes[1:]), self.element.name)
 
-    def allocated(self, element_bytes: int, element_type: str) -> ScopArray:
-        """The array as one that Polly shall make."""
-        large = element_bytes * prod(self.sizes) > MOST_STACK_BYTES
+    def allocated(self, element_type: str) -> ScopArray:
+        """The array as one that Polly shall make, of elements that it calls so."""
+        large = self.element.bytes * prod(self.sizes) > MOST_STACK_BYTES
         return ScopArray(self.name, self.sizes, element_type, "heap" if large else "stack")
 
 
@@ -78,13 +80,14 @@ def whole(schedule: Schedule, tensor: Tensor) -> ScopHome:
     space = tile_and_element(schedule, tensor)
     coordinates = len(schedule.tiling.dims)
     affs = [isl.PwAff.from_aff(variable(space, coordinates + d)) for d in range(len(tensor.shape))]
-    return _home(tensor.name, space, affs, tensor.concrete_shape)
+    return _home(tensor, tensor.name, space, affs, tensor.concrete_shape)
 
 
 def on_chip(storage: Storage, tensor: Tensor) -> ScopHome:
     """The buffer of a tensor: rings wrap."""
     space, buffer = tile_and_element(storage.schedule, tensor), storage.buffers[tensor.name]
-    return _home(chip_name(tensor, buffer.array), space, [index.value for index in buffer.indices], buffer.shape)
+    values = [index.value for index in buffer.indices]
+    return _home(tensor, chip_name(tensor, buffer.array), space, values, buffer.shape)
 
 
 def copies(storage: Storage, tensor: Tensor) -> ScopHome:
@@ -103,7 +106,7 @@ def copies(storage: Storage, tensor: Tensor) -> ScopHome:
         low = int(arrivals.min_val(aff).to_python())
         affs.append(isl.PwAff.from_aff(aff.add_constant_val(isl.Val(-low))))
         sizes.append(int(arrivals.max_val(aff).to_python()) - low + 1)
-    return _home(f"tiles_{tensor.name}", space, affs, sizes)
+    return _home(tensor, f"tiles_{tensor.name}", space, affs, sizes)
 
 
 def local_axes(storage: Storage, tensor: Tensor) -> tuple[isl.Aff, ...]:
@@ -115,7 +118,7 @@ def local_axes(storage: Storage, tensor: Tensor) -> tuple[isl.Aff, ...]:
     return tuple(variable(space, coordinates + axis) for axis in range(rank))
 
 
-def _home(name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequence[int]) -> ScopHome:
+def _home(tensor: Tensor, name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequence[int]) -> ScopHome:
     kept = [d for d, size in enumerate(sizes) if size > 1] or [0][: len(sizes)]
     range_ = isl.Space.set_alloc(isl.DEFAULT_CONTEXT, 0, max(1, len(kept)))
     cell = isl.PwMultiAff.from_multi_aff(isl.MultiAff.zero(space.map_from_domain_and_range(range_)))
@@ -123,4 +126,4 @@ def _home(name: str, space: isl.Space, affs: Sequence[isl.PwAff], sizes: Sequenc
         if sizes[d] > 1:
             cell = cell.set_pw_aff(k, affs[d])
     relation = cell.as_map().set_tuple_name(isl.dim_type.out, name)
-    return ScopHome(name, tuple(sizes[d] for d in kept) or (1,), relation)
+    return ScopHome(name, tuple(sizes[d] for d in kept) or (1,), relation, ELEMENTS[tensor.dtype])

@@ -191,8 +191,13 @@ def image_shape(tensor: Tensor) -> Shape:
 
 
 def info(tensor: Tensor, dtype: str | None) -> TensorInfo:
-    """A tensor in another type, or in its own: the one that a machine computes with that is stored in as many bytes."""
-    own = tensor.dtype if tensor.dtype in DTYPE_BYTES else {4: "float32", 1: "int8"}[tensor.element_bytes]
+    """A tensor in another type, or in its own: the one that a machine computes with that is stored in as many bytes.
+
+    Errors: InvalidInput for a type of its own that no machine computes with.
+    """
+    own = tensor.dtype if tensor.dtype in DTYPE_BYTES else {4: "float32", 1: "int8"}.get(tensor.element_bytes)
+    if own is None:
+        raise InvalidInput(f"tensor {tensor}: no scratchpad machine computes in it; plan the network in float32")
     stored = dtype or own
     return TensorInfo(tensor.name, image_shape(tensor), stored, DTYPE_BYTES.get(stored, tensor.element_bytes))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyfuse.codegen.emit.cfile import PRELUDE
+from polyfuse.codegen.emit.cfile import start
 from polyfuse.network.expression import to_c
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.quantised import elements, sums
@@ -29,7 +29,7 @@ def compiled(layer: Layer, statement: Statement, folder: Path) -> ctypes.CDLL:
     arrays = [f"const {C_TYPES[read.tensor.dtype]} *{name}_" for name, read in statement.operands.items()]
     arguments = ", ".join(["int n", f"{C_TYPES[layer.output.dtype]} *made", "const int *acc", *arrays])
     source, library = folder / "s.c", folder / "s.so"
-    source.write_text(f"{PRELUDE}\nvoid run({arguments}) {{ for (int i = 0; i < n; i++) made[i] = {text}; }}\n")
+    source.write_text(f"{start()}\nvoid run({arguments}) {{ for (int i = 0; i < n; i++) made[i] = {text}; }}\n")
     flags = ["-std=c11", "-O3", "-march=native", "-ffp-contract=off", "-w", "-fPIC", "-shared"]
     subprocess.run(["gcc", *flags, str(source), "-o", str(library), "-lm"], check=True)
     return ctypes.CDLL(str(library))
