@@ -150,6 +150,11 @@ class Machine:
         return self.levels[:-1]
 
     @property
+    def capacities(self) -> dict[str, int]:
+        """The bytes of each cache by its name, the nearest first: memories of `hierarchy`."""
+        return {level.name: level.capacity_bytes for level in self.caches}
+
+    @property
     def dram(self) -> Level:
         """The last level."""
         return self.levels[-1]

@@ -8,6 +8,8 @@ fetched again from where they wait. Inputs enter each memory but the innermost b
 legality, counts and C are those of any group. Outputs pass through all memories and wait in none; weights are loaded
 once, into the innermost.
 
+With the capacities of a machine's levels, memories have the names of levels, and what does not fit is refused.
+
 Published counterparts: depth-first schedules with a memory for each kind of data (DeFiNES, HPCA 2023, section 3), and
 intermediates retained at chosen levels (LoopTree, section 4).
 """
@@ -17,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from polyfuse.choices import AXES, MEMORIES, Axis, Place
 from polyfuse.doors import public
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.layers.copies import copy
 from polyfuse.network.network import Network
 from polyfuse.network.renaming import renamed
@@ -29,6 +31,7 @@ from polyfuse.schedule.storage import Storage
 from polyfuse.schedule.strategy import Strategy
 from polyfuse.sets.counting import count
 from polyfuse.text import columns, html_table
+from polyfuse.whole import whole
 
 Copies = Mapping[str, Mapping[str, Tensor]]
 HEAD = ("memory", "tile", "bytes", "read from above", "written to above")
@@ -39,10 +42,12 @@ HEAD = ("memory", "tile", "bytes", "read from above", "written to above")
 class Hierarchy:
     """A group whose tiles lie inside of tiles, and the memories that hold them, the outermost first.
 
-    group    the tiles of all memories, proved legal; its buffers are the innermost memory
-    above    for each other memory, the network in its tiles alone, proved legal: the buffers of what waits in it
-    counted  what the group executes and moves, copies of inputs among it
-    copies   for each memory but the innermost, what the inputs are called in it, by their names
+    group       the tiles of all memories, proved legal; its buffers are the innermost memory
+    above       for each other memory, the network in its tiles alone, proved legal: the buffers of what waits in it
+    counted     what the group executes and moves, copies of inputs among it
+    copies      for each memory but the innermost, what the inputs are called in it, by their names
+    places      for each memory but the innermost, the place of the group that it is
+    capacities  the bytes that each memory has, where they were given
 
     `executions` are those of the network's own layers, `recomputed` those beyond the first of each point.
     """
@@ -54,6 +59,8 @@ class Hierarchy:
     copies: Mapping[str, Mapping[str, Tensor]]
     executions: int
     recomputed: int
+    places: Mapping[str, Place]
+    capacities: Mapping[str, int]
 
     @property
     def bytes(self) -> dict[str, int]:
@@ -79,7 +86,9 @@ class Hierarchy:
         if memory not in self.above:
             raise InvalidInput(f"memory {memory!r}: expected one of {', '.join(map(repr, self.above))}")
         flows = self.group.schedule.flows.items()
-        return tuple(n for n, f in flows if memory in f.places and f.role == "made" and not f.loads.is_empty())
+        return tuple(
+            n for n, f in flows if self.places[memory] in f.places and f.role == "made" and not f.loads.is_empty()
+        )
 
     @property
     def traffic(self) -> dict[str, tuple[int, int]]:
@@ -89,7 +98,7 @@ class Hierarchy:
         for memory in self.strategies:
             found[memory] = (reads, writes)
             if memory in self.above:
-                loaded, stored = self.counted.other_bytes.get(memory, (0, 0))
+                loaded, stored = self.counted.other_bytes.get(self.places[memory], (0, 0))
                 reads, writes = reads + loaded, writes + stored - self._filled(memory)
         return found
 
@@ -99,14 +108,21 @@ class Hierarchy:
         return sum(steps.get(f"store_{tensor.name}", 0) * tensor.element_bytes for tensor in copies)
 
     def rows(self) -> list[tuple[object, ...]]:
-        """A row for each memory: its name, its tile, and its bytes."""
+        """A row for each memory: its name, its tile, its bytes, its capacity where that is known, and what it moves."""
         tiles = {memory: "x".join(map(str, strategy.tile)) or "whole" for memory, strategy in self.strategies.items()}
-        return [(memory, tiles[memory], self.bytes[memory], *self.traffic[memory]) for memory in self.strategies]
+        capacities = {memory: (capacity,) for memory, capacity in self.capacities.items()}
+        held, traffic = self.bytes, self.traffic
+        return [(m, tiles[m], held[m], *capacities.get(m, ()), *traffic[m]) for m in self.strategies]
 
     def __str__(self) -> str:
-        return "\n".join([self.title, *columns([HEAD, *self.rows()], indent=2)])
+        return "\n".join([self.title, *columns([self.head, *self.rows()], indent=2)])
 
     __repr__ = __str__
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """What the columns of rows are called."""
+        return (*HEAD[:3], "capacity", *HEAD[3:]) if self.capacities else HEAD
 
     @property
     def title(self) -> str:
@@ -114,16 +130,23 @@ class Hierarchy:
         return f"{self.group.schedule.network.name}: {self.executions:,} executions ({self.recomputed:,} recomputed)"
 
     def _repr_html_(self) -> str:
-        return html_table(self.title, HEAD, self.rows())
+        return html_table(self.title, self.head, self.rows())
 
 
-def hierarchy(network: Network, strategies: Mapping[str, Strategy]) -> Hierarchy:
+def hierarchy(
+    network: Network, strategies: Mapping[str, Strategy], *, capacities: Mapping[str, int] | None = None
+) -> Hierarchy:
     """Schedule a network in tiles inside of tiles, prove it, size the memories and count what moves.
 
     `strategies` has a strategy for each memory, the outermost first: some of l4, l3, l2, and last the innermost, by any
     other name. An axis that several cut has smaller tiles in inner memories.
 
-    Errors: InvalidInput for memories in another order and strategies that do not fit; IllegalSchedule, TooComplex.
+    With `capacities`, the bytes of each level of a machine from the nearest (`Machine.capacities`, or any), memories
+    are some of these levels, the outermost first, and what does not fit into its level is refused. Weights count in
+    the innermost.
+
+    Errors: InvalidInput for memories in another order, too few or no levels of the machine, and strategies that do not
+    fit together; DoesNotFit for a level that is too small; IllegalSchedule, TooComplex.
 
     >>> from polyfuse.network.network import Builder
     >>> build = Builder("pair")
@@ -134,27 +157,61 @@ def hierarchy(network: Network, strategies: Mapping[str, Strategy]) -> Hierarchy
       memory  tile  bytes  read from above  written to above
       l2      8x8     576            2,384             1,024
       l1      2x4     400            3,152             1,024
+    >>> levels = {"registers": 128, "L1": 32768, "L2": 524288}
+    >>> print(hierarchy(net, {"L2": Strategy((8, 8)), "L1": Strategy((2, 4))}, capacities=levels))
+    pair: 1,024 executions (444 recomputed)
+      memory  tile  bytes  capacity  read from above  written to above
+      L2      8x8     576   524,288            2,384             1,024
+      L1      2x4     400    32,768            6,224             1,024
     """
-    *above, _ = check_memories(strategies)
+    places = check_memories(strategies, capacities)
     for strategy in strategies.values():
         check_names(network, strategy)
-    whole, copies = with_copies(network, above)
-    group = fused(whole, nested(whole, strategies, copies))[0]
-    stored = {memory: fused(whole, strategy_above(whole, strategies, copies, memory))[0] for memory in above}
+    *above, _ = strategies
+    placed = {places.get(memory, "buffers"): strategy for memory, strategy in strategies.items()}
+    complete, copies = with_copies(network, list(places.values()))
+    group = fused(complete, nested(complete, placed, copies))[0]
+    stored = {memory: fused(complete, strategy_above(complete, placed, copies, places[memory]))[0] for memory in above}
+    copied = {memory: copies[places[memory]] for memory in above}
     made = [group.schedule.flows[layer.output.name].executions for layer in network.layers]
     executions, points = (sum(map(count, sets)) for sets in ([m.wrap() for m in made], [m.domain() for m in made]))
-    return Hierarchy(dict(strategies), group, stored, counts(group), copies, executions, executions - points)
+    known = {memory: capacities[memory] for memory in strategies} if capacities else {}
+    moved = counts(group)
+    found = Hierarchy(dict(strategies), group, stored, moved, copied, executions, executions - points, places, known)
+    for memory, capacity in known.items():
+        if (needed := found.bytes[memory]) > capacity:
+            raise DoesNotFit(
+                f"hierarchy: level {memory!r} needs {needed:,} B and has {capacity:,} B; "
+                "make its tiles smaller or keep less in it"
+            )
+    return found
 
 
-def check_memories(strategies: Mapping[str, Strategy]) -> list[str]:
-    """The names of memories, if they are in order. Errors: InvalidInput."""
+def check_memories(strategies: Mapping[str, Strategy], capacities: Mapping[str, int] | None) -> dict[str, Place]:
+    """The place of each memory but the innermost, if all are in order. Errors: InvalidInput."""
     names = list(strategies)
-    known = [memory for memory in reversed(MEMORIES) if memory in names[:-1]]
-    if len(names) < 2 or names[:-1] != known or names[-1] in MEMORIES:
-        raise InvalidInput(
-            f"hierarchy of {', '.join(map(repr, names)) or 'no memories'}: expected some of "
-            f"{', '.join(reversed(MEMORIES))} in this order and an innermost memory of another name, such as 'l1'"
-        )
+    got = f"hierarchy of {', '.join(map(repr, names)) or 'no memories'}"
+    if capacities is None:
+        known = [memory for memory in reversed(MEMORIES) if memory in names[:-1]]
+        if len(names) < 2 or names[:-1] != known or names[-1] in MEMORIES:
+            raise InvalidInput(
+                f"{got}: expected some of {', '.join(reversed(MEMORIES))} in this order and an innermost memory of "
+                "another name, such as 'l1'"
+            )
+        places = dict(zip(known, known, strict=True))
+    else:
+        if not isinstance(capacities, Mapping):
+            kind = type(capacities).__name__
+            raise InvalidInput(f"hierarchy: expected capacities by level, such as Machine.capacities, got {kind}")
+        levels = list(capacities)[: len(MEMORIES) + 1]
+        for level, capacity in capacities.items():
+            whole(capacity, f"capacity of {level!r}", 1)
+        if len(names) < 2 or names != [level for level in reversed(levels) if level in names]:
+            raise InvalidInput(
+                f"{got}: expected two or more levels of the machine, the outermost first: some of "
+                f"{', '.join(reversed(levels)) or 'none'}"
+            )
+        places = {name: MEMORIES[levels.index(name) - 1] for name in names[:-1]}
     placements = {strategy.placement for strategy in strategies.values()}
     weights = {strategy.weights for strategy in strategies.values()}
     if len(placements) > 1 or weights != {"once"}:
@@ -162,7 +219,7 @@ def check_memories(strategies: Mapping[str, Strategy]) -> list[str]:
             "hierarchy: expected one placement in all memories and weights that are loaded once, got placements "
             f"{', '.join(sorted(placements))} and weights {', '.join(sorted(weights))}"
         )
-    return names
+    return places
 
 
 def with_copies(network: Network, memories: list[str]) -> tuple[Network, Copies]:

@@ -154,6 +154,7 @@ def test_parts_of_a_machine() -> None:
     machine = example()
     assert machine.peak == machine.peaks[1]
     assert [level.name for level in machine.caches] == ["L1"]
+    assert machine.capacities == {"L1": 32768}
     assert machine.dram.name == "DRAM"
 
 

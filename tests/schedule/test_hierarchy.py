@@ -3,16 +3,18 @@
 import random
 from itertools import pairwise, product
 from math import prod
+from typing import Any
 
 import pytest
 
 import polyfuse as pf
 from polyfuse.choices import Place
-from polyfuse.errors import InvalidInput
+from polyfuse.errors import DoesNotFit, InvalidInput
 from polyfuse.network.layers.copies import copy
 from polyfuse.network.network import Network
 from polyfuse.schedule.hierarchy import hierarchy
 from polyfuse.schedule.strategy import Strategy
+from tests.machines.example import example
 from tests.schedule.test_any_axis import agrees
 
 Cell = tuple[int, int]
@@ -182,3 +184,55 @@ def test_hierarchies_that_are_refused(levels: dict[str, Strategy], message: str)
     with pytest.raises(InvalidInput) as error:
         hierarchy(chain(20, [(3, 1, 0)]), levels)
     assert message in str(error.value)
+
+
+LEVELS = {"L1": 1024, "L2": 4096, "L3": 8192}
+INNER, OUTER = Strategy((2,)), Strategy((4,), ("local",))
+
+
+def test_levels_of_a_machine_are_memories() -> None:
+    """What they hold and move is that of the memories that they are, by another name, be it that of a third one."""
+    net = chain(8, [(3, 1, 0), (1, 1, 0)])
+    usual = hierarchy(net, {"l2": OUTER, "l1": INNER})
+    for outer, inner, levels in (("L3", "L2", LEVELS), ("l3", "l2", {"l2": 1024, "l3": 4096})):
+        found = hierarchy(net, {outer: OUTER, inner: INNER}, capacities=levels)
+        names = {"l2": outer, "l1": inner}
+        assert found.bytes == {names[memory]: held for memory, held in usual.bytes.items()}
+        assert found.traffic == {names[memory]: moved for memory, moved in usual.traffic.items()}
+        assert found.waits(outer) != ()
+        assert [row[3] for row in found.rows()] == [levels[outer], levels[inner]]
+        assert "capacity" in str(found) and "capacity" not in str(usual)
+
+
+def test_what_does_not_fit_its_level_is_refused() -> None:
+    """One byte less than is needed is refused, what is needed is not."""
+    net = chain(8, [(3, 1, 0)])
+    strategies = {"L2": OUTER, "L1": INNER}
+    needed = hierarchy(net, strategies, capacities=LEVELS).bytes
+    hierarchy(net, strategies, capacities={"L1": needed["L1"], "L2": needed["L2"]})
+    for level in strategies:
+        small = {"L1": needed["L1"], "L2": needed["L2"], level: needed[level] - 1}
+        with pytest.raises(DoesNotFit) as error:
+            hierarchy(net, strategies, capacities=small)
+        start = f"hierarchy: level {level!r} needs {needed[level]:,} B and has {needed[level] - 1:,} B; "
+        assert str(error.value).startswith(start) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("capacities", "names", "message"),
+    [
+        (LEVELS, ("l2", "l1"), "hierarchy of 'l2', 'l1': expected two or more levels of the machine"),
+        (LEVELS, ("L1", "L2"), "the outermost first: some of L3, L2, L1"),
+        (LEVELS, ("L1",), "expected two or more levels"),
+        ({"L1": 1024}, ("L2", "L1"), "some of L1"),
+        ({}, ("L2", "L1"), "some of none"),
+        ({**LEVELS, "L4": 9000, "L5": 9999}, ("L5", "L1"), "some of L4, L3, L2, L1"),
+        ({"L1": "much", "L2": 4096}, ("L2", "L1"), "capacity of 'L1'"),
+        ({"L1": 0, "L2": 4096}, ("L2", "L1"), "capacity of 'L1'"),
+        (example(), ("L2", "L1"), "capacities"),
+    ],
+)
+def test_machines_that_are_refused(capacities: Any, names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        hierarchy(chain(20, [(3, 1, 0)]), dict.fromkeys(names, Strategy((4,))), capacities=capacities)
+    assert message in str(error.value) and "\n" not in str(error.value)
