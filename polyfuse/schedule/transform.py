@@ -6,6 +6,9 @@ A schedule is seen as in `given`: every instance has a time `[t, time]`, whose f
 Dimensions are counted from 0, those of the tile included, and each function says what it makes of a time: before ->
 after. A schedule that was derived is taken in its explicit form, `union_map`.
 
+Examples print the last time of a statement, or the first, before and after; what follows the dimensions that were given
+keeps the start of a sum before its terms.
+
 `unroll`, `vectorize` and `parallel` leave times alone: they mark a dimension, whose loops get a pragma in C.
 """
 
@@ -62,6 +65,15 @@ def interchange(schedule: Schedule, dim: int, other: int) -> Schedule:
         [.., i, .., j, ..]   ->   [.., j, .., i, ..]
 
     Errors: InvalidInput for dimensions that there are not; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> print(rows.times["top_update"].range().lexmax())
+    { [3, 3, 1, 1, 1] }
+    >>> print(interchange(rows, 1, 2).times["top_update"].range().lexmax())
+    { [3, 1, 3, 1, 1] }
     """
     schedule = explicit(schedule)
     order = list(range(checked_dims(schedule, dim, other)))
@@ -76,6 +88,17 @@ def fuse(schedule: Schedule, dim: int, loop: int) -> Schedule:
 
     `shift` the layers first by as much as their reads need. Errors: InvalidInput where the loop is not inside of the
     dimension; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("two")
+    >>> low = build.max_pool("low", build.input("x", (1, 1, 8, 4)), kernel=1)
+    >>> net = build.network(build.max_pool("top", low, kernel=1))
+    >>> given = "{ low[n, c, h, w] -> [0, 0, h, w]; top[n, c, h, w] -> [0, 1, h, w] }"
+    >>> apart = schedule_from(net, given)
+    >>> print(apart.times["top_update"].range().lexmax())
+    { [0, 1, 7, 3, 1, 0, 0] }
+    >>> print(fuse(apart, 1, 2).times["top_update"].range().lexmax())
+    { [0, 7, 1, 3, 1, 0, 0] }
     """
     if not dim < loop:
         raise InvalidInput(f"fuse: expected a loop inside of dimension {dim}, got {loop}")
@@ -88,6 +111,17 @@ def fission(schedule: Schedule, dim: int, loop: int) -> Schedule:
         [i, k, ..]   ->   [k, i, ..]
 
     Errors: InvalidInput where the loop is not outside of the dimension; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("two")
+    >>> low = build.max_pool("low", build.input("x", (1, 1, 8, 4)), kernel=1)
+    >>> net = build.network(build.max_pool("top", low, kernel=1))
+    >>> given = "{ low[n, c, h, w] -> [0, 0, h, w]; top[n, c, h, w] -> [0, 1, h, w] }"
+    >>> apart = schedule_from(net, given)
+    >>> print(fuse(apart, 1, 2).times["top_update"].range().lexmax())
+    { [0, 7, 1, 3, 1, 0, 0] }
+    >>> print(fission(fuse(apart, 1, 2), 2, 1).times["top_update"].range().lexmax())
+    { [0, 1, 7, 3, 1, 0, 0] }
     """
     if not loop < dim:
         raise InvalidInput(f"fission: expected a loop outside of dimension {dim}, got {loop}")
@@ -116,6 +150,15 @@ def reverse(schedule: Schedule, dim: int) -> Schedule:
         [.., i, ..]   ->   [.., -i, ..]
 
     Errors: InvalidInput for a dimension that there is not; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> print(rows.times["top_update"].range().lexmin())
+    { [0, 0, 0, 0, 1] }
+    >>> print(reverse(rows, 1).times["top_update"].range().lexmin())
+    { [0, -3, 0, 0, 1] }
     """
     schedule = explicit(schedule)
     length = checked_dims(schedule, dim)
@@ -130,6 +173,17 @@ def shift(schedule: Schedule, layer: str, dim: int, by: int) -> Schedule:
         layer[..] at [.., i, ..]   ->   [.., i + by, ..]
 
     Errors: InvalidInput for a layer or a dimension that there is not; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("two")
+    >>> low = build.max_pool("low", build.input("x", (1, 1, 8, 4)), kernel=1)
+    >>> net = build.network(build.max_pool("top", low, kernel=1))
+    >>> given = "{ low[n, c, h, w] -> [0, 0, h, w]; top[n, c, h, w] -> [0, 1, h, w] }"
+    >>> apart = schedule_from(net, given)
+    >>> print(apart.times["top_update"].range().lexmax())
+    { [0, 1, 7, 3, 1, 0, 0] }
+    >>> print(shift(apart, "top", 2, 3).times["top_update"].range().lexmax())
+    { [0, 1, 10, 3, 1, 0, 0] }
     """
     schedule = explicit(schedule)
     length, names = checked_dims(schedule, dim), statements_of(schedule, layer)
@@ -148,6 +202,15 @@ def skew(schedule: Schedule, dim: int, by: int, factor: int = 1) -> Schedule:
         [.., i, .., j, ..]   ->   [.., i, .., j + factor i, ..]     for dim = j, by = i
 
     Errors: InvalidInput for dimensions that there are not, or twice the same; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> print(rows.times["top_update"].range().lexmax())
+    { [3, 3, 1, 1, 1] }
+    >>> print(skew(rows, 1, 0).times["top_update"].range().lexmax())
+    { [3, 6, 1, 1, 1] }
     """
     schedule = explicit(schedule)
     length = checked_dims(schedule, dim, by)
@@ -166,6 +229,15 @@ def tile(schedule: Schedule, dims: Sequence[int], sizes: Sequence[int]) -> Sched
 
     Where values wait stays as it is: `with_retention` makes the first loops name the tile.
     Errors: InvalidInput for dimensions that are not next to one another, or other numbers of sizes; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> print(rows.times["top_update"].range().lexmax())
+    { [3, 3, 1, 1, 1] }
+    >>> print(tile(rows, [1, 2], [2, 2]).times["top_update"].range().lexmax())
+    { [3, 1, 0, 1, 1, 1, 1] }
     """
     if len(dims) != len(sizes) or not dims or list(dims) != list(range(dims[0], dims[0] + len(dims))):
         raise InvalidInput(f"tile: expected neighbouring dimensions with a size each, got {list(dims)}, {list(sizes)}")
@@ -196,6 +268,17 @@ def compute_at(schedule: Schedule, layer: str, reader: str, dim: int, *, once: b
 
     Elements that several iterations read run again in each of them; with `once`, in the first one alone.
     Errors: InvalidInput for a layer that the reader does not read, or a dimension that there is not; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("two")
+    >>> low = build.max_pool("low", build.input("x", (1, 1, 8, 4)), kernel=1)
+    >>> net = build.network(build.max_pool("top", low, kernel=1))
+    >>> given = "{ low[n, c, h, w] -> [0, 0, h, w]; top[n, c, h, w] -> [0, 1, h, w] }"
+    >>> apart = schedule_from(net, given)
+    >>> print(apart.times["low_update"].range().lexmax())
+    { [0, 0, 7, 3, 1, 0, 0] }
+    >>> print(compute_at(apart, "low", "top", 2).times["low_update"].range().lexmax())
+    { [0, 1, 7, 0, 0, 0, 7, 3, 1, 0, 0] }
     """
     schedule = explicit(schedule)
     length, names = checked_dims(schedule, dim), statements_of(schedule, layer)
@@ -249,6 +332,13 @@ def unroll(schedule: Schedule, dim: int, factor: int) -> Schedule:
     """Leave a loop to the compiler to unroll: `#pragma GCC unroll factor`. Times stay as they are.
 
     Errors: InvalidInput for a dimension or a factor that there is not.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> rows.marks, unroll(rows, 2, 2).marks
+    ({}, {2: Mark(kind='unroll', factor=2)})
     """
     positive(factor, "factor")
     return marked(schedule, dim, Mark("unroll", factor))
@@ -260,6 +350,15 @@ def unroll_and_jam(schedule: Schedule, dim: int, factor: int) -> Schedule:
         [.., i, j, ..]   ->   [.., floor(i / factor), j, .., i mod factor]
 
     Errors: InvalidInput for a dimension or a factor that there is not; IllegalSchedule.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> print(rows.times["top_update"].range().lexmax())
+    { [3, 3, 1, 1, 1] }
+    >>> print(unroll_and_jam(rows, 1, 2).times["top_update"].range().lexmax())
+    { [3, 1, 1, 1, 1, 1] }
     """
     return innermost(schedule, dim, factor, Mark("unroll", factor))
 
@@ -271,6 +370,15 @@ def vectorize(schedule: Schedule, dim: int, width: int) -> Schedule:
 
     Errors: InvalidInput for a dimension or a width that there is not; IllegalSchedule with two executions that depend
     on each other.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> print(rows.times["top_update"].range().lexmax())
+    { [3, 3, 1, 1, 1] }
+    >>> print(vectorize(rows, 1, 2).times["top_update"].range().lexmax())
+    { [3, 1, 1, 1, 1, 1] }
     """
     return innermost(schedule, dim, width, Mark("vectorize", width))
 
@@ -282,6 +390,13 @@ def parallel(schedule: Schedule, dim: int) -> Schedule:
     need no mark: tiles run in parallel where nothing is retained along one.
     Errors: InvalidInput for a dimension that there is not, or that names the tile; IllegalSchedule with two executions
     of different iterations that depend on each other.
+
+    >>> from polyfuse.network.network import Builder
+    >>> build = Builder("pool")
+    >>> net = build.network(build.max_pool("top", build.input("x", (1, 1, 8, 8)), kernel=2, stride=2))
+    >>> rows = schedule_from(net, "{ top[n, c, h, w, y, x] -> [h, w, y, x] }")
+    >>> rows.marks, parallel(rows, 1).marks
+    ({}, {1: Mark(kind='parallel', factor=0)})
     """
     return marked(schedule, dim, Mark("parallel"))
 
