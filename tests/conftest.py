@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from polyfuse.plan.search import program
+from tests import effort
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,18 +52,16 @@ def tuned_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def small_effort() -> Iterator[pytest.MonkeyPatch]:
-    """A fortieth of the effort for all tiles: plans are as legal and exact, but their bounds less often reach them."""
+def small_effort() -> Iterator[None]:
+    """A fortieth of the effort that users get."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ALL_EFFORT", "MOST_EFFORT"):
-            patch.setattr(program, name, getattr(program, name) // 40)
-        yield patch
+        effort.use(patch, effort.SMALL)
+        yield
 
 
 @pytest.fixture
-def full_effort(small_effort: pytest.MonkeyPatch) -> Iterator[None]:
+def full_effort(small_effort: None) -> Iterator[None]:
     """The effort that users get, for tests of certificates."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ALL_EFFORT", "MOST_EFFORT"):
-            patch.setattr(program, name, getattr(program, name) * 40)
+        effort.use(patch, effort.FULL)
         yield

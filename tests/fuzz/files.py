@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 import click
 import onnx
+import pytest
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from polyfuse.cli import main as polyfuse
@@ -38,6 +39,7 @@ from polyfuse.errors import PolyfuseError
 from polyfuse.loading import load_onnx
 from polyfuse.machines.accelerator import accelerator
 from polyfuse.plan.planning import plan_for
+from tests import effort
 from tests.fuzz.mutate_onnx import convolutions, drawn, operator_models, whole_models
 from tests.fuzz.mutate_text import mutated_json, mutated_toml
 
@@ -210,6 +212,7 @@ def work(pipe: Connection, memory_bytes: int, kinds: frozenset[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
+    effort.use(pytest.MonkeyPatch(), effort.SMALL)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POLYFUSE_CACHE"] = folder
