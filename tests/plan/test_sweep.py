@@ -13,6 +13,7 @@ from polyfuse.plan.planning import plan_for
 from polyfuse.plan.price.objective import Objective
 from polyfuse.plan.search.baselines import NAMES
 from polyfuse.plan.sweep import Sweep, read_sweep, sweep
+from tests import effort
 from tests.plan.planned import branches, machine, residual
 
 pytestmark = pytest.mark.usefixtures("full_effort")
@@ -49,7 +50,9 @@ def swept(network: Network, capacities: tuple[int, ...] = CAPACITIES, **more: An
 
 @pytest.fixture(scope="module")
 def found() -> Sweep:
-    return swept(residual())
+    with pytest.MonkeyPatch.context() as patch:
+        effort.use(patch, effort.FULL)
+        return swept(residual())
 
 
 def test_points_are_plans_of_their_capacities(found: Sweep) -> None:
