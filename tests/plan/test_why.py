@@ -14,10 +14,14 @@ from tests.plan.planned import machine, residual
 CAPACITY = 12288
 
 
-@pytest.fixture(scope="module")
-def ways() -> Ways:
+def new_ways() -> Ways:
     graph = graph_of(residual(), "int8")
     return Ways(graph, machine(), Baselines(graph, machine(), Objective()))
+
+
+@pytest.fixture(scope="module")
+def ways() -> Ways:
+    return new_ways()
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,8 @@ def test_the_moment_is_the_fullest_of_the_tensors_life(ways: Ways) -> None:
 
 
 @pytest.mark.usefixtures("full_effort")
-def test_what_cannot_fit_is_said(ways: Ways, plan: ScratchPlan) -> None:
-    found = why(plan, ways, "a0_out")
+def test_what_cannot_fit_is_said(plan: ScratchPlan) -> None:
+    found = why(plan, new_ways(), "a0_out")
     assert found.forced is None
     assert "B are the smallest capacity that would do" in str(found)
 
