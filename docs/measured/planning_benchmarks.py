@@ -65,8 +65,8 @@ what [planning/](planning/) does not have and writes this page.
 latency, and bytes decide between equals. Bytes and cycles are those of plans; what the simulated machine counted is
 [below](#simulated).
 
-These points are older than the exact time of streamed weights: since then planned cycles equal simulated ones, and
-plans may differ where they stream weights. Planning without what is kept makes them again.
+Points of Inception v1, and of SqueezeNet on `npu`, are older than the exact time of streamed weights: planned cycles
+may be above simulated ones there. Planning without their files in planning/ makes them again.
 
 """
 AIM = """\
