@@ -195,6 +195,7 @@ if TYPE_CHECKING:
     from polyfuse.plan.proof.prove import Proof, prove_plan
     from polyfuse.plan.scratchplan import ScratchPlan
     from polyfuse.plan.sweep import Sweep, read_sweep, sweep
+    from polyfuse.schedule.attaching import compute_at
     from polyfuse.schedule.counts import Counts, counts, halos, total
     from polyfuse.schedule.executions import with_executions, with_tile_order
     from polyfuse.schedule.given import schedule_from, schedule_tree, union_map
@@ -202,25 +203,21 @@ if TYPE_CHECKING:
     from polyfuse.schedule.hierarchy import Hierarchy, hierarchy
     from polyfuse.schedule.legality import check
     from polyfuse.schedule.lower import Lowered, lower
+    from polyfuse.schedule.marking import parallel, unroll, unroll_and_jam, vectorize
     from polyfuse.schedule.overlapped import Overlap, overlapped, overlapped_executions, prove_overlap
     from polyfuse.schedule.schedule import Schedule, scheduled
     from polyfuse.schedule.shapes import shaped
     from polyfuse.schedule.storage import Storage, storage
     from polyfuse.schedule.strategy import Strategy
     from polyfuse.schedule.transform import (
-        compute_at,
         fission,
         fuse,
         interchange,
-        parallel,
         reverse,
         shift,
         skew,
         split,
         tile,
-        unroll,
-        unroll_and_jam,
-        vectorize,
         with_retention,
     )
     from polyfuse.sets.counting import count
@@ -379,6 +376,7 @@ _MODULES = {
     "plan.scratchplan": ("ScratchPlan",),
     "plan.sweep": ("Sweep", "read_sweep", "sweep"),
     "loading": ("load_onnx", "load_workload"),
+    "schedule.attaching": ("compute_at",),
     "schedule.counts": ("Counts", "counts", "halos", "total"),
     "schedule.executions": ("with_executions", "with_tile_order"),
     "schedule.overlapped": ("Overlap", "overlapped", "overlapped_executions", "prove_overlap"),
@@ -387,24 +385,20 @@ _MODULES = {
     "schedule.hierarchy": ("Hierarchy", "hierarchy"),
     "schedule.legality": ("check",),
     "schedule.lower": ("Lowered", "lower"),
+    "schedule.marking": ("parallel", "unroll", "unroll_and_jam", "vectorize"),
     "schedule.schedule": ("Schedule", "scheduled"),
     "schedule.shapes": ("shaped",),
     "schedule.storage": ("Storage", "storage"),
     "schedule.strategy": ("Strategy",),
     "schedule.transform": (
-        "compute_at",
         "fission",
         "fuse",
         "interchange",
-        "parallel",
         "reverse",
         "shift",
         "skew",
         "split",
         "tile",
-        "unroll",
-        "unroll_and_jam",
-        "vectorize",
         "with_retention",
     ),
     "sets.counting": ("count",),

@@ -33,10 +33,10 @@ from polyfuse.schedule.counts import Counts, counts, total
 from polyfuse.schedule.given import schedule_from, union_map
 from polyfuse.schedule.groups import layer_by_layer
 from polyfuse.schedule.legality import check
+from polyfuse.schedule.marking import parallel
 from polyfuse.schedule.schedule import Schedule
 from polyfuse.schedule.shapes import Shape, shaped
 from polyfuse.schedule.storage import storage
-from polyfuse.schedule.transform import parallel
 from polyfuse.sets.counting import count
 
 HERE = Path(__file__).parent

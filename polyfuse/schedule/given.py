@@ -376,7 +376,7 @@ def union_map(schedule: Schedule) -> isl.UnionMap:
 
 def statement_relations(schedule: Schedule) -> Iterator[tuple[str, isl.Map]]:
     """`{ S[p, r] -> [t, time] }` of every statement of the group."""
-    if schedule.is_in_order and schedule.times and all(map(schedule.is_given, schedule.network.layers)):
+    if schedule.is_explicit:
         yield from schedule.times.items()
         return
     count = len(schedule.tiling.dims)

@@ -133,6 +133,11 @@ class Schedule:
         """Whether the times of a layer inside of the tile are given."""
         return any(statement.name in self.times for statement in layer.statements)
 
+    @property
+    def is_explicit(self) -> bool:
+        """Whether all times inside of tiles are given, and tiles run in the order of their coordinates."""
+        return bool(self.times) and self.is_in_order and all(map(self.is_given, self.network.layers))
+
     @cached_property
     def _given(self) -> frozenset[Stage]:
         return frozenset(Stage("make", layer.output) for layer in self.network.layers if self.is_given(layer))
