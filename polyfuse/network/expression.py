@@ -1,4 +1,4 @@
-"""The language of statements: text that is both Python and C, checked, evaluated in float64 and printed as C11.
+"""The language of statements: text that is both Python and C, checked and evaluated in float64.
 
     expression := number | INFINITY | acc | operand | dim | (expression) | -expression | +expression
                 | expression (+ - * /) expression | function(expression, ...) | table[expression]
@@ -22,7 +22,6 @@ import numpy as np
 
 from polyfuse.errors import InvalidInput
 from polyfuse.network.single import fmaf
-from polyfuse.network.tensor import checked_name
 
 Value = int | np.float64
 Given = float | np.ndarray
@@ -66,7 +65,7 @@ def tables_in(expression: str) -> set[str]:
     >>> tables_in("maximum(table[x + 128], 0.0)")
     {'table'}
     """
-    return {_table(node) for node in ast.walk(_parse("", expression)) if isinstance(node, ast.Subscript)}
+    return {table_of(node) for node in ast.walk(parsed("", expression)) if isinstance(node, ast.Subscript)}
 
 
 def names_in(expression: str) -> set[str]:
@@ -75,7 +74,7 @@ def names_in(expression: str) -> set[str]:
     >>> sorted(names_in("maximum(acc, x * h)"))
     ['acc', 'h', 'x']
     """
-    return {node.id for node in ast.walk(_parse("", expression)) if isinstance(node, ast.Name)} - FUNCTIONS
+    return {node.id for node in ast.walk(parsed("", expression)) if isinstance(node, ast.Name)} - FUNCTIONS
 
 
 def adds_up(expression: str) -> bool:
@@ -84,7 +83,7 @@ def adds_up(expression: str) -> bool:
     >>> adds_up("acc + w * x"), adds_up("x * x + acc - y"), adds_up("maximum(acc, x)"), adds_up("acc * 0.5 + x")
     (True, True, False, False)
     """
-    return _adds_up(_parse("", expression))
+    return _adds_up(parsed("", expression))
 
 
 def takes_extreme(expression: str) -> bool:
@@ -93,7 +92,7 @@ def takes_extreme(expression: str) -> bool:
     >>> takes_extreme("maximum(acc, x)"), takes_extreme("minimum(x, acc)"), takes_extreme("maximum(acc, 0) + x")
     (True, True, False)
     """
-    node = _parse("", expression)
+    node = parsed("", expression)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return False
     parts = sorted(node.args, key=_has_acc)
@@ -124,10 +123,10 @@ def check_expression(where: str, expression: str, known: set[str], indices: Sequ
     are tables that are read at anything else.
     Errors: InvalidInput.
     """
-    tree = _parse(where, expression)
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    tree = parsed(where, expression)
+    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if not _is_arithmetic(node, known | FUNCTIONS if id(node) in called else known):
+        if not _is_arithmetic(node, known | FUNCTIONS if id(node) in functions else known):
             got = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
             raise InvalidInput(
                 f"statement {where!r}: {got!r} in {expression!r} is neither arithmetic, one of {sorted(known)}, nor a "
@@ -141,7 +140,7 @@ def check_expression(where: str, expression: str, known: set[str], indices: Sequ
             _check_subscript(where, node, tree, None if indices is None else frozenset(indices))
 
 
-def _parse(where: str, expression: str) -> ast.expr:
+def parsed(where: str, expression: str) -> ast.expr:
     """The syntax tree of an expression, of bounded depth."""
     try:
         if len(expression) > MAX_CHARACTERS:
@@ -175,29 +174,30 @@ def _is_arithmetic(node: ast.AST, known: set[str]) -> bool:
 
 
 def _check_subscript(where: str, node: ast.Subscript, tree: ast.expr, indices: frozenset[str] | None) -> None:
-    table = _table(node)
+    table = table_of(node)
     if sum(isinstance(each, ast.Name) and each.id == table for each in ast.walk(tree)) != sum(
-        isinstance(each, ast.Subscript) and _table(each) == table for each in ast.walk(tree)
+        isinstance(each, ast.Subscript) and table_of(each) == table for each in ast.walk(tree)
     ):
         raise InvalidInput(f"statement {where!r}: {table} is a table in {ast.unparse(node)!r} and an element elsewhere")
-    if indices is not None and not _is_index(node.slice, indices):
+    if indices is not None and not is_index(node.slice, indices):
         raise InvalidInput(
             f"statement {where!r}: {ast.unparse(node)!r}: expected an index of whole numbers, dims and integer operands"
         )
 
 
-def _table(node: ast.Subscript) -> str:
+def table_of(node: ast.Subscript) -> str:
+    """The name of the table that is read; empty where it is no name."""
     return node.value.id if isinstance(node.value, ast.Name) else ""
 
 
 def _check_call(where: str, call: ast.Call, indices: frozenset[str] | None) -> None:
-    name = _called(call)
+    name = called(call)
     if name == UNKNOWN:
         return
     wanted = 2 if name in INDEX_FUNCTIONS else FLOAT_FUNCTIONS[name][0]
     if len(call.args) != wanted:
         raise InvalidInput(f"statement {where!r}: {ast.unparse(call)!r}: {name} takes {wanted}, got {len(call.args)}")
-    if name in INDEX_FUNCTIONS and indices is not None and not all(_is_index(a, indices) for a in call.args):
+    if name in INDEX_FUNCTIONS and indices is not None and not all(is_index(a, indices) for a in call.args):
         raise InvalidInput(
             f"statement {where!r}: {ast.unparse(call)!r}: {name} is of whole numbers and dims; "
             f"use {name}imum for floats"
@@ -218,10 +218,10 @@ def is_known(expression: str) -> bool:
     >>> is_known("acc + x"), is_known("unknown(acc, x)")
     (True, False)
     """
-    return all(not isinstance(node, ast.Name) or node.id != UNKNOWN for node in ast.walk(_parse("", expression)))
+    return all(not isinstance(node, ast.Name) or node.id != UNKNOWN for node in ast.walk(parsed("", expression)))
 
 
-def _check_known(expression: str) -> None:
+def check_known(expression: str) -> None:
     """Refuse to compute what is not known."""
     if not is_known(expression):
         raise InvalidInput(
@@ -230,12 +230,13 @@ def _check_known(expression: str) -> None:
         )
 
 
-def _called(call: ast.Call) -> str:
+def called(call: ast.Call) -> str:
+    """The name of the function."""
     assert isinstance(call.func, ast.Name)
     return call.func.id
 
 
-def _is_index(node: ast.expr, indices: frozenset[str]) -> bool:
+def is_index(node: ast.expr, indices: frozenset[str]) -> bool:
     """The subtree is integer arithmetic."""
     match node:
         case ast.Constant():
@@ -243,13 +244,13 @@ def _is_index(node: ast.expr, indices: frozenset[str]) -> bool:
         case ast.Name():
             return node.id in indices
         case ast.UnaryOp():
-            return _is_index(node.operand, indices)
+            return is_index(node.operand, indices)
         case ast.BinOp():
-            return not isinstance(node.op, ast.Div) and all(_is_index(n, indices) for n in (node.left, node.right))
+            return not isinstance(node.op, ast.Div) and all(is_index(n, indices) for n in (node.left, node.right))
         case ast.Call():
-            return _called(node) in INDEX_FUNCTIONS and all(_is_index(n, indices) for n in node.args)
+            return called(node) in INDEX_FUNCTIONS and all(is_index(n, indices) for n in node.args)
         case ast.Subscript():
-            return _table(node) in indices
+            return table_of(node) in indices
     return False
 
 
@@ -263,10 +264,10 @@ def evaluator(expression: str, *, single: bool = False) -> Callable[[Mapping[str
     >>> evaluator("(x - 3) / 10", single=True)({"x": 10})
     0.699999988079071
     """
-    tree = _parse("", expression)
+    tree = parsed("", expression)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS
     check_expression("", expression, names)
-    _check_known(expression)
+    check_known(expression)
     rounded = _to_single if single else np.float64
 
     def function(values: Mapping[str, Given]) -> float:
@@ -300,14 +301,14 @@ class _Evaluation:
             case ast.Name():
                 return self.entering(self.names[node.id])
             case ast.Subscript():
-                return self.entering(np.asarray(self.names[_table(node)]).ravel()[self.index(node)])
+                return self.entering(np.asarray(self.names[table_of(node)]).ravel()[self.index(node)])
             case ast.UnaryOp():
                 operand = self.value(node.operand)
                 return -operand if isinstance(node.op, ast.USub) else operand
             case ast.BinOp():
                 return self.joined(node)
             case ast.Call():
-                return self.called(_called(node), [self.value(argument) for argument in node.args])
+                return self.called(called(node), [self.value(argument) for argument in node.args])
         raise AssertionError(ast.dump(node))
 
     def entering(self, value: object) -> Value:
@@ -315,7 +316,7 @@ class _Evaluation:
         return int(value) if isinstance(value, int | np.integer) else self.rounded(value)  # type: ignore[arg-type]
 
     def index(self, node: ast.Subscript) -> int:
-        index, table = self.value(node.slice), np.asarray(self.names[_table(node)])
+        index, table = self.value(node.slice), np.asarray(self.names[table_of(node)])
         if not isinstance(index, int) or not 0 <= index < table.size:
             raise InvalidInput(
                 f"{ast.unparse(node)!r}: expected an index from 0 to {table.size - 1} of the table, got {index}"
@@ -338,120 +339,3 @@ class _Evaluation:
         if not (isinstance(a, int) and isinstance(b, int)):
             raise InvalidInput(f"{name}({a}, {b}): {name} is of whole numbers and dims; use {name}imum for floats")
         return INDEX_FUNCTIONS[name](a, b)
-
-
-def to_c(
-    expression: str,
-    operands: Mapping[str, str],
-    indices: Mapping[str, str] | None = None,
-    *,
-    whole: bool = False,
-    real: str = "float",
-) -> str:
-    """The expression as C11, with the C text given for its operands (floats) and indices (integers).
-
-    `acc` and INFINITY stay unless they are given; any other name is an index and stays. Operands of integer types,
-    and an `acc` of one, are indices. A table is an operand or an index whose text is the array's. The text is of type
-    `real`, float or double; with `whole`, it is of type int where the expression is whole. The caller provides
-    `maximum`, `minimum` (of `real`, keeping NaN), `min` and `max` (integers).
-
-    >>> to_c("maximum(acc + w * x, 0.1) / (2 * h + 1)", {"x": "X[i]", "w": "a + b"})
-    'maximum(acc + (a + b) * X[i], 0.1f) / (float)(2 * h + 1)'
-    >>> to_c("acc + weight * (x - 3)", {}, {"acc": "acc", "weight": "W[j]", "x": "X[i]"}, whole=True)
-    'acc + W[j] * (X[i] - 3)'
-    >>> to_c("rintf(minimum(acc * m, 127)) - 3", {"m": "M[c]"}, {"acc": "acc"}, whole=True)
-    'rintf(minimum((float)acc * M[c], 127.0f)) - 3.0f'
-    >>> to_c("table[x + 128]", {}, {"table": "T", "x": "X[i]"}, whole=True)
-    'T[X[i] + 128]'
-    >>> to_c("expf(x) * 0.1 + h", {"x": "X[h]"}, real="double")
-    'exp(X[h]) * 0.1 + (double)h'
-    """
-    tree = _parse("", expression)
-    names = names_in(expression)
-    check_expression("", expression, names)
-    _check_known(expression)
-    floats = {"acc": "acc", "INFINITY": "INFINITY", **operands}
-    integers = {name: name for name in names - set(floats)} | dict(indices or {})
-    for name in names:
-        if name not in operands and name not in ("acc", "INFINITY"):
-            checked_name(name)
-    check_expression("", expression, names, sorted(integers))
-    printer = _Printer(floats, integers, real)
-    return printer.text(tree) if whole else printer.as_float(tree)
-
-
-class _Printer:
-    """Prints C with the fewest parentheses that keep the order of evaluation."""
-
-    def __init__(self, floats: Mapping[str, str], whole: Mapping[str, str], real: str) -> None:
-        self.names = {name: parenthesised(text) for name, text in {**floats, **whole}.items()}
-        self.indices = frozenset(whole)
-        self.real = real
-
-    def as_float(self, node: ast.expr) -> str:
-        """C of type `real`."""
-        match node:
-            case ast.Constant():
-                return f"{float(node.value)!r}{'f' if self.real == 'float' else ''}"  # type: ignore[arg-type]
-            case _ if _is_index(node, self.indices):
-                text = self.text(node)
-                return f"({self.real}){text if _is_atom(node) else f'({text})'}"
-        return self.text(node)
-
-    def text(self, node: ast.expr) -> str:
-        """C of the type that the expression has: int for index arithmetic, `real` otherwise."""
-        integer = _is_index(node, self.indices)
-        show = self.text if integer else self.as_float
-        match node:
-            case ast.Constant():
-                return str(node.value)
-            case ast.Name():
-                return self.names[node.id]
-            case ast.UnaryOp():
-                sign = "-" if isinstance(node.op, ast.USub) else "+"
-                inner = show(node.operand)
-                return f"{sign}{inner if _is_atom(node.operand) else f'({inner})'}"
-            case ast.BinOp():
-                symbol = OPERATORS[type(node.op)][0]
-                return f"{self._side(node.left, node, show)} {symbol} {self._side(node.right, node, show, right=True)}"
-            case ast.Subscript():
-                return f"{self.names[_table(node)]}[{self.text(node.slice)}]"
-            case ast.Call():
-                return f"{self.function(_called(node))}({', '.join(map(show, node.args))})"
-        raise AssertionError(ast.dump(node))
-
-    def function(self, name: str) -> str:
-        """The function of `real` numbers: C's own end in f where they are of floats."""
-        return name.removesuffix("f") if self.real != "float" and name in FLOAT_FUNCTIONS else name
-
-    def _side(self, node: ast.expr, parent: ast.BinOp, show: Callable[[ast.expr], str], right: bool = False) -> str:
-        text = show(node)
-        converted = _is_index(node, self.indices) and not _is_index(parent, self.indices)
-        if converted or _is_atom(node):
-            return text
-        binds = isinstance(node, ast.BinOp) and (_rank(node) + (0 if right else 1) > _rank(parent))
-        return text if binds else f"({text})"
-
-
-def _rank(node: ast.BinOp) -> int:
-    return 1 if isinstance(node.op, ast.Mult | ast.Div) else 0
-
-
-def _is_atom(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant | ast.Name | ast.Call | ast.Subscript)
-
-
-def parenthesised(text: str) -> str:
-    """C text that can stand anywhere an operand can: in parentheses unless it is a name, an element or a call.
-
-    >>> parenthesised("a + b"), parenthesised("x[i + 1]"), parenthesised("X(i, j)")
-    ('(a + b)', 'x[i + 1]', 'X(i, j)')
-    """
-    depth = 0
-    for position, character in enumerate(text):
-        if character in "([" and depth == 0 and position == 0:
-            return f"({text})"
-        depth += (character in "([") - (character in ")]")
-        if depth == 0 and not (character.isalnum() or character in "_)]"):
-            return f"({text})"
-    return text

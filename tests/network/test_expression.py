@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from polyfuse.codegen.c.expression import parenthesised, to_c
 from polyfuse.errors import InvalidInput
 from polyfuse.network.expression import (
     FLOAT_FUNCTIONS,
@@ -18,9 +19,7 @@ from polyfuse.network.expression import (
     check_expression,
     evaluator,
     names_in,
-    parenthesised,
     tables_in,
-    to_c,
 )
 
 

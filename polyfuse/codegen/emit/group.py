@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import islpy as isl
 
+from polyfuse.codegen.c.expression import to_c
 from polyfuse.codegen.c.text import element
 from polyfuse.codegen.emit.loops import Here, Leaf, LoopNest, loop_nest
 from polyfuse.codegen.emit.rowcalls import WORKSPACE, row_lines
@@ -19,7 +20,6 @@ from polyfuse.codegen.lower.layout import Array
 from polyfuse.codegen.lower.places import Places, Timed
 from polyfuse.codegen.lower.rowsteps import RowStep
 from polyfuse.codegen.lower.sums import number_of_block
-from polyfuse.network.expression import to_c
 from polyfuse.schedule.steps import Step
 from polyfuse.sets.limits import operation_limit
 

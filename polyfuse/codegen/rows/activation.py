@@ -7,10 +7,10 @@ compares greater (or less).
 
 from collections.abc import Mapping
 
+from polyfuse.codegen.c.expression import to_c
 from polyfuse.codegen.c.text import braces, scope
 from polyfuse.codegen.rows.shape import PRELU, RowShape, block_sizes
 from polyfuse.network.activation import Activation
-from polyfuse.network.expression import to_c
 
 SLOPED = ("vec{v} n = {t};", "AT_MOST{v}(n, SPLAT{v}(0.0f));", "AT_LEAST{v}({t}, SPLAT{v}(0.0f));", "{t} += {0} * n;")
 """max(t, 0) + slope * min(t, 0)"""

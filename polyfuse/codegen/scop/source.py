@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.codegen.c.elements import ELEMENTS
+from polyfuse.codegen.c.expression import to_c
 from polyfuse.codegen.c.prelude import prelude
 from polyfuse.codegen.c.text import element, fold, words
 from polyfuse.codegen.scop.homes import Homes, ScopHome
 from polyfuse.codegen.scop.placed import PREFIX, PlacedStep
 from polyfuse.errors import UnsupportedOperator
-from polyfuse.network.expression import names_in, to_c
+from polyfuse.network.expression import names_in
 from polyfuse.network.tensor import distinct_names
 from polyfuse.schedule.steps import Touch
 

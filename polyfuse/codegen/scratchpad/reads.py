@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import islpy as isl
 
 from polyfuse.codegen.c.elements import Element
+from polyfuse.codegen.c.expression import to_c
 from polyfuse.codegen.emit.loops import Here
 from polyfuse.codegen.scratchpad.longsums import is_long
 from polyfuse.codegen.scratchpad.sweeps import COLUMN, OUT, Axes, StatementSweep
-from polyfuse.network.expression import to_c
 from polyfuse.network.layer import Access, Statement
 from polyfuse.sets.interrupts import interrupts_held
 

@@ -12,7 +12,7 @@ from math import prod
 
 import islpy as isl
 
-from polyfuse.network.expression import parenthesised
+from polyfuse.codegen.c.expression import parenthesised
 from polyfuse.network.layer import Statement
 from polyfuse.network.tensor import Tensor
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyfuse.codegen.c.expression import to_c
 from polyfuse.codegen.emit.cfile import start
-from polyfuse.network.expression import to_c
 from polyfuse.network.layer import Layer, Statement
 from polyfuse.network.quantised import elements, sums
 from polyfuse.network.quantised.scheme import Quantisation
